@@ -1,0 +1,57 @@
+# make demo       a guided tour on real files, under a minute
+# make test       the tests, on all cores
+# make test-slow  the longer experiments
+# make check      what a change must pass beside the tests: lint, types, contract
+#
+# All of it runs in an environment of its own, .venv, which is made by PYTHON (3.11 or newer) and made again whenever
+# pyproject.toml or PYTHON changes.
+
+PYTHON ?= python3
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The stamps carry the interpreter's version, so that `make test PYTHON=python3.12` gets an environment of its own making.
+INTERPRETER := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) and print("%d.%d.%d" % v[:3])' 2>/dev/null)
+PACKAGE := $(VENV)/package-$(INTERPRETER)
+DEVELOP := $(VENV)/develop-$(INTERPRETER)
+
+# The cores that this process may use, which in a container can be fewer than the machine has.
+CORES := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print(len(f(0)) if f else os.cpu_count())' 2>/dev/null)
+
+.DEFAULT_GOAL := test
+.PHONY: demo test test-slow lint types contract check clean
+
+demo: $(PACKAGE)
+	$(BIN)/python examples/stdlib_atlas/run.py
+
+test: $(DEVELOP)
+	$(BIN)/python -m pytest -n $(CORES) -m "not slow"
+
+test-slow: $(DEVELOP)
+	$(BIN)/python -m pytest -n $(CORES) -m slow
+
+lint: $(DEVELOP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(DEVELOP)
+	$(BIN)/mypy
+
+contract: $(DEVELOP)
+	$(BIN)/lint-imports
+
+check: lint types contract
+
+clean:
+	rm -rf $(VENV) build dist src/*.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+$(PACKAGE): pyproject.toml
+	$(if $(INTERPRETER),,$(error $(PYTHON) is not Python 3.11 or newer: name one that is, as in `make $(MAKECMDGOALS) PYTHON=python3.12`))
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(DEVELOP): $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[develop]'
+	touch $@

@@ -1,0 +1,31 @@
+"""Draw small charts as SVG files."""
+
+import math
+from html import escape
+from pathlib import Path
+
+WIDTH = 240
+ROW = 22
+
+
+def draw_chart(module: str, counts: dict[str, int], colour: str, artifact_folder: str) -> str:
+    """Draw one bar per count, on a logarithmic scale; return the file's place, relative to the artifact folder."""
+    bars = "\n".join(_bar(row, name, count, colour) for row, (name, count) in enumerate(counts.items(), start=1))
+    charts = Path(artifact_folder) / "charts"
+    charts.mkdir(exist_ok=True)
+    (charts / f"{module}.svg").write_text(
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{ROW * (len(counts) + 1)}" '
+        f'font-family="sans-serif" font-size="11">\n'
+        f'<text x="4" y="15" font-weight="bold">{escape(module)}</text>\n{bars}\n</svg>\n',
+        encoding="utf-8",
+    )
+    return f"charts/{module}.svg"
+
+
+def _bar(row: int, name: str, count: int, colour: str) -> str:
+    length = round(30 * math.log10(1 + count))
+    return (
+        f'<text x="4" y="{row * ROW + 15}">{escape(name)}</text>'
+        f'<rect x="70" y="{row * ROW + 4}" width="{length}" height="14" fill="{escape(colour)}"/>'
+        f'<text x="{74 + length}" y="{row * ROW + 15}">{count}</text>'
+    )

@@ -1,0 +1,98 @@
+"""TableVault: tables of expensive results that survive errors, crashes and power cuts."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from tablevault import errors as tv_errors
+from tablevault.errors import (
+    TableReferenceError,
+    TableVaultError,
+    TableVaultWarning,
+    TVArgumentError,
+    TVArtifactError,
+    TVBuilderError,
+    TVFileError,
+    TVForcedError,
+    TVImplementationError,
+    TVLockError,
+    TVProcessError,
+    TVTableError,
+)
+
+if TYPE_CHECKING:
+    from tablevault.archive import compress_vault, decompress_vault, delete_vault
+    from tablevault.records import (
+        BuilderPlan,
+        BuilderProgress,
+        ErrorInfo,
+        InstancePlan,
+        Lineage,
+        LineageStep,
+        OwnerInfo,
+        Problem,
+        ProcessInfo,
+        VerifyReport,
+    )
+    from tablevault.vault import TableVault
+
+__version__ = "0.2.0.dev0"
+
+# Imported when first used: a program that only wants the version does not wait for pandas.
+_LAZY = {
+    "TableVault": "tablevault.vault",
+    **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archive"),
+    **dict.fromkeys(
+        (
+            "BuilderPlan",
+            "BuilderProgress",
+            "ErrorInfo",
+            "InstancePlan",
+            "Lineage",
+            "LineageStep",
+            "OwnerInfo",
+            "Problem",
+            "ProcessInfo",
+            "VerifyReport",
+        ),
+        "tablevault.records",
+    ),
+}
+
+__all__ = [
+    "BuilderPlan",
+    "BuilderProgress",
+    "ErrorInfo",
+    "InstancePlan",
+    "Lineage",
+    "LineageStep",
+    "OwnerInfo",
+    "Problem",
+    "ProcessInfo",
+    "TVArgumentError",
+    "TVArtifactError",
+    "TVBuilderError",
+    "TVFileError",
+    "TVForcedError",
+    "TVImplementationError",
+    "TVLockError",
+    "TVProcessError",
+    "TVTableError",
+    "TableReferenceError",
+    "TableVault",
+    "TableVaultError",
+    "TableVaultWarning",
+    "VerifyReport",
+    "__version__",
+    "compress_vault",
+    "decompress_vault",
+    "delete_vault",
+    "tv_errors",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'tablevault' has no attribute '{name}'")
+    return getattr(import_module(_LAZY[name]), name)

@@ -1,0 +1,75 @@
+"""One attempt of a process: what the engine holds in its hands while it runs."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from dataclasses import dataclass
+
+from tablevault.catalog.owners import OwnerLock
+from tablevault.interfaces import FunctionError
+from tablevault.lookup import VaultContext
+from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord
+from tablevault.operations.base import Operation, operation_named
+from tablevault.transaction import Transaction
+
+
+@dataclass
+class Attempt:
+    """A claimed process, ready to work or to be ended."""
+
+    operation: Operation
+    plan: Plan
+    transaction: Transaction
+    owner_lock: OwnerLock
+    user_given: bool
+
+    @property
+    def serial(self) -> int:
+        """The process's number in the catalog."""
+        return self.transaction.serial
+
+    @property
+    def number(self) -> int:
+        """Which attempt of its process this is: the fencing token."""
+        return self.transaction.attempt
+
+    def leave(self) -> None:
+        """Give up ownership: whatever happens to the process next, this attempt has no part in it."""
+        self.transaction.abandon_checkpoints()
+        for lock in (*self.transaction.claimed, self.owner_lock):
+            lock.release()
+
+
+def new_owner(context: VaultContext) -> tuple[OwnerLock, Owner]:
+    """Hold the lock file of a new attempt, and say who holds it."""
+    lock = context.owners.claim()
+    return lock, Owner(lock.name, context.owners.host, os.getpid())
+
+
+def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True) -> Attempt | None:
+    """Take over a process whose owner is gone or hands it over; `None` if somebody else was faster."""
+    lock, owner = new_owner(context)
+    claimed = False
+    try:
+        claimed = context.catalog.processes.claim(record, owner)
+    finally:
+        if not claimed:
+            lock.release()
+    if not claimed:
+        return None
+    context.owners.forget(record.owner_lock)
+    operation = operation_named(record.operation).restore(record.arguments)
+    transaction = Transaction(context, record.process_id, record.serial, record.attempt + 1)
+    transaction.resumed = resumed
+    transaction.progress.restore(record.progress)
+    return Attempt(operation, record.plan, transaction, lock, record.user_given)
+
+
+def describe_error(error: BaseException) -> ErrorInfo:
+    """Return an exception as the catalog keeps it."""
+    original = error.original if isinstance(error, FunctionError) else error
+    kind = type(original)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    text = "".join(traceback.format_exception(original))
+    return ErrorInfo(name, str(original), text)

@@ -1,0 +1,117 @@
+"""The instance that is being built: its columns in memory, and where its artifacts are meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tablevault.builders.inputs import ContentFrame
+from tablevault.interfaces import Frame
+from tablevault.model import ArtifactRecord
+from tablevault.storage import files
+from tablevault.storage.columns import Column
+from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
+from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
+
+_TEXT = parse_dtype("string")
+
+
+@dataclass
+class BuiltColumn:
+    """One complete column."""
+
+    column: Column
+    type: ColumnType
+    cells: Sequence[object] | None = None
+    """The same as plain values, once somebody needed them."""
+
+    @property
+    def values(self) -> Sequence[object]:
+        """The cells as plain Python values."""
+        if self.cells is None:
+            self.cells = plain_values(self.column, self.type)
+        return self.cells
+
+    @property
+    def holds_artifacts(self) -> bool:
+        """Whether its cells name files."""
+        return self.type.kind is Kind.ARTIFACT
+
+
+@dataclass
+class AdoptedArtifact:
+    """A file of a reused cell, still in its origin's folder."""
+
+    folder: Path
+    record: ArtifactRecord
+
+
+@dataclass
+class Building:
+    """The columns built so far, in the frame's order, and the artifacts they name."""
+
+    artifact_folder: Path
+    row_count: int = 0
+    columns: dict[str, BuiltColumn] = field(default_factory=dict)
+    adopted: dict[str, dict[int, AdoptedArtifact]] = field(default_factory=dict)
+    """Artifacts of reused cells: column -> position -> file."""
+    records: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Files of this run that are recorded already, by relative path."""
+
+    def put(self, name: str, column: Column, column_type: ColumnType, cells: Sequence[object] | None = None) -> None:
+        """Add or replace a complete column."""
+        self.columns[name] = BuiltColumn(column, column_type, cells)
+
+    def frame(self) -> FrameData:
+        """Return the whole frame as it will be stored."""
+        return frame_of_columns({name: (built.column, built.type) for name, built in self.columns.items()})
+
+    def as_paths(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
+        """Return the frame as functions see it, artifacts as full paths.
+
+        Parameters
+        ----------
+        unfinished
+            Columns of the builder that is running, as far as they are filled.
+        """
+        values = {name: self._paths(name, built) for name, built in self.columns.items()}
+        return MemoryFrame({**values, **unfinished}, self._types())
+
+    def as_contents(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
+        """Return the frame as fingerprints count it, artifacts as hashes of their content."""
+        artifacts = [name for name, built in self.columns.items() if built.holds_artifacts and name not in unfinished]
+        return ContentFrame(self.as_paths(unfinished), dict.fromkeys(artifacts, self._content))
+
+    @property
+    def has_artifacts(self) -> bool:
+        """Whether any column so far names files."""
+        return any(built.holds_artifacts for built in self.columns.values())
+
+    def artifact_names(self) -> dict[str, tuple[str, int]]:
+        """Return every file that a cell names, with the (last) column and row that do."""
+        found: dict[str, tuple[str, int]] = {}
+        for name, built in self.columns.items():
+            if built.holds_artifacts:
+                found.update((str(cell), (name, row)) for row, cell in enumerate(built.values) if cell is not None)
+        return found
+
+    def _types(self) -> dict[str, ColumnType | None]:
+        return {name: _TEXT if built.holds_artifacts else built.type for name, built in self.columns.items()}
+
+    def _paths(self, name: str, built: BuiltColumn) -> Sequence[object]:
+        if not built.holds_artifacts:
+            return built.values
+        adopted = self.adopted.get(name, {})
+        return [
+            None if cell is None else str((adopted[row].folder if row in adopted else self.artifact_folder) / str(cell))
+            for row, cell in enumerate(built.values)
+        ]
+
+    def _content(self, path: object) -> object:
+        file = Path(str(path))
+        if file.is_relative_to(self.artifact_folder):
+            record = self.records.get(file.relative_to(self.artifact_folder).as_posix())
+            if record is not None:
+                return record.sha256
+        return files.sha256(file) if file.is_file() else str(path)

@@ -1,0 +1,291 @@
+"""Builder files as they are written: safe YAML, with the line of every field and item."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import yaml
+
+from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, Problem, field_problems
+from tablevault.errors import TableReferenceError, TVBuilderError
+from tablevault.references import Placement, check_placement, find_references
+
+MAXIMUM_CHARACTERS = 1_000_000
+MAXIMUM_VALUES = 20_000
+MAXIMUM_DEPTH = 50
+MAXIMUM_PROBLEMS = 10
+
+_TAG = "tag:yaml.org,2002:"
+_TEXT_TAGS = frozenset({_TAG + "str", _TAG + "value"})
+_SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "timestamp"))
+_MERGE_TAG = _TAG + "merge"
+_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+Path = tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class BuilderDocument:
+    """One builder file: its fields as written, references and all, and where each of them stands."""
+
+    file: str
+    """The file's name, as error messages show it."""
+    fields: Mapping[str, object]
+    """What the file says; fields that are null or that mean nothing (`name`) are left out."""
+    lines: Mapping[Path, int] = field(repr=False, compare=False)
+    """The line of every field and item, by its path."""
+
+    def line(self, *path: object) -> int:
+        """Return the line of a field or item, counted from 1; of what it would stand in, if it is not there."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.lines:
+                return self.lines[path[:length]]
+        return self.lines.get((), 1)
+
+    def place(self, *path: object) -> str:
+        """Return where a field or item stands, as error messages begin: file, line, field."""
+        return _place(self.file, self.line(*path), path)
+
+    def error(self, path: Path, sentence: str) -> TVBuilderError:
+        """Return the error that says what is wrong with a field or item."""
+        return TVBuilderError(f"{self.place(*path)}: {sentence}")
+
+    @contextmanager
+    def located(self, *path: object) -> Iterator[None]:
+        """Let an error in a reference say in which file, line and field the reference stands."""
+        try:
+            yield
+        except TableReferenceError as error:
+            raise TableReferenceError(f"{self.place(*path)}:\n{error}") from error
+
+
+def read_document(text: str, file: str) -> BuilderDocument:
+    """Read a builder file without running anything.
+
+    Raises
+    ------
+    TVBuilderError
+        If the text is not safe YAML, has an unknown field, or a value of the wrong type; names file, line and remedy.
+    TableReferenceError
+        If a reference in it is malformed, or stands where it cannot be resolved.
+    """
+    _check_bounds(text, file)
+    root = _compose(text, file)
+    if not isinstance(root, yaml.MappingNode):
+        raise TVBuilderError(
+            f"{file}, line 1: a builder file is a mapping of fields, such as 'builder_type: ColumnBuilder'; "
+            f"this one is {'empty' if root is None else 'something else'}."
+        )
+    reader = _Reader(file)
+    content = reader.read(root)
+    document = BuilderDocument(file, _present(content), reader.lines)
+    _check_references(document)
+    _check_fields(document)
+    return document
+
+
+def _present(content: object) -> dict[str, object]:
+    # An unknown field stays, null or not: it is refused by its name.
+    assert isinstance(content, dict)
+    return {name: value for name, value in content.items() if name != "name" and not _is_absent(name, value)}
+
+
+def _is_absent(name: object, value: object) -> bool:
+    return value is None and name in FIELD_NAMES
+
+
+def _check_references(document: BuilderDocument) -> None:
+    for name, value in document.fields.items():
+        if name == "arguments" and isinstance(value, dict):
+            for argument, content in value.items():
+                with document.located(name, argument):
+                    find_references(content)
+        elif name not in UNRESOLVED_FIELDS:
+            with document.located(name):
+                check_placement(value, where=Placement.FIELD)
+
+
+def _check_fields(document: BuilderDocument) -> None:
+    """Refuse what is wrong already; a field that holds a reference is checked once it is resolved."""
+    pending = {name for name, value in document.fields.items() if _is_pending(name, value)}
+    known = {name: value for name, value in document.fields.items() if name not in pending}
+    problems = [problem for problem in field_problems(known) if problem.path[0] not in pending]
+    if problems:
+        raise problems_error(document, problems)
+
+
+def _is_pending(name: object, value: object) -> bool:
+    return name in FIELD_NAMES and name not in UNRESOLVED_FIELDS and bool(find_references(value))
+
+
+def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TVBuilderError:
+    """Return one error that lists the problems with their places, in the order of the file."""
+    ordered = sorted(problems, key=lambda problem: document.line(*problem.path))
+    lines = [str(document.error(problem.path, problem.sentence)) for problem in ordered[:MAXIMUM_PROBLEMS]]
+    if len(ordered) > MAXIMUM_PROBLEMS:
+        lines.append(f"{document.file}: and {len(ordered) - MAXIMUM_PROBLEMS:,} more problems.")
+    return TVBuilderError("\n".join(lines))
+
+
+def _place(file: str, line: int, path: Path) -> str:
+    names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+    return f"{file}, line {line}, {names}" if names else f"{file}, line {line}"
+
+
+def _check_bounds(text: str, file: str) -> None:
+    """Refuse what could cost more than a builder file is worth, before it is parsed as a whole."""
+    if len(text) > MAXIMUM_CHARACTERS:
+        raise TVBuilderError(
+            f"{file} has {len(text):,} characters, but a builder file may have {MAXIMUM_CHARACTERS:,}; "
+            "move data into a table and refer to it."
+        )
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        line = text.count("\n", 0, error.start) + 1
+        raise TVBuilderError(f"{file}, line {line}: this is not valid Unicode text; save the file as UTF-8.") from error
+    with _yaml_errors(text, file):
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+            if depth > MAXIMUM_DEPTH:
+                raise _too_deep(file, _line(event))
+
+
+def _too_deep(file: str, line: int) -> TVBuilderError:
+    return TVBuilderError(f"{file}, line {line}: values are nested over {MAXIMUM_DEPTH} levels deep; flatten them.")
+
+
+def _line(part: yaml.Node | yaml.Event) -> int:
+    return int(part.start_mark.line) + 1 if part.start_mark else 1
+
+
+def _compose(text: str, file: str) -> yaml.Node | None:
+    with _yaml_errors(text, file):
+        loader = _Loader(text)
+        try:
+            node: yaml.Node | None = loader.get_single_node()
+        finally:
+            loader.dispose()
+    return node
+
+
+@contextmanager
+def _yaml_errors(text: str, file: str) -> Iterator[None]:
+    """Translate what the YAML parser raises into one error that names file, line and remedy."""
+    try:
+        yield
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        number = min(mark.line, text.count("\n")) + 1 if mark else 1
+        problem = ", ".join(part for part in (error.context, error.problem) if part)
+        raise TVBuilderError(f"{file}, line {number}: not valid YAML: {problem}{_remedy(text, number)}.") from error
+    except yaml.YAMLError as error:
+        position = getattr(error, "position", 0)
+        number = text.count("\n", 0, position) + 1
+        raise TVBuilderError(
+            f"{file}, line {number}: not valid YAML: a character that YAML does not allow; remove it."
+        ) from error
+
+
+def _remedy(text: str, number: int) -> str:
+    lines = text.split("\n")
+    if "<<" in "".join(lines[max(number - 2, 0) : number]):
+        return "; put quotes around a value that holds a reference, such as '<<self.x[index]>>'"
+    return "; check indentation, quotes and colons there"
+
+
+class _Reader:
+    """Turns YAML nodes into plain values, and remembers the line of each."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.lines: dict[Path, int] = {}
+        self._count = 0
+        self._depth = 0
+        self._loader = yaml.SafeLoader("")
+
+    def read(self, root: yaml.Node) -> object:
+        return self._value(root, (), _line(root))
+
+    def _value(self, node: yaml.Node, path: Path, line: int) -> object:
+        self._check_bounds(node)
+        self.lines[path] = line
+        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
+            return self._mapping(node, path)
+        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
+            return self._sequence(node, path)
+        return self._scalar(node, path)
+
+    def _check_bounds(self, node: yaml.Node) -> None:
+        # Aliases make small files large and finite ones endless: what counts is what they stand for.
+        self._count += 1
+        if self._count > MAXIMUM_VALUES:
+            raise self._error(node, (), f"the file stands for more than {MAXIMUM_VALUES:,} values; use fewer aliases.")
+        if self._depth > MAXIMUM_DEPTH:
+            raise _too_deep(self.file, _line(node))
+
+    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[object]:
+        self._depth += 1
+        items = [self._value(item, (*path, position), _line(item)) for position, item in enumerate(node.value)]
+        self._depth -= 1
+        return items
+
+    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[object, object]:
+        self._depth += 1
+        inherited: dict[object, object] = {}
+        own: dict[object, object] = {}
+        for key_node, value_node in node.value:
+            if key_node.tag == _MERGE_TAG:
+                for merged in self._merged(value_node, path):
+                    inherited = {**merged, **inherited}
+                continue
+            key = self._key(key_node, path)
+            if key in own:
+                raise self._error(key_node, (*path, key), "this is given twice; keep one of them.")
+            own[key] = self._value(value_node, (*path, key), _line(key_node))
+        self._depth -= 1
+        return {**inherited, **own}
+
+    def _merged(self, node: yaml.Node, path: Path) -> Iterator[dict[object, object]]:
+        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        for source in sources:
+            if not isinstance(source, yaml.MappingNode):
+                raise self._error(source, path, "'<<:' merges mappings only; give it an alias of a mapping.")
+            self._check_bounds(source)
+            yield self._mapping(source, path)
+
+    def _key(self, node: yaml.Node, path: Path) -> object:
+        if not isinstance(node, yaml.ScalarNode):
+            raise self._error(node, path, "a list or mapping cannot be a key; use text.")
+        return self._scalar(node, path)
+
+    def _scalar(self, node: yaml.Node, path: Path) -> object:
+        tag = node.tag
+        if isinstance(node, yaml.ScalarNode):
+            if tag in _TEXT_TAGS or tag == _MERGE_TAG:
+                return str(node.value)
+            if tag in _SCALAR_TAGS and tag == self._resolved_tag(node):
+                return self._plain(node, path)
+        shown = tag.replace(_TAG, "!!")
+        raise self._error(node, path, f"the tag {shown} is not allowed here; builder files hold plain values only.")
+
+    def _resolved_tag(self, node: yaml.ScalarNode) -> str:
+        resolve: Callable[..., str] = self._loader.resolve
+        return resolve(yaml.ScalarNode, node.value, (True, False))
+
+    def _plain(self, node: yaml.ScalarNode, path: Path) -> object:
+        try:
+            return self._loader.construct_object(node)
+        except (ValueError, OverflowError) as error:
+            raise self._error(
+                node, path, f"{node.value[:40]!r} is not a valid date or number; quote it to mean text."
+            ) from error
+
+    def _error(self, node: yaml.Node, path: Path, sentence: str) -> TVBuilderError:
+        return TVBuilderError(f"{_place(self.file, _line(node), path)}: {sentence}")

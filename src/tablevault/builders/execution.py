@@ -1,0 +1,163 @@
+"""Running the builders of one instance: reuse what can be reused, take over what is done, compute the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from tablevault.builders.building import Building
+from tablevault.builders.calls import Views
+from tablevault.builders.functions import Function
+from tablevault.builders.inputs import WithSelf
+from tablevault.builders.origins import Origin, row_keys
+from tablevault.builders.spec import BuilderSpec
+from tablevault.errors import TVTableError
+from tablevault.interfaces import Frame, FrameSource
+from tablevault.progress import ExecutionProgress
+from tablevault.references import Evaluator
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.dtypes import plain_values
+from tablevault.storage.frames import FrameData
+
+
+class Interruptible(Protocol):
+    """Somebody who may be asked to stop."""
+
+    stop_requested: bool
+
+    def raise_if_stopped(self) -> None:
+        """Raise if so."""
+        ...
+
+
+@dataclass(frozen=True)
+class PreparedBuilder:
+    """A builder with its function, ready to run."""
+
+    spec: BuilderSpec
+    function: Function
+    version: str
+    """Digest of all that counts for reuse, apart from the values of arguments."""
+    code_parts: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class BuilderOutcome:
+    """What is to be known of a builder that is complete."""
+
+    builder: PreparedBuilder
+    versions: tuple[str, ...]
+    computed: int
+    reused: int
+    fingerprints: Sequence[bytes | None] | None = None
+    """Of each row, for row-wise functions."""
+    codes: Sequence[int] | None = None
+    """Index into `versions`, for each row."""
+    whole: bytes | None = None
+    """Fingerprint of a function that is called once."""
+
+
+@dataclass
+class Execution:
+    """Everything that the builders of one execution share."""
+
+    building: Building
+    inputs: FrameSource
+    content_inputs: FrameSource
+    inputs_have_artifacts: bool
+    checkpoints: CheckpointStore
+    origins: tuple[Origin, ...]
+    progress: ExecutionProgress
+    owner: Interruptible
+    process_id: str
+    primary_key: tuple[str, ...]
+    origin_frame: Frame | None = None
+    """What `self` is for a row-wise IndexBuilder."""
+    outcomes: list[BuilderOutcome] = field(default_factory=list)
+    matches: tuple[Sequence[int | None], ...] = ()
+    """For each origin: where each row of the instance was in it."""
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where functions put the files that they make."""
+        return self.building.artifact_folder
+
+    def views(self, unfinished: Mapping[str, Sequence[object]], index_self: Frame | None = None) -> Views:
+        """Return how arguments see the data now.
+
+        Parameters
+        ----------
+        unfinished
+            Columns of the running builder that it may look at itself, as far as they are filled.
+        index_self
+            The frame that `self` is, where it is not the instance being built.
+        """
+        paths: Callable[[], Frame] = _once(lambda: index_self or self.building.as_paths(unfinished))
+        contents: Callable[[], Frame] = _once(lambda: index_self or self.building.as_contents(unfinished))
+        return Views(
+            Evaluator(WithSelf(self.inputs, paths)),
+            Evaluator(WithSelf(self.content_inputs, contents)),
+            self.inputs_have_artifacts or self.building.has_artifacts,
+            str(self.artifact_folder),
+            self.process_id,
+        )
+
+    def check_primary_key(self) -> None:
+        """Raise `TVTableError` if the primary key is null or not unique; then match the rows with the origins'."""
+        if self.primary_key:
+            columns = [self.building.columns[name].values for name in self.primary_key]
+            _check_not_null(self.primary_key, columns)
+            _check_unique(self.primary_key, row_keys(columns))
+
+    def match_origins(self) -> None:
+        """Find out where each row was in each origin: by the primary key, or by position if there is none."""
+        self.matches = tuple(self._match(origin) for origin in self.origins)
+
+    def _match(self, origin: Origin) -> Sequence[int | None]:
+        count = self.building.row_count
+        if not self.primary_key:
+            return [row if row < origin.row_count else None for row in range(count)]
+        old = origin.keys(self.primary_key)
+        if old is None:
+            return [None] * count
+        places = {key: place for place, key in enumerate(old)}
+        new = row_keys([self.building.columns[name].values for name in self.primary_key])
+        return [places.get(key) for key in new]
+
+
+def check_primary_key(names: Sequence[str], data: FrameData) -> None:
+    """Raise `TVTableError` if the primary key of a frame is null or not unique."""
+    if names:
+        columns = [plain_values(data.table.column(name), data.types[name]) for name in names]
+        _check_not_null(names, columns)
+        _check_unique(names, row_keys(columns))
+
+
+def _once(compute: Callable[[], Frame]) -> Callable[[], Frame]:
+    found: list[Frame] = []
+
+    def get() -> Frame:
+        if not found:
+            found.append(compute())
+        return found[0]
+
+    return get
+
+
+def _check_not_null(names: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
+    for name, values in zip(names, columns, strict=True):
+        for row, value in enumerate(values):
+            if value is None:
+                raise TVTableError(f"Primary key column '{name}' is null in row {row}; every row needs a value there.")
+
+
+def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
+    first: dict[object, int] = {}
+    for row, key in enumerate(keys):
+        earlier = first.setdefault(key, row)
+        if earlier != row:
+            raise TVTableError(
+                f"Primary key ({', '.join(names)}) is not unique: rows {earlier} and {row} both have {key!r}."
+            )

@@ -1,0 +1,126 @@
+"""The fields of a builder file: their names, their types, and what is said when they are wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from tablevault.names import nearest
+
+BuilderKind = Literal["IndexBuilder", "ColumnBuilder"]
+ReturnType = Literal["dataframe", "row-wise", "generator"]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class BuilderFields(BaseModel):
+    """What a builder file says once its references are resolved."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    builder_type: BuilderKind
+    changed_columns: Annotated[list[Name], Field(min_length=1)]
+    python_function: Name
+    code_module: Name
+    arguments: dict[Name, object] = {}
+    is_custom: bool = False
+    return_type: ReturnType = "dataframe"
+    n_threads: Annotated[int, Field(ge=1)] = 1
+    dtypes: dict[Name, str | None] = {}
+    dependencies: list[Name] = []
+    primary_key: list[Name] = []
+    keep_old: bool = False
+    untracked: list[Name] = []
+
+
+FIELD_NAMES = frozenset({*BuilderFields.model_fields, "name"})
+
+UNRESOLVED_FIELDS = frozenset({"arguments", "dependencies", "builder_type", "name"})
+"""Fields whose strings are not resolved before anything runs (`arguments` are, later)."""
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "builder_type": ("IndexBuilder", "ColumnBuilder"),
+    "return_type": ("dataframe", "row-wise", "generator"),
+}
+
+_SHAPES = {
+    "builder_type": "IndexBuilder or ColumnBuilder",
+    "changed_columns": "a list of at least one column name, such as [title, body]",
+    "python_function": "the name of a function, such as ask_model",
+    "code_module": "the name of a code module without '.py', such as prompts",
+    "arguments": "a mapping of argument names to values, such as {text: '<<self.text[index]>>'}",
+    "is_custom": "true (a module of the vault) or false (a built-in module)",
+    "return_type": "dataframe, row-wise or generator",
+    "n_threads": "a whole number from 1",
+    "dtypes": "a mapping of column names to types, such as {score: Float64}",
+    "dependencies": "a list of columns, such as ['orders.customer_id', 'orders.*']",
+    "primary_key": "a list of column names, such as [title]",
+    "keep_old": "true or false",
+    "untracked": "a list of argument names, such as [api_key]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a builder file."""
+
+    path: tuple[object, ...]
+    """The field, and the key or position of the item in it."""
+    sentence: str
+    """What is wrong, and what to do about it."""
+
+
+def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Problem]:
+    """Return the fields if all of them are right, else everything that is wrong with them."""
+    try:
+        return BuilderFields.model_validate(dict(values))
+    except ValidationError as error:
+        found = [_problem(detail, values) for detail in error.errors(include_url=False)]
+        return list(dict.fromkeys(found))
+
+
+def field_problems(values: Mapping[str, object]) -> list[Problem]:
+    """Return everything that is wrong with the fields, by themselves."""
+    outcome = validate_fields(values)
+    return outcome if isinstance(outcome, list) else []
+
+
+def describe(value: object) -> str:
+    """Return a value as an error message shows it: as YAML would spell it, and short."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return f"{str(value).lower()} (quote it to mean text)"
+    if isinstance(value, str):
+        return repr(value if len(value) <= 60 else value[:57] + "…")
+    if isinstance(value, int):
+        return f"the number {value}" if abs(value) < 10**15 else "a very large number"
+    if isinstance(value, float):
+        return f"the number {value:g}"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    return "a mapping" if isinstance(value, dict) else f"a {type(value).__name__}"
+
+
+def _problem(detail: ErrorDetails, values: Mapping[str, object]) -> Problem:
+    location = detail["loc"]
+    name = location[0]
+    if detail["type"] == "missing":
+        return Problem((name,), f"this field is missing; it must be {_SHAPES[str(name)]}.")
+    if detail["type"] == "extra_forbidden" or name not in _SHAPES:
+        return Problem((name,), f"there is no field {describe(name)}{nearest(str(name), FIELD_NAMES)}")
+    if detail["type"] == "literal_error" and isinstance(values[str(name)], str):
+        value = values[str(name)]
+        return Problem((name,), f"it cannot be {describe(value)}{nearest(str(value), _CHOICES[str(name)])}")
+    return _wrong_type(detail, location)
+
+
+def _wrong_type(detail: ErrorDetails, location: tuple[int | str, ...]) -> Problem:
+    name = str(location[0])
+    found = describe(detail["input"])
+    if location[-1] == "[key]":
+        return Problem((name, detail["input"]), f"it must be {_SHAPES[name]}; found {found} as a name.")
+    return Problem(location[:2], f"it must be {_SHAPES[name]}; found {found}.")

@@ -1,0 +1,236 @@
+"""What an earlier instance, or an execution that was reverted, has that need not be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from tablevault.builders.building import AdoptedArtifact
+from tablevault.builders.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.model import ArtifactRecord
+from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
+from tablevault.storage.dtypes import ColumnType, Kind, plain_values
+from tablevault.storage.frames import StoredFrame, read_frame
+from tablevault.storage.packing import canonical
+
+
+@dataclass(frozen=True)
+class ReusableRows:
+    """The cells of one builder of an origin, by position."""
+
+    values: tuple[Sequence[object], ...]
+    """One sequence per column of the builder."""
+    fingerprints: Sequence[bytes | None]
+    versions: Sequence[str]
+    """Which version of the builder computed each row."""
+    whole: bytes | None
+    """Fingerprint of a builder that is decided as a whole."""
+
+
+class Origin(Protocol):
+    """An instance whose cells may be reused."""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        ...
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row; `None` if it does not have these columns."""
+        ...
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed; `None` if there was none."""
+        ...
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name."""
+        ...
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return what is known of the builder of these columns."""
+        ...
+
+
+def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
+    """Return one hashable key per row."""
+    if len(columns) == 1:
+        return [_hashable(value) for value in columns[0]]
+    return [tuple(map(_hashable, row)) for row in zip(*columns, strict=True)]
+
+
+def _hashable(value: object) -> object:
+    return canonical(value) if isinstance(value, list | dict) else value
+
+
+class MaterializedOrigin:
+    """A committed instance as an origin.
+
+    Parameters
+    ----------
+    frame_path
+        Its frame.
+    fingerprint_path
+        Its fingerprints; missing for one that was written from outside.
+    artifact_folder
+        Its artifacts.
+    provenance
+        What its builders were.
+    artifacts
+        The records of its artifacts, by name.
+    """
+
+    def __init__(
+        self,
+        frame_path: Path,
+        fingerprint_path: Path,
+        artifact_folder: Path,
+        provenance: Provenance,
+        artifacts: Mapping[str, ArtifactRecord],
+    ) -> None:
+        self._frame = StoredFrame(frame_path)
+        self._fingerprint_path = fingerprint_path
+        self._artifact_folder = artifact_folder
+        self._provenance = provenance
+        self._artifacts = artifacts
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        return len(self._frame)
+
+    @property
+    def frame(self) -> StoredFrame:
+        """Its frame."""
+        return self._frame
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row."""
+        if not set(primary_key) <= set(self._frame.column_names):
+            return None
+        return row_keys([self._frame.values(column) for column in primary_key])
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed."""
+        facts = self.facts(spec_columns)
+        if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
+            return None
+        stored = self._fingerprints.get(facts.name)
+        if stored is None:
+            stored = ([None] * self.row_count, [0] * self.row_count)
+        values = tuple(self._frame.values(column) for column in spec_columns)
+        versions = [facts.versions[code] for code in stored[1]]
+        return ReusableRows(values, stored[0], versions, facts.whole)
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name, if it is still there."""
+        record = self._artifacts.get(name)
+        if record is None or not (self._artifact_folder / name).is_file():
+            return None
+        return AdoptedArtifact(self._artifact_folder, record)
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return what is known of the builder of these columns."""
+        return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
+
+    def _is_overwritten(self, facts: BuilderFacts) -> bool:
+        """Tell whether the frame no longer has what this builder computed."""
+        others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
+        return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, tuple[list[bytes | None], list[int]]]:
+        return read_fingerprints(self._fingerprint_path)
+
+
+class PartialOrigin:
+    """What an execution computed before it was reverted.
+
+    Parameters
+    ----------
+    checkpoint_folder
+        Its checkpoints.
+    artifact_folder
+        Its artifacts.
+    index_columns
+        The columns of its IndexBuilder.
+    """
+
+    def __init__(self, checkpoint_folder: Path, artifact_folder: Path) -> None:
+        self._checkpoints: Checkpoints = read_checkpoints(checkpoint_folder)
+        self._artifact_folder = artifact_folder
+        self._loaded: dict[tuple[str, ...], ReusableRows] = {}
+        self._records: dict[str, ArtifactRecord] = {}
+        self._index: tuple[str, ...] = ()
+        self._row_count = 0
+        for position, builder in enumerate(self._checkpoints.builders()):
+            self._load(builder, is_index=position == 0)
+
+    @property
+    def row_count(self) -> int:
+        """How many rows its IndexBuilder had produced."""
+        return self._row_count
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row."""
+        rows = self._loaded.get(self._index)
+        if rows is None or not set(primary_key) <= set(self._index):
+            return None
+        return row_keys([rows.values[self._index.index(column)] for column in primary_key])
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed."""
+        return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name, if it was recorded and is still there."""
+        record = self._records.get(name)
+        if record is None or not (self._artifact_folder / name).is_file():
+            return None
+        return AdoptedArtifact(self._artifact_folder, record)
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return `None`: an execution that was reverted has no provenance."""
+        return None
+
+    def _load(self, builder: str, is_index: bool) -> None:
+        state = self._checkpoints.load(builder)
+        if state is None:
+            return
+        records: list[Iterable[ArtifactRecord]] = list(state.artifacts.values())
+        if state.frame is not None:
+            rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.code_versions[-1])
+            records.append(state.frame.artifacts)
+        else:
+            rows = _scattered_rows(state, max(self._row_count, max(state.positions, default=-1) + 1))
+        self._records.update((record.path, record) for group in records for record in group)
+        if is_index:
+            self._index, self._row_count = state.columns, len(rows.fingerprints)
+        self._loaded[state.columns] = rows
+
+
+def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
+    data = read_frame(path)
+    values = tuple(plain_values(data.table.column(name), kind) for name, kind in data.types.items())
+    return ReusableRows(values, [None] * len(data), [version] * len(data), fingerprint)
+
+
+def _scattered_rows(state: Any, count: int) -> ReusableRows:
+    values: tuple[list[object], ...] = tuple([None] * count for _ in state.columns)
+    fingerprints: list[bytes | None] = [None] * count
+    versions = [""] * count
+    for place, position in enumerate(state.positions):
+        for column, cells in zip(values, state.values, strict=True):
+            column[position] = cells[place]
+        fingerprints[position] = state.fingerprints[place]
+        versions[position] = state.code_versions[state.codes[place]]
+    whole = state.fingerprints[0] if state.done and state.fingerprints else None
+    return ReusableRows(values, fingerprints, versions, whole)
+
+
+def names_artifacts(column_type: ColumnType | None) -> bool:
+    """Tell whether cells of this type name artifacts."""
+    return column_type is not None and column_type.kind is Kind.ARTIFACT

@@ -1,0 +1,132 @@
+"""What an instance was computed from: facts about its builders, and a fingerprint for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from tablevault.errors import TVFileError
+from tablevault.model import ArtifactRecord
+from tablevault.storage import files
+from tablevault.storage.columns import plain_values
+from tablevault.storage.dtypes import build_column, parse_dtype
+from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
+
+_BYTES = parse_dtype("bytes")
+_INTEGER = parse_dtype("Int64")
+_TEXT = parse_dtype("string")
+
+
+@dataclass(frozen=True)
+class InputFacts:
+    """One instance that was read."""
+
+    table: str
+    """Its table's name at that time."""
+    instance_id: str
+    row_id: int
+    """Its number in the catalog, which stays when the table is renamed."""
+
+
+@dataclass(frozen=True)
+class BuilderFacts:
+    """One builder as it ran."""
+
+    name: str
+    is_index: bool
+    columns: tuple[str, ...]
+    function: str
+    module: str
+    is_custom: bool
+    return_type: str
+    arguments: dict[str, Any]
+    """As written in the builder, without untracked ones."""
+    own_columns: tuple[str, ...]
+    """Columns of the same instance that it read; `*` where any may have been."""
+    inputs: tuple[tuple[int, str], ...]
+    """Catalog numbers of the instances that it read, each with a column or `*`."""
+    versions: tuple[str, ...]
+    """Versions of builder and code under which rows were computed."""
+    code_parts: dict[str, str]
+    """What the newest code version consists of: `module.name` -> digest."""
+    computed: int
+    reused: int
+    whole_fingerprint: str | None = None
+    """Of a function that is called once, in hexadecimal."""
+
+    @property
+    def whole(self) -> bytes | None:
+        """Fingerprint of a function that is called once."""
+        return None if self.whole_fingerprint is None else bytes.fromhex(self.whole_fingerprint)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where an instance comes from."""
+
+    process_id: str
+    operation: str
+    author: str
+    finished_at: str
+    primary_key: tuple[str, ...] = ()
+    builders: tuple[BuilderFacts, ...] = ()
+    inputs: tuple[InputFacts, ...] = ()
+    origin: InputFacts | None = None
+    dependencies: tuple[InputFacts, ...] = field(default=())
+    """What the caller of `write_instance` declared."""
+
+
+def write_provenance(path: Path, provenance: Provenance) -> None:
+    """Write provenance durably, as JSON that people can read."""
+    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(asdict(provenance)), indent=2))
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Read provenance; raises `TVFileError` if the file is damaged."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Provenance)
+    except msgspec.MsgspecError as error:
+        raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
+
+
+def write_fingerprints(path: Path, rows: Mapping[str, tuple[Sequence[bytes | None], Sequence[int]]]) -> None:
+    """Write the fingerprints of row-wise builders: name -> (fingerprint, index of the version) of each row."""
+    columns = {}
+    for name, (fingerprints, codes) in rows.items():
+        columns[f"{name}:fingerprint"] = build_column(list(fingerprints), _BYTES)
+        columns[f"{name}:version"] = build_column(list(codes), _INTEGER)
+    write_frame(path, frame_of_columns(columns))
+
+
+def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:
+    """Read what `write_fingerprints` wrote; nothing if there is no such file."""
+    if not path.is_file():
+        return {}
+    data = read_frame(path)
+    columns = {name: plain_values(data.table.column(name), kind) for name, kind in data.types.items()}
+    names = [name.removesuffix(":version") for name in columns if name.endswith(":version")]
+    return {name: (columns[f"{name}:fingerprint"], columns[f"{name}:version"]) for name in names}
+
+
+def write_artifact_records(path: Path, records: Sequence[ArtifactRecord]) -> None:
+    """Write the size and hash of every artifact of an instance."""
+    columns = {
+        "path": build_column([record.path for record in records], _TEXT),
+        "size": build_column([record.size for record in records], _INTEGER),
+        "sha256": build_column([record.sha256 for record in records], _TEXT),
+    }
+    write_frame(path, frame_of_columns(columns))
+
+
+def read_artifact_records(path: Path) -> dict[str, ArtifactRecord]:
+    """Read what `write_artifact_records` wrote, by path; nothing if there is no such file."""
+    if not path.is_file():
+        return {}
+    table: pa.Table = read_frame(path).table
+    rows = zip(*(table.column(name).to_pylist() for name in ("path", "size", "sha256")), strict=True)
+    return {row[0]: ArtifactRecord(*row) for row in rows}

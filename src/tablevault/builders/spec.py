@@ -1,0 +1,225 @@
+"""What a builder is: its fields, resolved and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+
+from tablevault.builders.document import BuilderDocument, problems_error
+from tablevault.builders.fields import UNRESOLVED_FIELDS, BuilderFields, BuilderKind, ReturnType, validate_fields
+from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.names import check_module_name, check_table_name, nearest
+from tablevault.references import Placement, check_placement
+from tablevault.storage.dtypes import ColumnType, parse_dtype
+
+SELF = "self"
+INDEX = "index"
+ALL_COLUMNS = "*"
+
+
+@dataclass(frozen=True)
+class BuilderSpec:
+    """One builder: which columns a function produces, from which arguments."""
+
+    name: str
+    """Name of the builder: that of its file without `.yaml`."""
+    kind: BuilderKind
+    """Whether it makes the rows, or columns for rows that are there."""
+    changed_columns: tuple[str, ...]
+    """Columns it produces, in the order in which the function returns them."""
+    python_function: str
+    """Name of the function."""
+    code_module: str
+    """Module that the function is in, without `.py`."""
+    is_custom: bool
+    """Whether the module is one of the vault's; if not, it is built in."""
+    return_type: ReturnType
+    """How the function gives its rows back."""
+    n_threads: int
+    """How many rows may run at once; only `row-wise` functions are run by row, so others take no notice of it."""
+    arguments: Mapping[str, object]
+    """As written: references and placeholders are resolved when the function is called."""
+    dtypes: Mapping[str, ColumnType]
+    """Declared types; a column that is not among them keeps the natural type of its values."""
+    dependencies: tuple[str, ...]
+    """`table.column` or `table.*`, where that cannot be read off the references."""
+    primary_key: tuple[str, ...]
+    """Columns by which rows are known; an IndexBuilder's only."""
+    keep_old: bool
+    """Whether the origin's rows that a new run does not produce are kept; an IndexBuilder's only."""
+    untracked: tuple[str, ...]
+    """Arguments that neither count for reuse nor are recorded."""
+    document: BuilderDocument = field(repr=False, compare=False)
+    """The file it was read from."""
+
+    @property
+    def file(self) -> str:
+        """The builder's file, as error messages show it."""
+        return self.document.file
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it is an IndexBuilder."""
+        return self.kind == "IndexBuilder"
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether its function is called once per row."""
+        return self.return_type == "row-wise"
+
+    def error(self, path: tuple[object, ...], sentence: str) -> TVBuilderError:
+        """Return the error that says what is wrong with one of its fields or items."""
+        return self.document.error(path, sentence)
+
+
+def build_spec(document: BuilderDocument, name: str, resolve: Callable[[object], object]) -> BuilderSpec:
+    """Return the builder that a builder file describes.
+
+    Parameters
+    ----------
+    document
+        The file, as `read_document` returned it.
+    name
+        Name of the builder.
+    resolve
+        Returns a YAML value with its references resolved; called for each field but `arguments`, `dependencies` and
+        `builder_type`.
+
+    Raises
+    ------
+    TVBuilderError
+        If a value is wrong, or fields contradict one another; names file, line, field and remedy.
+    TableReferenceError
+        If a reference cannot be resolved, or stands where it has no meaning.
+    """
+    values = {key: _resolved(document, key, value, resolve) for key, value in document.fields.items()}
+    fields = validate_fields({key: value for key, value in values.items() if value is not None})
+    if isinstance(fields, list):
+        raise problems_error(document, fields)
+    _check_columns(document, fields)
+    _check_code(document, fields)
+    _check_index_only(document, fields)
+    _check_names(document, "primary_key", fields.primary_key, fields.changed_columns)
+    _check_names(document, "dtypes", fields.dtypes, fields.changed_columns)
+    _check_names(document, "untracked", fields.untracked, fields.arguments)
+    _check_declared_dependencies(document, fields)
+    _check_arguments(document, fields)
+    return _spec(document, name, fields)
+
+
+def _resolved(document: BuilderDocument, key: str, value: object, resolve: Callable[[object], object]) -> object:
+    if key in UNRESOLVED_FIELDS:
+        return value
+    with document.located(key):
+        return resolve(value)
+
+
+def _spec(document: BuilderDocument, name: str, fields: BuilderFields) -> BuilderSpec:
+    return BuilderSpec(
+        name=name,
+        kind=fields.builder_type,
+        changed_columns=tuple(fields.changed_columns),
+        python_function=fields.python_function,
+        code_module=fields.code_module,
+        is_custom=fields.is_custom,
+        return_type=fields.return_type,
+        n_threads=fields.n_threads,
+        arguments=dict(fields.arguments),
+        dtypes=_column_types(document, fields),
+        dependencies=tuple(fields.dependencies),
+        primary_key=tuple(fields.primary_key),
+        keep_old=fields.keep_old,
+        untracked=tuple(fields.untracked),
+        document=document,
+    )
+
+
+def _check_columns(document: BuilderDocument, fields: BuilderFields) -> None:
+    seen: set[str] = set()
+    for position, column in enumerate(fields.changed_columns):
+        if column == INDEX:
+            raise document.error(
+                ("changed_columns", position),
+                "no column can be named 'index', which means a row's position; choose another name.",
+            )
+        if column in seen:
+            raise document.error(("changed_columns", position), f"column {column!r} is named twice; name it once.")
+        seen.add(column)
+
+
+def _check_code(document: BuilderDocument, fields: BuilderFields) -> None:
+    module, function = fields.code_module, fields.python_function
+    if module.endswith(".py"):
+        raise document.error(
+            ("code_module",), f"a module is named without '.py'; write {module.removesuffix('.py')!r}."
+        )
+    try:
+        check_module_name(module)
+    except TVArgumentError as error:
+        raise document.error(("code_module",), f"{error}.") from error
+    if not function.isidentifier():
+        raise document.error(
+            ("python_function",), f"{function[:60]!r} cannot be the name of a function; write its name only."
+        )
+
+
+def _check_index_only(document: BuilderDocument, fields: BuilderFields) -> None:
+    if fields.builder_type == "IndexBuilder":
+        return
+    for key, given in (("primary_key", bool(fields.primary_key)), ("keep_old", fields.keep_old)):
+        if given:
+            raise document.error(
+                (key,), "only an IndexBuilder has this field; move it to the table's index builder or remove it."
+            )
+
+
+def _check_names(document: BuilderDocument, key: str, names: Collection[str], known: Collection[str]) -> None:
+    """Refuse a name that is not among those that the field may hold, and one that is there twice."""
+    role = "an argument of this builder" if key == "untracked" else "one of its changed_columns"
+    seen: set[str] = set()
+    for position, name in enumerate(names):
+        path = (key, name if key == "dtypes" else position)
+        if name not in known:
+            raise document.error(path, f"{name!r} is not {role}{nearest(name, known)}")
+        if name in seen:
+            raise document.error(path, f"{name!r} is named twice; name it once.")
+        seen.add(name)
+
+
+def _check_declared_dependencies(document: BuilderDocument, fields: BuilderFields) -> None:
+    for position, entry in enumerate(fields.dependencies):
+        table, _, column = entry.partition(".")
+        if not column or not (table == SELF or _is_table_name(table)):
+            raise document.error(
+                ("dependencies", position),
+                f"{entry[:80]!r} is not a column of a table; write 'table.column', or 'table.*' for all columns.",
+            )
+
+
+def _is_table_name(table: str) -> bool:
+    try:
+        check_table_name(table)
+    except TVArgumentError:
+        return False
+    return True
+
+
+def _check_arguments(document: BuilderDocument, fields: BuilderFields) -> None:
+    where = Placement.ROW_ARGUMENT if fields.return_type == "row-wise" else Placement.ARGUMENT
+    for argument, value in fields.arguments.items():
+        with document.located("arguments", argument):
+            check_placement(value, where=where)
+
+
+def _column_types(document: BuilderDocument, fields: BuilderFields) -> dict[str, ColumnType]:
+    declared: dict[str, ColumnType] = {}
+    for column, text in fields.dtypes.items():
+        if text is None:
+            continue
+        try:
+            column_type = parse_dtype(text)
+        except ValueError as error:
+            raise document.error(("dtypes", column), str(error)) from error
+        if column_type is not None:
+            declared[column] = column_type
+    return declared

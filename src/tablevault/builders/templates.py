@@ -1,0 +1,81 @@
+"""The text of new builder files and code modules: valid, and explained by comments."""
+
+from __future__ import annotations
+
+_FIELDS = """\
+python_function: {function}   # a function of the module, by its name
+code_module: {module}   # the module, without .py
+is_custom: {is_custom}   # true: a module of this vault; false: one that is built in
+"""
+
+_INDEX = """\
+# The IndexBuilder of the table {table}: it makes the table's rows.
+builder_type: IndexBuilder
+changed_columns: [name]   # the columns it produces, in the order in which the function returns them
+{fields}
+return_type: dataframe   # dataframe (all rows at once), generator (row by row) or row-wise (once per row of the origin)
+
+# What the function is called with: plain values, references, or the placeholders
+# ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
+arguments:
+  vals: [first, second, third]
+  # stories: '<<stories.title>>'   # a column of another table, as a frame; keep the quotes
+
+# All that follows may be left out.
+# primary_key: [name]   # the columns by which rows are known again; without them, their position is
+# dtypes: {{name: string}}   # pandas names, artifact_string, json, or Arrow names such as list<float32>
+# keep_old: true   # keep the origin's rows that a new run does not produce
+# untracked: [api_key]   # arguments that neither count for reuse nor are recorded
+# dependencies: [stories.title]   # only where it cannot be read off the references
+"""
+
+_COLUMN = """\
+# The ColumnBuilder {name}: it computes columns for rows that are there.
+builder_type: ColumnBuilder
+changed_columns: [{column}]   # the columns it produces, in the order in which the function returns them
+{fields}
+return_type: row-wise   # row-wise (once per row), generator (row by row) or dataframe (all rows at once)
+n_threads: 1   # how many rows may run at once (row-wise only)
+
+# What the function is called with: plain values, references, or the placeholders
+# ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
+arguments:
+  column_names: [{column}]
+  # text: '<<self.text[index]>>'   # this row's text; keep the quotes
+  # author: '<<authors.name[id::<<self.author_id[index]>>]>>'   # looked up in another table
+
+# All that follows may be left out.
+# dtypes: {{{column}: string}}   # pandas names, artifact_string, json, or Arrow names such as list<float32>
+# untracked: [api_key]   # arguments that neither count for reuse nor are recorded
+# dependencies: [authors.name]   # only where it cannot be read off the references
+"""
+
+_MODULE = '''\
+"""Code module {name}: functions that builders call.
+
+A builder names one of them as `python_function: shout` and `code_module: {name}`, with `is_custom: true`. Its
+`arguments` are passed by name. Other modules of this vault can be imported by their names.
+"""
+
+
+def shout(text: str) -> str:
+    """Return one cell: with `return_type: row-wise`, this is called once per row."""
+    return text.upper()
+'''
+
+
+def index_builder_template(table: str) -> str:
+    """Return the text of a new index builder of a table: it makes three rows with a built-in function."""
+    fields = _FIELDS.format(function="create_data_table_from_list", module="table_generation", is_custom="false")
+    return _INDEX.format(table=table, fields=fields.rstrip())
+
+
+def column_builder_template(name: str) -> str:
+    """Return the text of a new builder of columns: it fills one column with a built-in function."""
+    fields = _FIELDS.format(function="random_row_string", module="random_string", is_custom="false")
+    return _COLUMN.format(name=name, column=f"'{name}'", fields=fields.rstrip())
+
+
+def module_template(name: str) -> str:
+    """Return the text of a new code module."""
+    return _MODULE.format(name=name)

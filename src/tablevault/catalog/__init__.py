@@ -1,0 +1,32 @@
+"""The catalog: the truth about a vault's tables, instances, processes and locks."""
+
+from __future__ import annotations
+
+from tablevault.catalog.contents import Contents
+from tablevault.catalog.processes import Processes
+from tablevault.catalog.store import Store, UnknownOutcomeError
+
+__all__ = ["Catalog", "UnknownOutcomeError"]
+
+
+class Catalog:
+    """One vault's catalog.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL of the database.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._store = Store(url)
+        self.processes = Processes(self._store)
+        self.contents = Contents(self._store)
+
+    def create(self) -> None:
+        """Create the database's tables, where they are missing."""
+        self._store.create()
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._store.close()

@@ -1,0 +1,354 @@
+"""Tables and instances in the catalog: how they are found, and how changes to them become visible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import singledispatch
+
+from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+
+from tablevault.catalog import locks
+from tablevault.catalog.schema import instances, processes, reads, tables, tidying
+from tablevault.catalog.store import Store, current_value
+from tablevault.errors import TVImplementationError
+from tablevault.model import (
+    ArtifactState,
+    Change,
+    ColumnRecord,
+    DeletedInstance,
+    DeletedTable,
+    InstanceRecord,
+    MaterializedInstance,
+    NewTable,
+    NewTemporaryInstance,
+    Read,
+    RenamedTable,
+    TableRecord,
+    TidyingAction,
+)
+from tablevault.names import fold
+
+
+class Contents:
+    """Reads what is visible in a vault.
+
+    Parameters
+    ----------
+    store
+        The catalog's transactions.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def generation(self) -> int:
+        """Return a number that grows with every visible change."""
+        with self._store.read() as connection:
+            return current_value(connection, "generation")
+
+    def table(self, name: str) -> TableRecord | None:
+        """Return the table of this name, in any case of its letters."""
+        with self._store.read() as connection:
+            query = select(tables).where(tables.c.name_key == fold(name), tables.c.deleted.is_(False))
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _table(row)
+
+    def table_by_id(self, table_id: int) -> TableRecord | None:
+        """Return a table by its immutable id, also a deleted one."""
+        with self._store.read() as connection:
+            row = connection.execute(select(tables).where(tables.c.table_id == table_id)).mappings().first()
+            return None if row is None else _table(row)
+
+    def tables(self) -> list[TableRecord]:
+        """Return all tables in the order of their creation."""
+        with self._store.read() as connection:
+            query = select(tables).where(tables.c.deleted.is_(False)).order_by(tables.c.table_id)
+            return [_table(row) for row in connection.execute(query).mappings()]
+
+    def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
+        """Return the instance of a table with exactly this id."""
+        return self._first(_present(table_id).where(instances.c.instance_id == instance_id))
+
+    def instance_by_row(self, row_id: int) -> InstanceRecord | None:
+        """Return an instance by its row id, also a deleted one."""
+        return self._first(_instances().where(instances.c.row_id == row_id))
+
+    def instances(
+        self, table_id: int, version: str | None = None, temporary: bool | None = None
+    ) -> list[InstanceRecord]:
+        """Return the instances of a table, oldest first: of one version or all, temporary or materialized or both."""
+        query = _present(table_id).order_by(instances.c.row_id)
+        if version is not None:
+            query = query.where(instances.c.version == version)
+        if temporary is not None:
+            query = query.where(instances.c.temporary.is_(temporary))
+        with self._store.read() as connection:
+            return [_instance(row) for row in connection.execute(query).mappings()]
+
+    def newest(
+        self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
+    ) -> InstanceRecord | None:
+        """Return the newest materialized instance, of one version or of any."""
+        query = _present(table_id).where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc())
+        if version is not None:
+            query = query.where(instances.c.version == version)
+        if active_only:
+            query = query.where(instances.c.active.is_(True))
+        if successful_only:
+            query = query.where(instances.c.success.is_(True))
+        return self._first(query.limit(1))
+
+    def made_by(self, serial: int) -> list[InstanceRecord]:
+        """Return the instances that a process made visible."""
+        with self._store.read() as connection:
+            query = _instances().where(instances.c.serial == serial).order_by(instances.c.row_id)
+            return [_instance(row) for row in connection.execute(query).mappings()]
+
+    def superseded(self) -> list[InstanceRecord]:
+        """Return the instances whose artifacts are superseded, and that no process holds or reads."""
+        query = _instances().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
+        free = []
+        with self._store.read() as connection:
+            for row in connection.execute(query).mappings().all():
+                key = connection.scalar(select(tables.c.name_key).where(tables.c.table_id == row["table_id"]))
+                if not locks.holders_of(connection, f"table/{key}/instance/{row['instance_id']}"):
+                    free.append(_instance(row))
+        return free
+
+    def drop_artifacts(self, row_id: int) -> None:
+        """Record that the files of a superseded set of artifacts are gone."""
+        with self._store.write() as connection:
+            connection.execute(
+                update(instances)
+                .where(
+                    instances.c.row_id == row_id,
+                    instances.c.artifact_state == ArtifactState.SUPERSEDED.value,
+                )
+                .values(artifact_state=ArtifactState.DROPPED.value)
+            )
+
+    def reads_of(self, row_id: int) -> list[Read]:
+        """Return what the columns of an instance were computed from."""
+        with self._store.read() as connection:
+            rows = connection.execute(select(reads).where(reads.c.row_id == row_id).order_by(reads.c.read_id))
+            return [_read(row) for row in rows.mappings()]
+
+    def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
+        """Return the row ids of the instances that were computed from an instance, each with what was read."""
+        with self._store.read() as connection:
+            rows = connection.execute(select(reads).where(reads.c.input_row_id == row_id).order_by(reads.c.read_id))
+            return [(row["row_id"], _read(row)) for row in rows.mappings()]
+
+    def side_effects_by(self, table_name: str) -> tuple[int, ...]:
+        """Return the serials of the processes that hold a whole table exclusively."""
+        with self._store.read() as connection:
+            return locks.exclusive_holders_of(connection, f"table/{fold(table_name)}")
+
+    def pending_moves(self) -> dict[str, str]:
+        """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
+        actions = [TidyingAction.PUT_FILE.value, TidyingAction.REMOVE.value]
+        with self._store.read() as connection:
+            rows = connection.execute(
+                select(tidying.c.action, tidying.c.source, tidying.c.target)
+                .where(tidying.c.action.in_(actions))
+                .order_by(tidying.c.tidying_id)
+            ).all()
+        return {
+            (target if action == TidyingAction.PUT_FILE.value else source): (
+                source if action == TidyingAction.PUT_FILE.value else ""
+            )
+            for action, source, target in rows
+        }
+
+    def _first(self, query: Select[tuple[object, ...]]) -> InstanceRecord | None:
+        with self._store.read() as connection:
+            row = connection.execute(query).mappings().first()
+            return None if row is None else _instance(row)
+
+
+# --- changes ------------------------------------------------------------------------------------------------------
+
+
+@singledispatch
+def apply_change(change: Change, connection: Connection, serial: int) -> None:
+    """Apply one change inside the deciding transaction."""
+    raise TVImplementationError(f"No rule makes {type(change).__name__} visible.")
+
+
+@apply_change.register
+def _(change: NewTable, connection: Connection, serial: int) -> None:
+    connection.execute(
+        insert(tables).values(
+            name=change.name,
+            name_key=fold(change.name),
+            folder=change.folder,
+            allow_multiple_artifacts=change.allow_multiple_artifacts,
+            has_side_effects=change.has_side_effects,
+            description=change.description,
+            author=_author(connection, serial),
+            created_at=_now(),
+            deleted=False,
+        )
+    )
+
+
+@apply_change.register
+def _(change: RenamedTable, connection: Connection, serial: int) -> None:
+    connection.execute(
+        update(tables)
+        .where(tables.c.table_id == change.table_id)
+        .values(name=change.name, name_key=fold(change.name), previous_folder=tables.c.folder, folder=change.folder)
+    )
+
+
+@apply_change.register
+def _(change: DeletedTable, connection: Connection, serial: int) -> None:
+    connection.execute(update(instances).where(instances.c.table_id == change.table_id).values(deleted=True))
+    connection.execute(update(tables).where(tables.c.table_id == change.table_id).values(deleted=True))
+
+
+@apply_change.register
+def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
+    connection.execute(
+        insert(instances).values(
+            table_id=change.table_id,
+            instance_id=change.instance_id,
+            version=change.version,
+            folder=change.folder,
+            temporary=True,
+            active=False,
+            success=True,
+            external_edit=change.external_edit,
+            origin=change.origin,
+            artifact_state=ArtifactState.PRESENT.value,
+            columns="[]",
+            description=change.description,
+            author=_author(connection, serial),
+            created_at=_now(),
+            serial=serial,
+            deleted=False,
+        )
+    )
+
+
+@apply_change.register
+def _(change: MaterializedInstance, connection: Connection, serial: int) -> None:
+    query = select(instances).where(instances.c.row_id == change.temporary_row_id)
+    temporary = connection.execute(query).mappings().one()
+    table = instances.c.table_id == temporary["table_id"]
+    connection.execute(update(instances).where(instances.c.row_id == change.temporary_row_id).values(deleted=True))
+    if change.deactivates_others:
+        connection.execute(update(instances).where(table).values(active=False))
+    if change.replaces_artifacts:
+        connection.execute(
+            update(instances)
+            .where(
+                table,
+                instances.c.temporary.is_(False),
+                instances.c.success.is_(True),
+                instances.c.artifact_state == ArtifactState.PRESENT.value,
+            )
+            .values(artifact_state=ArtifactState.SUPERSEDED.value)
+        )
+    result = connection.execute(
+        insert(instances).values(
+            table_id=temporary["table_id"],
+            instance_id=change.instance_id,
+            version=temporary["version"],
+            folder=change.folder,
+            temporary=False,
+            active=True,
+            success=change.success,
+            external_edit=temporary["external_edit"],
+            origin=temporary["origin"],
+            artifact_state=ArtifactState.PRESENT.value,
+            row_count=change.row_count,
+            columns=json.dumps([[column.name, column.type_name] for column in change.columns]),
+            description=temporary["description"],
+            author=_author(connection, serial),
+            created_at=_now(),
+            serial=serial,
+            deleted=False,
+        )
+    )
+    key = result.inserted_primary_key
+    assert key is not None
+    if change.reads:
+        connection.execute(insert(reads), [_read_row(key[0], read) for read in change.reads])
+
+
+@apply_change.register
+def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
+    connection.execute(update(instances).where(instances.c.row_id == change.row_id).values(deleted=True))
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _instances() -> Select[tuple[object, ...]]:
+    # Both have a serial number; only the process's id is wanted from the other side.
+    return select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
+
+
+def _present(table_id: int) -> Select[tuple[object, ...]]:
+    return _instances().where(instances.c.table_id == table_id, instances.c.deleted.is_(False))
+
+
+def _table(row: RowMapping) -> TableRecord:
+    return TableRecord(
+        table_id=row["table_id"],
+        name=row["name"],
+        folder=row["folder"],
+        previous_folder=row["previous_folder"],
+        allow_multiple_artifacts=bool(row["allow_multiple_artifacts"]),
+        has_side_effects=bool(row["has_side_effects"]),
+        description=row["description"],
+        author=row["author"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+    )
+
+
+def _instance(row: RowMapping) -> InstanceRecord:
+    return InstanceRecord(
+        row_id=row["row_id"],
+        table_id=row["table_id"],
+        instance_id=row["instance_id"],
+        version=row["version"],
+        folder=row["folder"],
+        temporary=bool(row["temporary"]),
+        active=bool(row["active"]),
+        success=bool(row["success"]),
+        external_edit=bool(row["external_edit"]),
+        origin=row["origin"],
+        artifact_state=ArtifactState(row["artifact_state"]),
+        row_count=row["row_count"],
+        columns=tuple(ColumnRecord(name, type_name) for name, type_name in json.loads(row["columns"])),
+        description=row["description"],
+        author=row["author"],
+        created_at=datetime.fromisoformat(row["created_at"]),
+        process_id=row["process_id"],
+    )
+
+
+def _read(row: RowMapping) -> Read:
+    return Read(row["column"], row["builder"], row["input_row_id"], row["input_column"])
+
+
+def _read_row(row_id: int, read: Read) -> Mapping[str, object]:
+    return {
+        "row_id": row_id,
+        "column": read.column,
+        "builder": read.builder,
+        "input_row_id": read.input_row_id,
+        "input_column": read.input_column,
+    }
+
+
+def _author(connection: Connection, serial: int) -> str:
+    return str(connection.scalar(select(processes.c.author).where(processes.c.serial == serial)))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

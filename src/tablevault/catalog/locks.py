@@ -1,0 +1,67 @@
+"""Locks in the catalog: taken all at once or not at all, in the transaction that records their process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from sqlalchemy import Connection, and_, delete, insert, or_, select
+
+from tablevault.catalog.schema import locks
+from tablevault.model import Lock
+
+
+def conflicting_holders(connection: Connection, wanted: Iterable[Lock], ancestors: Collection[int]) -> tuple[int, ...]:
+    """Return the serials of the processes whose locks conflict with the wanted ones.
+
+    A lock covers what is below its resource, so those above and below conflict too. What an ancestor holds blocks
+    only changes: a child may read what its ancestors read or build.
+    """
+    holders: set[int] = set()
+    for lock in wanted:
+        for serial, exclusive in connection.execute(_overlapping(lock.resource)):
+            shared = not (lock.exclusive or exclusive)
+            read_by_child = serial in ancestors and not lock.exclusive
+            if not (shared or read_by_child):
+                holders.add(int(serial))
+    return tuple(sorted(holders))
+
+
+def take(connection: Connection, serial: int, wanted: Iterable[Lock]) -> None:
+    """Record locks as held by a process."""
+    rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted]
+    if rows:
+        connection.execute(insert(locks), rows)
+
+
+def release(connection: Connection, serial: int) -> None:
+    """Release all locks of a process."""
+    connection.execute(delete(locks).where(locks.c.serial == serial))
+
+
+def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
+    """Return the locks of a process."""
+    rows = connection.execute(
+        select(locks.c.resource, locks.c.exclusive).where(locks.c.serial == serial).order_by(locks.c.lock_id)
+    )
+    return tuple(Lock(resource, bool(exclusive)) for resource, exclusive in rows)
+
+
+def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
+    """Return the serials of all processes with a lock on the resource, above it or below it."""
+    return tuple(sorted({int(serial) for serial, _ in connection.execute(_overlapping(resource))}))
+
+
+def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
+    """Return the serials of the processes that hold exactly this resource exclusively."""
+    rows = connection.scalars(
+        select(locks.c.serial).where(locks.c.resource == resource, locks.c.exclusive.is_(True)).distinct()
+    )
+    return tuple(int(serial) for serial in rows)
+
+
+def _overlapping(resource: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - SQLAlchemy's own type is unwieldy
+    parts = resource.split("/")
+    above = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
+    below = and_(locks.c.resource >= f"{resource}/", locks.c.resource < f"{resource}0")
+    return select(locks.c.serial, locks.c.exclusive).where(or_(locks.c.resource.in_(above), below))

@@ -1,0 +1,176 @@
+"""How attempts end: decided in one transaction, tidied up, finished, logged. Undo is written once, here."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from tablevault.attempts import Attempt, describe_error
+from tablevault.errors import TableVaultWarning
+from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
+from tablevault.lookup import VaultContext
+from tablevault.model import Changes, Decision, ProcessRecord, Status, Tidying, TidyingAction
+from tablevault.storage import files, log
+
+
+class Endings:
+    """Commits, reverts and pauses claimed processes of one vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._processes = context.catalog.processes
+        self._layout = context.layout
+
+    def commit(self, attempt: Attempt, changes: Changes) -> None:
+        """Decide for a success. When this returns, the change is visible and durable, and nothing can undo it."""
+        tidying = changes.tidying + attempt.transaction.clean_workspace()
+        own = Decision(
+            attempt.serial,
+            attempt.number,
+            Status.SUCCEEDED,
+            Changes(changes.changes, tidying),
+            progress=attempt.transaction.progress.snapshot(),
+        )
+        self._processes.decide([own, *changes.ends])
+
+    def complete(self, attempt: Attempt, changes: Changes) -> None:
+        """Apply and finish what was decided."""
+        for ended in changes.ends:
+            self.tidy_and_finish(ended.serial)
+        self.tidy_and_finish(attempt.serial)
+        self._drop_superseded_artifacts()
+
+    def revert(self, attempt: Attempt, error: BaseException | None) -> None:
+        """Record durably that the process did not happen, and only then remove its invisible files."""
+        transaction = attempt.transaction
+        transaction.close_checkpoints()
+        decision = Decision(
+            attempt.serial,
+            attempt.number,
+            Status.REVERTED,
+            Changes(tidying=attempt.operation.abandon(attempt.plan, transaction)),
+            describe_error(error) if error is not None else None,
+            transaction.progress.snapshot(),
+        )
+        self._processes.decide([decision])
+        self.tidy_and_finish(attempt.serial)
+
+    def pause(self, attempt: Attempt, error: BaseException) -> None:
+        """Keep the process's locks and checkpoints for a later attempt."""
+        attempt.transaction.close_checkpoints()
+        progress = attempt.transaction.progress.snapshot()
+        self._processes.pause(attempt.serial, attempt.number, describe_error(error), progress)
+
+    def tidy_and_finish(self, serial: int) -> None:
+        """Do what remains on disk for a decided process, release its locks, and log its end."""
+        problems = self._tidy_all(serial)
+        record = self._processes.get(serial)
+        if record is not None and not record.finished:
+            self._processes.finish(serial, problems)
+        self.write_log()
+
+    def retry_tidying(self, serial: int) -> None:
+        """Try again what could not be tidied up when a process ended."""
+        self._processes.settle_tidying(serial, self._tidy_all(serial))
+
+    def _tidy_all(self, serial: int) -> list[tuple[int, str]]:
+        """Do what remains on disk for a process; return the steps that failed, each with its reason."""
+        problems = []
+        for step_id, step in self._processes.tidying_of(serial):
+            try:
+                self._tidy(step)
+            except OSError as error:
+                problems.append((step_id, str(error)))
+                warnings.warn(
+                    f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
+                    "verify() reports it, verify(repair=True) tries again.",
+                    TableVaultWarning,
+                    stacklevel=2,
+                )
+        return problems
+
+    def write_log(self) -> None:
+        """Bring the log file up to date with the catalog."""
+        try:
+            log.append_ended(
+                self._layout.log,
+                lambda end: [_log_entry(place, record) for place, record in self._processes.ended_after(end)],
+            )
+        except OSError as error:
+            warnings.warn(
+                f"The log {self._layout.log.name} could not be written ({error}); the next operation makes it good.",
+                TableVaultWarning,
+                stacklevel=2,
+            )
+
+    def _drop_superseded_artifacts(self) -> None:
+        """Remove the sets of artifacts that were replaced, unless a process still holds them."""
+        contents = self._context.catalog.contents
+        for instance in contents.superseded():
+            table = contents.table_by_id(instance.table_id)
+            if table is not None:
+                contents.drop_artifacts(instance.row_id)
+                files.remove_tree(self._layout.table(table.folder) / instance.folder / ARTIFACTS)
+
+    def _tidy(self, step: Tidying) -> None:
+        source, target = self._layout.absolute(step.source), self._layout.absolute(step.target)
+        match step.action:
+            case TidyingAction.REMOVE:
+                files.remove_tree(source)
+            case TidyingAction.PUT_FILE:
+                if source.exists():
+                    files.replace(source, target)
+            case TidyingAction.MOVE_FOLDER:
+                if source.exists() and not target.exists():
+                    _move_folder(source, target)
+            case TidyingAction.REPLACE_FOLDER:
+                if source.exists() and target.parent.is_dir():
+                    files.remove_tree(target)
+                    _move_folder(source, target)
+            case TidyingAction.PRUNE:
+                _prune(source)
+            case TidyingAction.LINK:
+                if target.parent.is_dir() and (target.is_symlink() or not target.exists()):
+                    files.replace_link(target, Path(step.source).relative_to(Path(step.target).parent))
+            case TidyingAction.UNLINK:
+                if target.is_symlink():
+                    files.remove_tree(target)
+
+
+def _move_folder(source: Path, target: Path) -> None:
+    files.make_folder(target.parent)
+    files.replace(source, target)
+    files.fsync_folder(source.parent)
+
+
+def _prune(archived: Path) -> None:
+    """Leave only what describes the data: frames, artifacts and partial results go."""
+    if not archived.is_dir():
+        return
+    for folder in (archived, *(path for path in archived.iterdir() if path.is_dir() and not path.is_symlink())):
+        if folder.exists():
+            folder.chmod(0o755)
+            for name in (FRAME, ARTIFACTS, PARTIAL):
+                files.remove_tree(folder / name)
+
+
+def _log_entry(place: int, record: ProcessRecord) -> log.Entry:
+    return {
+        "end": place,
+        "process_id": record.process_id,
+        "operation": record.operation,
+        "author": record.author,
+        "table_name": record.table_name,
+        "instance_id": record.instance_id,
+        "status": record.status.value,
+        "started_at": record.started_at.isoformat(),
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+        "error": f"{record.error.type}: {record.error.message}" if record.error else None,
+        "arguments": record.arguments,
+    }

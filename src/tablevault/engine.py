@@ -1,0 +1,344 @@
+"""The life cycle of every process: prepare, work, decide, apply, finish; pause, resume, revert."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Sequence
+
+from tablevault import messages, names
+from tablevault.attempts import Attempt, claim, describe_error, new_owner
+from tablevault.catalog import UnknownOutcomeError
+from tablevault.catalog.owners import OwnerLock
+from tablevault.endings import Endings
+from tablevault.errors import TableVaultError, TableVaultWarning, TVForcedError, TVLockError, TVProcessError
+from tablevault.interfaces import FunctionError
+from tablevault.interrupts import Interrupts
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.operations.base import Operation
+from tablevault.recovery import Recovery
+from tablevault.transaction import Drafting, Transaction
+from tablevault.workers import hand_over
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
+"""Seconds between two looks at a lock that somebody holds."""
+
+
+class Engine:
+    """Runs operations on one vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._processes = context.catalog.processes
+        self._lookup = Lookup(context)
+        self.endings = Endings(context)
+        self.recovery = Recovery(context, self.endings)
+
+    # --- entering -------------------------------------------------------------------------------------------------
+
+    def run(self, operation: Operation, process_id: str | None = None, background: bool = False) -> str:
+        """Run an operation to its end, or continue the process of this id; return the process id.
+
+        Parameters
+        ----------
+        operation
+            What to do.
+        process_id
+            Given by the user; `None` lets the vault choose one, and makes errors revert instead of pause.
+        background
+            Whether a detached worker does the work.
+
+        Raises
+        ------
+        BaseException
+            Whatever stopped the work, with a note that says what became of the process.
+        """
+        with Interrupts() as interrupts:
+            record = self._existing(process_id)
+            if record is None:
+                attempt = self._prepare(operation, process_id, background, interrupts)
+            elif record.status is Status.SUCCEEDED:
+                return self._already_done(record, operation)
+            else:
+                attempt = self._take_up(record, operation)
+            if background:
+                return self._start_worker(attempt)
+            return self.drive(attempt, interrupts)
+
+    def resume(self, record: ProcessRecord) -> str:
+        """Continue a process with its recorded arguments; as `run`."""
+        with Interrupts() as interrupts:
+            attempt = self._take_up(record, None)
+            if not attempt.operation.is_resumable(attempt.transaction):
+                self._processes.pause(attempt.serial, attempt.number, None, None)
+                attempt.leave()
+                raise TVProcessError(messages.needs_payload(record))
+            if record.background:
+                return self._start_worker(attempt)
+            return self.drive(attempt, interrupts)
+
+    def take_over(self, record: ProcessRecord) -> None:
+        """Run a process that another interpreter prepared, and whose owner waits for this claim."""
+        with Interrupts() as interrupts:
+            attempt = claim(self._context, record, resumed=record.attempt > 1)
+            if attempt is not None:
+                self.drive(attempt, interrupts)
+
+    def restart(self) -> dict[str, str]:
+        """Take up every active process that has no live owner, oldest first; return what became of each."""
+        report = {}
+        for record in self._processes.unfinished():
+            if self._lookup.is_alive(record):
+                report[record.process_id] = "left running"
+            elif record.status is Status.COMMITTING or record.status.ended or not record.user_given:
+                report[record.process_id] = self.recovery.recover(record) or "left running"
+            else:
+                report[record.process_id] = self._resume_in_restart(record)
+        return report
+
+    def _resume_in_restart(self, record: ProcessRecord) -> str:
+        try:
+            self.resume(record)
+        except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from going on
+            warnings.warn(
+                f"Restarting process '{record.process_id}' ({record.operation}) failed: "
+                f"{type(error).__name__}: {error}",
+                TableVaultWarning,
+                stacklevel=4,
+            )
+            current = self._processes.get(record.serial)
+            return "paused again" if current is None or not current.status.ended else current.status.value
+        return "resumed"
+
+    def drive(self, attempt: Attempt, interrupts: Interrupts) -> str:
+        """Work, decide, apply and finish; on an error revert or pause."""
+        try:
+            try:
+                if attempt.transaction.resumed:
+                    self._processes.set_running(attempt.serial, attempt.number)
+                with interrupts.exposed():
+                    changes = attempt.operation.work(attempt.plan, attempt.transaction)
+                attempt.transaction.close_checkpoints()
+                self.endings.commit(attempt, changes)
+            except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
+                original = error.original if isinstance(error, FunctionError) else error
+                self._fail(attempt, error, original)
+                raise original from original.__cause__
+            try:
+                self.endings.complete(attempt, changes)
+            except BaseException as error:
+                error.add_note(messages.COMMITTED)
+                raise
+        finally:
+            attempt.leave()
+        return attempt.transaction.process_id
+
+    # --- beginning ------------------------------------------------------------------------------------------------
+
+    def _existing(self, process_id: str | None) -> ProcessRecord | None:
+        """Return the process that this id continues; `None` if the id is free."""
+        if process_id is None:
+            return None
+        names.check_process_id(process_id)
+        record = self._processes.find(process_id)
+        if record is not None and not self._lookup.is_alive(record) and record.status is not Status.PAUSED:
+            # What a dead owner left in the middle of an end is ended first.
+            if not record.finished:
+                self.recovery.recover(record)
+            record = self._processes.find(process_id)
+        return None if record is None or record.status is Status.REVERTED else record
+
+    def _prepare(
+        self, operation: Operation, process_id: str | None, background: bool, interrupts: Interrupts
+    ) -> Attempt:
+        new = NewProcess(
+            process_id=process_id or names.new_process_id(),
+            operation=operation.name,
+            author=self._context.author,
+            arguments=operation.record(digest_payload=process_id is not None),
+            parent_serial=self._context.parent_serial,
+            user_given=process_id is not None,
+            background=background,
+        )
+        owner_lock, owner = new_owner(self._context)
+        try:
+            serial, plan = self._begin(operation, new, owner, interrupts)
+        except BaseException as error:
+            owner_lock.release()
+            if isinstance(error, Exception):
+                self._record_refused(new, error)
+            raise
+        return self._pin(operation, new, serial, plan, owner_lock)
+
+    def _record_refused(self, new: NewProcess, error: Exception) -> None:
+        try:
+            self._processes.record_refused(new, describe_error(error))
+            self.endings.write_log()
+        except OSError as trouble:
+            error.add_note(f"The refusal could not be logged ({trouble}).")
+
+    def _pin(self, operation: Operation, new: NewProcess, serial: int, plan: Plan, owner_lock: OwnerLock) -> Attempt:
+        transaction = Transaction(self._context, new.process_id, serial, 1)
+        attempt = Attempt(operation, plan, transaction, owner_lock, new.user_given)
+        try:
+            operation.pin(plan, transaction)
+        except BaseException as error:
+            self._fail(attempt, error, error)
+            attempt.leave()
+            raise
+        return attempt
+
+    def _begin(self, operation: Operation, new: NewProcess, owner: Owner, interrupts: Interrupts) -> tuple[int, Plan]:
+        """Plan and take the locks; wait for whoever is in the way."""
+        deadline = time.monotonic() + self._context.lock_timeout
+        wait = _SHORTEST_WAIT
+        while True:
+            interrupts.check()
+            outcome = self._try_to_begin(operation, new, owner)
+            if not isinstance(outcome, Blocked):
+                return outcome
+            if self._clear_the_way(outcome.holders, deadline):
+                time.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+
+    def _try_to_begin(self, operation: Operation, new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
+        generation = self._lookup.contents.generation()
+        draft = Drafting(self._context, new.process_id)
+        try:
+            plan = _with_locks(operation.plan(draft), draft.locks)
+        except TableVaultError:
+            # What is missing or there already may be about to change: who holds it is the better answer.
+            holders = self._processes.conflicts(draft.locks, new.parent_serial)
+            if not holders:
+                raise
+            return Blocked(holders)
+        begun = self._processes.begin(new, plan, owner)
+        if isinstance(begun, Begun) and begun.generation != generation:
+            return self._plan_again(operation, new, begun.serial, plan)
+        return (begun.serial, plan) if isinstance(begun, Begun) else begun
+
+    def _plan_again(self, operation: Operation, new: NewProcess, serial: int, plan: Plan) -> tuple[int, Plan] | Blocked:
+        """Plan once more with the locks in hand, because something became visible since the first time."""
+        draft = Drafting(self._context, new.process_id)
+        try:
+            again = _with_locks(operation.plan(draft), draft.locks)
+        except BaseException:
+            self._processes.withdraw(serial)
+            raise
+        if again.locks != plan.locks:
+            self._processes.withdraw(serial)
+            return Blocked(())
+        if again != plan:
+            self._processes.save_plan(serial, again)
+        return serial, again
+
+    def _clear_the_way(self, holders: Sequence[int], deadline: float) -> bool:
+        """Deal with dead holders. Return whether a live one has to be waited for; raise if that is pointless."""
+        live: list[ProcessRecord] = []
+        for serial in holders:
+            record = self._processes.get(serial)
+            if record is None or record.finished:
+                continue
+            if self._lookup.status(record) is Status.PAUSED:
+                raise TVLockError(messages.blocked_by_paused(record))
+            if self._processes.is_ancestor(serial, self._context.parent_serial):
+                raise TVLockError(messages.blocked_by_ancestor(record))
+            if self._lookup.is_alive(record):
+                live.append(record)
+            else:
+                self.recovery.recover(record)
+        if live and time.monotonic() >= deadline:
+            raise TVLockError(messages.blocked(live[0], self._context.lock_timeout))
+        return bool(live)
+
+    # --- continuing -----------------------------------------------------------------------------------------------
+
+    def _already_done(self, record: ProcessRecord, operation: Operation) -> str:
+        _check_same_call(record, operation)
+        warnings.warn(messages.already_done(record), TableVaultWarning, stacklevel=4)
+        return record.process_id
+
+    def _take_up(self, record: ProcessRecord, operation: Operation | None) -> Attempt:
+        """Claim a paused process; what is wrong with the call leaves it as it is."""
+        if operation is not None:
+            _check_same_call(record, operation)
+        if record.status is Status.STOPPED:
+            raise TVProcessError(f"Process '{record.process_id}' was stopped; an id cannot be used again after a stop.")
+        if self._lookup.is_alive(record):
+            raise TVProcessError(messages.still_running(record))
+        attempt = claim(self._context, record)
+        if attempt is None:
+            current = self._processes.find(record.process_id) or record
+            raise TVProcessError(messages.still_running(current))
+        if operation is not None:
+            # The recorded arguments hold; only what was recorded by content alone comes from this call.
+            attempt.operation = attempt.operation.with_payload_of(operation)
+        return attempt
+
+    def _start_worker(self, attempt: Attempt) -> str:
+        try:
+            hand_over(self._context, attempt)
+        except BaseException as error:
+            self._fail(attempt, error, error)
+            raise
+        finally:
+            attempt.leave()
+        return attempt.transaction.process_id
+
+    # --- failing --------------------------------------------------------------------------------------------------
+
+    def _fail(self, attempt: Attempt, error: BaseException, original: BaseException) -> None:
+        """Revert, pause, or let go, as the contract's table says, and add a note about it to the error."""
+        try:
+            original.add_note(self._end_failed(attempt, error))
+        except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
+            original.add_note(messages.left_to_recovery(attempt.transaction.process_id, trouble))
+
+    def _end_failed(self, attempt: Attempt, error: BaseException) -> str:
+        process_id = attempt.transaction.process_id
+        if isinstance(error, UnknownOutcomeError):
+            return messages.UNKNOWN_OUTCOME
+        if isinstance(error, TVForcedError):
+            # Whoever asked for the stop ends the process; if they are gone, recovery does.
+            attempt.transaction.close_checkpoints()
+            return messages.STOPPED
+        if isinstance(error, TVProcessError) and not self._owns(attempt):
+            return messages.TAKEN_OVER
+        internal = isinstance(error, TableVaultError)
+        if internal and attempt.transaction.resumed and not attempt.transaction.functions_started:
+            self._processes.pause(attempt.serial, attempt.number, None, None)
+            return messages.still_paused(process_id)
+        if internal or not attempt.user_given:
+            kept = attempt.transaction.progress.computed_cells
+            self.endings.revert(attempt, error)
+            return messages.reverted(kept)
+        self.endings.pause(attempt, error)
+        return messages.paused(process_id, attempt.operation)
+
+    def _owns(self, attempt: Attempt) -> bool:
+        record = self._processes.get(attempt.serial)
+        return record is not None and record.attempt == attempt.number and not record.status.ended
+
+
+def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:
+    return Plan(plan.table_name, plan.instance_id, locks, plan.data)
+
+
+def _check_same_call(record: ProcessRecord, operation: Operation) -> None:
+    if record.operation != operation.name:
+        raise TVProcessError(
+            f"Process '{record.process_id}' is a call of {record.operation}, not of {operation.name}; use another id."
+        )
+    different = operation.first_difference(record.arguments)
+    if different is not None:
+        raise TVProcessError(
+            f"Process '{record.process_id}' was started with another value of '{different}' "
+            f"({record.arguments.get(different)!r}); arguments cannot be changed, leave it out or use another id."
+        )

@@ -1,0 +1,70 @@
+"""Everything that TableVault raises or warns about on its own account.
+
+::
+
+    TableVaultError
+    ├── TVArgumentError          an argument of a call is wrong, or names what does not exist
+    ├── TVLockError              another process holds what this operation needs
+    ├── TVProcessError           a process id cannot be used in this way now
+    ├── TVBuilderError           a builder file is wrong
+    ├── TVTableError             a frame is wrong, or cannot be read
+    ├── TVArtifactError          an artifact is missing, unnamed or outside its folder
+    ├── TVFileError              a file of the vault is missing, damaged or cannot be used
+    ├── TVForcedError            this process was stopped by `stop_process(force=True)`
+    ├── TVImplementationError    an assumption of TableVault itself does not hold: a bug
+    └── TableReferenceError      a `<<reference>>` is wrong, or cannot be resolved
+
+    TableVaultWarning            a `UserWarning`: nothing failed, but something deserves a look
+
+An exception that escapes from a user's function is never wrapped in one of these.
+"""
+
+from __future__ import annotations
+
+
+class TableVaultError(Exception):
+    """Base class of all errors that TableVault raises on its own account."""
+
+
+class TVArgumentError(TableVaultError):
+    """An argument of a call is wrong, or names something that does not exist."""
+
+
+class TVLockError(TableVaultError):
+    """Another process holds a lock that this operation needs."""
+
+
+class TVProcessError(TableVaultError):
+    """A process id cannot be used in this way now."""
+
+
+class TVBuilderError(TableVaultError):
+    """A builder file is wrong."""
+
+
+class TVTableError(TableVaultError):
+    """A frame is wrong, or cannot be read."""
+
+
+class TVArtifactError(TableVaultError):
+    """An artifact is missing, is not named by any cell, or lies outside its folder."""
+
+
+class TVFileError(TableVaultError):
+    """A file of the vault is missing, damaged, or cannot be used."""
+
+
+class TVForcedError(TableVaultError):
+    """The running process was asked to stop by `stop_process(force=True)`."""
+
+
+class TVImplementationError(TableVaultError):
+    """An assumption of TableVault itself does not hold. Please report it."""
+
+
+class TableReferenceError(TableVaultError):
+    """A `<<reference>>` is wrong, or cannot be resolved."""
+
+
+class TableVaultWarning(UserWarning):
+    """Nothing failed, but something deserves a look."""

@@ -1,0 +1,152 @@
+"""Runs rows side by side in threads of this interpreter."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Generic, TypeVar
+
+from tablevault.interfaces import RowRun
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class ThreadExecutor:
+    """Runs up to `n_threads` tasks at a time.
+
+    The threads are daemons: a function that never returns does not keep the interpreter alive. Each task runs in a
+    copy of the context (`contextvars`) in which `map` was called.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        if n_threads < 1:
+            raise ValueError(f"n_threads must be at least 1, not {n_threads}")
+        self._n_threads = n_threads
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> RowRun[Task, Result]:
+        """Start running `function` over `tasks`."""
+        return _ThreadRun(_Crew(function), iter(tasks), self._n_threads)
+
+
+class _Crew(Generic[Task, Result]):
+    """What the threads of a run share. It does not refer to the run, so that a run nobody wants any more can end it.
+
+    Of the standard library's queues only `SimpleQueue` stays usable whatever place an interrupt hits.
+    """
+
+    def __init__(self, function: Callable[[Task], Result]) -> None:
+        self.orders: SimpleQueue[tuple[Task] | None] = SimpleQueue()
+        """Tasks, wrapped since a task may be anything; `None` ends one thread."""
+        self.outcomes: deque[tuple[Task, Result | None, BaseException | None]] = deque()
+        self.news: SimpleQueue[None] = SimpleQueue()
+        """Wakes whoever waits for outcomes; one `None` per outcome, or fewer after an interrupt."""
+        self.threads: list[threading.Thread] = []
+        self._function = function
+        self._context = contextvars.copy_context()
+
+    def grow(self) -> None:
+        """Add a thread."""
+        thread = threading.Thread(target=self._work, name=f"tablevault-row-{len(self.threads)}", daemon=True)
+        thread.start()
+        self.threads.append(thread)
+
+    def dismiss(self) -> None:
+        """Let every thread end when it is free."""
+        for _ in self.threads:
+            self.orders.put(None)
+
+    def _work(self) -> None:
+        while (order := self.orders.get()) is not None:
+            self.outcomes.append(self._outcome(*order))
+            self.news.put(None)
+            del order  # Else an idle thread would keep its last task alive.
+
+    def _outcome(self, task: Task) -> tuple[Task, Result | None, BaseException | None]:
+        try:
+            return task, self._context.copy().run(self._function, task), None
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it is the outcome)
+            return task, None, error
+
+
+class _ThreadRun(Generic[Task, Result]):
+    def __init__(self, crew: _Crew[Task, Result], tasks: Iterator[Task], n_threads: int) -> None:
+        self._crew = crew
+        self._tasks: Iterator[Task] | None = tasks
+        self._n_threads = n_threads
+        self._unseen = 0
+        """Tasks that have started and whose outcome has not been handed over."""
+        self._is_first_seen = False
+        """Whether the first of the crew's outcomes has been handed over. It is removed one step later: so an interrupt
+        on the way to the caller does not lose it."""
+        self._dismiss = weakref.finalize(self, crew.dismiss)
+        self._dismiss.atexit = False
+
+    def __iter__(self) -> Iterator[tuple[Task, Result | None, BaseException | None]]:
+        return self
+
+    def __next__(self) -> tuple[Task, Result | None, BaseException | None]:
+        self._forget_seen()
+        self._start_tasks()
+        if not self._unseen:
+            if self._dismiss.alive:
+                self._end()
+            raise StopIteration
+        while not self._crew.outcomes:
+            self._crew.news.get()
+        outcome = self._crew.outcomes[0]
+        self._is_first_seen = True
+        return outcome
+
+    def drain(self, timeout: float | None) -> list[tuple[Task, Result | None, BaseException | None]]:
+        self._forget_seen()
+        self._tasks = None
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while len(self._crew.outcomes) < self._unseen:
+            try:
+                self._crew.news.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except Empty:
+                break
+        drained = [self._crew.outcomes[place] for place in range(min(len(self._crew.outcomes), self._unseen))]
+        if len(drained) == self._unseen:
+            self._end()
+        self._dismiss()
+        self._unseen = 0
+        return drained
+
+    def _forget_seen(self) -> None:
+        if self._is_first_seen:
+            self._is_first_seen = False
+            self._unseen -= 1
+            self._crew.outcomes.popleft()
+
+    def _start_tasks(self) -> None:
+        """Start a task in every free thread, unless an error waits to be seen: the caller may want no more."""
+        while self._tasks is not None and self._free_threads() and not self._error_waits():
+            try:
+                task = next(self._tasks)
+            except StopIteration:
+                self._tasks = None
+                return
+            if len(self._crew.threads) < self._n_threads and self._unseen >= len(self._crew.threads):
+                self._crew.grow()
+            self._unseen += 1
+            self._crew.orders.put((task,))
+
+    def _free_threads(self) -> int:
+        return self._n_threads - (self._unseen - len(self._crew.outcomes))
+
+    def _error_waits(self) -> bool:
+        return any(error is not None for _, _, error in tuple(self._crew.outcomes))
+
+    def _end(self) -> None:
+        """Release the threads, all of which are idle."""
+        self._tasks = None
+        self._dismiss()
+        for thread in self._crew.threads:
+            thread.join()

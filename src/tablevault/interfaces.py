@@ -1,0 +1,108 @@
+"""Every boundary of the house, as Protocols with their contracts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from tablevault.model import ArtifactRecord
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+class Frame(Protocol):
+    """A frame that references can look into."""
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Names in the frame's order; `index` is never one of them."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def values(self, column: str) -> Sequence[object]:
+        """Return a column as plain Python values (`None` for null), indexable in O(1).
+
+        Cheap to call again. Raises `KeyError` for an unknown column.
+        """
+        ...
+
+    def arrow_type(self, column: str) -> pa.DataType:
+        """Return the column's Arrow type, into which the values of conditions are coerced."""
+        ...
+
+    def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
+        """Return the named columns (`None`: all) at the given positions (`None`: all), in pandas' nullable types.
+
+        The caller owns what is returned: changing it changes nothing else.
+        """
+        ...
+
+
+class FrameSource(Protocol):
+    """Where references find frames: the pinned inputs of one execution, and the instance being built."""
+
+    def frame(self, table: str, instance: str | None) -> Frame:
+        """Return the frame that `table(instance)` names; `self` is the instance being built.
+
+        Raises `LookupError` whose text says completely what does not exist and names the nearest that does.
+        """
+        ...
+
+
+class Executor(Protocol):
+    """How rows are run. One adapter per way: inline, threads (later: processes, a cluster)."""
+
+    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> RowRun[Task, Result]:
+        """Start running `function` over `tasks`; takes a task from the iterator only when it can start at once."""
+        ...
+
+
+class RowRun(Protocol[Task, Result]):
+    """One `map` under way: an iterator over `(task, result, error)` in the order of completion.
+
+    `error` is `None` or the exception (any `BaseException`) that the function raised for this task; it never escapes
+    from `__next__`. An interrupt that arrives while the caller waits in `__next__` does escape from it.
+    """
+
+    def __iter__(self) -> Iterator[tuple[Task, Result | None, BaseException | None]]: ...
+
+    def __next__(self) -> tuple[Task, Result | None, BaseException | None]: ...
+
+    def drain(self, timeout: float | None) -> list[tuple[Task, Result | None, BaseException | None]]:
+        """Start no new task, wait for those in flight (at most `timeout` seconds), and return their outcomes.
+
+        What finishes later is dropped. Afterwards the run is exhausted and its resources are released.
+        """
+        ...
+
+
+class ArtifactStore(Protocol):
+    """Records artifact files durably, on behalf of checkpoints."""
+
+    def record(self, name: str) -> ArtifactRecord | None:
+        """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet."""
+        ...
+
+
+FlushListener = Callable[[], None]
+"""Called on the checkpoint store's background thread after each interval, also when nothing was to be written."""
+
+
+class FunctionError(Exception):
+    """What escaped from a user's function, on its way to the engine; callers see the original.
+
+    Parameters
+    ----------
+    original
+        The exception itself, with its traceback.
+    """
+
+    def __init__(self, original: BaseException) -> None:
+        super().__init__(str(original))
+        self.original = original

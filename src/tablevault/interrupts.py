@@ -1,0 +1,73 @@
+"""Ctrl-C and SIGTERM: they reach user code at once, and our own steps only between them."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Self
+
+_Handler = Callable[[int, FrameType | None], object]
+
+
+class Interrupts:
+    """Takes over SIGINT and SIGTERM in the main thread while an operation runs.
+
+    A signal that arrives while user code is exposed raises there; any other is kept until the next `check`, the next
+    `exposed`, or the end.
+    """
+
+    def __init__(self) -> None:
+        self._previous: dict[int, _Handler] = {}
+        self._exposed = False
+        self._pending: int | None = None
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._take_over(number)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not _terminate else signal.SIG_DFL)
+        if error is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what a signal kept until now asks for."""
+        number, self._pending = self._pending, None
+        if number is not None:
+            self._previous[number](number, None)
+
+    @contextmanager
+    def exposed(self) -> Iterator[None]:
+        """Let signals raise inside the block."""
+        self._exposed = True
+        try:
+            self.check()
+            yield
+        finally:
+            self._exposed = False
+
+    def _take_over(self, number: int) -> None:
+        handler = signal.getsignal(number)
+        if handler is signal.SIG_DFL and number == signal.SIGTERM:
+            handler = _terminate
+        if callable(handler):
+            self._previous[number] = handler
+            signal.signal(number, self._receive)
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._exposed:
+            self._previous[number](number, frame)
+        else:
+            self._pending = number
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)

@@ -1,0 +1,136 @@
+"""Where each file of a vault lives: the only module that joins a vault's paths."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+MARKER = ".tablevault"
+DESCRIPTION = "description.yaml"
+FRAME = "table.parquet"
+PROVENANCE = "provenance.json"
+FINGERPRINTS = "fingerprints.parquet"
+ARTIFACT_HASHES = "artifacts.parquet"
+ARTIFACTS = "artifacts"
+BUILDERS = "builders"
+CODE = "code"
+PARTIAL = "partial"
+CHECKPOINTS = "checkpoints"
+CODE_FUNCTIONS = "code_functions"
+METADATA = "metadata"
+TEMPORARY = "_temp"
+CREATING = ".tablevault-creating"
+"""Present from before the first until after the last step of a vault's creation."""
+
+
+class VaultLayout:
+    """The paths of one vault.
+
+    Parameters
+    ----------
+    root
+        The vault's folder, absolute.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.marker = root / MARKER
+        self.creating = root / CREATING
+        self.description = root / DESCRIPTION
+        self.code_functions = root / CODE_FUNCTIONS
+        self.metadata = root / METADATA
+        self.catalog = self.metadata / "catalog.db"
+        self.log = self.metadata / "logs.txt"
+        self.worker_logs = self.metadata / "worker_logs"
+        self.owners = self.metadata / "owners"
+        self.trash = self.metadata / "ARCHIVED_TRASH"
+        self.temporary = root / TEMPORARY
+
+    def relative(self, path: Path) -> str:
+        """Return a path inside the vault as the catalog records it."""
+        return path.relative_to(self.root).as_posix()
+
+    def absolute(self, path: str) -> Path:
+        """Return the path that the catalog recorded as `path`."""
+        return self.root / path
+
+    def process(self, serial: int) -> ProcessFolder:
+        """Return the folder of a process's invisible work."""
+        return ProcessFolder(self.temporary / str(serial))
+
+    def table(self, folder: str) -> Path:
+        """Return a table's folder."""
+        return self.root / folder
+
+    def code_module(self, module_name: str) -> Path:
+        """Return the file of a code module."""
+        return self.code_functions / f"{module_name}.py"
+
+    def worker_log(self, process_id: str) -> Path:
+        """Return the file that takes a background worker's output."""
+        return self.worker_logs / f"{process_id}.log"
+
+    def archived(self, serial: int, name: str) -> Path:
+        """Return the path under which a process leaves what it archives."""
+        return self.trash / f"{serial}_{name}"
+
+
+class ProcessFolder:
+    """The folder of one process in `_temp/`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.builders = root / BUILDERS
+        self.partial = root / PARTIAL
+        """What has been computed: it outlives a revert in the temporary instance's folder."""
+        self.checkpoints = self.partial / CHECKPOINTS
+        self.staged = root / "staged"
+
+    def code(self, attempt: int) -> Path:
+        """Return the folder of the code that an attempt runs."""
+        return self.root / CODE / str(attempt)
+
+
+class InstanceFolder:
+    """The folder of one instance, temporary or materialized."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.description = root / DESCRIPTION
+        self.frame = root / FRAME
+        self.artifacts = root / ARTIFACTS
+        self.builders = root / BUILDERS
+        self.code = root / CODE
+        self.provenance = root / PROVENANCE
+        self.fingerprints = root / FINGERPRINTS
+        self.artifact_hashes = root / ARTIFACT_HASHES
+        self.partial = root / PARTIAL
+        """What an execution that was reverted had computed."""
+
+    def builder(self, builder_name: str) -> Path:
+        """Return the file of a builder."""
+        return self.builders / f"{builder_name}.yaml"
+
+
+def index_builder_name(table_name: str) -> str:
+    """Return the name of a table's IndexBuilder."""
+    return f"{table_name}_index"
+
+
+def lock_on_code() -> str:
+    """Return the resource of the vault's code modules."""
+    return "code"
+
+
+def lock_on_table(name_key: str) -> str:
+    """Return the resource of a table, which covers all that is inside it."""
+    return f"table/{name_key}"
+
+
+def lock_on_instance(name_key: str, instance_id: str) -> str:
+    """Return the resource of one instance."""
+    return f"table/{name_key}/instance/{instance_id}"
+
+
+def lock_on_artifacts(name_key: str) -> str:
+    """Return the resource of a table's one set of artifacts."""
+    return f"table/{name_key}/artifacts"

@@ -1,0 +1,152 @@
+"""Finding what is committed: tables, instances, and the files that belong to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault import names
+from tablevault.catalog import Catalog
+from tablevault.catalog.owners import Owners
+from tablevault.errors import TVArgumentError
+from tablevault.layout import InstanceFolder, VaultLayout
+from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
+
+
+@dataclass(frozen=True)
+class VaultContext:
+    """Everything that belongs to one open vault, as one object."""
+
+    layout: VaultLayout
+    catalog: Catalog
+    owners: Owners
+    author: str
+    lock_timeout: float
+    """Seconds that an operation waits for a live process that is in its way."""
+    parent_serial: int | None = None
+    """The process inside which this vault was opened."""
+
+
+class Lookup:
+    """Reads committed state; every name that does not exist is answered with the nearest that does.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self.context = context
+        self.layout = context.layout
+        self.contents = context.catalog.contents
+
+    def table(self, table_name: str) -> TableRecord:
+        """Return a table; raise `TVArgumentError` if there is none of this name."""
+        found = self.contents.table(table_name) if isinstance(table_name, str) else None
+        if found is None:
+            known = [table.name for table in self.contents.tables()]
+            raise TVArgumentError(f"There is no table '{table_name}'{names.nearest(str(table_name), known)}")
+        return found
+
+    def instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
+        """Return an instance of a table by its id; raise `TVArgumentError` if there is none."""
+        found = self.contents.instance(table.table_id, instance_id)
+        if found is None:
+            known = [instance.instance_id for instance in self.contents.instances(table.table_id)]
+            raise TVArgumentError(
+                f"Table '{table.name}' has no instance '{instance_id}'{names.nearest(instance_id, known)}"
+            )
+        return found
+
+    def temporary_instance(self, table: TableRecord, version: str) -> InstanceRecord:
+        """Return the temporary instance of a version; raise `TVArgumentError` if there is none."""
+        instance_id = names.temporary_instance_id(names.check_version(version))
+        found = self.contents.instance(table.table_id, instance_id)
+        if found is None:
+            known = [instance.version for instance in self.contents.instances(table.table_id, temporary=True)]
+            hint = names.nearest(version, known) if known else ""
+            raise TVArgumentError(
+                f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'{hint}; "
+                f"create one with create_instance('{table.name}', version='{instance_id[5:]}')"
+            )
+        return found
+
+    def newest(
+        self, table: TableRecord, version: str | None, active_only: bool = True, successful_only: bool = False
+    ) -> InstanceRecord:
+        """Return the newest materialized instance; raise `TVArgumentError` if there is none."""
+        found = self.contents.newest(table.table_id, version, active_only, successful_only)
+        if found is None:
+            kind = f"{'active ' if active_only else ''}{'successful ' if successful_only else ''}materialized instance"
+            of_version = "" if version is None else f" of version '{version}'"
+            raise TVArgumentError(
+                f"Table '{table.name}' has no {kind}{of_version}; execute_instance or write_instance makes one"
+            )
+        return found
+
+    def table_folder(self, table: TableRecord) -> Path:
+        """Return where a table's folder is now, also while a renaming is being applied."""
+        folder = self.layout.table(table.folder)
+        if table.previous_folder is not None and not folder.exists():
+            previous = self.layout.table(table.previous_folder)
+            # The folder may have been moved between the two looks.
+            return previous if previous.exists() else folder
+        return folder
+
+    def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
+        """Return an instance's folder."""
+        return InstanceFolder(self.table_folder(table) / instance.folder)
+
+    def folder_of(self, instance: InstanceRecord) -> InstanceFolder:
+        """Return the folder of an instance whose table is not at hand."""
+        table = self.contents.table_by_id(instance.table_id)
+        assert table is not None
+        return self.folder(table, instance)
+
+    def current_file(self, path: Path) -> Path | None:
+        """Return where the content of an editable file is now, `None` if there is none.
+
+        A file that is about to be put in place or removed is taken from where it is staged.
+        """
+        staged = self.contents.pending_moves().get(self.layout.relative(path))
+        if staged is not None:
+            source = self.layout.absolute(staged) if staged else None
+            if source is None:
+                return None
+            if source.exists():
+                return source
+        return path if path.is_file() else None
+
+    def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
+        """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
+        here = self.layout.relative(folder) + "/"
+        found = {path.stem: path for path in _visible_files(folder, suffix)}
+        for target, staged in self.contents.pending_moves().items():
+            name = target.removeprefix(here)
+            if target.startswith(here) and name.endswith(suffix) and "/" not in name:
+                source = self.layout.absolute(staged) if staged else None
+                if source is None:
+                    found.pop(Path(name).stem, None)
+                elif source.exists():
+                    found[Path(name).stem] = source
+        return dict(sorted(found.items()))
+
+    def code_modules(self) -> dict[str, Path]:
+        """Return the vault's code modules: name -> file."""
+        return self.current_files(self.layout.code_functions, ".py")
+
+    def is_alive(self, record: ProcessRecord) -> bool:
+        """Tell whether some owner is running a process right now."""
+        return not record.finished and self.context.owners.is_alive(record.owner_lock)
+
+    def status(self, record: ProcessRecord) -> Status:
+        """Return a process's state, counting one whose owner has died as what it is."""
+        dead = record.status is Status.RUNNING and not self.is_alive(record)
+        return Status.PAUSED if dead and record.user_given else record.status
+
+
+def _visible_files(folder: Path, suffix: str) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith(".")]

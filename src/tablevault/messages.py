@@ -1,0 +1,117 @@
+"""What people are told about a process: what became of it, who is in the way, and what to do now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tablevault.model import ProcessRecord
+from tablevault.operations.base import Operation, operation_named
+
+COMMITTED = "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
+STOPPED = "stopped by stop_process(force=True)."
+TAKEN_OVER = "the process was taken over by somebody else; this interpreter has no part in it any more."
+UNKNOWN_OUTCOME = (
+    "the catalog could not say whether the change was committed: nothing was deleted, "
+    "and whoever opens the vault next finds out."
+)
+
+
+def reverted(kept_cells: int) -> str:
+    """Return the note of a reverted process."""
+    if kept_cells:
+        return f"reverted; {kept_cells:,} computed cells are kept, reuse_partial=True takes them over."
+    return "reverted: the vault is as if the operation had never started."
+
+
+def paused(process_id: str, operation: Operation) -> str:
+    """Return the note of a paused process."""
+    call = python_call(operation.name, operation.record(), process_id)
+    return f"paused as '{process_id}': resume it with {call}, or stop_process('{process_id}')."
+
+
+def still_paused(process_id: str) -> str:
+    """Return the note of a process whose resumption was refused."""
+    return f"process '{process_id}' is still paused, unchanged; correct the error and resume it again."
+
+
+def needs_payload(record: ProcessRecord) -> str:
+    """Return the message for a process that cannot go on without what its first call was given."""
+    return (
+        f"What process '{record.process_id}' ({record.operation}) was given had not been staged whole; "
+        f"call {record.operation} again with the same arguments and process_id='{record.process_id}'."
+    )
+
+
+def left_to_recovery(process_id: str, trouble: BaseException) -> str:
+    """Return the note of a process whose end could not be recorded."""
+    return (
+        f"process '{process_id}' could not record its end ({type(trouble).__name__}: {trouble}); "
+        "whoever opens the vault next deals with it."
+    )
+
+
+def hint(record: ProcessRecord) -> str:
+    """Return how a paused process is resumed and stopped."""
+    call = python_call(record.operation, record.arguments, record.process_id)
+    return f"resume it with {call}, or revert it with stop_process('{record.process_id}')"
+
+
+def blocked_by_paused(record: ProcessRecord) -> str:
+    """Return the message for somebody who needs what a paused process holds."""
+    error = f" by {record.error.type}: {record.error.message}" if record.error else ""
+    return (
+        f"{_target(record)} is held by the paused process '{record.process_id}' ({record.operation}), "
+        f"which was paused{error}; {hint(record)}."
+    )
+
+
+def blocked_by_ancestor(record: ProcessRecord) -> str:
+    """Return the message for a nested operation that would change what its parent uses."""
+    return (
+        f"{_target(record)} is read or built by process '{record.process_id}' ({record.operation}), inside which "
+        "this operation runs; it may read that, but not change it."
+    )
+
+
+def blocked(record: ProcessRecord, waited: float) -> str:
+    """Return the message for somebody who waited in vain for a live process."""
+    return (
+        f"{_target(record)} is held by the running process '{record.process_id}' ({record.operation} by "
+        f"{record.author}, process number {record.owner_pid} on {record.owner_host}); waited {waited:g} s. "
+        "Try again later, or open the vault with a larger lock_timeout."
+    )
+
+
+def still_running(record: ProcessRecord) -> str:
+    """Return the message for somebody who would take a process from its live owner."""
+    return (
+        f"Process '{record.process_id}' ({record.operation}) is running in process number {record.owner_pid} on "
+        f"{record.owner_host}; a live owner is never robbed. wait_process('{record.process_id}') waits for it, "
+        f"stop_process('{record.process_id}', force=True) asks it to stop."
+    )
+
+
+def already_done(record: ProcessRecord) -> str:
+    """Return the warning for a call with the id of a finished process."""
+    when = f"{record.ended_at:%Y-%m-%d %H:%M:%S} UTC" if record.ended_at else "earlier"
+    return (
+        f"Process '{record.process_id}' ({record.operation}) already succeeded at {when}; nothing was done. "
+        "Put the run's date into the ids of recurring jobs."
+    )
+
+
+def python_call(operation: str, arguments: Mapping[str, object], process_id: str) -> str:
+    """Return the Python call that continues a process."""
+    defaults = operation_named(operation).default_arguments()
+    given = [
+        f"{name}={value!r}"
+        for name, value in arguments.items()
+        if (name not in defaults or defaults[name] != value) and not isinstance(value, dict)
+    ]
+    return f"{operation}({', '.join([*given, f'process_id={process_id!r}'])})"
+
+
+def _target(record: ProcessRecord) -> str:
+    if record.instance_id:
+        return f"Instance '{record.instance_id}' of table '{record.table_name}'"
+    return f"Table '{record.table_name}'" if record.table_name else "What this operation needs"

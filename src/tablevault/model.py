@@ -1,0 +1,354 @@
+"""Frozen values that travel between the rooms of the house: no behaviour beyond derivation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+JsonObject = dict[str, Any]
+
+
+class Status(StrEnum):
+    """Where a process is in its life."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMMITTING = "committing"
+    SUCCEEDED = "succeeded"
+    REVERTED = "reverted"
+    STOPPED = "stopped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of the process's work can change any more."""
+        return self in (Status.SUCCEEDED, Status.REVERTED, Status.STOPPED)
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """One artifact file as it was when its row was finished."""
+
+    path: str
+    """Relative to the instance's artifact folder, with `/` between parts."""
+    size: int
+    """In bytes."""
+    sha256: str
+    """Hexadecimal digest of the content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """One claim on a part of the vault, held by a process from its start to its end."""
+
+    resource: str
+    """A path such as `code` or `table/stories/instance/TEMP_base`; it covers everything below it."""
+    exclusive: bool
+
+    @property
+    def text(self) -> str:
+        """The lock as people read it."""
+        return f"{'exclusive' if self.exclusive else 'shared'} {self.resource}"
+
+
+class TidyingAction(StrEnum):
+    """What may remain to be done on disk once a process has been decided. Each is idempotent."""
+
+    REMOVE = "remove"
+    """Remove the file or folder `source`."""
+    PUT_FILE = "put file"
+    """Move the staged file `source` to `target`, replacing it."""
+    MOVE_FOLDER = "move folder"
+    """Move the folder `source` to the free path `target`."""
+    REPLACE_FOLDER = "replace folder"
+    """Move the folder `source` to `target`, in the place of what is there."""
+    PRUNE = "prune"
+    """Drop frames and artifacts from the archived folder `source`, leaving its metadata."""
+    LINK = "link"
+    """Make `target` a symbolic link to the folder `source`."""
+    UNLINK = "unlink"
+    """Remove `target` if it is a symbolic link."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tidying:
+    """One step on disk after a decision; paths are relative to the vault."""
+
+    action: TidyingAction
+    source: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TableRecord:
+    """A table as the catalog knows it."""
+
+    table_id: int
+    name: str
+    folder: str
+    """Name of the table's folder in the vault."""
+    previous_folder: str | None
+    """Where the folder still may be, while a renaming is being applied."""
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    description: str
+    author: str
+    created_at: datetime
+
+
+class ArtifactState(StrEnum):
+    """Whether an instance's artifact files are there."""
+
+    PRESENT = "present"
+    SUPERSEDED = "superseded"
+    DROPPED = "dropped"
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnRecord:
+    """One column of a materialized instance."""
+
+    name: str
+    type_name: str
+    """Name of its column type, as `storage.dtypes` parses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceRecord:
+    """An instance as the catalog knows it."""
+
+    row_id: int
+    """Grows in the order of commits."""
+    table_id: int
+    instance_id: str
+    version: str
+    folder: str
+    """Name of the instance's folder in the table's folder."""
+    temporary: bool
+    active: bool
+    success: bool
+    external_edit: bool
+    origin: int | None
+    """Row id of the instance that this one was copied from."""
+    artifact_state: ArtifactState
+    row_count: int | None
+    columns: tuple[ColumnRecord, ...]
+    description: str
+    author: str
+    created_at: datetime
+    process_id: str
+
+
+# --- what an operation asks the catalog to make visible -----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class NewTable:
+    """A table appears."""
+
+    name: str
+    folder: str
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenamedTable:
+    """A table gets another name and folder."""
+
+    table_id: int
+    name: str
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTable:
+    """A table and all its instances disappear."""
+
+    table_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewTemporaryInstance:
+    """A temporary instance appears."""
+
+    table_id: int
+    instance_id: str
+    version: str
+    folder: str
+    external_edit: bool
+    origin: int | None
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One column was computed from (a column of) another instance."""
+
+    column: str
+    builder: str
+    input_row_id: int
+    input_column: str
+    """`*` where any column may have been read."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaterializedInstance:
+    """A temporary instance becomes a materialized one."""
+
+    temporary_row_id: int
+    instance_id: str
+    folder: str
+    success: bool
+    row_count: int
+    columns: tuple[ColumnRecord, ...]
+    reads: tuple[Read, ...] = ()
+    replaces_artifacts: bool = False
+    """Whether it holds the table's one set of artifacts from now on."""
+    deactivates_others: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedInstance:
+    """An instance disappears."""
+
+    row_id: int
+
+
+Change = NewTable | RenamedTable | DeletedTable | NewTemporaryInstance | MaterializedInstance | DeletedInstance
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The whole visible effect of an operation: decided in one transaction, tidied up afterwards."""
+
+    changes: tuple[Change, ...] = ()
+    tidying: tuple[Tidying, ...] = ()
+    ends: tuple[Decision, ...] = ()
+    """Other processes that end in the same transaction."""
+
+
+# --- processes ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an operation is going to do: enough to do or redo the work, as plain data."""
+
+    table_name: str
+    instance_id: str
+    locks: tuple[Lock, ...]
+    data: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """An exception, as it is kept in the catalog."""
+
+    type: str
+    """Qualified name of its class."""
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class OwnerInfo:
+    """Who is running, or was last running, a process."""
+
+    host: str
+    pid: int
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderProgress:
+    """How far one builder of an execution is."""
+
+    total: int | None
+    """Rows in all; `None` while unknown."""
+    computed: int
+    reused: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessRecord:
+    """A process as the catalog knows it."""
+
+    serial: int
+    process_id: str
+    operation: str
+    author: str
+    table_name: str
+    instance_id: str
+    arguments: JsonObject
+    plan: Plan
+    parent_serial: int | None
+    user_given: bool
+    background: bool
+    status: Status
+    finished: bool
+    """Whether its tidying is over and its locks are released."""
+    attempt: int
+    owner_lock: str | None
+    owner_host: str
+    owner_pid: int
+    started_at: datetime
+    ended_at: datetime | None
+    error: ErrorInfo | None
+    progress: Mapping[str, BuilderProgress]
+    stop_requested: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NewProcess:
+    """What is recorded of a process when it begins."""
+
+    process_id: str
+    operation: str
+    author: str
+    arguments: JsonObject
+    parent_serial: int | None
+    user_given: bool
+    background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who claims an attempt."""
+
+    lock: str
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A process was recorded and holds its locks."""
+
+    serial: int
+    generation: int
+    """The catalog's generation at that moment: a plan made at an older one has to be made again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A process could not begin, because others hold what it needs."""
+
+    holders: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """How one process ends: the commit point of a success, a revert or a stop."""
+
+    serial: int
+    attempt: int
+    """Fencing token: the decision holds only if the process is still in this attempt."""
+    status: Status
+    changes: Changes = field(default_factory=Changes)
+    error: ErrorInfo | None = None
+    progress: Mapping[str, BuilderProgress] | None = None

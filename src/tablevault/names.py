@@ -1,0 +1,116 @@
+"""What may be the name of a table, a version, a builder, a module or a process."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import uuid
+from collections.abc import Iterable
+
+from tablevault.errors import TVArgumentError
+
+DEFAULT_VERSION = "base"
+TEMPORARY_PREFIX = "TEMP_"
+MAXIMUM_NAME_LENGTH = 128
+MAXIMUM_PROCESS_ID_LENGTH = 200
+
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+# Folders of a vault, and names that file systems reserve: both would collide on disk.
+_FORBIDDEN = frozenset(
+    {"self", "artifacts", "metadata", "code_functions", "locks", "builders", "_temp", "partial", "code", "provenance"}
+    | {"con", "prn", "aux", "nul"}
+    | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
+)
+
+
+def fold(name: str) -> str:
+    """Return the form under which names are compared: they are unique regardless of case."""
+    return name.casefold()
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return a clause with the nearest known names, to be appended to an error message.
+
+    Examples
+    --------
+    >>> nearest("storys", ["stories", "images"])
+    "; did you mean 'stories'?"
+    """
+    names = sorted(set(known))
+    by_key = {fold(candidate): candidate for candidate in names}
+    close = [by_key[key] for key in difflib.get_close_matches(fold(name), by_key, n=3, cutoff=0.5)]
+    if close:
+        return f"; did you mean {' or '.join(repr(candidate) for candidate in close)}?"
+    if not names:
+        return "; there are none yet"
+    listed = ", ".join(repr(candidate) for candidate in names[:5])
+    return f"; there {'is' if len(names) == 1 else 'are'} {listed}{', …' if len(names) > 5 else ''}"
+
+
+def check_table_name(name: str) -> str:
+    """Return `name` if a table may have it; raise `TVArgumentError` otherwise."""
+    return _check("Table Name", name)
+
+
+def check_builder_name(name: str) -> str:
+    """Return `name` without a `.yaml` ending if a builder may have it; raise `TVArgumentError` otherwise."""
+    return _check("Builder Name", name.removesuffix(".yaml") if isinstance(name, str) else name)
+
+
+def check_module_name(name: str) -> str:
+    """Return `name` without a `.py` ending if a code module may have it; raise `TVArgumentError` otherwise."""
+    return _check("Code Module Name", name.removesuffix(".py") if isinstance(name, str) else name)
+
+
+def check_version(version: str) -> str:
+    """Return the version that `version` stands for (`""` means `base`); raise `TVArgumentError` if it cannot be one."""
+    if version == "":
+        return DEFAULT_VERSION
+    _check("Version", version)
+    if "_" in version:
+        raise TVArgumentError(f"Forbidden Version: {version} (a version cannot contain '_'; use '-')")
+    return version
+
+
+def check_process_id(process_id: str) -> str:
+    """Return `process_id` if a process may have it; raise `TVArgumentError` otherwise."""
+    if not isinstance(process_id, str):
+        kind = type(process_id).__name__
+        raise TVArgumentError(f"Forbidden Process Id: {process_id!r} (it must be a str, not {kind})")
+    if len(process_id) > MAXIMUM_PROCESS_ID_LENGTH or not _PROCESS_ID.fullmatch(process_id):
+        raise TVArgumentError(
+            f"Forbidden Process Id: {process_id[:80]!r} (use up to {MAXIMUM_PROCESS_ID_LENGTH} ASCII letters, digits, "
+            "'-', '_' and '.', beginning with a letter or digit)"
+        )
+    return process_id
+
+
+def new_process_id() -> str:
+    """Return a process id that nobody has used."""
+    return uuid.uuid4().hex
+
+
+def temporary_instance_id(version: str) -> str:
+    """Return the id of the temporary instance of a version."""
+    return TEMPORARY_PREFIX + version
+
+
+def is_temporary(instance_id: str) -> bool:
+    """Tell whether an instance id names a temporary instance."""
+    return instance_id.startswith(TEMPORARY_PREFIX)
+
+
+def _check(kind: str, name: str) -> str:
+    if not isinstance(name, str):
+        raise TVArgumentError(f"Forbidden {kind}: {name!r} (it must be a str, not {type(name).__name__})")
+    if not name:
+        raise TVArgumentError(f"Forbidden {kind}: it is empty")
+    if len(name) > MAXIMUM_NAME_LENGTH:
+        raise TVArgumentError(f"Forbidden {kind}: {name[:40]}… (at most {MAXIMUM_NAME_LENGTH} characters)")
+    if not _NAME.fullmatch(name):
+        raise TVArgumentError(f"Forbidden {kind}: {name} (use ASCII letters, digits, '-' and '_')")
+    if fold(name) in _FORBIDDEN or fold(name).startswith(fold(TEMPORARY_PREFIX)):
+        raise TVArgumentError(f"Forbidden {kind}: {name}")
+    return name

@@ -1,0 +1,152 @@
+"""Opening and creating vaults: what a folder must be, and what it becomes."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import uuid
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+import yaml
+from filelock import FileLock
+
+from tablevault.catalog import Catalog
+from tablevault.catalog.owners import Owners
+from tablevault.catalog.schema import FORMAT
+from tablevault.errors import TableVaultWarning, TVArgumentError, TVFileError, TVProcessError
+from tablevault.layout import VaultLayout
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.storage import files
+
+_NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "9p", "afs", "ceph", "gluster", "lustre")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a vault is opened."""
+
+    author: str = ""
+    lock_timeout: float = 5.0
+    parent_id: str = ""
+    catalog_url: str | None = None
+
+
+def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
+    """Open a vault.
+
+    Raises
+    ------
+    TVArgumentError
+        If the folder is not a vault, or one of another format; nothing is touched then.
+    TVProcessError
+        If `parent_id` does not name a running process.
+    """
+    layout = VaultLayout(Path(db_dir).expanduser().absolute())
+    check_marker(layout)
+    _warn_of_network(layout.root)
+    catalog = Catalog(settings.catalog_url or default_url(layout))
+    context = VaultContext(
+        layout=layout,
+        catalog=catalog,
+        owners=Owners(layout.owners),
+        author=settings.author or getpass.getuser(),
+        lock_timeout=settings.lock_timeout,
+    )
+    if not settings.parent_id:
+        return context
+    return VaultContext(**{**vars(context), "parent_serial": _running_parent(context, settings.parent_id)})
+
+
+def create_vault(db_dir: str | Path, description: str, settings: Settings) -> None:
+    """Make a new vault in a folder that is empty or does not exist.
+
+    Raises
+    ------
+    TVArgumentError
+        If there is anything in the folder, but for a creation that was cut off.
+    """
+    layout = VaultLayout(Path(db_dir).expanduser().absolute())
+    if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
+        if layout.marker.exists():
+            raise TVArgumentError(f"'{layout.root}' is a vault already; open it without create=True.")
+        if not layout.creating.exists():
+            raise TVArgumentError(f"'{layout.root}' is not empty; a vault needs a folder of its own.")
+    files.make_folder(layout.root)
+    with FileLock(layout.creating, fallback_to_soft=False, thread_local=False):
+        if not layout.marker.exists():
+            _fill(layout, description, settings)
+    files.remove_tree(layout.creating)
+
+
+def check_marker(layout: VaultLayout) -> None:
+    """Raise `TVArgumentError` unless the folder is a vault of our format."""
+    if not layout.marker.is_file():
+        raise TVArgumentError(_why_not_a_vault(layout))
+    try:
+        marker = json.loads(layout.marker.read_text(encoding="utf-8"))
+        number = marker["format"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error
+    if number != FORMAT:
+        raise TVArgumentError(
+            f"The vault '{layout.root}' has format {number}; this version of TableVault reads format {FORMAT}. "
+            "Install a newer version of TableVault."
+        )
+
+
+def default_url(layout: VaultLayout) -> str:
+    """Return the URL of the catalog inside a vault."""
+    return f"sqlite:///{layout.catalog}"
+
+
+def _why_not_a_vault(layout: VaultLayout) -> str:
+    if layout.creating.exists():
+        return f"The creation of the vault '{layout.root}' was cut off; repeat it with create=True."
+    if (layout.root / "metadata").is_dir() and (layout.root / "code_functions").is_dir():
+        return (
+            f"'{layout.root}' is a vault of TableVault 0.1.x; "
+            f"import_legacy_vault({str(layout.root)!r}, NEW_FOLDER) copies it into a new one."
+        )
+    return f"'{layout.root}' is not a vault; TableVault({str(layout.root)!r}, create=True) makes one."
+
+
+def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
+    created = datetime.now(UTC).isoformat()
+    for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
+        files.make_folder(folder)
+    files.make_folder(layout.temporary)
+    catalog = Catalog(settings.catalog_url or default_url(layout))
+    catalog.create()
+    facts = {"description": description, "author": settings.author or getpass.getuser(), "created": created}
+    files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    marker = {"format": FORMAT, "vault_id": uuid.uuid4().hex, "created": created}
+    files.write_text(layout.marker, json.dumps(marker) + "\n")
+
+
+def _running_parent(context: VaultContext, parent_id: str) -> int:
+    record = context.catalog.processes.find(parent_id)
+    if record is None:
+        raise TVProcessError(f"There is no process '{parent_id}' that could be the parent.")
+    if not Lookup(context).is_alive(record):
+        raise TVProcessError(f"Process '{parent_id}' is not running, so nothing can be nested in it.")
+    return record.serial
+
+
+def _warn_of_network(root: Path) -> None:
+    """Warn where the kernel of another machine would have to keep our locks."""
+    best = ("", "")
+    for partition in psutil.disk_partitions(all=True):
+        inside = root == Path(partition.mountpoint) or Path(partition.mountpoint) in root.parents
+        if inside and len(partition.mountpoint) > len(best[0]):
+            best = (partition.mountpoint, partition.fstype.lower())
+    if any(name in best[1] for name in _NETWORK_FILE_SYSTEMS):
+        warnings.warn(
+            f"The vault '{root}' is on a network file system ({best[1]}): locks and durability are not promised "
+            "there. Keep vaults on a local disk.",
+            TableVaultWarning,
+            stacklevel=4,
+        )

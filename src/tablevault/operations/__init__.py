@@ -1,0 +1,29 @@
+"""Operations: one class per kind of write."""
+
+from __future__ import annotations
+
+from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.builder_files import CreateBuilderFile, DeleteBuilderFile
+from tablevault.operations.code import CreateCodeModule, DeleteCodeModule
+from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.instances import CreateInstance, DeleteInstance
+from tablevault.operations.stop import StopProcess
+from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
+from tablevault.operations.write import WriteInstance
+
+__all__ = [
+    "CreateBuilderFile",
+    "CreateCodeModule",
+    "CreateInstance",
+    "CreateTable",
+    "DeleteBuilderFile",
+    "DeleteCodeModule",
+    "DeleteInstance",
+    "DeleteTable",
+    "ExecuteInstance",
+    "Operation",
+    "RenameTable",
+    "StopProcess",
+    "WriteInstance",
+    "operation_named",
+]

@@ -1,0 +1,332 @@
+"""Putting an instance's folder together: frame, artifacts, builders, code and provenance, durable and read-only."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tablevault.builders.building import AdoptedArtifact, Building
+from tablevault.builders.dependencies import BuilderReads, column_dependencies
+from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
+from tablevault.builders.inputs import PinnedKey
+from tablevault.builders.provenance import (
+    BuilderFacts,
+    Provenance,
+    write_artifact_records,
+    write_fingerprints,
+    write_provenance,
+)
+from tablevault.builders.results import typed_column
+from tablevault.builders.rows import RowTable
+from tablevault.builders.running import tracked_arguments
+from tablevault.builders.spec import BuilderSpec
+from tablevault.errors import TableVaultWarning, TVArtifactError
+from tablevault.layout import ARTIFACTS, InstanceFolder
+from tablevault.lookup import Lookup
+from tablevault.model import (
+    ArtifactRecord,
+    Changes,
+    ColumnRecord,
+    MaterializedInstance,
+    Plan,
+    Read,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+)
+from tablevault.names import fold
+from tablevault.operations.base import instance_folder, remove, write_description
+from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.frames import read_frame, write_frame
+from tablevault.transaction import Transaction
+
+_MOST_LISTED = 20
+"""How many files an error names before it only counts them."""
+
+
+class Assembly:
+    """Turns a finished execution into a materialized instance.
+
+    Parameters
+    ----------
+    transaction, plan
+        The process.
+    execution
+        Its builders, run.
+    inputs
+        What they read.
+    """
+
+    def __init__(self, transaction: Transaction, plan: Plan, execution: Execution, inputs: PinnedInputs) -> None:
+        self._transaction = transaction
+        self._plan = plan
+        self._execution = execution
+        self._inputs = inputs.facts()
+        table = transaction.contents.table_by_id(plan.data["table_id"])
+        assert table is not None
+        self._table = table
+        self._folder = instance_folder(transaction, table, plan.data["folder"])
+
+    def materialize(self, success: bool) -> Changes:
+        """Write everything durably, and return what makes the instance visible."""
+        building, folder = self._execution.building, self._folder
+        artifacts = settle_artifacts(building, strict=success)
+        frame = building.frame()
+        write_frame(folder.frame, frame)
+        if artifacts:
+            write_artifact_records(folder.artifact_hashes, artifacts)
+        self._write_fingerprints()
+        write_provenance(folder.provenance, self._provenance())
+        self._archive_texts()
+        columns = tuple(ColumnRecord(name, column_type.name) for name, column_type in frame.types.items())
+        describe_instance(self._transaction, folder, self._table, self._plan.data["instance_id"], len(frame), success)
+        seal(folder)
+        shares = success and not self._table.allow_multiple_artifacts
+        change = MaterializedInstance(
+            self._plan.data["temporary"],
+            self._plan.data["instance_id"],
+            self._plan.data["folder"],
+            success,
+            len(frame),
+            columns,
+            tuple(self._reads()),
+            replaces_artifacts=shares,
+            deactivates_others=success and self._table.has_side_effects,
+        )
+        return Changes((change,), tuple(self._tidying(shares and bool(artifacts))))
+
+    def _write_fingerprints(self) -> None:
+        rows = {}
+        for outcome in self._execution.outcomes:
+            if outcome.fingerprints is not None and outcome.codes is not None:
+                missing = self._execution.building.row_count - len(outcome.fingerprints)
+                rows[outcome.builder.spec.name] = (
+                    [*outcome.fingerprints, *[None] * missing],
+                    [*outcome.codes, *[0] * missing],
+                )
+        if rows:
+            write_fingerprints(self._folder.fingerprints, rows)
+
+    def _provenance(self) -> Provenance:
+        return Provenance(
+            process_id=self._transaction.process_id,
+            operation="execute_instance",
+            author=self._transaction.context.author,
+            finished_at=datetime.now(UTC).isoformat(),
+            primary_key=self._execution.primary_key,
+            builders=tuple(self._builder_facts(outcome) for outcome in self._execution.outcomes),
+            inputs=tuple(dict.fromkeys(self._inputs.values())),
+            origin=origin_facts(self._transaction, self._plan.data["origin"]),
+        )
+
+    def _builder_facts(self, outcome: BuilderOutcome) -> BuilderFacts:
+        spec = outcome.builder.spec
+        reads = column_dependencies(spec)
+        own = ("*",) if reads.reads_whole_self else tuple(sorted(set(reads.own_columns) - {"index"}))
+        return BuilderFacts(
+            name=spec.name,
+            is_index=spec.is_index,
+            columns=spec.changed_columns,
+            function=spec.python_function,
+            module=spec.code_module,
+            is_custom=spec.is_custom,
+            return_type=spec.return_type,
+            arguments=tracked_arguments(spec),
+            own_columns=own,
+            inputs=tuple(self._input_columns(reads)),
+            versions=outcome.versions,
+            code_parts=dict(outcome.builder.code_parts),
+            computed=outcome.computed,
+            reused=outcome.reused,
+            whole_fingerprint=outcome.whole.hex() if outcome.whole is not None else None,
+        )
+
+    def _input_columns(self, reads: BuilderReads) -> Iterable[tuple[int, str]]:
+        for dependency in reads.tables:
+            facts = self._inputs[PinnedKey(fold(dependency.table), dependency.instance)]
+            for column in sorted(dependency.columns or ("*",)):
+                yield facts.row_id, column
+
+    def _reads(self) -> Iterable[Read]:
+        for outcome in self._execution.outcomes:
+            spec = outcome.builder.spec
+            for row_id, input_column in self._input_columns(column_dependencies(spec)):
+                for column in spec.changed_columns:
+                    yield Read(column, spec.name, row_id, input_column)
+
+    def _archive_texts(self) -> None:
+        files.make_folder(self._folder.builders)
+        for path in sorted(self._transaction.workspace.builders.iterdir()):
+            files.copy_file(path, self._folder.builders / path.name)
+        attempts = self._transaction.workspace.code(1).parent
+        _archive_code(sorted(attempts.iterdir(), key=lambda path: int(path.name)), self._folder.code)
+
+    def _tidying(self, shows_artifacts: bool) -> Iterable[Tidying]:
+        temporary = self._plan.data["temporary_folder"]
+        if shows_artifacts:
+            yield artifact_link(self._transaction, self._table, self._plan.data["folder"])
+        yield from drop_temporary(self._transaction, self._plan, temporary)
+
+
+def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
+    """Bring the artifacts of reused cells in, and check that files and cells agree.
+
+    Parameters
+    ----------
+    building
+        The finished columns.
+    strict
+        Whether a missing or unnamed file is an error; if not, unnamed files are dropped.
+
+    Raises
+    ------
+    TVArtifactError
+        Listing all files that fail.
+    """
+    folder = ArtifactFolder(building.artifact_folder)
+    named = building.artifact_names()
+    for by_row in building.adopted.values():
+        _adopt(folder, by_row.values(), building)
+    missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
+    if strict:
+        check_artifacts(missing, unnamed, named)
+    for name in unnamed:
+        files.remove_tree(building.artifact_folder / name)
+    absent = set(missing)
+    records = []
+    for name in sorted(set(named) - absent):
+        record = building.records.get(name) or folder.record(name)
+        if record is not None:
+            records.append(record)
+    return records
+
+
+def _adopt(folder: ArtifactFolder, adopted: Iterable[AdoptedArtifact], building: Building) -> None:
+    by_source: dict[Path, list[ArtifactRecord]] = {}
+    for file in adopted:
+        # A row computed in this run may have written a file of the same name: what is newer stays.
+        if file.record.path not in building.records:
+            building.records[file.record.path] = file.record
+            by_source.setdefault(file.folder, []).append(file.record)
+    for source, records in by_source.items():
+        folder.adopt(source, records)
+
+
+def check_artifacts(missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]]) -> None:
+    """Raise `TVArtifactError` if files and cells do not agree; it lists all that fail."""
+    problems = [f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing]
+    problems += [f"{name} is not named by any cell" for name in unnamed]
+    if problems:
+        listed = "; ".join(problems[:_MOST_LISTED])
+        more = f"; and {len(problems) - _MOST_LISTED:,} more" if len(problems) > _MOST_LISTED else ""
+        raise TVArtifactError(
+            f"Artifacts and artifact columns do not agree: {listed}{more}. Write every file that a cell names into "
+            "~ARTIFACT_FOLDER~, and name every file that is written."
+        )
+
+
+def restore_partial(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
+    """Put what the checkpoints hold into the building, with nulls where nothing was computed."""
+    for builder in builders:
+        state = execution.checkpoints.load(builder.spec.name)
+        counter = execution.progress.start(builder.spec.name, len(builder.spec.changed_columns))
+        building = execution.building
+        if state is not None and state.frame is not None:
+            data = read_frame(state.frame.path)
+            counter.computed = len(data)
+            if builder.spec.is_index:
+                building.row_count = len(data)
+            for name, column_type in data.types.items():
+                building.put(name, data.table.column(name), column_type)
+            building.records.update((record.path, record) for record in state.frame.artifacts)
+            whole: bytes | None = state.frame.fingerprint
+            execution.outcomes.append(BuilderOutcome(builder, (builder.version,), len(data), 0, whole=whole))
+            continue
+        table = RowTable(execution, builder, counter)
+        if state is not None:
+            table.restore(state)
+        if builder.spec.is_index:
+            building.row_count = len(table.filled)
+        table.resize(building.row_count)
+        _put_partial_columns(building, builder.spec, table)
+        execution.outcomes.append(_partial_outcome(builder, table))
+
+
+def _put_partial_columns(building: Building, spec: BuilderSpec, table: RowTable) -> None:
+    for name, cells in zip(spec.changed_columns, table.columns, strict=True):
+        if name in building.columns and not any(table.filled):
+            continue
+        column, column_type = typed_column(spec, name, cells)
+        building.put(name, column, column_type, cells)
+
+
+def _partial_outcome(builder: PreparedBuilder, table: RowTable) -> BuilderOutcome:
+    return BuilderOutcome(builder, tuple(table.versions), table.counter.computed, 0, table.fingerprints, table.codes)
+
+
+def describe_instance(
+    transaction: Transaction, folder: InstanceFolder, table: TableRecord, instance_id: str, rows: int, success: bool
+) -> None:
+    """Write what people read about a materialized instance."""
+    write_description(
+        folder,
+        table=table.name,
+        instance=instance_id,
+        author=transaction.context.author,
+        process_id=transaction.process_id,
+        rows=rows,
+        success=success,
+    )
+
+
+def seal(folder: InstanceFolder) -> None:
+    """Make an instance's folder read-only and durable, with its entry in the table's folder."""
+    files.make_read_only(folder.root)
+    files.fsync_tree(folder.root)
+    files.fsync_folder(folder.root.parent)
+
+
+def artifact_link(lookup: Lookup, table: TableRecord, folder: str) -> Tidying:
+    """Return the step that lets `<table>/artifacts` lead to an instance's artifacts."""
+    parent = lookup.layout.relative(lookup.table_folder(table))
+    return Tidying(TidyingAction.LINK, f"{parent}/{folder}/{ARTIFACTS}", f"{parent}/{ARTIFACTS}")
+
+
+def drop_temporary(transaction: Transaction, plan: Plan, temporary: str) -> Iterable[Tidying]:
+    """Return the steps that remove a temporary instance; what was edited by hand meanwhile is archived."""
+    edited = edited_builders(plan, transaction) if transaction.workspace.builders.is_dir() else []
+    if not edited:
+        yield remove(temporary)
+        return
+    archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
+    target = transaction.layout.relative(archived)
+    warnings.warn(
+        f"Builder files edited by hand while '{plan.instance_id}' of table '{plan.table_name}' was executing "
+        f"({', '.join(edited)}) did not run; they are kept in {target}.",
+        TableVaultWarning,
+        stacklevel=2,
+    )
+    yield Tidying(TidyingAction.MOVE_FOLDER, temporary, target)
+    yield Tidying(TidyingAction.PRUNE, target)
+
+
+def _archive_code(attempts: Sequence[Path], target: Path) -> None:
+    """Keep the code of the last attempt, and beside it that of earlier ones where it was different."""
+    files.make_folder(target)
+    for path in sorted(attempts[-1].glob("*.py")):
+        files.copy_file(path, target / path.name)
+    newest = _texts(attempts[-1])
+    for attempt in attempts[:-1]:
+        if _texts(attempt) != newest:
+            earlier = target / f"attempt-{attempt.name}"
+            files.make_folder(earlier)
+            for path in sorted(attempt.glob("*.py")):
+                files.copy_file(path, earlier / path.name)
+
+
+def _texts(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.py")}

@@ -1,0 +1,152 @@
+"""What every operation is: a frozen value with its arguments, that plans and works but cannot commit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from typing import Any, ClassVar, Self
+
+import yaml
+
+from tablevault.errors import TVImplementationError
+from tablevault.layout import InstanceFolder
+from tablevault.lookup import Lookup
+from tablevault.model import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.storage import files
+from tablevault.transaction import Drafting, Transaction
+
+
+def payload(**options: Any) -> Any:
+    """Declare an argument that is recorded by its content's digest only, and staged instead of being stored."""
+    return field(metadata={"payload": True}, **options)
+
+
+_operations: dict[str, type[Operation]] = {}
+
+
+def operation_named(name: str) -> type[Operation]:
+    """Return the class of the operation that the catalog calls `name`."""
+    if name not in _operations:
+        raise TVImplementationError(f"The catalog names an operation '{name}' that this version does not know.")
+    return _operations[name]
+
+
+@dataclass(frozen=True)
+class Operation(ABC):
+    """One kind of write, with the arguments of one call.
+
+    Subclasses are stateless beyond their arguments: everything that the work needs is in the plan, so that a process
+    can be taken up again from the catalog alone.
+    """
+
+    name: ClassVar[str]
+    """The name of the method that users call."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        _operations[cls.name] = cls
+
+    @abstractmethod
+    def plan(self, draft: Drafting) -> Plan:
+        """Validate every argument and say what will be done; reads only.
+
+        Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of what they cover is
+        checked, so that a conflict is reported as one.
+        """
+
+    def pin(self, plan: Plan, transaction: Transaction) -> None:
+        """Stage durably what must not change between the call and the work. Part of `prepare`."""
+        return
+
+    @abstractmethod
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Compute, in invisible places only, and return what is to become visible. May be run again after a pause."""
+
+    def abandon(self, plan: Plan, transaction: Transaction) -> tuple[Tidying, ...]:
+        """Return the steps that make a process which did not succeed as if it had never started."""
+        created = tuple(remove(path) for path in plan.data.get("creates", ()))
+        return created + transaction.clean_workspace()
+
+    def materialize(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Return what makes the unfinished work of this operation an instance."""
+        raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
+
+    # --- arguments as plain data ----------------------------------------------------------------------------------
+
+    def record(self, digest_payload: bool = True) -> JsonObject:
+        """Return the arguments as they are recorded in the catalog."""
+        recorded: JsonObject = {}
+        for argument in fields(self):
+            value = getattr(self, argument.name)
+            if _is_payload(argument) and value is not None:
+                value = self.digest(value) if digest_payload else None
+            recorded[argument.name] = value
+        plain: JsonObject = json.loads(json.dumps(recorded))
+        return plain
+
+    @classmethod
+    def restore(cls, recorded: JsonObject) -> Self:
+        """Return the operation that was recorded, without its payload."""
+        values = {item.name: None if _is_payload(item) else recorded[item.name] for item in fields(cls)}
+        return cls(**values)
+
+    def with_payload_of(self, other: Operation) -> Self:
+        """Return this operation with the payload of another call of it."""
+        return replace(self, **{item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)})
+
+    def first_difference(self, recorded: JsonObject) -> str | None:
+        """Return the name of the first argument that differs from the recorded ones; defaults count as left out."""
+        mine = self.record()
+        for argument in fields(self):
+            if getattr(self, argument.name) == _default(argument):
+                continue
+            if mine[argument.name] != recorded.get(argument.name):
+                return argument.name
+        return None
+
+    @classmethod
+    def default_arguments(cls) -> JsonObject:
+        """Return the arguments that may be left out, with their defaults."""
+        return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
+
+    def is_resumable(self, transaction: Transaction) -> bool:
+        """Tell whether a process of this operation can go on without the payload of its first call."""
+        return True
+
+    def digest(self, value: Any) -> JsonObject:
+        """Return what is recorded in the place of a payload."""
+        data = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        return {"sha256": hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()}
+
+
+def remove(path: str) -> Tidying:
+    """Return the step that removes a file or folder of the vault."""
+    return Tidying(TidyingAction.REMOVE, path)
+
+
+def put_file(transaction: Transaction, staged: str, target: str) -> Tidying:
+    """Return the step that puts a staged file in its place."""
+    source = transaction.layout.relative(transaction.workspace.staged / staged)
+    return Tidying(TidyingAction.PUT_FILE, source, target)
+
+
+def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> InstanceFolder:
+    """Return the folder of an instance that the catalog does not list yet."""
+    return InstanceFolder(lookup.table_folder(table) / folder)
+
+
+def write_description(folder: InstanceFolder, **facts: object) -> None:
+    """Write the file that tells people what an instance or table is."""
+    files.write_text(folder.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+
+
+def _is_payload(argument: Field[Any]) -> bool:
+    return bool(argument.metadata.get("payload"))
+
+
+def _default(argument: Field[Any]) -> object:
+    if argument.default_factory is not MISSING:
+        return argument.default_factory()
+    return argument.default

@@ -1,0 +1,285 @@
+"""Executing an instance: its builders run, and it becomes a materialized one."""
+
+from __future__ import annotations
+
+import time
+import uuid
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tablevault import names
+from tablevault.builders.building import Building
+from tablevault.builders.execution import Execution, PreparedBuilder
+from tablevault.builders.fingerprint import CodeIndex, builder_version
+from tablevault.builders.functions import CodeSnapshot, builder_function
+from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigin
+from tablevault.builders.provenance import read_artifact_records, read_provenance
+from tablevault.builders.running import run_builders
+from tablevault.builders.spec import BuilderSpec
+from tablevault.errors import TableVaultError, TableVaultWarning, TVArgumentError, TVBuilderError
+from tablevault.interfaces import FunctionError
+from tablevault.layout import InstanceFolder, lock_on_artifacts, lock_on_instance, lock_on_table
+from tablevault.lookup import Lookup
+from tablevault.model import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.operations.assembly import Assembly, restore_partial
+from tablevault.operations.base import Operation, instance_folder, remove
+from tablevault.operations.builder_files import SUFFIX, builder_files
+from tablevault.operations.executing import (
+    BuilderSet,
+    PinnedInput,
+    PinnedInputs,
+    check_builders,
+    code_sources,
+    edited_builders,
+    pin_inputs,
+    read_documents,
+)
+from tablevault.operations.watching import OwnerWatch
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.transaction import Drafting, Transaction
+
+
+@dataclass(frozen=True)
+class ExecuteInstance(Operation):
+    """Runs the builders of a temporary instance and materializes it."""
+
+    name: ClassVar[str] = "execute_instance"
+
+    table_name: str
+    version: str = names.DEFAULT_VERSION
+    force_execute: bool = False
+    reuse_partial: bool = False
+
+    # --- prepare --------------------------------------------------------------------------------------------------
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Check the builders, pin the inputs, and choose where the new instance will be."""
+        version = names.check_version(self.version)
+        temporary_id = names.temporary_instance_id(version)
+        key = names.fold(str(self.table_name))
+        draft.lock_exclusive(lock_on_instance(key, temporary_id))
+        table = draft.table(self.table_name)
+        temporary = draft.temporary_instance(table, version)
+        if temporary.external_edit:
+            raise TVArgumentError(
+                f"Instance '{temporary_id}' of table '{table.name}' was created with external_edit=True: "
+                "write_instance materializes it."
+            )
+        if table.has_side_effects:
+            draft.lock_exclusive(lock_on_table(key))
+        documents = read_documents(builder_files(draft, table, temporary))
+        pins = pin_inputs(draft, documents, _shared_lock(draft))
+        inputs = PinnedInputs(draft, pins)
+        sources = {name: path.read_text(encoding="utf-8") for name, path in draft.code_modules().items()}
+        builders = check_builders(table.name, documents, inputs, sources)
+        origin = self._origin(draft, temporary, builders)
+        if builders.makes_artifacts and not table.allow_multiple_artifacts:
+            draft.lock_exclusive(lock_on_artifacts(key))
+        folder = f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
+        data = {
+            "table_id": table.table_id,
+            "temporary": temporary.row_id,
+            "temporary_folder": draft.layout.relative(draft.folder(table, temporary).root),
+            "instance_id": folder,
+            "folder": folder,
+            "creates": [draft.layout.relative(draft.table_folder(table) / folder)],
+            "inputs": [pin.record() for pin in pins],
+            "origin": origin,
+        }
+        return Plan(table.name, temporary_id, (), data)
+
+    def _origin(self, draft: Drafting, temporary: InstanceRecord, builders: BuilderSet) -> int | None:
+        origin = draft.contents.instance_by_row(temporary.origin) if temporary.origin is not None else None
+        if origin is not None:
+            table = draft.contents.table_by_id(origin.table_id)
+            present = table is not None and draft.contents.instance(origin.table_id, origin.instance_id) is not None
+            if table is None or not present or origin.temporary:
+                origin = None
+            else:
+                draft.lock_shared(lock_on_instance(names.fold(table.name), origin.instance_id))
+        if origin is None and builders.index.is_row_wise:
+            raise builders.index.error(
+                ("return_type",),
+                "a row-wise IndexBuilder is called once per row of the origin, and this instance has none; "
+                "create it with copy=True or origin_id, or let the function return a dataframe",
+            )
+        return origin.row_id if origin is not None else None
+
+    def pin(self, plan: Plan, transaction: Transaction) -> None:
+        """Snapshot builders and code."""
+        table, temporary = _table(transaction, plan), _temporary(transaction, plan)
+        files.make_folder(transaction.workspace.builders)
+        for name, path in builder_files(transaction, table, temporary).items():
+            files.copy_file(path, transaction.workspace.builders / f"{name}{SUFFIX}")
+        _snapshot_code(transaction, 1)
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Run the builders; what is finished already is taken from the checkpoints."""
+        if not transaction.workspace.code(1).is_dir():
+            self.pin(plan, transaction)
+        attempt = self._code_attempt(plan, transaction)
+        inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
+        snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
+        sources = code_sources(transaction.workspace.code(attempt))
+        builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
+        with CodeSnapshot(transaction.workspace.code(attempt)) as code:
+            prepared = _prepare(builders, code, sources)
+            execution = self._execution(plan, transaction, inputs, builders)
+            transaction.functions_started = True
+            run_builders(execution, prepared)
+        assembly = Assembly(transaction, plan, execution, inputs)
+        return assembly.materialize(success=True)
+
+    def _code_attempt(self, plan: Plan, transaction: Transaction) -> int:
+        """Return whose snapshot of the code to run: the pinned one, or after a pause the modules as they are now."""
+        if not transaction.resumed:
+            return 1
+        _warn_of_edits(plan, transaction)
+        _snapshot_code(transaction, transaction.attempt)
+        return transaction.attempt
+
+    def _execution(self, plan: Plan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet) -> Execution:
+        folder = instance_folder(transaction, _table(transaction, plan), plan.data["folder"])
+        files.make_folder(folder.artifacts)
+        transaction.checkpoints = CheckpointStore.open(
+            transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
+        )
+        origins = self._origins(plan, transaction)
+        origin_frame = next((origin.frame for origin in origins if isinstance(origin, MaterializedOrigin)), None)
+        return Execution(
+            building=Building(folder.artifacts),
+            inputs=inputs.paths,
+            content_inputs=inputs.contents,
+            inputs_have_artifacts=inputs.have_artifacts,
+            checkpoints=transaction.checkpoints,
+            origins=() if self.force_execute else origins,
+            progress=transaction.progress,
+            owner=transaction,
+            process_id=transaction.process_id,
+            primary_key=builders.index.primary_key,
+            origin_frame=origin_frame if builders.index.is_row_wise else None,
+        )
+
+    def _origins(self, plan: Plan, transaction: Transaction) -> tuple[Origin, ...]:
+        origins: list[Origin] = []
+        partial = InstanceFolder(transaction.layout.absolute(plan.data["temporary_folder"])).partial
+        if self.reuse_partial and (partial / "checkpoints").is_dir():
+            origins.append(PartialOrigin(partial / "checkpoints", partial / "artifacts"))
+        if plan.data["origin"] is not None:
+            origins.append(open_origin(transaction, plan.data["origin"]))
+        return tuple(origins)
+
+    # --- ends other than success ----------------------------------------------------------------------------------
+
+    def abandon(self, plan: Plan, transaction: Transaction) -> tuple[Tidying, ...]:
+        """Keep what was computed in the temporary instance's folder `partial/`; drop the rest."""
+        layout, workspace = transaction.layout, transaction.workspace
+        created = plan.data["creates"][0]
+        steps = []
+        if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
+            target = f"{plan.data['temporary_folder']}/partial"
+            partial = layout.relative(workspace.partial)
+            steps = [
+                Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{partial}/artifacts"),
+                Tidying(TidyingAction.REPLACE_FOLDER, partial, target),
+            ]
+        return (*steps, remove(created), *transaction.clean_workspace())
+
+    def materialize(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
+        inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
+        snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
+        sources = _last_sources(transaction)
+        builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
+        execution = self._execution(plan, transaction, inputs, builders)
+        restore_partial(execution, [_unloaded(spec, sources) for spec in builders.specs])
+        return Assembly(transaction, plan, execution, inputs).materialize(success=False)
+
+
+def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
+    """Return a committed instance as an origin."""
+    instance = lookup.contents.instance_by_row(row_id)
+    assert instance is not None
+    folder = lookup.folder_of(instance)
+    return MaterializedOrigin(
+        folder.frame,
+        folder.fingerprints,
+        folder.artifacts,
+        read_provenance(folder.provenance),
+        read_artifact_records(folder.artifact_hashes),
+    )
+
+
+def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: dict[str, str]) -> list[PreparedBuilder]:
+    prepared = []
+    for spec in builders.specs:
+        try:
+            function = builder_function(spec, code)
+        except TableVaultError:
+            raise
+        except BaseException as error:
+            error.add_note(f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
+            raise FunctionError(error) from error
+        unloaded = _unloaded(spec, sources)
+        prepared.append(PreparedBuilder(spec, function, unloaded.version, unloaded.code_parts))
+    return prepared
+
+
+def _unloaded(spec: BuilderSpec, sources: dict[str, str]) -> PreparedBuilder:
+    index = CodeIndex(sources) if spec.is_custom else CodeIndex.of_built_ins()
+    version = builder_version(spec, index.version(spec.code_module, spec.python_function))
+    parts = index.parts(spec.code_module, spec.python_function)
+    return PreparedBuilder(spec, _never_called, version, {".".join(name): digest for name, digest in parts.items()})
+
+
+def _never_called(*_: object, **__: object) -> object:
+    raise TVBuilderError("A function that was not loaded was called.")
+
+
+def _table(lookup: Lookup, plan: Plan) -> TableRecord:
+    table = lookup.contents.table_by_id(plan.data["table_id"])
+    assert table is not None
+    return table
+
+
+def _temporary(lookup: Lookup, plan: Plan) -> InstanceRecord:
+    instance = lookup.contents.instance_by_row(plan.data["temporary"])
+    assert instance is not None
+    return instance
+
+
+def _shared_lock(draft: Drafting) -> Callable[[TableRecord, InstanceRecord], None]:
+    def lock(table: TableRecord, instance: InstanceRecord) -> None:
+        draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
+
+    return lock
+
+
+def _snapshot_code(transaction: Transaction, attempt: int) -> None:
+    folder = transaction.workspace.code(attempt)
+    files.remove_tree(folder)
+    files.make_folder(folder)
+    for name, path in transaction.code_modules().items():
+        files.copy_file(path, folder / f"{name}.py")
+
+
+def _last_sources(transaction: Transaction) -> dict[str, str]:
+    attempts = sorted(transaction.workspace.code(1).parent.iterdir(), key=lambda path: int(path.name))
+    return code_sources(attempts[-1])
+
+
+def _warn_of_edits(plan: Plan, transaction: Transaction) -> None:
+    edited = edited_builders(plan, transaction)
+    if edited:
+        warnings.warn(
+            f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process was "
+            f"paused ({', '.join(edited)}); it goes on with those of its start. Stop it to use the new ones.",
+            TableVaultWarning,
+            stacklevel=2,
+        )

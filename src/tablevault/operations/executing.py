@@ -1,0 +1,252 @@
+"""Planning an execution: builders read and checked, inputs pinned; and the same again when it is taken up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tablevault.builders.dependencies import column_dependencies, document_dependencies
+from tablevault.builders.document import BuilderDocument, read_document
+from tablevault.builders.functions import built_in, built_in_sources, check_accepts, read_sources
+from tablevault.builders.inputs import ContentFrame, PinnedFrames, PinnedKey
+from tablevault.builders.planner import order_builders
+from tablevault.builders.provenance import InputFacts, read_artifact_records
+from tablevault.builders.source import check_source
+from tablevault.builders.spec import BuilderSpec, build_spec
+from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError
+from tablevault.interfaces import Frame
+from tablevault.layout import InstanceFolder
+from tablevault.lookup import Lookup
+from tablevault.model import InstanceRecord, Plan, TableRecord
+from tablevault.names import fold, nearest
+from tablevault.operations.builder_files import SUFFIX
+from tablevault.references import Dependency, Evaluator, Placement
+from tablevault.storage.dtypes import Kind
+from tablevault.storage.frames import StoredFrame, read_schema
+from tablevault.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class PinnedInput:
+    """One reference's table and instance, resolved to a concrete instance."""
+
+    key: PinnedKey
+    row_id: int
+
+    def record(self) -> list[Any]:
+        """Return the pin as plain data."""
+        return [self.key.table, self.key.instance, self.row_id]
+
+    @classmethod
+    def restore(cls, recorded: list[Any]) -> PinnedInput:
+        """Return a pin from plain data."""
+        return cls(PinnedKey(recorded[0], recorded[1]), recorded[2])
+
+
+@dataclass(frozen=True)
+class BuilderSet:
+    """The builders of one instance, read and checked."""
+
+    specs: tuple[BuilderSpec, ...]
+    """In the order in which they run; the IndexBuilder first."""
+
+    @property
+    def index(self) -> BuilderSpec:
+        """The IndexBuilder."""
+        return self.specs[0]
+
+    @property
+    def makes_artifacts(self) -> bool:
+        """Whether any column is declared to hold artifacts."""
+        return any(kind.kind is Kind.ARTIFACT for spec in self.specs for kind in spec.dtypes.values())
+
+
+def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocument]:
+    """Read builder files: name -> document."""
+    documents = {}
+    for name, path in builder_files.items():
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise TVBuilderError(f"{name}.yaml is not UTF-8 text ({error}); save it as UTF-8.") from error
+        documents[name] = read_document(text, f"{name}.yaml")
+    return documents
+
+
+def pin_inputs(
+    lookup: Lookup,
+    documents: Mapping[str, BuilderDocument],
+    locked: Callable[[TableRecord, InstanceRecord], None],
+) -> list[PinnedInput]:
+    """Resolve every table that the builders read to a concrete instance."""
+    pins: dict[PinnedKey, int] = {}
+    for document in documents.values():
+        for dependency in document_dependencies(document).tables:
+            key = PinnedKey(fold(dependency.table), dependency.instance)
+            if key not in pins:
+                table, instance = _resolve(lookup, document, dependency)
+                locked(table, instance)
+                pins[key] = instance.row_id
+    return [PinnedInput(key, row_id) for key, row_id in pins.items()]
+
+
+def _resolve(lookup: Lookup, document: BuilderDocument, dependency: Dependency) -> tuple[TableRecord, InstanceRecord]:
+    try:
+        table = lookup.table(dependency.table)
+        if dependency.instance is None:
+            return table, lookup.newest(table, None)
+        found = lookup.contents.instance(table.table_id, dependency.instance)
+        if found is not None and not found.temporary:
+            return table, found
+        return table, lookup.newest(table, dependency.instance)
+    except TVArgumentError as error:
+        raise TVBuilderError(f"{document.file}: '{dependency.text}' cannot be resolved: {error}") from error
+
+
+class PinnedInputs:
+    """The pinned instances of one execution, opened as frames when they are needed.
+
+    Parameters
+    ----------
+    lookup
+        Finds instances and their files.
+    pins
+        What was pinned.
+    """
+
+    def __init__(self, lookup: Lookup, pins: Iterable[PinnedInput]) -> None:
+        self._lookup = lookup
+        self._instances = {pin.key: self._instance(pin) for pin in pins}
+        self.paths = PinnedFrames({key: self._opener(item) for key, item in self._instances.items()})
+        self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
+
+    @property
+    def have_artifacts(self) -> bool:
+        """Whether any input has a column of artifacts."""
+        return any(
+            column.type_name == "artifact_string" for item in self._instances.values() for column in item.columns
+        )
+
+    def facts(self) -> dict[PinnedKey, InputFacts]:
+        """Return what provenance keeps of each input."""
+        found = {}
+        for key, instance in self._instances.items():
+            table = self._lookup.contents.table_by_id(instance.table_id)
+            assert table is not None
+            found[key] = InputFacts(table.name, instance.instance_id, instance.row_id)
+        return found
+
+    def columns(self, key: PinnedKey) -> list[str]:
+        """Return the names of the columns of a pinned instance."""
+        return [column.name for column in self._instances[key].columns]
+
+    def _instance(self, pin: PinnedInput) -> InstanceRecord:
+        instance = self._lookup.contents.instance_by_row(pin.row_id)
+        if instance is None:
+            raise TVFileError(f"The catalog has lost the pinned input {pin.key.table} (number {pin.row_id}).")
+        return instance
+
+    def _opener(self, instance: InstanceRecord) -> Callable[[], Frame]:
+        folder = self._lookup.folder_of(instance)
+        return lambda: StoredFrame(folder.frame, folder.artifacts)
+
+    def _content_opener(self, instance: InstanceRecord) -> Callable[[], Frame]:
+        folder = self._lookup.folder_of(instance)
+
+        def open_contents() -> Frame:
+            types, _ = read_schema(folder.frame)
+            artifacts = [name for name, column_type in types.items() if column_type.kind is Kind.ARTIFACT]
+            records = read_artifact_records(folder.artifact_hashes)
+
+            def content(name: object) -> object:
+                record = records.get(str(name))
+                return record.sha256 if record is not None else name
+
+            return ContentFrame(StoredFrame(folder.frame), dict.fromkeys(artifacts, content))
+
+        return open_contents
+
+
+def check_builders(
+    table_name: str, documents: Mapping[str, BuilderDocument], inputs: PinnedInputs, sources: Mapping[str, str]
+) -> BuilderSet:
+    """Check everything about builders that can be known before a function runs.
+
+    Parameters
+    ----------
+    table_name
+        The table whose instance is built.
+    documents
+        Its builder files.
+    inputs
+        The instances that they read.
+    sources
+        The code modules: name -> text.
+
+    Raises
+    ------
+    TVBuilderError, TableReferenceError
+        Naming file, line, field and remedy.
+    """
+    evaluator = Evaluator(inputs.paths)
+
+    def resolve(value: object) -> object:
+        return evaluator.compile(value, placement=Placement.FIELD)()
+
+    specs = {name: build_spec(document, name, resolve) for name, document in documents.items()}
+    ordered = order_builders(specs, table_name)
+    for spec in ordered:
+        _check_function(spec, sources)
+        _check_input_columns(spec, inputs)
+    return BuilderSet(tuple(ordered))
+
+
+def code_sources(folder: Path) -> dict[str, str]:
+    """Return the code modules of a folder: name -> text."""
+    return read_sources(folder)
+
+
+def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:
+    if spec.is_custom:
+        check_source(sources, spec)
+        return
+    try:
+        check_accepts(built_in(spec.code_module, spec.python_function), spec.arguments)
+    except TVBuilderError as error:
+        hint = "" if spec.code_module in built_in_sources() else "; functions of your own need 'is_custom: true'"
+        raise spec.error(("python_function",), f"{error}{hint}") from error
+
+
+def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
+    for dependency in column_dependencies(spec).tables:
+        known = inputs.columns(PinnedKey(fold(dependency.table), dependency.instance))
+        for column in sorted(dependency.columns or ()):
+            if column not in known:
+                raise TVBuilderError(
+                    f"{spec.file}: '{dependency.text}' names the column '{column}', which table "
+                    f"'{dependency.table}' does not have{nearest(column, known)}"
+                )
+
+
+def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:
+    """Return what provenance keeps of an origin."""
+    instance = lookup.contents.instance_by_row(row_id) if row_id is not None else None
+    table = lookup.contents.table_by_id(instance.table_id) if instance is not None else None
+    if instance is None or table is None:
+        return None
+    return InputFacts(table.name, instance.instance_id, instance.row_id)
+
+
+def edited_builders(plan: Plan, transaction: Transaction) -> list[str]:
+    """Return the builder files that are not what they were when the process started."""
+    snapshot = {path.stem: path for path in transaction.workspace.builders.glob(f"*{SUFFIX}")}
+    folder = InstanceFolder(transaction.layout.absolute(plan.data["temporary_folder"])).builders
+    current = transaction.current_files(folder, SUFFIX)
+    return [name for name in sorted(snapshot.keys() | current.keys()) if _text(snapshot, name) != _text(current, name)]
+
+
+def _text(found: dict[str, Path], name: str) -> bytes | None:
+    path = found.get(name)
+    return path.read_bytes() if path is not None else None

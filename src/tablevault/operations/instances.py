@@ -1,0 +1,211 @@
+"""Creating and deleting instances."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tablevault import names
+from tablevault.builders.document import read_document
+from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.layout import ARTIFACTS, index_builder_name, lock_on_artifacts, lock_on_instance
+from tablevault.model import (
+    Changes,
+    DeletedInstance,
+    InstanceRecord,
+    NewTemporaryInstance,
+    Plan,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+)
+from tablevault.operations.base import Operation, instance_folder, payload, write_description
+from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
+from tablevault.storage import files
+from tablevault.transaction import Drafting, Transaction
+
+_BUILDERS = "builders.json"
+
+
+@dataclass(frozen=True)
+class CreateInstance(Operation):
+    """Makes a temporary instance, empty or with the builders of an origin."""
+
+    name: ClassVar[str] = "create_instance"
+
+    table_name: str
+    version: str = names.DEFAULT_VERSION
+    origin_id: str = ""
+    origin_table: str = ""
+    external_edit: bool = False
+    copy: bool = False
+    builders: Any = payload(default=None)
+    description: str = ""
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Find the table and the origin; validate the builders' names."""
+        version = names.check_version(self.version)
+        instance_id = names.temporary_instance_id(version)
+        draft.lock_exclusive(lock_on_instance(names.fold(str(self.table_name)), instance_id))
+        table = draft.table(self.table_name)
+        if draft.contents.instance(table.table_id, instance_id) is not None:
+            raise TVArgumentError(
+                f"Table '{table.name}' has a temporary instance of version '{version}' already; "
+                f"delete_instance('{instance_id}', '{table.name}') removes it"
+            )
+        self._given_builders()
+        origin = self._origin(draft, table, version)
+        folder = draft.free_folder(draft.table_folder(table), instance_id)
+        path = draft.layout.relative(draft.table_folder(table) / folder)
+        data = {
+            "table_id": table.table_id,
+            "version": version,
+            "folder": folder,
+            "origin": origin.row_id if origin else None,
+            "creates": [path],
+        }
+        return Plan(table.name, instance_id, (), data)
+
+    def pin(self, plan: Plan, transaction: Transaction) -> None:
+        """Stage the builders' texts."""
+        transaction.stage_text(_BUILDERS, json.dumps(self._given_builders()))
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Make the instance's folder with its builder files."""
+        if not transaction.is_staged(_BUILDERS):
+            self.pin(plan, transaction)
+        given: dict[str, str | None] = json.loads(transaction.staged_text(_BUILDERS))
+        table = transaction.contents.table_by_id(plan.data["table_id"])
+        assert table is not None
+        folder = instance_folder(transaction, table, plan.data["folder"])
+        files.remove_tree(folder.root)
+        files.make_folder(folder.builders)
+        files.make_folder(folder.artifacts)
+        for name, text in self._texts(plan, transaction, table, given).items():
+            files.write_text(folder.builder(name), text)
+        write_description(
+            folder,
+            table=table.name,
+            instance=plan.instance_id,
+            description=self.description,
+            author=transaction.context.author,
+        )
+        new = NewTemporaryInstance(
+            table.table_id,
+            plan.instance_id,
+            plan.data["version"],
+            plan.data["folder"],
+            self.external_edit,
+            plan.data["origin"],
+            self.description,
+        )
+        return Changes((new,))
+
+    def _texts(
+        self, plan: Plan, transaction: Transaction, table: TableRecord, given: dict[str, str | None]
+    ) -> dict[str, str]:
+        texts: dict[str, str] = {}
+        if plan.data["origin"] is not None:
+            origin = transaction.contents.instance_by_row(plan.data["origin"])
+            assert origin is not None
+            texts = _builders_of(transaction, origin, table.name)
+        elif not self.external_edit:
+            texts[index_builder_name(table.name)] = builder_template(table.name, index_builder_name(table.name))
+        for name, text in given.items():
+            if text is not None or name not in texts:
+                texts[name] = text if text is not None else builder_template(table.name, name)
+        return texts
+
+    def _origin(self, draft: Drafting, table: TableRecord, version: str) -> InstanceRecord | None:
+        if self.origin_table and not self.origin_id and not self.copy:
+            source = draft.table(self.origin_table)
+            return self._locked(draft, source, draft.newest(source, None))
+        if self.origin_id:
+            source = draft.table(self.origin_table) if self.origin_table else table
+            return self._locked(draft, source, draft.instance(source, self.origin_id))
+        if not self.copy:
+            return None
+        source = draft.table(self.origin_table) if self.origin_table else table
+        newest = draft.contents.newest(source.table_id, version) or draft.contents.newest(source.table_id)
+        return self._locked(draft, source, newest) if newest is not None else None
+
+    def _locked(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> InstanceRecord:
+        draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
+        return instance
+
+    def _given_builders(self) -> dict[str, str | None]:
+        """Return the builders of the call: name -> text, `None` for a template."""
+        given = {} if self.builders is None else self.builders
+        if isinstance(given, str) or not isinstance(given, dict | list | tuple):
+            raise TVArgumentError("builders is a list of names, or a dict of name -> YAML text.")
+        texts = given if isinstance(given, dict) else dict.fromkeys(given)
+        checked = {names.check_builder_name(name): text for name, text in texts.items()}
+        for name, text in checked.items():
+            if text is not None and not isinstance(text, str):
+                raise TVArgumentError(f"The text of builder '{name}' must be a str, not {type(text).__name__}.")
+        return checked
+
+
+@dataclass(frozen=True)
+class DeleteInstance(Operation):
+    """Removes an instance: its frame and artifacts go, its metadata stays archived."""
+
+    name: ClassVar[str] = "delete_instance"
+
+    instance_id: str
+    table_name: str
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Find the instance."""
+        key = names.fold(str(self.table_name))
+        draft.lock_exclusive(lock_on_instance(key, str(self.instance_id)))
+        table = draft.table(self.table_name)
+        instance = draft.instance(table, self.instance_id)
+        successor = None
+        if not table.allow_multiple_artifacts and not instance.temporary:
+            draft.lock_exclusive(lock_on_artifacts(key))
+            successor = self._shown_artifacts(draft, table, instance)
+        data = {
+            "row_id": instance.row_id,
+            "folder": draft.layout.relative(draft.folder(table, instance).root),
+            "table_folder": draft.layout.relative(draft.table_folder(table)),
+            "unlink": successor,
+        }
+        return Plan(table.name, instance.instance_id, (), data)
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Say which folder goes."""
+        folder = plan.data["folder"]
+        archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
+        target = transaction.layout.relative(archived)
+        link = f"{plan.data['table_folder']}/{ARTIFACTS}"
+        steps = [Tidying(TidyingAction.UNLINK, target=link)] if plan.data["unlink"] else []
+        steps += [Tidying(TidyingAction.MOVE_FOLDER, folder, target), Tidying(TidyingAction.PRUNE, target)]
+        return Changes((DeletedInstance(plan.data["row_id"]),), tuple(steps))
+
+    def _shown_artifacts(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> bool:
+        """Tell whether the table's link leads to the artifacts of this instance."""
+        link = draft.table_folder(table) / ARTIFACTS
+        return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
+
+
+def _builders_of(transaction: Transaction, origin: InstanceRecord, table_name: str) -> dict[str, str]:
+    """Return the builders of an origin; its index builder gets the name of the new table's."""
+    table = transaction.contents.table_by_id(origin.table_id)
+    assert table is not None
+    texts = {}
+    for name, path in builder_files(transaction, table, origin).items():
+        text = path.read_text(encoding="utf-8")
+        texts[index_builder_name(table_name) if _is_index_builder(text, name) else name] = text
+    return texts
+
+
+def _is_index_builder(text: str, name: str) -> bool:
+    try:
+        return read_document(text, f"{name}{SUFFIX}").fields.get("builder_type") == "IndexBuilder"
+    except TVBuilderError:
+        # An origin that is itself temporary may hold unfinished files: they are copied as they are.
+        return False
+

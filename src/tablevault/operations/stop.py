@@ -1,0 +1,142 @@
+"""Stopping a process: it is claimed first, and ended in the same transaction as the stop itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tablevault.errors import TVArgumentError, TVProcessError
+from tablevault.model import Changes, Decision, Owner, Plan, ProcessRecord, Status
+from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.write import WriteInstance
+from tablevault.transaction import Drafting, Transaction
+
+_POLL = 0.02
+_KILL_PATIENCE = 5.0
+"""Seconds until a killed worker is seen as dead."""
+
+
+@dataclass(frozen=True)
+class StopProcess(Operation):
+    """Reverts an active process, or makes what it has computed an instance."""
+
+    name: ClassVar[str] = "stop_process"
+
+    to_stop_process_id: str
+    force: bool = False
+    materialize: bool = False
+    timeout: float = 5.0
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Find the process and see whether it may be stopped."""
+        record = draft.context.catalog.processes.find(self.to_stop_process_id)
+        if record is None:
+            raise TVProcessError(f"There is no process '{self.to_stop_process_id}'; get_active_processes() lists them.")
+        if record.status.ended or record.status is Status.COMMITTING:
+            raise TVProcessError(f"Process '{record.process_id}' has ended already: it {_ended(record)}.")
+        if self.materialize and record.operation not in (ExecuteInstance.name, WriteInstance.name):
+            raise TVArgumentError(
+                f"materialize=True is for execute_instance and write_instance; '{record.process_id}' is a call of "
+                f"{record.operation}."
+            )
+        if draft.is_alive(record) and not self.force:
+            raise TVProcessError(
+                f"Process '{record.process_id}' ({record.operation}) is running in process number "
+                f"{record.owner_pid} on {record.owner_host}; stop_process('{record.process_id}', force=True) asks it "
+                "to stop."
+            )
+        return Plan(record.table_name, record.instance_id, (), {"serial": record.serial})
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Ask live owners to stop, claim the process and its children, and say how they end."""
+        target = _get(transaction, plan.data["serial"])
+        family = [target, *_descendants(transaction, target)]
+        if self.force:
+            _ask_to_stop(transaction, family, self.timeout)
+        ends = []
+        for record in family:
+            claimed = _claim(transaction, record)
+            if claimed is not None:
+                changes = self._end(claimed, record is target)
+                ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes))
+        return Changes(ends=tuple(ends))
+
+    def _end(self, claimed: Transaction, is_target: bool) -> Changes:
+        record = _get(claimed, claimed.serial)
+        operation = operation_named(record.operation).restore(record.arguments)
+        if not (self.materialize and is_target):
+            return Changes(tidying=operation.abandon(record.plan, claimed))
+        try:
+            changes = operation.materialize(record.plan, claimed)
+        finally:
+            claimed.close_checkpoints()
+        return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))
+
+
+def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> None:
+    """Wait until no owner is alive; kill only workers that the vault itself started."""
+    processes = transaction.context.catalog.processes
+    for record in family:
+        if transaction.is_alive(record):
+            processes.request_stop(record.serial)
+    if _wait_until_dead(transaction, family, timeout):
+        return
+    for record in family:
+        current = _get(transaction, record.serial)
+        if current.background and transaction.is_alive(current):
+            os.kill(current.owner_pid, signal.SIGKILL)
+    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if family[0].background else 0.0):
+        raise TVProcessError(
+            f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
+            "not returned. It stops at its next row; an interpreter that the vault did not start is never killed."
+        )
+
+
+def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> bool:
+    deadline = time.monotonic() + timeout
+    while any(transaction.is_alive(_get(transaction, record.serial)) for record in family):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL)
+    return True
+
+
+def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | None:
+    """Take a process over for as long as the stop runs; `None` if it was reverted by somebody else meanwhile."""
+    context = transaction.context
+    current = _get(transaction, record.serial)
+    if current.status is Status.REVERTED:
+        return None
+    lock = context.owners.claim()
+    transaction.claimed.append(lock)
+    owner = Owner(lock.name, context.owners.host, os.getpid())
+    if current.status.ended or transaction.is_alive(current) or not context.catalog.processes.claim(current, owner):
+        current = _get(transaction, record.serial)
+        raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
+    return Transaction(context, current.process_id, current.serial, current.attempt + 1)
+
+
+def _descendants(transaction: Transaction, record: ProcessRecord) -> list[ProcessRecord]:
+    children = transaction.context.catalog.processes.children(record.serial)
+    undecided = [child for child in children if not child.status.ended]
+    return [found for child in undecided for found in (child, *_descendants(transaction, child))]
+
+
+def _get(transaction: Transaction, serial: int) -> ProcessRecord:
+    record = transaction.context.catalog.processes.get(serial)
+    if record is None:
+        raise TVProcessError(f"Process number {serial} is not in the catalog any more.")
+    return record
+
+
+def _ended(record: ProcessRecord) -> str:
+    return {
+        Status.SUCCEEDED: "succeeded",
+        Status.COMMITTING: "was committed",
+        Status.REVERTED: "was reverted",
+        Status.STOPPED: "was stopped",
+    }.get(record.status, "was taken up again")

@@ -1,0 +1,149 @@
+"""Creating, renaming and deleting tables."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tablevault import names
+from tablevault.errors import TVArgumentError
+from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder, index_builder_name, lock_on_table
+from tablevault.lookup import Lookup
+from tablevault.model import Changes, DeletedTable, NewTable, Plan, RenamedTable, TableRecord, Tidying, TidyingAction
+from tablevault.operations.base import Operation, put_file, write_description
+from tablevault.storage import files
+from tablevault.transaction import Drafting, Transaction
+
+
+@dataclass(frozen=True)
+class CreateTable(Operation):
+    """Makes a table without instances."""
+
+    name: ClassVar[str] = "create_table"
+
+    table_name: str
+    allow_multiple_artifacts: bool = False
+    has_side_effects: bool = False
+    description: str = ""
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Validate the name and choose the folder."""
+        names.check_table_name(self.table_name)
+        draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
+        check_name_is_free(draft, self.table_name)
+        folder = draft.free_folder(draft.layout.root, self.table_name)
+        return Plan(self.table_name, "", (), {"folder": folder, "creates": [folder]})
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Make the table's folder."""
+        folder = transaction.layout.table(plan.data["folder"])
+        files.make_folder(folder)
+        write_description(InstanceFolder(folder), **describe_table(self.table_name, self.description, self))
+        new = NewTable(
+            self.table_name,
+            plan.data["folder"],
+            self.allow_multiple_artifacts,
+            self.has_side_effects,
+            self.description,
+        )
+        return Changes((new,))
+
+
+@dataclass(frozen=True)
+class RenameTable(Operation):
+    """Gives a table another name; its instances stay what and where they are."""
+
+    name: ClassVar[str] = "rename_table"
+
+    new_table_name: str
+    table_name: str
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Find the table and choose the new folder."""
+        names.check_table_name(self.new_table_name)
+        draft.lock_exclusive(lock_on_table(names.fold(self.new_table_name)))
+        draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
+        table = draft.table(self.table_name)
+        if names.fold(self.new_table_name) != names.fold(table.name) or self.new_table_name == table.name:
+            check_name_is_free(draft, self.new_table_name)
+        if table.folder == self.new_table_name:
+            folder = table.folder
+        else:
+            folder = draft.free_folder(draft.layout.root, self.new_table_name)
+        builders = _index_builders(draft, table)
+        data = {"table_id": table.table_id, "from": table.folder, "to": folder, "index_builders": builders}
+        return Plan(table.name, "", (), data)
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Stage the description under the new name; the folder is moved after the decision."""
+        table = transaction.contents.table_by_id(plan.data["table_id"])
+        assert table is not None
+        files.make_folder(transaction.workspace.staged)
+        write_description(
+            InstanceFolder(transaction.workspace.staged),
+            **describe_table(self.new_table_name, table.description, table),
+        )
+        source, target = plan.data["from"], plan.data["to"]
+        steps = [Tidying(TidyingAction.MOVE_FOLDER, source, target)] if source != target else []
+        steps.append(put_file(transaction, DESCRIPTION, f"{target}/{DESCRIPTION}"))
+        steps.extend(
+            Tidying(
+                TidyingAction.PUT_FILE,
+                f"{target}/{folder}/builders/{index_builder_name(table.name)}.yaml",
+                f"{target}/{folder}/builders/{index_builder_name(self.new_table_name)}.yaml",
+            )
+            for folder in plan.data["index_builders"]
+        )
+        return Changes((RenamedTable(table.table_id, self.new_table_name, target),), tuple(steps))
+
+
+@dataclass(frozen=True)
+class DeleteTable(Operation):
+    """Removes a table: frames and artifacts go, metadata stays archived."""
+
+    name: ClassVar[str] = "delete_table"
+
+    table_name: str
+
+    def plan(self, draft: Drafting) -> Plan:
+        """Find the table."""
+        draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
+        table = draft.table(self.table_name)
+        return Plan(table.name, "", (), {"table_id": table.table_id, "folder": table.folder})
+
+    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+        """Say which folder goes."""
+        folder = plan.data["folder"]
+        archived = transaction.layout.relative(transaction.layout.archived(transaction.serial, plan.table_name))
+        steps = (
+            Tidying(TidyingAction.UNLINK, target=f"{folder}/{ARTIFACTS}"),
+            Tidying(TidyingAction.MOVE_FOLDER, folder, archived),
+            Tidying(TidyingAction.PRUNE, archived),
+        )
+        return Changes((DeletedTable(plan.data["table_id"]),), steps)
+
+
+def check_name_is_free(lookup: Lookup, table_name: str) -> None:
+    """Raise `TVArgumentError` if a table has this name in any case of its letters."""
+    existing = lookup.contents.table(table_name)
+    if existing is not None:
+        raise TVArgumentError(
+            f"There is a table '{existing.name}' already; choose another name, or delete_table('{existing.name}')"
+        )
+
+
+def describe_table(table_name: str, description: str, settings: CreateTable | TableRecord) -> dict[str, object]:
+    """Return what people read about a table in its folder."""
+    return {
+        "table": table_name,
+        "description": description,
+        "allow_multiple_artifacts": settings.allow_multiple_artifacts,
+        "has_side_effects": settings.has_side_effects,
+    }
+
+
+def _index_builders(draft: Drafting, table: TableRecord) -> list[str]:
+    """Return the folders of temporary instances whose index builder has to follow the table's name."""
+    temporary = draft.contents.instances(table.table_id, temporary=True)
+    index = index_builder_name(table.name)
+    return [item.folder for item in temporary if draft.folder(table, item).builder(index).exists()]

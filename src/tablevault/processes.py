@@ -1,0 +1,125 @@
+"""What people are told about processes: their records, and waiting for their end."""
+
+from __future__ import annotations
+
+import builtins
+import time
+from typing import NoReturn
+
+from tablevault import errors, messages
+from tablevault.errors import TVProcessError
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import OwnerInfo, ProcessRecord, Status
+from tablevault.records import ProcessInfo
+
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
+
+
+class ProcessReader:
+    """Reads processes for people.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._processes = context.catalog.processes
+        self._lookup = Lookup(context)
+
+    def record(self, process_id: str) -> ProcessRecord:
+        """Return the newest process of this id; raise `TVProcessError` if there is none."""
+        found = self._processes.find(process_id) if isinstance(process_id, str) else None
+        if found is None:
+            raise TVProcessError(f"There is no process '{process_id}'; get_history() lists the ended ones.")
+        return found
+
+    def info(self, record: ProcessRecord) -> ProcessInfo:
+        """Return a process as people see it."""
+        status = self._lookup.status(record)
+        parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
+        alive = self._lookup.is_alive(record)
+        owner = OwnerInfo(record.owner_host, record.owner_pid, alive) if record.owner_host else None
+        return ProcessInfo(
+            process_id=record.process_id,
+            operation=record.operation,
+            author=record.author,
+            table_name=record.table_name,
+            instance_id=record.instance_id,
+            arguments=record.arguments,
+            parent_id=parent.process_id if parent is not None else None,
+            status=str(status),
+            started_at=record.started_at,
+            ended_at=record.ended_at,
+            error=record.error,
+            owner=owner,
+            locks=tuple(lock.text for lock in self._processes.locks_of(record.serial)),
+            progress=record.progress,
+            hint=messages.hint(record) if status is Status.PAUSED else "",
+        )
+
+    def active(self) -> dict[str, ProcessInfo]:
+        """Return the processes that have not ended, oldest first."""
+        return {
+            record.process_id: self.info(record) for record in self._processes.unfinished() if not record.status.ended
+        }
+
+    def has_ended(self, process_id: str) -> bool:
+        """Tell whether a process has ended, however it ended."""
+        record = self._processes.find(process_id) if isinstance(process_id, str) else None
+        return record is not None and record.status.ended
+
+    def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
+        """Return processes whose recorded columns equal the filters that are not empty, newest first."""
+        wanted = {name: value for name, value in filters.items() if value}
+        return [self.info(record) for record in self._processes.history(wanted, limit)]
+
+    def wait(self, process_id: str, timeout: float | None) -> ProcessInfo:
+        """Wait until a process is not running any more; raise what it raised.
+
+        Raises
+        ------
+        TimeoutError
+            If it is still running after `timeout` seconds.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = _SHORTEST_WAIT
+        while True:
+            record = self.record(process_id)
+            status = self._lookup.status(record)
+            if status.ended or (status is Status.PAUSED and not self._lookup.is_alive(record)):
+                return self._outcome(record, status)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"Process '{process_id}' ({record.operation}) is still {status} after {timeout} s.")
+            time.sleep(pause)
+            pause = min(pause * 1.5, _LONGEST_WAIT)
+
+    def _outcome(self, record: ProcessRecord, status: Status) -> ProcessInfo:
+        if status is Status.SUCCEEDED:
+            return self.info(record)
+        if record.error is not None and status is not Status.STOPPED:
+            _raise_again(record)
+        hint = f"; {messages.hint(record)}" if status is Status.PAUSED else ""
+        raise TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
+
+
+def _raise_again(record: ProcessRecord) -> NoReturn:
+    """Raise the error of a process that ran in another interpreter, by its own class where that is known."""
+    assert record.error is not None
+    name = record.error.type
+    known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
+    kind = known or getattr(builtins, name, None)
+    if isinstance(kind, type) and issubclass(kind, BaseException):
+        try:
+            raised = kind(record.error.message)
+        except TypeError:
+            # Some built-in exceptions cannot be made from a text alone.
+            raised = TVProcessError(f"{name}: {record.error.message}")
+    else:
+        raised = TVProcessError(
+            f"Process '{record.process_id}' ({record.operation}) failed with {name}: {record.error.message}\n"
+            f"{record.error.traceback}"
+        )
+    raised.add_note(f"raised in process '{record.process_id}':\n{record.error.traceback}")
+    raise raised

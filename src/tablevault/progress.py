@@ -1,0 +1,54 @@
+"""How far an execution is: counted where rows are run, read by whoever asks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tablevault.model import BuilderProgress
+
+
+class BuilderCounter:
+    """Counts the rows of one builder."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self.total: int | None = None
+        self.computed = 0
+        self.reused = 0
+        self.done = False
+
+    def snapshot(self) -> BuilderProgress:
+        """Return the counts of this moment."""
+        return BuilderProgress(self.total, self.computed, self.reused, self.done)
+
+
+class ExecutionProgress:
+    """The counters of all builders of one execution, in the order in which they run."""
+
+    def __init__(self) -> None:
+        self.builders: dict[str, BuilderCounter] = {}
+
+    def start(self, builder: str, columns: int) -> BuilderCounter:
+        """Begin to count a builder's rows anew."""
+        counter = self.builders[builder] = BuilderCounter(columns)
+        return counter
+
+    def restore(self, progress: Mapping[str, BuilderProgress]) -> None:
+        """Show what earlier attempts had counted, until the builders count again."""
+        for name, item in progress.items():
+            counter = self.start(name, 1)
+            counter.total, counter.computed, counter.reused, counter.done = (
+                item.total,
+                item.computed,
+                item.reused,
+                item.done,
+            )
+
+    def snapshot(self) -> Mapping[str, BuilderProgress]:
+        """Return the state of this moment."""
+        return {name: counter.snapshot() for name, counter in list(self.builders.items())}
+
+    @property
+    def computed_cells(self) -> int:
+        """How many cells functions have computed so far."""
+        return sum(counter.computed * counter.columns for counter in list(self.builders.values()))

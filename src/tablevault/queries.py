@@ -1,0 +1,262 @@
+"""Reading frames, builders, artifacts and trees of a vault. Readers never wait for an operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from tablevault import names
+from tablevault.builders.building import Building
+from tablevault.builders.partial import declared_types, read_partial
+from tablevault.errors import TVArgumentError, TVArtifactError, TVLockError, TVTableError
+from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.messages import blocked
+from tablevault.model import ArtifactState, InstanceRecord, TableRecord
+from tablevault.operations.builder_files import builder_files
+from tablevault.storage.dtypes import Kind
+from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+Result = TypeVar("Result")
+
+_FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
+
+
+class Queries:
+    """Reads what is committed, and on request what is unfinished.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._lookup = Lookup(context)
+
+    # --- frames ---------------------------------------------------------------------------------------------------
+
+    def frame(
+        self,
+        table_name: str,
+        choose: Callable[[TableRecord], InstanceRecord],
+        columns: Sequence[str] | None,
+        rows: int | None,
+        full_paths: bool,
+    ) -> tuple[FrameData, str]:
+        """Return a frame and the id of its instance.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        choose
+            Picks the instance.
+        columns, rows
+            Only these columns, only the first rows; `None` for all.
+        full_paths
+            Whether artifacts come back as full paths.
+        """
+        self._check_side_effects(table_name)
+
+        def read() -> tuple[FrameData, str]:
+            table = self._lookup.table(table_name)
+            instance = choose(table)
+            return self._read(table, instance, columns, rows, full_paths), instance.instance_id
+
+        return self._again_if_moved(table_name, read)
+
+    def convert(self, data: FrameData, format_name: str) -> Any:
+        """Return a frame in the caller's library."""
+        if format_name not in _FORMATS:
+            raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
+        return _FORMATS[format_name](data)
+
+    def chooser(
+        self, instance_id: str, version: str, active_only: bool, successful_only: bool
+    ) -> Callable[[TableRecord], InstanceRecord]:
+        """Return how `get_dataframe` picks an instance: by its id, else the newest of a version."""
+        if instance_id:
+            return lambda table: self._lookup.instance(table, instance_id)
+        checked = names.check_version(version)
+        return lambda table: self._lookup.newest(table, checked, active_only, successful_only)
+
+    def _read(
+        self,
+        table: TableRecord,
+        instance: InstanceRecord,
+        columns: Sequence[str] | None,
+        rows: int | None,
+        full_paths: bool,
+    ) -> FrameData:
+        folder = self._lookup.folder(table, instance)
+        if instance.temporary:
+            return self._read_temporary(table, instance, folder, columns, rows, full_paths)
+        _check_columns(table, instance, columns)
+        data = read_frame(folder.frame, columns, rows)
+        has_artifacts = any(kind.kind is Kind.ARTIFACT for kind in data.types.values())
+        if not (full_paths and has_artifacts):
+            return data
+        if instance.artifact_state is ArtifactState.DROPPED:
+            raise TVArtifactError(
+                f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were replaced by those "
+                "of a newer one and are gone; full_artifact_path=False reads its frame all the same."
+            )
+        return with_artifact_folder(data, folder.artifacts)
+
+    def _read_temporary(
+        self,
+        table: TableRecord,
+        instance: InstanceRecord,
+        folder: InstanceFolder,
+        columns: Sequence[str] | None,
+        rows: int | None,
+        full_paths: bool,
+    ) -> FrameData:
+        """Return what a paused, running or reverted execution has computed."""
+        found = self._partial_folders(table, instance, folder)
+        if found is None:
+            raise TVTableError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' has no frame: nothing was computed for it "
+                "yet. execute_instance or write_instance materializes it."
+            )
+        checkpoints, artifacts, builders = found
+        building: Building = read_partial(checkpoints, artifacts, declared_types(builders))
+        data = building.frame()
+        if columns is not None:
+            unknown = [column for column in columns if column not in data.types]
+            if unknown:
+                raise TVTableError(f"There is no column '{unknown[0]}'{names.nearest(unknown[0], data.types)}")
+            data = FrameData(data.table.select(list(columns)), {name: data.types[name] for name in columns})
+        if rows is not None:
+            data = FrameData(data.table.slice(0, rows), data.types)
+        return with_artifact_folder(data, artifacts) if full_paths else data
+
+    def _partial_folders(
+        self, table: TableRecord, instance: InstanceRecord, folder: InstanceFolder
+    ) -> tuple[Path, Path, list[Path]] | None:
+        for record in self._context.catalog.processes.unfinished():
+            at_work = record.operation == "execute_instance" and not record.status.ended
+            if at_work and record.plan.data.get("temporary") == instance.row_id:
+                workspace = self._lookup.layout.process(record.serial)
+                if workspace.checkpoints.is_dir():
+                    created = self._lookup.layout.absolute(record.plan.data["creates"][0])
+                    return workspace.checkpoints, created / ARTIFACTS, sorted(workspace.builders.glob("*.yaml"))
+        checkpoints = folder.partial / CHECKPOINTS
+        if not checkpoints.is_dir():
+            return None
+        return checkpoints, folder.partial / ARTIFACTS, list(self.builders(table, instance).values())
+
+    def _check_side_effects(self, table_name: str) -> None:
+        """Raise `TVLockError` while a table with side effects executes, but for those inside that execution."""
+        processes = self._context.catalog.processes
+        for serial in self._lookup.contents.side_effects_by(str(table_name)):
+            record = processes.get(serial)
+            if record is None or record.finished or record.operation != "execute_instance":
+                continue
+            if not processes.is_ancestor(serial, self._context.parent_serial):
+                raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
+
+    def _again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
+        """Read; if a file has gone since the catalog was read, read the catalog once more."""
+        try:
+            return read()
+        except FileNotFoundError:
+            pass
+        try:
+            return read()
+        except FileNotFoundError as error:
+            raise TVTableError(
+                f"A file of table '{table_name}' is missing ({error.filename}); verify() tells what else is."
+            ) from error
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def instance(self, table_name: str, instance_id: str, version: str, is_temp: bool) -> tuple[TableRecord, InstanceRecord]:
+        """Return the instance that the file methods mean: by its id, else the temporary or newest one of a version."""
+        table = self._lookup.table(table_name)
+        if instance_id:
+            return table, self._lookup.instance(table, instance_id)
+        if is_temp:
+            return table, self._lookup.temporary_instance(table, version)
+        return table, self._lookup.newest(table, names.check_version(version))
+
+    def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
+        """Return an instance's folder."""
+        return self._lookup.folder(table, instance)
+
+    def builders(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:
+        """Return the builder files of an instance."""
+        return builder_files(self._lookup, table, instance)
+
+    def code_modules(self) -> dict[str, Path]:
+        """Return the vault's code modules."""
+        return self._lookup.code_modules()
+
+    def descriptions(self, table_name: str, instance_id: str) -> dict[str, Any]:
+        """Return what people wrote about the vault, a table or an instance."""
+        if not table_name:
+            facts = yaml.safe_load(self._lookup.layout.description.read_text(encoding="utf-8"))
+            return dict(facts) if isinstance(facts, dict) else {}
+        table = self._lookup.table(table_name)
+        if not instance_id:
+            return {
+                "table": table.name,
+                "description": table.description,
+                "author": table.author,
+                "created": table.created_at.isoformat(),
+                "allow_multiple_artifacts": table.allow_multiple_artifacts,
+                "has_side_effects": table.has_side_effects,
+            }
+        instance = self._lookup.instance(table, instance_id)
+        return {
+            "table": table.name,
+            "instance": instance.instance_id,
+            "version": instance.version,
+            "description": instance.description,
+            "author": instance.author,
+            "created": instance.created_at.isoformat(),
+            "rows": instance.row_count,
+            "active": instance.active,
+            "success": instance.success,
+            "process_id": instance.process_id,
+        }
+
+    def tree(self, table_name: str, instance_id: str, wanted: Callable[[Path], bool]) -> Tree:
+        """Return the folders and files of the vault, a table or an instance, as a tree for a terminal."""
+        from rich.tree import Tree
+
+        root = self._lookup.layout.root
+        if table_name:
+            table = self._lookup.table(table_name)
+            root = self._lookup.table_folder(table)
+            if instance_id:
+                root = self._lookup.folder(table, self._lookup.instance(table, instance_id)).root
+        tree = Tree(root.name)
+        _grow(tree, root, wanted)
+        return tree
+
+
+def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:
+    for path in sorted(folder.iterdir()):
+        if wanted(path):
+            branch = tree.add(path.name)
+            if path.is_dir() and not path.is_symlink():
+                _grow(branch, path, wanted)
+
+
+def _check_columns(table: TableRecord, instance: InstanceRecord, columns: Sequence[str] | None) -> None:
+    known = [column.name for column in instance.columns]
+    for column in columns or ():
+        if column not in known:
+            raise TVTableError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' has no column '{column}'"
+                f"{names.nearest(str(column), known)}"
+            )

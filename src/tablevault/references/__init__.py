@@ -1,0 +1,47 @@
+"""The reference language `<<table(instance).{columns}[conditions]>>`: parsing, analysis and evaluation."""
+
+from tablevault.references.analysis import (
+    Dependencies,
+    Dependency,
+    Placement,
+    check_placement,
+    dependencies,
+    find_references,
+    needs_row,
+    uses_self,
+)
+from tablevault.references.compiled import Compiled
+from tablevault.references.evaluate import Evaluator
+from tablevault.references.parser import (
+    Between,
+    Condition,
+    CurrentRow,
+    Equals,
+    Literal,
+    Operand,
+    Reference,
+    Template,
+    parse,
+)
+
+__all__ = [
+    "Between",
+    "Compiled",
+    "Condition",
+    "CurrentRow",
+    "Dependencies",
+    "Dependency",
+    "Equals",
+    "Evaluator",
+    "Literal",
+    "Operand",
+    "Placement",
+    "Reference",
+    "Template",
+    "check_placement",
+    "dependencies",
+    "find_references",
+    "needs_row",
+    "parse",
+    "uses_self",
+]

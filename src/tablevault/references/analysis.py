@@ -1,0 +1,146 @@
+"""What can be read off the references in a value of a builder before anything is evaluated."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tablevault.errors import TableReferenceError
+from tablevault.references.parser import INDEX, CurrentRow, Literal, Reference, is_name, parse
+from tablevault.references.tokenizer import Place, reference_error
+
+MAXIMUM_NESTING = 100
+"""How deep lists and dicts may be nested in a value."""
+MAXIMUM_ITEMS = 1_000_000
+"""How many items a value may have, those of nested lists and dicts included."""
+
+
+class Placement(enum.Enum):
+    """Where in a builder a value stands, which decides what its references may mean."""
+
+    ROW_ARGUMENT = "arguments of a row-wise function"
+    """There is a current row, and an instance being built."""
+    ARGUMENT = "arguments of a dataframe or generator function"
+    """There is an instance being built, but no current row."""
+    FIELD = "fields other than arguments"
+    """There is neither; and one cell counts as the cell, one column as a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependency:
+    """What one reference reads."""
+
+    table: str
+    """Name of the table, or `self`."""
+    instance: str | None
+    """Instance id or version; `None`: the newest active instance."""
+    columns: frozenset[str] | None
+    """The columns, those in conditions included; `None`: all of them. The pseudo-column `index` does not count."""
+    text: str
+    """The reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dependencies:
+    """What the references in a value read."""
+
+    reads: tuple[Dependency, ...]
+    """What is known, in the order of the text. Where only columns are unknown, the known ones are there."""
+    undecided: tuple[Reference, ...]
+    """The references whose table, instance or columns are themselves references."""
+
+
+def find_references(value: object) -> tuple[Reference, ...]:
+    """Return all references in a value of a builder, outer ones before those nested in them, in the order of the text.
+
+    Parameters
+    ----------
+    value
+        A string, a scalar, or lists and dicts of values. The keys of dicts hold no references.
+
+    Raises
+    ------
+    TableReferenceError
+        If a reference is not well formed, or the value is too large or contains itself.
+    """
+    return tuple(
+        nested for text in _strings(value) for reference in parse(text).references for nested in reference.nested()
+    )
+
+
+def dependencies(value: object) -> Dependencies:
+    """Return which tables and columns the references in a value read."""
+    references = find_references(value)
+    return Dependencies(
+        tuple(read for reference in references if (read := _read(reference)) is not None),
+        tuple(reference for reference in references if any(isinstance(name, Reference) for name in reference.names())),
+    )
+
+
+def needs_row(value: object) -> bool:
+    """Tell whether any reference in a value means the current row."""
+    return any(reference.means_current_row for reference in find_references(value))
+
+
+def uses_self(value: object) -> bool:
+    """Tell whether any reference in a value looks into the instance being built."""
+    return any(reference.is_self for reference in find_references(value))
+
+
+def check_placement(value: object, *, where: Placement) -> None:
+    """Raise `TableReferenceError` if a reference in a value means something that does not exist where it stands."""
+    for reference in find_references(value):
+        if where is Placement.FIELD and reference.is_self:
+            raise reference_error(
+                "'self' is known only in 'arguments'; name a table here", reference.place, reference.table.place
+            )
+        if where is not Placement.ROW_ARGUMENT and reference.means_current_row:
+            raise reference_error(
+                "the current row is known only in 'arguments' of row-wise functions; expected a condition with a "
+                "value here, such as [index::0]",
+                reference.place,
+                _place_of_current_row(reference),
+            )
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Yield the strings in a value, in order."""
+    pending: list[tuple[object, int]] = [(value, 0)]
+    items = 0
+    while pending:
+        current, depth = pending.pop()
+        items += 1
+        if depth > MAXIMUM_NESTING or items > MAXIMUM_ITEMS:
+            raise TableReferenceError(
+                f"a value contains itself, is nested more than {MAXIMUM_NESTING} deep or has more than "
+                f"{MAXIMUM_ITEMS:,} items; make it smaller, or read it from a file in the function"
+            )
+        if isinstance(current, str):
+            yield current
+        elif isinstance(current, dict):
+            pending += [(item, depth + 1) for item in reversed(current.values())]
+        elif isinstance(current, list | tuple):
+            pending += [(item, depth + 1) for item in reversed(current)]
+
+
+def _read(reference: Reference) -> Dependency | None:
+    """Return what a reference is known to read; `None` if it is not known which instance it looks into."""
+    table, instance = reference.table, reference.instance
+    if not isinstance(table, Literal) or isinstance(instance, Reference):
+        return None
+    columns = None if reference.columns is None else frozenset(_known_columns(reference))
+    return Dependency(table.value, None if instance is None else instance.value, columns, reference.text)
+
+
+def _known_columns(reference: Reference) -> Iterator[str]:
+    for operand in (*(reference.columns or ()), *(condition.column for condition in reference.conditions)):
+        if isinstance(operand, Literal) and not is_name(operand, INDEX):
+            yield operand.value
+
+
+def _place_of_current_row(reference: Reference) -> Place:
+    for condition in reference.conditions:
+        if isinstance(condition, CurrentRow):
+            return condition.column.place
+    return reference.place

@@ -1,0 +1,104 @@
+"""What values of builders are compiled into: closures over plain Python values."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tablevault.errors import TVImplementationError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Evaluate: TypeAlias = Callable[[Any], Any]
+"""Returns the value for a row, which is its position, or `None` where there is no current row."""
+
+CONTAINERS = frozenset({list, dict, tuple, set})
+"""Types of cells that have to be copied before a user's function gets them."""
+
+_IMMUTABLE = (str, int, float, type(None), bytes, Decimal, dt.date, dt.time, dt.timedelta)
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A value of a builder, ready to be evaluated for any number of rows.
+
+    What it returns belongs to the caller: changing it changes nothing else.
+    """
+
+    evaluate: Evaluate
+    """The bare closure: the fastest way, for loops over rows."""
+    is_constant: bool
+    """Whether the value is the same for every row."""
+
+    def __call__(self, row: int | None = None) -> object:
+        """Return the value for the row at this position.
+
+        Raises
+        ------
+        TableReferenceError
+            If what a reference names does not exist, or a value of a condition does not fit its column.
+        TVImplementationError
+            If the value depends on the row and there is none.
+        """
+        if row is None and not self.is_constant:
+            raise TVImplementationError("a value that depends on the current row was evaluated without one")
+        return self.evaluate(row)
+
+
+def once(compute: Callable[[], object]) -> Compiled:
+    """Return a constant that is computed when it is first needed; every caller gets a copy of its own."""
+    copy: Callable[[], object] | None = None
+    computing = threading.Lock()
+
+    def evaluate(_: object) -> object:
+        nonlocal copy
+        if copy is None:
+            with computing:
+                if copy is None:
+                    copy = _copier(compute())
+        return copy()
+
+    return Compiled(evaluate, is_constant=True)
+
+
+def fresh(value: Any) -> Any:
+    """Return a copy of a value that shares nothing that can be changed with it; what cannot be changed is shared."""
+    if isinstance(value, _IMMUTABLE):
+        return value
+    if isinstance(value, dict):
+        return {key: fresh(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set):
+        return type(value)(map(fresh, value))
+    return _copier_of_frame(value)()
+
+
+def _copier(value: object) -> Callable[[], object]:
+    if isinstance(value, _IMMUTABLE):
+        return lambda: value
+    if type(value) in CONTAINERS:
+        return lambda: fresh(value)
+    return _copier_of_frame(value)
+
+
+def _copier_of_frame(value: Any) -> Callable[[], object]:
+    import pandas as pd
+
+    if not isinstance(value, pd.DataFrame):
+        return lambda: value
+    frame = value
+    shared = [position for position, dtype in enumerate(frame.dtypes) if pd.api.types.is_object_dtype(dtype)]
+
+    def copy() -> pd.DataFrame:
+        # pandas copies a column when either frame first writes to it, but not the lists and dicts in its cells.
+        copied = frame.copy(deep=False)
+        for position in shared:
+            cells = [fresh(cell) for cell in frame.iloc[:, position]]
+            copied.isetitem(position, pd.Series(cells, index=frame.index, dtype=object).array)
+        return copied
+
+    return copy

@@ -1,0 +1,101 @@
+"""Indexes of frames: where a value stands in a column, found without a scan."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Any, TypeAlias
+
+from tablevault.interfaces import Frame
+from tablevault.references.parser import INDEX
+
+HashIndex: TypeAlias = dict[object, int | list[int]]
+"""Position of each value, or its positions where it stands more than once. Over several columns: of each tuple."""
+
+
+@dataclass(frozen=True, slots=True)
+class SortedIndex:
+    """The values of a column in ascending order, nulls and NaN left out, with their positions."""
+
+    values: list[Any]
+    positions: list[int]
+
+    def between(self, start: object, end: object) -> list[int]:
+        """Return the positions of the values with start <= value < end, in the frame's order."""
+        return sorted(self.positions[bisect_left(self.values, start) : bisect_left(self.values, end)])
+
+
+class Lookups:
+    """The columns of one frame as Python values, with their indexes; each index is built once, when first needed.
+
+    Parameters
+    ----------
+    frame
+        The frame. A frame object does not change.
+    """
+
+    def __init__(self, frame: Frame) -> None:
+        self.frame = frame
+        self._hashed: dict[tuple[str, ...], HashIndex] = {}
+        self._sorted: dict[str, SortedIndex] = {}
+        # Rows may run in several threads: the first one builds an index, the others wait for it.
+        self._building = threading.RLock()
+
+    def column(self, name: str) -> Sequence[Any]:
+        """Return a column as plain Python values; `index` is the column of positions."""
+        return range(len(self.frame)) if name == INDEX else self.frame.values(name)
+
+    def hashed(self, columns: tuple[str, ...]) -> HashIndex:
+        """Return the hash index of one or several columns.
+
+        Raises
+        ------
+        TypeError
+            If a column holds lists or dicts.
+        """
+        with self._building:
+            if columns not in self._hashed:
+                values = (
+                    self.column(columns[0]) if len(columns) == 1 else list(zip(*map(self.column, columns), strict=True))
+                )
+                self._hashed[columns] = _hash(values)
+            return self._hashed[columns]
+
+    def sorted(self, column: str) -> SortedIndex:
+        """Return the sorted index of a column.
+
+        Raises
+        ------
+        TypeError
+            If the column holds values that have no order.
+        """
+        with self._building:
+            if column not in self._sorted:
+                self._sorted[column] = _sort(self.column(column))
+            return self._sorted[column]
+
+
+def _hash(values: Sequence[object]) -> HashIndex:
+    index: HashIndex = dict(zip(values, range(len(values)), strict=True))
+    if len(index) == len(values):
+        return index
+    index = {}
+    for position, value in enumerate(values):
+        found = index.setdefault(value, position)
+        if found == position:
+            continue
+        if isinstance(found, list):
+            found.append(position)
+        else:
+            index[value] = [found, position]
+    return index
+
+
+def _sort(values: Sequence[Any]) -> SortedIndex:
+    # NaN differs from itself. It has no place in any order.
+    pairs = [(value, position) for position, value in enumerate(values) if value is not None and value == value]
+    pairs.sort(key=itemgetter(0))
+    return SortedIndex([value for value, _ in pairs], [position for _, position in pairs])

@@ -1,0 +1,107 @@
+"""Forms in which a reference gives what it found: a cell, a list of cells or a DataFrame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tablevault.references.compiled import CONTAINERS, Evaluate, fresh
+from tablevault.references.lookup import HashIndex, Lookups
+from tablevault.references.parser import INDEX
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tablevault.references.conditions import Key, SameValues
+
+Shape: TypeAlias = Callable[[Sequence[int]], object]
+"""Returns what stands at the positions that conditions found."""
+
+
+def cells_of(lookups: Lookups, column: str) -> Shape:
+    """Return the form of one column under conditions: nothing, the cell, or a list."""
+
+    def shape(positions: Sequence[int]) -> object:
+        if not positions:
+            return None
+        values = lookups.column(column)
+        if len(positions) == 1:
+            return fresh(values[positions[0]])
+        return [fresh(values[position]) for position in positions]
+
+    return shape
+
+
+def rows_of(lookups: Lookups, columns: Sequence[str]) -> Shape:
+    """Return the form of several columns under conditions: nothing, or a DataFrame."""
+    return lambda positions: data_frame(lookups, columns, positions) if positions else None
+
+
+def whole_column(lookups: Lookups, column: str) -> object:
+    """Return a column without conditions where a frame makes no sense: the only cell, or a list."""
+    values = lookups.column(column)
+    return fresh(values[0]) if len(values) == 1 else [fresh(value) for value in values]
+
+
+def data_frame(lookups: Lookups, columns: Sequence[str], positions: Sequence[int] | None) -> pd.DataFrame:
+    """Return columns at positions (`None`: all) as a DataFrame, the pseudo-column `index` among them if it is named."""
+    stored = [column for column in columns if column != INDEX]
+    if len(stored) == len(columns):
+        return lookups.frame.data_frame(stored, positions)
+    import pandas as pd
+
+    found = range(len(lookups.frame)) if positions is None else positions
+    indexes = pd.array(list(found), dtype="Int64")
+    if not stored:
+        return pd.DataFrame({INDEX: indexes})
+    frame = lookups.frame.data_frame(stored, positions)
+    frame.insert(columns.index(INDEX), INDEX, pd.Series(indexes, index=frame.index))
+    return frame
+
+
+def cell_at_current_row(lookups: Lookups, column: str) -> Evaluate:
+    """Return a closure for `<<table.column[index]>>`, which costs little more than an indexing."""
+    values: Sequence[Any] | None = None
+
+    def evaluate(row: int) -> object:
+        nonlocal values
+        if values is None:
+            values = lookups.column(column)
+        try:
+            value = values[row]
+        except IndexError:
+            return None
+        return fresh(value) if type(value) in CONTAINERS else value
+
+    return evaluate
+
+
+def cells_with_value(lookups: Lookups, column: str, same: SameValues) -> Evaluate:
+    """Return a closure for `<<table.column[key::value]>>`, which costs little more than a look-up in a dict."""
+    key: Key = same.keys[0]
+    value_of, coerce, exact = key.value, key.coerce, key.exact
+    shape = cells_of(lookups, column)
+    index: HashIndex | None = None
+    values: Sequence[Any] = ()
+
+    def evaluate(row: int) -> object:
+        nonlocal index, values
+        if index is None:
+            values = lookups.column(column)
+            index = same.index()
+        wanted: Any = value_of(row)
+        if type(wanted) is not exact:
+            wanted = coerce(wanted)
+            if wanted is None:
+                return None
+        found = index.get(wanted)
+        if type(found) is int:
+            value = values[found]
+            return fresh(value) if type(value) in CONTAINERS else value
+        if found is None:
+            # Either no row has it, or no row could: the latter is an error.
+            coerce(wanted)
+            return None
+        return shape(found)  # type: ignore[arg-type]
+
+    return evaluate

@@ -1,0 +1,167 @@
+"""Artifacts: the files that cells name, in the folder of their instance."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PureWindowsPath
+
+from tablevault.model import ArtifactRecord
+from tablevault.storage import files
+
+_SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "__pycache__", "icon\r"})
+
+
+def normalise_name(value: object) -> str:
+    """Return the relative path, with `/` between parts, that a cell of an `artifact_string` column stands for.
+
+    Raises `ValueError` if it is not text or a path, or if it cannot lie inside a folder wherever that may be.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"{value!r} is not the path of an artifact: it is a {type(value).__name__}, not text")  # noqa: TRY004
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise ValueError(f"{value!r} is not the path of an artifact: it must be text, not bytes")  # noqa: TRY004
+    fault = _fault_of(text)
+    if fault is not None:
+        raise ValueError(f"{text!r} cannot be the path of an artifact: {fault}")
+    return posixpath.normpath(text)
+
+
+class ArtifactFolder:
+    """The artifact folder of one instance; an `ArtifactStore`.
+
+    Names are as `normalise_name` returns them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def record(self, name: str) -> ArtifactRecord | None:
+        """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet.
+
+        Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
+        """
+        path = self.path / normalise_name(name)
+        real = self._inside(path)
+        try:
+            mode = real.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"artifact {name!r} is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file")
+        try:
+            files.fsync_file(real)
+            record = ArtifactRecord(name, real.stat().st_size, files.sha256(real))
+        except FileNotFoundError:
+            return None
+        for folder in self._folders_above(path, real):
+            files.fsync_folder(folder)
+        return record
+
+    def matches(self, record: ArtifactRecord) -> bool:
+        """Tell whether the file is there as it was recorded, by size and then by content."""
+        try:
+            real = self._inside(self.path / normalise_name(record.path))
+            status = real.stat()
+            if not stat.S_ISREG(status.st_mode) or status.st_size != record.size:
+                return False
+            return files.sha256(real) == record.sha256
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            return False
+
+    def listing(self) -> set[str]:
+        """Return the names of all files; hidden and system ones aside, links to folders count as files."""
+        return {name for name, _ in self._walk()}
+
+    def missing(self, names: Iterable[str]) -> list[str]:
+        """Return those of the names that are not files inside this folder, sorted."""
+        plain = {name for name, is_plain in self._walk() if is_plain}
+        return sorted(name for name in set(names) - plain if not self._is_file(name))
+
+    def unnamed(self, names: Iterable[str]) -> list[str]:
+        """Return the files that are not among the names, sorted; hidden and system ones aside."""
+        return sorted(self.listing() - set(names))
+
+    def adopt(self, source_folder: Path, records: Iterable[ArtifactRecord]) -> None:
+        """Take over files of another artifact folder under the same names, durably: as hard links where possible.
+
+        A file that is there already as it was recorded is left alone. Raises `FileExistsError` if it is another one,
+        and `FileNotFoundError` if the other folder does not have it.
+        """
+        touched: dict[Path, None] = {}
+        for record in records:
+            target = self.path / normalise_name(record.path)
+            files.make_folder(target.parent)
+            try:
+                files.link_or_copy(source_folder / record.path, target)
+            except FileExistsError:
+                if not self.matches(record):
+                    raise
+            touched[target.parent] = None
+        for folder in touched:
+            files.fsync_folder(folder)
+
+    def _inside(self, path: Path) -> Path:
+        """Return where a file really is; raises `ValueError` if that is outside this folder."""
+        real = Path(os.path.realpath(path))
+        if Path(os.path.realpath(self.path)) not in real.parents:
+            raise ValueError(f"artifact {str(path.relative_to(self.path))!r} lies outside its folder: {real}")
+        return real
+
+    def _folders_above(self, path: Path, real: Path) -> list[Path]:
+        """Return the folders between a file (and what it may be a link to) and this one, which is the last."""
+        between = {parent for parent in path.parents if self.path in parent.parents}
+        root = Path(os.path.realpath(self.path))
+        between |= {parent for parent in real.parents if root in parent.parents}
+        return [*sorted(between, key=lambda folder: len(folder.parts), reverse=True), self.path]
+
+    def _is_file(self, name: str) -> bool:
+        try:
+            return self._inside(self.path / normalise_name(name)).is_file()
+        except ValueError:
+            return False
+
+    def _walk(self) -> Iterator[tuple[str, bool]]:
+        """Yield the name of each entry that is not a folder, and whether it is a plain file."""
+        waiting = [""]
+        while waiting:
+            prefix = waiting.pop()
+            with os.scandir(self.path / prefix) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_NAMES:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{prefix}{entry.name}/")
+                    else:
+                        yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
+
+
+def _fault_of(text: str) -> str | None:
+    """Return why a text cannot be the path of an artifact, or `None` if it can."""
+    if not text:
+        return "it is empty"
+    if "\0" in text or not _is_expressible(text):
+        return "it contains characters that no file name may have"
+    if "\\" in text:
+        return "use '/' between folders, not '\\'"
+    if text.startswith("/") or PureWindowsPath(text).drive:
+        return "it must be relative to the artifact folder (~ARTIFACT_FOLDER~), not absolute"
+    if text.endswith("/"):
+        return "it ends with '/', as a folder would"
+    normal = posixpath.normpath(text)
+    if normal == ".":
+        return "it names the artifact folder itself"
+    if normal == ".." or normal.startswith("../"):
+        return "it leaves the artifact folder"
+    return None
+
+
+def _is_expressible(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,244 @@
+"""Segments: the files that checkpoints are kept in, and the parts that they consist of.
+
+A segment `segment-<n>.db` is an SQLite file in WAL mode that one attempt appends to; numbers begin at 1 and have no
+gaps. Each flush is one transaction that inserts one *part* per builder that has something new, nearly always a single
+one. A part is packed columns, guarded by a digest, since SQLite itself does not notice a flipped bit in a row.
+A segment is made under another name and moved to its own when it is whole, so that a reader never meets half of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import msgspec
+import xxhash
+
+from tablevault.errors import TVFileError
+from tablevault.storage import files
+from tablevault.storage.packing import pack, unpack
+
+SEGMENT_FORMAT = 1
+_APPLICATION_ID = 0x54566370
+_SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
+_UNFINISHED_SEGMENT = ".segment.db.unfinished"
+_BUSY_SECONDS = 30.0
+_PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
+_PACKED_FIELDS = 9
+_encode = msgspec.msgpack.Encoder().encode
+_decode_fields = msgspec.msgpack.Decoder().decode
+
+
+@dataclass(slots=True, eq=False)
+class Part:
+    """What one flush has to say about one builder: one entry per row in each list, in the order of appending."""
+
+    builder: str
+    columns: tuple[str, ...]
+    code: str
+    """The code version under which the rows of this part were computed."""
+    forgotten: tuple[int, ...] = ()
+    """Positions whose earlier rows do not count any more."""
+    finished: dict[str, Any] | None = None
+    """Set if the builder is complete: its total of rows and, if it made a whole frame, what is known about that."""
+    positions: list[int] = field(default_factory=list)
+    values: list[list[object]] = field(default_factory=list)
+    """One list per column."""
+    fingerprints: list[bytes] = field(default_factory=list)
+    artifacts: dict[int, list[tuple[str, int, str]]] = field(default_factory=dict)
+    """Path, size and SHA-256 of the files that were recorded, by position."""
+
+    def packed(self) -> bytes:
+        """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
+        artifacts = [[position, *map(list, records)] for position, records in self.artifacts.items()]
+        # All but the values is known to consist of what MessagePack has types for, and needs no look at each item.
+        return _encode(
+            [
+                self.builder,
+                self.columns,
+                self.code,
+                self.forgotten,
+                self.finished,
+                self.positions,
+                pack(self.values),
+                self.fingerprints,
+                artifacts,
+            ]
+        )
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Self:
+        """Return the part that `packed` made the bytes from."""
+        fields: Any = _decode_fields(content)
+        if len(fields) != _PACKED_FIELDS:
+            raise ValueError(f"a part has {_PACKED_FIELDS} fields, this one {len(fields)}")
+        builder, columns, code, forgotten, finished, positions, values, fingerprints, artifacts = fields
+        return cls(
+            builder,
+            tuple(columns),
+            code,
+            tuple(forgotten),
+            finished,
+            positions,
+            unpack(values),
+            fingerprints,
+            {position: [tuple(record) for record in records] for position, *records in artifacts},
+        )
+
+
+class SegmentWriter:
+    """A new segment, open for appending; to be used by one thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._number = 0
+        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+        self._connection.execute("PRAGMA synchronous=FULL")
+        self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_PER_WAL_CHECKPOINT}")
+
+    @classmethod
+    def create(cls, folder: Path) -> Self:
+        """Create the next segment of a folder, durably; there must be no other writer in this folder."""
+        numbers = [number for number, _ in _segments(folder)]
+        path = folder / f"segment-{max(numbers, default=0) + 1}.db"
+        unfinished = folder / _UNFINISHED_SEGMENT
+        _remove_database(unfinished)
+        _write_empty_segment(unfinished)
+        files.fsync_file(unfinished)
+        unfinished.rename(path)
+        files.fsync_folder(folder)
+        return cls(path)
+
+    def write(self, contents: Iterable[tuple[str, bytes]]) -> None:
+        """Append packed parts (with their builders) in one durable transaction."""
+        rows = []
+        number = self._number
+        for builder, content in contents:
+            number += 1
+            rows.append((number, builder, content, _digest(number, builder, content)))
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany("INSERT INTO part (number, builder, content, digest) VALUES (?, ?, ?, ?)", rows)
+        self._connection.execute("COMMIT")
+        self._number = number
+
+    def close(self) -> None:
+        """Close the segment; its content becomes one file."""
+        self._connection.close()
+
+    def abandon(self) -> None:
+        """Close the segment without copying its WAL into it, where Python can tell SQLite so."""
+        if sys.version_info >= (3, 12):
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+        self._connection.close()
+
+    def leak(self) -> None:
+        """Keep the connection from ever being closed: a forked child would do that to its parent's files."""
+        import ctypes
+
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+def read_parts(folder: Path, builder: str | None) -> Iterator[Part]:
+    """Yield the parts of one builder (`None`: of all) in the order of writing.
+
+    May be used while another thread or interpreter appends. Raises `TVFileError` if a segment is damaged.
+    """
+    for expected, (number, path) in enumerate(_segments(folder), start=1):
+        if number != expected:
+            raise TVFileError(f"{folder}: segment-{expected}.db of its checkpoints is missing; put it back.")
+        for owner, content in _read_segment(path):
+            if builder is None or owner == builder:
+                yield _decode(path, content)
+
+
+def read_builders(folder: Path) -> tuple[str, ...]:
+    """Return the names of the builders that have parts, in the order of their first."""
+    return tuple(dict.fromkeys(owner for _, path in _segments(folder) for owner, _ in _read_segment(path)))
+
+
+def _segments(folder: Path) -> list[tuple[int, Path]]:
+    try:
+        entries = list(folder.iterdir())
+    except FileNotFoundError:
+        return []
+    matches = ((_SEGMENT_NAME.fullmatch(path.name), path) for path in entries)
+    return sorted((int(match[1]), path) for match, path in matches if match)
+
+
+def _write_empty_segment(path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it gets its name.
+        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SEGMENT_FORMAT}")
+        connection.execute(
+            "CREATE TABLE part (number INTEGER PRIMARY KEY, builder TEXT NOT NULL, content BLOB NOT NULL,"
+            " digest BLOB NOT NULL)"
+        )
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _remove_database(path: Path) -> None:
+    for suffix in ("", "-journal", "-wal", "-shm"):
+        path.with_name(path.name + suffix).unlink(missing_ok=True)
+
+
+def _read_segment(path: Path) -> list[tuple[str, bytes]]:
+    try:
+        with contextlib.closing(_connect_for_reading(path)) as connection:
+            connection.execute("BEGIN")  # One snapshot for all of it.
+            _check_format(path, connection)
+            rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
+    except sqlite3.Error as error:
+        raise TVFileError(f"{path}: this checkpoint file is damaged or cannot be read ({error}).") from error
+    for expected, (number, builder, content, digest) in enumerate(rows, start=1):
+        if number != expected or digest != _digest(number, builder, content):
+            raise _damaged(path, f"part {expected} is missing or has changed")
+    return [(builder, content) for _, builder, content, _ in rows]
+
+
+def _connect_for_reading(path: Path) -> sqlite3.Connection:
+    # In a folder that cannot be written to, SQLite can read a WAL file only if its index is there too; a segment
+    # without a WAL is complete, and then nothing but the file itself is needed.
+    writable = os.access(path.parent, os.W_OK)
+    mode = "mode=ro" if writable or path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True, timeout=_BUSY_SECONDS)
+
+
+def _check_format(path: Path, connection: sqlite3.Connection) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != _APPLICATION_ID:
+        raise _damaged(path, "it does not carry the mark of a checkpoint file")
+    if version > SEGMENT_FORMAT:
+        raise TVFileError(f"{path}: written in format {version} by a newer TableVault; update TableVault to read it.")
+    if version != SEGMENT_FORMAT:
+        raise _damaged(path, f"it claims to be of format {version}, which never existed")
+
+
+def _decode(path: Path, content: bytes) -> Part:
+    try:
+        return Part.unpacked(content)
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _damaged(path: Path, detail: str) -> TVFileError:
+    return TVFileError(
+        f"{path}: this checkpoint file is damaged ({detail}). "
+        "Restore it from a backup, or stop the process and run again."
+    )
+
+
+def _digest(number: int, builder: object, content: object) -> bytes:
+    digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
+    digest.update(content if isinstance(content, bytes) else b"")
+    return bytes(digest.digest())

@@ -1,0 +1,213 @@
+"""What the checkpoints of a process hold, builder by builder: all segments read and merged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import compress, pairwise, starmap
+from operator import lt
+from pathlib import Path
+from typing import Any, Self
+
+from tablevault.errors import TVFileError
+from tablevault.model import ArtifactRecord
+from tablevault.storage import checkpoint_segments
+from tablevault.storage.checkpoint_segments import Part
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFrame:
+    """The whole frame that a `dataframe` builder returned."""
+
+    path: Path
+    """A Parquet file in the folder of the checkpoints."""
+    fingerprint: bytes
+    artifacts: tuple[ArtifactRecord, ...]
+    """The files that its cells name, as far as they existed."""
+    code: str
+    """The code version that computed it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuilderState:
+    """What is durable of one builder: parallel lists, in the order of positions, each of which is there once."""
+
+    done: bool
+    """Whether the builder is complete: it must not run again."""
+    total: int | None
+    """How many rows it has in all; known once it is done."""
+    columns: tuple[str, ...]
+    positions: list[int]
+    values: tuple[list[object], ...]
+    """One list of cells per column."""
+    fingerprints: list[bytes]
+    codes: list[int]
+    """Index into `code_versions` of the code that computed the row."""
+    code_versions: tuple[str, ...]
+    """Every code version that the builder began under, in order of the first time; the last one used may be any."""
+    artifacts: dict[int, tuple[ArtifactRecord, ...]]
+    """The recorded files of the rows that named any, by position."""
+    frame: SavedFrame | None
+    """Set instead of rows for a builder that was saved as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoints:
+    """The checkpoints in a folder, for reading; another thread or interpreter may be appending to them."""
+
+    folder: Path
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the builders that have anything durable, in the order in which they first had."""
+        return checkpoint_segments.read_builders(self.folder)
+
+    def load(self, builder: str) -> BuilderState | None:
+        """Return what is durable of a builder, or `None` if there is nothing.
+
+        Raises `TVFileError` if a file is damaged.
+        """
+        merge = _Merge(self.folder)
+        for part in checkpoint_segments.read_parts(self.folder, builder):
+            merge.add(part)
+        return merge.state() if merge.columns is not None else None
+
+
+def read_checkpoints(folder: Path) -> Checkpoints:
+    """Return the checkpoints in a folder, for reading."""
+    return Checkpoints(folder)
+
+
+class Coverage:
+    """Which positions of a builder are there: one byte for each, so that a million rows cost a megabyte."""
+
+    def __init__(self, present: bytes | bytearray = b"") -> None:
+        self._present = bytearray(present)
+
+    def __len__(self) -> int:
+        return self._present.count(1)
+
+    def add(self, positions: Sequence[int]) -> None:
+        """Note that rows are there."""
+        if not positions:
+            return
+        first, last = positions[0], positions[-1]
+        self._reach(max(positions) + 1)
+        if last - first + 1 == len(positions) and list(range(first, last + 1)) == positions:
+            self._present[first : last + 1] = b"\x01" * len(positions)
+            return
+        for position in positions:
+            self._present[position] = 1
+
+    def remove(self, positions: Iterable[int]) -> None:
+        """Note that rows are not there any more."""
+        for position in positions:
+            if position < len(self._present):
+                self._present[position] = 0
+
+    def copy(self) -> Self:
+        """Return an independent copy."""
+        return type(self)(self._present)
+
+    def _reach(self, size: int) -> None:
+        if size > len(self._present):
+            self._present.extend(bytes(size - len(self._present)))
+
+
+@dataclass(slots=True)
+class _Merge:
+    """Puts the parts of one builder together, in order."""
+
+    folder: Path
+    columns: tuple[str, ...] | None = None
+    done: bool = False
+    total: int | None = None
+    code_versions: dict[str, int] = field(default_factory=dict)
+    positions: list[int] = field(default_factory=list)
+    values: list[list[object]] = field(default_factory=list)
+    fingerprints: list[bytes] = field(default_factory=list)
+    codes: list[int] = field(default_factory=list)
+    artifacts: dict[int, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
+    frame: SavedFrame | None = None
+
+    def add(self, part: Part) -> None:
+        """Apply the next part."""
+        if self.columns is None:
+            self.columns = part.columns
+            self.values = [[] for _ in part.columns]
+        elif self.columns != part.columns:
+            raise TVFileError(
+                f"{self.folder}: the checkpoints of builder {part.builder!r} hold rows of {self.columns} and of "
+                f"{part.columns}; stop the process and run again."
+            )
+        if part.forgotten:
+            self._forget(part.forgotten)
+        self._add_rows(part)
+        if part.finished is not None:
+            self._finish(part.finished, part.code)
+
+    def state(self) -> BuilderState:
+        """Return what all parts amount to."""
+        if not all(starmap(lt, pairwise(self.positions))):
+            self._select(_last_of_each(self.positions))
+        return BuilderState(
+            self.done,
+            self.total,
+            self.columns or (),
+            self.positions,
+            tuple(self.values),
+            self.fingerprints,
+            self.codes,
+            tuple(self.code_versions),
+            self.artifacts,
+            self.frame,
+        )
+
+    def _add_rows(self, part: Part) -> None:
+        if self.artifacts:
+            self._drop_artifacts(part.positions)
+        self.positions += part.positions
+        for column, new in zip(self.values, part.values, strict=True):
+            column += new
+        self.fingerprints += part.fingerprints
+        code = self.code_versions.setdefault(part.code, len(self.code_versions))
+        self.codes += [code] * len(part.positions)
+        for position, records in part.artifacts.items():
+            self.artifacts[position] = _records(records)
+
+    def _forget(self, positions: Collection[int]) -> None:
+        forgotten = set(positions)
+        self._keep([position not in forgotten for position in self.positions])
+        self._drop_artifacts(forgotten)
+        self.done, self.total, self.frame = False, None, None
+
+    def _finish(self, finished: dict[str, Any], code: str) -> None:
+        self.done, self.total = True, finished["total"]
+        if finished.get("frame") is not None:
+            path = self.folder / finished["frame"]
+            self.frame = SavedFrame(path, finished["fingerprint"], _records(finished["artifacts"]), code)
+
+    def _drop_artifacts(self, positions: Iterable[int]) -> None:
+        for position in self.artifacts.keys() & set(positions):
+            del self.artifacts[position]
+
+    def _keep(self, kept: list[bool]) -> None:
+        self.positions = list(compress(self.positions, kept))
+        self.values = [list(compress(column, kept)) for column in self.values]
+        self.fingerprints = list(compress(self.fingerprints, kept))
+        self.codes = list(compress(self.codes, kept))
+
+    def _select(self, chosen: list[int]) -> None:
+        self.positions = [self.positions[i] for i in chosen]
+        self.values = [[column[i] for i in chosen] for column in self.values]
+        self.fingerprints = [self.fingerprints[i] for i in chosen]
+        self.codes = [self.codes[i] for i in chosen]
+
+
+def _last_of_each(positions: list[int]) -> list[int]:
+    """Return where each position stands for the last time, in the order of positions."""
+    last = {position: i for i, position in enumerate(positions)}
+    return [last[position] for position in sorted(last)]
+
+
+def _records(records: Iterable[Sequence[Any]]) -> tuple[ArtifactRecord, ...]:
+    return tuple(ArtifactRecord(path, size, digest) for path, size, digest in records)

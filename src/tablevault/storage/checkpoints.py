@@ -1,0 +1,255 @@
+"""Checkpoints: what an execution has computed, durable in groups, so that it is never computed again.
+
+A row is appended to a list; a background thread takes what is in the list every 50 ms and writes it as one record, in
+one transaction, to this attempt's own segment. Rows leave the list only when they are durable, so that after any
+failure what is not durable is still there, to be counted and to be written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from tablevault.errors import TVImplementationError
+from tablevault.storage import files
+from tablevault.storage.checkpoint_backlog import ITEMS_PER_ROW, Backlog, Chapter
+from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
+from tablevault.storage.flusher import Flusher
+
+if TYPE_CHECKING:
+    from tablevault.interfaces import ArtifactStore, FlushListener
+    from tablevault.storage.frame_data import FrameData
+
+__all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "SavedFrame", "read_checkpoints"]
+
+FLUSH_SECONDS = 0.05
+_BACKLOG_BYTES = 64 * 2**20
+_FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the rows are.
+_FEWEST_BACKLOG_ROWS = 16
+_MOST_BACKLOG_ROWS = 262_144
+_NO_ROOM = -1  # Sends every `append` to where errors are raised, at no cost to those that have none to raise.
+
+
+class CheckpointStore:
+    """The checkpoints of one process, open for one attempt; made by `CheckpointStore.open`.
+
+    All calls for one builder are to come from one thread at a time. A forked child must not use it.
+    """
+
+    def __init__(self, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> None:
+        self.folder = folder
+        self._backlog = Backlog(folder, artifacts)
+        self._on_interval = on_interval
+        self._current: dict[str, Chapter] = {}
+        self._items: dict[str, list[Any]] = {}
+        self._room = _FIRST_BACKLOG_ROWS * ITEMS_PER_ROW
+        self._failure: BaseException | None = None
+        self._noted: list[BaseException] = []
+        self._is_open = True
+        self._flusher = Flusher(self._at_interval, FLUSH_SECONDS)
+
+    @classmethod
+    def open(cls, folder: Path, artifacts: ArtifactStore | None, on_interval: FlushListener | None) -> Self:
+        """Open the checkpoints in a folder, which is made if it is missing.
+
+        Parameters
+        ----------
+        folder
+            Belongs to one process, and to one owner at a time.
+        artifacts
+            Makes the files that rows name durable; `None` if no row will name any.
+        on_interval
+            Called on the background thread at every interval while the store is open. What it raises is raised by the
+            next `append`, `flush` or `close`.
+        """
+        files.make_folder(folder)
+        return cls(folder, artifacts, on_interval)
+
+    def begin(self, builder: str, columns: tuple[str, ...], code: str) -> None:
+        """Note that later rows of a builder have these columns and are computed under this code version."""
+        current = self._current.get(builder)
+        if current is not None and current.columns != columns:
+            raise TVImplementationError(f"builder {builder!r} began with the columns {current.columns}, now {columns}")
+        self._add(Chapter(builder, columns, code))
+        self._flusher.tell(self._prepare)
+
+    def append(
+        self,
+        builder: str,
+        position: int,
+        values: tuple[object, ...],
+        fingerprint: bytes,
+        artifacts: tuple[str, ...] = (),
+    ) -> None:
+        """Take over a finished row; it is durable after the next flush. The builder must have been begun.
+
+        Waits for the disk only while the backlog is full. Once a flush has failed it raises what that raised, until a
+        `flush` succeeds; the row has been taken over all the same.
+        """
+        items = self._items[builder]
+        items += (position, values, fingerprint, artifacts)
+        if len(items) > self._room:
+            self._catch_up()
+
+    def finish(self, builder: str, total: int) -> None:
+        """Note, durably with the next flush, that a builder is complete with `total` rows."""
+        self._add(replace(self._chapter_after(builder), finished={"total": total}))
+
+    def forget(self, builder: str, positions: Iterable[int]) -> None:
+        """Note, durably with the next flush, that these rows, as appended so far, do not count any more.
+
+        A builder that was complete is not so any more. It must have been begun.
+        """
+        forgotten = tuple(positions)
+        if forgotten:
+            self._add(replace(self._chapter_after(builder), forgotten=forgotten))
+
+    def save_frame(self, builder: str, data: FrameData, fingerprint: bytes, artifacts: Iterable[str] = ()) -> None:
+        """Save the whole frame of a `dataframe` builder, which is complete with it; durable on return.
+
+        The builder must have been begun. `artifacts` are the files that its cells name.
+        """
+        from tablevault.storage.frame_files import write_frame
+
+        path = self._free_frame_path(builder)
+        write_frame(path, data)
+        records = [record for record in map(self._backlog.record, dict.fromkeys(artifacts)) if record is not None]
+        finished = {
+            "total": len(data),
+            "frame": path.name,
+            "fingerprint": fingerprint,
+            "artifacts": [[record.path, record.size, record.sha256] for record in records],
+        }
+        self._add(replace(self._chapter_after(builder), finished=finished))
+        self.flush()
+
+    def load(self, builder: str) -> BuilderState | None:
+        """Return what is durable of a builder, from all attempts; flush first to have all that was appended."""
+        return read_checkpoints(self.folder).load(builder)
+
+    def builders(self) -> tuple[str, ...]:
+        """Return the builders that have anything durable, in the order in which they first had."""
+        return read_checkpoints(self.folder).builders()
+
+    def count(self, builder: str) -> int:
+        """Return how many different rows of a builder there are, durable or not."""
+        return self._backlog.count(builder)
+
+    @property
+    def unflushed(self) -> int:
+        """How many of the appended rows are not durable: they would be computed again."""
+        return self._backlog.unflushed
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until everything appended before is durable.
+
+        After a flush that failed this tries once more, into a new segment. Raises what writing raised; the `TypeError`,
+        `ValueError` or `OSError` of a row that cannot be stored, which is dropped; or `TimeoutError`.
+        """
+        self._check_open()
+        self._flusher.do(self._write, timeout)
+        self._raise_noted()
+
+    def close(self) -> None:
+        """Flush, and close whatever comes of it; raises what `flush` would. Closing again does nothing."""
+        self._flusher.stop_after(self._write_and_close)
+        self._raise_noted()
+
+    def abandon(self) -> None:
+        """Close without flushing: what is not durable yet never will be."""
+        self._flusher.stop_after(self._give_up)
+
+    # On the thread of whoever computes:
+
+    def _chapter_after(self, builder: str) -> Chapter:
+        current = self._current[builder]
+        return Chapter(builder, current.columns, current.code)
+
+    def _add(self, chapter: Chapter) -> None:
+        self._check_open()
+        self._backlog.add(chapter)
+        self._current[chapter.builder] = chapter
+        self._items[chapter.builder] = chapter.items
+
+    def _free_frame_path(self, builder: str) -> Path:
+        number = 1
+        while (path := self.folder / f"{builder}-{number}.parquet").exists():
+            number += 1
+        return path
+
+    def _catch_up(self) -> None:
+        """Raise what there is to raise; else wait until the disk has followed."""
+        self._check_open()
+        if self._failure is not None:
+            raise self._failure
+        self._raise_noted()
+        self._flusher.do(self._write)
+        self._raise_noted()
+
+    def _raise_noted(self) -> None:
+        if self._noted:
+            error = self._noted.pop(0)
+            self._flusher.tell(self._measure_room)
+            raise error
+
+    def _check_open(self) -> None:
+        if not (self._is_open and self._flusher.is_running):
+            raise TVImplementationError(f"{self.folder}: these checkpoints are closed, or were opened before a fork")
+
+    # On the background thread:
+
+    def _at_interval(self) -> None:
+        if self._failure is None:
+            self._try_to_write()
+        if self._on_interval is not None:
+            try:
+                self._on_interval()
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+                self._noted.append(error)
+        self._measure_room()
+
+    def _try_to_write(self) -> None:
+        try:
+            self._backlog.write()
+            self._failure = None
+        except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+            self._failure = error
+        self._noted += self._backlog.refusals
+        self._backlog.refusals.clear()
+
+    def _prepare(self) -> None:
+        if self._failure is None:
+            try:
+                self._backlog.prepare()
+            except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+                self._failure = error
+            self._measure_room()
+
+    def _write(self) -> None:
+        self._try_to_write()
+        self._measure_room()
+        if self._failure is not None:
+            raise self._failure
+
+    def _write_and_close(self) -> None:
+        self._is_open = False
+        try:
+            self._write()
+        finally:
+            self._backlog.close()
+
+    def _give_up(self) -> None:
+        self._is_open = False
+        self._measure_room()
+        self._backlog.abandon()
+
+    def _measure_room(self) -> None:
+        if self._failure is not None or self._noted or not self._is_open:
+            self._room = _NO_ROOM
+        elif self._backlog.bytes_per_row:
+            rows = int(_BACKLOG_BYTES / self._backlog.bytes_per_row)
+            self._room = min(max(rows, _FEWEST_BACKLOG_ROWS), _MOST_BACKLOG_ROWS) * ITEMS_PER_ROW
+        else:
+            self._room = _FIRST_BACKLOG_ROWS * ITEMS_PER_ROW

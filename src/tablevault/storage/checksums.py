@@ -1,0 +1,115 @@
+"""Checksums inside a Parquet file: a flipped bit becomes an error instead of a wrong frame.
+
+Parquet has checksums for pages, but none for their headers nor for the footer, and readers differ in what they check.
+So a *seal* stands between the last page and the footer, where every reader of Parquet passes over it::
+
+    PAR1, pages, seal, footer, length of the footer (4), PAR1
+
+    seal = MessagePack of [digest of the footer, [[digest of each column] of each row group]], length of that (4),
+           digest of that, TVSEAL01
+
+Digests are 128 bits of XXH3. They guard against accidents, not against forgers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO, Self
+
+import msgspec
+import xxhash
+
+_MAGIC = b"PAR1"
+_SEAL_MAGIC = b"TVSEAL01"
+_LENGTH_BYTES = 4
+_DIGEST_BYTES = 16
+_SEAL_END = _LENGTH_BYTES + _DIGEST_BYTES + len(_SEAL_MAGIC)
+_FILE_END = _LENGTH_BYTES + len(_MAGIC)
+_PIECE_BYTES = 1 << 20
+
+Span = tuple[int, int]
+"""Where the pages of one column of one row group begin, and how many bytes they have."""
+
+
+class DamagedFileError(ValueError):
+    """A file is not what was written; the message says in which respect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """The digests of one file."""
+
+    footer: bytes
+    columns: list[list[bytes]]
+    """For each row group, one for each of its columns."""
+
+    @classmethod
+    def read(cls, file: BinaryIO) -> Self:
+        """Return the seal of a file, having checked the footer against it; raises `DamagedFileError`."""
+        footer_start, footer = _footer(file)
+        file.seek(max(footer_start - _SEAL_END, 0))
+        end = file.read(_SEAL_END)
+        if len(end) != _SEAL_END or not end.endswith(_SEAL_MAGIC):
+            raise DamagedFileError("it has no checksums where TableVault writes them")
+        length = int.from_bytes(end[:_LENGTH_BYTES], "little")
+        file.seek(max(footer_start - _SEAL_END - length, 0))
+        content = file.read(length)
+        if _digest([content]) != end[_LENGTH_BYTES : _LENGTH_BYTES + _DIGEST_BYTES]:
+            raise DamagedFileError("its checksums are damaged")
+        footer_digest, columns = msgspec.msgpack.decode(content, type=tuple[bytes, list[list[bytes]]])
+        if _digest([footer]) != footer_digest:
+            raise DamagedFileError("its footer does not match its checksum")
+        return cls(footer_digest, columns)
+
+    def check(self, file: BinaryIO, row_group: int, column: int, span: Span) -> None:
+        """Compare one column of one row group with its digest; raises `DamagedFileError` if they differ."""
+        if _digest(_pieces(file, span)) != self.columns[row_group][column]:
+            raise DamagedFileError(f"column {column} of row group {row_group} does not match its checksum")
+
+
+def seal(file: BinaryIO, row_groups: Sequence[Sequence[Span]]) -> None:
+    """Write the seal into a complete Parquet file, whose columns lie at the given places."""
+    columns = [[_digest(_pieces(file, span)) for span in spans] for spans in row_groups]
+    footer_start, footer = _footer(file)
+    content = msgspec.msgpack.encode((_digest([footer]), columns))
+    file.seek(footer_start)
+    file.write(content)
+    file.write(len(content).to_bytes(_LENGTH_BYTES, "little") + _digest([content]) + _SEAL_MAGIC)
+    file.write(footer + len(footer).to_bytes(_LENGTH_BYTES, "little") + _MAGIC)
+
+
+def _footer(file: BinaryIO) -> tuple[int, bytes]:
+    """Return where the footer begins, and the footer."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _FILE_END, 0))
+    end = file.read(_FILE_END)
+    length = int.from_bytes(end[:_LENGTH_BYTES], "little")
+    start = size - _FILE_END - length
+    if not end.endswith(_MAGIC) or start < len(_MAGIC):
+        raise DamagedFileError("it does not end as Parquet files do, so it may have been cut off")
+    file.seek(start)
+    footer = file.read(length)
+    if len(footer) != length:
+        raise DamagedFileError("it has been cut off")
+    return start, footer
+
+
+def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
+    start, length = span
+    file.seek(start)
+    for offset in itertools.count(0, _PIECE_BYTES):
+        piece = file.read(max(min(_PIECE_BYTES, length - offset), 0))
+        if not piece:
+            return
+        yield piece
+
+
+def _digest(pieces: Iterable[bytes]) -> bytes:
+    state = xxhash.xxh3_128()
+    for piece in pieces:
+        state.update(piece)
+    digest: bytes = state.digest()
+    return digest

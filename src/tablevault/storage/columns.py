@@ -1,0 +1,247 @@
+"""Whole columns: from plain values to Arrow and back, and the natural type of values that nobody declared one for."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import itertools
+import json
+from collections.abc import Sequence
+from types import NoneType
+from typing import Any, TypeAlias
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tablevault.storage.column_types import CellError, ColumnType, Kind, category_of, json_type, type_of_arrow
+from tablevault.storage.plain import json_value, shown, type_name, unwrapped
+
+Column: TypeAlias = pa.Array | pa.ChunkedArray
+
+_JSON_KINDS = frozenset({bool, int, float, str, list, dict})
+_EXACT_IN_FLOAT = 2**53
+_ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
+
+_encode_json = msgspec.json.Encoder().encode
+_decode_json = msgspec.json.Decoder().decode
+
+
+def build_column(values: Sequence[object], column_type: ColumnType | None) -> tuple[Column, ColumnType]:
+    """Return plain values (as `cell_checker` returns them for the type) as an Arrow column, and its type.
+
+    Without a type the column takes the natural one of its values: that of all of them; `Float64` for whole numbers
+    and fractions together, where no digit is lost; `json` for dicts and for other mixtures that JSON can express; Arrow
+    lists for lists that are alike; `null` where there is no value at all.
+
+    Raises
+    ------
+    CellError
+        If a value does not fit.
+    """
+    if column_type is None:
+        column_type = natural_type(values)
+    if column_type.kind is Kind.JSON:
+        return _json_column(values), column_type
+    if column_type.kind is Kind.CATEGORY:
+        return _category_column(values, column_type)
+    return _arrow_column(values, column_type.arrow), column_type
+
+
+def natural_type(values: Sequence[object]) -> ColumnType:
+    """Return the type of a column of plain values that nobody declared one for; raises `CellError` if there is none."""
+    arrow = _natural_arrow(values)
+    if arrow is not None:
+        return type_of_arrow(arrow)
+    kinds = set(map(type, values)) - {NoneType}
+    if kinds <= _JSON_KINDS:
+        return json_type()
+    raise _mixture(values)
+
+
+def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
+    """Return a stored column as plain Python values: `None` for null, JSON decoded, artifacts' paths as stored.
+
+    Raises `ValueError` if a text of a `json` column is not JSON.
+    """
+    if column_type.kind is Kind.JSON:
+        return [None if text is None else _read_json(text) for text in _plain_list(column)]
+    return _plain_list(column)
+
+
+def _natural_arrow(values: Sequence[object]) -> pa.DataType | None:
+    """Return the Arrow type that holds all values exactly; `None` if there is none."""
+    kinds = frozenset(map(type, values)) - {NoneType}
+    if not kinds:
+        return pa.null()
+    if kinds <= {int, float}:
+        return _natural_number(kinds, values)
+    if kinds <= {datetime.datetime, pd.Timestamp}:
+        return _natural_datetime(values)
+    if kinds <= {datetime.timedelta, pd.Timedelta}:
+        return pa.duration("ns" if pd.Timedelta in kinds else "us")
+    if len(kinds) > 1:
+        return None
+    (kind,) = kinds
+    if kind is list:
+        return _natural_list(values)
+    if kind is decimal.Decimal:
+        return _natural_decimal(values)
+    if kind is datetime.time:
+        naive = all(value is None or value.tzinfo is None for value in values)  # type: ignore[attr-defined]
+        return pa.time64("us") if naive else None
+    return _SIMPLE_NATURAL.get(kind)
+
+
+_SIMPLE_NATURAL: dict[type, pa.DataType] = {
+    bool: pa.bool_(),
+    str: pa.string(),
+    bytes: pa.binary(),
+    datetime.date: pa.date32(),
+}
+
+
+def _natural_number(kinds: frozenset[type], values: Sequence[Any]) -> pa.DataType | None:
+    if kinds == {float}:
+        return pa.float64()
+    whole = [value for value in values if type(value) is int]
+    low, high = min(whole), max(whole)
+    if float in kinds:
+        return pa.float64() if max(-low, high) <= _EXACT_IN_FLOAT else None
+    if low >= -(2**63) and high < 2**63:
+        return pa.int64()
+    return pa.uint64() if low >= 0 and high < 2**64 else None
+
+
+def _natural_datetime(values: Sequence[Any]) -> pa.DataType | None:
+    unit = "ns" if any(type(value) is pd.Timestamp for value in values) else "us"
+    zones = {value.tzinfo for value in values if value is not None}
+    if zones == {None}:
+        return pa.timestamp(unit)
+    if None in zones:
+        return None
+    names = {_zone_name(zone) for zone in zones}
+    return pa.timestamp(unit, names.pop() if len(names) == 1 else "UTC")
+
+
+def _zone_name(zone: datetime.tzinfo) -> str:
+    key = getattr(zone, "key", None) or getattr(zone, "zone", None)
+    if isinstance(key, str):
+        return key
+    if isinstance(zone, datetime.timezone) and zone.utcoffset(None).seconds % 60 == 0 and zone != datetime.UTC:
+        return datetime.time(tzinfo=zone).strftime("%z")[:3] + ":" + datetime.time(tzinfo=zone).strftime("%z")[3:]
+    return "UTC"
+
+
+def _natural_list(values: Sequence[Any]) -> pa.DataType | None:
+    items = list(itertools.chain.from_iterable(value for value in values if value is not None))
+    item = _natural_arrow(items)
+    return None if item is None else pa.list_(item)
+
+
+def _natural_decimal(values: Sequence[Any]) -> pa.DataType | None:
+    try:
+        return pa.array(values).type
+    except _ARROW_ERRORS:
+        return None
+
+
+def _mixture(values: Sequence[object]) -> CellError:
+    """Return the error that names the first value for which there is no natural type together with those before it."""
+    first = next(value for value in values if value is not None)
+    for position, value in enumerate(values):
+        if value is not None and _natural_arrow([first, value]) is None and not _is_json([first, value]):
+            if value is first:
+                return CellError(position, f"{shown(value)}, of type {type_name(value)}, fits no column")
+            return CellError(
+                position,
+                f"{shown(value)} is of type {type_name(value)}, which cannot stand in one column with {shown(first)} "
+                f"({type_name(first)}); declare a dtype, or return values of one type",
+            )
+    position = next(at for at, value in enumerate(values) if type(value) not in _JSON_KINDS and value is not None)
+    return CellError(position, f"{shown(values[position])} cannot stand in one column with the values before it")
+
+
+def _is_json(values: Sequence[object]) -> bool:
+    return set(map(type, values)) <= _JSON_KINDS
+
+
+def _arrow_column(values: Sequence[object], arrow: pa.DataType) -> Column:
+    try:
+        return pa.array(values, type=arrow)
+    except _ARROW_ERRORS as error:
+        for position, value in enumerate(values):
+            _check_fits(position, value, arrow)
+        raise CellError(0, f"the values do not fit together into {arrow} ({error})") from error
+
+
+def _check_fits(position: int, value: object, arrow: pa.DataType) -> None:
+    try:
+        pa.array([value], type=arrow)
+    except _ARROW_ERRORS as error:
+        raise CellError(position, f"{shown(value)} does not fit {arrow} ({error})") from error
+
+
+def _json_column(values: Sequence[object]) -> Column:
+    texts: list[bytes | None] = []
+    for position, value in enumerate(values):
+        try:
+            texts.append(None if value is None else _json_text(value))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise CellError(position, f"{shown(value)} cannot be stored as JSON: {error}") from error
+    return pa.array(texts, type=pa.string())
+
+
+def _json_text(value: object) -> bytes:
+    checked = json_value(value)
+    try:
+        return _encode_json(checked)
+    except OverflowError:  # Whole numbers beyond 64 bits, which msgspec reads but does not write.
+        return json.dumps(checked, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode("utf-8")
+
+
+def _read_json(text: str) -> Any:
+    try:
+        return _decode_json(text)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{shown(text)} is not JSON: {error}") from error
+
+
+def _category_column(values: Sequence[object], column_type: ColumnType) -> tuple[Column, ColumnType]:
+    declared = column_type.arrow.value_type
+    value_type = natural_type(values) if pa.types.is_null(declared) else type_of_arrow(declared)
+    if value_type.kind is Kind.JSON:
+        raise _mixed_category(values)
+    encoded = _arrow_column(values, value_type.arrow).dictionary_encode()
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.unify_dictionaries()
+    return encoded, category_of(value_type)
+
+
+def _mixed_category(values: Sequence[object]) -> CellError:
+    first = next(type(value) for value in values if value is not None)
+    position = next(at for at, value in enumerate(values) if value is not None and type(value) is not first)
+    return CellError(position, f"{shown(values[position])} is not of the same type as the categories before it")
+
+
+def _plain_list(column: Column) -> list[Any]:
+    arrow = column.type
+    if pa.types.is_dictionary(arrow):
+        return _plain_list(column.cast(arrow.value_type))
+    if pa.types.is_integer(arrow) or pa.types.is_floating(arrow):
+        return _numbers(column)
+    if pa.types.is_timestamp(arrow) or pa.types.is_duration(arrow):
+        return [None if value is None else unwrapped(value) for value in column.to_pylist()]
+    listed: list[Any] = column.to_pylist()
+    return listed
+
+
+def _numbers(column: Column) -> list[Any]:
+    filled = pc.fill_null(column, pa.scalar(0, column.type)) if column.null_count else column
+    values: list[Any] = filled.to_numpy(zero_copy_only=False).tolist()
+    if column.null_count:
+        nulls = pc.is_null(column)
+        for position in pc.indices_nonzero(nulls).to_numpy().tolist():
+            values[position] = None
+    return values

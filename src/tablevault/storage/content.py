@@ -1,0 +1,86 @@
+"""The content of arrays, frames and paths, as it counts in fingerprints."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import xxhash
+
+from tablevault.errors import TVTableError
+from tablevault.storage.frame_data import FrameData, table_from_frame
+from tablevault.storage.packing import canonical
+from tablevault.storage.plain import is_missing, type_name, unwrapped
+
+_ARRAY, _FRAME, _SERIES, _PATH, _MISSING = range(32, 37)
+
+
+def content_form(value: Any) -> Any:
+    """Return what stands for a value in its canonical bytes; raises `TypeError` if it has no content."""
+    if isinstance(value, np.ndarray):
+        return _array_form(value)
+    if isinstance(value, pd.Series):
+        name = canonical(value.name)
+        return msgspec.msgpack.Ext(_SERIES, canonical([name, _frame_digest(value.to_frame("values"))]))
+    if isinstance(value, (pd.DataFrame, pa.Table, pa.RecordBatch)) or hasattr(value, "__arrow_c_stream__"):
+        return msgspec.msgpack.Ext(_FRAME, _frame_digest(value))
+    if isinstance(value, os.PathLike):
+        return msgspec.msgpack.Ext(_PATH, canonical(os.fspath(value)))
+    if is_missing(value):
+        return msgspec.msgpack.Ext(_MISSING, type_name(value).encode())
+    plain = unwrapped(value)
+    if plain is value or type(plain) is type(value):
+        raise TypeError(f"a value of type {type_name(value)} has no content that could be compared")
+    return msgspec.Raw(canonical(plain))
+
+
+def _array_form(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
+    if array.dtype.hasobject:
+        content = canonical(array.tolist())
+    else:
+        content = xxhash.xxh3_128_digest(np.ascontiguousarray(array).tobytes())
+    return msgspec.msgpack.Ext(_ARRAY, canonical([array.dtype.str, list(array.shape), content]))
+
+
+def _frame_digest(frame: object) -> bytes:
+    try:
+        data = table_from_frame(frame, {})
+    except TVTableError as error:
+        raise TypeError(f"a {type_name(frame)} has no content that could be compared: {error}") from error
+    return _data_digest(data)
+
+
+def _data_digest(data: FrameData) -> bytes:
+    columns = [
+        [
+            name,
+            known.name,
+            known.kind.value,
+            known.pandas,
+            str(known.arrow),
+            _column_digest(data.table.column(position)),
+        ]
+        for position, (name, known) in enumerate(data.types.items())
+    ]
+    return xxhash.xxh3_128_digest(canonical([len(data), columns]))
+
+
+def _column_digest(column: pa.ChunkedArray) -> bytes:
+    """Return a digest of a column's values: how they are cut into chunks, and what lies under nulls, does not count."""
+    if pa.types.is_dictionary(column.type):
+        categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
+        return canonical([canonical(categories), _column_digest(column.cast(column.type.value_type))])
+    if column.type.num_fields:
+        return xxhash.xxh3_128_digest(canonical(column.to_pylist()))
+    state = xxhash.xxh3_128(column.is_valid().combine_chunks().cast(pa.uint8()).buffers()[1] or b"")
+    values = column.drop_null().combine_chunks()
+    if pa.types.is_boolean(values.type):
+        values = values.cast(pa.uint8())
+    # Arrow's own serialization cuts the buffers to what belongs to the values.
+    state.update(pa.record_batch([values], names=["values"]).serialize())
+    digest: bytes = state.digest()
+    return digest

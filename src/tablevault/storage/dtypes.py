@@ -1,0 +1,30 @@
+"""Column types, cells and columns: what the rooms above need to know about values."""
+
+from __future__ import annotations
+
+from tablevault.storage.cells import CellChecker, cell_checker
+from tablevault.storage.column_types import (
+    CellError,
+    ColumnType,
+    Kind,
+    artifact_type,
+    json_type,
+    parse_dtype,
+    type_of_arrow,
+)
+from tablevault.storage.columns import build_column, natural_type, plain_values
+
+__all__ = [
+    "CellChecker",
+    "CellError",
+    "ColumnType",
+    "Kind",
+    "artifact_type",
+    "build_column",
+    "cell_checker",
+    "json_type",
+    "natural_type",
+    "parse_dtype",
+    "plain_values",
+    "type_of_arrow",
+]

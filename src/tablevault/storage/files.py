@@ -1,0 +1,221 @@
+"""Durable file primitives: what a call here has written is on the disk when the call returns.
+
+Links are never followed except where a function says so. Errors of the operating system are left as they are. A failed
+fsync is never retried on the same file, because the kernel may have dropped the pages that it could not write: the
+file is removed, and the caller writes it anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+import stat
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".tablevault-temporary"
+"""Ending of the files that exist only while something is being written; one that a crash left behind is rubbish."""
+
+_READ_ONLY_FILE = 0o444
+_READ_ONLY_FOLDER = 0o555
+_NO_HARD_LINK = frozenset(
+    {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
+)
+
+
+def fsync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    _fsync(path, os.O_RDONLY)
+
+
+def fsync_folder(path: Path) -> None:
+    """Wait until the entries of a folder (not what they contain) are on the disk."""
+    if os.name != "nt":  # Windows cannot open folders, and writes their entries with the files.
+        _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def fsync_tree(path: Path) -> None:
+    """Wait until a folder and everything below it is on the disk: files first, then folders from the bottom up."""
+    folders: list[Path] = []
+    for folder, entries in _walk(path):
+        folders.append(folder)
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):  # Opening a pipe or a socket would block or fail.
+                fsync_file(Path(entry.path))
+    for folder in reversed(folders):
+        fsync_folder(folder)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, whole or not at all; replaces what is there."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; replaces what is there."""
+    with _temporary_sibling(path) as temporary:
+        _create(temporary, data)
+        temporary.replace(path)
+    fsync_folder(path.parent)
+
+
+def create_file(path: Path, data: bytes) -> None:
+    """Write a new file; raises `FileExistsError` if there is one. What fails half-way is removed."""
+    _create(path, data)
+    fsync_folder(path.parent)
+
+
+def copy_file(source: Path, target: Path) -> None:
+    """Copy the content (not the mode) of a file, following links, whole or not at all; replaces what is there."""
+    with _temporary_sibling(target) as temporary:
+        shutil.copyfile(source, temporary)
+        fsync_file(temporary)
+        temporary.replace(target)
+    fsync_folder(target.parent)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` a new hard link to the file `source`, or a durable copy where links are not supported.
+
+    Follows `source` if it is a link. The folder of `target` is *not* fsynced, so that a thousand links cost one fsync:
+    call `fsync_folder` after the last one. Raises `FileExistsError` if there is a `target`.
+    """
+    try:
+        os.link(os.path.realpath(source, strict=True), target)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINK:
+            raise
+        with target.open("xb"):  # Claims the name, as a link would.
+            copy_file(source, target)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Move a file or folder to `target` in one step, replacing a file that is there."""
+    source.replace(target)
+    fsync_folder(target.parent)
+    if source.parent != target.parent:
+        fsync_folder(source.parent)
+
+
+def replace_link(link: Path, target: Path | str) -> None:
+    """Make `link` a symbolic link to `target` (as it is written) in one step; replaces a file or link that is there."""
+    with _temporary_sibling(link) as temporary:
+        temporary.symlink_to(target)
+        temporary.replace(link)
+    fsync_folder(link.parent)
+
+
+def make_folder(path: Path) -> None:
+    """Create a folder and its parents; fine if it is there."""
+    if path.is_dir():
+        return
+    make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    fsync_folder(path.parent)
+
+
+def make_read_only(path: Path) -> None:
+    """Take away the permission to write a file, or a folder and everything below it. Links are left alone."""
+    if path.is_symlink():
+        return
+    if not path.is_dir():
+        path.chmod(_READ_ONLY_FILE)
+        return
+    for folder, entries in _walk(path):
+        for entry in entries:
+            if entry.is_file(follow_symlinks=False):
+                Path(entry.path).chmod(_READ_ONLY_FILE)
+        folder.chmod(_READ_ONLY_FOLDER)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link, or a folder with everything below it, even if it is read-only; fine if it is missing.
+
+    The parent folder is fsynced. Modes of files are not touched: a hard link may share them with a committed file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        else:
+            _remove_folder(path)
+        fsync_folder(path.parent)
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of the content of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def is_inside(folder: Path, path: Path) -> bool:
+    """Tell whether `path`, with all links followed, lies below `folder`; the folder itself does not."""
+    resolved = Path(os.path.realpath(folder))
+    return resolved in Path(os.path.realpath(path)).parents
+
+
+def _remove_folder(path: Path) -> None:
+    path.chmod(stat.S_IRWXU)
+    folders: list[Path] = []
+    for folder, entries in _walk(path):
+        folders.append(folder)
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                Path(entry.path).chmod(stat.S_IRWXU)
+            else:
+                Path(entry.path).unlink(missing_ok=True)
+    for folder in reversed(folders):
+        folder.rmdir()
+
+
+def _walk(path: Path) -> Iterator[tuple[Path, list[os.DirEntry[str]]]]:
+    """Yield every folder from the top down with its entries; not recursive, since users may nest folders deeply."""
+    waiting = [path]
+    while waiting:
+        folder = waiting.pop()
+        with os.scandir(folder) as scan:
+            entries = list(scan)
+        yield folder, entries
+        waiting.extend(Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+@contextlib.contextmanager
+def _temporary_sibling(path: Path) -> Iterator[Path]:
+    # The name does not contain the target's, which may be as long as the file system allows.
+    temporary = path.with_name(f".{uuid.uuid4().hex}{TEMPORARY_SUFFIX}")
+    try:
+        yield temporary
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def _create(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666)
+    finished = False
+    try:
+        with open(descriptor, "wb", buffering=0) as file:  # noqa: PTH123  (pathlib cannot open a descriptor)
+            _write_all(file.fileno(), data)
+            os.fsync(descriptor)
+        finished = True
+    finally:
+        if not finished:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _fsync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | getattr(os, "O_CLOEXEC", 0))
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,291 @@
+"""Frames in memory: from whatever library the user has, and to whatever library the user asks for."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tablevault.errors import TVTableError
+from tablevault.names import nearest
+from tablevault.storage.cells import cell_checker
+from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
+from tablevault.storage.columns import Column, build_column, plain_values
+from tablevault.storage.pandas_forms import column_of_series, pandas_array
+from tablevault.storage.plain import checked_text, shown, type_name
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ROW_NUMBER = "index"
+"""The pseudo-column of every frame, which therefore no column can be called."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrameData:
+    """A frame: an Arrow table, and what its columns are."""
+
+    table: pa.Table
+    types: Mapping[str, ColumnType]
+    """One for every column of the table."""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+
+def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameData:
+    """Return a frame of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
+
+    Columns named in `dtypes` get that type, if every value fits it as `cell_checker` says; the others keep their own,
+    exactly. The frame itself is never modified. A row index without a name is dropped.
+
+    Raises
+    ------
+    TVTableError
+        If it is not a frame; if a column's name is empty, not text, `index` or used twice; if the row index has a
+        name, since then it is data; if a value does not fit its column. The message names column and row.
+    """
+    read = _columns_of_pandas if isinstance(frame, pd.DataFrame) else _columns_of_arrow
+    named = read(frame, dtypes)
+    _check_dtypes_known(dtypes, named)
+    types = {name: column_type for name, (_, column_type) in named.items()}
+    columns = [_chunked(column) for column, _ in named.values()]
+    data = FrameData(pa.table(columns, schema=_schema(types)), types)
+    _check_storable(data.table.schema)
+    return data
+
+
+def frame_of_columns(columns: Mapping[str, tuple[Column, ColumnType]]) -> FrameData:
+    """Return the frame of columns as `build_column` makes them."""
+    types = {name: column_type for name, (_, column_type) in columns.items()}
+    return FrameData(pa.table([_chunked(column) for column, _ in columns.values()], schema=_schema(types)), types)
+
+
+def with_nullable_types(data: FrameData) -> FrameData:
+    """Return a frame whose columns come back to pandas in its nullable types, whatever they had been."""
+    return FrameData(data.table, {name: _nullable(column_type) for name, column_type in data.types.items()})
+
+
+def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
+    """Return a frame in which the paths of artifacts, which are stored relative to `folder`, are full paths."""
+    table = data.table
+    for position, (name, column_type) in enumerate(data.types.items()):
+        if column_type.kind is Kind.ARTIFACT:
+            full = pc.binary_join_element_wise(f"{folder}/", table.column(position), "")
+            table = table.set_column(position, name, full)
+    return FrameData(table, data.types)
+
+
+def to_pandas(data: FrameData) -> pd.DataFrame:
+    """Return a frame for pandas, with exactly the dtypes that it was written with; the caller owns it.
+
+    Raises `ValueError` if what the types say does not fit the columns.
+    """
+    if not data.types:
+        return pd.DataFrame()
+    arrays = {
+        position: pandas_array(data.table.column(position), column_type)
+        for position, column_type in enumerate(data.types.values())
+    }
+    frame = pd.DataFrame(arrays, copy=False)
+    frame.columns = pd.Index(list(data.types))
+    return frame
+
+
+def to_arrow(data: FrameData) -> pa.Table:
+    """Return a frame for Arrow: each column in its stored type, so `json` as text."""
+    return data.table
+
+
+def to_polars(data: FrameData) -> pl.DataFrame:
+    """Return a frame for polars: each column in its stored type, so `json` as text."""
+    import polars as pl
+
+    return pl.DataFrame(data.table)
+
+
+def _nullable(column_type: ColumnType) -> ColumnType:
+    if column_type.kind is Kind.JSON:
+        return replace(column_type, pandas="object")
+    if column_type.kind is Kind.ARTIFACT:
+        return replace(column_type, pandas="string")
+    return type_of_arrow(column_type.arrow)
+
+
+def _columns_of_pandas(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
+    names = _check_names(list(frame.columns))
+    index_names = [name for name in frame.index.names if name is not None]
+    if index_names:
+        raise TVTableError(
+            f"the row index is named {shown(index_names[0])} and would be lost; make it a column with reset_index(), "
+            "or drop it with reset_index(drop=True)"
+        )
+    if not names and len(frame):
+        raise TVTableError(f"the frame has {len(frame)} rows but no columns")
+    return {
+        name: _column_of_pandas(name, frame.iloc[:, position], dtypes.get(name)) for position, name in enumerate(names)
+    }
+
+
+def _column_of_pandas(name: str, series: pd.Series[Any], column_type: ColumnType | None) -> tuple[Column, ColumnType]:
+    try:
+        if column_type is not None and series.dtype == object:
+            return _checked_column(series.tolist(), column_type)
+        column, own_type = column_of_series(series)
+        return (column, own_type) if column_type is None else _fitted(column, own_type, column_type)
+    except CellError as error:
+        raise _cell_error(name, error) from error
+    except TypeError as error:
+        raise TVTableError(f"column {name!r}: {error}") from error
+
+
+def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
+    table = _arrow_table(frame)
+    columns: dict[str, tuple[Column, ColumnType]] = {}
+    for position, name in enumerate(_check_names(table.column_names)):
+        column, column_type = _without_views(table.column(position)), dtypes.get(name)
+        own_type = type_of_arrow(column.type)
+        try:
+            columns[name] = (column, own_type) if column_type is None else _fitted(column, own_type, column_type)
+        except CellError as error:
+            raise _cell_error(name, error) from error
+    return columns
+
+
+def _arrow_table(frame: object) -> pa.Table:
+    if isinstance(frame, pa.Table):
+        return frame
+    if isinstance(frame, pa.RecordBatch):
+        return pa.Table.from_batches([frame])
+    if not hasattr(frame, "__arrow_c_stream__"):
+        raise TVTableError(
+            f"an object of type {type_name(frame)} is not a frame; use a pandas or polars DataFrame, or a pyarrow Table"
+        )
+    try:
+        return pa.table(frame)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise TVTableError(f"the object of type {type_name(frame)} cannot be read as a table: {error}") from error
+
+
+def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column of categories whose texts Arrow can compare: polars makes them views, which it cannot."""
+    arrow = column.type
+    if not pa.types.is_dictionary(arrow) or not pa.types.is_string_view(arrow.value_type):
+        return column
+    chunks = [
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.large_string()), ordered=arrow.ordered)
+        for chunk in column.chunks
+    ]
+    return pa.chunked_array(chunks, type=pa.dictionary(arrow.index_type, pa.large_string(), arrow.ordered))
+
+
+def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tuple[Column, ColumnType]:
+    """Return a column as one of another type, as if each of its values had been checked; fast where that is sure."""
+    if column_type.kind is Kind.CATEGORY and own_type.kind is Kind.CATEGORY:
+        return column, own_type
+    if column_type.kind is Kind.PLAIN and own_type.kind is Kind.PLAIN and _castable(column.type, column_type.arrow):
+        try:
+            return _without_nan(column).cast(column_type.arrow), column_type
+        except pa.ArrowInvalid:
+            pass  # Some value does not fit; the slow way finds out which.
+    return _checked_column(plain_values(column, own_type), column_type)
+
+
+def _castable(source: pa.DataType, target: pa.DataType) -> bool:
+    """Tell whether Arrow's checked cast loses nothing that `cell_checker` would not, once NaN is null."""
+    if pa.types.is_integer(source):
+        return bool(pa.types.is_integer(target) or pa.types.is_float64(target))
+    if pa.types.is_floating(source) and pa.types.is_integer(target):
+        return True
+    if pa.types.is_timestamp(source) and pa.types.is_timestamp(target):
+        return bool(source.tz) == bool(target.tz)
+    texts = (pa.string(), pa.large_string())
+    return (source in texts and target in texts) or source == target
+
+
+def _without_nan(column: Column) -> Column:
+    if not pa.types.is_floating(column.type) or pa.types.is_float16(column.type):
+        return column
+    is_nan = pc.is_nan(column)
+    return pc.if_else(is_nan, pa.scalar(None, column.type), column) if pc.any(is_nan).as_py() else column
+
+
+def _checked_column(values: Sequence[object], column_type: ColumnType) -> tuple[Column, ColumnType]:
+    check = cell_checker(column_type)
+    checked: list[object] = []
+    for position, value in enumerate(values):
+        try:
+            checked.append(check(value))
+        except (TypeError, ValueError) as error:
+            raise CellError(position, str(error)) from error
+    return build_column(checked, column_type)
+
+
+def _cell_error(name: str, error: CellError) -> TVTableError:
+    return TVTableError(f"column {name!r}, row {error.position}: {error}")
+
+
+def _check_names(names: Sequence[object]) -> list[str]:
+    seen: set[str] = set()
+    for name in names:
+        if not isinstance(name, str):
+            raise TVTableError(f"the column name {shown(name)} is of type {type_name(name)}; names of columns are text")
+        if not name:
+            raise TVTableError("a column has an empty name; give it one")
+        if name == ROW_NUMBER:
+            raise TVTableError(f"a column cannot be named {ROW_NUMBER!r}, which means a row's position; rename it")
+        if name in seen:
+            raise TVTableError(f"two columns are named {name!r}; rename one of them")
+        try:
+            seen.add(checked_text(str(name)))
+        except ValueError as error:
+            raise TVTableError(f"the column name {shown(name)} cannot be stored: {error}") from error
+    return [str(name) for name in names]
+
+
+def _check_dtypes_known(dtypes: Mapping[str, ColumnType], columns: Mapping[str, object]) -> None:
+    for name in dtypes:
+        if name not in columns:
+            raise TVTableError(f"a dtype is given for the column {name!r}, which is not there{nearest(name, columns)}")
+
+
+def _check_storable(schema: pa.Schema) -> None:
+    for field in schema:
+        if _has_unstorable(field.type) or not _parquet_takes(field):
+            raise TVTableError(
+                f"column {field.name!r}: its type {field.type} cannot be stored; cast it to a simpler one"
+            )
+
+
+def _has_unstorable(arrow: pa.DataType, inside: bool = False) -> bool:
+    if isinstance(arrow, pa.BaseExtensionType):
+        return True
+    if pa.types.is_dictionary(arrow):
+        return inside or arrow.value_type.num_fields > 0
+    return any(_has_unstorable(arrow.field(position).type, True) for position in range(arrow.num_fields))
+
+
+def _parquet_takes(field: pa.Field) -> bool:
+    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    try:
+        pq.ParquetWriter(io.BytesIO(), pa.schema([pa.field("column", plain)])).close()
+    except (pa.ArrowException, OSError):
+        return False
+    return True
+
+
+def _schema(types: Mapping[str, ColumnType]) -> pa.Schema:
+    return pa.schema([pa.field(name, column_type.arrow) for name, column_type in types.items()])
+
+
+def _chunked(column: Column) -> pa.ChunkedArray:
+    if not isinstance(column, pa.ChunkedArray):
+        return pa.chunked_array([column], type=column.type)
+    return column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column

@@ -1,0 +1,323 @@
+"""Frames on disk: one frame is one Parquet file, written once, readable by any Parquet tool.
+
+What Parquet cannot say about the columns (JSON, artifacts, pandas' dtypes, the order of categories) stands in the
+file's metadata under one key, as JSON; other readers pass over it and get natural types. The file is guarded by
+`checksums`.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tablevault.errors import TVFileError
+from tablevault.names import nearest
+from tablevault.storage import files
+from tablevault.storage.checksums import DamagedFileError, Seal, Span, seal
+from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.storage.frame_data import FrameData
+
+_KEY = b"tablevault"
+_FORMAT = 1
+_MOST_ROWS_PER_GROUP = 2**20
+_BYTES_PER_GROUP = 2**28
+_MOST_ROWS_PER_BATCH = 2**16
+_COMPRESSION = "zstd"
+_LARGEST_FOOTER = 2**31 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRecord:
+    """A frame's file as it was written."""
+
+    size: int
+    """In bytes."""
+    sha256: str
+    """Hexadecimal digest of the file."""
+    rows: int
+
+
+class _StoredType(msgspec.Struct, frozen=True):
+    name: str
+    kind: Kind
+    pandas: str
+
+
+class _Metadata(msgspec.Struct, frozen=True):
+    format: int
+    arrow_schema: str
+    """The exact Arrow types of the columns, as an Arrow IPC message: Parquet has no seconds, for example."""
+    types: list[_StoredType]
+    categories: dict[str, str]
+    """All categories of the columns of categories, in their order, as an Arrow IPC stream."""
+
+
+def write_frame(path: Path, data: FrameData) -> FrameRecord:
+    """Write a frame as a new file, durably; raises `FileExistsError` if there is one.
+
+    A file that could not be written whole is removed.
+    """
+    created = False
+    try:
+        with path.open("x+b") as file:
+            created = True
+            _write_parquet(file, data)
+            file.flush()
+            os.fsync(file.fileno())
+            size = file.seek(0, os.SEEK_END)
+        record = FrameRecord(size, files.sha256(path), len(data))
+        files.fsync_folder(path.parent)
+        created = False
+    finally:
+        if created:
+            with contextlib.suppress(OSError):
+                path.unlink()
+    return record
+
+
+def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | None = None) -> FrameData:
+    """Return the frame in a file: the named columns (`None`: all) in that order, the first rows (`None`: all).
+
+    Only what is asked for is read, and checked.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    KeyError
+        If there is no such column.
+    TVFileError
+        If the file is damaged, or was not written by TableVault.
+    """
+    with path.open("rb") as file, _damage_named(path):
+        guard = Seal.read(file)
+        with pa.OSFile(str(path)) as source, _open_parquet(source) as parquet:
+            metadata = _metadata(parquet)
+            stored = _stored_schema(metadata)
+            names = stored.names if columns is None else _known(columns, stored.names)
+            groups = _groups_needed(parquet, rows)
+            _check_columns(file, guard, _spans(parquet.metadata), groups, _leaves(stored, names))
+            table = _read(parquet, groups, None if columns is None else names, rows)
+        # Arrow takes `a` to mean also a column called `a.b`: what is too much is dropped by name.
+        return _restored(table.select(names), stored, metadata)
+
+
+def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
+    """Return the types of the columns and the number of rows of the frame in a file; raises as `read_frame` does."""
+    with path.open("rb") as file, _damage_named(path):
+        Seal.read(file)
+        with _open_parquet(file) as parquet:
+            metadata = _metadata(parquet)
+            return _types(metadata, _stored_schema(metadata)), int(parquet.metadata.num_rows)
+
+
+def _write_parquet(file: BinaryIO, data: FrameData) -> None:
+    schema = pa.schema([pa.field(field.name, _physical(field.type)) for field in data.table.schema])
+    with pq.ParquetWriter(file, schema, compression=_COMPRESSION) as writer:
+        step = _rows_per_group(data.table)
+        for start in range(0, max(len(data), 1), step):
+            part = data.table.slice(start, step)
+            writer.write_table(pa.table([_decoded(column) for column in part.columns], schema=schema))
+        writer.add_key_value_metadata({_KEY: msgspec.json.encode(_described(data))})
+    file.flush()
+    with _open_parquet(file) as parquet:
+        spans = _spans(parquet.metadata)
+    seal(file, spans)
+
+
+def _rows_per_group(table: pa.Table) -> int:
+    # Large groups compress better; but a group is held in memory while it is written.
+    bytes_per_row = table.nbytes // max(table.num_rows, 1) + 1
+    return int(max(min(_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP // bytes_per_row), 1))
+
+
+def _physical(arrow: pa.DataType) -> pa.DataType:
+    return arrow.value_type if pa.types.is_dictionary(arrow) else arrow
+
+
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+
+
+def _described(data: FrameData) -> _Metadata:
+    return _Metadata(
+        format=_FORMAT,
+        arrow_schema=_base64(data.table.schema.remove_metadata().serialize()),
+        types=[_StoredType(known.name, known.kind, known.pandas) for known in data.types.values()],
+        categories={
+            name: _base64(_categories_message(data.table.column(position)))
+            for position, name in enumerate(data.types)
+            if pa.types.is_dictionary(data.table.schema.field(position).type)
+        },
+    )
+
+
+def _categories_message(column: pa.ChunkedArray) -> pa.Buffer:
+    categories = column.chunk(0).dictionary if column.num_chunks else pa.array([], column.type.value_type)
+    batch = pa.record_batch([categories], names=["categories"])
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as stream:
+        stream.write_batch(batch)
+    return sink.getvalue()
+
+
+def _base64(data: Any) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _open_parquet(file: Any) -> pq.ParquetFile:
+    # Footers with many categories are larger than Arrow expects of strangers.
+    return pq.ParquetFile(file, thrift_string_size_limit=_LARGEST_FOOTER)
+
+
+def _spans(metadata: pq.FileMetaData) -> list[list[Span]]:
+    return [
+        [_span(metadata.row_group(group).column(leaf)) for leaf in range(metadata.num_columns)]
+        for group in range(metadata.num_row_groups)
+    ]
+
+
+def _span(chunk: pq.ColumnChunkMetaData) -> Span:
+    start = chunk.data_page_offset
+    if chunk.has_dictionary_page:
+        start = min(start, chunk.dictionary_page_offset)
+    return start, chunk.total_compressed_size
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    """Turn what Arrow and the checks here say about a file that is not right into one error that names it."""
+    try:
+        yield
+    except KeyError:
+        raise
+    except OSError as error:
+        if error.errno is not None:  # The operating system's, not Arrow's.
+            raise
+        raise _damaged(path, error) from error
+    except (pa.ArrowException, ValueError, TypeError, IndexError, OverflowError, msgspec.MsgspecError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> TVFileError:
+    return TVFileError(f"{path} is damaged, or was not written by TableVault: {error}. Restore it from a backup.")
+
+
+def _metadata(parquet: pq.ParquetFile) -> _Metadata:
+    stored = (parquet.metadata.metadata or {}).get(_KEY)
+    if stored is None:
+        raise DamagedFileError("it does not say what its columns are")
+    metadata = msgspec.json.decode(stored, type=_Metadata)
+    if metadata.format != _FORMAT:
+        raise DamagedFileError(f"its format {metadata.format} is unknown; a newer TableVault may read it")
+    return metadata
+
+
+def _stored_schema(metadata: _Metadata) -> pa.Schema:
+    schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata.arrow_schema)))
+    if len(schema) != len(metadata.types) or len(set(schema.names)) != len(schema):
+        raise DamagedFileError("what it says about its columns does not fit together")
+    return schema
+
+
+def _types(metadata: _Metadata, schema: pa.Schema) -> dict[str, ColumnType]:
+    return {
+        field.name: ColumnType(stored.name, field.type, stored.kind, stored.pandas)
+        for field, stored in zip(schema, metadata.types, strict=True)
+    }
+
+
+def _known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
+    for column in columns:
+        if column not in names:
+            raise KeyError(f"there is no column {column!r}{nearest(column, names)}")
+    return list(columns)
+
+
+def _leaves(schema: pa.Schema, names: Sequence[str]) -> list[int]:
+    """Return the numbers of Parquet's columns in which the named columns are stored: nested ones have several."""
+    leaves: dict[str, list[int]] = {}
+    first = 0
+    for field in schema:
+        count = _leaf_count(field.type)
+        leaves[field.name] = list(range(first, first + count))
+        first += count
+    return [leaf for name in names for leaf in leaves[name]]
+
+
+def _leaf_count(arrow: pa.DataType) -> int:
+    if arrow.num_fields == 0:
+        return 1
+    return sum(_leaf_count(arrow.field(position).type) for position in range(arrow.num_fields))
+
+
+def _groups_needed(parquet: pq.ParquetFile, rows: int | None) -> list[int]:
+    total = parquet.metadata.num_row_groups
+    if rows is None:
+        return list(range(total))
+    needed: list[int] = []
+    found = 0
+    for group in range(total):
+        if found >= rows:
+            break
+        needed.append(group)
+        found += parquet.metadata.row_group(group).num_rows
+    return needed
+
+
+def _check_columns(
+    file: BinaryIO, guard: Seal, spans: list[list[Span]], groups: Sequence[int], leaves: Sequence[int]
+) -> None:
+    for group in groups:
+        for leaf in leaves:
+            guard.check(file, group, leaf, spans[group][leaf])
+
+
+def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, rows: int | None) -> pa.Table:
+    if rows is None:
+        return parquet.read_row_groups(groups, columns=columns)
+    batches: list[pa.RecordBatch] = []
+    missing = rows
+    size = max(min(rows, _MOST_ROWS_PER_BATCH), 1)
+    for batch in parquet.iter_batches(batch_size=size, row_groups=groups, columns=columns):
+        batches.append(batch.slice(0, missing))
+        missing -= len(batches[-1])
+        if missing <= 0:
+            break
+    return pa.Table.from_batches(batches) if batches else parquet.read_row_groups([], columns=columns)
+
+
+def _restored(table: pa.Table, stored: pa.Schema, metadata: _Metadata) -> FrameData:
+    types = _types(metadata, stored)
+    columns = [
+        _restored_column(table.column(position), stored.field(name).type, metadata.categories.get(name))
+        for position, name in enumerate(table.column_names)
+    ]
+    schema = pa.schema([stored.field(name) for name in table.column_names])
+    return FrameData(pa.table(columns, schema=schema), {name: types[name] for name in table.column_names})
+
+
+def _restored_column(column: pa.ChunkedArray, arrow: pa.DataType, categories: str | None) -> pa.ChunkedArray:
+    if not pa.types.is_dictionary(arrow):
+        return column if column.type == arrow else column.cast(arrow)
+    if categories is None:
+        raise DamagedFileError("a column of categories has none")
+    with pa.ipc.open_stream(base64.b64decode(categories)) as stream:
+        values = stream.read_all().column(0).combine_chunks()
+    plain = column.cast(arrow.value_type)
+    codes = pc.index_in(plain, value_set=values, skip_nulls=True).cast(arrow.index_type)
+    if codes.null_count != plain.null_count:
+        raise DamagedFileError("a value is none of its column's categories")
+    empty = pa.array([], type=arrow.index_type)  # Holds the categories where there is no row.
+    chunks = [pa.DictionaryArray.from_arrays(chunk, values, ordered=arrow.ordered) for chunk in codes.chunks or [empty]]
+    return pa.chunked_array(chunks, type=arrow)

@@ -1,0 +1,33 @@
+"""Frames: in memory, on disk, and as references see them. What the rooms above need to know about frames."""
+
+from __future__ import annotations
+
+from tablevault.storage.frame_data import (
+    FrameData,
+    frame_of_columns,
+    table_from_frame,
+    to_arrow,
+    to_pandas,
+    to_polars,
+    with_artifact_folder,
+    with_nullable_types,
+)
+from tablevault.storage.frame_files import FrameRecord, read_frame, read_schema, write_frame
+from tablevault.storage.reference_frames import MemoryFrame, StoredFrame
+
+__all__ = [
+    "FrameData",
+    "FrameRecord",
+    "MemoryFrame",
+    "StoredFrame",
+    "frame_of_columns",
+    "read_frame",
+    "read_schema",
+    "table_from_frame",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
+    "with_artifact_folder",
+    "with_nullable_types",
+    "write_frame",
+]

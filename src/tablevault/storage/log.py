@@ -1,0 +1,50 @@
+"""The log that people read: one JSON line per ended process, derived from the catalog."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+Entry = dict[str, Any]
+
+
+def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> None:
+    """Append what has ended since the last line, whoever ended it.
+
+    Parameters
+    ----------
+    path
+        The log file; made if missing.
+    ended_after
+        Returns the entries behind a place in the order of the ends; each has that place as `"end"`.
+    """
+    with FileLock(path.with_suffix(".lock"), fallback_to_soft=False, thread_local=False):
+        with path.open("a+b") as log:
+            entries = ended_after(_last_end(log))
+            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+            log.write(lines.encode("utf-8", "backslashreplace"))
+
+
+def _last_end(log: Any) -> int:
+    """Return the place of the last whole line, and drop a torn one behind it."""
+    size = log.seek(0, os.SEEK_END)
+    start, tail = size, b""
+    while start > 0 and tail.count(b"\n") < 2:
+        start = max(0, start - 4096)
+        log.seek(start)
+        tail = log.read(size - start)
+    whole, newline, torn = tail.rpartition(b"\n")
+    if torn:
+        log.truncate(size - len(torn))
+    if not newline:
+        return 0
+    try:
+        return int(json.loads(whole.rpartition(b"\n")[2])["end"])
+    except (ValueError, KeyError, TypeError):
+        # Somebody edited the log. Lines are made anew rather than lost.
+        return 0

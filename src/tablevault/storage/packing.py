@@ -1,0 +1,269 @@
+"""Plain values as bytes: exactly and back for checkpoints, deterministically for fingerprints.
+
+Both are MessagePack. What MessagePack has no type of its own for travels in an extension type, so that nothing that is
+packed can be mistaken for anything else. Lists of simple values take a fast path without a step of Python per value.
+"""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import itertools
+import zoneinfo
+from collections.abc import Callable, Iterable
+from types import NoneType
+from typing import Any
+
+import msgspec
+
+Encode = Callable[[object], bytes]
+
+_ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
+_SIMPLE = _ATOMS | {list, dict}
+_FEW = 16
+_PACKED_DIRECTLY = _SIMPLE | {tuple}
+
+_INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
+_MAPPING, _TUPLE, _SET = range(9, 12)
+
+_PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
+
+_encode = msgspec.msgpack.Encoder().encode
+_encode_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+def pack(value: object) -> bytes:
+    """Return a plain value (as `cell_checker` returns them), or lists and dicts of such, as bytes.
+
+    `unpack` gives the same back, type for type; only tuples come back as lists. Raises `TypeError` for what is not
+    plain and `ValueError` for text that UTF-8 cannot express.
+    """
+    if _consists_of(value, _PACKED_DIRECTLY):
+        try:
+            return _encode(value)
+        except OverflowError:  # A whole number beyond 64 bits.
+            pass
+    return _encode(_wrapped(value))
+
+
+def unpack(data: bytes | memoryview) -> Any:
+    """Return the value that `pack` was given; raises `ValueError` if the bytes are not what it returned."""
+    try:
+        return _decode(data)
+    except (msgspec.MsgspecError, TypeError, LookupError, ArithmeticError) as error:
+        raise ValueError(f"these {len(data)} bytes are not packed values: {error}") from error
+
+
+def canonical(value: object) -> bytes:
+    """Return the bytes that stand for a value in fingerprints: equal for equal values, whatever the order of keys.
+
+    `1`, `1.0`, `True` and `"1"` differ, a list and a tuple differ. NumPy scalars count as their Python values, arrays
+    by type, shape and content; frames (pandas without the row index, polars, Arrow) by names, types and content.
+    Raises `TypeError` for what has no content that can be compared, such as an open file.
+    """
+    if _is_simple(value):
+        try:
+            return _encode_sorted(value)
+        except (TypeError, OverflowError):  # Keys that are not text; whole numbers beyond 64 bits.
+            pass
+    return _encode_sorted(_canonical_form(value))
+
+
+def _is_simple(value: Any) -> bool:
+    """Tell whether a value consists of simple ones; what arguments usually are, a few items, takes few steps."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return True
+    if kind is list and len(value) > _FEW:
+        return _consists_of(value, _SIMPLE)
+    if kind is not dict and kind is not list:
+        return False
+    for item in value.values() if kind is dict else value:
+        if type(item) not in _ATOMS and not _is_simple(item):
+            return False
+    return True
+
+
+def _consists_of(value: object, simple: frozenset[type]) -> bool:
+    """Tell whether a value and all that is in it is of exactly these types; level by level, at the speed of C."""
+    level: list[Any] = [value]
+    while level:
+        kinds = set(map(type, level))
+        if not kinds <= simple:
+            return False
+        if kinds <= _ATOMS:
+            return True
+        if dict in kinds:
+            dicts = [item for item in level if type(item) is dict]
+            if not set(map(type, itertools.chain.from_iterable(dicts))) <= {str}:
+                return False
+            nested: list[Iterable[Any]] = [item.values() for item in dicts]
+            nested.extend(item for item in level if type(item) is list or type(item) is tuple)
+        else:
+            nested = level if len(kinds) == 1 else [item for item in level if type(item) not in _ATOMS]
+        level = list(itertools.chain.from_iterable(nested))
+    return True
+
+
+def _wrapped(value: Any) -> Any:
+    """Return a value in which everything that is not simple is wrapped in an extension type."""
+    kind = type(value)
+    if kind in _ATOMS:
+        return _wrapped_integer(value) if kind is int else value
+    if kind is list or kind is tuple:
+        return [_wrapped(item) for item in value]
+    if kind is dict:
+        if all(type(key) is str for key in value):
+            return {key: _wrapped(item) for key, item in value.items()}
+        return _extension(_MAPPING, [[_wrapped(key), _wrapped(item)] for key, item in value.items()])
+    return _wrapped_scalar(value)
+
+
+def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
+    if -(2**63) <= value < 2**64:
+        return value
+    return msgspec.msgpack.Ext(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
+
+
+def _wrapped_scalar(value: object) -> msgspec.msgpack.Ext:
+    match value:
+        case decimal.Decimal():
+            return _extension(_DECIMAL, str(value))
+        case datetime.datetime():
+            return _wrapped_datetime(value)
+        case datetime.date():
+            return _extension(_DATE, value.toordinal())
+        case datetime.time():
+            return _extension(_TIME, [value.replace(tzinfo=None).isoformat(), *_zone(value), value.fold])
+        case datetime.timedelta():
+            return _wrapped_timedelta(value)
+    raise TypeError(f"a value of type {_type_name(value)} cannot be stored")
+
+
+def _wrapped_datetime(value: datetime.datetime) -> msgspec.msgpack.Ext:
+    if type(value) is datetime.datetime:
+        return _extension(_DATETIME, [value.replace(tzinfo=None).isoformat(), *_zone(value), value.fold])
+    import pandas as pd
+
+    if isinstance(value, pd.Timestamp) and not pd.isna(value):
+        plain = value.tz_convert("UTC").tz_localize(None) if value.tz else value
+        return _extension(_TIMESTAMP, [int(plain.to_numpy().astype("int64")), value.unit, *_zone(value)])
+    raise TypeError(f"a value of type {_type_name(value)} cannot be stored")
+
+
+def _wrapped_timedelta(value: datetime.timedelta) -> msgspec.msgpack.Ext:
+    if type(value) is datetime.timedelta:
+        return _extension(_TIMEDELTA, [value.days, value.seconds, value.microseconds])
+    import pandas as pd
+
+    if isinstance(value, pd.Timedelta) and not pd.isna(value):
+        return _extension(_LONG_TIMEDELTA, [int(value.to_numpy().astype("int64")), value.unit])
+    raise TypeError(f"a value of type {_type_name(value)} cannot be stored")
+
+
+def _zone(value: datetime.datetime | datetime.time) -> tuple[str | None, float | None]:
+    """Return a time zone as its key, or as a fixed offset in seconds."""
+    if value.tzinfo is None:
+        return None, None
+    key = getattr(value.tzinfo, "key", None) or getattr(value.tzinfo, "zone", None)
+    if isinstance(key, str):
+        return key, None
+    offset = value.utcoffset()
+    if offset is None:
+        raise TypeError(f"a value with the time zone {value.tzinfo!r}, which has no offset, cannot be stored")
+    return None, offset.total_seconds()
+
+
+def _extension(code: int, content: object) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(code, _encode(content))
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _unwrapped(code: int, data: memoryview) -> object:
+    if code == _INTEGER:
+        return int.from_bytes(data, "big", signed=True)
+    read = _READERS.get(code)
+    if read is None:
+        raise ValueError(f"unknown extension type {code} in packed values")
+    return read(_decode(data))
+
+
+def _read_datetime(content: Any) -> datetime.datetime:
+    text, key, offset, fold = content
+    return datetime.datetime.fromisoformat(text).replace(tzinfo=_read_zone(key, offset), fold=fold)
+
+
+def _read_time(content: Any) -> datetime.time:
+    text, key, offset, fold = content
+    return datetime.time.fromisoformat(text).replace(tzinfo=_read_zone(key, offset), fold=fold)
+
+
+def _read_zone(key: str | None, offset: float | None) -> datetime.tzinfo | None:
+    if key is not None:
+        return zoneinfo.ZoneInfo(key)
+    return None if offset is None else datetime.timezone(datetime.timedelta(seconds=offset))
+
+
+def _read_timestamp(content: Any) -> object:
+    import numpy as np
+    import pandas as pd
+
+    number, unit, key, offset = content
+    zone = _read_zone(key, offset)
+    plain = pd.Timestamp(np.datetime64(number, unit))
+    return plain if zone is None else plain.tz_localize("UTC").tz_convert(zone)
+
+
+def _read_long_timedelta(content: Any) -> object:
+    import numpy as np
+    import pandas as pd
+
+    number, unit = content
+    return pd.Timedelta(np.timedelta64(number, unit))
+
+
+_READERS: dict[int, Callable[[Any], object]] = {
+    _DATETIME: _read_datetime,
+    _DATE: datetime.date.fromordinal,
+    _TIME: _read_time,
+    _TIMEDELTA: lambda content: datetime.timedelta(*content),
+    _DECIMAL: decimal.Decimal,
+    _TIMESTAMP: _read_timestamp,
+    _LONG_TIMEDELTA: _read_long_timedelta,
+    _MAPPING: dict,
+}
+_decode = msgspec.msgpack.Decoder(ext_hook=_unwrapped).decode
+
+
+def _canonical_form(value: Any) -> Any:
+    kind = type(value)
+    if kind in _ATOMS:
+        return _wrapped_integer(value) if kind is int else value
+    if kind is list:
+        return [_canonical_form(item) for item in value]
+    if kind is dict and all(type(key) is str for key in value):
+        return {key: _canonical_form(item) for key, item in value.items()}
+    if kind is dict:
+        pairs = sorted((canonical(key), canonical(item)) for key, item in value.items())
+        return msgspec.msgpack.Ext(_MAPPING, _encode(pairs))
+    if kind is tuple:
+        return msgspec.msgpack.Ext(_TUPLE, _encode([canonical(item) for item in value]))
+    if kind is set or kind is frozenset:
+        return msgspec.msgpack.Ext(_SET, _encode(sorted(canonical(item) for item in value)))
+    return _canonical_foreign(value)
+
+
+def _canonical_foreign(value: Any) -> Any:
+    """Return the canonical form of what is not built in: dates, paths, NumPy, frames."""
+    if isinstance(value, (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)):
+        return _wrapped_scalar(value)
+    for plain in _PLAIN_TYPES:
+        if isinstance(value, plain) and type(value).__module__ != "numpy":
+            return _canonical_form(plain(value))
+    from tablevault.storage.content import content_form
+
+    return content_form(value)

@@ -1,0 +1,245 @@
+"""Columns of pandas: to Arrow, and back with exactly the dtype that they had.
+
+The *form* of a column is a text that says with which dtype pandas gets it back::
+
+    form = "arrow"                                            pandas.ArrowDtype of the Arrow type
+         | "Int8" … "Float64" | "boolean"                     pandas' masked types
+         | ("string" | "str") [ "[python]" ]                  its string types, with NA or NaN for null
+         | "bool" | "int8" … "float64" | ">i8" …              NumPy's types
+         | "datetime64[" unit [ "," zone ] "]" | "timedelta64[" unit "]"
+         | "category:" form                                   the form is that of the categories
+         | "object" [ ":" null [ ":" cells ] ]                Python objects
+
+where `null` is the object that stands for null, and `cells` is `tuple` or `array[…]` if the lists of the column had
+been tuples or NumPy arrays. What a form says is looked up nowhere but here: a file cannot make it run code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
+from tablevault.storage.columns import Column, build_column, plain_values
+from tablevault.storage.plain import is_missing, natural_value
+
+_MASKED: dict[str, Callable[[], Any]] = {
+    **{name: getattr(pd, f"{name}Dtype") for name in ("Int8", "Int16", "Int32", "Int64")},
+    **{name: getattr(pd, f"{name}Dtype") for name in ("UInt8", "UInt16", "UInt32", "UInt64")},
+    **{name: getattr(pd, f"{name}Dtype") for name in ("Float32", "Float64")},
+    "boolean": pd.BooleanDtype,
+    "string": lambda: pd.StringDtype("pyarrow"),
+    "string[python]": lambda: pd.StringDtype("python"),
+    "str": lambda: pd.StringDtype("pyarrow", na_value=np.nan),
+    "str[python]": lambda: pd.StringDtype("python", na_value=np.nan),
+}
+_NUMPY = re.compile(r"bool|u?int(?:8|16|32|64)|float(?:16|32|64)|>[iuf][248]")
+_DATETIME = re.compile(r"datetime64\[(s|ms|us|ns)(?:, ([^\[\]]+))?\]")
+_TIMEDELTA = re.compile(r"timedelta64\[(?:s|ms|us|ns)\]")
+_ARRAY = re.compile(r"array\[([<>|]?[biufMmU]\d{1,4}(?:\[(?:s|ms|us|ns)\])?)\]")
+_NULLS: dict[str, Any] = {"None": None, "nan": np.nan, "NaT": pd.NaT, "NA": pd.NA}
+
+
+def column_of_series(series: pd.Series[Any]) -> tuple[Column, ColumnType]:
+    """Return a column of pandas as Arrow, and the type with which it comes back exactly.
+
+    In columns of NumPy's floats and of Python objects NaN is null. Objects come back equal, but tuples inside of cells
+    (and cells that are arrays, if not all of them have the same type) come back as lists. Raises `CellError` if a
+    value, and `TypeError` if the dtype, cannot be stored.
+    """
+    dtype: Any = series.dtype
+    if isinstance(dtype, pd.CategoricalDtype):
+        return _column_of_categories(series.array)
+    if isinstance(dtype, pd.ArrowDtype):
+        return _column_of_arrow(series.array)
+    if isinstance(dtype, pd.StringDtype):
+        form = "str" if dtype.na_value is np.nan else "string"
+        return _typed(_arrow_of(series.array), form if dtype.storage == "pyarrow" else f"{form}[python]")
+    if str(dtype) in _MASKED:
+        return _typed(_arrow_of(series.array), str(dtype))
+    if isinstance(dtype, pd.DatetimeTZDtype):
+        return _typed(_arrow_of(series.array), str(dtype))
+    if not isinstance(dtype, np.dtype):
+        raise _unstorable(dtype)
+    if dtype.kind == "O":
+        return _column_of_objects(series.tolist())
+    return _column_of_numpy(series.to_numpy(), dtype)
+
+
+def pandas_array(column: Column, column_type: ColumnType) -> Any:
+    """Return an Arrow column as an array for pandas, of which the caller may change every element.
+
+    Raises `ValueError` if the form of the type is unknown, or does not fit the column.
+    """
+    form = column_type.pandas
+    if form == "arrow":
+        arrow_dtype: Any = pd.ArrowDtype(column.type)
+        return arrow_dtype.__from_arrow__(column)
+    if form in _MASKED:
+        return _MASKED[form]().__from_arrow__(column)
+    if form.startswith("category:"):
+        return _categories(column, form.removeprefix("category:"))
+    if form.partition(":")[0] == "object":
+        return _objects(plain_values(column, column_type), form)
+    if zoned := _DATETIME.fullmatch(form):
+        if zoned[2]:
+            zoned_dtype: Any = pd.DatetimeTZDtype.construct_from_string(form)
+            return zoned_dtype.__from_arrow__(column)
+        return _numpy_array(column, form)
+    if _NUMPY.fullmatch(form) or _TIMEDELTA.fullmatch(form):
+        return _numpy_array(column, form)
+    raise ValueError(f"unknown form {form!r}")
+
+
+def _unstorable(dtype: object) -> TypeError:
+    return TypeError(f"its dtype {dtype} cannot be stored; convert it, for example with astype('string')")
+
+
+def _typed(column: Column, form: str) -> tuple[Column, ColumnType]:
+    plain = type_of_arrow(column.type)
+    return column, ColumnType(plain.name, plain.arrow, plain.kind, form)
+
+
+def _arrow_of(array: Any) -> Column:
+    try:
+        return pa.array(array)
+    except UnicodeEncodeError as error:
+        raise _text_error(array) or error from error
+    except pa.ArrowException as error:
+        raise _unstorable(array.dtype) from error
+
+
+def _text_error(array: Any) -> CellError | None:
+    for position, value in enumerate(array):
+        try:
+            natural_value(value)
+        except (TypeError, ValueError) as error:
+            return CellError(position, str(error))
+    return None
+
+
+def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
+    column = _arrow_of(array)
+    plain = type_of_arrow(column.type)
+    name = plain.name if plain.kind is Kind.CATEGORY else f"{plain.name}[pyarrow]"
+    return column, ColumnType(name, plain.arrow, plain.kind, "arrow")
+
+
+def _column_of_categories(array: Any) -> tuple[Column, ColumnType]:
+    values, value_type = column_of_series(pd.Series(array.categories))
+    if value_type.kind is Kind.JSON:
+        raise TypeError("its categories are of several types, which cannot be stored; convert them to text")
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    codes = pa.array(array.codes, mask=array.codes < 0)
+    column = pa.DictionaryArray.from_arrays(codes, values, ordered=bool(array.ordered))
+    return column, ColumnType("category", column.type, Kind.CATEGORY, f"category:{value_type.pandas}")
+
+
+def _column_of_numpy(values: Any, dtype: np.dtype[Any]) -> tuple[Column, ColumnType]:
+    form = dtype.name if dtype.isnative else dtype.str
+    if not (_NUMPY.fullmatch(form) or _DATETIME.fullmatch(form) or _TIMEDELTA.fullmatch(form)):
+        raise _unstorable(dtype)
+    if not dtype.isnative:
+        values = values.astype(dtype.newbyteorder("="))
+    return _typed(pa.array(values, from_pandas=True), form)
+
+
+def _column_of_objects(values: list[Any]) -> tuple[Column, ColumnType]:
+    plain: list[Any] = []
+    for position, value in enumerate(values):
+        try:
+            plain.append(natural_value(value))
+        except (TypeError, ValueError) as error:
+            raise CellError(position, str(error)) from error
+    column, column_type = build_column(plain, None)
+    form = f"object:{_null_form(values)}{_cells_form(values)}"
+    return column, ColumnType(column_type.name, column_type.arrow, column_type.kind, form)
+
+
+def _null_form(values: Sequence[Any]) -> str:
+    """Return the name of the object that stands for null; `None` if there are several."""
+    nulls = {"None" if value is None else _null_name(value) for value in values if is_missing(value)}
+    return nulls.pop() if len(nulls) == 1 else "None"
+
+
+def _null_name(value: object) -> str:
+    if value is pd.NA:
+        return "NA"
+    return "nan" if isinstance(value, (float, np.floating)) else "NaT"
+
+
+def _cells_form(values: Sequence[Any]) -> str:
+    kinds = {type(value) for value in values if not is_missing(value)}
+    if kinds == {tuple}:
+        return ":tuple"
+    if kinds != {np.ndarray}:
+        return ""
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    dtypes = {array.dtype for array in arrays}
+    flat_when_empty = all(array.size or array.ndim == 1 for array in arrays)
+    form = f"array[{dtypes.pop().str}]" if len(dtypes) == 1 and flat_when_empty else ""
+    return f":{form}" if _ARRAY.fullmatch(form) else ""
+
+
+def _categories(column: Column, values_form: str) -> Any:
+    chunk = column
+    if isinstance(column, pa.ChunkedArray):
+        # Combining no chunks would lose the categories together with the rows.
+        chunk = column.chunk(0) if column.num_chunks == 1 else column.unify_dictionaries().combine_chunks()
+    if not pa.types.is_dictionary(chunk.type):
+        raise ValueError(f"a category needs a dictionary, not {chunk.type}")
+    values = type_of_arrow(chunk.type.value_type)
+    array = pandas_array(chunk.dictionary, ColumnType(values.name, values.arrow, values.kind, values_form))
+    categories = pd.Index(array, dtype=array.dtype, copy=False)
+    codes = np.array(chunk.indices.cast(pa.int64()).fill_null(-1).to_numpy(zero_copy_only=False))
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered=chunk.type.ordered))
+
+
+def _objects(values: list[Any], form: str) -> Any:
+    _, _, details = form.partition(":")
+    null, _, cells = details.partition(":")
+    if (null or "None") not in _NULLS:
+        raise ValueError(f"unknown form {form!r}")
+    missing = _NULLS[null or "None"]
+    convert = _cell_converter(cells)
+    array = np.empty(len(values), dtype=object)
+    for position, value in enumerate(values):
+        array[position] = missing if value is None else convert(value)
+    return pd.Series(array, dtype=object, copy=False)  # Of a bare array pandas would infer another dtype.
+
+
+def _cell_converter(cells: str) -> Callable[[Any], Any]:
+    if not cells:
+        return lambda value: value
+    if cells == "tuple":
+        return tuple
+    if array := _ARRAY.fullmatch(cells):
+        dtype = np.dtype(array[1])
+        if dtype.kind in "mM":
+            return lambda value: np.array(_numpy_times(value), dtype=dtype)
+        return lambda value: np.array(value, dtype=dtype)
+    raise ValueError(f"unknown kind of cells {cells!r}")
+
+
+def _numpy_times(value: Any) -> Any:
+    # NumPy would take a Timestamp for a datetime, and lose its nanoseconds.
+    if isinstance(value, list):
+        return [_numpy_times(item) for item in value]
+    if isinstance(value, (pd.Timestamp, pd.Timedelta)):
+        return value.to_numpy()
+    return "NaT" if value is None else value
+
+
+def _numpy_array(column: Column, form: str) -> Any:
+    array = column.to_numpy() if isinstance(column, pa.ChunkedArray) else column.to_numpy(zero_copy_only=False)
+    if array.dtype != np.dtype(form):
+        if column.null_count or array.dtype != np.dtype(form).newbyteorder("="):
+            raise ValueError(f"a column of {column.type} with {column.null_count} nulls does not fit {form!r}")
+        return array.astype(form)
+    return array if array.flags.writeable else array.copy()

@@ -1,0 +1,137 @@
+"""Frames that references look into: a frame on disk, read column by column, and the one being built, in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.storage.columns import build_column, natural_type, plain_values
+from tablevault.storage.frame_data import (
+    FrameData,
+    frame_of_columns,
+    to_pandas,
+    with_artifact_folder,
+    with_nullable_types,
+)
+from tablevault.storage.frame_files import read_frame, read_schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class StoredFrame:
+    """A frame in a file, as references see it (`interfaces.Frame`): each column is read when it is first asked for.
+
+    Parameters
+    ----------
+    path
+        The file. It is opened at once, so that what is wrong with it is known before any function runs.
+    artifact_folder
+        Where the instance's artifacts are: then paths of artifacts come back as full paths.
+    """
+
+    def __init__(self, path: Path, artifact_folder: Path | None = None) -> None:
+        self._path = path
+        self._artifact_folder = artifact_folder
+        self._types, self._rows = read_schema(path)
+        self._names = tuple(self._types)
+        self._values: dict[str, Sequence[object]] = {}
+        self._data: dict[str, FrameData] = {}
+        self._reading = RLock()
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Names in the frame's order."""
+        return self._names
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def values(self, column: str) -> Sequence[object]:
+        """Return a column as plain Python values; raises `KeyError` for an unknown column."""
+        known = self._values.get(column)
+        if known is not None:
+            return known
+        with self._reading:
+            if column not in self._values:
+                data = self._read(column)
+                self._values[column] = plain_values(data.table.column(0), data.types[column])
+            return self._values[column]
+
+    def arrow_type(self, column: str) -> pa.DataType:
+        """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
+        return _value_type(self._types[column].arrow)
+
+    def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
+        """Return columns and rows of the frame, in pandas' nullable types."""
+        with self._reading:
+            parts = {name: self._column(name) for name in (self._names if columns is None else columns)}
+        data = frame_of_columns({name: (part.table.column(0), part.types[name]) for name, part in parts.items()})
+        if positions is not None:
+            data = FrameData(data.table.take(pa.array(positions, type=pa.int64())), data.types)
+        return to_pandas(with_nullable_types(data))
+
+    def _column(self, column: str) -> FrameData:
+        if column not in self._data:
+            self._data[column] = self._read(column)
+        return self._data[column]
+
+    def _read(self, column: str) -> FrameData:
+        if column not in self._types:
+            raise KeyError(column)
+        data = read_frame(self._path, [column])
+        return data if self._artifact_folder is None else with_artifact_folder(data, self._artifact_folder)
+
+
+class MemoryFrame:
+    """The columns of an instance that is being built, as references see them (`interfaces.Frame`).
+
+    Parameters
+    ----------
+    columns
+        Plain values by name; lists that whoever runs the builders goes on filling are seen as they are.
+    types
+        The types of the columns, where they are known; the others have the natural type of their values.
+    """
+
+    def __init__(self, columns: Mapping[str, Sequence[object]], types: Mapping[str, ColumnType | None]) -> None:
+        self._columns = columns
+        self._types = types
+
+    @property
+    def column_names(self) -> Sequence[str]:
+        """Names in the frame's order."""
+        return tuple(self._columns)
+
+    def __len__(self) -> int:
+        return max(map(len, self._columns.values()), default=0)
+
+    def values(self, column: str) -> Sequence[object]:
+        """Return a column as plain Python values; raises `KeyError` for an unknown column."""
+        return self._columns[column]
+
+    def arrow_type(self, column: str) -> pa.DataType:
+        """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
+        values, declared = self._columns[column], self._types.get(column)
+        if declared is None or (declared.kind is Kind.CATEGORY and pa.types.is_null(declared.arrow.value_type)):
+            declared = natural_type(values)
+        return _value_type(declared.arrow)
+
+    def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
+        """Return columns and rows of the frame, in pandas' nullable types."""
+        names = self.column_names if columns is None else columns
+        built: dict[str, tuple[Any, ColumnType]] = {}
+        for name in names:
+            values = self._columns[name]
+            taken = values if positions is None else [values[position] for position in positions]
+            built[name] = build_column(taken, self._types.get(name))
+        return to_pandas(with_nullable_types(frame_of_columns(built)))
+
+
+def _value_type(arrow: pa.DataType) -> pa.DataType:
+    return arrow.value_type if pa.types.is_dictionary(arrow) else arrow

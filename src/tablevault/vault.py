@@ -1,0 +1,530 @@
+"""TableVault: turns a method call into an operation or a query, and what comes back into a return value."""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tablevault import names, operations
+from tablevault.engine import Engine
+from tablevault.errors import TVArgumentError
+from tablevault.lookup import Lookup
+from tablevault.opening import Settings, create_vault, open_context
+from tablevault.processes import ProcessReader
+from tablevault.queries import Queries
+from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+_logger = logging.getLogger("tablevault")
+
+
+class TableVault:
+    """A vault: a folder of tables, each a series of immutable instances, and everything that was done to them.
+
+    Every writing method is one operation that happens whole or not at all, and returns its process id. Given a
+    `process_id`, an error or an interrupt pauses it instead of reverting it: it keeps its locks and what it has
+    computed, and the same call with the same id goes on after the last finished row, from any interpreter.
+
+    Parameters
+    ----------
+    db_dir
+        The vault's folder.
+    author
+        Who is recorded as doing what is done here; the system user's name if empty.
+    description
+        Of a new vault.
+    create
+        Make a new vault; the folder has to be empty or missing.
+    restart
+        Assume a crash: take up every active process that has no live owner (see `restart_report`).
+    verbose
+        Log each operation with `logging`, logger `tablevault`.
+    parent_id
+        The process inside whose function this vault is opened; its operations become children of it.
+    lock_timeout
+        Seconds that an operation waits for a live process that is in its way.
+    catalog_url
+        SQLAlchemy URL of the catalog; by default a SQLite file in the vault.
+
+    Raises
+    ------
+    TVArgumentError
+        If the folder is not a vault, or with `create` if it is one or is not empty.
+    TVProcessError
+        If `parent_id` is not a running process.
+
+    Examples
+    --------
+    >>> vault = TableVault("stories", author="ada", create=True)
+    >>> vault.create_table("short_stories", process_id="make-table")
+    'make-table'
+    """
+
+    def __init__(
+        self,
+        db_dir: str | Path,
+        author: str = "",
+        description: str = "",
+        create: bool = False,
+        restart: bool = False,
+        verbose: bool = False,
+        parent_id: str = "",
+        *,
+        lock_timeout: float = 5.0,
+        catalog_url: str | None = None,
+    ) -> None:
+        settings = Settings(author, lock_timeout, parent_id, catalog_url)
+        if create:
+            create_vault(db_dir, description, settings)
+        self._context = open_context(db_dir, settings)
+        self._verbose = verbose
+        self._engine = Engine(self._context)
+        self._queries = Queries(self._context)
+        self._processes = ProcessReader(self._context)
+        self.restart_report: dict[str, str] = {}
+        """What became of each active process when this vault was opened with `restart=True`."""
+        if restart:
+            self.restart_report = self._engine.restart()
+        self._engine.recovery.recover_all()
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def create_table(
+        self,
+        table_name: str,
+        allow_multiple_artifacts: bool = False,
+        has_side_effects: bool = False,
+        description: str = "",
+        process_id: str = "",
+    ) -> str:
+        """Make a table without instances.
+
+        Parameters
+        ----------
+        table_name
+            ASCII letters, digits, `-`, `_`; unique regardless of case.
+        allow_multiple_artifacts
+            Whether each instance keeps artifacts of its own; if not, the table has one set of them, that of its
+            newest successful instance.
+        has_side_effects
+            Whether executing an instance changes something outside the vault: then only one runs at a time, nobody
+            reads meanwhile, and older instances become inactive.
+        description
+            For people.
+        process_id
+            To pause instead of revert on errors.
+        """
+        operation = operations.CreateTable(table_name, allow_multiple_artifacts, has_side_effects, description)
+        return self._run(operation, process_id)
+
+    make_table = create_table
+
+    def rename_table(self, new_table_name: str, table_name: str, process_id: str = "") -> str:
+        """Give a table another name; its instances, their ids and their lineage stay."""
+        return self._run(operations.RenameTable(new_table_name, table_name), process_id)
+
+    def delete_table(self, table_name: str, process_id: str = "") -> str:
+        """Remove a table: frames and artifacts go, metadata stays in `metadata/ARCHIVED_TRASH`."""
+        return self._run(operations.DeleteTable(table_name), process_id)
+
+    # --- instances ------------------------------------------------------------------------------------------------
+
+    def create_instance(
+        self,
+        table_name: str,
+        version: str = names.DEFAULT_VERSION,
+        origin_id: str = "",
+        origin_table: str = "",
+        external_edit: bool = False,
+        copy: bool = False,
+        builders: Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        process_id: str = "",
+        description: str = "",
+    ) -> str:
+        """Make a temporary instance of a table, to be filled by its builders or by `write_instance`.
+
+        Parameters
+        ----------
+        table_name, version
+            The instance is `TEMP_<version>` of this table.
+        origin_id, origin_table
+            Copy the builders of this instance, and reuse its cells on execution.
+        external_edit
+            The frame will come from `write_instance`.
+        copy
+            Take the newest active instance of this version as the origin, else the newest of any, if there is one.
+        builders
+            Names of builders (templates are written), or name -> YAML text.
+        process_id
+            To pause instead of revert on errors.
+        description
+            For people.
+        """
+        given = list(builders) if isinstance(builders, tuple) else builders
+        operation = operations.CreateInstance(
+            table_name, version, origin_id, origin_table, external_edit, copy, given, description
+        )
+        return self._run(operation, process_id)
+
+    def write_instance(
+        self,
+        table_df: Any,
+        table_name: str,
+        version: str = names.DEFAULT_VERSION,
+        dependencies: Sequence[tuple[str, str]] | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        process_id: str = "",
+    ) -> str:
+        """Materialize a frame into a temporary instance created with `external_edit=True`.
+
+        Parameters
+        ----------
+        table_df
+            A frame of pandas, polars, pyarrow or anything with Arrow's PyCapsule interface; never modified.
+        table_name, version
+            The instance.
+        dependencies
+            `(table_name, instance_id)` of what it was made from, for its lineage.
+        dtypes
+            Column -> dtype, as in builder files; other columns keep their own.
+        process_id
+            To pause instead of revert on errors.
+
+        Raises
+        ------
+        TVTableError
+            If a column's name or a value is wrong; names column and row.
+        TVArtifactError
+            If named and existing artifacts do not agree.
+        """
+        listed = None if dependencies is None else [list(item) for item in dependencies]
+        given = None if dtypes is None else dict(dtypes)
+        return self._run(operations.WriteInstance(table_df, table_name, version, listed, given), process_id)
+
+    def execute_instance(
+        self,
+        table_name: str,
+        version: str = names.DEFAULT_VERSION,
+        force_execute: bool = False,
+        process_id: str = "",
+        background: bool = False,
+        reuse_partial: bool = False,
+    ) -> str:
+        """Run the builders of a temporary instance and materialize it.
+
+        Parameters
+        ----------
+        table_name, version
+            The instance.
+        force_execute
+            Compute everything, reuse nothing.
+        process_id
+            To pause instead of revert on errors: the same call with the same id goes on after the last finished row.
+        background
+            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+        reuse_partial
+            Take over what an execution that was reverted had computed.
+
+        Raises
+        ------
+        TVBuilderError, TableReferenceError
+            If a builder is wrong; before any function runs.
+        Exception
+            Whatever a function raises, as it is, with a note that says what became of the process.
+        """
+        operation = operations.ExecuteInstance(table_name, version, force_execute, reuse_partial)
+        return self._run(operation, process_id, background)
+
+    def plan_instance(
+        self,
+        table_name: str,
+        version: str = names.DEFAULT_VERSION,
+        force_execute: bool = False,
+        *,
+        run_index: bool = False,
+    ) -> InstancePlan:
+        """Say what `execute_instance` would do; runs no function, but the IndexBuilder's with `run_index`."""
+        from tablevault.planning import plan_execution
+
+        return plan_execution(self._context, operations.ExecuteInstance(table_name, version, force_execute), run_index)
+
+    def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
+        """Remove an instance: its frame and artifacts go, its metadata stays archived."""
+        return self._run(operations.DeleteInstance(instance_id, table_name), process_id)
+
+    # --- code and builders ----------------------------------------------------------------------------------------
+
+    def create_code_module(
+        self, module_name: str = "", copy_dir: str = "", text: str = "", process_id: str = ""
+    ) -> str:
+        """Write a code module: from a text, from a file or folder, or a template where there is none yet."""
+        return self._run(operations.CreateCodeModule(module_name, str(copy_dir), text or None), process_id)
+
+    def delete_code_module(self, module_name: str, process_id: str = "") -> str:
+        """Remove a code module; what instances archived of it stays with them."""
+        return self._run(operations.DeleteCodeModule(module_name), process_id)
+
+    def create_builder_file(
+        self,
+        table_name: str,
+        builder_name: str = "",
+        version: str = names.DEFAULT_VERSION,
+        copy_dir: str = "",
+        text: str = "",
+        process_id: str = "",
+    ) -> str:
+        """Write a builder file: from a text, from a file or folder, or a template where there is none yet."""
+        operation = operations.CreateBuilderFile(table_name, builder_name, version, str(copy_dir), text or None)
+        return self._run(operation, process_id)
+
+    def delete_builder_file(
+        self, builder_name: str, table_name: str, version: str = names.DEFAULT_VERSION, process_id: str = ""
+    ) -> str:
+        """Remove a builder file of a temporary instance."""
+        return self._run(operations.DeleteBuilderFile(builder_name, table_name, version), process_id)
+
+    # --- processes ------------------------------------------------------------------------------------------------
+
+    def stop_process(
+        self,
+        process_id: str = "",
+        force: bool = False,
+        materialize: bool = False,
+        own_process_id: str = "",
+        *,
+        to_stop_process_id: str = "",
+        timeout: float = 5.0,
+    ) -> str:
+        """Revert an active process and release its locks; return the id of the stop itself.
+
+        Parameters
+        ----------
+        process_id
+            The process to stop. Where `to_stop_process_id` names it, this is the stop's own id.
+        force
+            Also if a live owner runs it: it is asked to stop at its next row or batch.
+        materialize
+            Make what has been computed an active instance, marked as not successful.
+        own_process_id
+            The stop's own id.
+        to_stop_process_id
+            The process to stop, as older calls name it.
+        timeout
+            Seconds to wait for a live owner.
+        """
+        target, own = (to_stop_process_id, process_id) if to_stop_process_id else (process_id, own_process_id)
+        return self._run(operations.StopProcess(target, force, materialize, timeout), own or own_process_id)
+
+    def generate_process_id(self) -> str:
+        """Return a process id that nobody has used."""
+        return names.new_process_id()
+
+    def get_active_processes(self) -> dict[str, ProcessInfo]:
+        """Return the running and paused processes by id, oldest first."""
+        return self._processes.active()
+
+    def get_process(self, process_id: str) -> ProcessInfo:
+        """Return everything about a process, ended or not; raise `TVProcessError` for an unknown id."""
+        return self._processes.info(self._processes.record(process_id))
+
+    def get_process_completion(self, process_id: str) -> bool:
+        """Tell whether a process has ended, however it ended."""
+        return self._processes.has_ended(process_id)
+
+    def wait_process(self, process_id: str, timeout: float | None = None) -> ProcessInfo:
+        """Wait for a process that another interpreter runs, and raise what it raised.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not ended after `timeout` seconds.
+        Exception
+            What it raised: a `TableVaultError` or built-in exception by its own class, any other as a
+            `TVProcessError` with its type, text and traceback.
+        """
+        return self._processes.wait(process_id, timeout)
+
+    def get_history(
+        self, table_name: str = "", author: str = "", operation: str = "", status: str = "", limit: int = 100
+    ) -> list[ProcessInfo]:
+        """Return what was done to this vault, newest first."""
+        filters = {"table_name": table_name, "author": author, "operation": operation, "status": status}
+        return self._processes.history(filters, limit)
+
+    # --- reading --------------------------------------------------------------------------------------------------
+
+    def get_dataframe(
+        self,
+        table_name: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        active_only: bool = True,
+        successful_only: bool = False,
+        rows: int | None = None,
+        full_artifact_path: bool = True,
+        *,
+        columns: Sequence[str] | None = None,
+        format: Literal["pandas", "arrow", "polars"] = "pandas",
+    ) -> tuple[Any, str]:
+        """Return a frame, and the id of the instance that it is of.
+
+        Parameters
+        ----------
+        table_name, instance_id
+            The instance; without an id the newest of `version`. `TEMP_<version>` reads what an unfinished execution
+            has computed.
+        version, active_only, successful_only
+            Which instances count when there is no id.
+        rows
+            Only the first rows.
+        full_artifact_path
+            Whether artifact columns hold full paths instead of names in the instance's artifact folder.
+        columns
+            Only these, in this order.
+        format
+            `pandas`, `arrow` or `polars`.
+        """
+        choose = self._queries.chooser(instance_id, version, active_only, successful_only)
+        data, found = self._queries.frame(table_name, choose, columns, rows, full_artifact_path)
+        return self._queries.convert(data, format), found
+
+    def get_tables(self) -> list[str]:
+        """Return the names of all tables, oldest first."""
+        return [table.name for table in self._context.catalog.contents.tables()]
+
+    def get_table_instances(
+        self, table_name: str = "", version: str = names.DEFAULT_VERSION, include_temp: bool = False
+    ) -> list[str]:
+        """Return the ids of a table's instances, oldest first; without a table the tables' names.
+
+        An empty `version` means all versions.
+        """
+        if not table_name:
+            return self.get_tables()
+        table = Lookup(self._context).table(table_name)
+        wanted = names.check_version(version) if version else None
+        found = self._context.catalog.contents.instances(table.table_id, wanted, None if include_temp else False)
+        return [instance.instance_id for instance in found]
+
+    def get_descriptions(self, instance_id: str = "", table_name: str = "") -> dict[str, Any]:
+        """Return what is known for people about the vault, a table or an instance."""
+        if instance_id and not table_name:
+            raise TVArgumentError("An instance is found in its table: give table_name too.")
+        return self._queries.descriptions(table_name, instance_id)
+
+    def get_lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
+        """Return where an instance's columns come from, and what was made from them."""
+        from tablevault.lineage import LineageReader
+
+        return LineageReader(self._context).lineage(table_name, instance_id, column)
+
+    def get_artifact_folder(
+        self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True
+    ) -> str:
+        """Return the folder of an instance's artifacts; of the temporary instance unless told otherwise."""
+        table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
+        return str(self._queries.folder(table, instance).artifacts)
+
+    def get_builders_list(
+        self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True
+    ) -> list[str]:
+        """Return the names of an instance's builders; of the temporary instance unless told otherwise."""
+        return list(self._queries.builders(*self._queries.instance(table_name, instance_id, version, is_temp)))
+
+    def get_builder_str(
+        self,
+        table_name: str,
+        builder_name: str = "",
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        is_temp: bool = True,
+    ) -> str:
+        """Return the text of a builder; of the index builder if no name is given."""
+        table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
+        found = self._queries.builders(table, instance)
+        name = names.check_builder_name(builder_name) if builder_name else f"{table.name}_index"
+        if name not in found:
+            place = f"Instance '{instance.instance_id}' of table '{table.name}'"
+            raise TVArgumentError(f"{place} has no builder '{name}'{names.nearest(name, found)}")
+        return found[name].read_text(encoding="utf-8")
+
+    def get_code_modules_list(self) -> list[str]:
+        """Return the names of the code modules."""
+        return list(self._queries.code_modules())
+
+    def get_code_module_str(self, module_name: str) -> str:
+        """Return the text of a code module."""
+        found, name = self._queries.code_modules(), names.check_module_name(module_name)
+        if name not in found:
+            raise TVArgumentError(f"There is no code module '{name}'{names.nearest(name, found)}")
+        return found[name].read_text(encoding="utf-8")
+
+    def get_file_tree(
+        self,
+        instance_id: str = "",
+        table_name: str = "",
+        code_files: bool = True,
+        builder_files: bool = True,
+        metadata_files: bool = False,
+        artifact_files: bool = False,
+    ) -> Tree:
+        """Return the folders and files of the vault, a table or an instance, as a tree for a terminal."""
+        hidden = {
+            **({} if code_files else dict.fromkeys(("code_functions", "code"))),
+            **({} if builder_files else {"builders": None}),
+            **({} if artifact_files else {"artifacts": None}),
+            **({} if metadata_files else dict.fromkeys(("metadata", "_temp", ".tablevault"))),
+        }
+        wanted: Callable[[Path], bool] = lambda path: path.name not in hidden  # noqa: E731
+        return self._queries.tree(table_name, instance_id, wanted)
+
+    def verify(self, repair: bool = False) -> VerifyReport:
+        """Check that everything is as the catalog claims.
+
+        Parameters
+        ----------
+        repair
+            Finish or remove what a crash left; what users made is never touched.
+        """
+        from tablevault.verification import Verification
+
+        if repair:
+            self._engine.recovery.recover_all()
+            self._engine.recovery.retry_failed_tidying()
+        return Verification(self._context).report()
+
+    # --- for people -----------------------------------------------------------------------------------------------
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name}: {value}" for name, value in self._facts())
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self._facts()
+        )
+        return f"<table>{rows}</table>"
+
+    def _facts(self) -> list[tuple[str, str]]:
+        contents = self._context.catalog.contents
+        facts = [("vault", str(self._context.layout.root))]
+        for table in contents.tables():
+            newest = contents.newest(table.table_id)
+            facts.append((f"table {table.name}", newest.instance_id if newest else "no materialized instance"))
+        for process in self._processes.active().values():
+            hint = f"; {process.hint}" if process.hint else ""
+            facts.append((f"process {process.process_id}", f"{process.operation}, {process.status}{hint}"))
+        return facts
+
+    def _run(self, operation: operations.Operation, process_id: str, background: bool = False) -> str:
+        finished = self._engine.run(operation, process_id or None, background)
+        if self._verbose:
+            _logger.info("%s %s: process %s", operation.name, operation.record(digest_payload=False), finished)
+        return finished

@@ -1,0 +1,29 @@
+"""Every executor keeps the promises of the interface."""
+
+import pytest
+
+from tablevault.executors import InlineExecutor, ThreadExecutor, executor_for
+from tablevault.testing import EXECUTOR_CHECKS
+
+MAKERS = {
+    "inline": InlineExecutor,
+    "one thread": lambda: ThreadExecutor(1),
+    "four threads": lambda: ThreadExecutor(4),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+@pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
+def test_executor_conforms(check, make):
+    check(make)
+
+
+def test_one_thread_means_the_callers_own():
+    assert isinstance(executor_for(1), InlineExecutor)
+    assert isinstance(executor_for(2), ThreadExecutor)
+
+
+@pytest.mark.parametrize("n_threads", [0, -1])
+def test_an_executor_without_threads_is_refused(n_threads):
+    with pytest.raises(ValueError, match="at least 1"):
+        ThreadExecutor(n_threads)
