@@ -8,7 +8,7 @@ from pathlib import Path
 from tablevault.attempts import Attempt, describe_error
 from tablevault.errors import TableVaultWarning
 from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
-from tablevault.lookup import VaultContext
+from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Changes, Decision, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.storage import files, log
 
@@ -43,8 +43,8 @@ class Endings:
         """Apply and finish what was decided."""
         for ended in changes.ends:
             self.tidy_and_finish(ended.serial)
+        self._supersede_artifacts(attempt.serial)
         self.tidy_and_finish(attempt.serial)
-        self._drop_superseded_artifacts()
 
     def revert(self, attempt: Attempt, error: BaseException | None) -> None:
         """Record durably that the process did not happen, and only then remove its invisible files."""
@@ -109,14 +109,13 @@ class Endings:
                 stacklevel=2,
             )
 
-    def _drop_superseded_artifacts(self) -> None:
-        """Remove the sets of artifacts that were replaced, unless a process still holds them."""
+    def _supersede_artifacts(self, serial: int) -> None:
+        """Add the sets of artifacts that were replaced, and that nobody else holds, to what is to be removed."""
         contents = self._context.catalog.contents
-        for instance in contents.superseded():
-            table = contents.table_by_id(instance.table_id)
-            if table is not None:
-                contents.drop_artifacts(instance.row_id)
-                files.remove_tree(self._layout.table(table.folder) / instance.folder / ARTIFACTS)
+        lookup = Lookup(self._context)
+        for instance in contents.superseded(serial):
+            folder = lookup.folder_of(instance).artifacts
+            contents.drop_artifacts(serial, instance, self._layout.relative(folder))
 
     def _tidy(self, step: Tidying) -> None:
         source, target = self._layout.absolute(step.source), self._layout.absolute(step.target)

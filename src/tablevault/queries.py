@@ -179,7 +179,9 @@ class Queries:
 
     # --- files ----------------------------------------------------------------------------------------------------
 
-    def instance(self, table_name: str, instance_id: str, version: str, is_temp: bool) -> tuple[TableRecord, InstanceRecord]:
+    def instance(
+        self, table_name: str, instance_id: str, version: str, is_temp: bool
+    ) -> tuple[TableRecord, InstanceRecord]:
         """Return the instance that the file methods mean: by its id, else the temporary or newest one of a version."""
         table = self._lookup.table(table_name)
         if instance_id:

@@ -36,7 +36,8 @@ def every_task_has_one_outcome(make: MakeExecutor) -> None:
 
 def no_tasks_end_at_once(make: MakeExecutor) -> None:
     """A run without tasks is exhausted from the start, and stays so."""
-    run = make().map(_double, [])
+    tasks: list[int] = []
+    run = make().map(_double, tasks)
     assert next(run, None) is None
     assert next(run, None) is None
     assert run.drain(0.0) == []
@@ -124,7 +125,7 @@ def errors_of_the_task_iterator_escape(make: MakeExecutor) -> None:
         raise LookupError("no more")
 
     run = make().map(_double, tasks())
-    outcomes = []
+    outcomes: list[tuple[int, int | None, BaseException | None]] = []
     error: LookupError | None = None
     try:
         outcomes.extend(run)

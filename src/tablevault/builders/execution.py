@@ -11,7 +11,7 @@ from tablevault.builders.building import Building
 from tablevault.builders.calls import Views
 from tablevault.builders.functions import Function
 from tablevault.builders.inputs import WithSelf
-from tablevault.builders.origins import Origin, row_keys
+from tablevault.builders.origins import MaterializedOrigin, Origin, row_keys
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVTableError
 from tablevault.interfaces import Frame, FrameSource
@@ -73,8 +73,8 @@ class Execution:
     owner: Interruptible
     process_id: str
     primary_key: tuple[str, ...]
-    origin_frame: Frame | None = None
-    """What `self` is for a row-wise IndexBuilder."""
+    index_origin: MaterializedOrigin | None = None
+    """Whose frame `self` is for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Sequence[int | None], ...] = ()
     """For each origin: where each row of the instance was in it."""
@@ -84,18 +84,18 @@ class Execution:
         """Where functions put the files that they make."""
         return self.building.artifact_folder
 
-    def views(self, unfinished: Mapping[str, Sequence[object]], index_self: Frame | None = None) -> Views:
+    def views(self, unfinished: Mapping[str, Sequence[object]], other: MaterializedOrigin | None = None) -> Views:
         """Return how arguments see the data now.
 
         Parameters
         ----------
         unfinished
             Columns of the running builder that it may look at itself, as far as they are filled.
-        index_self
-            The frame that `self` is, where it is not the instance being built.
+        other
+            Whose frame `self` is, where it is not the instance being built.
         """
-        paths: Callable[[], Frame] = _once(lambda: index_self or self.building.as_paths(unfinished))
-        contents: Callable[[], Frame] = _once(lambda: index_self or self.building.as_contents(unfinished))
+        paths = _once(other.as_paths if other is not None else lambda: self.building.as_paths(unfinished))
+        contents = _once(other.as_contents if other is not None else lambda: self.building.as_contents(unfinished))
         return Views(
             Evaluator(WithSelf(self.inputs, paths)),
             Evaluator(WithSelf(self.content_inputs, contents)),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
 
 from tablevault.interfaces import Frame, FrameSource
+from tablevault.model import ArtifactRecord
 from tablevault.names import fold, nearest
+from tablevault.storage.dtypes import Kind
+from tablevault.storage.frames import StoredFrame, read_schema
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +101,26 @@ class ContentFrame:
         self._frame = frame
         self._contents = contents
         self._values: dict[str, Sequence[object]] = {}
+
+    @classmethod
+    def of_stored(cls, path: Path, records: Mapping[str, ArtifactRecord]) -> Self:
+        """Return a committed frame with the recorded contents of its artifacts.
+
+        Parameters
+        ----------
+        path
+            The frame's file.
+        records
+            The instance's artifacts, by name.
+        """
+        types, _ = read_schema(path)
+        artifacts = [name for name, column_type in types.items() if column_type.kind is Kind.ARTIFACT]
+
+        def content(name: object) -> object:
+            record = records.get(str(name))
+            return record.sha256 if record is not None else name
+
+        return cls(StoredFrame(path), dict.fromkeys(artifacts, content))
 
     @property
     def column_names(self) -> Sequence[str]:

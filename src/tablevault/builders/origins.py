@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tablevault.builders.building import AdoptedArtifact
+from tablevault.builders.inputs import ContentFrame
 from tablevault.builders.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.interfaces import Frame
 from tablevault.model import ArtifactRecord
 from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
 from tablevault.storage.dtypes import ColumnType, Kind, plain_values
@@ -91,6 +93,7 @@ class MaterializedOrigin:
         provenance: Provenance,
         artifacts: Mapping[str, ArtifactRecord],
     ) -> None:
+        self._frame_path = frame_path
         self._frame = StoredFrame(frame_path)
         self._fingerprint_path = fingerprint_path
         self._artifact_folder = artifact_folder
@@ -102,10 +105,13 @@ class MaterializedOrigin:
         """How many rows it has."""
         return len(self._frame)
 
-    @property
-    def frame(self) -> StoredFrame:
-        """Its frame."""
-        return self._frame
+    def as_paths(self) -> Frame:
+        """Return its frame as functions see it, artifacts as full paths."""
+        return StoredFrame(self._frame_path, self._artifact_folder)
+
+    def as_contents(self) -> Frame:
+        """Return its frame as fingerprints count it, artifacts as hashes of their content."""
+        return ContentFrame.of_stored(self._frame_path, self._artifacts)
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return what identifies each row."""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from tablevault.builders.building import Building
-from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.builders.document import read_document
 from tablevault.errors import TableVaultError
+from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.dtypes import CellError, ColumnType, build_column, json_type, parse_dtype
 from tablevault.storage.frames import read_frame
 

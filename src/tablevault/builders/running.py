@@ -116,12 +116,12 @@ class _BuilderRun:
 
     def _run_rows(self) -> None:
         execution, spec = self._execution, self._spec
-        index_self = execution.origin_frame if spec.is_index else None
-        total = len(index_self) if index_self is not None else execution.building.row_count
+        other = execution.index_origin if spec.is_index else None
+        total = other.row_count if other is not None else execution.building.row_count
         self._counter.total = total
         table = self._restored_table()
         table.resize(total)
-        run = RowWiseRun(table, FunctionCall(spec, execution.views({}, index_self)))
+        run = RowWiseRun(table, FunctionCall(spec, execution.views({}, other)))
         for place, origin in enumerate(execution.origins):
             rows = origin.rows(spec.changed_columns, spec.is_index)
             if rows is not None and self._builder.version in rows.versions:

@@ -106,28 +106,30 @@ class Contents:
             query = _instances().where(instances.c.serial == serial).order_by(instances.c.row_id)
             return [_instance(row) for row in connection.execute(query).mappings()]
 
-    def superseded(self) -> list[InstanceRecord]:
-        """Return the instances whose artifacts are superseded, and that no process holds or reads."""
+    def superseded(self, serial: int) -> list[InstanceRecord]:
+        """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
         query = _instances().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
-        free = []
         with self._store.read() as connection:
-            for row in connection.execute(query).mappings().all():
-                key = connection.scalar(select(tables.c.name_key).where(tables.c.table_id == row["table_id"]))
-                if not locks.holders_of(connection, f"table/{key}/instance/{row['instance_id']}"):
-                    free.append(_instance(row))
-        return free
+            found = [_instance(row) for row in connection.execute(query).mappings().all()]
+            return [item for item in found if not _held_by_others(connection, item, serial)]
 
-    def drop_artifacts(self, row_id: int) -> None:
-        """Record that the files of a superseded set of artifacts are gone."""
+    def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
+        """Let a decided process remove a superseded set of artifacts, unless somebody began to read it meanwhile."""
         with self._store.write() as connection:
-            connection.execute(
+            finished = connection.scalar(select(processes.c.finished).where(processes.c.serial == serial))
+            if finished or _held_by_others(connection, instance, serial):
+                return
+            result = connection.execute(
                 update(instances)
                 .where(
-                    instances.c.row_id == row_id,
+                    instances.c.row_id == instance.row_id,
                     instances.c.artifact_state == ArtifactState.SUPERSEDED.value,
                 )
                 .values(artifact_state=ArtifactState.DROPPED.value)
             )
+            if result.rowcount == 1:
+                values = {"serial": serial, "action": TidyingAction.REMOVE.value, "source": folder, "target": ""}
+                connection.execute(insert(tidying).values(**values))
 
     def reads_of(self, row_id: int) -> list[Read]:
         """Return what the columns of an instance were computed from."""
@@ -282,6 +284,12 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
 @apply_change.register
 def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
     connection.execute(update(instances).where(instances.c.row_id == change.row_id).values(deleted=True))
+
+
+def _held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
+    key = connection.scalar(select(tables.c.name_key).where(tables.c.table_id == instance.table_id))
+    holders = locks.holders_of(connection, f"table/{key}/instance/{instance.instance_id}")
+    return any(holder != serial for holder in holders)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------

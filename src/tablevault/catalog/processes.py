@@ -270,7 +270,10 @@ def _decide_one(connection: Connection, decision: Decision) -> None:
     if status is Status.SUCCEEDED and remaining:
         status = Status.COMMITTING
     values: dict[str, Any] = {"status": status.value}
-    if decision.error is not None:
+    if decision.status is Status.SUCCEEDED:
+        # What had paused it on the way is over.
+        values["error"] = None
+    elif decision.error is not None:
         values["error"] = _dump_error(decision.error)
     if decision.progress is not None:
         values["progress"] = dump_progress(decision.progress)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, Field, dataclass, field, fields, replace
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 import yaml
@@ -17,11 +17,8 @@ from tablevault.model import Changes, JsonObject, Plan, TableRecord, Tidying, Ti
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
 
-
-def payload(**options: Any) -> Any:
-    """Declare an argument that is recorded by its content's digest only, and staged instead of being stored."""
-    return field(metadata={"payload": True}, **options)
-
+PAYLOAD = {"payload": True}
+"""Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""
 
 _operations: dict[str, type[Operation]] = {}
 
@@ -69,7 +66,7 @@ class Operation(ABC):
         created = tuple(remove(path) for path in plan.data.get("creates", ()))
         return created + transaction.clean_workspace()
 
-    def materialize(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
         """Return what makes the unfinished work of this operation an instance."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from tablevault.errors import TVArgumentError
 from tablevault.layout import index_builder_name, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord
-from tablevault.operations.base import Operation, payload
+from tablevault.operations.base import PAYLOAD, Operation
 from tablevault.operations.text_files import TextSource, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
 
@@ -29,7 +29,7 @@ class CreateBuilderFile(Operation):
     builder_name: str = ""
     version: str = names.DEFAULT_VERSION
     copy_dir: str = ""
-    text: str | None = payload(default=None)
+    text: str | None = field(default=None, metadata=PAYLOAD)
 
     def plan(self, draft: Drafting) -> Plan:
         """Find the instance; validate names and sources."""

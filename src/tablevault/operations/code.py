@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from tablevault import names
@@ -11,7 +11,7 @@ from tablevault.builders.templates import module_template
 from tablevault.errors import TVArgumentError
 from tablevault.layout import lock_on_code
 from tablevault.model import Changes, Plan
-from tablevault.operations.base import Operation, payload
+from tablevault.operations.base import PAYLOAD, Operation
 from tablevault.operations.text_files import TextSource, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
 
@@ -26,7 +26,7 @@ class CreateCodeModule(Operation):
 
     module_name: str = ""
     copy_dir: str = ""
-    text: str | None = payload(default=None)
+    text: str | None = field(default=None, metadata=PAYLOAD)
 
     def plan(self, draft: Drafting) -> Plan:
         """Validate names and sources."""

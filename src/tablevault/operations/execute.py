@@ -151,7 +151,7 @@ class ExecuteInstance(Operation):
             transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
         )
         origins = self._origins(plan, transaction)
-        origin_frame = next((origin.frame for origin in origins if isinstance(origin, MaterializedOrigin)), None)
+        committed = next((origin for origin in origins if isinstance(origin, MaterializedOrigin)), None)
         return Execution(
             building=Building(folder.artifacts),
             inputs=inputs.paths,
@@ -163,7 +163,7 @@ class ExecuteInstance(Operation):
             owner=transaction,
             process_id=transaction.process_id,
             primary_key=builders.index.primary_key,
-            origin_frame=origin_frame if builders.index.is_row_wise else None,
+            index_origin=committed if builders.index.is_row_wise else None,
         )
 
     def _origins(self, plan: Plan, transaction: Transaction) -> tuple[Origin, ...]:
@@ -191,7 +191,7 @@ class ExecuteInstance(Operation):
             ]
         return (*steps, remove(created), *transaction.clean_workspace())
 
-    def materialize(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
         """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
         snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}

@@ -24,7 +24,7 @@ from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
 from tablevault.references import Dependency, Evaluator, Placement
 from tablevault.storage.dtypes import Kind
-from tablevault.storage.frames import StoredFrame, read_schema
+from tablevault.storage.frames import StoredFrame
 from tablevault.transaction import Transaction
 
 
@@ -156,15 +156,7 @@ class PinnedInputs:
         folder = self._lookup.folder_of(instance)
 
         def open_contents() -> Frame:
-            types, _ = read_schema(folder.frame)
-            artifacts = [name for name, column_type in types.items() if column_type.kind is Kind.ARTIFACT]
-            records = read_artifact_records(folder.artifact_hashes)
-
-            def content(name: object) -> object:
-                record = records.get(str(name))
-                return record.sha256 if record is not None else name
-
-            return ContentFrame(StoredFrame(folder.frame), dict.fromkeys(artifacts, content))
+            return ContentFrame.of_stored(folder.frame, read_artifact_records(folder.artifact_hashes))
 
         return open_contents
 

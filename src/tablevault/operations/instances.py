@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,7 +21,7 @@ from tablevault.model import (
     Tidying,
     TidyingAction,
 )
-from tablevault.operations.base import Operation, instance_folder, payload, write_description
+from tablevault.operations.base import PAYLOAD, Operation, instance_folder, write_description
 from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
@@ -41,7 +41,7 @@ class CreateInstance(Operation):
     origin_table: str = ""
     external_edit: bool = False
     copy: bool = False
-    builders: Any = payload(default=None)
+    builders: Any = field(default=None, metadata=PAYLOAD)
     description: str = ""
 
     def plan(self, draft: Drafting) -> Plan:

@@ -71,7 +71,7 @@ class StopProcess(Operation):
         if not (self.materialize and is_target):
             return Changes(tidying=operation.abandon(record.plan, claimed))
         try:
-            changes = operation.materialize(record.plan, claimed)
+            changes = operation.materialize_partial(record.plan, claimed)
         finally:
             claimed.close_checkpoints()
         return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))

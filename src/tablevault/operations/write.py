@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -34,7 +34,7 @@ from tablevault.model import (
     Tidying,
 )
 from tablevault.operations.assembly import artifact_link, check_artifacts, describe_instance, seal
-from tablevault.operations.base import Operation, instance_folder, payload, remove
+from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
@@ -52,7 +52,7 @@ class WriteInstance(Operation):
 
     name: ClassVar[str] = "write_instance"
 
-    table_df: Any = payload()
+    table_df: Any = field(metadata=PAYLOAD)
     table_name: str
     version: str = names.DEFAULT_VERSION
     dependencies: Any = None
@@ -123,7 +123,7 @@ class WriteInstance(Operation):
             steps.append(artifact_link(transaction, table, plan.data["folder"]))
         return Changes((change,), tuple(steps))
 
-    def materialize(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
         """Return what makes a frame that was staged whole an instance, marked as not successful."""
         if not self.is_resumable(transaction):
             raise TVProcessError(
