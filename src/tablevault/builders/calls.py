@@ -50,9 +50,7 @@ class FunctionCall:
             name: views.paths.compile(value, placement=placement, literal=self._fill_in)
             for name, value in spec.arguments.items()
         }
-        self._constant = {name: item for name, item in self._compiled.items() if item.is_constant}
-        varying = {name: item for name, item in self._compiled.items() if not item.is_constant}
-        self._varying = tuple((name, item.evaluate) for name, item in varying.items())
+        self._evaluators = tuple((name, item.evaluate) for name, item in self._compiled.items())
         tracked = sorted(set(spec.arguments) - set(spec.untracked))
         counted = {name: self._counted(name, placement) for name in tracked}
         self._counted_constants = {name: item for name, item in counted.items() if item.is_constant}
@@ -65,10 +63,7 @@ class FunctionCall:
 
     def arguments(self, row: int | None) -> dict[str, object]:
         """Return the arguments for a row; the caller owns them."""
-        resolved: dict[str, object] = {name: item.evaluate(row) for name, item in self._constant.items()}
-        for name, evaluate in self._varying:
-            resolved[name] = evaluate(row)
-        return resolved
+        return {name: evaluate(row) for name, evaluate in self._evaluators}
 
     def fingerprint(self, row: int | None, arguments: Mapping[str, object]) -> bytes:
         """Return 16 bytes that differ whenever the arguments of a row count as different.

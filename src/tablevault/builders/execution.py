@@ -73,6 +73,8 @@ class Execution:
     owner: Interruptible
     process_id: str
     primary_key: tuple[str, ...]
+    reuses_cells: bool = True
+    """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
     index_origin: MaterializedOrigin | None = None
     """Whose frame `self` is for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
@@ -103,6 +105,11 @@ class Execution:
             str(self.artifact_folder),
             self.process_id,
         )
+
+    @property
+    def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
+        """The origins whose cells may be taken over, each with where the rows of this instance are in it."""
+        return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
 
     def check_primary_key(self) -> None:
         """Raise `TVTableError` if the primary key is null or not unique; then match the rows with the origins'."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from tablevault.builders.building import AdoptedArtifact
 from tablevault.builders.calls import FunctionCall
@@ -20,12 +19,8 @@ INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt waits for rows in flight in other threads."""
 
 
-@dataclass(frozen=True)
-class _Finished:
-    """One computed row."""
-
-    cells: tuple[object, ...]
-    fingerprint: bytes
+Finished = tuple[tuple[object, ...], bytes]
+"""One computed row: its cells and its fingerprint."""
 
 
 class RowTable:
@@ -51,6 +46,8 @@ class RowTable:
         self.codes: list[int] = []
         self.versions: list[str] = [builder.version]
         self.filled = bytearray()
+        self._name = self.spec.name
+        self._append = execution.checkpoints.append
         self.generator_fingerprint = b""
         """Of the arguments, for a function that is called once."""
         self._artifact_columns = tuple(
@@ -86,13 +83,16 @@ class RowTable:
 
     def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
         """Take a computed row over, into memory and on its way to the disk."""
-        for column, cell in zip(self.columns, cells, strict=True):
+        for column, cell in zip(self.columns, cells):  # noqa: B905 - the row reader made as many cells as columns
             column[position] = cell
         self.fingerprints[position] = fingerprint
         self.filled[position] = 1
         self.counter.computed += 1
-        files = tuple(str(cells[place]) for place in self._artifact_columns if cells[place] is not None)
-        self.execution.checkpoints.append(self.spec.name, position, cells, fingerprint, files)
+        if self._artifact_columns:
+            files = tuple(str(cells[place]) for place in self._artifact_columns if cells[place] is not None)
+            self._append(self._name, position, cells, fingerprint, files)
+        else:
+            self._append(self._name, position, cells, fingerprint)
 
     def reuse(self, position: int, rows: ReusableRows, place: int, origin: Origin) -> bool:
         """Take a row over from an origin. Return whether it could be: its files have to be there."""
@@ -146,6 +146,9 @@ class RowWiseRun:
         self._table = table
         self._call = call
         self._function = table.builder.function
+        self._arguments = call.arguments
+        self._fingerprint = call.fingerprint
+        self._keep = table.keep
         self._read: ReadRow = row_reader(table.spec)
         self._failure: BaseException | None = None
 
@@ -184,19 +187,19 @@ class RowWiseRun:
                 return
             yield position
 
-    def _compute_row(self, position: int) -> _Finished:
-        arguments = self._call.arguments(position)
-        fingerprint = self._call.fingerprint(position, arguments)
+    def _compute_row(self, position: int) -> Finished:
+        arguments = self._arguments(position)
+        fingerprint = self._fingerprint(position, arguments)
         try:
             value = self._function(**arguments)
         except BaseException as error:
             error.add_note(f"raised by {_described(self._table)} for row {position}")
             raise FunctionError(error) from error
-        return _Finished(self._read(value, position), fingerprint)
+        return self._read(value, position), fingerprint
 
-    def _take(self, position: int, finished: _Finished | None, error: BaseException | None) -> None:
+    def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
         if finished is not None:
-            self._table.keep(position, finished.cells, finished.fingerprint)
+            self._keep(position, *finished)
         elif self._failure is None:
             self._failure = error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress
 
 from tablevault.builders.calls import FunctionCall
@@ -122,13 +122,19 @@ class _BuilderRun:
         table = self._restored_table()
         table.resize(total)
         run = RowWiseRun(table, FunctionCall(spec, execution.views({}, other)))
-        for place, origin in enumerate(execution.origins):
+        for origin, matches in self._matched_origins(total):
             rows = origin.rows(spec.changed_columns, spec.is_index)
             if rows is not None and self._builder.version in rows.versions:
-                matches = execution.matches[place] if not spec.is_index else _same_positions(total, origin)
                 run.reuse(rows, matches, origin)
         run.compute()
         self._complete(table, total)
+
+    def _matched_origins(self, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
+        """Return the origins that rows may be taken from; a row-wise IndexBuilder has the positions of its origin."""
+        if not self._spec.is_index:
+            return self._execution.reusable
+        origins = self._execution.origins if self._execution.reuses_cells else ()
+        return [(origin, _same_positions(total, origin)) for origin in origins]
 
     # --- generator ------------------------------------------------------------------------------------------------
 
@@ -170,7 +176,7 @@ class _BuilderRun:
 
     def _show_old_rows(self, table: RowTable) -> int:
         """Begin with the origin's rows where the contract says so; return how many they are."""
-        spec, origins = self._spec, self._execution.origins
+        spec, origins = self._spec, self._execution.origins if self._execution.reuses_cells else ()
         if not (spec.is_index and spec.keep_old and column_dependencies(spec).reads_whole_self and origins):
             return 0
         origin = origins[-1]
@@ -200,7 +206,7 @@ class _BuilderRun:
         spec, execution = self._spec, self._execution
         if spec.is_index:
             return False
-        for origin, matches in zip(execution.origins, execution.matches, strict=True):
+        for origin, matches in execution.reusable:
             rows = origin.rows(spec.changed_columns, is_index=False)
             same_rows = list(matches) == list(range(execution.building.row_count)) and (
                 origin.row_count == execution.building.row_count
