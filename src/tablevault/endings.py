@@ -11,6 +11,7 @@ from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Changes, Decision, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.storage import files, log
+from tablevault.transaction import Transaction
 
 
 class Endings:
@@ -49,7 +50,7 @@ class Endings:
     def revert(self, attempt: Attempt, error: BaseException | None) -> None:
         """Record durably that the process did not happen, and only then remove its invisible files."""
         transaction = attempt.transaction
-        transaction.close_checkpoints()
+        save_checkpoints(transaction)
         decision = Decision(
             attempt.serial,
             attempt.number,
@@ -63,7 +64,7 @@ class Endings:
 
     def pause(self, attempt: Attempt, error: BaseException) -> None:
         """Keep the process's locks and checkpoints for a later attempt."""
-        attempt.transaction.close_checkpoints()
+        save_checkpoints(attempt.transaction)
         progress = attempt.transaction.progress.snapshot()
         self._processes.pause(attempt.serial, attempt.number, describe_error(error), progress)
 
@@ -140,6 +141,14 @@ class Endings:
             case TidyingAction.UNLINK:
                 if target.is_symlink():
                     files.remove_tree(target)
+
+
+def save_checkpoints(transaction: Transaction) -> None:
+    """Make what was computed durable as far as that is possible; the transaction counts what was not."""
+    try:
+        transaction.close_checkpoints()
+    except Exception:  # noqa: BLE001 - what ends the attempt is its first error, not what follows from it
+        transaction.abandon_checkpoints()
 
 
 def _move_folder(source: Path, target: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tablevault import messages, names
 from tablevault.attempts import Attempt, claim, describe_error, new_owner
 from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import OwnerLock
-from tablevault.endings import Endings
+from tablevault.endings import Endings, save_checkpoints
 from tablevault.errors import TableVaultError, TableVaultWarning, TVForcedError, TVLockError, TVProcessError
 from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
@@ -93,15 +94,20 @@ class Engine:
 
     def restart(self) -> dict[str, str]:
         """Take up every active process that has no live owner, oldest first; return what became of each."""
-        report = {}
-        for record in self._processes.unfinished():
-            if self._lookup.is_alive(record):
-                report[record.process_id] = "left running"
-            elif record.status is Status.COMMITTING or record.status.ended or not record.user_given:
-                report[record.process_id] = self.recovery.recover(record) or "left running"
-            else:
-                report[record.process_id] = self._resume_in_restart(record)
-        return report
+        return {
+            listed.process_id: self._restart_one(self._processes.get(listed.serial) or listed)
+            for listed in self._processes.unfinished()
+        }
+
+    def _restart_one(self, record: ProcessRecord) -> str:
+        if record.finished:
+            # Its parent was resumed before, and ran it to its end.
+            return "reverted" if record.status is Status.REVERTED else "resumed"
+        if self._lookup.is_alive(record):
+            return "left running"
+        if record.status is Status.COMMITTING or record.status.ended or not record.user_given:
+            return self.recovery.recover(record) or "left running"
+        return self._resume_in_restart(record)
 
     def _resume_in_restart(self, record: ProcessRecord) -> str:
         try:
@@ -111,7 +117,7 @@ class Engine:
                 f"Restarting process '{record.process_id}' ({record.operation}) failed: "
                 f"{type(error).__name__}: {error}",
                 TableVaultWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
             current = self._processes.get(record.serial)
             return "paused again" if current is None or not current.status.ended else current.status.value
@@ -130,7 +136,7 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
                 original = error.original if isinstance(error, FunctionError) else error
                 self._fail(attempt, error, original)
-                raise original from original.__cause__
+                _raise_as_it_was(original)
             try:
                 self.endings.complete(attempt, changes)
             except BaseException as error:
@@ -307,7 +313,7 @@ class Engine:
             return messages.UNKNOWN_OUTCOME
         if isinstance(error, TVForcedError):
             # Whoever asked for the stop ends the process; if they are gone, recovery does.
-            attempt.transaction.close_checkpoints()
+            save_checkpoints(attempt.transaction)
             return messages.STOPPED
         if isinstance(error, TVProcessError) and not self._owns(attempt):
             return messages.TAKEN_OVER
@@ -320,11 +326,20 @@ class Engine:
             self.endings.revert(attempt, error)
             return messages.reverted(kept)
         self.endings.pause(attempt, error)
-        return messages.paused(process_id, attempt.operation)
+        return messages.paused(process_id, attempt.operation, attempt.transaction.unsaved_rows)
 
     def _owns(self, attempt: Attempt) -> bool:
         record = self._processes.get(attempt.serial)
         return record is not None and record.attempt == attempt.number and not record.status.ended
+
+
+def _raise_as_it_was(error: BaseException) -> NoReturn:
+    """Raise an error of user code with the cause and context that it had there."""
+    cause, context, suppressed = error.__cause__, error.__context__, error.__suppress_context__
+    try:
+        raise error
+    finally:
+        error.__cause__, error.__context__, error.__suppress_context__ = cause, context, suppressed
 
 
 def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:

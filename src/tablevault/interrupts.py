@@ -16,7 +16,7 @@ class Interrupts:
     """Takes over SIGINT and SIGTERM in the main thread while an operation runs.
 
     A signal that arrives while user code is exposed raises there; any other is kept until the next `check`, the next
-    `exposed`, or the end.
+    `exposed`, or the end. Forked children and other threads are not concerned.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,8 @@ class Interrupts:
     ) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler if handler is not _terminate else signal.SIG_DFL)
-        if error is None:
+        # An error does not swallow an interrupt that came while it was dealt with; another interrupt does.
+        if error is None or isinstance(error, Exception):
             self.check()
 
     def check(self) -> None:

@@ -10,6 +10,7 @@ FRAME = "table.parquet"
 PROVENANCE = "provenance.json"
 FINGERPRINTS = "fingerprints.parquet"
 ARTIFACT_HASHES = "artifacts.parquet"
+MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
 BUILDERS = "builders"
 CODE = "code"
@@ -103,6 +104,7 @@ class InstanceFolder:
         self.provenance = root / PROVENANCE
         self.fingerprints = root / FINGERPRINTS
         self.artifact_hashes = root / ARTIFACT_HASHES
+        self.manifest = root / MANIFEST
         self.partial = root / PARTIAL
         """What an execution that was reverted had computed."""
 

@@ -138,7 +138,13 @@ class Lookup:
 
     def is_alive(self, record: ProcessRecord) -> bool:
         """Tell whether some owner is running a process right now."""
-        return not record.finished and self.context.owners.is_alive(record.owner_lock)
+        if record.finished:
+            return False
+        if self.context.owners.is_alive(record.owner_lock):
+            return True
+        # It may have been handed over since the record was read.
+        current = self.context.catalog.processes.get(record.serial)
+        return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
 
     def status(self, record: ProcessRecord) -> Status:
         """Return a process's state, counting one whose owner has died as what it is."""

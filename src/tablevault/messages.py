@@ -23,10 +23,11 @@ def reverted(kept_cells: int) -> str:
     return "reverted: the vault is as if the operation had never started."
 
 
-def paused(process_id: str, operation: Operation) -> str:
+def paused(process_id: str, operation: Operation, unsaved_rows: int) -> str:
     """Return the note of a paused process."""
     call = python_call(operation.name, operation.record(), process_id)
-    return f"paused as '{process_id}': resume it with {call}, or stop_process('{process_id}')."
+    unsaved = f" {unsaved_rows:,} computed rows could not be saved and will be repeated." if unsaved_rows else ""
+    return f"paused as '{process_id}': resume it with {call}, or stop_process('{process_id}').{unsaved}"
 
 
 def still_paused(process_id: str) -> str:

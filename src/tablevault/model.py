@@ -135,6 +135,8 @@ class InstanceRecord:
     artifact_state: ArtifactState
     row_count: int | None
     columns: tuple[ColumnRecord, ...]
+    manifest: str | None
+    """SHA-256 of the file that lists all others of a materialized instance."""
     description: str
     author: str
     created_at: datetime
@@ -205,6 +207,8 @@ class MaterializedInstance:
     success: bool
     row_count: int
     columns: tuple[ColumnRecord, ...]
+    manifest: str
+    """SHA-256 of the file that lists all others of the instance."""
     reads: tuple[Read, ...] = ()
     replaces_artifacts: bool = False
     """Whether it holds the table's one set of artifacts from now on."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import yaml
 from filelock import FileLock
+from sqlalchemy import URL
 
 from tablevault.catalog import Catalog
 from tablevault.catalog.owners import Owners
@@ -98,9 +99,9 @@ def check_marker(layout: VaultLayout) -> None:
         )
 
 
-def default_url(layout: VaultLayout) -> str:
+def default_url(layout: VaultLayout) -> URL:
     """Return the URL of the catalog inside a vault."""
-    return f"sqlite:///{layout.catalog}"
+    return URL.create("sqlite", database=str(layout.catalog))
 
 
 def _why_not_a_vault(layout: VaultLayout) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import time
+from collections.abc import Callable
 from typing import NoReturn
 
 from tablevault import errors, messages
@@ -22,9 +23,12 @@ class ProcessReader:
     ----------
     context
         The open vault.
+    recover
+        Deals with a process whose owner is dead.
     """
 
-    def __init__(self, context: VaultContext) -> None:
+    def __init__(self, context: VaultContext, recover: Callable[[ProcessRecord], object]) -> None:
+        self._recover = recover
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
 
@@ -87,7 +91,11 @@ class ProcessReader:
         pause = _SHORTEST_WAIT
         while True:
             record = self.record(process_id)
-            status = self._lookup.status(record)
+            if not self._lookup.is_alive(record):
+                # Nobody else may ever look after what a dead owner left.
+                self._recover(record)
+                record = self.record(process_id)
+            status = record.status
             if status.ended or (status is Status.PAUSED and not self._lookup.is_alive(record)):
                 return self._outcome(record, status)
             if deadline is not None and time.monotonic() >= deadline:
@@ -111,8 +119,10 @@ def _raise_again(record: ProcessRecord) -> NoReturn:
     known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
     kind = known or getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
+        message = record.error.message
         try:
-            raised = kind(record.error.message)
+            # An interpreter's exit status is a number.
+            raised = kind(int(message) if kind is SystemExit and message.isdecimal() else message)
         except TypeError:
             # Some built-in exceptions cannot be made from a text alone.
             raised = TVProcessError(f"{name}: {record.error.message}")

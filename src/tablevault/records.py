@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
 
 __all__ = [
     "BuilderPlan",
     "BuilderProgress",
+    "CodeVersion",
     "ErrorInfo",
     "InstancePlan",
     "Lineage",
@@ -133,50 +138,227 @@ class VerifyReport:
 
 
 @dataclass(frozen=True)
+class CodeVersion:
+    """The rows of a column that one version of a builder and its code computed."""
+
+    version: str
+    """Digest of the builder and of all code that its function reaches."""
+    rows: int | None
+    """How many rows; `None` where that was not recorded row by row."""
+    ranges: tuple[tuple[int, int], ...]
+    """Positions of the rows, as first and last of each run of them."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class LineageStep:
-    """One column of one instance, with what made it and what it was made from."""
+    """One column of one instance, with what made it, what it was made from, and what was made from it."""
 
     table_name: str
+    """The table's name today."""
     instance_id: str
     column: str
+    """`*` where any column may have been read."""
     builder: str
+    """Empty for what was written from outside."""
     function: str
     """`module.function`; empty for what was written from outside."""
     arguments: JsonObject
     """As written in the builder, without untracked ones."""
-    code_versions: tuple[str, ...]
+    code_versions: tuple[CodeVersion, ...]
+    """More than one after a fix in a paused run."""
+    computed: int | None
+    """Rows that the process computed."""
+    reused: int | None
+    """Rows that were taken over from an origin."""
     process_id: str
     author: str
-    made_at: datetime | None
-    inputs: tuple[LineageStep, ...] = field(default=())
+    made_at: datetime
+    success: bool
+    """Whether its instance is complete; one that was stopped with `materialize=True` is not."""
+    deleted: bool
+    """Whether its instance was deleted meanwhile; what is shown is taken from what was archived."""
+    inputs: tuple[LineageStep, ...] = ()
+    """Columns that it was computed from, and what those were computed from."""
+    origin: LineageStep | None = None
+    """The column of the origin that its reused rows were taken from."""
+    used_by: tuple[LineageStep, ...] = ()
+    """Columns that were computed or copied from it, and what was made from those."""
+
+    @property
+    def name(self) -> str:
+        """The column as a reference writes it."""
+        return f"{self.table_name}({self.instance_id}).{self.column}"
+
+    def __repr__(self) -> str:
+        return _described(self)
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Lineage:
     """Where the columns of an instance come from, and what was made from them."""
 
+    table_name: str
+    instance_id: str
     columns: tuple[LineageStep, ...]
-    """Each column with its inputs, and theirs."""
-    used_by: tuple[LineageStep, ...]
-    """Columns of other instances that were computed from this one, and (as their `inputs`) what they led to."""
+    """Each column with its `inputs` and its `used_by`."""
+
+    @property
+    def used_by(self) -> tuple[LineageStep, ...]:
+        """What was made directly from any of these columns."""
+        return tuple(dict.fromkeys(user for step in self.columns for user in step.used_by))
+
+    def to_dict(self) -> JsonObject:
+        """Return everything as plain JSON data, in which each step is written once and named by its key."""
+        steps: dict[str, JsonObject] = {}
+        waiting = [(_key(step), step) for step in self.columns]
+        known = {key: step for key, step in waiting}
+        done: set[int] = set()
+        while waiting:
+            key, step = waiting.pop()
+            if id(step) in done:
+                continue
+            done.add(id(step))
+            facts = steps.setdefault(key, _plain_facts(step))
+            for relation, others in _relations(step):
+                named = [_key(other) for other in others]
+                facts.setdefault(relation, []).extend(name for name in named if name not in facts.get(relation, ()))
+                waiting.extend(zip(named, others, strict=True))
+        return {"table": self.table_name, "instance": self.instance_id, "columns": list(known), "steps": steps}
+
+    def tree(self) -> Tree:
+        """Return what `to_dict` tells as a tree for a terminal."""
+        from rich.text import Text
+        from rich.tree import Tree
+
+        def grow(tree: Tree, branches: Iterable[_Branch]) -> None:
+            for branch in branches:
+                # Not a string, whose brackets would be taken for markup.
+                grow(tree.add(Text(branch.label)), branch.branches)
+
+        root = Tree(Text(self._title))
+        grow(root, self._branches())
+        return root
 
     def __repr__(self) -> str:
-        lines = [line for step in self.columns for line in _step_lines(step, 0)]
-        if self.used_by:
-            lines.append("used by:")
-            lines.extend(line for step in self.used_by for line in _step_lines(step, 1))
-        return "\n".join(lines)
+        def lines(branches: Iterable[_Branch], depth: int) -> Iterable[str]:
+            for branch in branches:
+                yield "  " * depth + branch.label
+                yield from lines(branch.branches, depth + 1)
+
+        return "\n".join([self._title, *lines(self._branches(), 1)])
 
     def _repr_html_(self) -> str:
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        def items(branches: Iterable[_Branch]) -> str:
+            return "".join(f"<li>{html.escape(item.label)}{nested(item.branches)}</li>" for item in branches)
+
+        def nested(branches: tuple[_Branch, ...]) -> str:
+            return f"<ul>{items(branches)}</ul>" if branches else ""
+
+        return f"<div><b>{html.escape(self._title)}</b>{nested(self._branches())}</div>"
+
+    @property
+    def _title(self) -> str:
+        return f"lineage of {self.table_name}({self.instance_id})"
+
+    def _branches(self) -> tuple[_Branch, ...]:
+        shown: set[int] = set()
+        return tuple(_branch("", step, shown, 1) for step in self.columns)
 
 
-def _step_lines(step: LineageStep, depth: int) -> Iterable[str]:
-    made_by = f" <- {step.function}() in {step.builder}" if step.function else ""
-    when = f", {step.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC" if step.made_at else ""
-    yield f"{'  ' * depth}{step.table_name}({step.instance_id}).{step.column}{made_by} by {step.author}{when}"
-    for item in step.inputs:
-        yield from _step_lines(item, depth + 1)
+_DEEPEST = 40
+"""How many levels people are shown; `to_dict` has all."""
+_MOST_RANGES = 4
+_LONGEST_ARGUMENT = 80
+
+
+@dataclass(frozen=True)
+class _Branch:
+    label: str
+    branches: tuple[_Branch, ...] = ()
+
+
+def _branch(relation: str, step: LineageStep, shown: set[int], depth: int) -> _Branch:
+    """Return a step as it is shown: what it leads to only where it stands first."""
+    label = relation + _described(step)
+    relations = [(name, others) for name, others in _relations(step) if others]
+    if not relations:
+        return _Branch(label)
+    if id(step) in shown:
+        return _Branch(f"{relation}{step.name} (shown above)")
+    if depth >= _DEEPEST:
+        return _Branch(f"{label} (goes on; to_dict() has all of it)")
+    shown.add(id(step))
+    prefixes = {"inputs": "from ", "origin": "reused from ", "used_by": "used by "}
+    return _Branch(
+        label,
+        tuple(_branch(prefixes[name], other, shown, depth + 1) for name, others in relations for other in others),
+    )
+
+
+def _relations(step: LineageStep) -> tuple[tuple[str, tuple[LineageStep, ...]], ...]:
+    origin = () if step.origin is None else (step.origin,)
+    return ("inputs", step.inputs), ("origin", origin), ("used_by", step.used_by)
+
+
+def _key(step: LineageStep) -> str:
+    """Return a text that no other step of a lineage has: a builder may overwrite a column of another."""
+    return f"{step.name} by {step.builder}" if step.builder else step.name
+
+
+def _plain_facts(step: LineageStep) -> JsonObject:
+    return {
+        "table": step.table_name,
+        "instance": step.instance_id,
+        "column": step.column,
+        "builder": step.builder,
+        "function": step.function,
+        "arguments": dict(step.arguments),
+        "code_versions": [
+            {"version": item.version, "rows": item.rows, "ranges": [list(pair) for pair in item.ranges]}
+            for item in step.code_versions
+        ],
+        "computed": step.computed,
+        "reused": step.reused,
+        "process_id": step.process_id,
+        "author": step.author,
+        "made_at": step.made_at.isoformat(),
+        "success": step.success,
+        "deleted": step.deleted,
+    }
+
+
+def _described(step: LineageStep) -> str:
+    parts = []
+    if step.builder:
+        arguments = ", ".join(f"{name}={_shortened(value)}" for name, value in step.arguments.items())
+        parts.append(f"builder {step.builder}: {step.function}({arguments})")
+        parts.extend(_described_versions(step.code_versions))
+    if step.reused:
+        parts.append(f"{step.computed:,} rows computed, {step.reused:,} reused")
+    parts.append(f"by {step.author}, {step.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, process {step.process_id}")
+    if not step.success:
+        parts.append("not finished")
+    if step.deleted:
+        parts.append("deleted since")
+    return f"{step.name}: {'; '.join(parts)}"
+
+
+def _described_versions(versions: tuple[CodeVersion, ...]) -> Iterable[str]:
+    for item in versions:
+        code = f"code {item.version[:12]}"
+        if len(versions) == 1:
+            yield code
+        elif item.rows is None:
+            yield f"some rows under {code}"
+        elif item.rows:
+            ranges = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in item.ranges[:_MOST_RANGES])
+            more = ", ..." if len(item.ranges) > _MOST_RANGES else ""
+            yield f"{item.rows:,} rows ({ranges}{more}) under {code}"
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_ARGUMENT else f"{text[: _LONGEST_ARGUMENT - 3]}..."
 
 
 def _html_table(facts: Iterable[tuple[str, str]]) -> str:

@@ -54,9 +54,9 @@ class Recovery:
             assert current is not None
             if current.status is Status.COMMITTING or current.status.ended:
                 self._endings.tidy_and_finish(current.serial)
-                return "rolled forward" if current.status is Status.COMMITTING else str(current.status)
+                return "reverted" if current.status is Status.REVERTED else "rolled forward"
             if current.user_given:
-                self._processes.pause(current.serial, attempt.number, _owner_died(current), None)
+                self._processes.pause(current.serial, attempt.number, _owner_died(record), None)
                 return "paused"
             self._endings.revert(attempt, None)
             return "reverted"
@@ -69,7 +69,11 @@ class Recovery:
             self._endings.retry_tidying(serial)
 
     def _sweep(self) -> None:
-        """Remove folders of processes that are over; the catalog is asked after the folder is read."""
+        """Remove folders of processes that are over, and lock files that nobody holds.
+
+        The catalog is asked after a folder is read: what began in between is then known to it.
+        """
+        self._context.owners.forget_dead()
         folder = self._context.layout.temporary
         for path in list(folder.iterdir()) if folder.is_dir() else []:
             record = self._processes.get(int(path.name)) if path.name.isdecimal() else None

@@ -121,6 +121,11 @@ class Transaction(Lookup):
         if self.checkpoints is not None:
             self.checkpoints.abandon()
 
+    @property
+    def unsaved_rows(self) -> int:
+        """How many computed rows are not durable: they would be computed again."""
+        return self.checkpoints.unflushed if self.checkpoints is not None else 0
+
     def clean_workspace(self) -> tuple[Tidying, ...]:
         """Return the steps that remove the process's folder."""
         if not self.workspace.root.exists():

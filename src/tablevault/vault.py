@@ -85,7 +85,7 @@ class TableVault:
         self._verbose = verbose
         self._engine = Engine(self._context)
         self._queries = Queries(self._context)
-        self._processes = ProcessReader(self._context)
+        self._processes = ProcessReader(self._context, self._engine.recovery.recover)
         self.restart_report: dict[str, str] = {}
         """What became of each active process when this vault was opened with `restart=True`."""
         if restart:

@@ -208,7 +208,7 @@ class PartialOrigin:
             return
         records: list[Iterable[ArtifactRecord]] = list(state.artifacts.values())
         if state.frame is not None:
-            rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.code_versions[-1])
+            rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.frame.code)
             records.append(state.frame.artifacts)
         else:
             rows = _scattered_rows(state, max(self._row_count, max(state.positions, default=-1) + 1))

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
@@ -111,6 +112,23 @@ def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[in
     columns = {name: plain_values(data.table.column(name), kind) for name, kind in data.types.items()}
     names = [name.removesuffix(":version") for name in columns if name.endswith(":version")]
     return {name: (columns[f"{name}:fingerprint"], columns[f"{name}:version"]) for name in names}
+
+
+def read_row_versions(path: Path, builder: str) -> list[int | None] | None:
+    """Return for each row the index of the version that computed it; `None` for rows that were never computed.
+
+    `None` altogether if nothing was recorded row by row for this builder.
+    """
+    if not path.is_file():
+        return None
+    columns = [f"{builder}:fingerprint", f"{builder}:version"]
+    try:
+        data = read_frame(path, columns)
+    except KeyError:
+        return None
+    fingerprints, versions = (data.table.column(name).combine_chunks() for name in columns)
+    codes: list[int | None] = pc.if_else(pc.is_valid(fingerprints), versions, None).to_pylist()
+    return codes
 
 
 def write_artifact_records(path: Path, records: Sequence[ArtifactRecord]) -> None:

@@ -80,6 +80,10 @@ class RowTable:
             if position not in stale:
                 self.execution.building.records.update((record.path, record) for record in records)
         self.execution.checkpoints.forget(self.spec.name, sorted(stale))
+        for position in stale:
+            # What is left of them would be in the way of the function that makes them again.
+            for record in state.artifacts[position]:
+                (self.execution.artifact_folder / record.path).unlink(missing_ok=True)
 
     def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
         """Take a computed row over, into memory and on its way to the disk."""

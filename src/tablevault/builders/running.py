@@ -93,7 +93,8 @@ class _BuilderRun:
 
     def _saved_versions(self) -> tuple[str, ...]:
         assert self._saved is not None
-        return self._saved.code_versions[-1:] if self._saved.code_versions else (self._builder.version,)
+        assert self._saved.frame is not None
+        return (self._saved.frame.code,)
 
     def _put_frame(self, data: FrameData) -> None:
         building = self._execution.building

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import URL, make_url
+
 from tablevault.catalog.contents import Contents
 from tablevault.catalog.processes import Processes
 from tablevault.catalog.store import Store, UnknownOutcomeError
@@ -18,8 +20,8 @@ class Catalog:
         SQLAlchemy URL of the database.
     """
 
-    def __init__(self, url: str) -> None:
-        self._store = Store(url)
+    def __init__(self, url: str | URL) -> None:
+        self._store = Store(make_url(url))
         self.processes = Processes(self._store)
         self.contents = Contents(self._store)
 

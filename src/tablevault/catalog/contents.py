@@ -143,6 +143,16 @@ class Contents:
             rows = connection.execute(select(reads).where(reads.c.input_row_id == row_id).order_by(reads.c.read_id))
             return [(row["row_id"], _read(row)) for row in rows.mappings()]
 
+    def origins(self) -> list[tuple[int, int]]:
+        """Return the row ids of the materialized instances that have an origin, deleted ones too, each with it."""
+        query = (
+            select(instances.c.row_id, instances.c.origin)
+            .where(instances.c.origin.is_not(None), instances.c.temporary.is_(False))
+            .order_by(instances.c.row_id)
+        )
+        with self._store.read() as connection:
+            return [(row_id, origin) for row_id, origin in connection.execute(query)]
+
     def side_effects_by(self, table_name: str) -> tuple[int, ...]:
         """Return the serials of the processes that hold a whole table exclusively."""
         with self._store.read() as connection:
@@ -268,6 +278,7 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
             artifact_state=ArtifactState.PRESENT.value,
             row_count=change.row_count,
             columns=json.dumps([[column.name, column.type_name] for column in change.columns]),
+            manifest=change.manifest,
             description=temporary["description"],
             author=_author(connection, serial),
             created_at=_now(),
@@ -333,6 +344,7 @@ def _instance(row: RowMapping) -> InstanceRecord:
         artifact_state=ArtifactState(row["artifact_state"]),
         row_count=row["row_count"],
         columns=tuple(ColumnRecord(name, type_name) for name, type_name in json.loads(row["columns"])),
+        manifest=row["manifest"],
         description=row["description"],
         author=row["author"],
         created_at=datetime.fromisoformat(row["created_at"]),

@@ -93,6 +93,13 @@ class Owners:
             (self._folder / name).unlink(missing_ok=True)
 
 
+    def forget_dead(self) -> None:
+        """Remove the lock files that nobody holds: no file means the same."""
+        for path in list(self._folder.iterdir()) if self._folder.is_dir() else []:
+            if not self.is_alive(path.name):
+                path.unlink(missing_ok=True)
+
+
 def _is_held_exclusively(path: Path) -> bool:  # pragma: no cover - Windows
     probe = FileLock(path, fallback_to_soft=False, thread_local=False)
     try:

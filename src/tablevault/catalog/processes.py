@@ -217,9 +217,11 @@ class Processes:
             return _select_one(connection, processes.c.serial == serial)
 
     def find(self, process_id: str) -> ProcessRecord | None:
-        """Return the newest process with this id."""
+        """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         with self._store.read() as connection:
-            return _select_one(connection, processes.c.process_id == process_id)
+            # A second call that was refused may be newer than the process whose id it wanted.
+            holding = _select_one(connection, _not_reverted(process_id))
+            return holding or _select_one(connection, processes.c.process_id == process_id)
 
     def unfinished(self) -> list[ProcessRecord]:
         """Return the processes that are not ended or not tidied up, oldest first."""

@@ -71,6 +71,7 @@ instances = Table(
     Column("artifact_state", String(16), nullable=False),
     Column("row_count", _SERIAL),
     Column("columns", Text, nullable=False),
+    Column("manifest", String(64)),
     Column("description", Text, nullable=False),
     Column("author", Text, nullable=False),
     Column("created_at", Text, nullable=False),

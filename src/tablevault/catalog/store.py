@@ -9,13 +9,17 @@ import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, update
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault.catalog import schema
-from tablevault.errors import TVFileError
+from tablevault.errors import TVFileError, TVImplementationError
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
@@ -34,8 +38,10 @@ class Store:
         SQLAlchemy URL of the catalog.
     """
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self.url = url.render_as_string()
+        """For messages: without a password."""
         self._engine = _engine(url)
         self._writing = self._engine.execution_options(tablevault_begin="BEGIN IMMEDIATE")
 
@@ -71,6 +77,9 @@ class Store:
 
     def create(self) -> None:
         """Create the catalog's tables."""
+        path = _sqlite_file(self._url)
+        if path is not None:
+            _open_sqlite(path, mode="rwc").close()
         with self.write() as connection:
             schema.metadata.create_all(connection)
             for name in ("generation", "end_order"):
@@ -97,12 +106,12 @@ def current_value(connection: Connection, counter: str) -> int:
 
 # Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
 # the inherited pools alive, untouched, for ever.
-_engines: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
+_engines: weakref.WeakValueDictionary[URL, Engine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
 _inherited: list[Any] = []
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: URL) -> Engine:
     with _engines_lock:
         engine = _engines.get(url)
         if engine is None:
@@ -111,15 +120,39 @@ def _engine(url: str) -> Engine:
         return engine
 
 
-def _new_engine(url: str) -> Engine:
-    sqlite = url.startswith("sqlite")
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_TIMEOUT, "check_same_thread": False}} if sqlite else {}
+def _new_engine(url: URL) -> Engine:
+    options: dict[str, Any] = {}
+    path = _sqlite_file(url)
+    if path is not None:
+        options["creator"] = partial(_open_sqlite, path)
     engine = create_engine(url, pool_size=2, max_overflow=-1, **options)
-    if sqlite:
+    if path is not None:
         event.listen(engine, "connect", _prepare_sqlite_connection)
+        event.listen(engine, "checkout", partial(_check_same_file, path))
         event.listen(engine, "begin", _begin_sqlite_transaction)
     weakref.finalize(engine, engine.pool.dispose)
     return engine
+
+
+def _sqlite_file(url: URL) -> Path | None:
+    return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
+
+
+def _open_sqlite(path: Path, mode: str = "rw") -> sqlite3.Connection:
+    # Without "create": a catalog that is gone must not come back as an empty one.
+    uri = f"file:{quote(str(path))}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, check_same_thread=False)
+
+
+def _check_same_file(path: Path, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Let the pool open the file anew, if the folder was deleted and another vault stands in its place."""
+    try:
+        found = path.stat()
+    except FileNotFoundError as error:
+        raise DisconnectionError(f"The catalog {path} is gone.") from error
+    identity = (found.st_dev, found.st_ino)
+    if record.info.setdefault("file", identity) != identity:
+        raise DisconnectionError(f"The catalog {path} was replaced.")
 
 
 def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:
@@ -152,13 +185,28 @@ def _translated(url: str) -> Iterator[None]:
     """Turn the database driver's errors into those of the contract."""
     try:
         yield
+    except InvalidRequestError as error:
+        if not isinstance(error.__cause__ or error.__context__, DisconnectionError):
+            raise
+        raise TVFileError(f"The catalog {url} is gone: the vault was moved or deleted.") from error
     except DBAPIError as error:
-        code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or not isinstance(
-            error.orig, sqlite3.OperationalError | sqlite3.InterfaceError
-        ):
-            raise TVFileError(f"The catalog {url} is damaged or not a catalog ({error.orig}).") from error
-        raise OSError(_error_number(error), f"The catalog cannot be used ({error.orig})", url) from error
+        raise _translation(error, url) from error
+
+
+def _translation(error: DBAPIError, url: str) -> Exception:
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return TVFileError(f"The catalog {url} is damaged or not a catalog ({error.orig}).")
+    if not isinstance(error, OperationalError | InterfaceError):
+        return TVImplementationError(f"The catalog {url} refused a statement ({error.orig}). Please report it.")
+    if code == sqlite3.SQLITE_CANTOPEN and not _exists(url):
+        return TVFileError(f"The catalog {url} is gone: the vault was moved or deleted.")
+    return OSError(_error_number(error), f"The catalog cannot be used ({error.orig})", url)
+
+
+def _exists(url: str) -> bool:
+    path = _sqlite_file(make_url(url))
+    return path is None or path.exists()
 
 
 def _error_number(error: DBAPIError) -> int:

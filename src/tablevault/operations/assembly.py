@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -41,7 +42,8 @@ from tablevault.operations.base import instance_folder, remove, write_descriptio
 from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.frames import read_frame, write_frame
+from tablevault.storage.frames import FrameRecord, read_frame, write_frame
+from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.transaction import Transaction
 
 _MOST_LISTED = 20
@@ -76,7 +78,7 @@ class Assembly:
         building, folder = self._execution.building, self._folder
         artifacts = settle_artifacts(building, strict=success)
         frame = building.frame()
-        write_frame(folder.frame, frame)
+        stored = write_frame(folder.frame, frame)
         if artifacts:
             write_artifact_records(folder.artifact_hashes, artifacts)
         self._write_fingerprints()
@@ -84,7 +86,7 @@ class Assembly:
         self._archive_texts()
         columns = tuple(ColumnRecord(name, column_type.name) for name, column_type in frame.types.items())
         describe_instance(self._transaction, folder, self._table, self._plan.data["instance_id"], len(frame), success)
-        seal(folder)
+        manifest = seal(folder, stored)
         shares = success and not self._table.allow_multiple_artifacts
         change = MaterializedInstance(
             self._plan.data["temporary"],
@@ -93,6 +95,7 @@ class Assembly:
             success,
             len(frame),
             columns,
+            manifest,
             tuple(self._reads()),
             replaces_artifacts=shares,
             deactivates_others=success and self._table.has_side_effects,
@@ -283,11 +286,35 @@ def describe_instance(
     )
 
 
-def seal(folder: InstanceFolder) -> None:
-    """Make an instance's folder read-only and durable, with its entry in the table's folder."""
+def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
+    """Make an instance's folder read-only and durable, with its entry in the table's folder.
+
+    Returns the SHA-256 of its manifest, which lists every file but the artifacts.
+    """
+    known = FileRecord(folder.frame.name, frame.size, frame.sha256)
+    manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
     files.make_read_only(folder.root)
     files.fsync_tree(folder.root)
     files.fsync_folder(folder.root.parent)
+    return manifest
+
+
+def reopen(folder: InstanceFolder) -> None:
+    """Make a folder writable again whose attempt was cut off after `seal`, and take back the links of reused cells.
+
+    Modes of files stay: a link shares them with a committed file, into which no function may write.
+    """
+    if not folder.root.is_dir():
+        return
+    folder.root.chmod(stat.S_IRWXU)
+    folder.manifest.unlink(missing_ok=True)
+    for path in [folder.root, *folder.root.rglob("*")]:
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            path.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
+        elif path.stat().st_nlink > 1:
+            path.unlink()
 
 
 def artifact_link(lookup: Lookup, table: TableRecord, folder: str) -> Tidying:

@@ -23,7 +23,7 @@ from tablevault.interfaces import FunctionError
 from tablevault.layout import InstanceFolder, lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
-from tablevault.operations.assembly import Assembly, restore_partial
+from tablevault.operations.assembly import Assembly, reopen, restore_partial
 from tablevault.operations.base import Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.operations.executing import (
@@ -146,6 +146,7 @@ class ExecuteInstance(Operation):
 
     def _execution(self, plan: Plan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet) -> Execution:
         folder = instance_folder(transaction, _table(transaction, plan), plan.data["folder"])
+        reopen(folder)
         files.make_folder(folder.artifacts)
         transaction.checkpoints = CheckpointStore.open(
             transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look

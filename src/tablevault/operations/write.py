@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -33,13 +33,13 @@ from tablevault.model import (
     TableRecord,
     Tidying,
 )
-from tablevault.operations.assembly import artifact_link, check_artifacts, describe_instance, seal
+from tablevault.operations.assembly import artifact_link, check_artifacts, describe_instance, reopen, seal
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
-from tablevault.storage.frames import FrameData, read_frame, table_from_frame, write_frame
+from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, write_frame
 from tablevault.storage.packing import canonical
 from tablevault.transaction import Drafting, Transaction
 
@@ -94,11 +94,12 @@ class WriteInstance(Operation):
         table = transaction.contents.table_by_id(plan.data["table_id"])
         assert table is not None
         folder = instance_folder(transaction, table, plan.data["folder"])
+        reopen(folder)
         if not self.is_resumable(transaction):
             files.remove_tree(folder.root)
             files.make_folder(folder.artifacts)
-            write_frame(folder.frame, self._data)
-            transaction.stage_text(_STAGED, json.dumps({"rows": len(self._data)}))
+            stored = write_frame(folder.frame, self._data)
+            transaction.stage_text(_STAGED, json.dumps(asdict(stored)))
         data = read_frame(folder.frame) if self.table_df is None else self._data
         records = self._copy_artifacts(plan, transaction, data)
         if records:
@@ -106,7 +107,7 @@ class WriteInstance(Operation):
         inputs = [InputFacts(*item) for item in plan.data["inputs"]]
         write_provenance(folder.provenance, _provenance(transaction, inputs))
         describe_instance(transaction, folder, table, plan.data["instance_id"], len(data), success=True)
-        seal(folder)
+        manifest = seal(folder, FrameRecord(**json.loads(transaction.staged_text(_STAGED))))
         shares = not table.allow_multiple_artifacts
         change = MaterializedInstance(
             plan.data["temporary"],
@@ -115,6 +116,7 @@ class WriteInstance(Operation):
             True,
             len(data),
             tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items()),
+            manifest,
             tuple(Read("*", "", item.row_id, "*") for item in inputs),
             replaces_artifacts=shares,
         )

@@ -197,7 +197,7 @@ def _read_segment(path: Path) -> list[tuple[str, bytes]]:
             connection.execute("BEGIN")  # One snapshot for all of it.
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes what is damaged.
         raise TVFileError(f"{path}: this checkpoint file is damaged or cannot be read ({error}).") from error
     for expected, (number, builder, content, digest) in enumerate(rows, start=1):
         if number != expected or digest != _digest(number, builder, content):

@@ -1,0 +1,346 @@
+"""Where columns come from and what was made from them: steps from column to column, up and down the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+
+from tablevault import names
+from tablevault.builders.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
+from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.layout import InstanceFolder
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import InstanceRecord, Read, TableRecord
+from tablevault.records import CodeVersion, Lineage, LineageStep
+
+_ANY = "*"
+"""Stands for all columns of an instance."""
+
+
+@dataclass(frozen=True)
+class _Node:
+    """One column of one instance, as one builder made it."""
+
+    row_id: int
+    column: str
+    place: int | None
+    """Which of the instance's builders made it; `None` for what was written from outside, and for all columns."""
+
+
+class LineageReader:
+    """Answers where columns come from and what was made from them.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._lookup = Lookup(context)
+
+    def lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
+        """Return the lineage of one column of an instance, or of all.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        instance_id
+            Of a materialized instance; empty for the newest active one of version `base`, else of any version.
+        column
+            Empty for all columns.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such table or materialized instance.
+        TVTableError
+            If the instance has no such column.
+        """
+        table = self._lookup.table(table_name)
+        instance = self._instance(table, instance_id)
+        known = [item.name for item in instance.columns]
+        if column and column not in known:
+            raise TVTableError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' has no column '{column}'"
+                f"{names.nearest(column, known)}"
+            )
+        steps = _Steps(_Instances(self._lookup))
+        return Lineage(
+            table.name, instance.instance_id, steps.of_columns(instance.row_id, [column] if column else known)
+        )
+
+    def _instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
+        if instance_id:
+            instance = self._lookup.instance(table, instance_id)
+            if instance.temporary:
+                raise TVArgumentError(
+                    f"Instance '{instance_id}' of table '{table.name}' is not materialized, so nothing was computed "
+                    f"for it for good; plan_instance('{table.name}', '{instance.version}') tells what would be."
+                )
+            return instance
+        contents = self._lookup.contents
+        newest = contents.newest(table.table_id, names.DEFAULT_VERSION) or contents.newest(table.table_id)
+        return newest or self._lookup.newest(table, None, active_only=False)
+
+
+class _Instance:
+    """What is known of one instance, deleted or not."""
+
+    def __init__(self, record: InstanceRecord, table_name: str, deleted: bool, folder: InstanceFolder | None) -> None:
+        self.record = record
+        self.table_name = table_name
+        self.deleted = deleted
+        self._folder = folder
+
+    @cached_property
+    def provenance(self) -> Provenance | None:
+        """Its provenance; `None` if the files of a deleted one are gone altogether."""
+        return read_provenance(self._folder.provenance) if self._folder is not None else None
+
+    @property
+    def builders(self) -> tuple[BuilderFacts, ...]:
+        """Its builders in the order in which they ran."""
+        return self.provenance.builders if self.provenance is not None else ()
+
+    @property
+    def origin(self) -> InputFacts | None:
+        """The instance that cells were reused from."""
+        return self.provenance.origin if self.provenance is not None else None
+
+    def producer(self, column: str, before: int | None = None) -> int | None:
+        """Return which builder made a column: the last one, or the last before the builder at a place."""
+        places = [place for place, facts in enumerate(self.builders[:before]) if column in facts.columns]
+        return places[-1] if places else None
+
+    def own_reads(self, place: int) -> Iterator[tuple[str, int]]:
+        """Yield the columns of the same instance that a builder read, each with the builder that had made it."""
+        facts = self.builders[place]
+        earlier = dict.fromkeys(column for other in self.builders[:place] for column in other.columns)
+        for column in earlier if _ANY in facts.own_columns else facts.own_columns:
+            producer = self.producer(column, place)
+            if producer is not None:
+                yield column, producer
+
+    def code_versions(self, place: int) -> tuple[CodeVersion, ...]:
+        """Return which rows a builder computed under which version of its code."""
+        facts, count = self.builders[place], self.record.row_count or 0
+        assert self._folder is not None
+        codes = read_row_versions(self._folder.fingerprints, facts.name) if facts.return_type == "row-wise" else None
+        if codes is not None:
+            return tuple(_code_version(version, number, codes) for number, version in enumerate(facts.versions))
+        if len(facts.versions) == 1:
+            return (CodeVersion(facts.versions[0], count, ((0, count - 1),) if count else ()),)
+        return tuple(CodeVersion(version, None, ()) for version in facts.versions)
+
+
+class _Instances:
+    """Finds instances, each of them once."""
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._contents = lookup.contents
+        self._found: dict[int, _Instance] = {}
+        self._readers: dict[int, list[tuple[int, Read]]] = {}
+
+    def __getitem__(self, row_id: int) -> _Instance:
+        if row_id not in self._found:
+            self._found[row_id] = self._open(row_id)
+        return self._found[row_id]
+
+    def readers(self, row_id: int) -> list[tuple[int, Read]]:
+        """Return the instances that were computed from an instance, each with what was read."""
+        if row_id not in self._readers:
+            self._readers[row_id] = self._contents.readers_of(row_id)
+        return self._readers[row_id]
+
+    def reads(self, row_id: int) -> list[Read]:
+        """Return what the catalog knows of what an instance was computed from."""
+        return self._contents.reads_of(row_id)
+
+    def copies(self, row_id: int) -> list[int]:
+        """Return the instances whose origin is an instance."""
+        return self._copies.get(row_id, [])
+
+    @cached_property
+    def _copies(self) -> dict[int, list[int]]:
+        found: dict[int, list[int]] = {}
+        for row_id, origin in self._contents.origins():
+            found.setdefault(origin, []).append(row_id)
+        return found
+
+    def _open(self, row_id: int) -> _Instance:
+        record = self._contents.instance_by_row(row_id)
+        table = self._contents.table_by_id(record.table_id) if record is not None else None
+        assert record is not None and table is not None, f"the catalog never forgets an instance, but not {row_id}"
+        deleted = self._contents.instance(record.table_id, record.instance_id) is None
+        return _Instance(record, table.name, deleted, self._folder(record, table))
+
+    def _folder(self, record: InstanceRecord, table: TableRecord) -> InstanceFolder | None:
+        """Return where an instance's metadata is: in its place, or among what deletions archived."""
+        folder = self._lookup.folder(table, record)
+        if folder.provenance.is_file():
+            return folder
+        archived = (path for path in self._archived if path.name.endswith(f"_{record.instance_id}"))
+        candidates = [*archived, *(path / record.folder for path in self._archived)]
+        found = (InstanceFolder(path) for path in candidates)
+        return next((item for item in found if item.provenance.is_file()), None)
+
+    @cached_property
+    def _archived(self) -> list[Path]:
+        trash = self._lookup.layout.trash
+        return sorted(path for path in trash.iterdir() if path.is_dir()) if trash.is_dir() else []
+
+
+class _Steps:
+    """Follows columns up and down; each is computed once, however many ways lead to it."""
+
+    def __init__(self, instances: _Instances) -> None:
+        self._instances = instances
+        self._facts: dict[_Node, LineageStep] = {}
+
+    def of_columns(self, row_id: int, columns: Iterable[str]) -> tuple[LineageStep, ...]:
+        """Return columns of an instance with all that leads to them and from them."""
+        nodes = [self._final(row_id, column) for column in columns]
+        above = _joined(nodes, self._sources, self._with_sources)
+        below = _joined(nodes, self._users, self._with_users)
+        return tuple(replace(above[node], used_by=below[node].used_by) for node in nodes)
+
+    # --- up -------------------------------------------------------------------------------------------------------
+
+    def _sources(self, node: _Node) -> list[_Node]:
+        origin = self._origin(node)
+        return [*self._inputs(node), *([origin] if origin is not None else [])]
+
+    def _inputs(self, node: _Node) -> list[_Node]:
+        instance = self._instances[node.row_id]
+        if node.column == _ANY:
+            return [self._final(node.row_id, column.name) for column in instance.record.columns]
+        if node.place is None:
+            reads = [read for read in self._instances.reads(node.row_id) if read.column in (node.column, _ANY)]
+            return [self._final(read.input_row_id, read.input_column) for read in reads]
+        facts = instance.builders[node.place]
+        own = [_Node(node.row_id, column, producer) for column, producer in instance.own_reads(node.place)]
+        if facts.is_index and facts.return_type == "row-wise" and instance.origin is not None:
+            # `self` of a row-wise IndexBuilder is the origin.
+            own = [self._final(instance.origin.row_id, column) for column in facts.own_columns]
+        return list(dict.fromkeys([*own, *(self._final(row_id, column) for row_id, column in facts.inputs)]))
+
+    def _origin(self, node: _Node) -> _Node | None:
+        """Return the column that rows of this one were taken over from."""
+        instance = self._instances[node.row_id]
+        if node.place is None or instance.origin is None or not instance.builders[node.place].reused:
+            return None
+        origin = self._instances[instance.origin.row_id]
+        if node.column not in {column.name for column in origin.record.columns}:
+            return None
+        return self._final(instance.origin.row_id, node.column)
+
+    def _with_sources(self, node: _Node, steps: Mapping[_Node, LineageStep]) -> LineageStep:
+        origin = self._origin(node)
+        inputs = tuple(steps[other] for other in self._inputs(node) if other in steps)
+        return replace(self._step(node), inputs=inputs, origin=steps.get(origin) if origin is not None else None)
+
+    # --- down -----------------------------------------------------------------------------------------------------
+
+    def _users(self, node: _Node) -> list[_Node]:
+        found = dict.fromkeys(self._users_inside(node))
+        if node == self._final(node.row_id, node.column):
+            for row_id, read in self._instances.readers(node.row_id):
+                if _ANY in (node.column, read.input_column) or read.input_column == node.column:
+                    found[self._reader(row_id, read)] = None
+            found.update(dict.fromkeys(self._copied(node)))
+        return list(found)
+
+    def _users_inside(self, node: _Node) -> Iterator[_Node]:
+        """Yield the columns of the same instance that were computed from this one."""
+        if node.column == _ANY:
+            return
+        instance = self._instances[node.row_id]
+        for place, facts in enumerate(instance.builders):
+            if (node.column, node.place) in set(instance.own_reads(place)):
+                yield from (_Node(node.row_id, column, place) for column in facts.columns)
+
+    def _reader(self, row_id: int, read: Read) -> _Node:
+        builders = self._instances[row_id].builders
+        places = [place for place, facts in enumerate(builders) if facts.name == read.builder]
+        return _Node(row_id, read.column, places[0]) if places else self._final(row_id, read.column)
+
+    def _copied(self, node: _Node) -> Iterator[_Node]:
+        """Yield the columns that took rows of this one over."""
+        for row_id in self._instances.copies(node.row_id):
+            copy = self._final(row_id, node.column)
+            if node.column != _ANY and self._origin(copy) == node:
+                yield copy
+
+    def _with_users(self, node: _Node, steps: Mapping[_Node, LineageStep]) -> LineageStep:
+        return replace(self._step(node), used_by=tuple(steps[other] for other in self._users(node) if other in steps))
+
+    # --- both -----------------------------------------------------------------------------------------------------
+
+    def _final(self, row_id: int, column: str) -> _Node:
+        """Return a column as it is stored, whoever made it before."""
+        return _Node(row_id, column, self._instances[row_id].producer(column))
+
+    def _step(self, node: _Node) -> LineageStep:
+        if node not in self._facts:
+            self._facts[node] = _step(self._instances[node.row_id], node)
+        return self._facts[node]
+
+
+def _step(instance: _Instance, node: _Node) -> LineageStep:
+    facts = instance.builders[node.place] if node.place is not None else None
+    record = instance.record
+    return LineageStep(
+        table_name=instance.table_name,
+        instance_id=record.instance_id,
+        column=node.column,
+        builder=facts.name if facts is not None else "",
+        function=f"{facts.module}.{facts.function}" if facts is not None else "",
+        arguments=facts.arguments if facts is not None else {},
+        code_versions=instance.code_versions(node.place) if node.place is not None else (),
+        computed=facts.computed if facts is not None else None,
+        reused=facts.reused if facts is not None else None,
+        process_id=record.process_id,
+        author=record.author,
+        made_at=record.created_at,
+        success=record.success,
+        deleted=instance.deleted,
+    )
+
+
+def _joined(
+    roots: Iterable[_Node],
+    neighbours: Callable[[_Node], list[_Node]],
+    make: Callable[[_Node, Mapping[_Node, LineageStep]], LineageStep],
+) -> dict[_Node, LineageStep]:
+    """Make the steps of all nodes that can be reached, each after its neighbours; without recursion, however deep.
+
+    A neighbour that leads back to the node itself has no step yet when the node's is made, and is left out.
+    """
+    made: dict[_Node, LineageStep] = {}
+    begun: set[_Node] = set()
+    stack = [(node, False) for node in roots]
+    while stack:
+        node, is_ready = stack.pop()
+        if is_ready:
+            made[node] = make(node, made)
+        elif node not in begun:
+            begun.add(node)
+            stack.append((node, True))
+            stack.extend((other, False) for other in neighbours(node))
+    return made
+
+
+def _code_version(version: str, number: int, codes: Iterable[int | None]) -> CodeVersion:
+    ranges, position = [], 0
+    for is_of_version, group in groupby(codes, key=lambda code: code == number):
+        length = sum(1 for _ in group)
+        if is_of_version:
+            ranges.append((position, position + length - 1))
+        position += length
+    return CodeVersion(version, sum(last - first + 1 for first, last in ranges), tuple(ranges))

@@ -1,0 +1,74 @@
+"""The manifest of an instance: size and hash of every file in its folder, written once, when nothing changes any more.
+
+Artifacts are not part of it: they have records of their own, because a superseded set of them goes before the rest.
+The manifest's own hash stands in the catalog, so that a flipped bit is found wherever it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import msgspec
+
+from tablevault.errors import TVFileError
+from tablevault.storage import files
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """One file as it was when the manifest was written."""
+
+    path: str
+    """Relative to the instance's folder, with `/` between parts."""
+    size: int
+    """In bytes."""
+    sha256: str
+    """Hexadecimal digest of the content."""
+
+
+def write_manifest(path: Path, excluded: Path, known: Mapping[str, FileRecord]) -> str:
+    """Write the manifest of a folder and return its own SHA-256; the caller makes it durable.
+
+    Parameters
+    ----------
+    path
+        The manifest; it lies in the folder that it describes.
+    excluded
+        A folder inside, which it does not describe.
+    known
+        Records that need not be computed again, by path.
+    """
+    records = [known.get(name) or _record(path.parent, name) for name in sorted(listing(path.parent, excluded))]
+    data = msgspec.json.format(msgspec.json.encode([asdict(record) for record in records]), indent=2)
+    path.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
+    """Read a manifest whose hash is known; raises `TVFileError` if it is not the one that was written."""
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != sha256:
+        raise TVFileError(f"The manifest {path} is damaged: its hash is not the one in the catalog.")
+    return {record.path: record for record in msgspec.json.decode(data, type=list[FileRecord])}
+
+
+def listing(folder: Path, excluded: Path) -> Iterator[str]:
+    """Yield the relative path of everything below a folder that is not a folder itself; links are not followed."""
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                path = Path(entry.path)
+                if not entry.is_dir(follow_symlinks=False):
+                    yield path.relative_to(folder).as_posix()
+                elif path != excluded:
+                    waiting.append(path)
+
+
+def _record(folder: Path, name: str) -> FileRecord:
+    path = folder / name
+    return FileRecord(name, path.stat().st_size, files.sha256(path))

@@ -1,0 +1,95 @@
+"""Every method has exactly the parameters and defaults that are documented, and nothing else is public."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+import tablevault
+from tablevault import TableVault
+
+EMPTY = inspect.Parameter.empty
+
+SIGNATURES = {
+    "__init__": "db_dir, author='', description='', create=False, restart=False, verbose=False, parent_id='', *, "
+    "lock_timeout=5.0, catalog_url=None",
+    "create_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', process_id=''",
+    "make_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', process_id=''",
+    "create_instance": "table_name, version='base', origin_id='', origin_table='', external_edit=False, copy=False, "
+    "builders=None, *, process_id='', description=''",
+    "create_code_module": "module_name='', copy_dir='', text='', process_id=''",
+    "create_builder_file": "table_name, builder_name='', version='base', copy_dir='', text='', process_id=''",
+    "write_instance": "table_df, table_name, version='base', dependencies=None, dtypes=None, process_id=''",
+    "execute_instance": "table_name, version='base', force_execute=False, process_id='', background=False, "
+    "reuse_partial=False",
+    "rename_table": "new_table_name, table_name, process_id=''",
+    "delete_table": "table_name, process_id=''",
+    "delete_instance": "instance_id, table_name, process_id=''",
+    "delete_code_module": "module_name, process_id=''",
+    "delete_builder_file": "builder_name, table_name, version='base', process_id=''",
+    "generate_process_id": "",
+    "get_dataframe": "table_name, instance_id='', version='base', active_only=True, successful_only=False, rows=None, "
+    "full_artifact_path=True, *, columns=None, format='pandas'",
+    "get_tables": "",
+    "get_table_instances": "table_name='', version='base', include_temp=False",
+    "get_active_processes": "",
+    "get_process": "process_id",
+    "get_process_completion": "process_id",
+    "wait_process": "process_id, timeout=None",
+    "get_descriptions": "instance_id='', table_name=''",
+    "get_lineage": "table_name, instance_id='', column=''",
+    "get_artifact_folder": "table_name, instance_id='', version='base', is_temp=True",
+    "get_builders_list": "table_name, instance_id='', version='base', is_temp=True",
+    "get_builder_str": "table_name, builder_name='', instance_id='', version='base', is_temp=True",
+    "get_code_modules_list": "",
+    "get_code_module_str": "module_name",
+    "get_file_tree": "instance_id='', table_name='', code_files=True, builder_files=True, metadata_files=False, "
+    "artifact_files=False",
+    "plan_instance": "table_name, version='base', force_execute=False, *, run_index=False",
+    "verify": "repair=False",
+    "get_history": "table_name='', author='', operation='', status='', limit=100",
+}
+
+
+def signature_of(method):
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    plain = [parameter.replace(annotation=EMPTY) for parameter in parameters]
+    return str(inspect.Signature(plain)).removeprefix("(").removesuffix(")").replace('"', "'")
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_a_method_has_its_documented_parameters_and_defaults(name):
+    spaced = SIGNATURES[name]
+    assert signature_of(getattr(TableVault, name)) == spaced
+
+
+def test_stop_process_takes_the_documented_parameters():
+    parameters = inspect.signature(TableVault.stop_process).parameters
+    assert list(parameters)[1:4] == ["process_id", "force", "materialize"]
+    assert (parameters["force"].default, parameters["materialize"].default) == (False, False)
+    assert parameters["timeout"].default == 5.0
+    assert parameters["timeout"].kind is inspect.Parameter.KEYWORD_ONLY
+
+
+def test_nothing_else_is_public():
+    public = {name for name, value in vars(TableVault).items() if callable(value) and not name.startswith("_")}
+    assert public == (set(SIGNATURES) - {"__init__"}) | {"stop_process"}
+
+
+def test_every_method_and_parameter_is_typed():
+    for name in [*SIGNATURES, "stop_process"]:
+        signature = inspect.signature(getattr(TableVault, name))
+        assert signature.return_annotation is not EMPTY, name
+        untyped = [item.name for item in signature.parameters.values() if item.annotation is EMPTY]
+        assert untyped == ["self"], name
+
+
+def test_the_documented_names_are_exported():
+    for name in (
+        "TableVault tv_errors compress_vault decompress_vault delete_vault import_legacy_vault __version__ "
+        "TableVaultError TVArgumentError TVLockError TVProcessError TVBuilderError TVTableError TVArtifactError "
+        "TVFileError TVForcedError TVImplementationError TableReferenceError TableVaultWarning ProcessInfo ErrorInfo "
+        "OwnerInfo BuilderProgress InstancePlan BuilderPlan Lineage VerifyReport Problem"
+    ).split():
+        assert name in dir(tablevault), name
