@@ -55,12 +55,11 @@ def promise(text: str, kept: bool) -> None:
 
 def show_frame(frame: pd.DataFrame, columns: Sequence[str], rows: int) -> None:
     """Show some columns of evenly spaced rows of a frame."""
-    table = Table(*columns, caption=f"{min(rows, len(frame))} of {len(frame)} rows", row_styles=["", "dim"])
+    table = Table(caption=f"{min(rows, len(frame))} of {len(frame)} rows", row_styles=["", "dim"])
+    for column in columns:
+        numeric = pd.api.types.is_numeric_dtype(frame[column])
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     chosen = frame.iloc[:: max(1, len(frame) // rows)].head(rows)
     for values in chosen[list(columns)].itertuples(index=False):
-        table.add_row(*("–" if pd.isna(value) else _shortened(str(value)) for value in values))
+        table.add_row(*("–" if pd.isna(value) else str(value) for value in values))
     console.print(table)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 44 else text[:43] + "…"

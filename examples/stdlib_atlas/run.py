@@ -22,7 +22,7 @@ from pathlib import Path
 
 from narrator import call, chapter, console, promise, quote, say, show_frame
 
-from tablevault import ProcessInfo, TableVault, TableVaultWarning, delete_vault
+from tablevault import InstancePlan, ProcessInfo, TableVault, TableVaultWarning, delete_vault
 
 HERE = Path(__file__).resolve().parent
 TABLE = "modules"
@@ -182,11 +182,13 @@ def change_one_builder(tour: Tour) -> None:
     chapter(
         "A second instance, with one builder changed",
         """Charts in another colour: the new instance is copied from the first, one builder is changed, and only its
-        column is computed again. The other cells, the dear ones among them, are taken over.""",
+        column is computed again. The other cells, the dear ones among them, are taken over. What will be computed,
+        and why, can be asked before anything is paid for.""",
     )
     call(f"""\
 vault.create_instance("{TABLE}", copy=True)
 vault.create_builder_file("{TABLE}", "chart", text=chart.replace("steelblue", "darkorange"))
+vault.plan_instance("{TABLE}", run_index=True)
 process_id = vault.execute_instance("{TABLE}")""")
     vault = tour.vault()
     calls_before = len(tour.service.answered())
@@ -194,6 +196,9 @@ process_id = vault.execute_instance("{TABLE}")""")
     vault.create_instance(TABLE, copy=True)
     chart = vault.get_builder_str(TABLE, "chart")
     vault.create_builder_file(TABLE, "chart", text=chart.replace("steelblue", "darkorange"))
+    plan = vault.plan_instance(TABLE, run_index=True)
+    quote("the plan:", repr(plan))
+    promise("the plan says that only charts will be computed", _planned(plan) == {"chart": len(first)})
     process = vault.get_process(vault.execute_instance(TABLE))
     second, second_id = vault.get_dataframe(TABLE)
     quote("the process reports:", repr(process))
@@ -211,8 +216,58 @@ def _computed(process: ProcessInfo) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
+def _planned(plan: InstancePlan) -> dict[str, int]:
+    counts = {name: plan.builders[name].computed for name in COLUMN_BUILDERS}
+    return {name: count for name, count in counts.items() if count}
+
+
 def _all_contain(paths: Iterable[str], text: str) -> bool:
     return all(text in Path(path).read_text() for path in paths)
+
+
+def mend_one_function(tour: Tour) -> None:
+    """Mend one function of a code module that has two, and execute."""
+    chapter(
+        "One function mended",
+        """The numbers of functions left out asynchronous ones. Mending that counts every module anew, but draws only
+        the charts whose numbers change; the summaries, whose function is in the same file, stay as they are.""",
+    )
+    call(f"""\
+vault.create_instance("{TABLE}", copy=True)
+vault.create_code_module("reading", text=mended)
+process_id = vault.execute_instance("{TABLE}")""")
+    vault = tour.vault()
+    calls_before = len(tour.service.answered())
+    before, _ = vault.get_dataframe(TABLE)
+    vault.create_instance(TABLE, copy=True)
+    code = vault.get_code_module_str("reading")
+    mended = code.replace("node, ast.FunctionDef)", "node, ast.FunctionDef | ast.AsyncFunctionDef)")
+    vault.create_code_module("reading", text=mended)
+    process = vault.get_process(vault.execute_instance(TABLE))
+    after, _ = vault.get_dataframe(TABLE)
+    changed = int((before["functions"] != after["functions"]).sum())
+    quote("the process reports:", repr(process))
+    promise("the service was not called at all", len(tour.service.answered()) == calls_before)
+    promise(
+        f"every module was counted, {changed} charts were drawn, and that is all",
+        changed > 0 and _computed(process) == {"structure": len(after), "chart": changed},
+    )
+
+
+def trace_one_column(tour: Tour) -> None:
+    """Show where the cells of one column come from."""
+    chapter(
+        "Where a cell comes from",
+        """For every column it is on record from which inputs, by which builder, function and arguments, under which
+        versions of the code, by whom and when it was made.""",
+    )
+    call(f'vault.get_lineage("{TABLE}", column="topic").tree()')
+    lineage = tour.vault().get_lineage(TABLE, column="topic")
+    console.print(lineage.tree())
+    (topic,) = lineage.columns
+    promise("the topics were computed by ask_topic()", topic.function == "topics.ask_topic")
+    inputs = {step.column for step in topic.inputs}
+    promise("from the modules' names and summaries", inputs == {"module", "summary"})
 
 
 def look_back(tour: Tour) -> None:
@@ -235,6 +290,8 @@ CHAPTERS = (
     resume,
     run_again,
     change_one_builder,
+    mend_one_function,
+    trace_one_column,
     look_back,
 )
 

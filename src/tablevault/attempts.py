@@ -35,7 +35,12 @@ class Attempt:
         return self.transaction.attempt
 
     def leave(self) -> None:
-        """Give up ownership: whatever happens to the process next, this attempt has no part in it."""
+        """Give up ownership: whatever happens to the process next, this attempt has no part in it.
+
+        A child that the user's function forked, and that left it by an exception, owns nothing that it could give up.
+        """
+        if self.owner_lock.is_inherited:
+            return
         self.transaction.abandon_checkpoints()
         for lock in (*self.transaction.claimed, self.owner_lock):
             lock.release()

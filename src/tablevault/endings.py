@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -82,11 +84,17 @@ class Endings:
 
     def _tidy_all(self, serial: int) -> list[tuple[int, str]]:
         """Do what remains on disk for a process; return the steps that failed, each with its reason."""
-        problems = []
+        problems: list[tuple[int, str]] = []
+        failed: list[Tidying] = []
         for step_id, step in self._processes.tidying_of(serial):
+            needed = next((other for other in failed if _is_inside(other.source, step.source)), None)
+            if needed is not None:
+                problems.append((step_id, f"it waits for '{needed.action} {needed.source} {needed.target}'"))
+                continue
             try:
                 self._tidy(step)
             except OSError as error:
+                failed.append(step)
                 problems.append((step_id, str(error)))
                 warnings.warn(
                     f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
@@ -122,7 +130,7 @@ class Endings:
         source, target = self._layout.absolute(step.source), self._layout.absolute(step.target)
         match step.action:
             case TidyingAction.REMOVE:
-                files.remove_tree(source)
+                _remove(source)
             case TidyingAction.PUT_FILE:
                 if source.exists():
                     files.replace(source, target)
@@ -137,7 +145,8 @@ class Endings:
                 _prune(source)
             case TidyingAction.LINK:
                 if target.parent.is_dir() and (target.is_symlink() or not target.exists()):
-                    files.replace_link(target, Path(step.source).relative_to(Path(step.target).parent))
+                    leads_to = Path(step.source).relative_to(Path(step.target).parent)
+                    files.replace_link(target, leads_to, self._layout.temporary)
             case TidyingAction.UNLINK:
                 if target.is_symlink():
                     files.remove_tree(target)
@@ -151,8 +160,31 @@ def save_checkpoints(transaction: Transaction) -> None:
         transaction.abandon_checkpoints()
 
 
+def _is_inside(path: str, folder: str) -> bool:
+    return bool(path and folder) and Path(path).is_relative_to(folder)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, also from a sealed instance's folder, which stays read-only."""
+    try:
+        mode = stat.S_IMODE(path.parent.stat().st_mode)
+    except FileNotFoundError:
+        return
+    if mode & stat.S_IWUSR or not os.path.lexists(path):
+        files.remove_tree(path)
+        return
+    path.parent.chmod(mode | stat.S_IWUSR)
+    try:
+        files.remove_tree(path)
+    finally:
+        path.parent.chmod(mode)
+
+
 def _move_folder(source: Path, target: Path) -> None:
     files.make_folder(target.parent)
+    # A folder can be moved to another one only by who may write into it and into the one that holds it.
+    for folder in (source.parent, source):
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
     files.replace(source, target)
     files.fsync_folder(source.parent)
 

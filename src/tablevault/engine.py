@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from tablevault import messages, names
@@ -19,6 +20,7 @@ from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
 from tablevault.operations.base import Operation
 from tablevault.recovery import Recovery
+from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
 from tablevault.workers import hand_over
 
@@ -164,15 +166,7 @@ class Engine:
     def _prepare(
         self, operation: Operation, process_id: str | None, background: bool, interrupts: Interrupts
     ) -> Attempt:
-        new = NewProcess(
-            process_id=process_id or names.new_process_id(),
-            operation=operation.name,
-            author=self._context.author,
-            arguments=operation.record(digest_payload=process_id is not None),
-            parent_serial=self._context.parent_serial,
-            user_given=process_id is not None,
-            background=background,
-        )
+        new = self._describe(operation, process_id, background)
         owner_lock, owner = new_owner(self._context)
         try:
             serial, plan = self._begin(operation, new, owner, interrupts)
@@ -182,6 +176,23 @@ class Engine:
                 self._record_refused(new, error)
             raise
         return self._pin(operation, new, serial, plan, owner_lock)
+
+    def _describe(self, operation: Operation, process_id: str | None, background: bool) -> NewProcess:
+        new = NewProcess(
+            process_id=process_id or names.new_process_id(),
+            operation=operation.name,
+            author=self._context.author,
+            arguments={},
+            parent_serial=self._context.parent_serial,
+            user_given=process_id is not None,
+            background=background,
+        )
+        try:
+            return replace(new, arguments=operation.record(digest_payload=new.user_given))
+        except Exception as error:
+            # What cannot even be recorded is refused like any other wrong argument.
+            self._record_refused(new, error)
+            raise
 
     def _record_refused(self, new: NewProcess, error: Exception) -> None:
         try:
@@ -302,6 +313,8 @@ class Engine:
 
     def _fail(self, attempt: Attempt, error: BaseException, original: BaseException) -> None:
         """Revert, pause, or let go, as the contract's table says, and add a note about it to the error."""
+        if attempt.owner_lock.is_inherited:
+            return
         try:
             original.add_note(self._end_failed(attempt, error))
         except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
@@ -317,14 +330,15 @@ class Engine:
             return messages.STOPPED
         if isinstance(error, TVProcessError) and not self._owns(attempt):
             return messages.TAKEN_OVER
-        internal = isinstance(error, TableVaultError)
-        if internal and attempt.transaction.resumed and not attempt.transaction.functions_started:
+        transaction, internal = attempt.transaction, isinstance(error, TableVaultError)
+        if transaction.resumed and not transaction.functions_started and (internal or isinstance(error, FunctionError)):
+            # Code that never ran must not pass for what the rows so far were computed with.
+            files.remove_tree(transaction.workspace.code(attempt.number))
             self._processes.pause(attempt.serial, attempt.number, None, None)
             return messages.still_paused(process_id)
         if internal or not attempt.user_given:
-            kept = attempt.transaction.progress.computed_cells
             self.endings.revert(attempt, error)
-            return messages.reverted(kept)
+            return messages.reverted(transaction.progress.kept_cells(transaction.unsaved_rows))
         self.endings.pause(attempt, error)
         return messages.paused(process_id, attempt.operation, attempt.transaction.unsaved_rows)
 

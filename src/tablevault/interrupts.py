@@ -16,7 +16,7 @@ class Interrupts:
     """Takes over SIGINT and SIGTERM in the main thread while an operation runs.
 
     A signal that arrives while user code is exposed raises there; any other is kept until the next `check`, the next
-    `exposed`, or the end. Forked children and other threads are not concerned.
+    `exposed`, or the end.
     """
 
     def __init__(self) -> None:

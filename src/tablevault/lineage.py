@@ -69,10 +69,13 @@ class LineageReader:
                 f"Instance '{instance.instance_id}' of table '{table.name}' has no column '{column}'"
                 f"{names.nearest(column, known)}"
             )
-        steps = _Steps(_Instances(self._lookup))
-        return Lineage(
-            table.name, instance.instance_id, steps.of_columns(instance.row_id, [column] if column else known)
-        )
+        wanted = [column] if column else known
+        try:
+            steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
+        except FileNotFoundError:
+            # Something was deleted, and so moved, since its place was looked up.
+            steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
+        return Lineage(table.name, instance.instance_id, steps)
 
     def _instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
         if instance_id:
@@ -96,6 +99,7 @@ class _Instance:
         self.table_name = table_name
         self.deleted = deleted
         self._folder = folder
+        self._own_reads: dict[int, dict[tuple[str, int], None]] = {}
 
     @cached_property
     def provenance(self) -> Provenance | None:
@@ -117,8 +121,13 @@ class _Instance:
         places = [place for place, facts in enumerate(self.builders[:before]) if column in facts.columns]
         return places[-1] if places else None
 
-    def own_reads(self, place: int) -> Iterator[tuple[str, int]]:
-        """Yield the columns of the same instance that a builder read, each with the builder that had made it."""
+    def own_reads(self, place: int) -> dict[tuple[str, int], None]:
+        """Return the columns of the same instance that a builder read, each with the builder that had made it."""
+        if place not in self._own_reads:
+            self._own_reads[place] = dict.fromkeys(self._read_by(place))
+        return self._own_reads[place]
+
+    def _read_by(self, place: int) -> Iterator[tuple[str, int]]:
         facts = self.builders[place]
         earlier = dict.fromkeys(column for other in self.builders[:place] for column in other.columns)
         for column in earlier if _ANY in facts.own_columns else facts.own_columns:
@@ -176,7 +185,8 @@ class _Instances:
     def _open(self, row_id: int) -> _Instance:
         record = self._contents.instance_by_row(row_id)
         table = self._contents.table_by_id(record.table_id) if record is not None else None
-        assert record is not None and table is not None, f"the catalog never forgets an instance, but not {row_id}"
+        assert record is not None
+        assert table is not None
         deleted = self._contents.instance(record.table_id, record.instance_id) is None
         return _Instance(record, table.name, deleted, self._folder(record, table))
 
@@ -262,7 +272,7 @@ class _Steps:
             return
         instance = self._instances[node.row_id]
         for place, facts in enumerate(instance.builders):
-            if (node.column, node.place) in set(instance.own_reads(place)):
+            if (node.column, node.place) in instance.own_reads(place):
                 yield from (_Node(node.row_id, column, place) for column in facts.columns)
 
     def _reader(self, row_id: int, read: Read) -> _Node:

@@ -15,6 +15,7 @@ MAXIMUM_NAME_LENGTH = 128
 MAXIMUM_PROCESS_ID_LENGTH = 200
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
+_MATERIALIZED = re.compile(r"[A-Za-z0-9-]+_[0-9]+_[0-9a-f]{32}")
 _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # Folders of a vault, and names that file systems reserve: both would collide on disk.
@@ -100,6 +101,11 @@ def temporary_instance_id(version: str) -> str:
 def is_temporary(instance_id: str) -> bool:
     """Tell whether an instance id names a temporary instance."""
     return instance_id.startswith(TEMPORARY_PREFIX)
+
+
+def is_materialized(instance_id: str) -> bool:
+    """Tell whether a text is the id of a materialized instance, which no two instances ever share."""
+    return _MATERIALIZED.fullmatch(instance_id) is not None
 
 
 def _check(kind: str, name: str) -> str:

@@ -91,7 +91,7 @@ class ProcessReader:
         pause = _SHORTEST_WAIT
         while True:
             record = self.record(process_id)
-            if not self._lookup.is_alive(record):
+            if not record.finished and not self._lookup.is_alive(record):
                 # Nobody else may ever look after what a dead owner left.
                 self._recover(record)
                 record = self.record(process_id)

@@ -48,7 +48,8 @@ class ExecutionProgress:
         """Return the state of this moment."""
         return {name: counter.snapshot() for name, counter in list(self.builders.items())}
 
-    @property
-    def computed_cells(self) -> int:
-        """How many cells functions have computed so far."""
-        return sum(counter.computed * counter.columns for counter in list(self.builders.values()))
+    def kept_cells(self, unsaved_rows: int) -> int:
+        """Return how many cells functions have computed, but for the last rows that could not be saved."""
+        counters = list(self.builders.values())
+        computed = sum(counter.computed * counter.columns for counter in counters)
+        return max(0, computed - (unsaved_rows * counters[-1].columns if counters else 0))

@@ -83,9 +83,13 @@ class BuilderPlan:
     """What an execution would do for one builder; `None` where an earlier builder has to run first."""
 
     total: int | None
+    """Rows that it has."""
     reused: int | None
+    """Rows that it would take over from the origin."""
     computed: int | None
+    """Rows for which, or to make which, its function would be called."""
     reasons: tuple[str, ...]
+    """Why rows are computed, and why something is not known."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +97,7 @@ class InstancePlan:
     """What an execution would do."""
 
     builders: Mapping[str, BuilderPlan]
+    """By name, in the order in which they would run."""
 
     def __repr__(self) -> str:
         return "\n".join(f"{name}: {value}" for name, value in self._facts()) or "nothing to do"
@@ -102,9 +107,10 @@ class InstancePlan:
 
     def _facts(self) -> Iterable[tuple[str, str]]:
         for name, item in self.builders.items():
-            counts = "rows not known yet" if item.computed is None else f"{item.computed:,} to compute"
+            total = "rows not known yet" if item.total is None else f"{item.total:,} rows"
+            computed = "" if item.computed is None else f", {item.computed:,} to compute"
             reused = "" if item.reused is None else f", {item.reused:,} to reuse"
-            yield name, f"{counts}{reused}" + "".join(f"; {reason}" for reason in item.reasons)
+            yield name, f"{total}{computed}{reused}" + "".join(f"; {reason}" for reason in item.reasons)
 
 
 @dataclass(frozen=True)
@@ -208,10 +214,14 @@ class Lineage:
         return tuple(dict.fromkeys(user for step in self.columns for user in step.used_by))
 
     def to_dict(self) -> JsonObject:
-        """Return everything as plain JSON data, in which each step is written once and named by its key."""
+        """Return everything as plain JSON data, in which each step is written once and named by its key.
+
+        A step has the keys of its `inputs`, its `origin` and its `used_by`, where it has any and they were followed:
+        upwards from what the columns were made from, downwards from what was made from them.
+        """
         steps: dict[str, JsonObject] = {}
-        waiting = [(_key(step), step) for step in self.columns]
-        known = {key: step for key, step in waiting}
+        roots = [_key(step) for step in self.columns]
+        waiting = list(zip(roots, self.columns, strict=True))
         done: set[int] = set()
         while waiting:
             key, step = waiting.pop()
@@ -221,9 +231,10 @@ class Lineage:
             facts = steps.setdefault(key, _plain_facts(step))
             for relation, others in _relations(step):
                 named = [_key(other) for other in others]
-                facts.setdefault(relation, []).extend(name for name in named if name not in facts.get(relation, ()))
+                if named:
+                    facts[relation] = list(dict.fromkeys([*facts.get(relation, ()), *named]))
                 waiting.extend(zip(named, others, strict=True))
-        return {"table": self.table_name, "instance": self.instance_id, "columns": list(known), "steps": steps}
+        return {"table": self.table_name, "instance": self.instance_id, "columns": roots, "steps": steps}
 
     def tree(self) -> Tree:
         """Return what `to_dict` tells as a tree for a terminal."""
@@ -333,6 +344,8 @@ def _described(step: LineageStep) -> str:
         arguments = ", ".join(f"{name}={_shortened(value)}" for name, value in step.arguments.items())
         parts.append(f"builder {step.builder}: {step.function}({arguments})")
         parts.extend(_described_versions(step.code_versions))
+    elif step.column != "*":
+        parts.append("written from outside")
     if step.reused:
         parts.append(f"{step.computed:,} rows computed, {step.reused:,} reused")
     parts.append(f"by {step.author}, {step.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, process {step.process_id}")
@@ -353,7 +366,7 @@ def _described_versions(versions: tuple[CodeVersion, ...]) -> Iterable[str]:
         elif item.rows:
             ranges = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in item.ranges[:_MOST_RANGES])
             more = ", ..." if len(item.ranges) > _MOST_RANGES else ""
-            yield f"{item.rows:,} rows ({ranges}{more}) under {code}"
+            yield f"{item.rows:,} {'row' if item.rows == 1 else 'rows'} ({ranges}{more}) under {code}"
 
 
 def _shortened(value: object) -> str:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from tablevault import names
 from tablevault.attempts import claim
+from tablevault.claims import Claims
 from tablevault.endings import Endings
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import ErrorInfo, ProcessRecord, Status
@@ -68,6 +75,27 @@ class Recovery:
         for serial in self._processes.with_failed_tidying():
             self._endings.retry_tidying(serial)
 
+    def remove_leftovers(self) -> None:
+        """Remove what crashes left in tables' folders: instances that never came to be, and files half written."""
+        claims = Claims(self._context)
+        layout = self._context.layout
+        half_written = [path for path in layout.root.iterdir() if path.name.endswith(files.TEMPORARY_SUFFIX)]
+        for table in self._context.catalog.contents.tables():
+            for path in claims.unclaimed_in_table(table):
+                if path.name.endswith(files.TEMPORARY_SUFFIX):
+                    half_written.append(path)
+                elif names.is_materialized(path.name) and self._processes.created(layout.relative(path)):
+                    files.remove_tree(path)
+        self._remove_unless_written(half_written)
+        self._remove_creation_lock()
+
+    def _remove_creation_lock(self) -> None:
+        """Remove what marks a creation as unfinished, if that was cut off after its last step."""
+        path = self._context.layout.creating
+        if path.exists():
+            with FileLock(path, fallback_to_soft=False, thread_local=False):
+                files.remove_tree(path)
+
     def _sweep(self) -> None:
         """Remove folders of processes that are over, and lock files that nobody holds.
 
@@ -75,9 +103,22 @@ class Recovery:
         """
         self._context.owners.forget_dead()
         folder = self._context.layout.temporary
-        for path in list(folder.iterdir()) if folder.is_dir() else []:
-            record = self._processes.get(int(path.name)) if path.name.isdecimal() else None
-            if path.name.isdecimal() and (record is None or record.finished):
+        found = list(folder.iterdir()) if folder.is_dir() else []
+        for path in found:
+            if path.name.isdecimal() and self._is_over(int(path.name)):
+                files.remove_tree(path)
+        self._remove_unless_written(path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
+
+    def _is_over(self, serial: int) -> bool:
+        """Tell whether nothing needs the folder of a process any more: failed tidying may still take files from it."""
+        record = self._processes.get(serial)
+        return (record is None or record.finished) and not self._processes.tidying_of(serial)
+
+    def _remove_unless_written(self, found: Iterable[Path]) -> None:
+        """Remove files of writes that were cut off; whoever was writing when they were found may be at it still."""
+        leftovers = list(found)
+        if leftovers and not any(map(self._lookup.is_alive, self._processes.unfinished())):
+            for path in leftovers:
                 files.remove_tree(path)
 
 

@@ -497,6 +497,7 @@ class TableVault:
         if repair:
             self._engine.recovery.recover_all()
             self._engine.recovery.retry_failed_tidying()
+            self._engine.recovery.remove_leftovers()
         return Verification(self._context).report()
 
     # --- for people -----------------------------------------------------------------------------------------------

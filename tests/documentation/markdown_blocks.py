@@ -80,7 +80,8 @@ class PageRun:
         elif block.language == "python":
             self._execute(block)
         elif block.language == "text" and "output" in block.options:
-            assert _stripped(self._printed) == _stripped(block.text), f"{self._page.name}, line {block.line}"
+            printed, promised = _stripped(self._printed), _stripped(block.text)
+            assert printed == promised, f"{self._page.name}, line {block.line}: printed instead:\n{printed}"
         else:
             assert block.language != "yaml", f"{self._page.name}, line {block.line}: a yaml block needs file="
             return False

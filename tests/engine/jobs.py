@@ -113,7 +113,7 @@ class Job:
 
     # --- telling the function what to do ---
 
-    def tell(self, what: str, *rows: int) -> None:
+    def tell(self, what: str, *rows: object) -> None:
         """Let these rows `fail`, `hold` or `signal`; no rows: none of them any more."""
         (self.control / "new").write_text(" ".join(map(str, rows)))
         (self.control / "new").rename(self.control / what)

@@ -157,7 +157,7 @@ def slow_to_tidy(job):
     """The job, with so many files in its temporary instance that removing them takes a while."""
     notes = job.path / "stories" / "TEMP_base" / "notes"
     notes.mkdir()
-    for number in range(20_000):
+    for number in range(8_000):
         (notes / str(number)).touch()
     return job
 

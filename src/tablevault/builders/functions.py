@@ -129,10 +129,13 @@ class CodeSnapshot:
     ----------
     folder
         Holds the modules, as `*.py`; must not change while the snapshot is open.
+    shown_as
+        The folder that tracebacks name, where people find the files to edit; by default `folder` itself.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown_as: Path | None = None) -> None:
         self._folder = folder
+        self._shown_as = shown_as or folder
         self._package = f"{_NAMESPACE}.{uuid.uuid4().hex}"
         self._names = frozenset(describe_modules(folder))
         self._lock = threading.RLock()
@@ -179,7 +182,7 @@ class CodeSnapshot:
 
     def _load(self, name: str) -> ModuleType:
         path = self._folder / f"{name}.py"
-        code = _compiled(path)
+        code = _compiled(path, self._shown_as / path.name)
         specification = importlib.machinery.ModuleSpec(f"{self._package}.{name}", _Loader(path), origin=str(path))
         module = importlib.util.module_from_spec(specification)
         module.__file__ = str(path)
@@ -241,9 +244,9 @@ class _Loader(importlib.abc.Loader):
         return importlib.util.decode_source(self._path.read_bytes())
 
 
-def _compiled(path: Path) -> CodeType:
+def _compiled(path: Path, shown_as: Path) -> CodeType:
     try:
-        return compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+        return compile(path.read_bytes(), str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TVBuilderError(syntax_problem(path.name, error)) from error
 

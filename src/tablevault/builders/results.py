@@ -9,22 +9,42 @@ import pandas as pd
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
+from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, build_column
-from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, cell_checker
+from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker
 from tablevault.storage.frames import FrameData, table_from_frame, with_nullable_types
 
 ReadRow = Callable[[object, int], tuple[object, ...]]
 """Takes what a function returned for the row at a position apart into cells."""
 
 
-def row_reader(spec: BuilderSpec) -> ReadRow:
+def row_reader(spec: BuilderSpec, artifacts: ArtifactFolder) -> ReadRow:
     """Return how the rows of a builder are read.
 
     What it raises is a plain `TypeError` or `ValueError` that names builder, column and row: the function can be
     mended, and a paused run goes on.
+
+    Parameters
+    ----------
+    spec
+        The builder.
+    artifacts
+        Where the files that its cells name have to be.
     """
-    checkers = [cell_checker(spec.dtypes.get(column)) for column in spec.changed_columns]
+    checkers = [_checker(spec.dtypes.get(column), artifacts) for column in spec.changed_columns]
     return _single_reader(spec, checkers[0]) if len(checkers) == 1 else _multiple_reader(spec, checkers)
+
+
+def _checker(column_type: ColumnType | None, artifacts: ArtifactFolder) -> CellChecker:
+    check = cell_checker(column_type)
+    if column_type is None or column_type.kind is not Kind.ARTIFACT:
+        return check
+
+    def check_artifact(value: object) -> str | None:
+        cell = check(value)
+        return None if cell is None else artifacts.checked_name(cell)
+
+    return check_artifact
 
 
 def _single_reader(spec: BuilderSpec, check: CellChecker) -> ReadRow:
@@ -94,7 +114,9 @@ def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tu
         raise located(ValueError(str(error)), spec, column, error.position) from error
 
 
-def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None) -> FrameData:
+def read_frame_result(
+    spec: BuilderSpec, value: object, row_count: int | None, artifacts: ArtifactFolder
+) -> FrameData:
     """Return what a `dataframe` function returned, with the builder's column names.
 
     Parameters
@@ -105,6 +127,8 @@ def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None) -
         A frame of pandas, polars, pyarrow or Arrow's PyCapsule interface; a series, array or list for one column.
     row_count
         How many rows it has to have; `None` for an IndexBuilder.
+    artifacts
+        Where the files that its cells name have to be.
     """
     frame = _as_frame(spec, value)
     try:
@@ -115,7 +139,22 @@ def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None) -
         raise ValueError(
             f"Builder '{spec.name}': {spec.python_function}() returned {len(data)} rows; the instance has {row_count}."
         )
-    return data
+    return _with_checked_artifacts(spec, data, artifacts)
+
+
+def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifacts: ArtifactFolder) -> FrameData:
+    """Return a frame whose artifacts go by the one form of their names."""
+    table = data.table
+    for place, (name, column_type) in enumerate(data.types.items()):
+        if column_type.kind is Kind.ARTIFACT:
+            names: list[str | None] = []
+            for row, cell in enumerate(table.column(place).to_pylist()):
+                try:
+                    names.append(None if cell is None else artifacts.checked_name(cell))
+                except ValueError as error:
+                    raise located(error, spec, name, row) from error
+            table = table.set_column(place, table.schema.field(place), build_column(names, column_type)[0])
+    return FrameData(table, data.types)
 
 
 def _as_frame(spec: BuilderSpec, value: object) -> object:

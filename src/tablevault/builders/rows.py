@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from tablevault.builders.building import AdoptedArtifact
 from tablevault.builders.calls import FunctionCall
@@ -135,6 +135,15 @@ class RowTable:
         return self.versions.index(version)
 
 
+def reuse_candidates(table: RowTable, rows: ReusableRows, matches: Sequence[int | None]) -> Iterator[tuple[int, int]]:
+    """Yield the missing rows whose counterpart in an origin the same builder and code computed, each with it."""
+    version = table.builder.version
+    for position in table.missing():
+        place = matches[position]
+        if place is not None and rows.versions[place] == version and rows.fingerprints[place] is not None:
+            yield position, place
+
+
 class RowWiseRun:
     """Fills a table by calling a function once per row.
 
@@ -153,19 +162,39 @@ class RowWiseRun:
         self._arguments = call.arguments
         self._fingerprint = call.fingerprint
         self._keep = table.keep
-        self._read: ReadRow = row_reader(table.spec)
+        self._read: ReadRow = row_reader(table.spec, ArtifactFolder(table.execution.artifact_folder))
         self._failure: BaseException | None = None
 
-    def reuse(self, rows: ReusableRows, matches: Sequence[int | None], origin: Origin) -> None:
-        """Fill the rows whose counterpart in an origin was computed from the same."""
-        table, version = self._table, self._table.builder.version
-        for position in table.missing():
-            place = matches[position]
-            if place is None or rows.versions[place] != version or rows.fingerprints[place] is None:
+    def reuse(
+        self,
+        rows: ReusableRows,
+        matches: Sequence[int | None],
+        origin: Origin,
+        unknown: Collection[int] = (),
+    ) -> set[int]:
+        """Fill the rows whose counterpart in an origin was computed from the same.
+
+        Parameters
+        ----------
+        rows, matches, origin
+            What the origin has, and where each row is in it.
+        unknown
+            Rows whose arguments cannot be known yet.
+
+        Returns
+        -------
+        set[int]
+            Of those, the rows that may have been computed from the same.
+        """
+        undecided = set()
+        for position, place in reuse_candidates(self._table, rows, matches):
+            if position in unknown:
+                undecided.add(position)
                 continue
             arguments = self._call.arguments(position)
             if self._call.fingerprint(position, arguments) == rows.fingerprints[place]:
-                table.reuse(position, rows, place, origin)
+                self._table.reuse(position, rows, place, origin)
+        return undecided
 
     def compute(self) -> None:
         """Call the function for all rows that are missing.
@@ -224,7 +253,8 @@ def run_generator(table: RowTable, values: object, passed_over: int, total: int 
     first
         Position of the first row that the generator yields.
     """
-    spec, read = table.spec, row_reader(table.spec)
+    spec = table.spec
+    read = row_reader(spec, ArtifactFolder(table.execution.artifact_folder))
     fingerprint = table.generator_fingerprint
     position = first
     for value in _iterate(table, values):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import compress
 
 from tablevault.builders.calls import FunctionCall
 from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
-from tablevault.builders.origins import Origin, names_artifacts
+from tablevault.builders.origins import MaterializedOrigin, Origin, ReusableRows, names_artifacts
 from tablevault.builders.results import read_frame_result, typed_column
-from tablevault.builders.rows import RowTable, RowWiseRun, run_generator
+from tablevault.builders.rows import RowTable, RowWiseRun, reuse_candidates, run_generator
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArtifactError
 from tablevault.interfaces import FunctionError
@@ -25,16 +26,47 @@ def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> N
     """Run an IndexBuilder and then ColumnBuilders in their order, leaving their columns in the building."""
     for builder in builders:
         execution.owner.raise_if_stopped()
-        _BuilderRun(execution, builder).run()
-        if builder.spec.is_index:
-            execution.check_primary_key()
-            execution.match_origins()
+        run_builder(execution, builder)
     if builders:
         execution.check_primary_key()
 
 
-class _BuilderRun:
-    """One builder in one attempt."""
+def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
+    """Run one builder, after those that it depends on; leaves its columns in the building."""
+    BuilderRun(execution, builder).run()
+    if builder.spec.is_index:
+        execution.check_primary_key()
+        execution.match_origins()
+
+
+@dataclass(frozen=True)
+class RowDecision:
+    """Which rows of a row-wise builder have to be computed."""
+
+    table: RowTable
+    """Its rows, those filled that can be reused."""
+    undecided: frozenset[int]
+    """Rows for which that cannot be known, because their arguments are not."""
+
+
+@dataclass(frozen=True)
+class WholeCall:
+    """The one call of a function that makes its columns at once."""
+
+    arguments: dict[str, object]
+    fingerprint: bytes
+
+
+class BuilderRun:
+    """One builder in one attempt.
+
+    Parameters
+    ----------
+    execution
+        What all builders share.
+    builder
+        The builder.
+    """
 
     def __init__(self, execution: Execution, builder: PreparedBuilder) -> None:
         self._execution = execution
@@ -44,6 +76,7 @@ class _BuilderRun:
         self._saved: BuilderState | None = execution.checkpoints.load(self._spec.name)
 
     def run(self) -> None:
+        """Take over what is done or can be reused, compute the rest, and put the columns into the building."""
         execution, spec = self._execution, self._spec
         if self._saved is None or not self._saved.done:
             execution.checkpoints.begin(spec.name, spec.changed_columns, self._builder.version)
@@ -66,19 +99,18 @@ class _BuilderRun:
             self._put_frame(data)
             self._add_outcome(whole=whole, versions=self._saved_versions())
             return
-        call = FunctionCall(self._spec, self._execution.views({}))
-        arguments = call.arguments(None)
-        whole = call.fingerprint(None, arguments)
-        if self._reuse_whole(whole):
+        call = self._whole_call({})
+        if self._reuse_whole(call.fingerprint):
             return
         self._counter.total = total
-        data = read_frame_result(self._spec, self._call(arguments), total)
+        returned = self._call(call.arguments)
+        data = read_frame_result(self._spec, returned, total, ArtifactFolder(self._execution.artifact_folder))
         self._counter.computed = len(data)
-        self._execution.checkpoints.save_frame(self._spec.name, data, whole, _artifacts_of(data))
+        self._execution.checkpoints.save_frame(self._spec.name, data, call.fingerprint, _artifacts_of(data))
         self._saved = self._execution.checkpoints.load(self._spec.name)
         self._saved_frame()
         self._put_frame(data)
-        self._add_outcome(whole=whole)
+        self._add_outcome(whole=call.fingerprint)
 
     def _saved_frame(self) -> tuple[FrameData, bytes] | None:
         """Return the frame of an earlier attempt, unless its files are not what they were."""
@@ -116,21 +148,64 @@ class _BuilderRun:
     # --- row-wise -------------------------------------------------------------------------------------------------
 
     def _run_rows(self) -> None:
-        execution, spec = self._execution, self._spec
-        other = execution.index_origin if spec.is_index else None
-        total = other.row_count if other is not None else execution.building.row_count
-        self._counter.total = total
-        table = self._restored_table()
-        table.resize(total)
-        run = RowWiseRun(table, FunctionCall(spec, execution.views({}, other)))
-        for origin, matches in self._matched_origins(total):
-            rows = origin.rows(spec.changed_columns, spec.is_index)
-            if rows is not None and self._builder.version in rows.versions:
-                run.reuse(rows, matches, origin)
+        table = self._row_table()
+        run = RowWiseRun(table, self._row_call())
+        self._reuse_rows(run, table)
         run.compute()
-        self._complete(table, total)
+        self._complete(table, len(table.filled))
 
-    def _matched_origins(self, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
+    def decide_rows(self, unknown: Collection[int] = ()) -> RowDecision:
+        """Take over the rows that can be reused; calls no function.
+
+        Parameters
+        ----------
+        unknown
+            Rows whose arguments cannot be known yet.
+        """
+        table = self._row_table()
+        return RowDecision(table, self._reuse_rows(RowWiseRun(table, self._row_call()), table, unknown))
+
+    def undecided_rows(self) -> RowDecision:
+        """Decide what can be decided while the arguments of no row are known."""
+        table = self._row_table()
+        undecided = frozenset(
+            position
+            for _, rows, matches in self._row_candidates(len(table.filled))
+            for position, _ in reuse_candidates(table, rows, matches)
+        )
+        return RowDecision(table, undecided)
+
+    def _row_table(self) -> RowTable:
+        """Return the rows of a row-wise builder, those filled that earlier attempts computed."""
+        other = self._row_origin
+        table = self._restored_table()
+        table.resize(other.row_count if other is not None else self._execution.building.row_count)
+        self._counter.total = len(table.filled)
+        return table
+
+    def _row_call(self) -> FunctionCall:
+        return FunctionCall(self._spec, self._execution.views({}, self._row_origin))
+
+    @property
+    def _row_origin(self) -> MaterializedOrigin | None:
+        """Whose rows the function is called for, where they are not those of the instance."""
+        return self._execution.index_origin if self._spec.is_index else None
+
+    def _reuse_rows(self, run: RowWiseRun, table: RowTable, unknown: Collection[int] = ()) -> frozenset[int]:
+        """Take rows over from the origins; return those that depend on what is unknown."""
+        undecided: set[int] = set()
+        for origin, rows, matches in self._row_candidates(len(table.filled)):
+            undecided |= run.reuse(rows, matches, origin, unknown)
+        return frozenset(undecided)
+
+    def _row_candidates(self, total: int) -> Iterator[tuple[Origin, ReusableRows, Sequence[int | None]]]:
+        """Yield the origins with rows of the same builder and code."""
+        for origin, matches in self.matched_origins(total):
+            rows = origin.rows(self._spec.changed_columns, self._spec.is_index)
+            if rows is not None and self._builder.version in rows.versions:
+                yield origin, rows, matches
+
+    def matched_origins(self, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
         """Return the origins that rows may be taken from; a row-wise IndexBuilder has the positions of its origin."""
         if not self._spec.is_index:
             return self._execution.reusable
@@ -151,13 +226,12 @@ class _BuilderRun:
             return
         continues = self._continues()
         filled = len(table.filled)
-        call = FunctionCall(spec, execution.views(self._own_rows(table, total) if continues else {}))
-        arguments = call.arguments(None)
-        table.generator_fingerprint = call.fingerprint(None, arguments)
+        call = self._whole_call(self._own_rows(table, total) if continues else {})
+        table.generator_fingerprint = call.fingerprint
         if total is not None and not filled and self._reuse_whole(table.generator_fingerprint):
             return
         first = filled if continues else prefix
-        run_generator(table, self._call(arguments), filled - first, total, first)
+        run_generator(table, self._call(call.arguments), filled - first, total, first)
         self._complete(table, len(table.filled) if total is None else total)
 
     def _continues(self) -> bool:
@@ -177,22 +251,29 @@ class _BuilderRun:
 
     def _show_old_rows(self, table: RowTable) -> int:
         """Begin with the origin's rows where the contract says so; return how many they are."""
-        spec, origins = self._spec, self._execution.origins if self._execution.reuses_cells else ()
-        if not (spec.is_index and spec.keep_old and column_dependencies(spec).reads_whole_self and origins):
-            return 0
-        origin = origins[-1]
-        facts, rows = origin.facts(spec.changed_columns), origin.rows(spec.changed_columns, is_index=True)
-        if facts is None or rows is None or facts.versions[-1:] != (self._builder.version,):
-            return 0
-        if facts.arguments != tracked_arguments(spec):
+        origin = self.shown_origin()
+        rows = origin.rows(self._spec.changed_columns, is_index=True) if origin is not None else None
+        if origin is None or rows is None:
             return 0
         table.resize(max(origin.row_count, len(table.filled)))
         for position in range(origin.row_count):
             if not table.reuse(position, rows, position, origin):
                 raise TVArtifactError(
-                    f"Builder '{spec.name}' keeps the rows of its origin, but a file that row {position} names is gone."
+                    f"Builder '{self._spec.name}' keeps the rows of its origin, but a file that row {position} names "
+                    "is gone."
                 )
         return origin.row_count
+
+    def shown_origin(self) -> Origin | None:
+        """Return the origin whose rows the generator is shown first, to append to them; `None` if there is none."""
+        spec, origins = self._spec, self._execution.origins if self._execution.reuses_cells else ()
+        keeps = spec.is_index and spec.return_type == "generator" and spec.keep_old
+        if not (keeps and column_dependencies(spec).reads_whole_self and origins):
+            return None
+        facts = origins[-1].facts(spec.changed_columns)
+        if facts is None or facts.versions[-1:] != (self._builder.version,):
+            return None
+        return origins[-1] if facts.arguments == tracked_arguments(spec) else None
 
     # --- shared ---------------------------------------------------------------------------------------------------
 
@@ -202,24 +283,50 @@ class _BuilderRun:
             table.restore(self._saved)
         return table
 
-    def _reuse_whole(self, whole: bytes) -> bool:
-        """Take the columns of a builder that is decided as a whole over from an origin, if nothing changed."""
+    def decide_whole(self) -> bool:
+        """Take the columns of a ColumnBuilder over if nothing changed, and return whether that could be done.
+
+        Calls no function.
+        """
+        is_generator = self._spec.return_type == "generator"
+        table = RowTable(self._execution, self._builder, self._counter)
+        unfinished = self._own_rows(table, self._execution.building.row_count)
+        call = self._whole_call(unfinished if is_generator and self._continues() else {})
+        return self._reuse_whole(call.fingerprint)
+
+    def may_reuse_whole(self) -> bool:
+        """Tell whether the same arguments would be enough to take the columns over."""
+        return any(True for _ in self._whole_candidates())
+
+    def _whole_call(self, unfinished: Mapping[str, Sequence[object]]) -> WholeCall:
+        call = FunctionCall(self._spec, self._execution.views(unfinished))
+        arguments = call.arguments(None)
+        return WholeCall(arguments, call.fingerprint(None, arguments))
+
+    def _whole_candidates(self) -> Iterator[tuple[Origin, ReusableRows]]:
+        """Yield the origins with the same rows, in which the same builder and code made the columns."""
         spec, execution = self._spec, self._execution
         if spec.is_index:
-            return False
+            return
+        count = execution.building.row_count
         for origin, matches in execution.reusable:
             rows = origin.rows(spec.changed_columns, is_index=False)
-            same_rows = list(matches) == list(range(execution.building.row_count)) and (
-                origin.row_count == execution.building.row_count
-            )
-            if rows is None or not same_rows or rows.whole != whole or set(rows.versions) - {self._builder.version}:
+            same_rows = origin.row_count == count and list(matches) == list(range(count))
+            if rows is not None and same_rows and not set(rows.versions) - {self._builder.version}:
+                yield origin, rows
+
+    def _reuse_whole(self, whole: bytes) -> bool:
+        """Take the columns of a builder that is decided as a whole over from an origin, if nothing changed."""
+        count = self._execution.building.row_count
+        for origin, rows in self._whole_candidates():
+            if rows.whole != whole:
                 continue
-            table = RowTable(execution, self._builder, self._counter)
-            table.resize(execution.building.row_count)
-            if all(table.reuse(position, rows, position, origin) for position in range(len(matches))):
-                self._counter.total = execution.building.row_count
+            table = RowTable(self._execution, self._builder, self._counter)
+            table.resize(count)
+            if all(table.reuse(position, rows, position, origin) for position in range(count)):
+                self._counter.total = count
                 table.generator_fingerprint = whole
-                self._put_columns(table)
+                self.put_columns(table)
                 self._add_outcome(whole=whole)
                 return True
             self._counter.reused = 0
@@ -229,7 +336,7 @@ class _BuilderRun:
         """Record that the builder is complete, and put its columns into the building."""
         spec, execution = self._spec, self._execution
         self._counter.total = total
-        self._put_columns(table)
+        self.put_columns(table)
         if self._saved is None or not self._saved.done:
             execution.checkpoints.finish(spec.name, total)
         self._record_artifacts()
@@ -241,7 +348,8 @@ class _BuilderRun:
         else:
             self._add_outcome(versions=tuple(table.versions), whole=table.generator_fingerprint or None)
 
-    def _put_columns(self, table: RowTable) -> None:
+    def put_columns(self, table: RowTable) -> None:
+        """Put the columns as they are into the building, with nulls in the rows that are missing."""
         for name, cells in zip(self._spec.changed_columns, table.columns, strict=True):
             column, column_type = typed_column(self._spec, name, cells)
             self._execution.building.put(name, column, column_type, cells)
@@ -319,4 +427,4 @@ def _same_positions(total: int, origin: Origin) -> Sequence[int | None]:
     return [row if row < origin.row_count else None for row in range(total)]
 
 
-__all__ = ["run_builders", "tracked_arguments"]
+__all__ = ["BuilderRun", "RowDecision", "run_builder", "run_builders", "tracked_arguments"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from sqlalchemy import URL, make_url
 
 from tablevault.catalog.contents import Contents
@@ -28,6 +30,14 @@ class Catalog:
     def create(self) -> None:
         """Create the database's tables, where they are missing."""
         self._store.create()
+
+    def faults(self) -> list[str]:
+        """Return what the database itself finds wrong with its file."""
+        return self._store.faults()
+
+    def backup(self, target: Path) -> None:
+        """Write a copy of the catalog as it is at this moment; only of one that is a file."""
+        self._store.backup(target)
 
     def close(self) -> None:
         """Close all idle connections."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
@@ -20,12 +21,22 @@ except ImportError:  # pragma: no cover - Windows
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
 
+_LONGEST_LOOK = 10.0
+"""Seconds that others may take to look whether a lock file is held."""
+
+
 class OwnerLock:
     """A held claim on one attempt of a process. Forked children do not inherit it."""
 
     def __init__(self, name: str, lock: FileLock) -> None:
         self.name = name
         self._lock = lock
+        self._pid = os.getpid()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this is a forked child, to which the claim does not belong."""
+        return os.getpid() != self._pid
 
     def release(self) -> None:
         """Give the claim up. From here on everybody sees this attempt as dead."""
@@ -57,7 +68,8 @@ class Owners:
         name = f"{os.getpid()}-{uuid.uuid4().hex}"
         lock = FileLock(self._folder / name, fallback_to_soft=False, thread_local=False)
         try:
-            lock.acquire(blocking=False)
+            # Nobody else wants this name, but somebody may just be looking whether it is held.
+            lock.acquire(timeout=_LONGEST_LOOK, poll_interval=0.001)
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
                 raise
@@ -92,12 +104,33 @@ class Owners:
         if name is not None:
             (self._folder / name).unlink(missing_ok=True)
 
+    def names(self) -> list[str]:
+        """Return the names of all lock files, held or not."""
+        return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
     def forget_dead(self) -> None:
         """Remove the lock files that nobody holds: no file means the same."""
-        for path in list(self._folder.iterdir()) if self._folder.is_dir() else []:
-            if not self.is_alive(path.name):
-                path.unlink(missing_ok=True)
+        for name in self.names():
+            _remove_unless_held(self._folder / name)
+
+
+def _remove_unless_held(path: Path) -> None:
+    """Remove a lock file while holding it: whoever has opened it by then finds out, and makes a new one."""
+    if fcntl is None:  # pragma: no cover - Windows, where a held file cannot be removed
+        with contextlib.suppress(OSError):
+            path.unlink()
+        return
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink(missing_ok=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
 
 
 def _is_held_exclusively(path: Path) -> bool:  # pragma: no cover - Windows

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, insert, or_, select, update
 
 from tablevault.catalog import locks
 from tablevault.catalog.contents import apply_change
@@ -68,6 +68,7 @@ class Processes:
                 return Blocked(holders)
             serial = _insert(connection, new, plan, owner)
             locks.take(connection, serial, plan.locks)
+            _forget_moot(connection, plan)
             return Begun(serial, current_value(connection, "generation"))
 
     def save_plan(self, serial: int, plan: Plan) -> None:
@@ -75,6 +76,7 @@ class Processes:
         with self._store.write() as connection:
             values = {"plan": _dump_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
             connection.execute(update(processes).where(processes.c.serial == serial).values(**values))
+            _forget_moot(connection, plan)
 
     def withdraw(self, serial: int) -> None:
         """Forget a process that has not begun to work, as if it had never been recorded."""
@@ -199,6 +201,20 @@ class Processes:
                 for row in connection.execute(query).mappings()
             ]
 
+    def begun(self) -> int:
+        """Return the serial number of the process that began last; 0 if none ever did."""
+        with self._store.read() as connection:
+            return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
+
+    def created(self, path: str) -> bool:
+        """Tell whether a process that is over had planned to create this path of the vault."""
+        with self._store.read() as connection:
+            query = select(processes).where(
+                processes.c.finished.is_(True), processes.c.plan.contains(json.dumps(path), autoescape=True)
+            )
+            records = [_record(row) for row in connection.execute(query).mappings()]
+        return any(path in record.plan.data.get("creates", ()) for record in records)
+
     def tidying_of(self, serial: int) -> list[tuple[int, Tidying]]:
         """Return what remains to be done on disk for a process, in order, each with its id."""
         with self._store.read() as connection:
@@ -296,12 +312,31 @@ def _decide_one(connection: Connection, decision: Decision) -> None:
     if decision.changes.changes:
         next_value(connection, "generation")
     if remaining:
+        _forget_superseded(connection, remaining)
         rows = [{"serial": decision.serial, **asdict(step), "action": step.action.value} for step in remaining]
         connection.execute(insert(tidying), rows)
     if status is not Status.COMMITTING:
         _set_ended(connection, decision.serial, status)
     if not remaining:
         _finish(connection, decision.serial)
+
+
+def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:
+    """Drop steps that failed on a path whose content is decided anew: done later, they would undo what is newer."""
+    for step in steps:
+        if step.action in (TidyingAction.PUT_FILE, TidyingAction.REMOVE):
+            path = step.target or step.source
+            puts = and_(tidying.c.action == TidyingAction.PUT_FILE.value, tidying.c.target == path)
+            removes = and_(tidying.c.action == TidyingAction.REMOVE.value, tidying.c.source == path)
+            connection.execute(delete(tidying).where(tidying.c.problem.is_not(None), or_(puts, removes)))
+
+
+def _forget_moot(connection: Connection, plan: Plan) -> None:
+    """Drop steps that failed on a path which is free by now: done later, they would hit what is created there."""
+    paths = plan.data.get("creates", ())
+    if paths:
+        failed = and_(tidying.c.problem.is_not(None), tidying.c.source.in_(paths))
+        connection.execute(delete(tidying).where(failed))
 
 
 def _settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:

@@ -49,7 +49,38 @@ class Store:
     def read(self) -> Iterator[Connection]:
         """Open a transaction that sees one consistent state; it never waits for a writer."""
         with _translated(self.url), self._engine.connect() as connection, connection.begin():
-            yield connection
+            try:
+                yield connection
+            except ValueError as error:
+                raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
+
+    def faults(self) -> list[str]:
+        """Return what the database itself finds wrong with its file."""
+        if _sqlite_file(self._url) is None:
+            return []
+        with self.read() as connection:
+            found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
+            orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        return [text for text in found if text != "ok"] + [f"a row of {row[0]} belongs to nothing" for row in orphans]
+
+    def backup(self, target: Path) -> None:
+        """Write a copy of a SQLite catalog, as it is at this moment, through SQLite's own interface.
+
+        Raises
+        ------
+        TVFileError
+            If the catalog is not a SQLite file.
+        """
+        if _sqlite_file(self._url) is None:
+            raise TVFileError(f"The catalog {self.url} is not a file of the vault; its own server makes backups of it.")
+        with _translated(self.url), self._engine.connect() as connection:
+            copy = sqlite3.connect(target)
+            try:
+                source = connection.connection.driver_connection
+                assert isinstance(source, sqlite3.Connection)
+                source.backup(copy)
+            finally:
+                copy.close()
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
@@ -195,7 +226,9 @@ def _translated(url: str) -> Iterator[None]:
 
 def _translation(error: DBAPIError, url: str) -> Exception:
     code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    # Plain errors of statements that worked before: a table or column is gone, or a text is none.
+    unreadable = isinstance(error.orig, sqlite3.OperationalError) and code in (0, sqlite3.SQLITE_ERROR)
+    if unreadable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return TVFileError(f"The catalog {url} is damaged or not a catalog ({error.orig}).")
     if not isinstance(error, OperationalError | InterfaceError):
         return TVImplementationError(f"The catalog {url} refused a statement ({error.orig}). Please report it.")

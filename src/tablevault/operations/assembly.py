@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -46,6 +45,7 @@ from tablevault.storage.frames import FrameRecord, read_frame, write_frame
 from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.transaction import Transaction
 
+_OPEN_FOLDER = 0o755
 _MOST_LISTED = 20
 """How many files an error names before it only counts them."""
 
@@ -299,21 +299,29 @@ def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
     return manifest
 
 
-def reopen(folder: InstanceFolder) -> None:
-    """Make a folder writable again whose attempt was cut off after `seal`, and take back the links of reused cells.
+def reopen(folder: InstanceFolder, kept: Path) -> None:
+    """Make the folder of an attempt that was cut off while it was assembled fit for the next one.
 
-    Modes of files stay: a link shares them with a committed file, into which no function may write.
+    Links of reused cells are taken back. Modes of files stay: a link shares them with a committed file, into which
+    no function may write.
+
+    Parameters
+    ----------
+    folder
+        The instance's folder; fine if it is missing.
+    kept
+        What an earlier attempt finished there; everything else is made again.
     """
     if not folder.root.is_dir():
         return
-    folder.root.chmod(stat.S_IRWXU)
-    folder.manifest.unlink(missing_ok=True)
-    for path in [folder.root, *folder.root.rglob("*")]:
-        if path.is_symlink():
-            continue
-        if path.is_dir():
-            path.chmod(stat.S_IRWXU | stat.S_IRGRP | stat.S_IXGRP | stat.S_IROTH | stat.S_IXOTH)
-        elif path.stat().st_nlink > 1:
+    folder.root.chmod(_OPEN_FOLDER)
+    for path in folder.root.iterdir():
+        if path != kept:
+            files.remove_tree(path)
+    for path in [kept, *kept.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            path.chmod(_OPEN_FOLDER)
+        elif path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1):
             path.unlink()
 
 

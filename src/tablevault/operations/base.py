@@ -6,11 +6,11 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 import yaml
 
-from tablevault.errors import TVImplementationError
+from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
@@ -80,8 +80,13 @@ class Operation(ABC):
             if _is_payload(argument) and value is not None:
                 value = self.digest(value) if digest_payload else None
             recorded[argument.name] = value
-        plain: JsonObject = json.loads(json.dumps(recorded))
+        plain: JsonObject = json.loads(json.dumps(recorded, default=self._refuse))
         return plain
+
+    def _refuse(self, value: object) -> NoReturn:
+        raise TVArgumentError(
+            f"An argument of {self.name} is of the type {type(value).__name__}, which cannot be recorded: {value!r:.100}."
+        )
 
     @classmethod
     def restore(cls, recorded: JsonObject) -> Self:
@@ -97,11 +102,16 @@ class Operation(ABC):
         """Return the name of the first argument that differs from the recorded ones; defaults count as left out."""
         mine = self.record()
         for argument in fields(self):
-            if getattr(self, argument.name) == _default(argument):
+            if self._is_left_out(argument):
                 continue
             if mine[argument.name] != recorded.get(argument.name):
                 return argument.name
         return None
+
+    def _is_left_out(self, argument: Field[Any]) -> bool:
+        value = getattr(self, argument.name)
+        # A payload may be a frame, which cannot be compared with `==`.
+        return value is None if _is_payload(argument) else value == _default(argument)
 
     @classmethod
     def default_arguments(cls) -> JsonObject:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import ClassVar
 
 from tablevault import names
 from tablevault.builders.building import Building
-from tablevault.builders.execution import Execution, PreparedBuilder
+from tablevault.builders.execution import Execution, Interruptible, PreparedBuilder
 from tablevault.builders.fingerprint import CodeIndex, builder_version
 from tablevault.builders.functions import CodeSnapshot, builder_function
 from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigin
@@ -37,10 +38,23 @@ from tablevault.operations.executing import (
     read_documents,
 )
 from tablevault.operations.watching import OwnerWatch
+from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.transaction import Drafting, Transaction
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where an execution puts what it computes, and whom it listens to."""
+
+    checkpoints: CheckpointStore
+    artifacts: Path
+    """The folder of the files that functions make."""
+    progress: ExecutionProgress
+    owner: Interruptible
+    process_id: str
 
 
 @dataclass(frozen=True)
@@ -128,7 +142,7 @@ class ExecuteInstance(Operation):
         snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
         sources = code_sources(transaction.workspace.code(attempt))
         builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
-        with CodeSnapshot(transaction.workspace.code(attempt)) as code:
+        with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
             prepared = _prepare(builders, code, sources)
             execution = self._execution(plan, transaction, inputs, builders)
             transaction.functions_started = True
@@ -146,35 +160,48 @@ class ExecuteInstance(Operation):
 
     def _execution(self, plan: Plan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet) -> Execution:
         folder = instance_folder(transaction, _table(transaction, plan), plan.data["folder"])
-        reopen(folder)
+        reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
         transaction.checkpoints = CheckpointStore.open(
             transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
         )
-        origins = self._origins(plan, transaction)
+        place = Workplace(
+            transaction.checkpoints,
+            folder.artifacts,
+            transaction.progress,
+            transaction,
+            transaction.process_id,
+        )
+        return self.execution(plan, transaction, inputs, builders, place)
+
+    def execution(
+        self, plan: Plan, lookup: Lookup, inputs: PinnedInputs, builders: BuilderSet, place: Workplace
+    ) -> Execution:
+        """Return what the builders of this execution share, with the origins that they may reuse cells of."""
+        origins = self._origins(plan, lookup)
         committed = next((origin for origin in origins if isinstance(origin, MaterializedOrigin)), None)
         return Execution(
-            building=Building(folder.artifacts),
+            building=Building(place.artifacts),
             inputs=inputs.paths,
             content_inputs=inputs.contents,
             inputs_have_artifacts=inputs.have_artifacts,
-            checkpoints=transaction.checkpoints,
+            checkpoints=place.checkpoints,
             origins=origins,
             reuses_cells=not self.force_execute,
-            progress=transaction.progress,
-            owner=transaction,
-            process_id=transaction.process_id,
+            progress=place.progress,
+            owner=place.owner,
+            process_id=place.process_id,
             primary_key=builders.index.primary_key,
             index_origin=committed if builders.index.is_row_wise else None,
         )
 
-    def _origins(self, plan: Plan, transaction: Transaction) -> tuple[Origin, ...]:
+    def _origins(self, plan: Plan, lookup: Lookup) -> tuple[Origin, ...]:
         origins: list[Origin] = []
-        partial = InstanceFolder(transaction.layout.absolute(plan.data["temporary_folder"])).partial
+        partial = InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial
         if self.reuse_partial and (partial / "checkpoints").is_dir():
             origins.append(PartialOrigin(partial / "checkpoints", partial / "artifacts"))
         if plan.data["origin"] is not None:
-            origins.append(open_origin(transaction, plan.data["origin"]))
+            origins.append(open_origin(lookup, plan.data["origin"]))
         return tuple(origins)
 
     # --- ends other than success ----------------------------------------------------------------------------------
@@ -200,7 +227,7 @@ class ExecuteInstance(Operation):
         sources = _last_sources(transaction)
         builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
         execution = self._execution(plan, transaction, inputs, builders)
-        restore_partial(execution, [_unloaded(spec, sources) for spec in builders.specs])
+        restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
 
 
@@ -219,21 +246,23 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
 
 
 def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: dict[str, str]) -> list[PreparedBuilder]:
-    prepared = []
-    for spec in builders.specs:
-        try:
-            function = builder_function(spec, code)
-        except TableVaultError:
-            raise
-        except BaseException as error:
-            error.add_note(f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
-            raise FunctionError(error) from error
-        unloaded = _unloaded(spec, sources)
-        prepared.append(PreparedBuilder(spec, function, unloaded.version, unloaded.code_parts))
-    return prepared
+    return [load_builder(spec, code, sources) for spec in builders.specs]
 
 
-def _unloaded(spec: BuilderSpec, sources: dict[str, str]) -> PreparedBuilder:
+def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Mapping[str, str]) -> PreparedBuilder:
+    """Return a builder that can be run; what its module raises when it is imported is a `FunctionError`."""
+    try:
+        function = builder_function(spec, code)
+    except TableVaultError:
+        raise
+    except BaseException as error:
+        error.add_note(f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
+        raise FunctionError(error) from error
+    return replace(unloaded_builder(spec, sources), function=function)
+
+
+def unloaded_builder(spec: BuilderSpec, sources: Mapping[str, str]) -> PreparedBuilder:
+    """Return a builder of which everything is known, but whose function cannot be called."""
     index = CodeIndex(sources) if spec.is_custom else CodeIndex.of_built_ins()
     version = builder_version(spec, index.version(spec.code_module, spec.python_function))
     parts = index.parts(spec.code_module, spec.python_function)

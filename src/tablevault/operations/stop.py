@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tablevault.errors import TVArgumentError, TVProcessError
+from tablevault.lookup import Lookup
 from tablevault.model import Changes, Decision, Owner, Plan, ProcessRecord, Status
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
@@ -43,12 +44,13 @@ class StopProcess(Operation):
                 f"materialize=True is for execute_instance and write_instance; '{record.process_id}' is a call of "
                 f"{record.operation}."
             )
-        if draft.is_alive(record) and not self.force:
-            raise TVProcessError(
-                f"Process '{record.process_id}' ({record.operation}) is running in process number "
-                f"{record.owner_pid} on {record.owner_host}; stop_process('{record.process_id}', force=True) asks it "
-                "to stop."
-            )
+        for member in (record, *_descendants(draft, record)):
+            if draft.is_alive(member) and not self.force:
+                raise TVProcessError(
+                    f"Process '{member.process_id}' ({member.operation}) is running in process number "
+                    f"{member.owner_pid} on {member.owner_host}; stop_process('{record.process_id}', force=True) asks "
+                    "it to stop."
+                )
         return Plan(record.table_name, record.instance_id, (), {"serial": record.serial})
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
@@ -120,10 +122,10 @@ def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | Non
     return Transaction(context, current.process_id, current.serial, current.attempt + 1)
 
 
-def _descendants(transaction: Transaction, record: ProcessRecord) -> list[ProcessRecord]:
-    children = transaction.context.catalog.processes.children(record.serial)
+def _descendants(lookup: Lookup, record: ProcessRecord) -> list[ProcessRecord]:
+    children = lookup.context.catalog.processes.children(record.serial)
     undecided = [child for child in children if not child.status.ended]
-    return [found for child in undecided for found in (child, *_descendants(transaction, child))]
+    return [found for child in undecided for found in (child, *_descendants(lookup, child))]
 
 
 def _get(transaction: Transaction, serial: int) -> ProcessRecord:

@@ -94,7 +94,7 @@ class WriteInstance(Operation):
         table = transaction.contents.table_by_id(plan.data["table_id"])
         assert table is not None
         folder = instance_folder(transaction, table, plan.data["folder"])
-        reopen(folder)
+        reopen(folder, kept=folder.frame)
         if not self.is_resumable(transaction):
             files.remove_tree(folder.root)
             files.make_folder(folder.artifacts)

@@ -39,6 +39,17 @@ class ArtifactFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def checked_name(self, value: object) -> str:
+        """Return the name that a cell stands for; the file itself may still be missing.
+
+        Raises `ValueError` if it cannot be one of this folder's files: see `normalise_name`; or because a symbolic link
+        leads out of the folder, or because it is a folder.
+        """
+        name = normalise_name(value)
+        if self._inside(self.path / name).is_dir():
+            raise ValueError(f"artifact {name!r} is a folder, not a file")
+        return name
+
     def record(self, name: str) -> ArtifactRecord | None:
         """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet.
 

@@ -9,6 +9,7 @@ A segment is made under another name and moved to its own when it is whole, so t
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import sqlite3
@@ -100,9 +101,10 @@ class SegmentWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._number = 0
-        self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
-        self._connection.execute("PRAGMA synchronous=FULL")
-        self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_PER_WAL_CHECKPOINT}")
+        with _translated(path):
+            self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_PER_WAL_CHECKPOINT}")
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -111,7 +113,8 @@ class SegmentWriter:
         path = folder / f"segment-{max(numbers, default=0) + 1}.db"
         unfinished = folder / _UNFINISHED_SEGMENT
         _remove_database(unfinished)
-        _write_empty_segment(unfinished)
+        with _translated(unfinished):
+            _write_empty_segment(unfinished)
         files.fsync_file(unfinished)
         unfinished.rename(path)
         files.fsync_folder(folder)
@@ -124,14 +127,17 @@ class SegmentWriter:
         for builder, content in contents:
             number += 1
             rows.append((number, builder, content, _digest(number, builder, content)))
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT INTO part (number, builder, content, digest) VALUES (?, ?, ?, ?)", rows)
-        self._connection.execute("COMMIT")
+        insertion = "INSERT INTO part (number, builder, content, digest) VALUES (?, ?, ?, ?)"
+        with _translated(self.path):
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(insertion, rows)
+            self._connection.execute("COMMIT")
         self._number = number
 
     def close(self) -> None:
         """Close the segment; its content becomes one file."""
-        self._connection.close()
+        with _translated(self.path):
+            self._connection.close()
 
     def abandon(self) -> None:
         """Close the segment without copying its WAL into it, where Python can tell SQLite so."""
@@ -145,6 +151,17 @@ class SegmentWriter:
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
+
+
+@contextlib.contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors while a segment is written into those of the disk, which is what they are."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+        number = errno.ENOSPC if full else errno.EIO
+        raise OSError(number, f"Checkpoints cannot be written ({error})", str(path)) from error
 
 
 def read_parts(folder: Path, builder: str | None) -> Iterator[Part]:

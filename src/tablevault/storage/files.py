@@ -101,9 +101,12 @@ def replace(source: Path, target: Path) -> None:
         fsync_folder(source.parent)
 
 
-def replace_link(link: Path, target: Path | str) -> None:
-    """Make `link` a symbolic link to `target` (as it is written) in one step; replaces a file or link that is there."""
-    with _temporary_sibling(link) as temporary:
+def replace_link(link: Path, target: Path | str, temporary_folder: Path | None = None) -> None:
+    """Make `link` a symbolic link to `target` (as it is written) in one step; replaces a file or link that is there.
+
+    What a crash may leave is left in `temporary_folder` of the same file system, else beside the link.
+    """
+    with _temporary_sibling(link if temporary_folder is None else temporary_folder / link.name) as temporary:
         temporary.symlink_to(target)
         temporary.replace(link)
     fsync_folder(link.parent)

@@ -1,0 +1,95 @@
+"""What another catalog had recorded, put into a new one as it is: with its numbers, ids, authors and times."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, insert
+
+from tablevault.catalog.processes import dump_progress
+from tablevault.catalog.schema import instances, processes, reads, tables
+from tablevault.catalog.store import Store, next_value
+from tablevault.model import InstanceRecord, ProcessRecord, Read, Status, TableRecord
+from tablevault.names import fold
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The whole content of another catalog."""
+
+    processes: Sequence[ProcessRecord]
+    """Ended ones, in the order of their ends. An instance was made by the process of its id that was not reverted."""
+    tables: Sequence[TableRecord]
+    instances: Sequence[InstanceRecord]
+    reads: Sequence[tuple[int, Read]]
+    """What columns were computed from, each with the row id of its instance."""
+
+
+def record_imported(store: Store, imported: Imported) -> None:
+    """Put everything into an empty catalog, in one transaction."""
+    makers = {record.process_id: record.serial for record in imported.processes if record.status is not Status.REVERTED}
+    with store.write() as connection:
+        ended = [_process(record, next_value(connection, "end_order")) for record in imported.processes]
+        _insert(connection, processes, ended)
+        _insert(connection, tables, [_table(record) for record in imported.tables])
+        _insert(connection, instances, [_instance(record, makers[record.process_id]) for record in imported.instances])
+        _insert(connection, reads, [{"row_id": row_id, **asdict(read)} for row_id, read in imported.reads])
+        next_value(connection, "generation")
+
+
+def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(insert(table), rows)
+
+
+def _process(record: ProcessRecord, end_order: int) -> dict[str, Any]:
+    return {
+        "serial": record.serial,
+        "process_id": record.process_id,
+        "operation": record.operation,
+        "author": record.author,
+        "table_name": record.table_name,
+        "instance_id": record.instance_id,
+        "arguments": json.dumps(record.arguments),
+        "plan": json.dumps(asdict(record.plan)),
+        "parent_serial": record.parent_serial,
+        "user_given": record.user_given,
+        "background": record.background,
+        "status": record.status.value,
+        "finished": record.finished,
+        "attempt": record.attempt,
+        "owner_lock": record.owner_lock,
+        "owner_host": record.owner_host,
+        "owner_pid": record.owner_pid,
+        "started_at": record.started_at.isoformat(),
+        "ended_at": record.ended_at.isoformat() if record.ended_at else None,
+        "end_order": end_order,
+        "error": json.dumps(asdict(record.error)) if record.error else None,
+        "progress": dump_progress(record.progress),
+        "stop_requested": record.stop_requested,
+    }
+
+
+def _table(record: TableRecord) -> dict[str, Any]:
+    return {
+        **asdict(record),
+        "name_key": fold(record.name),
+        "created_at": record.created_at.isoformat(),
+        "deleted": False,
+    }
+
+
+def _instance(record: InstanceRecord, serial: int) -> dict[str, Any]:
+    row = asdict(record)
+    del row["process_id"]
+    return {
+        **row,
+        "artifact_state": record.artifact_state.value,
+        "columns": json.dumps([[column.name, column.type_name] for column in record.columns]),
+        "created_at": record.created_at.isoformat(),
+        "serial": serial,
+        "deleted": False,
+    }

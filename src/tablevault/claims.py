@@ -1,0 +1,115 @@
+"""What the catalog claims to be in a vault's own folders, and what is there beyond that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from tablevault.layout import (
+    ARTIFACTS,
+    CODE_FUNCTIONS,
+    CREATING,
+    DESCRIPTION,
+    MARKER,
+    METADATA,
+    TEMPORARY,
+)
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import TableRecord
+from tablevault.storage.files import TEMPORARY_SUFFIX
+
+_OF_METADATA = frozenset(
+    {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "logs.txt", "logs.lock"}
+    | {"worker_logs", "owners", "ARCHIVED_TRASH"}
+)
+
+
+class Claims:
+    """Compares folders with the catalog.
+
+    A folder is read before the catalog: what a process makes is in the catalog before it is on the disk.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._lookup = Lookup(context)
+        self._layout = context.layout
+        self._processes = context.catalog.processes
+
+    def unclaimed_in_root(self) -> list[Path]:
+        """Return what is in the vault's folder and nobody claims; files that users hide are theirs."""
+        found = _visible(self._layout.root)
+        tables = {table.folder for table in self._context.catalog.contents.tables()}
+        own = {MARKER, DESCRIPTION, CODE_FUNCTIONS, METADATA, TEMPORARY}
+        return self._beyond(found, tables | own)
+
+    def unclaimed_in_table(self, table: TableRecord) -> list[Path]:
+        """Return what is in a table's folder and nobody claims."""
+        found = _visible(self._lookup.table_folder(table))
+        current = self._context.catalog.contents.table_by_id(table.table_id) or table
+        folders = {instance.folder for instance in self._context.catalog.contents.instances(table.table_id)}
+        links = set() if current.allow_multiple_artifacts else {ARTIFACTS}
+        return self._beyond(found, folders | links | {DESCRIPTION})
+
+    def unclaimed_in_metadata(self) -> list[Path]:
+        """Return what is in `metadata/` and nobody claims: strange files, and those of processes nobody knows."""
+        found = [path for path in _visible(self._layout.metadata) if path.name not in _OF_METADATA]
+        for path in _visible(self._layout.worker_logs):
+            if path.suffix != ".log" or self._processes.find(path.stem) is None:
+                found.append(path)
+        for path in _visible(self._layout.trash):
+            serial = path.name.partition("_")[0]
+            if not serial.isdecimal() or self._processes.get(int(serial)) is None:
+                found.append(path)
+        return found
+
+    def unclaimed_in_temporary(self) -> list[Path]:
+        """Return what is in `_temp/` and belongs to no process that still needs it."""
+        return [path for path in _visible(self._layout.temporary) if not self._is_needed(path.name)]
+
+    def dead_owners(self) -> list[Path]:
+        """Return the lock files that nobody holds, and that belong to no process that is still to be dealt with."""
+        owners = self._context.owners
+        dead = [name for name in owners.names() if not owners.is_alive(name)]
+        expected = {record.owner_lock for record in self._processes.unfinished()}
+        return [self._layout.owners / name for name in dead if name not in expected]
+
+    def pending(self) -> set[str]:
+        """Return the paths of the vault that processes are at work on, or could not tidy up."""
+        paths: set[str] = set()
+        for record in self._processes.unfinished():
+            paths.update(record.plan.data.get("creates", ()))
+            for _, step in self._processes.tidying_of(record.serial):
+                paths.update((step.source, step.target))
+        for step, _ in self._processes.failed_tidying():
+            paths.update((step.source, step.target))
+        return paths
+
+    def _beyond(self, found: Iterable[Path], names: set[str]) -> list[Path]:
+        unknown = [path for path in found if path.name not in names]
+        if not unknown:
+            return []
+        pending = self.pending()
+        return [path for path in unknown if self._layout.relative(path) not in pending]
+
+    def _is_needed(self, name: str) -> bool:
+        if not name.isdecimal():
+            return False
+        record = self._processes.get(int(name))
+        return record is not None and (not record.finished or bool(self._processes.tidying_of(record.serial)))
+
+
+def is_hidden(name: str) -> bool:
+    """Tell whether a file is one that users or their system hide; what a cut-off write of ours left is not."""
+    return name.startswith(".") and name not in (MARKER, CREATING) and not name.endswith(TEMPORARY_SUFFIX)
+
+
+def _visible(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))

@@ -1,0 +1,183 @@
+"""Looking at one instance's folder: is every file there, and is each what was written?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tablevault.builders.provenance import read_artifact_records, read_provenance
+from tablevault.claims import is_hidden
+from tablevault.errors import TVFileError
+from tablevault.layout import CHECKPOINTS, FRAME, MANIFEST, PROVENANCE, InstanceFolder, VaultLayout
+from tablevault.model import ArtifactRecord, ArtifactState, InstanceRecord
+from tablevault.records import Problem
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.checkpoints import read_checkpoints
+from tablevault.storage.frames import read_frame, read_schema
+from tablevault.storage.manifest import FileRecord, listing, read_manifest
+
+
+class Findings:
+    """What a check has seen.
+
+    Parameters
+    ----------
+    layout
+        Where the vault is.
+    """
+
+    def __init__(self, layout: VaultLayout) -> None:
+        self._layout = layout
+        self.problems: dict[tuple[str, str], Problem] = {}
+        self.checked = 0
+
+    def add(self, kind: str, path: Path, detail: str) -> None:
+        """Note a problem; of several of one kind with one file the first counts."""
+        relative = self._layout.relative(path)
+        self.problems.setdefault((kind, relative), Problem(kind, relative, detail))
+
+    def has(self, path: Path) -> bool:
+        """Tell whether anything is wrong with a file."""
+        relative = self._layout.relative(path)
+        return any(known == relative for _, known in self.problems)
+
+    def examine(self, path: Path, check: Callable[[], object]) -> None:
+        """Run a check of one file or folder, and note what it raises."""
+        self.checked += 1
+        try:
+            check()
+        except FileNotFoundError:
+            self.add("missing", path, "it is not there")
+        except TVFileError as error:
+            self.add("damaged", path, str(error))
+        except OSError as error:
+            self.add("unreadable", path, f"it cannot be read ({error})")
+
+
+class InstanceInspection:
+    """Looks at the folder of one instance.
+
+    Parameters
+    ----------
+    instance
+        The instance as the catalog knows it.
+    folder
+        Where its files are.
+    findings
+        Where to note what is wrong.
+    """
+
+    def __init__(self, instance: InstanceRecord, folder: InstanceFolder, findings: Findings) -> None:
+        self._instance = instance
+        self._folder = folder
+        self._findings = findings
+
+    def inspect(self) -> None:
+        """Look at everything in the folder."""
+        self._findings.checked += 1
+        if self._folder.root.is_symlink() or not self._folder.root.is_dir():
+            self._findings.add("missing", self._folder.root, f"the folder of instance '{self._instance.instance_id}'")
+        elif self._instance.temporary:
+            self._inspect_temporary()
+        else:
+            self._findings.examine(self._folder.root, self._inspect_sealed)
+            self._findings.examine(self._folder.artifacts, self._inspect_artifacts)
+
+    def _inspect_temporary(self) -> None:
+        """Look at an editable folder: its files are the user's, but for what a reverted execution left."""
+        for path in (self._folder.builders, self._folder.artifacts):
+            if not path.is_dir():
+                self._findings.add("missing", path, "a folder of a temporary instance; make it again, empty")
+        inspect_checkpoints(self._folder.partial / CHECKPOINTS, self._findings)
+
+    def _inspect_sealed(self) -> None:
+        folder, findings = self._folder, self._findings
+        manifest: dict[str, FileRecord] = {}
+        findings.examine(folder.manifest, lambda: manifest.update(read_manifest(folder.manifest, self._manifest_hash)))
+        present = set(listing(folder.root, folder.artifacts))
+        for record in manifest.values():
+            if record.path not in present:
+                findings.add("missing", folder.root / record.path, "the manifest lists it")
+            else:
+                self._compare(folder.root / record.path, record)
+        for name in sorted(present - manifest.keys() - {MANIFEST}) if manifest else []:
+            if not is_hidden(name.rpartition("/")[2]):
+                findings.add("unclaimed", folder.root / name, "it was put into a sealed instance's folder")
+        if FRAME in present:
+            findings.examine(folder.frame, self._check_frame)
+        if PROVENANCE in present:
+            findings.examine(folder.provenance, lambda: read_provenance(folder.provenance))
+
+    @property
+    def _manifest_hash(self) -> str:
+        if self._instance.manifest is None:
+            raise TVFileError(f"The catalog has no hash of the manifest {self._folder.manifest}.")
+        return self._instance.manifest
+
+    def _compare(self, path: Path, record: FileRecord) -> None:
+        def check() -> None:
+            if path.is_symlink() or not path.is_file():
+                raise TVFileError("it is not a plain file any more")
+            size = path.stat().st_size
+            if size != record.size:
+                raise TVFileError(f"it has {size:,} bytes, not the {record.size:,} that were written")
+            if files.sha256(path) != record.sha256:
+                raise TVFileError("its content is not what was written (SHA-256)")
+
+        self._findings.examine(path, check)
+
+    def _check_frame(self) -> None:
+        """Compare the frame with what the catalog knows of it, and read it column by column."""
+        types, rows = read_schema(self._folder.frame)
+        columns = [(column.name, column.type_name) for column in self._instance.columns]
+        found = [(name, column_type.name) for name, column_type in types.items()]
+        if rows != self._instance.row_count:
+            raise TVFileError(f"it has {rows:,} rows, but {self._instance.row_count:,} in the catalog")
+        if found != columns:
+            raise TVFileError(f"its columns are {found}, but {columns} in the catalog")
+        for name in types:
+            read_frame(self._folder.frame, [name])
+
+    # --- artifacts ------------------------------------------------------------------------------------------------
+
+    def _inspect_artifacts(self) -> None:
+        path = self._folder.artifacts
+        if self._instance.artifact_state is ArtifactState.DROPPED:
+            if path.exists():
+                self._findings.add("unclaimed", path, "a newer set of artifacts has replaced this one")
+            return
+        records: dict[str, ArtifactRecord] = {}
+        if not self._findings.has(self._folder.artifact_hashes):
+            records = read_artifact_records(self._folder.artifact_hashes)
+        artifacts = ArtifactFolder(path)
+        present = artifacts.listing()
+        for record in records.values():
+            self._findings.examine(path / record.path, partial(_check_artifact, artifacts, record))
+        if not self._findings.has(self._folder.artifact_hashes):
+            for name in sorted(present - records.keys()):
+                self._findings.add("unclaimed", path / name, "no cell of the instance names this artifact")
+
+
+def _check_artifact(artifacts: ArtifactFolder, record: ArtifactRecord) -> None:
+    path = artifacts.path / record.path
+    size = path.stat().st_size
+    if size != record.size:
+        raise TVFileError(f"it has {size:,} bytes, not the {record.size:,} that were recorded")
+    if not artifacts.matches(record):
+        raise TVFileError("its content is not what was recorded (SHA-256)")
+
+
+def inspect_checkpoints(folder: Path, findings: Findings) -> None:
+    """Read all checkpoints in a folder, if there is one; somebody may be appending to them."""
+    if folder.is_dir():
+        findings.examine(folder, lambda: _read_all(folder))
+
+
+def _read_all(folder: Path) -> None:
+    stored = read_checkpoints(folder)
+    for builder in stored.builders():
+        state = stored.load(builder)
+        if state is not None and state.frame is not None:
+            read_frame(state.frame.path)

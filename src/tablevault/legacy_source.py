@@ -1,0 +1,323 @@
+"""What stands in a vault of TableVault 0.1.x: read from its files, which are never written and never run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tablevault.errors import TVFileError
+from tablevault.model import JsonObject
+from tablevault.storage import files
+
+STOPPED = "User Stopped"
+"""The error message that version 0.1.x recorded of a process which was stopped."""
+
+_METADATA = ("tables_history.json", "tables_temp.json", "active_logs.json", "logs.txt")
+
+
+@dataclass(frozen=True)
+class LegacyProcess:
+    """One line of the log: a process that had ended."""
+
+    process_id: str
+    parent_id: str | None
+    author: str
+    operation: str
+    started_at: datetime
+    ended_at: datetime
+    data: JsonObject
+    succeeded: bool
+    error: tuple[str, str] | None
+    user_given: bool
+
+    def fact(self, name: str) -> str:
+        """Return one of the texts that the process recorded; empty if it did not."""
+        value = self.data.get(name)
+        return value if isinstance(value, str) else ""
+
+
+@dataclass(frozen=True)
+class LegacyTable:
+    """A table: its settings, and who made it when."""
+
+    name: str
+    folder: Path
+    description: str
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    artifact_instance: str
+    """Whose artifacts lie in the table's folder, where it has one set of them."""
+    author: str
+    created_at: datetime | None
+
+
+@dataclass(frozen=True)
+class LegacyInstance:
+    """An instance, temporary or materialized."""
+
+    table: str
+    instance_id: str
+    folder: Path
+    temporary: bool
+    active: bool
+    success: bool
+    external_edit: bool
+    committed_at: datetime | None
+    description: str
+    author: str
+    origin: str
+    dependencies: tuple[str, ...]
+    """Ids of the instances that were read."""
+
+
+class LegacyVault:
+    """A vault of version 0.1.x.
+
+    Parameters
+    ----------
+    root
+        Its folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.code_functions = root / "code_functions"
+        self.trash = root / "metadata" / "ARCHIVED_TRASH"
+        self._read = {name: self._metadata(name) for name in _METADATA}
+        self.problems: list[str] = []
+        """What could not be read as it should be."""
+
+    def has_changed(self) -> bool:
+        """Tell whether somebody has written into the vault since it was opened."""
+        return any(self._metadata(name) != data for name, data in self._read.items())
+
+    def is_file(self, path: Path) -> bool:
+        """Tell whether a path is a file of this vault; one that a link leads to from here is not."""
+        return path.is_file() and files.is_inside(self.root, path)
+
+    def texts(self, folder: Path, suffix: str) -> list[Path]:
+        """Return the files of a folder with a suffix, sorted; hidden ones aside."""
+        found = sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []
+        return [path for path in found if self.is_file(path) and not path.name.startswith(".")]
+
+    def description(self) -> str:
+        """Return what people wrote about the vault."""
+        return _text(self._yaml(self.root).get("summary"))
+
+    def unfinished(self) -> list[str]:
+        """Return the ids of the processes that had not ended."""
+        return sorted(self._json("active_logs.json"))
+
+    def dtypes(self, instance: LegacyInstance) -> dict[str, str]:
+        """Return the dtypes that were recorded of an instance's columns."""
+        path = instance.folder / "dtypes.json"
+        with _damaged(path):
+            content = path.read_text(encoding="utf-8").strip() if self.is_file(path) else ""
+            return {str(column): str(dtype) for column, dtype in json.loads(content or "{}").items()}
+
+    # --- tables and instances -------------------------------------------------------------------------------------
+
+    def tables(self) -> list[LegacyTable]:
+        """Return the tables in the order of their creation."""
+        found = [self._table(name) for name in self._json("tables_history.json")]
+        first = datetime.min.replace(tzinfo=UTC)
+        return sorted(found, key=lambda table: table.created_at or first)
+
+    def materialized(self) -> list[LegacyInstance]:
+        """Return all materialized instances in the order of their commits."""
+        found = []
+        with _damaged(self._path("tables_history.json")):
+            for table, history in self._json("tables_history.json").items():
+                for instance_id, (_, committed, ended, success) in history.items():
+                    found.append(self._instance(table, instance_id, (committed, ended is None, bool(success))))
+        return sorted(found, key=lambda item: item.committed_at or datetime.min.replace(tzinfo=UTC))
+
+    def temporary(self) -> list[LegacyInstance]:
+        """Return all temporary instances."""
+        with _damaged(self._path("tables_temp.json")):
+            known = self._json("tables_history.json")
+            listed = {table: ids for table, ids in self._json("tables_temp.json").items() if table in known}
+            return [self._instance(table, instance_id, None) for table, ids in listed.items() for instance_id in ids]
+
+    def maker_of(self, instance: LegacyInstance) -> LegacyProcess | None:
+        """Return the process that made a materialized instance."""
+        return self._makers.get(instance.instance_id)
+
+    def _table(self, name: str) -> LegacyTable:
+        folder = self._folder(self.root, name)
+        facts = self._yaml(folder)
+        author, created_at = self._creations.get(name, ("", None))
+        return LegacyTable(
+            name=name,
+            folder=folder,
+            description=_text(facts.get("summary")),
+            allow_multiple_artifacts=bool(facts.get("multiple_artifacts")),
+            has_side_effects=bool(facts.get("side_effects")),
+            artifact_instance=_text(facts.get("artifact_instance")),
+            author=author,
+            created_at=created_at,
+        )
+
+    def _instance(self, table: str, instance_id: str, history: tuple[Any, bool, bool] | None) -> LegacyInstance:
+        folder = self._folder(self._folder(self.root, table), instance_id)
+        facts = self._yaml(folder)
+        committed, active, success = history or (None, False, True)
+        origin = facts.get("origin") or [""]
+        dependencies = facts.get("dependencies") or []
+        return LegacyInstance(
+            table=table,
+            instance_id=instance_id,
+            folder=folder,
+            temporary=history is None,
+            active=active,
+            success=bool(facts.get("success", success)),
+            external_edit=bool(facts.get("external_edit")),
+            committed_at=_moment(committed),
+            description=_text(facts.get("summary")),
+            author=self._person(_text(facts.get("author"))),
+            origin=_text(origin[0]) if isinstance(origin, list) else "",
+            # Pairs of table and instance, of which version 0.1.x swapped some: only instances have ids.
+            dependencies=tuple(str(part) for pair in dependencies if isinstance(pair, list) for part in pair),
+        )
+
+    def _folder(self, parent: Path, name: str) -> Path:
+        if not name or name in (".", "..") or "/" in name or "\\" in name or "\0" in name:
+            raise TVFileError(f"The legacy vault '{self.root}' names a folder {name!r}, which cannot be one.")
+        return parent / name
+
+    # --- history --------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def processes(self) -> list[LegacyProcess]:
+        """The processes of the log, in the order of their ends."""
+        entries = list(self._log_entries())
+        authors = {entry["process_id"]: _text(entry["author"]) for entry in entries}
+        ids = authors.keys()
+        found = []
+        for entry in entries:
+            parent = _parent(entry["process_id"], ids)
+            author = _text(entry["author"])
+            # Version 0.1.x gave the id of the parent as the author of what runs inside it.
+            while author in authors and authors[author] != author:
+                author = authors[author]
+            found.append(_process(entry, parent, author))
+        return sorted(found, key=lambda process: process.ended_at)
+
+    def _log_entries(self) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(self._read["logs.txt"].decode("utf-8", "replace").splitlines(), start=1):
+            try:
+                entry = json.loads(line)
+                if _moment(entry["start_time"]) and _moment(entry["log_time"]) and isinstance(entry["process_id"], str):
+                    yield {"author": "", "operation": "", **entry}
+                    continue
+            except (ValueError, KeyError, TypeError):
+                pass
+            if line.strip():
+                self.problems.append(f"line {number} of the log cannot be read and was left out of the history")
+
+    @cached_property
+    def _makers(self) -> dict[str, LegacyProcess]:
+        makers = {}
+        for process in self.processes:
+            made = process.fact("perm_instance_id")
+            if made and process.operation in ("execute_instance", "write_instance"):
+                makers[made] = process
+        return makers
+
+    @cached_property
+    def _creations(self) -> dict[str, tuple[str, datetime]]:
+        """Who made each table and when, under the name that it has now."""
+        creations: dict[str, tuple[str, datetime]] = {}
+        for process in self.processes:
+            name = process.fact("table_name")
+            if not process.succeeded:
+                continue
+            if process.operation == "create_table":
+                creations[name] = (process.author, process.ended_at)
+            elif process.operation == "rename_table" and name in creations:
+                creations[process.fact("new_table_name")] = creations.pop(name)
+            elif process.operation == "delete_table":
+                creations.pop(name, None)
+        return creations
+
+    def _person(self, author: str) -> str:
+        by_id = {process.process_id: process.author for process in self.processes}
+        return by_id.get(author, author)
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> Path:
+        return self.root / "metadata" / name
+
+    def _metadata(self, name: str) -> bytes:
+        path = self._path(name)
+        return path.read_bytes() if path.is_file() else b""
+
+    def _json(self, name: str) -> dict[str, Any]:
+        with _damaged(self._path(name)):
+            content = json.loads(self._read[name] or b"{}")
+            if not isinstance(content, dict):
+                raise TypeError("it is not a JSON object")
+            return content
+
+    def _yaml(self, folder: Path) -> Mapping[str, Any]:
+        path = folder / "description.yaml"
+        if not self.is_file(path):
+            return {}
+        with _damaged(path):
+            facts = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return facts if isinstance(facts, dict) else {}
+
+
+def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> LegacyProcess:
+    started, ended = _moment(entry["start_time"]), _moment(entry["log_time"])
+    assert started is not None
+    assert ended is not None
+    data, error = entry.get("data"), entry.get("error")
+    has_error = isinstance(error, list) and len(error) == 2 and any(error)
+    return LegacyProcess(
+        process_id=entry["process_id"],
+        parent_id=parent_id,
+        author=author,
+        operation=_text(entry["operation"]),
+        started_at=started,
+        ended_at=ended,
+        data=data if isinstance(data, dict) else {},
+        succeeded=entry.get("execution_success") is True,
+        error=(_text(error[0]), _text(error[1])) if has_error else None,
+        user_given=entry.get("force_takedown") is False,
+    )
+
+
+def _parent(process_id: str, known: Any) -> str | None:
+    """Return the process inside which another ran: its id is the longest one that this id begins with."""
+    parts = process_id.split("_")
+    prefixes = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((prefix for prefix in prefixes if prefix in known), None)
+
+
+def _moment(seconds: Any) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(float(seconds), UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+@contextmanager
+def _damaged(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, KeyError, yaml.YAMLError) as error:
+        raise TVFileError(f"The file {path} of the legacy vault is damaged ({error}).") from error

@@ -1,0 +1,310 @@
+"""What an execution would do: decided by the code that executes, without calling functions or changing anything."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault import names
+from tablevault.builders.dependencies import column_dependencies
+from tablevault.builders.execution import Execution, PreparedBuilder
+from tablevault.builders.functions import CodeSnapshot
+from tablevault.builders.origins import Origin
+from tablevault.builders.reasons import Reasons, rows_text
+from tablevault.builders.rows import RowTable
+from tablevault.builders.running import BuilderRun, RowDecision, run_builder
+from tablevault.builders.spec import SELF, BuilderSpec
+from tablevault.interfaces import FunctionError
+from tablevault.lookup import VaultContext
+from tablevault.model import Plan
+from tablevault.operations.builder_files import builder_files
+from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
+from tablevault.operations.executing import BuilderSet, PinnedInput, PinnedInputs, check_builders, read_documents
+from tablevault.progress import BuilderCounter, ExecutionProgress
+from tablevault.records import BuilderPlan, InstancePlan
+from tablevault.references import CurrentRow, Literal, Reference, find_references
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.transaction import Drafting
+
+_ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
+
+
+def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index: bool) -> InstancePlan:
+    """Return what an execution would compute and reuse, and why.
+
+    Parameters
+    ----------
+    context
+        The open vault; nothing in it is changed, locked or recorded.
+    operation
+        The execution.
+    run_index
+        Whether to run the IndexBuilder, with a folder of its own outside the vault, so that the rows are known.
+
+    Raises
+    ------
+    TableVaultError
+        As the execution would, before it calls a function.
+    Exception
+        Whatever the IndexBuilder's function raises.
+    """
+    draft = Drafting(context, names.new_process_id())
+    plan = operation.plan(draft)
+    work = _read_work(draft, plan)
+    # Outside the vault, whose folders stay as they are; the IndexBuilder may leave artifacts and checkpoints in it.
+    with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
+        with _workplace(Path(folder), draft.process_id) as place:
+            execution = operation.execution(plan, draft, work.inputs, work.builders, place)
+            origin = draft.contents.instance_by_row(plan.data["origin"]) if plan.data["origin"] is not None else None
+            planning = _Planning(execution, Reasons(draft, execution, origin, work.inputs.facts()))
+            builders = [unloaded_builder(spec, work.sources) for spec in work.builders.specs]
+            if not run_index:
+                return planning.plan(builders)
+            with _code(Path(folder), work.sources) as code:
+                try:
+                    index = load_builder(work.builders.index, code, work.sources)
+                    return planning.plan([index, *builders[1:]], run_index=True)
+                except FunctionError as error:
+                    raise error.original from error.original.__cause__
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an execution would work from."""
+
+    builders: BuilderSet
+    inputs: PinnedInputs
+    sources: Mapping[str, str]
+    """The code modules: name -> text."""
+
+
+def _read_work(draft: Drafting, plan: Plan) -> _Work:
+    table = draft.contents.table_by_id(plan.data["table_id"])
+    temporary = draft.contents.instance_by_row(plan.data["temporary"])
+    assert table is not None
+    assert temporary is not None
+    inputs = PinnedInputs(draft, map(PinnedInput.restore, plan.data["inputs"]))
+    sources = {name: path.read_text(encoding="utf-8") for name, path in draft.code_modules().items()}
+    documents = read_documents(builder_files(draft, table, temporary))
+    return _Work(check_builders(table.name, documents, inputs, sources), inputs, sources)
+
+
+@contextmanager
+def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
+    artifacts = folder / "artifacts"
+    artifacts.mkdir()
+    checkpoints = CheckpointStore.open(folder / "checkpoints", ArtifactFolder(artifacts), None)
+    try:
+        yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id)
+    finally:
+        checkpoints.abandon()
+
+
+@contextmanager
+def _code(folder: Path, sources: Mapping[str, str]) -> Iterator[CodeSnapshot]:
+    modules = folder / "code"
+    modules.mkdir()
+    for name, text in sources.items():
+        (modules / f"{name}.py").write_text(text, encoding="utf-8")
+    with CodeSnapshot(modules) as code:
+        yield code
+
+
+class _NeverStopped:
+    """Nobody knows of a plan, so nobody can ask to stop it."""
+
+    stop_requested = False
+
+    def raise_if_stopped(self) -> None:
+        """Do nothing."""
+
+
+# --- what would be done -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """Cells of a column that do not exist before its builder has run."""
+
+    builder: str
+    rows: frozenset[int]
+
+
+class _Planning:
+    """Goes through the builders in their order, and keeps track of what is not known without running them."""
+
+    def __init__(self, execution: Execution, reasons: Reasons) -> None:
+        self._execution = execution
+        self._reasons = reasons
+        self._gaps: dict[str, _Gap] = {}
+        self._index = ""
+        self._rows_are_known = False
+
+    def plan(self, builders: list[PreparedBuilder], run_index: bool = False) -> InstancePlan:
+        """Return the plan; the first builder is the IndexBuilder, which can be called if it is to run."""
+        index, *others = builders
+        self._index = index.spec.name
+        planned = {index.spec.name: self._after_run(index) if run_index else self._plan_index(index)}
+        for builder in others:
+            planned[builder.spec.name] = self._plan_column_builder(builder)
+        return InstancePlan(planned)
+
+    # --- the IndexBuilder -----------------------------------------------------------------------------------------
+
+    def _after_run(self, builder: PreparedBuilder) -> BuilderPlan:
+        """Run the IndexBuilder, and say what it did."""
+        run_builder(self._execution, builder)
+        self._rows_are_known = True
+        counter = self._execution.progress.builders[builder.spec.name]
+        always = () if builder.spec.is_row_wise else (_ALWAYS_RUNS,)
+        reasons = self._reasons.of_spec(builder) if counter.computed or not builder.spec.is_row_wise else ()
+        return BuilderPlan(counter.total, counter.reused, counter.computed, (*always, *reasons))
+
+    def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
+        if builder.spec.is_row_wise:
+            return self._plan_row_wise_index(builder)
+        shown = BuilderRun(self._execution, builder).shown_origin()
+        reasons = [_ALWAYS_RUNS, *self._reasons.of_spec(builder)]
+        if shown is not None:
+            reasons.append(f"it goes on after the {rows_text(shown.row_count)} of the origin")
+        keeps = builder.spec.keep_old and bool(self._execution.origins)
+        return BuilderPlan(None, None if keeps else 0, None, tuple(reasons))
+
+    def _plan_row_wise_index(self, builder: PreparedBuilder) -> BuilderPlan:
+        decision = BuilderRun(self._execution, builder).decide_rows()
+        missing = decision.table.missing()
+        if not missing:
+            # It has nothing to compute, so its function is not called.
+            return self._after_run(builder)
+        total = len(decision.table.filled)
+        reasons = self._reasons.of_rows(builder, decision)
+        if self._execution.primary_key:
+            # Which of the origin's rows these will be is not known before their keys are.
+            keeps = builder.spec.keep_old
+            reused = None if keeps else total - len(missing)
+            return BuilderPlan(None if keeps else total, reused, len(missing), reasons)
+        self._execution.building.row_count = total
+        self._leave(builder, decision)
+        self._execution.match_origins()
+        self._rows_are_known = True
+        return BuilderPlan(total, total - len(missing), len(missing), reasons)
+
+    # --- ColumnBuilders -------------------------------------------------------------------------------------------
+
+    def _plan_column_builder(self, builder: PreparedBuilder) -> BuilderPlan:
+        total = self._execution.building.row_count if self._rows_are_known else None
+        if not self._may_reuse(builder):
+            self._leave_empty(builder)
+            new = () if total is None else self._reasons.of_new_rows()
+            return BuilderPlan(total, 0, total, (*self._reasons.of_spec(builder), *new))
+        if total is None:
+            self._leave_empty(builder)
+            reasons = (*self._reasons.of_spec(builder), f"unknown until `{self._index}` has run")
+            return BuilderPlan(None, None, None, reasons)
+        return self._plan_rows(builder) if builder.spec.is_row_wise else self._plan_whole(builder)
+
+    def _may_reuse(self, builder: PreparedBuilder) -> bool:
+        """Tell whether any origin has cells of the same builder and code."""
+        found = [origin.rows(builder.spec.changed_columns, is_index=False) for origin in self._origins]
+        return any(rows is not None and builder.version in rows.versions for rows in found)
+
+    def _plan_rows(self, builder: PreparedBuilder) -> BuilderPlan:
+        gaps = self._gaps_read_by(builder.spec)
+        if not all(_reads_current_row_only(builder.spec, column) for column in gaps):
+            return self._plan_unknown_rows(builder, gaps)
+        unknown = frozenset[int]().union(*(gap.rows for gap in gaps.values()))
+        decision = BuilderRun(self._execution, builder).decide_rows(unknown)
+        self._leave(builder, decision)
+        total, missing = len(decision.table.filled), decision.table.missing()
+        reasons = self._reasons.of_rows(builder, decision)
+        if decision.undecided:
+            return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
+        return BuilderPlan(total, total - len(missing), len(missing), reasons)
+
+    def _plan_unknown_rows(self, builder: PreparedBuilder, gaps: Mapping[str, _Gap]) -> BuilderPlan:
+        """Plan for rows of which none has arguments that are known."""
+        decision = BuilderRun(self._execution, builder).undecided_rows()
+        self._leave_empty(builder)
+        total, reasons = len(decision.table.filled), self._reasons.of_rows(builder, decision)
+        if decision.undecided:
+            return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
+        return BuilderPlan(total, 0, total, reasons)
+
+    def _plan_whole(self, builder: PreparedBuilder) -> BuilderPlan:
+        run, total = BuilderRun(self._execution, builder), self._execution.building.row_count
+        gaps = self._gaps_read_by(builder.spec)
+        if gaps and run.may_reuse_whole():
+            self._leave_empty(builder)
+            reasons = (*self._reasons.of_spec(builder), *_waiting(gaps, None))
+            return BuilderPlan(total, None, None, reasons)
+        if not gaps and run.decide_whole():
+            self._close_gaps(builder)
+            return BuilderPlan(total, total, 0, self._reasons.of_unchanged(total))
+        self._leave_empty(builder)
+        return BuilderPlan(total, 0, total, self._reasons.of_whole(builder, run))
+
+    @property
+    def _origins(self) -> tuple[Origin, ...]:
+        return self._execution.origins if self._execution.reuses_cells else ()
+
+    # --- cells that do not exist yet ------------------------------------------------------------------------------
+
+    def _gaps_read_by(self, spec: BuilderSpec) -> dict[str, _Gap]:
+        """Return the gaps in the columns that a builder reads."""
+        reads = column_dependencies(spec)
+        columns = self._gaps if reads.reads_whole_self else [name for name in self._gaps if name in reads.own_columns]
+        return {name: self._gaps[name] for name in columns}
+
+    def _leave(self, builder: PreparedBuilder, decision: RowDecision) -> None:
+        """Put what can be reused into the building, and note what is missing."""
+        missing = frozenset(decision.table.missing())
+        BuilderRun(self._execution, builder).put_columns(decision.table)
+        self._close_gaps(builder)
+        if missing:
+            self._gaps.update(dict.fromkeys(builder.spec.changed_columns, _Gap(builder.spec.name, missing)))
+
+    def _leave_empty(self, builder: PreparedBuilder) -> None:
+        """Note that no cell of a builder is known."""
+        count = self._execution.building.row_count
+        table = RowTable(self._execution, builder, BuilderCounter(len(builder.spec.changed_columns)))
+        table.resize(count)
+        BuilderRun(self._execution, builder).put_columns(table)
+        gap = _Gap(builder.spec.name, frozenset(range(count)))
+        self._gaps.update(dict.fromkeys(builder.spec.changed_columns, gap))
+
+    def _close_gaps(self, builder: PreparedBuilder) -> None:
+        for column in builder.spec.changed_columns:
+            self._gaps.pop(column, None)
+
+
+def _reads_current_row_only(spec: BuilderSpec, column: str) -> bool:
+    """Tell whether a row's arguments depend on no other row's cell of a column."""
+    if not spec.is_row_wise or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
+        return False
+    references = find_references(dict(spec.arguments))
+    return not any(reference.is_self and _reads_more(reference, column) for reference in references)
+
+
+def _reads_more(reference: Reference, column: str) -> bool:
+    conditions = reference.conditions
+    if len(conditions) == 1 and isinstance(conditions[0], CurrentRow) and _is_named(conditions[0].column, "index"):
+        return False
+    if reference.columns is None:
+        return True
+    operands = (*reference.columns, *(condition.column for condition in conditions))
+    return any(isinstance(operand, Reference) or _is_named(operand, column) for operand in operands)
+
+
+def _is_named(operand: Literal | Reference, name: str) -> bool:
+    return isinstance(operand, Literal) and operand.value == name
+
+
+def _waiting(gaps: Mapping[str, _Gap], rows: int | None) -> Iterator[str]:
+    """Yield which builders have to run before more is known."""
+    of_rows = "" if rows is None else f" for {rows_text(rows)}"
+    for builder in dict.fromkeys(gap.builder for gap in gaps.values()):
+        yield f"unknown{of_rows} until `{builder}` has run"

@@ -1,0 +1,205 @@
+"""Verifying a vault: everything that the catalog claims is there and whole, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from tablevault.claims import Claims
+from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.inspection import Findings, InstanceInspection, inspect_checkpoints
+from tablevault.layout import ARTIFACTS, DESCRIPTION
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
+from tablevault.opening import check_marker
+from tablevault.records import Problem, VerifyReport
+from tablevault.storage.files import TEMPORARY_SUFFIX
+
+Check = Callable[[Findings], None]
+
+_ROUNDS = 4
+"""How often a check is repeated that finds something while others change the vault."""
+
+_LEFT_BY_CRASH = "a process that is over left it; verify(repair=True) removes it"
+
+
+class Verification:
+    """Compares a vault with its catalog. It changes nothing, waits for nobody and disturbs nobody.
+
+    Others may be at work meanwhile. So a check that finds something is made again, with the catalog read anew, until
+    it was made while nothing changed; what is not found every time was somebody's work on its way.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._layout = context.layout
+        self._lookup = Lookup(context)
+        self._contents = context.catalog.contents
+        self._processes = context.catalog.processes
+        self._claims = Claims(context)
+        self._problems: list[Problem] = []
+        self._checked = 0
+
+    def report(self) -> VerifyReport:
+        """Look at everything."""
+        try:
+            self._check_everything()
+        except TVFileError as error:
+            # Only the catalog's own errors get here: those of files are findings.
+            self._note(Problem("damaged", self._layout.relative(self._layout.catalog), str(error)))
+        return VerifyReport(not self._problems, tuple(self._problems), self._checked)
+
+    def _check_everything(self) -> None:
+        for check in (self._check_own_files, self._check_catalog, self._check_folders, self._check_log):
+            self._confirm(check)
+        self._confirm(self._check_processes)
+        for table in self._contents.tables():
+            self._confirm(partial(self._check_table, table))
+            for instance in self._contents.instances(table.table_id):
+                self._confirm(partial(self._check_instance, instance))
+
+    def _confirm(self, check: Check) -> None:
+        """Make a check, and again as long as what it finds may be somebody's work on its way."""
+        confirmed: dict[tuple[str, str], Problem] | None = None
+        for _ in range(_ROUNDS):
+            before = self._moment()
+            findings = Findings(self._layout)
+            check(findings)
+            found = findings.problems
+            confirmed = found if confirmed is None else {key: found[key] for key in found if key in confirmed}
+            if not confirmed or (before is not None and before == self._moment()):
+                break
+        self._checked += findings.checked
+        for problem in (confirmed or {}).values():
+            self._note(problem)
+
+    def _moment(self) -> int | None:
+        """Return a number that stays the same as long as nothing changes; `None` while somebody is at work."""
+        generation = self._contents.generation()
+        at_work = any(self._lookup.is_alive(record) for record in self._processes.unfinished())
+        return None if at_work else generation
+
+    def _note(self, problem: Problem) -> None:
+        if problem not in self._problems:
+            self._problems.append(problem)
+
+    # --- the vault ------------------------------------------------------------------------------------------------
+
+    def _check_own_files(self, findings: Findings) -> None:
+        def check() -> None:
+            try:
+                check_marker(self._layout)
+            except TVArgumentError as error:
+                raise TVFileError(str(error)) from error
+
+        layout = self._layout
+        findings.examine(layout.marker, check)
+        findings.examine(layout.description, layout.description.read_bytes)
+        for folder in (layout.code_functions, layout.temporary, layout.worker_logs, layout.owners, layout.trash):
+            findings.checked += 1
+            if not folder.is_dir():
+                findings.add("missing", folder, "a folder of the vault itself; make it again, empty")
+
+    def _check_catalog(self, findings: Findings) -> None:
+        findings.checked += 1
+        for fault in self._context.catalog.faults():
+            findings.add("damaged", self._layout.catalog, f"{fault}; restore it from a backup")
+
+    def _check_folders(self, findings: Findings) -> None:
+        for path in self._claims.unclaimed_in_root():
+            self._add_unclaimed(findings, path, "it belongs to no table; move it elsewhere")
+        for path in self._claims.unclaimed_in_metadata():
+            self._add_unclaimed(findings, path, "no process of this vault wrote it")
+        for path in (*self._claims.unclaimed_in_temporary(), *self._claims.dead_owners()):
+            self._add_unclaimed(findings, path, _LEFT_BY_CRASH)
+
+    def _add_unclaimed(self, findings: Findings, path: Path, detail: str) -> None:
+        half_written = path.name.endswith(TEMPORARY_SUFFIX) or path == self._layout.creating
+        findings.add("unclaimed", path, _LEFT_BY_CRASH if half_written else detail)
+
+    def _check_log(self, findings: Findings) -> None:
+        """Compare the log with the catalog, as far as it goes: the next operation adds what is missing at its end."""
+        path = self._layout.log
+        if not path.exists():
+            return
+        findings.checked += 1
+        lines = path.read_bytes().split(b"\n")[:-1]
+        ended = {place: record.process_id for place, record in self._processes.ended_after(0)}
+        for number, line in enumerate(lines, start=1):
+            if not _tells_of(line, ended):
+                findings.add("damaged", path, f"line {number} is not what the catalog knows; nothing depends on it")
+
+    def _check_processes(self, findings: Findings) -> None:
+        for step, problem in self._processes.failed_tidying():
+            path = self._layout.absolute(step.source or step.target)
+            what = f"{step.action} {step.source} {step.target}".strip()
+            findings.add("tidying failed", path, f"{what}: {problem}; verify(repair=True) tries again")
+        for record in self._processes.unfinished():
+            if self._lookup.is_alive(record):
+                continue
+            if self._lookup.status(record) is Status.PAUSED:
+                inspect_checkpoints(self._layout.process(record.serial).checkpoints, findings)
+            else:
+                path = self._layout.process(record.serial).root
+                detail = f"process '{record.process_id}' was cut off; verify(repair=True) ends it"
+                findings.add("unfinished", path, detail)
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def _check_table(self, table: TableRecord, findings: Findings) -> None:
+        current = self._contents.table(table.name)
+        if current is None or current.table_id != table.table_id:
+            return
+        folder = self._lookup.table_folder(current)
+        findings.checked += 1
+        if not folder.is_dir():
+            findings.add("missing", folder, f"the folder of table '{current.name}'")
+            return
+        description = folder / DESCRIPTION
+        findings.examine(description, description.read_bytes)
+        for path in self._claims.unclaimed_in_table(current):
+            self._add_unclaimed(
+                findings, path, f"it belongs to no instance of table '{current.name}'; move it elsewhere"
+            )
+        self._check_link(current, folder / ARTIFACTS, findings)
+
+    def _check_link(self, table: TableRecord, link: Path, findings: Findings) -> None:
+        if table.allow_multiple_artifacts or self._layout.relative(link) in self._claims.pending():
+            return
+        holder = self._artifact_holder(table)
+        expected = f"{holder.folder}/{ARTIFACTS}" if holder is not None else None
+        found = str(link.readlink()) if link.is_symlink() else None
+        if link.exists() and found is None:
+            findings.add("damaged", link, "it is not a link, so it does not show the table's artifacts; move it away")
+        elif expected is not None and found is None:
+            findings.add("missing", link, f"the link to {expected}")
+        elif found != expected:
+            findings.add("damaged", link, f"it leads to {found}, not to {expected or 'any set of artifacts'}")
+
+    def _artifact_holder(self, table: TableRecord) -> InstanceRecord | None:
+        """Return the instance that holds a table's one set of artifacts, if there are any."""
+        newest = self._contents.newest(table.table_id, active_only=False, successful_only=True)
+        if newest is None or newest.artifact_state is not ArtifactState.PRESENT:
+            return None
+        return newest if self._lookup.folder(table, newest).artifact_hashes.exists() else None
+
+    def _check_instance(self, instance: InstanceRecord, findings: Findings) -> None:
+        current = self._contents.instance(instance.table_id, instance.instance_id)
+        if current is None or current.row_id != instance.row_id:
+            return
+        InstanceInspection(current, self._lookup.folder_of(current), findings).inspect()
+
+
+def _tells_of(line: bytes, ended: dict[int, str]) -> bool:
+    try:
+        entry = json.loads(line)
+        return bool(ended[entry["end"]] == entry["process_id"])
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,105 @@
+"""Ctrl-C and SIGTERM: how they reach the caller, and what is kept."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+from jobs import Job, ended, until
+
+
+@pytest.fixture
+def threads(vault, tmp_path):
+    """The job with four threads."""
+    return Job(vault, tmp_path, threads=4)
+
+
+def test_sigterm_reaches_the_caller_as_exit_143(job):
+    job.signal_at(4, signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        job.execute("nightly")
+    assert caught.value.code == 143
+    assert "paused as 'nightly'" in caught.value.__notes__[-1]
+
+
+def test_sigterm_ends_an_interpreter_with_143(job):
+    job.tell("hold", 4)
+    other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: job.noted("held"), other)
+    other.send_signal(signal.SIGTERM)
+    assert ended(other).status == 143
+    assert job.vault.get_process("nightly").status == "paused"
+
+
+def test_the_callers_own_handler_is_asked_and_stays(job):
+    class OwnInterruptError(Exception):
+        pass
+
+    def own(number, frame):
+        raise OwnInterruptError
+
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        job.signal_at(4, signal.SIGTERM)
+        with pytest.raises(OwnInterruptError):
+            job.execute("nightly")
+        assert signal.getsignal(signal.SIGTERM) is own
+        assert job.vault.get_process("nightly").status == "paused"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_handlers_are_as_they_were_after_an_operation(job):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    job.execute()
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_an_interrupt_waits_for_rows_in_flight_and_keeps_them(threads):
+    threads.tell("hold", 0, 1, 2, 3)
+    other = threads.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: set(threads.noted("held")) == {0, 1, 2, 3}, other)
+    other.send_signal(signal.SIGINT)
+    # The interrupt waits now; what it waits for may end.
+    threads.tell("hold", 3)
+    until(lambda: set(threads.noted("returned")) == {0, 1, 2}, other)
+    left = ended(other)
+    assert left.status == -signal.SIGINT
+    assert "KeyboardInterrupt" in left.errors
+    assert set(threads.noted("called")) == {0, 1, 2, 3}, "no new row starts"
+    assert threads.vault.get_process("nightly").progress["answer"].computed == 3
+    threads.forget()
+    threads.tell("hold")
+    threads.execute("nightly")
+    assert sorted(threads.noted("called")) == [3, 4, 5, 6, 7, 8, 9]
+    assert threads.answers() == threads.complete()
+
+
+def test_when_a_row_fails_rows_in_flight_are_finished_and_no_new_ones_start(threads):
+    threads.tell("hold", 0, 1, 2)
+    threads.tell("fail", 3)
+    other = threads.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: set(threads.noted("called")) == {0, 1, 2, 3}, other)
+    threads.tell("hold")
+    assert "no answer for 3" in ended(other).errors
+    assert threads.vault.get_process("nightly").progress["answer"].computed == 3
+    threads.forget()
+    threads.tell("fail")
+    threads.execute("nightly")
+    assert sorted(threads.noted("called")) == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_an_interrupt_while_another_operation_is_waited_for_ends_the_wait(job):
+    job.tell("hold", 4)
+    owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: job.noted("held"), owner)
+    waiting = job.interpreter(
+        f"vault = TableVault({str(job.path)!r}, lock_timeout=60)\n"
+        "signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+        "vault.delete_table('stories', process_id='waiting')"
+    )
+    assert ended(waiting).status == 143
+    owner.kill()
+    ended(owner)
+    assert not job.vault.get_process_completion("waiting")

@@ -1,0 +1,176 @@
+"""Which folders are vaults, which become vaults, and that a refusal touches nothing."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+
+import pytest
+from operated import interpreter, picture
+
+from tablevault import TableVault, tv_errors
+
+
+def everything(folder):
+    return {item.relative_to(folder): item.read_bytes() if item.is_file() else None for item in folder.rglob("*")}
+
+
+def refused(folder, match, **options):
+    before = everything(folder) if folder.exists() else None
+    with pytest.raises(tv_errors.TVArgumentError, match=match):
+        TableVault(folder, **options)
+    assert (everything(folder) if folder.exists() else None) == before
+
+
+def test_a_folder_that_is_not_a_vault_is_refused_and_not_touched(tmp_path):
+    refused(tmp_path / "missing", "not a vault")
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "create=True")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "notes.txt").write_text("notes")
+    refused(tmp_path / "full", "not a vault")
+
+
+def test_a_file_is_not_a_vault(tmp_path):
+    (tmp_path / "file").write_text("text")
+    for options in ({}, {"create": True}):
+        with pytest.raises(tv_errors.TVArgumentError):
+            TableVault(tmp_path / "file", **options)
+    assert (tmp_path / "file").read_text() == "text"
+
+
+def test_create_refuses_a_vault_and_a_folder_that_is_not_empty(vault, path, tmp_path):
+    before = picture(path)
+    with pytest.raises(tv_errors.TVArgumentError, match="vault already"):
+        TableVault(path, create=True)
+    assert picture(path) == before
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / ".hidden").write_text("notes")
+    refused(tmp_path / "full", "not empty", create=True)
+
+
+def test_create_makes_a_missing_folder_and_fills_an_empty_one(tmp_path):
+    TableVault(tmp_path / "deep" / "down", create=True)
+    (tmp_path / "empty").mkdir()
+    TableVault(tmp_path / "empty", create=True).create_table("stories")
+    assert TableVault(tmp_path / "empty").get_tables() == ["stories"]
+
+
+def test_a_path_may_be_a_text_and_relative(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vault = TableVault("vault", create=True)
+    monkeypatch.chdir("/")
+    vault.create_table("stories")
+    assert TableVault(str(tmp_path / "vault")).get_tables() == ["stories"]
+
+
+def test_the_description_and_the_author_are_kept(tmp_path):
+    TableVault(tmp_path / "vault", author="ada", description="all stories", create=True)
+    vault = TableVault(tmp_path / "vault")
+    assert vault.get_descriptions()["description"] == "all stories"
+    vault.create_table("stories")
+    assert vault.get_history()[0].author == getpass.getuser()
+
+
+CREATION = """
+import os, sys
+import tablevault
+from tablevault.storage import files
+from tablevault import TableVault
+write = os.{call}
+left = [int(sys.argv[2])]
+def counted(*arguments, **options):
+    if left[0] == 0:
+        os.kill(os.getpid(), 9)
+    left[0] -= 1
+    return write(*arguments, **options)
+os.{call} = counted
+TableVault(sys.argv[1], create=True)
+"""
+
+
+@pytest.mark.parametrize("step", range(0, 12, 3))
+def test_a_creation_that_was_cut_off_can_be_repeated(tmp_path, step):
+    path = tmp_path / "vault"
+    process = interpreter(CREATION.format(call="fsync"), str(path), str(step))
+    process.communicate(timeout=60)
+    if process.returncode == 0:
+        pytest.skip("a creation has fewer steps")
+    assert process.returncode == -9
+    with pytest.raises(tv_errors.TVArgumentError):
+        TableVault(path)
+    vault = TableVault(path, create=True)
+    vault.create_table("stories")
+    assert TableVault(path).get_tables() == ["stories"]
+    assert not (path / ".tablevault-creating").exists()
+
+
+def test_an_older_creation_marker_alone_is_repeated(tmp_path):
+    (tmp_path / "vault").mkdir()
+    (tmp_path / "vault" / ".tablevault-creating").touch()
+    refused(tmp_path / "vault", "cut off")
+    TableVault(tmp_path / "vault", create=True).create_table("stories")
+
+
+def test_two_that_create_the_same_vault_make_one(tmp_path):
+    program = "import sys; from tablevault import TableVault; TableVault(sys.argv[1], create=True)"
+    processes = [interpreter(program, str(tmp_path / "vault")) for _ in range(3)]
+    ended = [(process.communicate(timeout=60), process.returncode) for process in processes]
+    assert [status for _, status in ended].count(0) >= 1
+    for (_, errors), status in ended:
+        assert status == 0 or "TVArgumentError" in errors, errors
+    TableVault(tmp_path / "vault").create_table("stories")
+
+
+def test_a_newer_format_is_refused(vault, path):
+    marker = path / ".tablevault"
+    marker.write_text(json.dumps({**json.loads(marker.read_text()), "format": 99}))
+    before = picture(path)
+    with pytest.raises(tv_errors.TVArgumentError, match="format 99"):
+        TableVault(path)
+    with pytest.raises(tv_errors.TVArgumentError, match="vault already"):
+        TableVault(path, create=True)
+    assert picture(path) == before
+
+
+def test_a_damaged_marker_is_a_file_error(vault, path):
+    (path / ".tablevault").write_text("{")
+    with pytest.raises(tv_errors.TVFileError, match="damaged"):
+        TableVault(path)
+
+
+def test_a_vault_of_an_old_release_is_refused_with_the_call_that_imports_it(tmp_path):
+    old = tmp_path / "old"
+    for folder in ("code_functions", "metadata", "_temp", "locks", "stories/TEMP_base"):
+        (old / folder).mkdir(parents=True)
+    (old / "metadata" / "active_log.json").write_text("{}")
+    refused(old, rf"import_legacy_vault\('{old}'")
+    refused(old, "not empty", create=True)
+
+
+def test_the_parent_has_to_be_a_running_process(vault, path):
+    with pytest.raises(tv_errors.TVProcessError, match="no process 'nobody'"):
+        TableVault(path, parent_id="nobody")
+    done = vault.create_table("stories")
+    with pytest.raises(tv_errors.TVProcessError, match="not running"):
+        TableVault(path, parent_id=done)
+
+
+def test_a_vault_on_a_read_only_file_system_can_be_read(stories, path, tmp_path):
+    stories.execute_instance("stories")
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    mounted = tmp_path / "mounted"
+    mounted.mkdir()
+    bind = subprocess.run(["mount", "--bind", str(path), str(mounted)], check=False, capture_output=True)
+    if bind.returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(mounted)], check=True, capture_output=True)
+        with pytest.raises(OSError):
+            TableVault(mounted).create_table("images")
+        assert len(TableVault(mounted).get_dataframe("stories")[0]) == 4
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
