@@ -281,6 +281,8 @@ def look_back(tour: Tour) -> None:
     process = vault.get_process(PROCESS_ID)
     quote("the first process reports:", repr(process))
     promise("its error is history: it has succeeded", process.status == "succeeded")
+    call("vault.verify()")
+    promise("every file of the vault is what it was when it was written", vault.verify().ok)
 
 
 CHAPTERS = (

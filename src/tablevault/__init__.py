@@ -23,6 +23,7 @@ from tablevault.errors import (
 
 if TYPE_CHECKING:
     from tablevault.archive import compress_vault, decompress_vault, delete_vault
+    from tablevault.legacy import import_legacy_vault
     from tablevault.records import (
         BuilderPlan,
         BuilderProgress,
@@ -43,6 +44,7 @@ __version__ = "0.2.0.dev0"
 _LAZY = {
     "TableVault": "tablevault.vault",
     **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archive"),
+    "import_legacy_vault": "tablevault.legacy",
     **dict.fromkeys(
         (
             "BuilderPlan",
@@ -88,6 +90,7 @@ __all__ = [
     "compress_vault",
     "decompress_vault",
     "delete_vault",
+    "import_legacy_vault",
     "tv_errors",
 ]
 

@@ -21,6 +21,8 @@ METADATA = "metadata"
 TEMPORARY = "_temp"
 CREATING = ".tablevault-creating"
 """Present from before the first until after the last step of a vault's creation."""
+DELETING = ".tablevault-deleting"
+"""What the marker is called from the first until the last step of a vault's deletion."""
 
 
 class VaultLayout:
@@ -36,6 +38,7 @@ class VaultLayout:
         self.root = root
         self.marker = root / MARKER
         self.creating = root / CREATING
+        self.deleting = root / DELETING
         self.description = root / DESCRIPTION
         self.code_functions = root / CODE_FUNCTIONS
         self.metadata = root / METADATA

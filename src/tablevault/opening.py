@@ -13,9 +13,8 @@ from pathlib import Path
 import psutil
 import yaml
 from filelock import FileLock
-from sqlalchemy import URL
 
-from tablevault.catalog import Catalog
+from tablevault.catalog import Catalog, file_url
 from tablevault.catalog.owners import Owners
 from tablevault.catalog.schema import FORMAT
 from tablevault.errors import TableVaultWarning, TVArgumentError, TVFileError, TVProcessError
@@ -49,7 +48,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     layout = VaultLayout(Path(db_dir).expanduser().absolute())
     check_marker(layout)
     _warn_of_network(layout.root)
-    catalog = Catalog(settings.catalog_url or default_url(layout))
+    catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
     context = VaultContext(
         layout=layout,
         catalog=catalog,
@@ -72,6 +71,8 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
     """
     layout = VaultLayout(Path(db_dir).expanduser().absolute())
     if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
+        if is_legacy_vault(layout.root):
+            raise TVArgumentError(_why_not_a_vault(layout))
         if layout.marker.exists():
             raise TVArgumentError(f"'{layout.root}' is a vault already; open it without create=True.")
         if not layout.creating.exists():
@@ -85,7 +86,7 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
 
 def check_marker(layout: VaultLayout) -> None:
     """Raise `TVArgumentError` unless the folder is a vault of our format."""
-    if not layout.marker.is_file():
+    if not layout.marker.is_file() or is_legacy_vault(layout.root):
         raise TVArgumentError(_why_not_a_vault(layout))
     try:
         marker = json.loads(layout.marker.read_text(encoding="utf-8"))
@@ -99,15 +100,17 @@ def check_marker(layout: VaultLayout) -> None:
         )
 
 
-def default_url(layout: VaultLayout) -> URL:
-    """Return the URL of the catalog inside a vault."""
-    return URL.create("sqlite", database=str(layout.catalog))
+def is_legacy_vault(root: Path) -> bool:
+    """Tell whether a folder is a vault of TableVault 0.1.x, whose marker file is there too, but empty."""
+    return (root / "metadata" / "tables_history.json").is_file()
 
 
 def _why_not_a_vault(layout: VaultLayout) -> str:
+    if layout.deleting.exists():
+        return f"The deletion of the vault '{layout.root}' was cut off; repeat it: delete_vault({str(layout.root)!r})."
     if layout.creating.exists():
         return f"The creation of the vault '{layout.root}' was cut off; repeat it with create=True."
-    if (layout.root / "metadata").is_dir() and (layout.root / "code_functions").is_dir():
+    if is_legacy_vault(layout.root):
         return (
             f"'{layout.root}' is a vault of TableVault 0.1.x; "
             f"import_legacy_vault({str(layout.root)!r}, NEW_FOLDER) copies it into a new one."
@@ -120,7 +123,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
         files.make_folder(folder)
     files.make_folder(layout.temporary)
-    catalog = Catalog(settings.catalog_url or default_url(layout))
+    catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
     catalog.create()
     facts = {"description": description, "author": settings.author or getpass.getuser(), "created": created}
     files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))

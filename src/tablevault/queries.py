@@ -73,11 +73,11 @@ class Queries:
 
         return self._again_if_moved(table_name, read)
 
-    def convert(self, data: FrameData, format_name: str) -> Any:
-        """Return a frame in the caller's library."""
+    def converter(self, format_name: str) -> Callable[[FrameData], Any]:
+        """Return how a frame becomes one of the caller's library."""
         if format_name not in _FORMATS:
             raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
-        return _FORMATS[format_name](data)
+        return _FORMATS[format_name]
 
     def chooser(
         self, instance_id: str, version: str, active_only: bool, successful_only: bool

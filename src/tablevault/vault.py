@@ -203,9 +203,8 @@ class TableVault:
         TVArtifactError
             If named and existing artifacts do not agree.
         """
-        listed = None if dependencies is None else [list(item) for item in dependencies]
-        given = None if dtypes is None else dict(dtypes)
-        return self._run(operations.WriteInstance(table_df, table_name, version, listed, given), process_id)
+        operation = operations.WriteInstance(table_df, table_name, version, plain(dependencies), plain(dtypes))
+        return self._run(operation, process_id)
 
     def execute_instance(
         self,
@@ -390,9 +389,10 @@ class TableVault:
         format
             `pandas`, `arrow` or `polars`.
         """
+        convert = self._queries.converter(format)
         choose = self._queries.chooser(instance_id, version, active_only, successful_only)
         data, found = self._queries.frame(table_name, choose, columns, rows, full_artifact_path)
-        return self._queries.convert(data, format), found
+        return convert(data), found
 
     def get_tables(self) -> list[str]:
         """Return the names of all tables, oldest first."""

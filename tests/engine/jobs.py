@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
+
 import tablevault
 from tablevault import TableVault
 
@@ -84,6 +86,9 @@ arguments: {{x: "<<self.x[index]>>", control: "{control}"}}
 OPENING = """
 import os, signal, sys, threading, time, warnings
 from tablevault import TableVault, tv_errors
+"""
+
+OPENED = """
 vault = TableVault({path!r}, author="grace", lock_timeout=2.0)
 """
 
@@ -137,9 +142,13 @@ class Job:
 
     def interpreter(self, text: str) -> subprocess.Popen[str]:
         """Start another interpreter that has opened the vault as `vault` and runs this text."""
+        return self.bare_interpreter(OPENED.format(path=str(self.path)) + text)
+
+    def bare_interpreter(self, text: str) -> subprocess.Popen[str]:
+        """Start another interpreter that runs this text, and has opened no vault."""
         source = str(Path(tablevault.__file__).parents[1])
         return subprocess.Popen(
-            [sys.executable, "-c", OPENING.format(path=str(self.path)) + text],
+            [sys.executable, "-c", OPENING + text],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -164,7 +173,7 @@ class Job:
     def answers(self, **options: object) -> list[object]:
         """Return the column `answer` of the newest instance, or of another."""
         frame, _ = self.vault.get_dataframe("stories", **options)
-        return [None if value is None or value != value else value for value in frame["answer"].astype(object)]
+        return [None if pd.isna(value) else value for value in frame["answer"]]
 
     def complete(self, count: int = 10) -> list[str]:
         """Return the column as it has to be in the end."""

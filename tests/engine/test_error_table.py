@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 
 import pytest
@@ -162,15 +163,16 @@ def slow_to_tidy(job):
     return job
 
 
+def is_committing(job):
+    """Tell whether the newest execution is decided, and not tidied up yet."""
+    found = job.vault.get_history(operation="execute_instance")
+    return bool(found) and found[0].status == "committing"
+
+
 def interrupted_while_committing(job, process_id, number):
     """Let another interpreter execute, send it a signal after the decision, and return what it left."""
     other = job.interpreter(f"vault.execute_instance('stories', process_id={process_id!r})")
-
-    def is_committing():
-        found = job.vault.get_history(operation="execute_instance")
-        return bool(found) and found[0].status == "committing"
-
-    until(is_committing, other)
+    until(lambda: is_committing(job), other)
     other.send_signal(number)
     return ended(other)
 
@@ -206,4 +208,53 @@ def test_an_interrupt_after_the_decision_ends_the_interpreter_but_takes_nothing_
     assert left.status == 143
     assert job.vault.get_process(only_process(job)).status == "succeeded"
     assert not (job.path / "stories" / "TEMP_base").exists()
+    assert job.answers() == job.complete()
+
+
+@pytest.mark.parametrize("process_id", ["", "nightly"])
+def test_an_error_after_the_decision_says_that_it_is_committed_and_will_be_rolled_forward(slow_to_tidy, process_id):
+    job = slow_to_tidy
+    other = job.interpreter(f"vault.execute_instance('stories', process_id={process_id!r})")
+    until(lambda: is_committing(job), other)
+    # From here on the other interpreter cannot write any file, the catalog included.
+    resource.prlimit(other.pid, resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    left = ended(other)
+    assert left.status == 1
+    assert left.errors.rstrip().endswith(
+        "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
+    )
+    failed = only_process(job)
+    assert job.vault.get_process(failed).status == "committing"
+    assert job.answers() == job.complete()
+    TableVault(job.path)
+    assert job.vault.get_process(failed).status == "succeeded"
+    assert job.vault.get_active_processes() == {}
+
+
+NO_ROOM = """
+import resource
+
+def answer(x, control):
+    if x == 4:
+        # From here on no file can be written, the catalog included.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+        raise RuntimeError("no room")
+    note(control, "returned", x)
+    return f"{x}-ok"
+"""
+
+
+@pytest.mark.parametrize("process_id", ["", "nightly"])
+def test_an_end_that_cannot_be_recorded_is_left_to_whoever_comes_next(job, process_id):
+    code = job.vault.get_code_module_str("jobs")
+    job.vault.create_code_module("jobs", text=code.partition("def answer")[0] + NO_ROOM)
+    left = job.run(f"vault.execute_instance('stories', process_id={process_id!r})")
+    assert left.status == 1
+    assert "RuntimeError: no room" in left.errors
+    assert "could not record its end" in left.errors
+    failed = only_process(job)
+    job.vault.create_code_module("jobs", text=code)
+    again = TableVault(job.path)
+    assert again.get_process(failed).status == ("paused" if process_id else "reverted")
+    again.execute_instance("stories", process_id=process_id)
     assert job.answers() == job.complete()

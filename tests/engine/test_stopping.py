@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from jobs import ended, tree, until
@@ -159,11 +160,11 @@ def test_artifacts_of_a_materialized_stop_stay_with_it_and_replace_nothing(job):
     frame, partial = job.vault.get_dataframe("stories")
     assert partial != whole
     assert frame["picture"].isna().tolist() == [False, False, *[True] * 8]
-    assert open(frame["picture"][0]).read() == "new 0"
+    assert Path(frame["picture"][0]).read_text() == "new 0"
     folder = job.path / "stories" / partial / "artifacts"
     assert sorted(path.name for path in folder.iterdir()) == ["0.txt", "1.txt"]
     kept, _ = job.vault.get_dataframe("stories", successful_only=True)
-    assert [open(path).read() for path in kept["picture"]] == [f"old {x}" for x in range(10)]
+    assert [Path(path).read_text() for path in kept["picture"]] == [f"old {x}" for x in range(10)]
     assert (job.path / "stories" / "artifacts").resolve() == job.path / "stories" / whole / "artifacts"
 
 

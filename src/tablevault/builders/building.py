@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -59,13 +59,46 @@ class Building:
     records: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of this run that are recorded already, by relative path."""
 
-    def put(self, name: str, column: Column, column_type: ColumnType, cells: Sequence[object] | None = None) -> None:
-        """Add or replace a complete column."""
+    def put(
+        self,
+        name: str,
+        column: Column,
+        column_type: ColumnType,
+        cells: Sequence[object] | None = None,
+        adopted: Mapping[int, AdoptedArtifact] | None = None,
+    ) -> None:
+        """Add or replace a complete column.
+
+        Parameters
+        ----------
+        name, column, column_type
+            The column.
+        cells
+            The same as plain values, if they are at hand.
+        adopted
+            The files of reused cells, by position.
+        """
         self.columns[name] = BuiltColumn(column, column_type, cells)
+        self.adopted[name] = dict(adopted or {})
 
     def frame(self) -> FrameData:
         """Return the whole frame as it will be stored."""
         return frame_of_columns({name: (built.column, built.type) for name, built in self.columns.items()})
+
+    def full_paths(self, cells: Sequence[object], adopted: Mapping[int, AdoptedArtifact]) -> list[object]:
+        """Return the cells of a column of artifacts as functions see them.
+
+        Parameters
+        ----------
+        cells
+            Names in the artifact folder.
+        adopted
+            The files that are still in the folder of an origin, by position.
+        """
+        return [
+            None if cell is None else str((adopted[row].folder if row in adopted else self.artifact_folder) / str(cell))
+            for row, cell in enumerate(cells)
+        ]
 
     def as_paths(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
         """Return the frame as functions see it, artifacts as full paths.
@@ -81,7 +114,8 @@ class Building:
     def as_contents(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
         """Return the frame as fingerprints count it, artifacts as hashes of their content."""
         artifacts = [name for name, built in self.columns.items() if built.holds_artifacts and name not in unfinished]
-        return ContentFrame(self.as_paths(unfinished), dict.fromkeys(artifacts, self._content))
+        contents = {name: self._contents_of(self.adopted[name].values()) for name in artifacts}
+        return ContentFrame(self.as_paths(unfinished), contents)
 
     @property
     def has_artifacts(self) -> bool:
@@ -102,16 +136,17 @@ class Building:
     def _paths(self, name: str, built: BuiltColumn) -> Sequence[object]:
         if not built.holds_artifacts:
             return built.values
-        adopted = self.adopted.get(name, {})
-        return [
-            None if cell is None else str((adopted[row].folder if row in adopted else self.artifact_folder) / str(cell))
-            for row, cell in enumerate(built.values)
-        ]
+        return self.full_paths(built.values, self.adopted[name])
 
-    def _content(self, path: object) -> object:
-        file = Path(str(path))
-        if file.is_relative_to(self.artifact_folder):
-            record = self.records.get(file.relative_to(self.artifact_folder).as_posix())
-            if record is not None:
-                return record.sha256
-        return files.sha256(file) if file.is_file() else str(path)
+    def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
+        """Return how a path counts: by what is recorded of the file, else by what is in it now."""
+        known = {str(self.artifact_folder / name): record.sha256 for name, record in self.records.items()}
+        known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
+
+        def content(path: object) -> object:
+            if path not in known:
+                file = Path(str(path))
+                known[str(path)] = files.sha256(file) if file.is_file() else str(path)
+            return known[str(path)]
+
+        return content

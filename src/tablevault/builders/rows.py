@@ -46,8 +46,12 @@ class RowTable:
         self.codes: list[int] = []
         self.versions: list[str] = [builder.version]
         self.filled = bytearray()
+        self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in self.spec.changed_columns}
+        """Files of reused cells: column -> position -> file."""
         self._name = self.spec.name
         self._append = execution.checkpoints.append
+        self.is_incomplete = False
+        """Whether rows of a builder that may have been complete have to be computed again."""
         self.generator_fingerprint = b""
         """Of the arguments, for a function that is called once."""
         self._artifact_columns = tuple(
@@ -79,11 +83,29 @@ class RowTable:
         for position, records in state.artifacts.items():
             if position not in stale:
                 self.execution.building.records.update((record.path, record) for record in records)
-        self.execution.checkpoints.forget(self.spec.name, sorted(stale))
+        self.forget(stale)
         for position in stale:
             # What is left of them would be in the way of the function that makes them again.
             for record in state.artifacts[position]:
                 (self.execution.artifact_folder / record.path).unlink(missing_ok=True)
+
+    def forget(self, positions: Collection[int]) -> None:
+        """Let these rows be computed again."""
+        if positions:
+            self.is_incomplete = True
+            self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version)
+            self.execution.checkpoints.forget(self.spec.name, sorted(positions))
+
+    def cut_at_first_missing(self) -> None:
+        """Drop the rows after the first that is missing: whoever continues can only append."""
+        first = self.filled.find(0)
+        if first >= 0:
+            later = [position for position in range(first, len(self.filled)) if self.filled[position]]
+            self.forget(later)
+            self.counter.computed -= len(later)
+            for column in (*self.columns, self.fingerprints, self.codes):
+                del column[first:]
+            del self.filled[first:]
 
     def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
         """Take a computed row over, into memory and on its way to the disk."""
@@ -111,7 +133,7 @@ class RowTable:
         for column, cell in zip(self.columns, cells, strict=True):
             column[position] = cell
         for name, file in adopted.items():
-            self.execution.building.adopted.setdefault(name, {})[position] = file
+            self.adopted[name][position] = file
         self.fingerprints[position] = rows.fingerprints[place]
         self.filled[position] = 1
         self.counter.reused += 1
@@ -260,7 +282,10 @@ def run_generator(table: RowTable, values: object, passed_over: int, total: int 
     for value in _iterate(table, values):
         cells = read(value, position)
         if position < first + passed_over:
-            _compare_key(table, position, cells)
+            if table.filled[position]:
+                _compare_key(table, position, cells)
+            else:
+                table.keep(position, cells, fingerprint)
         else:
             if total is not None and position >= total:
                 raise ValueError(

@@ -103,6 +103,9 @@ class BuilderRun:
         if self._reuse_whole(call.fingerprint):
             return
         self._counter.total = total
+        if self._saved is not None and self._saved.done:
+            # It was complete, but its files are not what they were.
+            self._execution.checkpoints.begin(self._spec.name, self._spec.changed_columns, self._builder.version)
         returned = self._call(call.arguments)
         data = read_frame_result(self._spec, returned, total, ArtifactFolder(self._execution.artifact_folder))
         self._counter.computed = len(data)
@@ -220,11 +223,13 @@ class BuilderRun:
         total = None if spec.is_index else execution.building.row_count
         self._counter.total = total
         prefix = self._show_old_rows(table)
-        if self._saved is not None and self._saved.done:
+        if self._saved is not None and self._saved.done and not table.is_incomplete:
             table.generator_fingerprint = self._saved.fingerprints[0] if self._saved.fingerprints else b""
             self._complete(table, len(table.filled))
             return
         continues = self._continues()
+        if continues:
+            table.cut_at_first_missing()
         filled = len(table.filled)
         call = self._whole_call(self._own_rows(table, total) if continues else {})
         table.generator_fingerprint = call.fingerprint
@@ -246,7 +251,10 @@ class BuilderRun:
             old = self._execution.building.columns.get(name)
             rest = 0 if total is None else total - len(cells)
             unfilled = list(old.values[len(cells) :]) if old is not None else [None] * rest
-            shown[name] = [*cells, *unfilled]
+            if names_artifacts(self._spec.dtypes.get(name)):
+                shown[name] = self._execution.building.full_paths([*cells, *unfilled], table.adopted[name])
+            else:
+                shown[name] = [*cells, *unfilled]
         return shown
 
     def _show_old_rows(self, table: RowTable) -> int:
@@ -337,7 +345,7 @@ class BuilderRun:
         spec, execution = self._spec, self._execution
         self._counter.total = total
         self.put_columns(table)
-        if self._saved is None or not self._saved.done:
+        if self._saved is None or not self._saved.done or table.is_incomplete:
             execution.checkpoints.finish(spec.name, total)
         self._record_artifacts()
         if spec.is_index:
@@ -352,7 +360,7 @@ class BuilderRun:
         """Put the columns as they are into the building, with nulls in the rows that are missing."""
         for name, cells in zip(self._spec.changed_columns, table.columns, strict=True):
             column, column_type = typed_column(self._spec, name, cells)
-            self._execution.building.put(name, column, column_type, cells)
+            self._execution.building.put(name, column, column_type, cells, table.adopted[name])
 
     def _record_artifacts(self) -> None:
         """Take over the records of the files that rows of this builder named."""
@@ -380,12 +388,13 @@ class BuilderRun:
             built = execution.building.columns[name]
             added = list(compress(old, kept))
             column, column_type = typed_column(spec, name, [*built.values, *added])
-            execution.building.put(name, column, column_type)
+            adopted = dict(execution.building.adopted[name])
             if names_artifacts(spec.dtypes.get(name)):
                 for offset, cell in enumerate(added):
                     file = origin.adopted(str(cell)) if cell is not None else None
                     if file is not None:
-                        execution.building.adopted.setdefault(name, {})[count + offset] = file
+                        adopted[count + offset] = file
+            execution.building.put(name, column, column_type, adopted=adopted)
         execution.building.row_count = count + sum(kept)
         self._counter.total = execution.building.row_count
         self._counter.reused += sum(kept)

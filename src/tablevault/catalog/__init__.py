@@ -7,10 +7,16 @@ from pathlib import Path
 from sqlalchemy import URL, make_url
 
 from tablevault.catalog.contents import Contents
+from tablevault.catalog.imported import Imported, record_imported
 from tablevault.catalog.processes import Processes
 from tablevault.catalog.store import Store, UnknownOutcomeError
 
-__all__ = ["Catalog", "UnknownOutcomeError"]
+__all__ = ["Catalog", "Imported", "UnknownOutcomeError", "file_url"]
+
+
+def file_url(path: Path) -> URL:
+    """Return the URL of a catalog that is one file."""
+    return URL.create("sqlite", database=str(path))
 
 
 class Catalog:
@@ -30,6 +36,10 @@ class Catalog:
     def create(self) -> None:
         """Create the database's tables, where they are missing."""
         self._store.create()
+
+    def record_imported(self, imported: Imported) -> None:
+        """Put the content of another catalog into this one, which is empty."""
+        record_imported(self._store, imported)
 
     def faults(self) -> list[str]:
         """Return what the database itself finds wrong with its file."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import singledispatch
 
-from sqlalchemy import Connection, RowMapping, Select, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
 
 from tablevault.catalog import locks
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
@@ -51,7 +51,7 @@ class Contents:
     def table(self, name: str) -> TableRecord | None:
         """Return the table of this name, in any case of its letters."""
         with self._store.read() as connection:
-            query = select(tables).where(tables.c.name_key == fold(name), tables.c.deleted.is_(False))
+            query = select(tables).where(tables.c.name_key == fold(name), ~tables.c.deleted)
             row = connection.execute(query).mappings().first()
             return None if row is None else _table(row)
 
@@ -64,7 +64,7 @@ class Contents:
     def tables(self) -> list[TableRecord]:
         """Return all tables in the order of their creation."""
         with self._store.read() as connection:
-            query = select(tables).where(tables.c.deleted.is_(False)).order_by(tables.c.table_id)
+            query = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
             return [_table(row) for row in connection.execute(query).mappings()]
 
     def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
@@ -86,6 +86,18 @@ class Contents:
             query = query.where(instances.c.temporary.is_(temporary))
         with self._store.read() as connection:
             return [_instance(row) for row in connection.execute(query).mappings()]
+
+    def version_like(self, table_id: int, version: str) -> str | None:
+        """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""
+        query = select(instances.c.version).where(
+            instances.c.table_id == table_id, ~instances.c.deleted, func.lower(instances.c.version) == fold(version)
+        )
+        with self._store.read() as connection:
+            for order in (instances.c.version, instances.c.version.desc()):
+                found = connection.scalar(query.order_by(order).limit(1))
+                if found is not None and found != version:
+                    return str(found)
+        return None
 
     def newest(
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
@@ -312,7 +324,7 @@ def _instances() -> Select[tuple[object, ...]]:
 
 
 def _present(table_id: int) -> Select[tuple[object, ...]]:
-    return _instances().where(instances.c.table_id == table_id, instances.c.deleted.is_(False))
+    return _instances().where(instances.c.table_id == table_id, ~instances.c.deleted)
 
 
 def _table(row: RowMapping) -> TableRecord:

@@ -107,7 +107,7 @@ class Processes:
                 .where(
                     processes.c.serial == record.serial,
                     processes.c.attempt == record.attempt,
-                    processes.c.finished.is_(False),
+                    ~processes.c.finished,
                 )
                 .values(
                     attempt=record.attempt + 1,
@@ -242,7 +242,7 @@ class Processes:
     def unfinished(self) -> list[ProcessRecord]:
         """Return the processes that are not ended or not tidied up, oldest first."""
         with self._store.read() as connection:
-            query = select(processes).where(processes.c.finished.is_(False)).order_by(processes.c.serial)
+            query = select(processes).where(~processes.c.finished).order_by(processes.c.serial)
             return [_record(row) for row in connection.execute(query).mappings()]
 
     def children(self, serial: int) -> list[ProcessRecord]:
@@ -383,7 +383,7 @@ def _ancestors(connection: Connection, serial: int | None) -> set[int]:
 def _not_reverted(process_id: str) -> ColumnElement[bool]:
     return and_(
         processes.c.process_id == process_id,
-        or_(processes.c.status != Status.REVERTED.value, processes.c.finished.is_(False)),
+        or_(processes.c.status != Status.REVERTED.value, ~processes.c.finished),
     )
 
 

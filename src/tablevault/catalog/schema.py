@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     text,
 )
 
@@ -88,6 +89,14 @@ Index(
     postgresql_where=text("not deleted"),
 )
 Index("instances_by_version", instances.c.table_id, instances.c.version, instances.c.row_id)
+Index(
+    "instances_by_version_key",
+    instances.c.table_id,
+    func.lower(instances.c.version),
+    instances.c.version,
+    sqlite_where=text("deleted = 0"),
+    postgresql_where=text("not deleted"),
+)
 Index(
     "instances_superseded",
     instances.c.artifact_state,

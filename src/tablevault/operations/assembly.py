@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.builders.building import AdoptedArtifact, Building
+from tablevault.builders.building import Building
 from tablevault.builders.dependencies import BuilderReads, column_dependencies
 from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
 from tablevault.builders.inputs import PinnedKey
@@ -46,7 +46,7 @@ from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.transaction import Transaction
 
 _OPEN_FOLDER = 0o755
-_MOST_LISTED = 20
+_MOST_LISTED = 1_000
 """How many files an error names before it only counts them."""
 
 
@@ -100,7 +100,9 @@ class Assembly:
             replaces_artifacts=shares,
             deactivates_others=success and self._table.has_side_effects,
         )
-        return Changes((change,), tuple(self._tidying(shares and bool(artifacts))))
+        link = artifact_link(self._transaction, self._table, self._plan.data["folder"], bool(artifacts))
+        temporary = drop_temporary(self._transaction, self._plan, self._plan.data["temporary_folder"])
+        return Changes((change,), (*([link] if shares else []), *temporary))
 
     def _write_fingerprints(self) -> None:
         rows = {}
@@ -168,12 +170,6 @@ class Assembly:
         attempts = self._transaction.workspace.code(1).parent
         _archive_code(sorted(attempts.iterdir(), key=lambda path: int(path.name)), self._folder.code)
 
-    def _tidying(self, shows_artifacts: bool) -> Iterable[Tidying]:
-        temporary = self._plan.data["temporary_folder"]
-        if shows_artifacts:
-            yield artifact_link(self._transaction, self._table, self._plan.data["folder"])
-        yield from drop_temporary(self._transaction, self._plan, temporary)
-
 
 def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
     """Bring the artifacts of reused cells in, and check that files and cells agree.
@@ -192,31 +188,28 @@ def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
     """
     folder = ArtifactFolder(building.artifact_folder)
     named = building.artifact_names()
-    for by_row in building.adopted.values():
-        _adopt(folder, by_row.values(), building)
+    adopted = _adopt(folder, building)
     missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
     if strict:
         check_artifacts(missing, unnamed, named)
     for name in unnamed:
         files.remove_tree(building.artifact_folder / name)
-    absent = set(missing)
-    records = []
-    for name in sorted(set(named) - absent):
-        record = building.records.get(name) or folder.record(name)
-        if record is not None:
-            records.append(record)
-    return records
+    # A function may have written on into a file after its row was finished: what counts is what is there now.
+    found = (adopted.get(name) or folder.describe(name) for name in sorted(set(named) - set(missing)))
+    return [record for record in found if record is not None]
 
 
-def _adopt(folder: ArtifactFolder, adopted: Iterable[AdoptedArtifact], building: Building) -> None:
-    by_source: dict[Path, list[ArtifactRecord]] = {}
-    for file in adopted:
-        # A row computed in this run may have written a file of the same name: what is newer stays.
-        if file.record.path not in building.records:
-            building.records[file.record.path] = file.record
-            by_source.setdefault(file.folder, []).append(file.record)
+def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactRecord]:
+    """Take the files of reused cells over from their origins; return their records by name."""
+    by_source: dict[Path, dict[str, ArtifactRecord]] = {}
+    for by_row in building.adopted.values():
+        for file in by_row.values():
+            # A row computed in this run may have written a file of the same name: what is newer stays.
+            if not folder.exists(file.record.path) or folder.matches(file.record):
+                by_source.setdefault(file.folder, {})[file.record.path] = file.record
     for source, records in by_source.items():
-        folder.adopt(source, records)
+        folder.adopt(source, records.values())
+    return {name: record for records in by_source.values() for name, record in records.items()}
 
 
 def check_artifacts(missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]]) -> None:
@@ -325,9 +318,11 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
             path.unlink()
 
 
-def artifact_link(lookup: Lookup, table: TableRecord, folder: str) -> Tidying:
-    """Return the step that lets `<table>/artifacts` lead to an instance's artifacts."""
+def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts: bool) -> Tidying:
+    """Return the step that lets `<table>/artifacts` lead to an instance's artifacts, or nowhere if it has none."""
     parent = lookup.layout.relative(lookup.table_folder(table))
+    if not has_artifacts:
+        return Tidying(TidyingAction.UNLINK, target=f"{parent}/{ARTIFACTS}")
     return Tidying(TidyingAction.LINK, f"{parent}/{folder}/{ARTIFACTS}", f"{parent}/{ARTIFACTS}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,10 +12,12 @@ from tablevault import names
 from tablevault.builders.document import read_document
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import ARTIFACTS, index_builder_name, lock_on_artifacts, lock_on_instance
+from tablevault.lookup import Lookup
 from tablevault.model import (
     Changes,
     DeletedInstance,
     InstanceRecord,
+    JsonObject,
     NewTemporaryInstance,
     Plan,
     TableRecord,
@@ -55,8 +58,14 @@ class CreateInstance(Operation):
                 f"Table '{table.name}' has a temporary instance of version '{version}' already; "
                 f"delete_instance('{instance_id}', '{table.name}') removes it"
             )
-        self._given_builders()
+        other = draft.contents.version_like(table.table_id, version)
+        if other is not None:
+            raise TVArgumentError(
+                f"Table '{table.name}' has a version '{other}' already; versions are unique regardless of case"
+            )
+        given = self._given_builders()
         origin = self._origin(draft, table, version)
+        _check_distinct(self._texts(draft, table, origin, given))
         folder = draft.free_folder(draft.table_folder(table), instance_id)
         path = draft.layout.relative(draft.table_folder(table) / folder)
         data = {
@@ -83,7 +92,8 @@ class CreateInstance(Operation):
         files.remove_tree(folder.root)
         files.make_folder(folder.builders)
         files.make_folder(folder.artifacts)
-        for name, text in self._texts(plan, transaction, table, given).items():
+        origin = transaction.contents.instance_by_row(plan.data["origin"]) if plan.data["origin"] is not None else None
+        for name, text in self._texts(transaction, table, origin, given).items():
             files.write_text(folder.builder(name), text)
         write_description(
             folder,
@@ -104,13 +114,12 @@ class CreateInstance(Operation):
         return Changes((new,))
 
     def _texts(
-        self, plan: Plan, transaction: Transaction, table: TableRecord, given: dict[str, str | None]
+        self, lookup: Lookup, table: TableRecord, origin: InstanceRecord | None, given: dict[str, str | None]
     ) -> dict[str, str]:
+        """Return the builder files to write: those of the origin, and the given ones."""
         texts: dict[str, str] = {}
-        if plan.data["origin"] is not None:
-            origin = transaction.contents.instance_by_row(plan.data["origin"])
-            assert origin is not None
-            texts = _builders_of(transaction, origin, table.name)
+        if origin is not None:
+            texts = _builders_of(lookup, origin, table.name)
         elif not self.external_edit:
             texts[index_builder_name(table.name)] = builder_template(table.name, index_builder_name(table.name))
         for name, text in given.items():
@@ -135,13 +144,17 @@ class CreateInstance(Operation):
         draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
         return instance
 
+    def digest(self, value: Any) -> JsonObject:
+        """Return what is recorded of the builders: a digest of their names and texts."""
+        return super().digest(self._given_builders())
+
     def _given_builders(self) -> dict[str, str | None]:
         """Return the builders of the call: name -> text, `None` for a template."""
         given = {} if self.builders is None else self.builders
-        if isinstance(given, str) or not isinstance(given, dict | list | tuple):
+        if not isinstance(given, Mapping | list | tuple):
             raise TVArgumentError("builders is a list of names, or a dict of name -> YAML text.")
-        texts = given if isinstance(given, dict) else dict.fromkeys(given)
-        checked = {names.check_builder_name(name): text for name, text in texts.items()}
+        texts = given.items() if isinstance(given, Mapping) else ((name, None) for name in given)
+        checked = {names.check_builder_name(name): text for name, text in texts}
         for name, text in checked.items():
             if text is not None and not isinstance(text, str):
                 raise TVArgumentError(f"The text of builder '{name}' must be a str, not {type(text).__name__}.")
@@ -191,12 +204,20 @@ class DeleteInstance(Operation):
         return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
 
 
-def _builders_of(transaction: Transaction, origin: InstanceRecord, table_name: str) -> dict[str, str]:
+def _check_distinct(builder_names: Iterable[str]) -> None:
+    first: dict[str, str] = {}
+    for name in builder_names:
+        other = first.setdefault(names.fold(name), name)
+        if other != name:
+            raise TVArgumentError(f"Builders '{other}' and '{name}' collide; names are unique regardless of case.")
+
+
+def _builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
     """Return the builders of an origin; its index builder gets the name of the new table's."""
-    table = transaction.contents.table_by_id(origin.table_id)
+    table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None
     texts = {}
-    for name, path in builder_files(transaction, table, origin).items():
+    for name, path in builder_files(lookup, table, origin).items():
         text = path.read_text(encoding="utf-8")
         texts[index_builder_name(table_name) if _is_index_builder(text, name) else name] = text
     return texts

@@ -121,8 +121,8 @@ class WriteInstance(Operation):
             replaces_artifacts=shares,
         )
         steps: list[Tidying] = [remove(plan.data["temporary_folder"])]
-        if shares and records:
-            steps.append(artifact_link(transaction, table, plan.data["folder"]))
+        if shares:
+            steps.append(artifact_link(transaction, table, plan.data["folder"], bool(records)))
         return Changes((change,), tuple(steps))
 
     def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
@@ -159,6 +159,9 @@ class WriteInstance(Operation):
             raise TVArgumentError("dtypes is a dict of column name -> dtype.")
         types = {}
         for column, dtype in self.dtypes.items():
+            if not isinstance(dtype, str):
+                kind = type(dtype).__name__
+                raise TVArgumentError(f"The dtype of column '{column}' must be its name as a str, not {kind}.")
             try:
                 column_type = parse_dtype(dtype)
             except (TypeError, ValueError) as error:

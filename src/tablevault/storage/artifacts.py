@@ -56,13 +56,9 @@ class ArtifactFolder:
         Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
         """
         path = self.path / normalise_name(name)
-        real = self._inside(path)
-        try:
-            mode = real.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
+        real = self._file_at(name, path)
+        if real is None:
             return None
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"artifact {name!r} is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file")
         try:
             files.fsync_file(real)
             record = ArtifactRecord(name, real.stat().st_size, files.sha256(real))
@@ -71,6 +67,15 @@ class ArtifactFolder:
         for folder in self._folders_above(path, real):
             files.fsync_folder(folder)
         return record
+
+    def describe(self, name: str) -> ArtifactRecord | None:
+        """Return the record of the named file as it is now, durable or not; as `record` otherwise."""
+        real = self._file_at(name, self.path / normalise_name(name))
+        return None if real is None else ArtifactRecord(name, real.stat().st_size, files.sha256(real))
+
+    def exists(self, name: str) -> bool:
+        """Tell whether there is anything of this name."""
+        return os.path.lexists(self.path / normalise_name(name))
 
     def matches(self, record: ArtifactRecord) -> bool:
         """Tell whether the file is there as it was recorded, by size and then by content."""
@@ -114,6 +119,17 @@ class ArtifactFolder:
             touched[target.parent] = None
         for folder in touched:
             files.fsync_folder(folder)
+
+    def _file_at(self, name: str, path: Path) -> Path | None:
+        """Return where the named file really is; `None` if it does not exist; raises `ValueError` if it is no file."""
+        real = self._inside(path)
+        try:
+            mode = real.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if not stat.S_ISREG(mode):
+            raise ValueError(f"artifact {name!r} is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file")
+        return real
 
     def _inside(self, path: Path) -> Path:
         """Return where a file really is; raises `ValueError` if that is outside this folder."""

@@ -89,8 +89,10 @@ def link_or_copy(source: Path, target: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_HARD_LINK:
             raise
-        with target.open("xb"):  # Claims the name, as a link would.
-            copy_file(source, target)
+        # Claiming the name first would leave an empty file where a crash comes between.
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
+        copy_file(source, target)
 
 
 def replace(source: Path, target: Path) -> None:

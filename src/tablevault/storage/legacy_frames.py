@@ -18,8 +18,10 @@ _TEXTS = frozenset({"string", "str", "object"})
 
 # How version 0.1.x read a missing value in a column that is not text: the defaults of pandas.
 _MISSING = pa.array(
-    ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA"]
-    + ["NULL", "NaN", "None", "n/a", "nan", "null"]
+    [
+        *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+        *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),
+    ]
 )
 
 
@@ -53,7 +55,9 @@ def read_legacy_frame(path: Path, dtypes: Mapping[str, str]) -> tuple[FrameData,
             columns[name], types[name] = _inferred(texts) if dtype is None else _converted(texts, dtype)
         except (pa.ArrowException, ValueError, OverflowError) as error:
             columns[name], types[name] = _text(texts), _known("string")
-            problems.append(f"column '{name}' came in as text, because a value does not fit its dtype {dtype} ({error})")
+            problems.append(
+                f"column '{name}' came in as text, because a value does not fit its dtype {dtype} ({error})"
+            )
     return table_from_frame(pa.table(columns), types), problems
 
 

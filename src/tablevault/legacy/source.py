@@ -17,9 +17,6 @@ from tablevault.errors import TVFileError
 from tablevault.model import JsonObject
 from tablevault.storage import files
 
-STOPPED = "User Stopped"
-"""The error message that version 0.1.x recorded of a process which was stopped."""
-
 _METADATA = ("tables_history.json", "tables_temp.json", "active_logs.json", "logs.txt")
 
 
@@ -76,6 +73,14 @@ class LegacyInstance:
     origin: str
     dependencies: tuple[str, ...]
     """Ids of the instances that were read."""
+
+    @property
+    def frame(self) -> Path:
+        """Its CSV file."""
+        return self.folder / "table.csv"
+
+    def __str__(self) -> str:
+        return f"instance '{self.instance_id}' of table '{self.table}'"
 
 
 class LegacyVault:
@@ -148,13 +153,15 @@ class LegacyVault:
             return [self._instance(table, instance_id, None) for table, ids in listed.items() for instance_id in ids]
 
     def maker_of(self, instance: LegacyInstance) -> LegacyProcess | None:
-        """Return the process that made a materialized instance."""
+        """Return the process that made an instance."""
+        if instance.temporary:
+            return self._creations.get((instance.table, instance.instance_id))
         return self._makers.get(instance.instance_id)
 
     def _table(self, name: str) -> LegacyTable:
         folder = self._folder(self.root, name)
         facts = self._yaml(folder)
-        author, created_at = self._creations.get(name, ("", None))
+        creation = self._creations.get((name, ""))
         return LegacyTable(
             name=name,
             folder=folder,
@@ -162,8 +169,8 @@ class LegacyVault:
             allow_multiple_artifacts=bool(facts.get("multiple_artifacts")),
             has_side_effects=bool(facts.get("side_effects")),
             artifact_instance=_text(facts.get("artifact_instance")),
-            author=author,
-            created_at=created_at,
+            author=creation.author if creation else "",
+            created_at=creation.ended_at if creation else None,
         )
 
     def _instance(self, table: str, instance_id: str, history: tuple[Any, bool, bool] | None) -> LegacyInstance:
@@ -182,7 +189,7 @@ class LegacyVault:
             external_edit=bool(facts.get("external_edit")),
             committed_at=_moment(committed),
             description=_text(facts.get("summary")),
-            author=self._person(_text(facts.get("author"))),
+            author=_person(_text(facts.get("author")), self._authors),
             origin=_text(origin[0]) if isinstance(origin, list) else "",
             # Pairs of table and instance, of which version 0.1.x swapped some: only instances have ids.
             dependencies=tuple(str(part) for pair in dependencies if isinstance(pair, list) for part in pair),
@@ -204,11 +211,7 @@ class LegacyVault:
         found = []
         for entry in entries:
             parent = _parent(entry["process_id"], ids)
-            author = _text(entry["author"])
-            # Version 0.1.x gave the id of the parent as the author of what runs inside it.
-            while author in authors and authors[author] != author:
-                author = authors[author]
-            found.append(_process(entry, parent, author))
+            found.append(_process(entry, parent, _person(_text(entry["author"]), authors)))
         return sorted(found, key=lambda process: process.ended_at)
 
     def _log_entries(self) -> Iterator[dict[str, Any]]:
@@ -225,6 +228,7 @@ class LegacyVault:
 
     @cached_property
     def _makers(self) -> dict[str, LegacyProcess]:
+        """The process that made each materialized instance."""
         makers = {}
         for process in self.processes:
             made = process.fact("perm_instance_id")
@@ -233,24 +237,23 @@ class LegacyVault:
         return makers
 
     @cached_property
-    def _creations(self) -> dict[str, tuple[str, datetime]]:
-        """Who made each table and when, under the name that it has now."""
-        creations: dict[str, tuple[str, datetime]] = {}
+    def _creations(self) -> dict[tuple[str, str], LegacyProcess]:
+        """The process that made each table (with `""`) and temporary instance, by the name that the table has now."""
+        creations: dict[tuple[str, str], LegacyProcess] = {}
         for process in self.processes:
-            name = process.fact("table_name")
-            if not process.succeeded:
-                continue
-            if process.operation == "create_table":
-                creations[name] = (process.author, process.ended_at)
-            elif process.operation == "rename_table" and name in creations:
-                creations[process.fact("new_table_name")] = creations.pop(name)
-            elif process.operation == "delete_table":
-                creations.pop(name, None)
+            table = process.fact("table_name")
+            if process.succeeded and process.operation == "create_table":
+                creations[table, ""] = process
+            elif process.succeeded and process.operation == "create_instance":
+                creations[table, process.fact("instance_id")] = process
+            elif process.succeeded and process.operation == "rename_table":
+                for key in [key for key in creations if key[0] == table]:
+                    creations[process.fact("new_table_name"), key[1]] = creations.pop(key)
         return creations
 
-    def _person(self, author: str) -> str:
-        by_id = {process.process_id: process.author for process in self.processes}
-        return by_id.get(author, author)
+    @cached_property
+    def _authors(self) -> dict[str, str]:
+        return {process.process_id: process.author for process in self.processes}
 
     # --- files ----------------------------------------------------------------------------------------------------
 
@@ -282,7 +285,7 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
     assert started is not None
     assert ended is not None
     data, error = entry.get("data"), entry.get("error")
-    has_error = isinstance(error, list) and len(error) == 2 and any(error)
+    described = (_text(error[0]), _text(error[1])) if isinstance(error, list) and len(error) == 2 else ("", "")
     return LegacyProcess(
         process_id=entry["process_id"],
         parent_id=parent_id,
@@ -292,9 +295,18 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
         ended_at=ended,
         data=data if isinstance(data, dict) else {},
         succeeded=entry.get("execution_success") is True,
-        error=(_text(error[0]), _text(error[1])) if has_error else None,
+        error=described if any(described) else None,
         user_given=entry.get("force_takedown") is False,
     )
+
+
+def _person(author: str, authors: Mapping[str, str]) -> str:
+    """Return who is behind an author: for what ran inside a process, version 0.1.x gave that process's id."""
+    seen = set()
+    while author in authors and author not in seen:
+        seen.add(author)
+        author = authors[author]
+    return author
 
 
 def _parent(process_id: str, known: Any) -> str | None:

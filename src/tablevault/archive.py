@@ -1,0 +1,234 @@
+"""Vaults as a whole: packed into one file, unpacked again, deleted."""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import os
+import stat
+import tarfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from tablevault.catalog.owners import Owners
+from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
+from tablevault.layout import VaultLayout
+from tablevault.lookup import VaultContext
+from tablevault.opening import Settings, check_marker, open_context
+from tablevault.storage import files
+from tablevault.unpacking import Unpacking
+
+SUFFIX = ".tar.xz"
+
+
+def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
+    """Pack a vault into `<db_dir>.tar.xz` and return the path of that file; the vault stays as it is.
+
+    The file appears whole or not at all, in the place of an older one. Paused processes are packed too.
+
+    Parameters
+    ----------
+    db_dir
+        The vault's folder.
+    preset
+        From 0 (fast) to 9 (small).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    TVArgumentError
+        If it is not a vault.
+    TVProcessError
+        If somebody is at work in it.
+    TVFileError
+        If its catalog is not in it, or a link leads out of it.
+    """
+    if isinstance(preset, bool) or not isinstance(preset, int) or not 0 <= preset <= 9:
+        raise TVArgumentError(f"preset is a number from 0 (fast) to 9 (small), not {preset!r}.")
+    layout = _existing_vault(db_dir)
+    check_marker(layout)
+    _check_nobody_works(layout)
+    target = Path(f"{layout.root}{SUFFIX}")
+    context = open_context(layout.root, Settings())
+    with _temporary_folder(target.parent) as folder:
+        packed = folder / "vault"
+        before = _moment(context)
+        context.catalog.backup(folder / "catalog.db")
+        _pack(layout, folder / "catalog.db", packed, preset)
+        _check_nobody_works(layout)
+        if _moment(context) != before:
+            raise TVProcessError(f"The vault '{layout.root}' was changed while it was being packed; pack it again.")
+        files.replace(packed, target)
+    return str(target)
+
+
+def decompress_vault(db_dir: str | Path) -> str:
+    """Unpack `<db_dir>.tar.xz` into the folder `db_dir` and return its path.
+
+    The archive may come from anybody: nothing in it is executed, and nothing outside the new folder is touched. The
+    folder appears whole or not at all.
+
+    Parameters
+    ----------
+    db_dir
+        The folder to make, or the archive.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such archive.
+    TVArgumentError
+        If there is something in the folder's place already, or the archive is not one of a vault.
+    TVFileError
+        If the archive is damaged, or tries to reach out of the folder.
+    """
+    target = Path(str(db_dir).removesuffix(SUFFIX)).expanduser().absolute()
+    archive = Path(f"{target}{SUFFIX}")
+    if not archive.is_file():
+        raise FileNotFoundError(f"There is no archive '{archive}'.")
+    if os.path.lexists(target):
+        raise TVArgumentError(f"'{target}' exists already; move it away, or rename the archive.")
+    with _temporary_folder(target.parent) as folder:
+        unpacked = folder / target.name
+        unpacked.mkdir()
+        Unpacking(archive, unpacked).run()
+        _check_unpacked(VaultLayout(unpacked), archive)
+        files.fsync_tree(unpacked)
+        files.replace(unpacked, target)
+    return str(target)
+
+
+def delete_vault(db_dir: str | Path) -> None:
+    """Delete a vault with everything in its folder. Links are removed, never followed.
+
+    A deletion that was cut off leaves a folder that cannot be opened as a vault, but deleted again.
+
+    Parameters
+    ----------
+    db_dir
+        The vault's folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder.
+    TVArgumentError
+        If it is not a vault.
+    TVProcessError
+        If somebody is at work in it.
+    """
+    layout = _existing_vault(db_dir)
+    if not layout.deleting.exists():
+        check_marker(layout)
+        _check_nobody_works(layout)
+        files.replace(layout.marker, layout.deleting)
+        # Who came in between has begun by now; who comes later finds no vault.
+        try:
+            _check_nobody_works(layout)
+        except TVProcessError:
+            files.replace(layout.deleting, layout.marker)
+            raise
+    for path in list(layout.root.iterdir()):
+        if path != layout.deleting:
+            files.remove_tree(path)
+    files.remove_tree(layout.root)
+
+
+def _existing_vault(db_dir: str | Path) -> VaultLayout:
+    root = Path(db_dir).expanduser().absolute()
+    if root.is_symlink():
+        raise TVArgumentError(f"'{root}' is a symbolic link to '{root.resolve()}'; name the vault's own folder.")
+    if not root.exists():
+        raise FileNotFoundError(f"There is no folder '{root}'.")
+    return VaultLayout(root)
+
+
+def _check_nobody_works(layout: VaultLayout) -> None:
+    """Raise `TVProcessError` if some process has a live owner; the catalog, which may be damaged, is not needed."""
+    owners = Owners(layout.owners)
+    for name in owners.names():
+        if owners.is_alive(name):
+            raise TVProcessError(
+                f"The vault '{layout.root}' is in use: process number {name.partition('-')[0]} is running an operation "
+                "in it. Wait for its end, or stop it with stop_process(…, force=True)."
+            )
+
+
+def _moment(context: VaultContext) -> tuple[int, int]:
+    return context.catalog.processes.begun(), context.catalog.contents.generation()
+
+
+@contextlib.contextmanager
+def _temporary_folder(parent: Path) -> Iterator[Path]:
+    folder = parent / f".{uuid.uuid4().hex}{files.TEMPORARY_SUFFIX}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        files.remove_tree(folder)
+
+
+# --- packing ------------------------------------------------------------------------------------------------------
+
+
+def _pack(layout: VaultLayout, catalog: Path, target: Path, preset: int) -> None:
+    name = layout.root.name
+    with target.open("xb") as file:
+        with (
+            lzma.open(file, "wb", preset=preset) as stream,
+            tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(layout.root, name, recursive=False)
+            for path in _packed(layout):
+                inside = f"{name}/{layout.relative(path)}"
+                if path.is_symlink() and not _leads_inside(path, layout.root):
+                    _add_content(archive, path, inside)
+                else:
+                    archive.add(path, inside, recursive=False)
+            archive.add(catalog, f"{name}/{layout.relative(layout.catalog)}", recursive=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _packed(layout: VaultLayout) -> Iterator[Path]:
+    """Yield the files, folders and links of a vault, but for what belongs to this machine and moment."""
+    waiting = [layout.root]
+    while waiting:
+        for path in sorted(waiting.pop().iterdir()):
+            mode = path.lstat().st_mode
+            momentary = path.parent in (layout.owners, layout.metadata) and _is_momentary(layout, path)
+            if momentary or path.name.endswith(files.TEMPORARY_SUFFIX):
+                continue
+            if stat.S_ISDIR(mode):
+                waiting.append(path)
+            if stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode):
+                yield path
+
+
+def _is_momentary(layout: VaultLayout, path: Path) -> bool:
+    """Tell whether a file is a lock, or part of the live catalog, of which the archive holds a copy."""
+    catalog = path.name.startswith(layout.catalog.name)
+    return path.parent == layout.owners or catalog or path == layout.log.with_suffix(".lock")
+
+
+def _leads_inside(link: Path, root: Path) -> bool:
+    target = link.readlink()
+    return not target.is_absolute() and Path(os.path.normpath(link.parent / target)).is_relative_to(root)
+
+
+def _add_content(archive: tarfile.TarFile, link: Path, inside: str) -> None:
+    """Pack what a link to a file outside leads to: the archive has to stand on its own."""
+    source = link.resolve()
+    if not source.is_file():
+        raise TVFileError(f"'{link}' leads out of the vault, and not to a file; remove it, or put a copy in its place.")
+    archive.add(source, inside, recursive=False)
+
+
+def _check_unpacked(layout: VaultLayout, archive: Path) -> None:
+    if not layout.marker.is_file() or not layout.catalog.is_file():
+        raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
+    check_marker(layout)
+    for folder in (layout.code_functions, layout.worker_logs, layout.owners, layout.trash, layout.temporary):
+        files.make_folder(folder)

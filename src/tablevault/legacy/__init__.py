@@ -1,0 +1,7 @@
+"""Vaults of TableVault 0.1.x: reading them, and bringing them in."""
+
+from __future__ import annotations
+
+from tablevault.legacy.entry import import_legacy_vault
+
+__all__ = ["import_legacy_vault"]

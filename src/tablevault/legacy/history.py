@@ -1,0 +1,97 @@
+"""The history of version 0.1.x as processes of the new vault: ended ones, with their authors and times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tablevault import names
+from tablevault.errors import TVArgumentError
+from tablevault.legacy.source import LegacyProcess
+from tablevault.model import ErrorInfo, JsonObject, Plan, ProcessRecord, Status
+from tablevault.names import TEMPORARY_PREFIX
+
+_STOPPED = "User Stopped"
+"""The error message that version 0.1.x recorded of a process which was stopped."""
+
+_LONGEST_OPERATION = 40
+
+
+def import_history(processes: Sequence[LegacyProcess], notes: list[str]) -> dict[str, ProcessRecord]:
+    """Return the records of processes, by their former ids, in the order of their ends.
+
+    Parameters
+    ----------
+    processes
+        In the order of their ends.
+    notes
+        Takes what could not be brought over as it was.
+    """
+    serials: dict[int, int] = {}
+    by_start = sorted(range(len(processes)), key=lambda place: (processes[place].started_at, -place))
+    for serial, place in enumerate(by_start, start=1):
+        serials[place] = serial
+    places = {process.process_id: place for place, process in enumerate(processes)}
+    records: dict[str, ProcessRecord] = {}
+    for place, process in enumerate(processes):
+        if places[process.process_id] != place:
+            notes.append(f"process '{process.process_id}' stands twice in the log; its last entry came in")
+            continue
+        parent = serials[places[process.parent_id]] if process.parent_id is not None else None
+        records[process.process_id] = _record(process, serials[place], parent, _free_id(process, notes))
+    return records
+
+
+def _free_id(process: LegacyProcess, notes: list[str]) -> str:
+    try:
+        return names.check_process_id(process.process_id)
+    except TVArgumentError:
+        made = names.new_process_id()
+        notes.append(f"process '{process.process_id}' is called '{made}' now, because its id is not allowed any more")
+        return made
+
+
+def _record(process: LegacyProcess, serial: int, parent: int | None, process_id: str) -> ProcessRecord:
+    status = _status(process)
+    error = None
+    if process.error is not None and not process.succeeded:
+        error = ErrorInfo(process.error[0], process.error[1], "")
+    table_name, instance_id = process.fact("table_name"), process.fact("instance_id")
+    return ProcessRecord(
+        serial=serial,
+        process_id=process_id,
+        operation=process.operation[:_LONGEST_OPERATION],
+        author=process.author,
+        table_name=table_name,
+        instance_id=instance_id,
+        arguments=_arguments(process.data, instance_id),
+        plan=Plan(table_name, instance_id, ()),
+        parent_serial=parent,
+        user_given=process.user_given,
+        background=process.data.get("background") is True,
+        status=status,
+        finished=True,
+        attempt=1,
+        owner_lock=None,
+        owner_host="",
+        owner_pid=0,
+        started_at=process.started_at,
+        ended_at=process.ended_at,
+        error=error,
+        progress={},
+        stop_requested=False,
+    )
+
+
+def _status(process: LegacyProcess) -> Status:
+    if process.succeeded:
+        return Status.SUCCEEDED
+    stopped = process.error is not None and process.error[1] == _STOPPED
+    return Status.STOPPED if stopped else Status.REVERTED
+
+
+def _arguments(data: Mapping[str, object], instance_id: str) -> JsonObject:
+    """Return the arguments under the names that they have now, so that a script with fixed ids can be run again."""
+    arguments = dict(data)
+    if instance_id.startswith(TEMPORARY_PREFIX):
+        arguments.setdefault("version", instance_id.removeprefix(TEMPORARY_PREFIX))
+    return arguments

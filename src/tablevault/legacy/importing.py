@@ -1,0 +1,374 @@
+"""Building a new vault from the files of one of version 0.1.x."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tablevault import names
+from tablevault.builders.building import Building
+from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
+from tablevault.catalog import Imported
+from tablevault.endings import Endings
+from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
+from tablevault.legacy.history import import_history
+from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
+from tablevault.model import (
+    ArtifactRecord,
+    ArtifactState,
+    ColumnRecord,
+    InstanceRecord,
+    Plan,
+    ProcessRecord,
+    Read,
+    Status,
+    TableRecord,
+)
+from tablevault.opening import Settings, create_vault, open_context
+from tablevault.operations.assembly import seal
+from tablevault.operations.base import write_description
+from tablevault.operations.tables import describe_table
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.frames import FrameData, write_frame
+from tablevault.storage.legacy_frames import read_legacy_frame
+
+OPERATION = "import_legacy_vault"
+
+_INSTANCE_ID = re.compile(r"(.+)_(\d+)_([0-9A-Za-z-]{8,64})")
+_LONGEST_INSTANCE_ID = 200
+_SHORTENED_NAME = 100
+_MOST_LISTED = 5
+
+
+class VaultImport:
+    """One import, into a vault that nobody sees yet.
+
+    Parameters
+    ----------
+    source
+        The vault of version 0.1.x.
+    target
+        Where the new vault is built.
+    """
+
+    def __init__(self, source: LegacyVault, target: Path) -> None:
+        self._source = source
+        self._started_at = datetime.now(UTC)
+        create_vault(target, source.description(), Settings())
+        self._context = open_context(target, Settings())
+        self.process_id = names.new_process_id()
+        self.notes: list[str] = []
+        """What could not be brought over as it was."""
+        self._processes: dict[str, ProcessRecord] = {}
+        self._tables: dict[str, TableRecord] = {}
+        self._instances: list[InstanceRecord] = []
+        self._versions: dict[int, dict[str, str]] = {}
+        """The versions so far, by the number of their table and their former name."""
+        self._taken: dict[int, set[str]] = {}
+        """The ids of instances so far, folded, by the number of their table."""
+        self._inputs: dict[str, InputFacts] = {}
+        """The materialized instances so far, by their former ids."""
+        self._reads: list[tuple[int, Read]] = []
+
+    def run(self) -> None:
+        """Build the vault, durably; its catalog is closed then."""
+        try:
+            self._copy_texts(self._source.code_functions, ".py", self._context.layout.code_functions)
+            self._processes = import_history(self._source.processes, self.notes)
+            self._copy_trash()
+            tables = {table.name: table for table in self._source.tables()}
+            for table in tables.values():
+                self._tables[table.name] = self._import_table(table)
+            for instance in (*self._source.materialized(), *self._source.temporary()):
+                self._import_instance(tables[instance.table], instance)
+            self._note_rest()
+            self._context.catalog.record_imported(self._content())
+            Endings(self._context).write_log()
+        finally:
+            self._context.catalog.close()
+        files.fsync_tree(self._context.layout.root)
+
+    def _copy_trash(self) -> None:
+        """Copy what is left of deleted tables and instances, as something that this import archived."""
+        for path in sorted(self._source.trash.iterdir()) if self._source.trash.is_dir() else ():
+            self._copy_tree(path, self._context.layout.archived(self._serial, path.name))
+
+    @property
+    def _serial(self) -> int:
+        """The number of the process that stands for this import: the last one."""
+        return max((record.serial for record in self._processes.values()), default=0) + 1
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def _import_table(self, table: LegacyTable) -> TableRecord:
+        name = _free_name(table.name, names.check_table_name, [record.name for record in self._tables.values()])
+        if name != table.name:
+            self.notes.append(
+                f"table '{table.name}' is called '{name}' now, because its name is not allowed any more; references to "
+                "it in builder files have to be changed"
+            )
+        record = TableRecord(
+            table_id=len(self._tables) + 1,
+            name=name,
+            folder=name,
+            previous_folder=None,
+            allow_multiple_artifacts=table.allow_multiple_artifacts,
+            has_side_effects=table.has_side_effects,
+            description=table.description,
+            author=table.author or self._context.author,
+            created_at=table.created_at or self._started_at,
+        )
+        folder = InstanceFolder(self._context.layout.table(name))
+        files.make_folder(folder.root)
+        write_description(folder, **describe_table(name, table.description, record))
+        return record
+
+    # --- instances ------------------------------------------------------------------------------------------------
+
+    def _import_instance(self, table: LegacyTable, instance: LegacyInstance) -> None:
+        if not instance.folder.is_dir() or not (instance.temporary or self._source.is_file(instance.frame)):
+            self.notes.append(f"{instance} was left out, because its files are missing")
+            return
+        record = self._record(instance)
+        folder = InstanceFolder(self._context.layout.table(self._tables[table.name].folder) / record.folder)
+        files.make_folder(folder.root)
+        self._copy_texts(instance.folder / "builders", ".yaml", folder.builders)
+        self._rename_index_builder(table, folder)
+        if instance.temporary:
+            files.make_folder(folder.builders)
+            self._copy_tree(instance.folder / ARTIFACTS, folder.artifacts)
+            files.make_folder(folder.artifacts)
+            self._describe(record, table, folder)
+        else:
+            self._copy_texts(instance.folder / "EXECUTION_ARCHIVE", ".py", folder.code)
+            record = self._materialize(record, table, instance, folder)
+            name = self._tables[table.name].name
+            self._inputs[instance.instance_id] = InputFacts(name, record.instance_id, record.row_id)
+        self._instances.append(record)
+
+    def _record(self, instance: LegacyInstance) -> InstanceRecord:
+        """Return what is known of an instance before its files have been looked at."""
+        table_id = self._tables[instance.table].table_id
+        version, instance_id = self._identity(table_id, instance)
+        origin, maker = self._inputs.get(instance.origin), self._maker(instance)
+        return InstanceRecord(
+            row_id=len(self._instances) + 1,
+            table_id=table_id,
+            instance_id=instance_id,
+            version=version,
+            folder=instance_id,
+            temporary=instance.temporary,
+            active=instance.active,
+            success=instance.success,
+            external_edit=instance.external_edit,
+            origin=origin.row_id if origin is not None else None,
+            artifact_state=ArtifactState.PRESENT,
+            row_count=None,
+            columns=(),
+            manifest=None,
+            description=instance.description,
+            author=instance.author or (maker.author if maker else self._context.author),
+            created_at=instance.committed_at or (maker.ended_at if maker else None) or self._started_at,
+            process_id=maker.process_id if maker else self.process_id,
+        )
+
+    def _maker(self, instance: LegacyInstance) -> ProcessRecord | None:
+        """Return the process of the history that made an instance, if it did not come to nothing."""
+        former = self._source.maker_of(instance)
+        record = self._processes.get(former.process_id) if former is not None else None
+        return None if record is None or record.status is Status.REVERTED else record
+
+    def _identity(self, table_id: int, instance: LegacyInstance) -> tuple[str, str]:
+        """Return the version and the id that an instance has from now on: those of before, if they are allowed."""
+        taken = self._taken.setdefault(table_id, set())
+        if instance.temporary:
+            version = self._version(table_id, instance.instance_id.removeprefix(names.TEMPORARY_PREFIX))
+            new = names.temporary_instance_id(version)
+        else:
+            parts = _INSTANCE_ID.fullmatch(instance.instance_id)
+            version = self._version(table_id, parts[1] if parts else instance.instance_id)
+            new = f"{version}_{parts[2]}_{parts[3]}" if parts else ""
+            if not parts or len(new) > _LONGEST_INSTANCE_ID or names.fold(new) in taken:
+                seconds = (instance.committed_at or self._started_at).timestamp()
+                new = f"{version}_{int(seconds)}_{uuid.uuid4().hex}"
+        if new != instance.instance_id:
+            self.notes.append(f"{instance} is called '{new}' now, because its id is not allowed any more")
+        taken.add(names.fold(new))
+        return version, new
+
+    def _version(self, table_id: int, former: str) -> str:
+        """Return the version that a former one is from now on."""
+        known = self._versions.setdefault(table_id, {})
+        if former not in known:
+            known[former] = _free_name(former, names.check_version, known.values())
+        return known[former]
+
+    def _rename_index_builder(self, table: LegacyTable, folder: InstanceFolder) -> None:
+        name = self._tables[table.name].name
+        former = folder.builder(index_builder_name(table.name))
+        if name != table.name and former.is_file():
+            files.replace(former, folder.builder(index_builder_name(name)))
+
+    def _materialize(
+        self, record: InstanceRecord, table: LegacyTable, instance: LegacyInstance, folder: InstanceFolder
+    ) -> InstanceRecord:
+        """Write the files of a materialized instance, and return it with what they say."""
+        data, problems = read_legacy_frame(instance.frame, self._source.dtypes(instance))
+        self.notes += [f"{instance}: {problem}" for problem in problems]
+        stored = write_frame(folder.frame, data)
+        state = _artifact_state(table, instance)
+        if state is ArtifactState.PRESENT:
+            self._import_artifacts(table, instance, folder, data)
+        dependencies = self._dependencies(record, instance)
+        write_provenance(folder.provenance, self._provenance(record, instance, dependencies))
+        record = replace(
+            record,
+            artifact_state=state,
+            row_count=len(data),
+            columns=tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items()),
+        )
+        self._describe(record, table, folder)
+        return replace(record, manifest=seal(folder, stored))
+
+    def _import_artifacts(
+        self, table: LegacyTable, instance: LegacyInstance, folder: InstanceFolder, data: FrameData
+    ) -> None:
+        shared = instance.success and not table.allow_multiple_artifacts
+        self._copy_tree((table.folder if shared else instance.folder) / ARTIFACTS, folder.artifacts)
+        files.make_folder(folder.artifacts)
+        building = Building(folder.artifacts)
+        for name, column_type in data.types.items():
+            building.put(name, data.table.column(name), column_type)
+        named, artifacts = building.artifact_names(), ArtifactFolder(folder.artifacts)
+        found: dict[str, ArtifactRecord | None] = {name: artifacts.record(name) for name in sorted(named)}
+        records = [record for record in found.values() if record is not None]
+        if records:
+            write_artifact_records(folder.artifact_hashes, records)
+        self._note_files(f"{instance} names artifacts that are missing", [name for name in found if not found[name]])
+        self._note_files(f"{instance} has artifacts that no cell names", artifacts.unnamed(named))
+        if shared and records:
+            link = folder.root.parent / ARTIFACTS
+            files.replace_link(link, f"{folder.root.name}/{ARTIFACTS}")
+
+    def _dependencies(self, record: InstanceRecord, instance: LegacyInstance) -> list[InputFacts]:
+        found = [self._inputs[item] for item in instance.dependencies if item in self._inputs]
+        facts = list(dict.fromkeys(found))
+        self._reads += [(record.row_id, Read("*", "", item.row_id, "*")) for item in facts]
+        return facts
+
+    def _provenance(
+        self, record: InstanceRecord, instance: LegacyInstance, dependencies: list[InputFacts]
+    ) -> Provenance:
+        return Provenance(
+            process_id=self.process_id,
+            operation=OPERATION,
+            author=record.author,
+            finished_at=record.created_at.isoformat(),
+            origin=self._inputs.get(instance.origin),
+            dependencies=tuple(dependencies),
+        )
+
+    def _describe(self, record: InstanceRecord, table: LegacyTable, folder: InstanceFolder) -> None:
+        facts: dict[str, Any] = {
+            "table": self._tables[table.name].name,
+            "instance": record.instance_id,
+            "description": record.description,
+            "author": record.author,
+        }
+        if not record.temporary:
+            facts |= {"process_id": record.process_id, "rows": record.row_count, "success": record.success}
+        write_description(folder, **facts)
+
+    # --- the whole ------------------------------------------------------------------------------------------------
+
+    def _content(self) -> Imported:
+        own = ProcessRecord(
+            serial=self._serial,
+            process_id=self.process_id,
+            operation=OPERATION,
+            author=self._context.author,
+            table_name="",
+            instance_id="",
+            arguments={"source_dir": str(self._source.root), "notes": self.notes},
+            plan=Plan("", "", ()),
+            parent_serial=None,
+            user_given=False,
+            background=False,
+            status=Status.SUCCEEDED,
+            finished=True,
+            attempt=1,
+            owner_lock=None,
+            owner_host="",
+            owner_pid=0,
+            started_at=self._started_at,
+            ended_at=datetime.now(UTC),
+            error=None,
+            progress={},
+            stop_requested=False,
+        )
+        return Imported(
+            (*self._processes.values(), own), tuple(self._tables.values()), tuple(self._instances), tuple(self._reads)
+        )
+
+    def _note_rest(self) -> None:
+        self.notes += self._source.problems
+        self.notes += [
+            f"process '{process_id}' had not ended and was left out; what it had changed by then may be incomplete"
+            for process_id in self._source.unfinished()
+        ]
+        if self._source.has_changed():
+            raise TVFileError(
+                f"The legacy vault '{self._source.root}' was changed while it was copied; import it again when "
+                "nothing writes into it."
+            )
+
+    def _note_files(self, problem: str, found: Collection[str]) -> None:
+        if found:
+            listed = ", ".join(sorted(found)[:_MOST_LISTED])
+            more = f" and {len(found) - _MOST_LISTED:,} more" if len(found) > _MOST_LISTED else ""
+            self.notes.append(f"{problem}: {listed}{more}")
+
+    def _copy_texts(self, source: Path, suffix: str, target: Path) -> None:
+        for path in self._source.texts(source, suffix):
+            files.make_folder(target)
+            files.copy_file(path, target / path.name)
+
+    def _copy_tree(self, source: Path, target: Path) -> None:
+        """Copy the files below a folder; links that lead out of the vault, or nowhere, stay behind."""
+        for path in sorted(source.rglob("*")) if source.is_dir() else ():
+            if self._source.is_file(path):
+                copy = target / path.relative_to(source)
+                files.make_folder(copy.parent)
+                files.copy_file(path, copy)
+            elif path.is_symlink() or not path.is_dir():
+                self.notes.append(f"{path} is not a file of the legacy vault, and was left behind")
+
+
+def _artifact_state(table: LegacyTable, instance: LegacyInstance) -> ArtifactState:
+    """Tell whether the artifacts of an instance are still there: a table with one set has those of one instance."""
+    own = table.allow_multiple_artifacts or not instance.success
+    return ArtifactState.PRESENT if own or instance.instance_id == table.artifact_instance else ArtifactState.DROPPED
+
+
+def _free_name(former: str, check: Callable[[str], str], taken: Collection[str]) -> str:
+    """Return a name as near to the former one as the rules allow, that is not taken in any case of its letters."""
+    keys = {names.fold(name) for name in taken}
+    candidates = [former, re.sub(r"[^A-Za-z0-9_-]", "-", former)[:_SHORTENED_NAME]]
+    candidates += [re.sub(r"[^A-Za-z0-9-]", "-", candidates[1]), f"imported-{candidates[1]}".replace("_", "-")]
+    for candidate in candidates:
+        try:
+            if check(candidate) == candidate and names.fold(candidate) not in keys:
+                return candidate
+        except TVArgumentError:
+            continue
+    number = 2
+    while names.fold(f"{candidates[-1]}-{number}") in keys:
+        number += 1
+    return f"{candidates[-1]}-{number}"

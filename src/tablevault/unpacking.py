@@ -1,0 +1,170 @@
+"""Unpacking an archive that may come from anybody, into a folder of its own and nowhere else.
+
+Folders and files are made first, links last, so that nothing is ever written through a link of the archive. A link
+may lead only to what lies in the same folder tree: up first, then down, so that no other link on its way can lead it
+out.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import posixpath
+import shutil
+import stat
+import tarfile
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, cast
+
+from tablevault.errors import TVFileError
+from tablevault.storage import files
+
+_PIECE_BYTES = 1 << 20
+_MOST_HEADER_BYTES = 1 << 24
+_LONGEST_PATH = 4096
+
+
+class _Metered:
+    """A decompressed stream that refuses headers without end: Python would read them into memory."""
+
+    def __init__(self, stream: lzma.LZMAFile) -> None:
+        self._stream = stream
+        self._header_bytes: int | None = 0
+
+    def expect_header(self) -> None:
+        """Count from here."""
+        self._header_bytes = 0
+
+    def expect_content(self) -> None:
+        """Do not count: whoever reads it does so in pieces."""
+        self._header_bytes = None
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        data = self._stream.read(size)
+        if self._header_bytes is not None:
+            self._header_bytes += len(data)
+            if self._header_bytes > _MOST_HEADER_BYTES:
+                raise tarfile.HeaderError("a header without end")
+        return data
+
+
+class Unpacking:
+    """One archive on its way into one folder.
+
+    Parameters
+    ----------
+    archive
+        The `.tar.xz` file.
+    target
+        An empty folder.
+    """
+
+    def __init__(self, archive: Path, target: Path) -> None:
+        self._archive = archive
+        self._target = target
+        self._names: set[str] = set()
+        self._plain: set[str] = set()
+        self._links: dict[str, str] = {}
+        self._read_only: list[str] = []
+        self._room = shutil.disk_usage(target).free
+
+    def run(self) -> None:
+        """Unpack everything; what was read-only is so again.
+
+        Raises
+        ------
+        TVFileError
+            If the archive is damaged, too large for the disk, or tries to reach out of the folder.
+        """
+        try:
+            with lzma.open(self._archive) as compressed:
+                stream = _Metered(compressed)
+                self._unpack_all(stream)
+                # The checksum of the whole stream stands at its end.
+                while compressed.read(_PIECE_BYTES):
+                    pass
+        except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
+            raise TVFileError(f"The archive '{self._archive}' is damaged ({error}); get it again.") from error
+        for name, leads_to in self._links.items():
+            (self._target / name).symlink_to(leads_to)
+        for name in sorted(self._read_only, reverse=True):
+            files.make_read_only(self._target / name)
+
+    def _unpack_all(self, stream: _Metered) -> None:
+        with tarfile.open(fileobj=cast("BinaryIO", stream), mode="r|") as archive:
+            for member in archive:
+                stream.expect_content()
+                name = self._checked_name(member)
+                if name in self._names:
+                    raise self._refused(member, "it is there twice")
+                self._names.add(name)
+                self._unpack(archive, member, name)
+                stream.expect_header()
+
+    def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
+        path = self._target / name
+        if member.isdir() and name == ".":
+            return
+        if member.isdir():
+            path.mkdir(parents=True, exist_ok=True)
+            self._keep_mode(member, name)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.issym():
+            self._links[name] = self._checked_link(member, name)
+        elif member.islnk():
+            source = self._inside(member, member.linkname)
+            if source not in self._plain:
+                raise self._refused(member, f"it is a link to '{member.linkname}', which is no file of the archive")
+            os.link(self._target / source, path)
+            self._plain.add(name)
+        elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
+            self._write(archive, member, path)
+            self._plain.add(name)
+            self._keep_mode(member, name)
+        else:
+            raise self._refused(member, "it is neither a file nor a folder nor a link")
+
+    def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
+        self._room -= member.size
+        if self._room < 0:
+            raise TVFileError(f"There is not enough room on the disk to unpack '{self._archive}'.")
+        content = archive.extractfile(member)
+        assert content is not None
+        with path.open("xb") as file:
+            shutil.copyfileobj(content, file, _PIECE_BYTES)
+        if path.stat().st_size != member.size:
+            raise self._refused(member, "it is cut off")
+
+    def _keep_mode(self, member: tarfile.TarInfo, name: str) -> None:
+        if not member.mode & stat.S_IWUSR:
+            self._read_only.append(name)
+
+    # --- what may be where ----------------------------------------------------------------------------------------
+
+    def _checked_name(self, member: tarfile.TarInfo) -> str:
+        name = self._inside(member, member.name)
+        for parent in PurePosixPath(name).parents:
+            if str(parent) in self._links or str(parent) in self._plain:
+                raise self._refused(member, f"'{parent}' is not a folder")
+        return name
+
+    def _inside(self, member: tarfile.TarInfo, name: str) -> str:
+        """Return a name without the archive's top folder; it must stay below it."""
+        parts = PurePosixPath(name).parts
+        if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _LONGEST_PATH:
+            raise self._refused(member, "its name leads out of the vault, or is none")
+        return "/".join(parts[1:]) or "."
+
+    def _checked_link(self, member: tarfile.TarInfo, name: str) -> str:
+        parts = PurePosixPath(member.linkname).parts
+        upwards = len(parts) - len([part for part in parts if part != ".."])
+        leads_to = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+        goes_down_and_up = ".." in parts[upwards:]
+        if not parts or parts[0] == "/" or goes_down_and_up or leads_to == ".." or leads_to.startswith("../"):
+            raise self._refused(member, f"it is a link that may lead out of the vault ('{member.linkname}')")
+        return member.linkname
+
+    def _refused(self, member: tarfile.TarInfo, reason: str) -> TVFileError:
+        return TVFileError(f"The archive '{self._archive}' is refused: '{member.name[:200]}': {reason}.")

@@ -1,0 +1,173 @@
+"""Executions in the background: they outlive their caller, and their errors reach whoever waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from jobs import ended, until
+
+from tablevault import tv_errors
+
+
+def test_a_background_execution_outlives_its_caller(job):
+    job.tell("hold", 4)
+    other = job.interpreter("print(vault.execute_instance('stories', background=True))")
+    left = ended(other)
+    assert left.status == 0
+    process_id = left.output.strip()
+    until(lambda: job.noted("held"))
+    info = job.vault.get_process(process_id)
+    assert info.status == "running"
+    assert info.owner.alive
+    assert info.owner.pid not in (other.pid, os.getpid())
+    job.tell("hold")
+    info = job.vault.wait_process(process_id, timeout=30)
+    assert (info.process_id, info.status) == (process_id, "succeeded")
+    assert job.answers() == job.complete()
+
+
+def test_errors_in_arguments_are_raised_at_once(job):
+    with pytest.raises(tv_errors.TVArgumentError, match="storys"):
+        job.vault.execute_instance("storys", background=True)
+    job.vault.create_builder_file("stories", "answer", text="builder_type: ColumnBuilder\n")
+    with pytest.raises(tv_errors.TVBuilderError, match="answer"):
+        job.execute(background=True)
+    assert job.vault.get_active_processes() == {}
+
+
+def test_an_execution_waits_for_nobody_when_its_id_is_running(job):
+    job.tell("hold", 4)
+    job.execute("nightly", background=True)
+    with pytest.raises(tv_errors.TVProcessError, match="live owner is never robbed"):
+        job.execute("nightly")
+    with pytest.raises(tv_errors.TVProcessError, match="live owner is never robbed"):
+        job.execute("nightly", background=True)
+    job.tell("hold")
+    assert job.vault.wait_process("nightly", timeout=30).status == "succeeded"
+
+
+def raising(job, text, header=""):
+    """Let row 4 raise in the background, and return the id of the process that is waited for."""
+    code = job.vault.get_code_module_str("jobs").replace('raise RuntimeError(f"no answer for {x}")', text)
+    job.vault.create_code_module("jobs", text=header + code)
+    job.tell("fail", 4)
+    return job.execute("nightly", background=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "message"),
+    [
+        ("raise ZeroDivisionError('by nothing')", ZeroDivisionError, "by nothing"),
+        ("raise tablevault.tv_errors.TVTableError('nested')", tv_errors.TVTableError, "nested"),
+        ("raise SystemExit(3)", SystemExit, "3"),
+    ],
+)
+def test_waiting_raises_known_errors_by_their_own_class(job, text, kind, message):
+    process_id = raising(job, text, "import tablevault\n")
+    with pytest.raises(kind) as caught:
+        job.vault.wait_process(process_id, timeout=30)
+    assert type(caught.value) is kind
+    assert str(caught.value) == message
+    assert "in answer" in "".join(caught.value.__notes__), "the note has the traceback"
+    if kind is SystemExit:
+        assert caught.value.code == 3
+
+
+def test_waiting_raises_any_other_error_as_a_process_error_that_tells_all(job):
+    process_id = raising(job, "raise OwnError('of the user')", "class OwnError(Exception): pass\n")
+    with pytest.raises(tv_errors.TVProcessError, match="OwnError: of the user") as caught:
+        job.vault.wait_process(process_id, timeout=30)
+    assert "Traceback" in str(caught.value)
+    assert "in answer" in str(caught.value)
+
+
+def test_waiting_for_a_stopped_process_says_so(job):
+    job.tell("fail", 4)
+    job.execute("nightly", background=True)
+    with pytest.raises(RuntimeError):
+        job.vault.wait_process("nightly", timeout=30)
+    job.vault.stop_process("nightly")
+    with pytest.raises(tv_errors.TVProcessError, match="stopped"):
+        job.vault.wait_process("nightly")
+
+
+def test_waiting_has_an_end(job):
+    job.tell("hold", 4)
+    job.execute("nightly", background=True)
+    with pytest.raises(TimeoutError, match="nightly"):
+        job.vault.wait_process("nightly", timeout=0.1)
+    job.tell("hold")
+    job.vault.wait_process("nightly", timeout=30)
+    with pytest.raises(tv_errors.TVProcessError, match="unknown"):
+        job.vault.wait_process("unknown")
+
+
+def test_what_a_worker_prints_and_its_traceback_are_in_its_log(job):
+    raising(job, "print('printed', flush=True); raise ZeroDivisionError('by nothing')")
+    with pytest.raises(ZeroDivisionError):
+        job.vault.wait_process("nightly", timeout=30)
+    log = job.path / "metadata" / "worker_logs" / "nightly.log"
+    until(lambda: "resume it with" in log.read_text())
+    assert "printed" in log.read_text()
+    assert "ZeroDivisionError: by nothing" in log.read_text()
+
+
+@pytest.mark.parametrize("process_id", ["", "nightly"])
+def test_waiting_for_a_killed_worker_ends(job, process_id):
+    job.tell("hold", 4)
+    process_id = job.execute(process_id, background=True)
+    until(lambda: job.noted("held"))
+    os.kill(job.vault.get_process(process_id).owner.pid, signal.SIGKILL)
+    with pytest.raises(tv_errors.TVProcessError, match=process_id):
+        job.vault.wait_process(process_id, timeout=30)
+    assert job.vault.get_process(process_id).status == ("paused" if process_id == "nightly" else "reverted")
+
+
+def test_sigterm_pauses_a_worker(job):
+    job.tell("hold", 4)
+    job.execute("nightly", background=True)
+    until(lambda: job.noted("held"))
+    os.kill(job.vault.get_process("nightly").owner.pid, signal.SIGTERM)
+    with pytest.raises(SystemExit) as caught:
+        job.vault.wait_process("nightly", timeout=30)
+    assert caught.value.code == 143
+    job.tell("hold")
+    job.execute("nightly")
+    assert job.noted("returned") == list(range(10))
+
+
+BROKEN_INTERPRETER = """
+sys.executable = "/bin/false"
+try:
+    vault.execute_instance("stories", process_id={process_id!r}, background=True)
+except tv_errors.TVProcessError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("process_id", ["", "nightly"])
+def test_a_worker_that_dies_before_it_claims_is_an_error_of_the_call(job, process_id):
+    left = job.run(BROKEN_INTERPRETER.format(process_id=process_id))
+    assert left.status == 0
+    assert "ended with status 1 before it could start" in left.output
+    assert job.vault.get_active_processes() == {}
+    job.execute(process_id)
+    assert job.answers() == job.complete()
+
+
+def test_a_caller_killed_before_its_worker_claims_leaves_a_paused_process(job, tmp_path):
+    stuck = tmp_path / "stuck"
+    stuck.write_text("#!/bin/sh\nexec sleep 3\n")
+    stuck.chmod(0o755)
+    other = job.interpreter(
+        f"sys.executable = {str(stuck)!r}\nvault.execute_instance('stories', process_id='nightly', background=True)"
+    )
+    until(lambda: "nightly" in job.vault.get_active_processes(), other)
+    until((job.path / "metadata" / "worker_logs" / "nightly.log").exists, other)
+    other.kill()
+    ended(other)
+    assert job.vault.get_process("nightly").status == "paused"
+    job.execute("nightly")
+    assert job.answers() == job.complete()
