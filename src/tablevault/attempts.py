@@ -77,4 +77,11 @@ def describe_error(error: BaseException) -> ErrorInfo:
     kind = type(original)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     text = "".join(traceback.format_exception(original))
-    return ErrorInfo(name, str(original), text)
+    return ErrorInfo(name, _message(original), text)
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as trouble:  # noqa: BLE001 - an error that cannot be told must be recorded all the same
+        return f"<its text cannot be had: {type(trouble).__name__}>"

@@ -46,7 +46,6 @@ class Endings:
         """Apply and finish what was decided."""
         for ended in changes.ends:
             self.tidy_and_finish(ended.serial)
-        self._supersede_artifacts(attempt.serial)
         self.tidy_and_finish(attempt.serial)
 
     def revert(self, attempt: Attempt, error: BaseException | None) -> None:
@@ -72,6 +71,7 @@ class Endings:
 
     def tidy_and_finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
+        self._supersede_artifacts(serial)
         problems = self._tidy_all(serial)
         record = self._processes.get(serial)
         if record is not None and not record.finished:

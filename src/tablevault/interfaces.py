@@ -104,5 +104,5 @@ class FunctionError(Exception):
     """
 
     def __init__(self, original: BaseException) -> None:
-        super().__init__(str(original))
+        super().__init__(original)
         self.original = original

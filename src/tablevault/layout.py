@@ -16,6 +16,8 @@ BUILDERS = "builders"
 CODE = "code"
 PARTIAL = "partial"
 CHECKPOINTS = "checkpoints"
+EARLIER = "earlier"
+"""In `partial/`: what the run before it had left, if it was to be reused."""
 CODE_FUNCTIONS = "code_functions"
 METADATA = "metadata"
 TEMPORARY = "_temp"
@@ -87,6 +89,9 @@ class ProcessFolder:
         self.partial = root / PARTIAL
         """What has been computed: it outlives a revert in the temporary instance's folder."""
         self.checkpoints = self.partial / CHECKPOINTS
+        self.earlier = self.partial / EARLIER
+        self.linking = root / EARLIER
+        """Where `earlier` is while it is not complete."""
         self.staged = root / "staged"
 
     def code(self, attempt: int) -> Path:

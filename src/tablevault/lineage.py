@@ -155,6 +155,8 @@ class _Instances:
         self._contents = lookup.contents
         self._found: dict[int, _Instance] = {}
         self._readers: dict[int, list[tuple[int, Read]]] = {}
+        self._reads: dict[int, list[Read]] = {}
+        self._tables: dict[int, TableRecord | None] = {}
 
     def __getitem__(self, row_id: int) -> _Instance:
         if row_id not in self._found:
@@ -169,7 +171,9 @@ class _Instances:
 
     def reads(self, row_id: int) -> list[Read]:
         """Return what the catalog knows of what an instance was computed from."""
-        return self._contents.reads_of(row_id)
+        if row_id not in self._reads:
+            self._reads[row_id] = self._contents.reads_of(row_id)
+        return self._reads[row_id]
 
     def copies(self, row_id: int) -> list[int]:
         """Return the instances whose origin is an instance."""
@@ -184,8 +188,10 @@ class _Instances:
 
     def _open(self, row_id: int) -> _Instance:
         record = self._contents.instance_by_row(row_id)
-        table = self._contents.table_by_id(record.table_id) if record is not None else None
         assert record is not None
+        if record.table_id not in self._tables:
+            self._tables[record.table_id] = self._contents.table_by_id(record.table_id)
+        table = self._tables[record.table_id]
         assert table is not None
         deleted = self._contents.instance(record.table_id, record.instance_id) is None
         return _Instance(record, table.name, deleted, self._folder(record, table))
@@ -212,6 +218,7 @@ class _Steps:
     def __init__(self, instances: _Instances) -> None:
         self._instances = instances
         self._facts: dict[_Node, LineageStep] = {}
+        self._inputs_of: dict[_Node, list[_Node]] = {}
 
     def of_columns(self, row_id: int, columns: Iterable[str]) -> tuple[LineageStep, ...]:
         """Return columns of an instance with all that leads to them and from them."""
@@ -227,6 +234,11 @@ class _Steps:
         return [*self._inputs(node), *([origin] if origin is not None else [])]
 
     def _inputs(self, node: _Node) -> list[_Node]:
+        if node not in self._inputs_of:
+            self._inputs_of[node] = self._find_inputs(node)
+        return self._inputs_of[node]
+
+    def _find_inputs(self, node: _Node) -> list[_Node]:
         instance = self._instances[node.row_id]
         if node.column == _ANY:
             return [self._final(node.row_id, column.name) for column in instance.record.columns]

@@ -203,8 +203,8 @@ class TableVault:
         TVArtifactError
             If named and existing artifacts do not agree.
         """
-        operation = operations.WriteInstance(table_df, table_name, version, plain(dependencies), plain(dtypes))
-        return self._run(operation, process_id)
+        given = dict(dtypes) if isinstance(dtypes, Mapping) else dtypes
+        return self._run(operations.WriteInstance(table_df, table_name, version, dependencies, given), process_id)
 
     def execute_instance(
         self,

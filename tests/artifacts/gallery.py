@@ -29,7 +29,7 @@ def note(control, what, text):
 def write(folder, name, text):
     path = Path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
+    path.write_bytes(b"x" * text if isinstance(text, int) else text.encode())
 
 
 def rows(control):
@@ -53,7 +53,7 @@ def paint(name, folder, control):
 
 
 def paint_all(names, folder, control):
-    return pd.DataFrame({"picture": [paint(name, folder, control) for name in names]})
+    return pd.DataFrame({"picture": [paint(name, folder, control) for name in names]}, dtype=object)
 
 
 def paint_each(names, folder, control):
@@ -176,7 +176,7 @@ class Gallery:
     def cells(self, instance_id: str = "", column: str = "picture", **options: object) -> list[object]:
         """Return a column's cells; artifacts by their names."""
         frame, _ = self.vault.get_dataframe("pictures", instance_id, full_artifact_path=False, **options)
-        return [None if pd.isna(cell) else cell for cell in frame[column]]
+        return [None if cell is None or cell is pd.NA or cell != cell else cell for cell in frame[column].tolist()]
 
     def paths(self, instance_id: str = "") -> list[Path | None]:
         """Return where the pictures of an instance are."""

@@ -101,7 +101,7 @@ def test_a_second_stray_file_does_not_cost_the_work_that_the_first_left(gallery)
 def test_a_path_that_cannot_be_an_artifact_is_the_functions_error_and_pauses(gallery, kind, cell, links, folders, reason):
     gallery.plan(cells={"bob": cell}, files={"bob": {}}, links={"bob": links}, folders={"bob": folders})
     gallery.create(kind)
-    with pytest.raises((ValueError, TypeError), match=reason) as caught:
+    with pytest.raises((ValueError, TypeError), match=reason or None) as caught:
         gallery.execute(process_id="night")
     assert type(caught.value) in (ValueError, TypeError)
     text = str(caught.value)
@@ -130,7 +130,6 @@ def test_links_inside_the_folder_are_followed(gallery, kind):
 
 @kinds
 def test_names_are_kept_in_one_form(gallery, kind):
-    gallery.plan(cells={"ann": "./ann.png", "bob": "x/../bob.png", "cleo": "sub//cleo.png"})
     gallery.plan(
         cells={"ann": "./ann.png", "bob": "x/../bob.png", "cleo": "sub//cleo.png"},
         files={"bob": {"bob.png": "b", "x/.keep": ""}, "cleo": {"sub/cleo.png": "c"}},
@@ -197,20 +196,19 @@ def test_a_file_whose_name_is_not_text_is_reported_as_any_other(gallery):
 
 
 def test_thousands_of_files_and_large_ones(gallery):
-    rows = [f"r{number}" for number in range(3000)]
-    gallery.plan(rows=rows, files={"r7": {"r7.png": "x" * 30_000_000}}, cells={"r8": "sub/r8.png"})
+    rows = [f"r{number}" for number in range(1000)]
     gallery.plan(
         rows=rows,
-        files={"r7": {"r7.png": "x" * 30_000_000}, "r8": {"sub/r8.png": "8"}},
+        files={"r7": {"r7.png": 30_000_000}, "r8": {"sub/r8.png": "8"}},
         cells={"r8": "sub/r8.png"},
     )
     instance = gallery.make("threads")
-    assert len(gallery.files(instance)) == 3000
+    assert len(gallery.files(instance)) == 1000
     large = gallery.folder(instance) / "r7.png"
     assert large.stat().st_size == 30_000_000
     newer = gallery.again()
     assert gallery.painted() == []
-    assert len(gallery.files(newer)) == 3000
+    assert len(gallery.files(newer)) == 1000
     assert hashlib.sha256((gallery.folder(newer) / "r7.png").read_bytes()).hexdigest() == hashlib.sha256(
         b"x" * 30_000_000
     ).hexdigest()

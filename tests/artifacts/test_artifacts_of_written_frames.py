@@ -57,7 +57,7 @@ def test_all_files_that_fail_are_listed(vault):
     assert vault.get_table_instances("scans") == []
 
 
-@pytest.mark.parametrize("name", ["/etc/hostname", "../x", "a/../../x", "way/hosts", "way2", ".", "", "sub"])
+@pytest.mark.parametrize("name", ["/etc/hostname", "../x", "a/../../x", "way/hosts", "way2", ".", "sub"])
 def test_paths_that_leave_the_folder_are_refused(vault, name):
     folder = put(vault, **{"a.txt": "a", "sub/.keep": ""})
     if name.startswith("way"):

@@ -18,7 +18,7 @@ from tablevault import TableVault
 PATIENCE = 30.0
 """Seconds after which a test gives up waiting."""
 
-CODE = '''
+CODE = """
 import os
 import signal
 import time
@@ -60,7 +60,7 @@ def answer(x, control):
         time.sleep(20)
     note(control, "returned", x)
     return f"{x}-ok"
-'''
+"""
 
 INDEX = """
 builder_type: IndexBuilder

@@ -158,7 +158,7 @@ def test_a_replay_that_yields_another_key_is_an_error_that_names_the_row_and_sta
     index(generators, "replayed")
     pause(generators)
     generators.tell("shift", 2)
-    with pytest.raises(ValueError, match="row 2.*102.*2"):
+    with pytest.raises(ValueError, match=r"row 2.*102.*2"):
         generators.execute("nightly")
     assert generators.vault.get_process("nightly").status == "paused"
     generators.tell("shift")

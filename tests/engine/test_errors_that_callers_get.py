@@ -176,3 +176,20 @@ def test_a_full_disk_is_an_external_error(job, process_id):
     repeated = sum(answer.endswith("-ok") for answer in answers)
     assert repeated < 10
     assert info.progress["answer"].computed - int(unsaved[1]) == 10 - repeated
+
+
+def test_an_error_whose_text_cannot_be_had_pauses_like_any_other(job):
+    text = "class WrongError(Exception):\n    def __str__(self):\n        return 1 / 0\n\n"
+    code = job.vault.get_code_module_str("jobs").replace('RuntimeError(f"no answer for {x}")', "WrongError(x)")
+    job.vault.create_code_module("jobs", text=text + code)
+    job.tell("fail", 4)
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is the code module's own
+        job.execute("nightly")
+    assert type(caught.value).__name__ == "WrongError"
+    info = job.vault.get_process("nightly")
+    assert info.status == "paused"
+    assert info.error is not None
+    assert info.error.type.endswith("WrongError")
+    job.tell("fail")
+    job.execute("nightly")
+    assert job.answers() == job.complete()

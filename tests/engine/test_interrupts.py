@@ -103,3 +103,28 @@ def test_an_interrupt_while_another_operation_is_waited_for_ends_the_wait(job):
     owner.kill()
     ended(owner)
     assert not job.vault.get_process_completion("waiting")
+
+
+BOTH = """
+class InterruptedError(RuntimeError):
+    def __str__(self):
+        # The vault asks for the text when it records the pause: the signal comes in the middle of that.
+        os.kill(os.getpid(), signal.SIGTERM)
+        return "no answer"
+
+def answer(x, control):
+    if x == 4:
+        raise InterruptedError
+    return f"{x}-ok"
+"""
+
+
+def test_an_interrupt_while_an_error_is_dealt_with_is_not_lost(job):
+    code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
+    job.vault.create_code_module("jobs", text=code + BOTH)
+    with pytest.raises(SystemExit) as caught:
+        job.execute("nightly")
+    assert caught.value.code == 143
+    assert "paused as 'nightly'" in caught.value.__context__.__notes__[-1]
+    assert job.vault.get_process("nightly").status == "paused"
+    assert job.vault.get_process("nightly").progress["answer"].computed == 4

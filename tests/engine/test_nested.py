@@ -75,9 +75,7 @@ def test_a_row_that_is_run_again_repeats_nothing_that_its_children_did(nesting):
 
 
 def test_a_child_reads_what_its_parent_builds_and_reads(nesting):
-    job = nesting(
-        'shown, _ = vault.get_dataframe("stories", instance_id="TEMP_base")\nreturn f"{len(shown)} rows"'
-    )
+    job = nesting('shown, _ = vault.get_dataframe("stories", instance_id="TEMP_base")\nreturn f"{len(shown)} rows"')
     job.execute("nightly")
     assert job.answers() == ["3 rows"] * 3
 

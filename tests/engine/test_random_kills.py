@@ -72,7 +72,7 @@ def finished(log):
     return moments
 
 
-@pytest.mark.parametrize(("threads", "seconds", "kills", "longest"), [(1, 0.004, 20, 0.6), (4, 0.008, 8, 0.6)])
+@pytest.mark.parametrize(("threads", "seconds", "kills", "longest"), [(1, 0.004, 20, 0.6), (4, 0.01, 8, 1.0)])
 def test_only_rows_of_the_last_moments_are_computed_twice(job, tmp_path, threads, seconds, kills, longest):
     log = tmp_path / "log"
     job.vault.create_code_module("jobs", text=CODE % str(log))

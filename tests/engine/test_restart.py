@@ -57,7 +57,7 @@ def test_a_killed_process_without_an_id_is_reverted(job):
 def test_a_process_killed_after_its_decision_is_rolled_forward(job):
     notes = job.path / "stories" / "TEMP_base" / "notes"
     notes.mkdir()
-    for number in range(8_000):
+    for number in range(4_000):
         (notes / str(number)).touch()
     other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
     until(lambda: "committing" in {info.status for info in job.vault.get_active_processes().values()}, other)

@@ -4,19 +4,22 @@ import shutil
 from pathlib import Path
 
 import pytest
+from legacy_files import DATA
 
 from tablevault import TableVault, import_legacy_vault
 
-DATA = Path(__file__).parent / "vault-0.1.1"
-"""A vault as tablevault 0.1.1 left it."""
+
+@pytest.fixture(scope="module")
+def imported_dir(tmp_path_factory):
+    """The folder into which the test data were imported; for tests that only read."""
+    target = tmp_path_factory.mktemp("imported") / "vault"
+    import_legacy_vault(DATA, target)
+    return target
 
 
 @pytest.fixture(scope="module")
-def imported(tmp_path_factory):
-    """The vault of the test data, imported; for tests that only read."""
-    target = tmp_path_factory.mktemp("imported") / "vault"
-    import_legacy_vault(DATA, target)
-    return TableVault(target, author="eve")
+def imported(imported_dir):
+    return TableVault(imported_dir, author="eve")
 
 
 @pytest.fixture

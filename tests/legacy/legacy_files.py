@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+DATA = Path(__file__).parent / "vault-0.1.1"
+"""A vault as TableVault 0.1.1 left it."""
+
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int, bytes | None]]:
     """Return everything below a folder: mode, time of the last change, and content."""

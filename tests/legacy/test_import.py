@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import DATA
-from legacy_files import instance_folder, snapshot
+from legacy_files import DATA, instance_folder, snapshot
 
 from tablevault import TableVault, import_legacy_vault, tv_errors
 
@@ -42,7 +43,10 @@ def test_tables_keep_settings_descriptions_authors_and_times(imported):
     created = next(entry for entry in LOG if entry["data"].get("table_name") == "fruits")
     assert facts["created"] == moment(created["log_time"]).isoformat()
     settings = {
-        table: tuple(imported.get_descriptions(table_name=table)[name] for name in ("allow_multiple_artifacts", "has_side_effects"))
+        table: tuple(
+            imported.get_descriptions(table_name=table)[name]
+            for name in ("allow_multiple_artifacts", "has_side_effects")
+        )
         for table in imported.get_tables()
     }
     assert settings == {
@@ -86,8 +90,7 @@ def test_frames_keep_their_values_and_types(imported):
 
 def test_artifacts_come_with_their_instances(imported):
     frame, instance_id = imported.get_dataframe("fruits", version="photos")
-    with open(frame["photo"][0], "rb") as file:
-        assert file.read() == bytes(range(256))
+    assert Path(frame["photo"][0]).read_bytes() == bytes(range(256))
     assert pd.isna(frame["photo"][1])
     relative, _ = imported.get_dataframe("fruits", instance_id=instance_id, full_artifact_path=False)
     assert relative["photo"][0] == "small/plum.bin"
@@ -95,8 +98,7 @@ def test_artifacts_come_with_their_instances(imported):
 
 def test_the_one_set_of_artifacts_of_a_table_belongs_to_its_newest_instance(imported):
     frame, newest = imported.get_dataframe("labels")
-    with open(frame["label"][0]) as file:
-        assert file.read() == "label of apple.txt\n"
+    assert Path(frame["label"][0]).read_text() == "label of apple.txt\n"
     assert newest == imported.get_table_instances("labels")[-1]
     older = imported.get_table_instances("labels")[0]
     with pytest.raises(tv_errors.TVArtifactError, match="gone"):
@@ -116,7 +118,7 @@ def test_what_a_stopped_execution_left_is_marked_as_not_successful(imported):
 def test_builders_and_code_come_byte_for_byte(imported):
     for name in ("makers", "unused"):
         assert imported.get_code_module_str(name) == (DATA / "code_functions" / f"{name}.py").read_text()
-    for instance_id in (*imported.get_table_instances("fruits", include_temp=True),):
+    for instance_id in imported.get_table_instances("fruits", version="", include_temp=True):
         folder = DATA / "fruits" / instance_id / "builders"
         names = imported.get_builders_list("fruits", instance_id=instance_id)
         assert names == sorted(path.stem for path in folder.glob("*.yaml"))
@@ -148,16 +150,16 @@ def test_history_keeps_how_processes_ended(imported):
     assert imported.get_active_processes() == {}
 
 
-def test_history_begins_the_log_of_the_new_vault(imported):
-    lines = [json.loads(line) for line in open(f"{imported.db_dir}/metadata/logs.txt")]
+def test_history_begins_the_log_of_the_new_vault(imported_dir):
+    lines = [json.loads(line) for line in (imported_dir / "metadata" / "logs.txt").read_text().splitlines()]
     assert [line["process_id"] for line in lines[:-1]] == [entry["process_id"] for entry in LOG]
     assert lines[-1]["operation"] == "import_legacy_vault"
 
 
-def test_provenance_says_that_an_instance_was_imported_and_what_it_was_made_from(imported):
+def test_provenance_says_that_an_instance_was_imported_and_what_it_was_made_from(imported, imported_dir):
     labels, fruits = imported.get_table_instances("labels")[-1], imported.get_table_instances("fruits")[-1]
-    with open(f"{imported.db_dir}/labels/{labels}/provenance.json") as file:
-        assert json.load(file)["operation"] == "import_legacy_vault"
+    provenance = json.loads((imported_dir / "labels" / labels / "provenance.json").read_text())
+    assert provenance["operation"] == "import_legacy_vault"
     (step,) = imported.get_lineage("labels", column="label").columns
     assert [(item.table_name, item.instance_id) for item in step.inputs] == [("fruits", fruits)]
 
@@ -167,15 +169,10 @@ def test_everything_that_the_new_vault_claims_holds(imported):
     assert report.ok, report
 
 
-def test_what_was_left_of_deleted_tables_is_kept(imported):
-    folders = [path.name for path in (imported_root(imported) / "metadata" / "ARCHIVED_TRASH").iterdir()]
-    assert [name.split("_", 1)[1] for name in folders] == ["scratch"]
-
-
-def imported_root(vault):
-    from pathlib import Path
-
-    return Path(vault.db_dir)
+def test_what_was_left_of_deleted_tables_is_kept(imported_dir):
+    folders = list((imported_dir / "metadata" / "ARCHIVED_TRASH").iterdir())
+    assert [folder.name.split("_", 1)[1] for folder in folders] == ["scratch"]
+    assert len(list(folders[0].glob("base_*/dtypes.json"))) == 1
 
 
 def test_the_source_stays_as_it_is_byte_for_byte(legacy, tmp_path):
@@ -203,17 +200,20 @@ def test_work_goes_on_in_the_new_vault(tmp_path):
     import_legacy_vault(DATA, tmp_path / "new")
     vault = TableVault(tmp_path / "new", author="eve")
     vault.create_builder_file(
-        "fruits", "fruits_index", "next", text=vault.get_builder_str("fruits", "fruits_index", version="base", is_temp=False)
+        "fruits",
+        "fruits_index",
+        "next",
+        text=vault.get_builder_str("fruits", "fruits_index", version="base", is_temp=False),
     )
     vault.delete_builder_file("fruits_fail", "fruits", "next")
     vault.execute_instance("fruits", "next")
     assert list(vault.get_dataframe("fruits", version="next")[0]["fruit"]) == ["apple", "pear", "fig"]
     vault.write_instance(pd.DataFrame({"who": ["Cy"]}), "orders", "ledger")
-    assert [vault.get_descriptions(item, "orders")["active"] for item in vault.get_table_instances("orders", version="")]
+    assert list(vault.get_dataframe("orders", version="ledger")[0]["who"]) == ["Cy"]
     vault.create_instance("labels", copy=True)
     vault.execute_instance("labels")
     frame, _ = vault.get_dataframe("labels")
-    assert [open(path).read() for path in frame["label"]] == [f"label of {name}.txt\n" for name in frame["fruit"]]
+    assert [Path(path).read_text() for path in frame["label"]] == [f"label of {name}.txt\n" for name in frame["fruit"]]
     assert vault.verify().ok
 
 
@@ -232,3 +232,15 @@ def test_a_vault_that_git_has_stripped_of_empty_folders_is_one_all_the_same(lega
     assert instance_folder(legacy, "orders", "base").is_dir()
     import_legacy_vault(legacy, tmp_path / "new")
     assert TableVault(tmp_path / "new").get_dataframe("baskets")[0]["n"].tolist() == [1, 2]
+
+
+def test_the_examples_of_the_page_run_as_they_are_written(legacy, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    legacy.rename("old_vault")
+    page = (DATA.parents[2] / "docs" / "moving-from-0.1.md").read_text()
+    examples = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    names = {}
+    exec("".join(examples), names)
+    assert len(examples) == 2
+    assert names["notes"] == []
+    assert names["vault"].get_dataframe("baskets")[0]["n"].tolist() == [1, 2]

@@ -305,7 +305,7 @@ def test_what_is_not_there_is_answered_with_what_is(desk: Desk) -> None:
         desk.vault.get_lineage("people", column="nam")
     with pytest.raises(tv_errors.TVArgumentError, match="no instance"):
         desk.vault.get_lineage("people", "base_1_2")
-    with pytest.raises(tv_errors.TVArgumentError, match="no .*materialized instance"):
+    with pytest.raises(tv_errors.TVArgumentError, match="materialized instance"):
         desk.vault.get_lineage("answers")
     desk.vault.create_instance("answers", builders=BUILDERS)
     with pytest.raises(tv_errors.TVArgumentError, match="plan_instance"):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from operated import INDEX, SHOUT, make_table
+from operated import INDEX, SHOUT
 
 from tablevault import tv_errors
 
 OTHER = SHOUT.replace("[loud]", "[louder]")
 
 
-def origin_of(vault, table_name="stories", **options):
-    """Execute the temporary instance and return the instance that its cells were reused from."""
-    vault.execute_instance(table_name, **options)
-    _, instance_id = vault.get_dataframe(table_name, **options)
-    return vault, instance_id
+FAIL = "\ndef fail(word):\n    raise LookupError(word)\n"
+
+
+@pytest.fixture
+def paused(stories):
+    stories.create_code_module("words", text=stories.get_code_module_str("words") + FAIL)
+    stories.create_builder_file("stories", "loud", text=SHOUT.replace("function: shout", "function: fail"))
+    with pytest.raises(LookupError):
+        stories.execute_instance("stories", process_id="paused-one")
+    return stories
 
 
 def newest(vault, table_name="stories", version=""):
@@ -145,16 +150,12 @@ def test_an_origin_that_was_deleted_is_no_origin(stories):
     assert stories.get_dataframe("stories")[0]["loud"].tolist() == ["WORD0", "WORD1", "WORD2", "WORD3"]
 
 
-def test_an_unsuccessful_instance_is_an_origin_like_any_other(vault):
-    make_table(vault)
-    vault.create_code_module("words", text=vault.get_code_module_str("words") + "\nshout = None\n")
-    with pytest.raises(TypeError):
-        vault.execute_instance("stories", process_id="mine")
-    vault.stop_process("mine", materialize=True)
-    vault.create_instance("stories", copy=True)
-    vault.create_code_module("words", text=vault.get_code_module_str("words").replace("\nshout = None\n", ""))
-    vault.execute_instance("stories")
-    assert vault.get_dataframe("stories", successful_only=True)[0]["loud"].notna().all()
+def test_an_unsuccessful_instance_is_an_origin_like_any_other(paused):
+    paused.stop_process("paused-one", materialize=True)
+    paused.create_instance("stories", copy=True)
+    paused.create_builder_file("stories", "loud", text=SHOUT)
+    paused.execute_instance("stories")
+    assert paused.get_dataframe("stories", successful_only=True)[0]["loud"].notna().all()
 
 
 def test_a_written_instance_is_an_origin_without_builders(stories):
@@ -167,18 +168,6 @@ def test_a_written_instance_is_an_origin_without_builders(stories):
 
 
 # --- locks come before existence ----------------------------------------------------------------------------------
-
-
-FAIL = "\ndef fail(word):\n    raise LookupError(word)\n"
-
-
-@pytest.fixture
-def paused(stories):
-    stories.create_code_module("words", text=stories.get_code_module_str("words") + FAIL)
-    stories.create_builder_file("stories", "loud", text=SHOUT.replace("function: shout", "function: fail"))
-    with pytest.raises(LookupError):
-        stories.execute_instance("stories", process_id="paused-one")
-    return stories
 
 
 @pytest.mark.parametrize(

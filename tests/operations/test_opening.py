@@ -143,9 +143,10 @@ def test_a_vault_of_an_old_release_is_refused_with_the_call_that_imports_it(tmp_
     old = tmp_path / "old"
     for folder in ("code_functions", "metadata", "_temp", "locks", "stories/TEMP_base"):
         (old / folder).mkdir(parents=True)
-    (old / "metadata" / "active_log.json").write_text("{}")
+    (old / ".tablevault").touch()
+    (old / "metadata" / "tables_history.json").write_text("{}")
     refused(old, rf"import_legacy_vault\('{old}'")
-    refused(old, "not empty", create=True)
+    refused(old, rf"import_legacy_vault\('{old}'", create=True)
 
 
 def test_the_parent_has_to_be_a_running_process(vault, path):

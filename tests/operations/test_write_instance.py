@@ -118,7 +118,8 @@ def test_dtypes_are_applied(written):
         ({"a": ["x"]}, {"a": "int64"}, r"'a'.*row 0"),
         ({"a": [1, 300]}, {"a": "int8"}, r"'a'.*row 1"),
         ({"a": [1.0, 1.5]}, {"a": "int64"}, r"'a'.*row 1"),
-        ({"a": ["2024-01-01", "noon"]}, {"a": "datetime64[ns]"}, r"'a'.*row 1"),
+        ({"a": [datetime(2024, 1, 1), "noon"]}, {"a": "datetime64[ns]"}, r"'a'.*row 1"),
+        ({"a": ["a", 1]}, {"a": "string"}, r"'a'.*row 1"),
         ({"a": ["yes"]}, {"a": "bool"}, r"'a'.*row 0"),
     ],
 )
@@ -162,7 +163,13 @@ def test_any_other_text_is_a_column_name(written, name):
     assert frame[name].tolist() == [1, 2]
 
 
-KEYED = "builder_type: IndexBuilder\nchanged_columns: [k, l]\nprimary_key: [k, l]\n"
+KEYED = """
+builder_type: IndexBuilder
+changed_columns: [k, l]
+primary_key: [k, l]
+python_function: rows
+code_module: words
+"""
 
 
 @pytest.mark.parametrize(
@@ -185,7 +192,7 @@ def test_the_caller_s_frame_is_never_modified(written):
     frame = pd.DataFrame({"a": [1, 2], "b": [{"k": 1}, [2]], "c": [1.5, None]}, index=[7, 8])
     frame.attrs["note"] = "mine"
     before = frame.copy(deep=True)
-    written.write_instance(frame, "written", dtypes={"a": "string", "b": "json"})
+    written.write_instance(frame, "written", dtypes={"a": "float64", "b": "json"})
     pd.testing.assert_frame_equal(frame, before)
     assert frame.attrs == {"note": "mine"}
 
@@ -291,3 +298,18 @@ def test_a_link_that_leaves_the_folder_is_an_artifact_error(written, tmp_path):
 def test_a_time_zone_is_kept(written):
     moment = datetime(2024, 5, 1, 12, tzinfo=UTC)
     assert read_back(written, pd.DataFrame({"t": [moment]}))["t"][0] == moment
+
+
+def test_texts_of_polars_are_plain_texts_wherever_they_are(written):
+    frame = polars.DataFrame(
+        {"text": ["a", None], "list": [["x"], []], "struct": [{"k": "v"}, {"k": "w"}], "bytes": [b"1", b"2"]}
+    ).with_columns(polars.col("text").cast(polars.Categorical).alias("kind"))
+    back = read_back(written, frame)
+    assert back["text"].isna().tolist() == [False, True]
+    assert back["kind"].tolist()[0] == "a"
+    assert [list(cell) for cell in back["list"]] == [["x"], []]
+    assert back["struct"].tolist() == [{"k": "v"}, {"k": "w"}]
+    assert back["bytes"].tolist() == [b"1", b"2"]
+    again = written.get_dataframe("written", format="polars")[0]
+    assert again["text"].to_list() == ["a", None]
+    assert again["list"].to_list() == [["x"], []]

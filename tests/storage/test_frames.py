@@ -339,10 +339,11 @@ def test_tables_of_arrow_come_back_to_arrow_and_to_nullable_pandas(folder):
     )
     data = stored(folder, table_from_frame(table, {}))
     assert to_arrow(data).to_pylist() == table.to_pylist()
-    assert to_arrow(data).schema == table.schema
+    # Views are a layout in memory, which pandas does not know: they come back as plain texts.
+    assert to_arrow(data).schema == table.schema.set(1, pa.field("s", pa.large_string()))
     assert [str(dtype) for dtype in to_pandas(data).dtypes] == [
         "Int32",
-        "string_view[pyarrow]",
+        "string",
         "datetime64[s]",
         "category",
     ]

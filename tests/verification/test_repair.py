@@ -1,4 +1,4 @@
-"""`verify(repair=True)` finishes or removes what crashes left, disturbs nobody, and loses nothing that was committed."""
+"""`verify(repair=True)` finishes or removes what crashes left, disturbs nobody, and loses no commit."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_opening_a_vault_while_others_begin_never_takes_their_lock_files(db_dir)
                 warnings.simplefilter("error")
                 for number in range(15):
                     TableVault(db_dir).create_table(f"{name}{number}")
-        except BaseException as error:  # noqa: BLE001 - the main thread reports it
+        except BaseException as error:
             errors.append(error)
 
     workers = [threading.Thread(target=work, args=(name,)) for name in ("a", "b", "c")]
@@ -184,7 +184,7 @@ def test_verifying_while_others_commit_finds_nothing(db_dir, vault):
                 own.create_instance("plain", "other", external_edit=True)
                 own.write_instance(pd.DataFrame({"n": [1]}), "plain", "other")
                 own.delete_instance(own.get_table_instances("plain", "other")[0], "plain")
-        except BaseException as error:  # noqa: BLE001 - the main thread reports it
+        except BaseException as error:
             errors.append(error)
 
     worker = threading.Thread(target=work)

@@ -103,9 +103,9 @@ class RowTable:
             later = [position for position in range(first, len(self.filled)) if self.filled[position]]
             self.forget(later)
             self.counter.computed -= len(later)
-            for column in (*self.columns, self.fingerprints, self.codes):
+            for column in self.columns:
                 del column[first:]
-            del self.filled[first:]
+            del self.fingerprints[first:], self.codes[first:], self.filled[first:]
 
     def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
         """Take a computed row over, into memory and on its way to the disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -93,6 +94,7 @@ class VaultImport:
             Endings(self._context).write_log()
         finally:
             self._context.catalog.close()
+        # Nobody sees the vault before all of it is durable, so single files need not be.
         files.fsync_tree(self._context.layout.root)
 
     def _copy_trash(self) -> None:
@@ -338,15 +340,15 @@ class VaultImport:
     def _copy_texts(self, source: Path, suffix: str, target: Path) -> None:
         for path in self._source.texts(source, suffix):
             files.make_folder(target)
-            files.copy_file(path, target / path.name)
+            shutil.copyfile(path, target / path.name)
 
     def _copy_tree(self, source: Path, target: Path) -> None:
         """Copy the files below a folder; links that lead out of the vault, or nowhere, stay behind."""
         for path in sorted(source.rglob("*")) if source.is_dir() else ():
             if self._source.is_file(path):
                 copy = target / path.relative_to(source)
-                files.make_folder(copy.parent)
-                files.copy_file(path, copy)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
             elif path.is_symlink() or not path.is_dir():
                 self.notes.append(f"{path} is not a file of the legacy vault, and was left behind")
 

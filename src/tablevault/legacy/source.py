@@ -170,8 +170,13 @@ class LegacyVault:
             has_side_effects=bool(facts.get("side_effects")),
             artifact_instance=_text(facts.get("artifact_instance")),
             author=creation.author if creation else "",
-            created_at=creation.ended_at if creation else None,
+            created_at=creation.ended_at if creation else self._first_commit(name),
         )
+
+    def _first_commit(self, table: str) -> datetime | None:
+        with _damaged(self._path("tables_history.json")):
+            moments = [_moment(history[1]) for history in self._json("tables_history.json")[table].values()]
+        return min((moment for moment in moments if moment is not None), default=None)
 
     def _instance(self, table: str, instance_id: str, history: tuple[Any, bool, bool] | None) -> LegacyInstance:
         folder = self._folder(self._folder(self.root, table), instance_id)

@@ -212,9 +212,22 @@ def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactReco
     return {name: record for records in by_source.values() for name, record in records.items()}
 
 
-def check_artifacts(missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]]) -> None:
-    """Raise `TVArtifactError` if files and cells do not agree; it lists all that fail."""
-    problems = [f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing]
+def check_artifacts(
+    missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]], wrong: Sequence[str] = ()
+) -> None:
+    """Raise `TVArtifactError` if files and cells do not agree; it lists all that fail.
+
+    Parameters
+    ----------
+    missing, unnamed
+        Cells without a file, and files without a cell.
+    named
+        For each name the column and row of its cell.
+    wrong
+        What is to be said of cells that cannot be artifacts at all.
+    """
+    problems = [*wrong]
+    problems += [f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing]
     problems += [f"{name} is not named by any cell" for name in unnamed]
     if problems:
         listed = "; ".join(problems[:_MOST_LISTED])

@@ -162,6 +162,8 @@ class ExecuteInstance(Operation):
         folder = instance_folder(transaction, _table(transaction, plan), plan.data["folder"])
         reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
+        if self.reuse_partial:
+            _keep_earlier(_partial_folder(plan, transaction), transaction.workspace)
         transaction.checkpoints = CheckpointStore.open(
             transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
         )
@@ -197,9 +199,8 @@ class ExecuteInstance(Operation):
 
     def _origins(self, plan: Plan, lookup: Lookup) -> tuple[Origin, ...]:
         origins: list[Origin] = []
-        partial = InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial
-        if self.reuse_partial and (partial / "checkpoints").is_dir():
-            origins.append(PartialOrigin(partial / "checkpoints", partial / "artifacts"))
+        if self.reuse_partial:
+            origins.extend(_partial_origins(_partial_folder(plan, lookup)))
         if plan.data["origin"] is not None:
             origins.append(open_origin(lookup, plan.data["origin"]))
         return tuple(origins)
@@ -229,6 +230,27 @@ class ExecuteInstance(Operation):
         execution = self._execution(plan, transaction, inputs, builders)
         restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
+
+
+def _partial_folder(plan: Plan, lookup: Lookup) -> Path:
+    return InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial
+
+
+def _partial_origins(partial: Path) -> Iterator[PartialOrigin]:
+    """Yield what runs that were reverted had computed, the newest first."""
+    while (partial / CHECKPOINTS).is_dir():
+        yield PartialOrigin(partial / CHECKPOINTS, partial / ARTIFACTS)
+        partial = partial / EARLIER
+
+
+def _keep_earlier(partial: Path, workspace: ProcessFolder) -> None:
+    """Let what this run may reuse be a part of what it leaves, so that a second failure does not cost it."""
+    if partial.is_dir() and not workspace.earlier.is_dir():
+        files.remove_tree(workspace.linking)
+        files.make_folder(workspace.root)
+        files.link_tree(partial, workspace.linking)
+        files.make_folder(workspace.partial)
+        files.replace(workspace.linking, workspace.earlier)
 
 
 def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:

@@ -15,17 +15,19 @@ from tablevault.builders.planner import order_builders
 from tablevault.builders.provenance import InputFacts, read_artifact_records
 from tablevault.builders.source import check_source
 from tablevault.builders.spec import BuilderSpec, build_spec
-from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError
+from tablevault.errors import TVArgumentError, TVArtifactError, TVBuilderError, TVFileError
 from tablevault.interfaces import Frame
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
-from tablevault.model import InstanceRecord, Plan, TableRecord
+from tablevault.model import ArtifactState, InstanceRecord, Plan, TableRecord
 from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
 from tablevault.references import Dependency, Evaluator, Placement
-from tablevault.storage.dtypes import Kind
+from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame
 from tablevault.transaction import Transaction
+
+ARTIFACT_COLUMN = artifact_type().name
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class PinnedInputs:
     def have_artifacts(self) -> bool:
         """Whether any input has a column of artifacts."""
         return any(
-            column.type_name == "artifact_string" for item in self._instances.values() for column in item.columns
+            column.type_name == ARTIFACT_COLUMN for item in self._instances.values() for column in item.columns
         )
 
     def facts(self) -> dict[PinnedKey, InputFacts]:
@@ -141,6 +143,13 @@ class PinnedInputs:
     def columns(self, key: PinnedKey) -> list[str]:
         """Return the names of the columns of a pinned instance."""
         return [column.name for column in self._instances[key].columns]
+
+    def lost_artifacts(self, key: PinnedKey) -> list[str]:
+        """Return the columns of a pinned instance that name files which were dropped with a superseded set."""
+        instance = self._instances[key]
+        if instance.artifact_state is not ArtifactState.DROPPED:
+            return []
+        return [column.name for column in instance.columns if column.type_name == ARTIFACT_COLUMN]
 
     def _instance(self, pin: PinnedInput) -> InstanceRecord:
         instance = self._lookup.contents.instance_by_row(pin.row_id)
@@ -192,6 +201,7 @@ def check_builders(
     for spec in ordered:
         _check_function(spec, sources)
         _check_input_columns(spec, inputs)
+        _check_input_artifacts(spec, inputs)
     return BuilderSet(tuple(ordered))
 
 
@@ -220,6 +230,17 @@ def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
                     f"{spec.file}: '{dependency.text}' names the column '{column}', which table "
                     f"'{dependency.table}' does not have{nearest(column, known)}"
                 )
+
+
+def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
+    for dependency in column_dependencies(spec).tables:
+        lost = inputs.lost_artifacts(PinnedKey(fold(dependency.table), dependency.instance))
+        named = lost if dependency.columns is None else [column for column in lost if column in dependency.columns]
+        if named:
+            raise TVArtifactError(
+                f"{spec.file}: '{dependency.text}' reads the artifacts of column '{named[0]}', but those of this instance "
+                "were replaced by newer ones and are gone; read a newer instance, or other columns."
+            )
 
 
 def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:

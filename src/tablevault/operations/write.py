@@ -38,7 +38,7 @@ from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remo
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
-from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
+from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
 from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, write_frame
 from tablevault.storage.packing import canonical
 from tablevault.transaction import Drafting, Transaction
@@ -150,7 +150,7 @@ class WriteInstance(Operation):
     def _data(self) -> FrameData:
         if self.table_df is None:
             raise TVArgumentError("write_instance needs a frame: table_df is None.")
-        return table_from_frame(self.table_df, self._declared_types())
+        return _with_normal_names(table_from_frame(self.table_df, self._declared_types()))
 
     def _declared_types(self) -> dict[str, ColumnType]:
         if self.dtypes is None:
@@ -171,11 +171,14 @@ class WriteInstance(Operation):
         return types
 
     def _dependencies(self, draft: Drafting) -> list[list[Any]]:
+        """Return the instances that the frame was made from: table, instance id and row id of each."""
+        given = self.dependencies or ()
+        if not isinstance(given, list | tuple) or not all(map(_is_pair, given)):
+            raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {given!r:.100}.")
         found = []
-        for item in self.dependencies or ():
-            if isinstance(item, str) or len(item) != 2:
-                raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {item!r}.")
-            table_name, instance_id = item
+        for table_name, instance_id in given:
+            if instance_id:
+                draft.lock_shared(lock_on_instance(names.fold(table_name), instance_id))
             table = draft.table(table_name)
             instance = draft.instance(table, instance_id) if instance_id else draft.newest(table, None)
             draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
@@ -186,12 +189,16 @@ class WriteInstance(Operation):
         self, draft: Drafting, table: TableRecord, temporary: InstanceRecord, data: FrameData
     ) -> None:
         named: dict[str, tuple[str, int]] = {}
+        wrong: list[str] = []
+        folder = ArtifactFolder(draft.folder(table, temporary).artifacts)
         for column in _artifact_columns(data):
             for row, cell in enumerate(data.table.column(column).to_pylist()):
-                if cell is not None:
-                    named[_checked_name(column, row, cell)] = (column, row)
-        folder = ArtifactFolder(draft.folder(table, temporary).artifacts)
-        check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named)
+                try:
+                    if cell is not None:
+                        named[folder.checked_name(cell)] = (column, row)
+                except ValueError as error:
+                    wrong.append(f"column '{column}', row {row}: {error}")
+        check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
 
     def _copy_artifacts(self, plan: Plan, transaction: Transaction, data: FrameData) -> list[ArtifactRecord]:
         source = transaction.layout.absolute(plan.data["temporary_folder"]) / "artifacts"
@@ -209,6 +216,10 @@ class WriteInstance(Operation):
                 raise TVArtifactError(f"Artifact '{name}' disappeared while it was copied; write it again.")
             records.append(record)
         return records
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)
 
 
 def _only_instance(changes: Changes) -> MaterializedInstance:
@@ -231,11 +242,21 @@ def _artifact_columns(data: FrameData) -> list[str]:
     return [name for name, column_type in data.types.items() if column_type.kind is Kind.ARTIFACT]
 
 
-def _checked_name(column: str, row: int, cell: object) -> str:
+def _with_normal_names(data: FrameData) -> FrameData:
+    """Return a frame in which each artifact goes by the one form of its name; what cannot be one is left as it is."""
+    table = data.table
+    for column in _artifact_columns(data):
+        place = table.schema.get_field_index(column)
+        names = [_normal_name(cell) for cell in table.column(place).to_pylist()]
+        table = table.set_column(place, table.schema.field(place), build_column(names, data.types[column])[0])
+    return FrameData(table, data.types)
+
+
+def _normal_name(cell: str | None) -> str | None:
     try:
-        return normalise_name(cell)
-    except (TypeError, ValueError) as error:
-        raise TVArtifactError(f"Column '{column}', row {row}: {error}") from error
+        return None if cell is None else normalise_name(cell)
+    except ValueError:
+        return cell
 
 
 def _primary_key(lookup: Lookup, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> tuple[str, ...]:

@@ -95,6 +95,14 @@ def link_or_copy(source: Path, target: Path) -> None:
         copy_file(source, target)
 
 
+def link_tree(source: Path, target: Path) -> None:
+    """Make `target` a new folder with the same files as `source`, as hard links where they are supported; durable."""
+    shutil.copytree(source, target, symlinks=True, copy_function=_link_for_tree)
+    for folder, _ in _walk(target):
+        fsync_folder(folder)
+    fsync_folder(target.parent)
+
+
 def replace(source: Path, target: Path) -> None:
     """Move a file or folder to `target` in one step, replacing a file that is there."""
     source.replace(target)
@@ -160,6 +168,10 @@ def is_inside(folder: Path, path: Path) -> bool:
     """Tell whether `path`, with all links followed, lies below `folder`; the folder itself does not."""
     resolved = Path(os.path.realpath(folder))
     return resolved in Path(os.path.realpath(path)).parents
+
+
+def _link_for_tree(source: str, target: str) -> None:
+    link_or_copy(Path(source), Path(target))
 
 
 def _remove_folder(path: Path) -> None:

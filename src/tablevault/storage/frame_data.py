@@ -175,15 +175,33 @@ def _arrow_table(frame: object) -> pa.Table:
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of categories whose texts Arrow can compare: polars makes them views, which it cannot."""
-    arrow = column.type
-    if not pa.types.is_dictionary(arrow) or not pa.types.is_string_view(arrow.value_type):
+    """Return a column in plain layouts: polars makes texts views, which pandas does not know and Arrow cannot compare."""
+    plain = _plain_layout(column.type)
+    if plain == column.type:
         return column
+    if not pa.types.is_dictionary(plain):
+        return column.cast(plain)
     chunks = [
-        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(pa.large_string()), ordered=arrow.ordered)
+        pa.DictionaryArray.from_arrays(chunk.indices, chunk.dictionary.cast(plain.value_type), ordered=plain.ordered)
         for chunk in column.chunks
     ]
-    return pa.chunked_array(chunks, type=pa.dictionary(arrow.index_type, pa.large_string(), arrow.ordered))
+    return pa.chunked_array(chunks, type=plain)
+
+
+def _plain_layout(arrow: pa.DataType) -> pa.DataType:
+    if pa.types.is_string_view(arrow):
+        return pa.large_string()
+    if pa.types.is_binary_view(arrow):
+        return pa.large_binary()
+    if pa.types.is_dictionary(arrow):
+        return pa.dictionary(arrow.index_type, _plain_layout(arrow.value_type), arrow.ordered)
+    if pa.types.is_struct(arrow):
+        return pa.struct([field.with_type(_plain_layout(field.type)) for field in arrow])
+    if pa.types.is_list(arrow):
+        return pa.list_(arrow.value_field.with_type(_plain_layout(arrow.value_type)))
+    if pa.types.is_large_list(arrow):
+        return pa.large_list(arrow.value_field.with_type(_plain_layout(arrow.value_type)))
+    return arrow
 
 
 def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tuple[Column, ColumnType]:

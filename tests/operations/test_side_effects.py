@@ -1,0 +1,112 @@
+"""Tables with side effects: one execution at a time, nobody reads meanwhile, and older instances become inactive."""
+
+from __future__ import annotations
+
+import pytest
+from operated import build, index_builder
+
+from tablevault import TableVault, tv_errors
+
+CODE = """
+import pandas as pd
+from pathlib import Path
+
+def rows(flag):
+    if not Path(flag).exists():
+        raise LookupError("not yet")
+    return pd.DataFrame({"x": [1, 2]})
+"""
+
+
+@pytest.fixture
+def flag(tmp_path):
+    return tmp_path / "flag"
+
+
+@pytest.fixture
+def sending(vault, flag):
+    """A table with side effects and one instance."""
+    flag.touch()
+    vault.create_code_module("made", text=CODE)
+    vault.create_table("sent", has_side_effects=True)
+    again(vault, flag)
+    vault.execute_instance("sent")
+    flag.unlink()
+    again(vault, flag)
+    return vault
+
+
+def again(vault, flag):
+    vault.create_instance("sent", builders={"sent_index": index_builder("x", "rows", f"{{flag: {flag}}}")})
+
+
+def test_a_success_makes_all_others_inactive_for_good(sending, flag):
+    first = sending.get_dataframe("sent")[1]
+    flag.touch()
+    sending.execute_instance("sent")
+    assert sending.get_dataframe("sent")[1] != first
+    assert sending.get_dataframe("sent", first)[1] == first
+    sending.delete_instance(sending.get_dataframe("sent")[1], "sent")
+    with pytest.raises(tv_errors.TVArgumentError, match="no active"):
+        sending.get_dataframe("sent")
+    assert sending.get_dataframe("sent", active_only=False)[1] == first
+
+
+def test_nobody_reads_while_it_executes_and_everybody_again_when_it_is_reverted(sending, path):
+    first = sending.get_dataframe("sent")[1]
+    with pytest.raises(LookupError):
+        sending.execute_instance("sent", process_id="mine")
+    for vault in (sending, TableVault(path)):
+        for options in ({}, {"instance_id": first}, {"active_only": False}):
+            with pytest.raises(tv_errors.TVLockError, match="mine"):
+                vault.get_dataframe("sent", **options)
+    with pytest.raises(tv_errors.TVLockError, match="mine"):
+        sending.create_instance("sent", "other")
+    sending.stop_process("mine")
+    assert sending.get_dataframe("sent")[1] == first
+
+
+def test_an_error_without_a_process_id_leaves_them_active(sending):
+    first = sending.get_dataframe("sent")[1]
+    with pytest.raises(LookupError):
+        sending.execute_instance("sent")
+    assert sending.get_dataframe("sent")[1] == first
+
+
+def test_an_execution_that_reads_it_waits_too(sending):
+    build(sending, index_builder("x", "whole", '{frame: "<<sent>>"}'), "def whole(frame):\n    return frame\n")
+    sending.create_code_module("made", text=CODE + "\ndef whole(frame):\n    return frame\n")
+    with pytest.raises(LookupError):
+        sending.execute_instance("sent", process_id="mine")
+    with pytest.raises(tv_errors.TVLockError, match="mine"):
+        sending.execute_instance("made")
+
+
+NESTED = """
+import pandas as pd
+from tablevault import TableVault
+
+def rows(path, parent):
+    vault = TableVault(path, parent_id=parent)
+    vault.create_table("child")
+    return vault.get_dataframe("sent")[0]
+"""
+
+
+def test_what_runs_inside_the_execution_reads_it(vault, flag, path):
+    vault.create_code_module("made", text=NESTED)
+    vault.create_table("sent", has_side_effects=True)
+    vault.create_instance("sent", "first", external_edit=True)
+    import pandas as pd
+
+    vault.write_instance(pd.DataFrame({"x": [7]}), "sent", "first")
+    vault.create_instance(
+        "sent", builders={"sent_index": index_builder("x", "rows", f"{{path: {path}, parent: ~PROCESS_ID~}}")}
+    )
+    with pytest.raises(tv_errors.TVArgumentError, match="no active"):
+        vault.execute_instance("sent")
+    text = NESTED.replace('get_dataframe("sent")', 'get_dataframe("sent", version="first")').replace('"child"', '"two"')
+    vault.create_code_module("made", text=text)
+    vault.execute_instance("sent")
+    assert vault.get_dataframe("sent")[0]["x"].tolist() == [7]
+    assert vault.get_tables() == ["sent", "child", "two"]

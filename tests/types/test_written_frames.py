@@ -1,0 +1,250 @@
+"""Frames that are written come back as they were."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+
+import hypothesis.strategies as st
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from kinds import MOMENT, SERIES, new_vault, write
+from pandas.testing import assert_frame_equal
+
+from tablevault import tv_errors
+
+
+@pytest.fixture
+def vault(tmp_path):
+    return new_vault(tmp_path, "data")
+
+
+def read(vault, **options):
+    return vault.get_dataframe("data", **options)[0]
+
+
+def test_a_frame_with_a_column_of_every_kind_comes_back_exactly(vault):
+    frame = pd.DataFrame(SERIES)
+    before = frame.copy(deep=True)
+    write(vault, frame)
+    assert_frame_equal(read(vault), frame, check_exact=True, check_freq=False)
+    assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize("rows", [0, 1])
+def test_short_and_empty_frames_keep_their_types(vault, rows):
+    frame = pd.DataFrame(SERIES).head(rows)
+    write(vault, frame)
+    back = read(vault)
+    assert len(back) == rows
+    plain = [name for name in SERIES if frame[name].dtype != object]
+    assert_frame_equal(back[plain], frame[plain])
+    assert list(back.columns) == list(frame.columns)
+
+
+def test_a_frame_without_columns_or_rows_comes_back(vault):
+    write(vault, pd.DataFrame())
+    assert read(vault).shape == (0, 0)
+
+
+def test_names_of_columns_may_be_any_text(vault):
+    frame = pd.DataFrame({"a b": [1], "ünï": [2], "x.y": [3], "<<z>>": [4], "'": [5], "INDEX": [6], "self": [7]})
+    write(vault, frame)
+    assert_frame_equal(read(vault), frame)
+    assert_frame_equal(read(vault, columns=["x.y", "a b"]), frame[["x.y", "a b"]])
+
+
+@pytest.mark.parametrize(
+    ("frame", "text"),
+    [
+        (pd.DataFrame({"index": [1]}), "index"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "'a'"),
+        (pd.DataFrame({"": [1]}), "empty"),
+        (pd.DataFrame({3: [1]}), "3"),
+        (pd.DataFrame({"a": [1, 1 + 2j]}), "'a'"),
+        (pd.DataFrame({"a": [1, object()]}, dtype=object), "'a'"),
+        (pd.DataFrame({"a": ["x", "bad\ud800"]}, dtype=object), "row 1"),
+        (pd.DataFrame({"a": [b"x", "text"]}, dtype=object), "row 1"),
+        (pd.DataFrame({"a": [{1: 2}]}, dtype=object), "row 0"),
+        (pd.DataFrame({"a": [1]}, index=pd.Index([7], name="key")), "key"),
+        ({"a": [1]}, "dict"),
+        (None, ""),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_with_column_and_row(vault, frame, text):
+    vault.create_instance("data", external_edit=True)
+    with pytest.raises((tv_errors.TVTableError, tv_errors.TVArgumentError)) as caught:
+        vault.write_instance(frame, "data")
+    assert text in str(caught.value)
+    assert vault.get_table_instances("data") == []
+
+
+def test_frames_of_arrow_and_polars_come_back_in_every_format(vault):
+    table = pa.table(
+        {
+            "n": pa.array([1, None, 3], pa.int32()),
+            "t": pa.array(["a", None, "c"]),
+            "l": pa.array([[1.5], None, []], pa.list_(pa.float32())),
+            "s": pa.array([{"a": 1, "b": "x"}, None, {"a": None, "b": None}]),
+            "d": pa.array([decimal.Decimal("1.10"), None, decimal.Decimal("2.20")]),
+            "when": pa.array([MOMENT, None, MOMENT], pa.timestamp("ns", "Asia/Tokyo")),
+            "c": pa.array(["x", None, "x"]).dictionary_encode(),
+            "z": pa.nulls(3),
+        }
+    )
+    write(vault, table)
+    assert read(vault, format="arrow").equals(table)
+    assert read(vault, format="polars").equals(pl.DataFrame(table))
+    in_pandas = read(vault)
+    assert in_pandas["n"].dtype == "Int32"
+    assert in_pandas["t"].dtype == "string"
+    assert str(in_pandas["when"].dtype) == "datetime64[ns, Asia/Tokyo]"
+    assert in_pandas["c"].dtype == "category"
+
+
+def test_a_polars_frame_comes_back_exactly(vault):
+    frame = pl.DataFrame(
+        {
+            "i": [1, None, 3],
+            "u": pl.Series([1, 2, 3], dtype=pl.UInt8),
+            "f": [1.5, None, float("inf")],
+            "t": ["a", None, "日本"],
+            "b": [True, None, False],
+            "d": [datetime.date(2024, 2, 29), None, None],
+            "w": [MOMENT, None, MOMENT],
+            "c": pl.Series(["x", None, "y"], dtype=pl.Categorical),
+            "l": [[1, 2], None, []],
+            "s": [{"a": 1}, {"a": 2}, {"a": None}],
+            "x": [b"\x00", None, b""],
+        }
+    )
+    write(vault, frame)
+    back = read(vault, format="polars")
+    assert back.schema == frame.schema
+    assert back.equals(frame)
+    empty = frame.clear()
+    write(vault, empty)
+    assert read(vault, format="polars").schema == empty.schema
+
+
+def test_only_some_rows_and_columns_are_read_on_request(vault):
+    frame = pd.DataFrame(SERIES)
+    write(vault, frame)
+    some = read(vault, rows=2, columns=["category", "Int64", "dict"])
+    assert_frame_equal(some, frame[["category", "Int64", "dict"]].head(2))
+
+
+DECLARED = [
+    ("int64", [1, 2.0, None], "Int64", [1, 2, pd.NA]),
+    ("float", [1, 2.5, None], "Float64", [1.0, 2.5, pd.NA]),
+    ("str", ["a", None, "b"], "string", ["a", pd.NA, "b"]),
+    ("bool", [True, None, False], "boolean", [True, pd.NA, False]),
+    ("json", [{"a": 1}, None, [1, "x"]], "object", [{"a": 1}, None, [1, "x"]]),
+    ("category", ["a", None, "a"], "category", ["a", np.nan, "a"]),
+    ("datetime64[ns]", [MOMENT, None, MOMENT], "datetime64[ns]", [pd.Timestamp(MOMENT), pd.NaT, pd.Timestamp(MOMENT)]),
+]
+
+
+@pytest.mark.parametrize(("dtype", "values", "expected", "cells"), DECLARED)
+def test_a_declared_dtype_is_what_the_column_gets(vault, dtype, values, expected, cells):
+    write(vault, pd.DataFrame({"a": pd.Series(values, dtype=object)}), dtypes={"a": dtype})
+    back = read(vault)["a"]
+    assert str(back.dtype) == expected
+    assert [None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell for cell in back] == [
+        None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell for cell in cells
+    ]
+
+
+def test_a_list_dtype_is_arrows(vault):
+    write(vault, pd.DataFrame({"a": [[1, 2.5], None, []]}), dtypes={"a": "list<float32>"})
+    assert read(vault, format="arrow").schema.field("a").type == pa.list_(pa.float32())
+    assert read(vault, format="arrow")["a"].to_pylist() == [[1.0, 2.5], None, []]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"),
+    [
+        ("Int64", [1, 2.5]),
+        ("Int8", [1, 128]),
+        ("UInt8", [1, -1]),
+        ("Int64", [1, "2"]),
+        ("Int64", [1, True]),
+        ("Float64", [1.0, 2**53 + 1]),
+        ("boolean", [True, 1]),
+        ("string", ["a", 1]),
+        ("json", [{}, float("inf")]),
+        ("json", [{}, {"a": b"x"}]),
+        ("list<int64>", [[1], ["a"]]),
+        ("datetime64[us]", [MOMENT, "2024-01-01"]),
+        ("datetime64[us, UTC]", [MOMENT.replace(tzinfo=datetime.UTC), MOMENT]),
+        ("bytes", [b"x", "x"]),
+        ("category", ["x", {}]),
+    ],
+)
+def test_a_value_outside_its_dtype_is_refused_with_column_and_row(vault, dtype, values):
+    vault.create_instance("data", external_edit=True)
+    frame = pd.DataFrame({"fine": [1, 2], "wrong": pd.Series(values, dtype=object)})
+    with pytest.raises(tv_errors.TVTableError, match=r"'wrong', row 1"):
+        vault.write_instance(frame, "data", dtypes={"wrong": dtype})
+    assert vault.get_table_instances("data") == []
+
+
+def test_a_dtype_that_does_not_exist_is_refused_with_the_nearest_that_does(vault):
+    vault.create_instance("data", external_edit=True)
+    with pytest.raises(tv_errors.TVArgumentError, match="Int64"):
+        vault.write_instance(pd.DataFrame({"a": [1]}), "data", dtypes={"a": "Int46"})
+    with pytest.raises(tv_errors.TVTableError, match="'a'"):
+        vault.write_instance(pd.DataFrame({"a": [1]}), "data", dtypes={"b": "Int64"})
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
+NUMBERS = st.one_of(st.integers(-(2**63), 2**63 - 1))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+MOMENTS = st.datetimes(datetime.datetime(1700, 1, 1), datetime.datetime(2250, 1, 1))
+CELLS = {
+    "Int64": NUMBERS,
+    "Float64": st.floats(allow_nan=False),
+    "boolean": st.booleans(),
+    "string": TEXT,
+    "category": TEXT,
+    "datetime64[ns]": MOMENTS,
+    "datetime64[us, UTC]": MOMENTS.map(lambda moment: moment.replace(tzinfo=datetime.UTC)),
+    "timedelta64[us]": st.timedeltas(datetime.timedelta(-9999), datetime.timedelta(9999)),
+    "object of dicts": st.dictionaries(TEXT, JSON, max_size=3),
+    "object of lists": st.lists(NUMBERS, max_size=4),
+    "object of bytes": st.binary(max_size=5),
+    "object of texts": TEXT,
+    "object of decimals": st.decimals(-(10**9), 10**9, places=3),
+}
+
+
+@st.composite
+def frames(draw):
+    rows = draw(st.integers(0, 6))
+    names = draw(st.lists(TEXT.filter(lambda name: name not in ("", "index")), unique=True, min_size=1, max_size=5))
+    columns = {}
+    for name in names:
+        kind = draw(st.sampled_from(sorted(CELLS)))
+        cells = draw(st.lists(st.none() | CELLS[kind], min_size=rows, max_size=rows))
+        columns[name] = pd.Series(cells, dtype=kind.split(" of ")[0])
+    return pd.DataFrame(columns)
+
+
+@given(made=st.lists(frames(), min_size=1, max_size=2))
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+def test_whatever_pandas_can_hold_and_the_contract_allows_comes_back(vault, made):
+    for frame in made:
+        instance = write(vault, frame)
+        assert_frame_equal(read(vault, instance_id=instance), frame, check_exact=True)
