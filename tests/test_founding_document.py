@@ -228,7 +228,9 @@ def test_a_restart_takes_up_all_active_processes(tablevault, service):
 def test_a_restart_after_a_system_crash_goes_on_where_it_was(tablevault, service, tmp_path):
     client = tmp_path / "stories_tv" / "code_functions" / "client.py"
     original = client.read_text()
-    client.write_text(original.replace("raise openai", "__import__('os').kill(__import__('os').getpid(), 9)\n        #"))
+    client.write_text(
+        original.replace("raise openai", "__import__('os').kill(__import__('os').getpid(), 9)\n        #")
+    )
     program = (
         "from tablevault import TableVault\n"
         "TableVault('stories_tv').execute_instance('openai_responses', process_id='crashing')"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,6 +65,7 @@ class Queries:
         full_paths
             Whether artifacts come back as full paths.
         """
+        _check_selection(columns, rows)
         self._check_side_effects(table_name)
 
         def read() -> tuple[FrameData, str]:
@@ -252,6 +254,17 @@ def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:
             branch = tree.add(path.name)
             if path.is_dir() and not path.is_symlink():
                 _grow(branch, path, wanted)
+
+
+def _check_selection(columns: Sequence[str] | None, rows: int | None) -> None:
+    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0):
+        raise TVArgumentError(f"rows is how many of the first rows are wanted, not {rows!r:.100}.")
+    if columns is None:
+        return
+    if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):
+        raise TVArgumentError(f"columns is a list of names, not {columns!r:.100}.")
+    if len(set(columns)) < len(columns):
+        raise TVArgumentError(f"columns names a column twice: {columns!r:.100}.")
 
 
 def _check_columns(table: TableRecord, instance: InstanceRecord, columns: Sequence[str] | None) -> None:

@@ -98,7 +98,9 @@ def test_a_second_stray_file_does_not_cost_the_work_that_the_first_left(gallery)
         pytest.param(7, {}, [], "", id="a number"),
     ],
 )
-def test_a_path_that_cannot_be_an_artifact_is_the_functions_error_and_pauses(gallery, kind, cell, links, folders, reason):
+def test_a_path_that_cannot_be_an_artifact_is_the_functions_error_and_pauses(
+    gallery, kind, cell, links, folders, reason
+):
     gallery.plan(cells={"bob": cell}, files={"bob": {}}, links={"bob": links}, folders={"bob": folders})
     gallery.create(kind)
     with pytest.raises((ValueError, TypeError), match=reason or None) as caught:
@@ -169,7 +171,9 @@ def test_files_may_be_empty_and_cells_null(gallery):
 
 def test_several_rows_may_name_one_file(gallery):
     shared = {"shared.png": "all"}
-    gallery.plan(files=dict.fromkeys(["ann", "bob", "cleo"], shared), cells=dict.fromkeys(["ann", "bob", "cleo"], "shared.png"))
+    gallery.plan(
+        files=dict.fromkeys(["ann", "bob", "cleo"], shared), cells=dict.fromkeys(["ann", "bob", "cleo"], "shared.png")
+    )
     instance = gallery.make()
     assert gallery.files(instance) == ["shared.png"]
     assert gallery.vault.verify().ok
@@ -209,9 +213,10 @@ def test_thousands_of_files_and_large_ones(gallery):
     newer = gallery.again()
     assert gallery.painted() == []
     assert len(gallery.files(newer)) == 1000
-    assert hashlib.sha256((gallery.folder(newer) / "r7.png").read_bytes()).hexdigest() == hashlib.sha256(
-        b"x" * 30_000_000
-    ).hexdigest()
+    assert (
+        hashlib.sha256((gallery.folder(newer) / "r7.png").read_bytes()).hexdigest()
+        == hashlib.sha256(b"x" * 30_000_000).hexdigest()
+    )
 
 
 def test_altered_files_are_found_by_verify(gallery):

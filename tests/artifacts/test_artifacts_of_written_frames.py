@@ -42,7 +42,9 @@ def test_named_files_are_committed_with_the_frame(vault):
     assert names["file"].isna().tolist() == [False, True, False]
     paths, _ = vault.get_dataframe("scans")
     assert [Path(path).read_text() for path in paths["file"].dropna()] == ["a", "b"]
-    assert all(Path(path).is_relative_to(vault.get_artifact_folder("scans", instance)) for path in paths["file"].dropna())
+    assert all(
+        Path(path).is_relative_to(vault.get_artifact_folder("scans", instance)) for path in paths["file"].dropna()
+    )
     assert vault.verify().ok
 
 
@@ -168,7 +170,11 @@ def test_papers_of_a_folder_become_artifacts_and_get_random_columns(tmp_path, pa
     vault.execute_instance("papers")
     frame, _ = vault.get_dataframe("papers")
     assert frame["file_name"].tolist() == ["a_0", "a_1", "b_0", "b_1", "é ü_0", "é ü_1"]
-    assert [Path(path).read_bytes() for path in frame["artifact_name"]][:3] == [b"%PDF a.pdf", b"%PDF a.pdf", b"%PDF b.pdf"]
+    assert [Path(path).read_bytes() for path in frame["artifact_name"]][:3] == [
+        b"%PDF a.pdf",
+        b"%PDF a.pdf",
+        b"%PDF b.pdf",
+    ]
     assert all(len(cell) == 20 for name in ("a", "b") for cell in frame[name])
     assert frame["a"].nunique() == 6
     vault.create_instance("papers", copy=True)

@@ -183,7 +183,7 @@ def test_an_error_whose_text_cannot_be_had_pauses_like_any_other(job):
     code = job.vault.get_code_module_str("jobs").replace('RuntimeError(f"no answer for {x}")', "WrongError(x)")
     job.vault.create_code_module("jobs", text=text + code)
     job.tell("fail", 4)
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - its class is the code module's own
+    with pytest.raises(Exception) as caught:
         job.execute("nightly")
     assert type(caught.value).__name__ == "WrongError"
     info = job.vault.get_process("nightly")

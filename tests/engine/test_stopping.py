@@ -227,6 +227,28 @@ def test_force_kills_a_background_worker_that_does_not_answer(job):
     assert job.answers() == [f"{x}-ok" for x in range(4)] + [None] * 6
 
 
+def test_force_does_not_kill_the_users_interpreter_that_goes_on_with_a_background_process(job):
+    job.tell("fail", 4)
+    job.execute("nightly", background=True)
+    with pytest.raises(RuntimeError):
+        job.vault.wait_process("nightly", timeout=30)
+    job.tell("fail")
+    other = running(job, 5)
+    with pytest.raises(tv_errors.TVProcessError, match="never killed"):
+        job.vault.stop_process("nightly", force=True, timeout=0.3)
+    assert other.poll() is None
+    job.tell("hold")
+    assert "TVForcedError" in ended(other).errors
+
+
+def test_force_kills_a_worker_that_goes_on_with_a_process_of_the_foreground(paused):
+    paused.tell("hold", 5)
+    paused.execute("nightly", background=True)
+    until(lambda: paused.noted("held"))
+    paused.vault.stop_process("nightly", force=True, timeout=0.3)
+    assert paused.vault.get_process("nightly").status == "stopped"
+
+
 def test_force_on_a_process_without_owner_is_a_plain_stop(paused):
     paused.vault.stop_process("nightly", force=True)
     assert paused.vault.get_process("nightly").status == "stopped"

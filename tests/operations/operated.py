@@ -10,7 +10,7 @@ from pathlib import Path
 import tablevault
 from tablevault import TableVault
 
-CODE = '''
+CODE = """
 import pandas as pd
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def shout(word):
 def mark(path, **rest):
     Path(path).write_text("called")
     return rest.get("word", "called")
-'''
+"""
 
 INDEX = """
 builder_type: IndexBuilder

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import resource
 
 import pandas as pd
 import pytest
-from operated import INDEX, SHOUT, build, column_builder, index_builder, interpreter, make_table, output_of, picture
+from operated import build, column_builder, index_builder, interpreter, output_of, picture
 
 from tablevault import TableVault, tv_errors
 
@@ -214,7 +213,9 @@ def test_an_execution_interrupted_by_a_kill_is_reverted_by_whoever_opens_the_vau
     code = "import os\ndef rows():\n    os.kill(os.getpid(), 9)\n"
     build(vault, index_builder("x", "rows"), code)
     before = picture(path)
-    killed = interpreter("import sys; from tablevault import TableVault; TableVault(sys.argv[1]).execute_instance('made')", str(path))
+    killed = interpreter(
+        "import sys; from tablevault import TableVault; TableVault(sys.argv[1]).execute_instance('made')", str(path)
+    )
     killed.communicate(timeout=60)
     assert killed.returncode == -9
     again = TableVault(path)

@@ -85,11 +85,31 @@ def test_every_method_and_parameter_is_typed():
 
 
 def test_the_documented_names_are_exported():
-    for name in (
-        "TableVault tv_errors __version__ "
-        "TableVaultError TVArgumentError TVLockError TVProcessError TVBuilderError TVTableError TVArtifactError "
-        "TVFileError TVForcedError TVImplementationError TableReferenceError TableVaultWarning ProcessInfo ErrorInfo "
-        "OwnerInfo BuilderProgress InstancePlan BuilderPlan Lineage VerifyReport Problem"
-    ).split():
+    for name in [
+        "TableVault",
+        "tv_errors",
+        "__version__",
+        "TableVaultError",
+        "TVArgumentError",
+        "TVLockError",
+        "TVProcessError",
+        "TVBuilderError",
+        "TVTableError",
+        "TVArtifactError",
+        "TVFileError",
+        "TVForcedError",
+        "TVImplementationError",
+        "TableReferenceError",
+        "TableVaultWarning",
+        "ProcessInfo",
+        "ErrorInfo",
+        "OwnerInfo",
+        "BuilderProgress",
+        "InstancePlan",
+        "BuilderPlan",
+        "Lineage",
+        "VerifyReport",
+        "Problem",
+    ]:
         assert name in dir(tablevault), name
         assert getattr(tablevault, name) is not None

@@ -45,14 +45,16 @@ def test_a_changed_prompt_recomputes_its_column_and_what_depends_on_it(desk: Des
 
 def test_a_dependent_column_is_recomputed_only_where_the_value_really_changed(desk: Desk) -> None:
     desk.first()
-    desk.write_code(desk.code.replace('f"{prompt} {name}"', 'f"{prompt} {name.replace(\'bob\', \'Bob\')}"'))
+    desk.write_code(desk.code.replace('f"{prompt} {name}"', "f\"{prompt} {name.replace('bob', 'Bob')}\""))
     desk.again()
     assert desk.calls() == {"ask": 4, "shout": 1}
 
 
 def test_a_comment_a_docstring_and_layout_change_nothing(desk: Desk) -> None:
     desk.first()
-    changed = desk.code.replace('"""Ask."""', '"""Ask somebody something."""').replace("def suffix", "# why\n\n\ndef suffix")
+    changed = desk.code.replace('"""Ask."""', '"""Ask somebody something."""').replace(
+        "def suffix", "# why\n\n\ndef suffix"
+    )
     desk.write_code(changed)
     desk.again()
     assert desk.calls() == {}
@@ -88,7 +90,11 @@ def test_a_changed_input_recomputes_only_the_rows_whose_arguments_changed(desk: 
 
 
 def test_null_is_a_result_and_is_not_computed_again(desk: Desk) -> None:
-    desk.write_code(desk.code.replace("return text.upper()", "return None").replace("None if text is None else text.upper()", "None"))
+    desk.write_code(
+        desk.code.replace("return text.upper()", "return None").replace(
+            "None if text is None else text.upper()", "None"
+        )
+    )
     desk.first()
     assert desk.frame()["loud"].isna().all()
     desk.again()
@@ -159,7 +165,9 @@ def test_an_origin_in_another_table_is_reused(desk: Desk) -> None:
 
 
 def test_reuse_partial_takes_over_what_a_reverted_run_had_computed(desk: Desk) -> None:
-    broken = desk.code.replace("def shout(text):", "def shout(text):\n    if text.startswith('Who is cleo'): raise OSError('gone')")
+    broken = desk.code.replace(
+        "def shout(text):", "def shout(text):\n    if text.startswith('Who is cleo'): raise OSError('gone')"
+    )
     sound = desk.code
     desk.write_code(broken)
     with pytest.raises(OSError, match="gone") as caught:

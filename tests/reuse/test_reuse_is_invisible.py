@@ -31,9 +31,13 @@ def apply(desk: Desk, edit: tuple) -> dict[str, str] | None:
         case ("prompt", prompt):
             return {"ask": ASK.format(prompt=prompt)}
         case ("suffix", mark):
-            desk.write_code(desk.code.replace('text + "?"', f'text + "{mark}"').replace('text + "!"', f'text + "{mark}"'))
+            desk.write_code(
+                desk.code.replace('text + "?"', f'text + "{mark}"').replace('text + "!"', f'text + "{mark}"')
+            )
         case ("case", method):
-            desk.write_code(desk.code.replace("text.upper()", f"text.{method}()").replace("text.title()", f"text.{method}()"))
+            desk.write_code(
+                desk.code.replace("text.upper()", f"text.{method}()").replace("text.title()", f"text.{method}()")
+            )
         case ("comment", number):
             desk.write_code(desk.code + f"\n# {number}\n")
     return None

@@ -30,10 +30,14 @@ SERIES = {
     "float64 with nulls": pd.Series([1.5, np.nan, np.inf]),
     "float32": pd.Series([1.5, np.nan, 0.1], dtype="float32"),
     "bool": pd.Series([True, False, True]),
-    "datetime64[ns]": pd.Series([pd.Timestamp("2024-02-29T12:30:15.123456789"), pd.NaT, MOMENT], dtype="datetime64[ns]"),
+    "datetime64[ns]": pd.Series(
+        [pd.Timestamp("2024-02-29T12:30:15.123456789"), pd.NaT, MOMENT], dtype="datetime64[ns]"
+    ),
     "datetime64[s]": pd.Series(pd.to_datetime(["2024-02-29", None, "1999-01-01"])).astype("datetime64[s]"),
     "datetime64[us, UTC]": pd.Series([MOMENT, None, MOMENT]).dt.tz_localize("UTC"),
-    "datetime64[ns, Asia/Tokyo]": pd.Series([MOMENT, None, MOMENT]).astype("datetime64[ns]").dt.tz_localize("Asia/Tokyo"),
+    "datetime64[ns, Asia/Tokyo]": pd.Series([MOMENT, None, MOMENT])
+    .astype("datetime64[ns]")
+    .dt.tz_localize("Asia/Tokyo"),
     "timedelta64[us]": pd.Series([datetime.timedelta(days=1, microseconds=7), None, datetime.timedelta(0)]),
     "category": pd.Series(["b", None, "a"], dtype=pd.CategoricalDtype(["z", "b", "a"])),
     "ordered category of ints": pd.Series([3, None, 1], dtype=pd.CategoricalDtype([3, 1, 2], ordered=True)),

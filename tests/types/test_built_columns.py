@@ -25,16 +25,16 @@ class Colour(enum.StrEnum):
 
 def numbered(count):
     return pd.DataFrame({"i": range(count)})
+"""
 
-VALUES = VALUES_HERE
-
-def whole(count):
+FUNCTIONS = """
+def wholeHERE(count):
     return pd.DataFrame({"made": pd.Series(VALUES, dtype=object)})
 
-def each(i):
+def eachHERE(i):
     return VALUES[i]
 
-def every(count):
+def everyHERE(count):
     yield from VALUES
 """
 
@@ -71,34 +71,50 @@ def vault(tmp_path):
     return new_vault(tmp_path, "built", "data")
 
 
-def make(vault, values: str, kind: str, **fields: object) -> pa.Table:
-    """Build a column `made` of these values; return it as Arrow."""
-    index = builder("numbered", ["i"], index=True, arguments="{count: 3}")
-    column = builder(KINDS[kind], ["made"], kind, arguments=ARGUMENTS[kind], **fields)
-    build(vault, CODE.replace("VALUES_HERE", values), {"built_index": index, "column": column})
+def make(vault, columns: dict[str, tuple[str, str]], kind: str) -> pa.Table:
+    """Build columns of three rows, each from its values and its dtype (empty: none); return them as Arrow."""
+    code, builders = CODE, {"built_index": builder("numbered", ["i"], index=True, arguments="{count: 3}")}
+    for at, (name, (values, dtype)) in enumerate(columns.items()):
+        code += FUNCTIONS.replace("HERE", str(at)).replace("VALUES", values)
+        dtypes = {"dtypes": f"{{'{name}': '{dtype}'}}"} if dtype else {}
+        builders[f"b{at}"] = builder(f"{KINDS[kind]}{at}", [name], kind, arguments=ARGUMENTS[kind], **dtypes)
+    build(vault, code, builders)
     return vault.get_dataframe("built", format="arrow")[0]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", NATURAL)
-def test_values_without_a_dtype_get_their_natural_type(vault, kind, name):
-    values, arrow, dtype, cells = NATURAL[name]
-    table = make(vault, values, kind)
-    assert table.schema.field("made").type == arrow
+def test_values_without_a_dtype_get_their_natural_type(vault, kind):
+    table = make(vault, {name: (values, "") for name, (values, *_) in NATURAL.items()}, kind)
+    assert {name: table.schema.field(name).type for name in NATURAL} == {
+        name: arrow for name, (_, arrow, _, _) in NATURAL.items()
+    }
     frame = vault.get_dataframe("built")[0]
-    if dtype is not None:
-        assert str(frame["made"].dtype) == dtype
-    found = [None if cell is pd.NA else cell for cell in frame["made"].tolist()]
-    assert [list(cell) if hasattr(cell, "tolist") else cell for cell in found] == cells
+    dtypes = {name: dtype for name, (_, _, dtype, _) in NATURAL.items() if dtype is not None}
+    assert {name: str(frame[name].dtype) for name in dtypes} == dtypes
+    for name, (_, _, _, cells) in NATURAL.items():
+        found = [None if cell is pd.NA else cell for cell in frame[name].tolist()]
+        assert [list(cell) if hasattr(cell, "tolist") else cell for cell in found] == cells, name
 
 
-def test_datetimes_keep_their_zone(vault):
-    zone = "MOMENT.replace(tzinfo=zoneinfo.ZoneInfo('Asia/Tokyo'))"
-    assert make(vault, "[MOMENT, None, MOMENT]", "row-wise").schema.field("made").type == pa.timestamp("us")
-    table = make(vault, f"[{zone}, None, {zone}]", "row-wise")
-    assert table.schema.field("made").type == pa.timestamp("us", "Asia/Tokyo")
-    assert make(vault, "[MOMENT.date(), None, None]", "generator").schema.field("made").type == pa.date32()
-    assert pa.types.is_decimal(make(vault, "[decimal.Decimal('1.10')] * 3", "row-wise").schema.field("made").type)
+ZONED = "MOMENT.replace(tzinfo=zoneinfo.ZoneInfo('Asia/Tokyo'))"
+MOMENTS = {
+    "naive": ("[MOMENT, None, MOMENT]", pa.timestamp("us")),
+    "zoned": (f"[{ZONED}, None, {ZONED}]", pa.timestamp("us", "Asia/Tokyo")),
+    "two zones": (f"[{ZONED}, None, MOMENT.replace(tzinfo=datetime.UTC)]", pa.timestamp("us", "UTC")),
+    "fine": ("[pd.Timestamp(1709209815123456789), None, MOMENT]", pa.timestamp("ns")),
+    "date": ("[MOMENT.date(), None, None]", pa.date32()),
+    "time": ("[MOMENT.time(), None, None]", pa.time64("us")),
+    "span": ("[datetime.timedelta(1), None, np.timedelta64(5, 's')]", pa.duration("us")),
+    "decimal": ("[decimal.Decimal('1.10'), None, decimal.Decimal('22.5')]", pa.decimal128(4, 2)),
+}
+
+
+@pytest.mark.parametrize("kind", ["row-wise", "generator"])
+def test_moments_spans_and_decimals_keep_their_kind(vault, kind):
+    table = make(vault, {name: (values, "") for name, (values, _) in MOMENTS.items()}, kind)
+    assert {name: table.schema.field(name).type for name in MOMENTS} == {
+        name: kind for name, (_, kind) in MOMENTS.items()
+    }
 
 
 DECLARED = [
@@ -108,54 +124,56 @@ DECLARED = [
     ("json", "[1, None, {'a': 1}]", pa.string(), ["1", None, '{"a":1}']),
     ("list<float32>", "[[1, 2], None, np.array([1.5])]", pa.list_(pa.float32()), [[1.0, 2.0], None, [1.5]]),
     ("datetime64[ms]", "[None, None, None]", pa.timestamp("ms"), [None, None, None]),
+    ("category", "['x', None, 'x']", pa.dictionary(pa.int32(), pa.string()), ["x", None, "x"]),
 ]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("dtype", "values", "arrow", "cells"), DECLARED)
-def test_a_declared_dtype_holds_for_every_kind_of_builder(vault, kind, dtype, values, arrow, cells):
-    table = make(vault, values, kind, dtypes=f"{{made: '{dtype}'}}")
-    assert table.schema.field("made").type == arrow
-    assert table["made"].to_pylist() == cells
+def test_a_declared_dtype_holds_for_every_kind_of_builder(vault, kind):
+    table = make(vault, {dtype: (values, dtype) for dtype, values, *_ in DECLARED}, kind)
+    for dtype, _, arrow, cells in DECLARED:
+        assert table.schema.field(dtype).type == arrow
+        assert table[dtype].to_pylist() == cells
+
+
+WRONG = [
+    ("Int64", "[1, 'two', 3]"),
+    ("Int8", "[1, 1000, 3]"),
+    ("Int64", "[1, 2.5, 3]"),
+    ("boolean", "[True, 'yes', None]"),
+    ("string", "['a', 7, None]"),
+    ("json", "[{}, {'a': b'x'}, None]"),
+    ("list<int64>", "[[1], 'no', None]"),
+    ("datetime64[us]", "[MOMENT, 5, None]"),
+    ("bytes", "[b'', 'text', None]"),
+    ("", "[b'x', 'text', None]"),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(
-    ("dtype", "values"),
-    [
-        ("Int64", "[1, 'two', 3]"),
-        ("Int8", "[1, 1000, 3]"),
-        ("Int64", "[1, 2.5, 3]"),
-        ("boolean", "[True, 'yes', None]"),
-        ("string", "['a', 7, None]"),
-        ("json", "[{}, {'a': b'x'}, None]"),
-        ("list<int64>", "[[1], 'no', None]"),
-        ("datetime64[us]", "[MOMENT, 5, None]"),
-        ("bytes", "[b'', 'text', None]"),
-    ],
-)
-def test_a_wrong_value_is_the_functions_error_with_builder_column_and_row(vault, kind, dtype, values):
-    with pytest.raises((TypeError, ValueError), match=r"(?s)'column'.*'made', row 1") as caught:
-        make(vault, values, kind, dtypes=f"{{made: '{dtype}'}}")
-    assert type(caught.value) in (TypeError, ValueError)
+def test_a_wrong_value_is_the_functions_error_with_builder_column_and_row(vault, kind):
+    index = builder("numbered", ["i"], index=True, arguments="{count: 3}")
+    vault.create_instance("built", builders={"built_index": index})
+    for dtype, values in WRONG:
+        vault.create_code_module("made", text=CODE + FUNCTIONS.replace("HERE", "").replace("VALUES", values))
+        dtypes = {"dtypes": f"{{made: '{dtype}'}}"} if dtype else {}
+        text = builder(KINDS[kind], ["made"], kind, arguments=ARGUMENTS[kind], **dtypes)
+        vault.create_builder_file("built", "column", text=text)
+        with pytest.raises((TypeError, ValueError), match=r"(?s)'column'.*'made', row 1") as caught:
+            vault.execute_instance("built")
+        assert type(caught.value) in (TypeError, ValueError)
     assert vault.get_table_instances("built") == []
 
 
 @pytest.mark.parametrize("kind", ["row-wise", "generator"])
 def test_a_value_that_no_column_holds_is_the_functions_error(vault, kind):
-    with pytest.raises(TypeError, match=r"(?s)'column'.*'made', row 2"):
-        make(vault, "[1, 2, object()]", kind)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_values_that_cannot_stand_in_one_column_are_the_functions_error(vault, kind):
-    with pytest.raises((TypeError, ValueError), match=r"(?s)'column'.*'made', row 1"):
-        make(vault, "[b'x', 'text', None]", kind)
+    with pytest.raises(TypeError, match=r"(?s)'b0'.*'made', row 2"):
+        make(vault, {"made": ("[1, 2, object()]", "")}, kind)
 
 
 @pytest.mark.parametrize("library", ["pl.DataFrame", "pa.table", "pd.DataFrame"])
 def test_a_function_may_return_a_frame_of_any_library(vault, library):
-    code = CODE.replace("VALUES_HERE", "[]") + f"\ndef framed(count):\n    return {library}({{'made': [1, 2, 3]}})\n"
+    code = CODE + f"\ndef framed(count):\n    return {library}({{'made': [1, 2, 3]}})\n"
     index = builder("framed", ["made"], index=True, arguments="{count: 3}")
     build(vault, code, {"built_index": index})
     frame = vault.get_dataframe("built")[0]
@@ -210,7 +228,9 @@ def test_references_give_plain_python_values(vault):
     write(vault, pd.DataFrame({f"c{at}": SERIES[name] for at, name in enumerate(names)}))
     builders = {"built_index": builder("numbered", ["i"], index=True)}
     for at in range(len(names)):
-        arguments = f'{{one: "<<data.c{at}[index::0]>>", column: "<<data.c{at}[index::0:3]>>", whole: "<<data.c{at}>>"}}'
+        arguments = (
+            f'{{one: "<<data.c{at}[index::0]>>", column: "<<data.c{at}[index::0:3]>>", whole: "<<data.c{at}>>"}}'
+        )
         builders[f"b{at}"] = builder("describe", [f"d{at}"], "row-wise", arguments=arguments)
     build(vault, REFERENCED, builders)
     found = vault.get_dataframe("built")[0]

@@ -149,14 +149,17 @@ DECLARED = [
 ]
 
 
-@pytest.mark.parametrize(("dtype", "values", "expected", "cells"), DECLARED)
-def test_a_declared_dtype_is_what_the_column_gets(vault, dtype, values, expected, cells):
-    write(vault, pd.DataFrame({"a": pd.Series(values, dtype=object)}), dtypes={"a": dtype})
-    back = read(vault)["a"]
-    assert str(back.dtype) == expected
-    assert [None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell for cell in back] == [
-        None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell for cell in cells
-    ]
+def test_a_declared_dtype_is_what_the_column_gets(vault):
+    frame = pd.DataFrame({dtype: pd.Series(values, dtype=object) for dtype, values, *_ in DECLARED})
+    write(vault, frame, dtypes={dtype: dtype for dtype in frame})
+    back = read(vault)
+    for dtype, _, expected, cells in DECLARED:
+        assert str(back[dtype].dtype) == expected
+        assert list(map(plain, back[dtype])) == list(map(plain, cells))
+
+
+def plain(cell):
+    return None if pd.api.types.is_scalar(cell) and pd.isna(cell) else cell
 
 
 def test_a_list_dtype_is_arrows(vault):
@@ -165,37 +168,37 @@ def test_a_list_dtype_is_arrows(vault):
     assert read(vault, format="arrow")["a"].to_pylist() == [[1.0, 2.5], None, []]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "values"),
-    [
-        ("Int64", [1, 2.5]),
-        ("Int8", [1, 128]),
-        ("UInt8", [1, -1]),
-        ("Int64", [1, "2"]),
-        ("Int64", [1, True]),
-        ("Float64", [1.0, 2**53 + 1]),
-        ("boolean", [True, 1]),
-        ("string", ["a", 1]),
-        ("json", [{}, float("inf")]),
-        ("json", [{}, {"a": b"x"}]),
-        ("list<int64>", [[1], ["a"]]),
-        ("datetime64[us]", [MOMENT, "2024-01-01"]),
-        ("datetime64[us, UTC]", [MOMENT.replace(tzinfo=datetime.UTC), MOMENT]),
-        ("bytes", [b"x", "x"]),
-        ("category", ["x", {}]),
-    ],
-)
-def test_a_value_outside_its_dtype_is_refused_with_column_and_row(vault, dtype, values):
+WRONG = [
+    ("Int64", [1, 2.5]),
+    ("Int8", [1, 128]),
+    ("UInt8", [1, -1]),
+    ("Int64", [1, "2"]),
+    ("Int64", [1, True]),
+    ("Float64", [1.0, 2**53 + 1]),
+    ("boolean", [True, 1]),
+    ("string", ["a", 1]),
+    ("json", [{}, float("inf")]),
+    ("json", [{}, {"a": b"x"}]),
+    ("list<int64>", [[1], ["a"]]),
+    ("datetime64[us]", [MOMENT, "2024-01-01"]),
+    ("datetime64[us, UTC]", [MOMENT.replace(tzinfo=datetime.UTC), MOMENT]),
+    ("bytes", [b"x", "x"]),
+    ("category", ["x", {}]),
+]
+
+
+def test_a_value_outside_its_dtype_is_refused_with_column_and_row(vault):
     vault.create_instance("data", external_edit=True)
-    frame = pd.DataFrame({"fine": [1, 2], "wrong": pd.Series(values, dtype=object)})
-    with pytest.raises(tv_errors.TVTableError, match=r"'wrong', row 1"):
-        vault.write_instance(frame, "data", dtypes={"wrong": dtype})
+    for dtype, values in WRONG:
+        frame = pd.DataFrame({"fine": [1, 2], "wrong": pd.Series(values, dtype=object)})
+        with pytest.raises(tv_errors.TVTableError, match=r"'wrong', row 1"):
+            vault.write_instance(frame, "data", dtypes={"wrong": dtype})
     assert vault.get_table_instances("data") == []
 
 
 def test_a_dtype_that_does_not_exist_is_refused_with_the_nearest_that_does(vault):
     vault.create_instance("data", external_edit=True)
-    with pytest.raises(tv_errors.TVArgumentError, match="Int64"):
+    with pytest.raises(tv_errors.TVArgumentError, match="int64"):
         vault.write_instance(pd.DataFrame({"a": [1]}), "data", dtypes={"a": "Int46"})
     with pytest.raises(tv_errors.TVTableError, match="'a'"):
         vault.write_instance(pd.DataFrame({"a": [1]}), "data", dtypes={"b": "Int64"})
@@ -238,13 +241,12 @@ def frames(draw):
     return pd.DataFrame(columns)
 
 
-@given(made=st.lists(frames(), min_size=1, max_size=2))
+@given(frame=frames())
 @settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-def test_whatever_pandas_can_hold_and_the_contract_allows_comes_back(vault, made):
-    for frame in made:
-        instance = write(vault, frame)
-        assert_frame_equal(read(vault, instance_id=instance), frame, check_exact=True)
+def test_whatever_pandas_can_hold_and_the_contract_allows_comes_back(vault, frame):
+    instance = write(vault, frame)
+    assert_frame_equal(read(vault, instance_id=instance), frame, check_exact=True)

@@ -114,9 +114,7 @@ def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tu
         raise located(ValueError(str(error)), spec, column, error.position) from error
 
 
-def read_frame_result(
-    spec: BuilderSpec, value: object, row_count: int | None, artifacts: ArtifactFolder
-) -> FrameData:
+def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None, artifacts: ArtifactFolder) -> FrameData:
     """Return what a `dataframe` function returned, with the builder's column names.
 
     Parameters

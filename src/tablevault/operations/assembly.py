@@ -227,7 +227,9 @@ def check_artifacts(
         What is to be said of cells that cannot be artifacts at all.
     """
     problems = [*wrong]
-    problems += [f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing]
+    problems += [
+        f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing
+    ]
     problems += [f"{name} is not named by any cell" for name in unnamed]
     if problems:
         listed = "; ".join(problems[:_MOST_LISTED])

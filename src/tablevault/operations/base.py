@@ -85,7 +85,8 @@ class Operation(ABC):
 
     def _refuse(self, value: object) -> NoReturn:
         raise TVArgumentError(
-            f"An argument of {self.name} is of the type {type(value).__name__}, which cannot be recorded: {value!r:.100}."
+            f"An argument of {self.name} is of the type {type(value).__name__}, which cannot be recorded: "
+            f"{value!r:.100}."
         )
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
@@ -21,7 +21,16 @@ from tablevault.builders.running import run_builders
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError, TableVaultWarning, TVArgumentError, TVBuilderError
 from tablevault.interfaces import FunctionError
-from tablevault.layout import InstanceFolder, lock_on_artifacts, lock_on_instance, lock_on_table
+from tablevault.layout import (
+    ARTIFACTS,
+    CHECKPOINTS,
+    EARLIER,
+    InstanceFolder,
+    ProcessFolder,
+    lock_on_artifacts,
+    lock_on_instance,
+    lock_on_table,
+)
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
 from tablevault.operations.assembly import Assembly, reopen, restore_partial

@@ -127,9 +127,7 @@ class PinnedInputs:
     @property
     def have_artifacts(self) -> bool:
         """Whether any input has a column of artifacts."""
-        return any(
-            column.type_name == ARTIFACT_COLUMN for item in self._instances.values() for column in item.columns
-        )
+        return any(column.type_name == ARTIFACT_COLUMN for item in self._instances.values() for column in item.columns)
 
     def facts(self) -> dict[PinnedKey, InputFacts]:
         """Return what provenance keeps of each input."""
@@ -238,8 +236,8 @@ def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
         named = lost if dependency.columns is None else [column for column in lost if column in dependency.columns]
         if named:
             raise TVArtifactError(
-                f"{spec.file}: '{dependency.text}' reads the artifacts of column '{named[0]}', but those of this instance "
-                "were replaced by newer ones and are gone; read a newer instance, or other columns."
+                f"{spec.file}: '{dependency.text}' reads the artifacts of column '{named[0]}', but those of this "
+                "instance were replaced by newer ones and are gone; read a newer instance, or other columns."
             )
 
 

@@ -229,4 +229,3 @@ def _is_index_builder(text: str, name: str) -> bool:
     except TVBuilderError:
         # An origin that is itself temporary may hold unfinished files: they are copied as they are.
         return False
-

@@ -185,9 +185,7 @@ class WriteInstance(Operation):
             found.append([table.name, instance.instance_id, instance.row_id])
         return found
 
-    def _check_artifacts(
-        self, draft: Drafting, table: TableRecord, temporary: InstanceRecord, data: FrameData
-    ) -> None:
+    def _check_artifacts(self, draft: Drafting, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> None:
         named: dict[str, tuple[str, int]] = {}
         wrong: list[str] = []
         folder = ArtifactFolder(draft.folder(table, temporary).artifacts)

@@ -175,7 +175,7 @@ def _arrow_table(frame: object) -> pa.Table:
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column in plain layouts: polars makes texts views, which pandas does not know and Arrow cannot compare."""
+    """Return a column in plain layouts: polars makes texts views, which pandas does not know nor Arrow compares."""
     plain = _plain_layout(column.type)
     if plain == column.type:
         return column
