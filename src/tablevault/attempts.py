@@ -46,15 +46,15 @@ class Attempt:
             lock.release()
 
 
-def new_owner(context: VaultContext) -> tuple[OwnerLock, Owner]:
+def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Owner]:
     """Hold the lock file of a new attempt, and say who holds it."""
-    lock = context.owners.claim()
+    lock = context.owners.claim(kind)
     return lock, Owner(lock.name, context.owners.host, os.getpid())
 
 
-def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True) -> Attempt | None:
+def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, kind: str = "owner") -> Attempt | None:
     """Take over a process whose owner is gone or hands it over; `None` if somebody else was faster."""
-    lock, owner = new_owner(context)
+    lock, owner = new_owner(context, kind)
     claimed = False
     try:
         claimed = context.catalog.processes.claim(record, owner)

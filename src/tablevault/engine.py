@@ -11,7 +11,7 @@ from typing import NoReturn
 from tablevault import messages, names
 from tablevault.attempts import Attempt, claim, describe_error, new_owner
 from tablevault.catalog import UnknownOutcomeError
-from tablevault.catalog.owners import OwnerLock
+from tablevault.catalog.owners import WORKER, OwnerLock
 from tablevault.endings import Endings, save_checkpoints
 from tablevault.errors import TableVaultError, TableVaultWarning, TVForcedError, TVLockError, TVProcessError
 from tablevault.interfaces import FunctionError
@@ -90,7 +90,7 @@ class Engine:
     def take_over(self, record: ProcessRecord) -> None:
         """Run a process that another interpreter prepared, and whose owner waits for this claim."""
         with Interrupts() as interrupts:
-            attempt = claim(self._context, record, resumed=record.attempt > 1)
+            attempt = claim(self._context, record, resumed=record.attempt > 1, kind=WORKER)
             if attempt is not None:
                 self.drive(attempt, interrupts)
 

@@ -18,6 +18,9 @@ try:
 except ImportError:  # pragma: no cover - Windows
     fcntl = None  # type: ignore[assignment]
 
+WORKER = "worker"
+"""Kind of owner that the vault itself started in the background, and may therefore kill."""
+
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
 
@@ -57,7 +60,7 @@ class Owners:
         self._folder = folder
         self.host = socket.gethostname()
 
-    def claim(self) -> OwnerLock:
+    def claim(self, kind: str = "owner") -> OwnerLock:
         """Make and hold the lock file of a new attempt.
 
         Raises
@@ -65,7 +68,7 @@ class Owners:
         TVFileError
             If the file system has no kernel locks: there is no soft fallback.
         """
-        name = f"{os.getpid()}-{uuid.uuid4().hex}"
+        name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
         lock = FileLock(self._folder / name, fallback_to_soft=False, thread_local=False)
         try:
             # Nobody else wants this name, but somebody may just be looking whether it is held.

@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tablevault.catalog.owners import WORKER
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, Decision, Owner, Plan, ProcessRecord, Status
@@ -89,9 +90,9 @@ def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout:
         return
     for record in family:
         current = _get(transaction, record.serial)
-        if current.background and transaction.is_alive(current):
+        if _is_worker(current) and transaction.is_alive(current):
             os.kill(current.owner_pid, signal.SIGKILL)
-    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if family[0].background else 0.0):
+    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if _is_worker(family[0]) else 0.0):
         raise TVProcessError(
             f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
             "not returned. It stops at its next row; an interpreter that the vault did not start is never killed."
@@ -120,6 +121,10 @@ def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | Non
         current = _get(transaction, record.serial)
         raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
     return Transaction(context, current.process_id, current.serial, current.attempt + 1)
+
+
+def _is_worker(record: ProcessRecord) -> bool:
+    return record.owner_lock is not None and record.owner_lock.startswith(f"{WORKER}-")
 
 
 def _descendants(lookup: Lookup, record: ProcessRecord) -> list[ProcessRecord]:
