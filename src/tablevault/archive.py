@@ -151,8 +151,8 @@ def _check_nobody_works(layout: VaultLayout) -> None:
     for name in owners.names():
         if owners.is_alive(name):
             raise TVProcessError(
-                f"The vault '{layout.root}' is in use: process number {name.partition('-')[0]} is running an operation "
-                "in it. Wait for its end, or stop it with stop_process(…, force=True)."
+                f"The vault '{layout.root}' is in use: process number {owners.process_number(name)} is running an "
+                "operation in it. Wait for its end, or stop it with stop_process(…, force=True)."
             )
 
 

@@ -23,7 +23,6 @@ WORKER = "worker"
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
-
 _LONGEST_LOOK = 10.0
 """Seconds that others may take to look whether a lock file is held."""
 
@@ -101,6 +100,11 @@ class Owners:
         finally:
             os.close(descriptor)
         return False
+
+    @staticmethod
+    def process_number(name: str) -> int:
+        """Return the number of the operating system's process that made the lock file `name`."""
+        return int(name.split("-")[1])
 
     def forget(self, name: str | None) -> None:
         """Remove the lock file of an attempt that is known to be dead."""

@@ -88,11 +88,11 @@ def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout:
             processes.request_stop(record.serial)
     if _wait_until_dead(transaction, family, timeout):
         return
-    for record in family:
-        current = _get(transaction, record.serial)
-        if _is_worker(current) and transaction.is_alive(current):
-            os.kill(current.owner_pid, signal.SIGKILL)
-    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if _is_worker(family[0]) else 0.0):
+    owners = [_get(transaction, record.serial) for record in family]
+    workers = [owner for owner in owners if _is_worker(owner) and transaction.is_alive(owner)]
+    for worker in workers:
+        os.kill(worker.owner_pid, signal.SIGKILL)
+    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if workers else 0.0):
         raise TVProcessError(
             f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
             "not returned. It stops at its next row; an interpreter that the vault did not start is never killed."
