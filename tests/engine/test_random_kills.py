@@ -8,7 +8,7 @@ import pytest
 from jobs import INDEX, ended
 
 ROWS = 2_000
-BEATS = 4
+BEATS = 3
 """A thread beside the job writes and fsyncs a byte every 50 ms, as the checkpoints do: what it achieves on this machine
 at this moment is the measure of the last moments. That many of its beats before the kill, a row has to be durable."""
 

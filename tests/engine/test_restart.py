@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -195,3 +196,42 @@ def nested(x, control, folder, parent):
         vault = TableVault(job.path, restart=True)
     assert vault.restart_report == {"nightly": "resumed", "nightly-0": "resumed"}
     assert job.noted("returned") == list(range(10))
+
+
+LARGE_ARTIFACT = """
+import resource
+import pandas as pd
+with open(vault.get_artifact_folder("frames") + "/large.bin", "wb") as file:
+    file.write(b"." * 2_000_000)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+vault.write_instance(pd.DataFrame({"file": ["large.bin"]}), "frames", dtypes={"file": "artifact_string"}, process_id="w")
+"""
+
+
+@pytest.fixture
+def staged(vault, job):
+    """The vault, with the paused write `w` whose frame is staged whole: its artifact did not fit on the disk."""
+    vault.create_table("frames")
+    vault.create_instance("frames", external_edit=True)
+    left = job.run(LARGE_ARTIFACT)
+    assert left.status == 1
+    assert "paused as 'w'" in left.errors
+    return vault
+
+
+def test_a_write_whose_frame_was_staged_whole_is_finished(staged, job):
+    again = TableVault(job.path, restart=True)
+    assert again.restart_report == {"w": "resumed"}
+    frame, _ = again.get_dataframe("frames", successful_only=True)
+    assert Path(frame["file"][0]).stat().st_size == 2_000_000
+
+
+def test_a_write_whose_frame_was_staged_whole_can_be_materialized_by_a_stop(staged, job):
+    staged.stop_process("w", materialize=True)
+    frame, instance_id = staged.get_dataframe("frames")
+    assert Path(frame["file"][0]).stat().st_size == 2_000_000
+    assert staged.get_descriptions(instance_id, "frames")["success"] is False
+    written = Path(job.path, "frames", instance_id, "description.yaml").read_text()
+    assert "success: false" in written
+    assert staged.verify().ok

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
+import os
 
 import pytest
 from operated import interpreter, picture
@@ -155,3 +157,14 @@ def test_the_parent_has_to_be_a_running_process(vault, path):
     done = vault.create_table("stories")
     with pytest.raises(tv_errors.TVProcessError, match="not running"):
         TableVault(path, parent_id=done)
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files cannot be counted here")
+def test_vaults_that_are_gone_keep_no_files_open(tmp_path):
+    def open_some(first):
+        for number in range(first, first + 10):
+            TableVault(tmp_path / f"vault{number}", create=True).create_table("stories")
+        gc.collect()
+        return len(os.listdir("/proc/self/fd"))
+
+    assert open_some(10) <= open_some(0)

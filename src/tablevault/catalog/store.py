@@ -42,7 +42,8 @@ class Store:
         self._url = url
         self.url = url.render_as_string()
         """For messages: without a password."""
-        self._engine = _engine(url)
+        self._shared = _shared_engine(url)
+        self._engine = self._shared.engine
         self._writing = self._engine.execution_options(tablevault_begin="BEGIN IMMEDIATE")
 
     @contextmanager
@@ -137,18 +138,28 @@ def current_value(connection: Connection, counter: str) -> int:
 
 # Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
 # the inherited pools alive, untouched, for ever.
-_engines: weakref.WeakValueDictionary[URL, Engine] = weakref.WeakValueDictionary()
+_engines: weakref.WeakValueDictionary[URL, _SharedEngine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
 _inherited: list[Any] = []
 
 
-def _engine(url: URL) -> Engine:
+class _SharedEngine:
+    """The engine of all stores of one catalog; its connections are closed when the last of them is gone.
+
+    The engine itself cannot tell that moment: its pool refers to it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        weakref.finalize(self, engine.dispose)
+
+
+def _shared_engine(url: URL) -> _SharedEngine:
     with _engines_lock:
-        engine = _engines.get(url)
-        if engine is None:
-            engine = _new_engine(url)
-            _engines[url] = engine
-        return engine
+        shared = _engines.get(url)
+        if shared is None:
+            shared = _engines[url] = _SharedEngine(_new_engine(url))
+        return shared
 
 
 def _new_engine(url: URL) -> Engine:
@@ -161,7 +172,6 @@ def _new_engine(url: URL) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite_connection)
         event.listen(engine, "checkout", partial(_check_same_file, path))
         event.listen(engine, "begin", _begin_sqlite_transaction)
-    weakref.finalize(engine, engine.pool.dispose)
     return engine
 
 
@@ -202,9 +212,9 @@ def _begin_sqlite_transaction(connection: Connection) -> None:
 def _after_fork_in_child() -> None:
     global _engines_lock
     _engines_lock = threading.Lock()
-    for engine in list(_engines.values()):
-        _inherited.append(engine.pool)
-        engine.dispose(close=False)
+    for shared in list(_engines.values()):
+        _inherited.append(shared.engine.pool)
+        shared.engine.dispose(close=False)
 
 
 if hasattr(os, "register_at_fork"):

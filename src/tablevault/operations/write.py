@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -91,6 +91,9 @@ class WriteInstance(Operation):
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Write the frame and bring its artifacts in."""
+        return self._make_instance(plan, transaction, success=True)
+
+    def _make_instance(self, plan: Plan, transaction: Transaction, success: bool) -> Changes:
         table = transaction.contents.table_by_id(plan.data["table_id"])
         assert table is not None
         folder = instance_folder(transaction, table, plan.data["folder"])
@@ -106,14 +109,14 @@ class WriteInstance(Operation):
             write_artifact_records(folder.artifact_hashes, records)
         inputs = [InputFacts(*item) for item in plan.data["inputs"]]
         write_provenance(folder.provenance, _provenance(transaction, inputs))
-        describe_instance(transaction, folder, table, plan.data["instance_id"], len(data), success=True)
+        describe_instance(transaction, folder, table, plan.data["instance_id"], len(data), success)
         manifest = seal(folder, FrameRecord(**json.loads(transaction.staged_text(_STAGED))))
-        shares = not table.allow_multiple_artifacts
+        shares = success and not table.allow_multiple_artifacts
         change = MaterializedInstance(
             plan.data["temporary"],
             plan.data["instance_id"],
             plan.data["folder"],
-            True,
+            success,
             len(data),
             tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items()),
             manifest,
@@ -132,9 +135,7 @@ class WriteInstance(Operation):
                 f"The frame of process '{transaction.process_id}' had not been staged whole, so there is nothing to "
                 "materialize; stop it without materialize=True."
             )
-        changes = self.work(plan, transaction)
-        unsuccessful = replace(_only_instance(changes), success=False, replaces_artifacts=False)
-        return Changes((unsuccessful,), (remove(plan.data["temporary_folder"]),))
+        return self._make_instance(plan, transaction, success=False)
 
     def is_resumable(self, transaction: Transaction) -> bool:
         """Tell whether the frame had been staged whole."""
@@ -218,12 +219,6 @@ class WriteInstance(Operation):
 
 def _is_pair(item: object) -> bool:
     return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)
-
-
-def _only_instance(changes: Changes) -> MaterializedInstance:
-    (change,) = changes.changes
-    assert isinstance(change, MaterializedInstance)
-    return change
 
 
 def _provenance(transaction: Transaction, inputs: list[InputFacts]) -> Provenance:
