@@ -37,6 +37,12 @@ def length(frame):
     _called("length")
     return [len(name) for name in frame["name"]]
 
+def number(names):
+    _called("number")
+    for name in names:
+        _called("numbered", name)
+        yield len(name)
+
 def lookup(value):
     _called("lookup", value)
     return value
@@ -83,6 +89,16 @@ python_function: length
 code_module: llm
 is_custom: true
 arguments: {frame: "<<self.{name}>>"}
+"""
+
+NUMBER = """
+builder_type: ColumnBuilder
+changed_columns: [letters]
+python_function: number
+code_module: llm
+is_custom: true
+return_type: generator
+arguments: {names: "<<self.name[index::0:1000]>>"}
 """
 
 CITY = """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ASK, CITY, INDEX, LENGTH, SHOUT, Desk
+from conftest import ASK, CITY, INDEX, LENGTH, NUMBER, SHOUT, Desk
 
 
 def test_nothing_changed_calls_no_function_of_a_column(desk: Desk) -> None:
@@ -115,6 +115,16 @@ def test_a_dataframe_builder_is_decided_as_a_whole(desk: Desk) -> None:
     desk.people(["ann", "bob", "cleo", "dan", "eve"])
     desk.again()
     assert desk.calls() == {"length": 1}
+    assert desk.frame()["letters"].tolist() == [3, 3, 4, 3, 3]
+
+
+def test_a_generator_of_a_column_is_decided_as_a_whole(desk: Desk) -> None:
+    desk.first({"number": NUMBER})
+    desk.again()
+    assert desk.calls() == {}
+    desk.people(["ann", "bob", "cleo", "dan", "eve"])
+    desk.again()
+    assert desk.calls() == {"number": 1, "numbered": 5}
     assert desk.frame()["letters"].tolist() == [3, 3, 4, 3, 3]
 
 
