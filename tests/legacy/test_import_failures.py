@@ -105,7 +105,7 @@ def test_a_frame_that_is_no_csv_is_named_and_nothing_is_made(legacy, tmp_path):
     assert entries(tmp_path) == ["legacy"]
 
 
-@pytest.mark.parametrize("limit", [2_000, 60_000, 230_000])
+@pytest.mark.parametrize("limit", [2_000, 60_000, 120_000])
 def test_a_full_disk_leaves_nothing(tmp_path, limit):
     code = f"""
 import resource, sys
