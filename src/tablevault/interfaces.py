@@ -56,7 +56,7 @@ class FrameSource(Protocol):
 
 
 class Executor(Protocol):
-    """How rows are run. One adapter per way: inline, threads (later: processes, a cluster)."""
+    """How rows are run side by side. One adapter per way: threads (later: processes, a cluster)."""
 
     def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> RowRun[Task, Result]:
         """Start running `function` over `tasks`; takes a task from the iterator only when it can start at once."""

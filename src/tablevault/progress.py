@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 from tablevault.model import BuilderProgress
 
@@ -13,9 +13,24 @@ class BuilderCounter:
     def __init__(self, columns: int) -> None:
         self.columns = columns
         self.total: int | None = None
-        self.computed = 0
         self.reused = 0
         self.done = False
+        self._computed = 0
+        self._running: Sized = ()
+
+    @property
+    def computed(self) -> int:
+        """How many rows the function has computed."""
+        return self._computed + len(self._running)
+
+    @computed.setter
+    def computed(self, count: int) -> None:
+        self._running = ()
+        self._computed = count
+
+    def count_along(self, rows: Sized) -> None:
+        """Count what is in `rows` too, while it grows, until `computed` is set."""
+        self._running = rows
 
     def snapshot(self) -> BuilderProgress:
         """Return the counts of this moment."""

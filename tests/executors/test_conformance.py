@@ -2,11 +2,10 @@
 
 import pytest
 
-from tablevault.executors import InlineExecutor, ThreadExecutor, executor_for
+from tablevault.executors import ThreadExecutor
 from tablevault.testing import EXECUTOR_CHECKS
 
 MAKERS = {
-    "inline": InlineExecutor,
     "one thread": lambda: ThreadExecutor(1),
     "four threads": lambda: ThreadExecutor(4),
 }
@@ -16,11 +15,6 @@ MAKERS = {
 @pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
 def test_executor_conforms(check, make):
     check(make)
-
-
-def test_one_thread_means_the_callers_own():
-    assert isinstance(executor_for(1), InlineExecutor)
-    assert isinstance(executor_for(2), ThreadExecutor)
 
 
 @pytest.mark.parametrize("n_threads", [0, -1])

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from tablevault.executors import InlineExecutor, ThreadExecutor
+from tablevault.executors import ThreadExecutor
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 
@@ -128,14 +128,3 @@ def test_what_one_task_sets_in_the_context_no_other_task_sees():
         return VARIABLE.get()
 
     assert {result for _, result, _ in ThreadExecutor(2).map(count, range(20))} == {1}
-
-
-def test_inline_interrupt_inside_the_function_is_that_tasks_error():
-    def interrupt(task):
-        if task == 1:
-            signal.raise_signal(signal.SIGINT)
-        return task
-
-    outcomes = list(InlineExecutor().map(interrupt, range(3)))
-    assert [task for task, _, _ in outcomes] == [0, 1, 2]
-    assert [type(error) for _, _, error in outcomes] == [type(None), KeyboardInterrupt, type(None)]

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
+from typing import cast
 
 import xxhash
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
-from tablevault.references import Compiled, Evaluator, Placement
-from tablevault.storage.packing import canonical
+from tablevault.references import Compiled, Evaluator, Placement, are_immutable
+from tablevault.storage.packing import canonical, canonical_rows
 
 _PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
+
+
+@dataclass(frozen=True)
+class Calls:
+    """The calls of a function for some rows, ready to be made."""
+
+    positions: Sequence[int]
+    arguments: tuple[Iterable[object], ...]
+    """For each parameter its values, one per row."""
+    fingerprints: list[bytes]
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,12 @@ class FunctionCall:
             for name, item in counted.items()
             if not item.is_constant
         )
-        self._prefix: bytes | None = None
+        self._seed: int | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The parameters that get an argument, in the order of `Calls.arguments`."""
+        return tuple(self._compiled)
 
     def arguments(self, row: int | None) -> dict[str, object]:
         """Return the arguments for a row; the caller owns them."""
@@ -75,11 +92,56 @@ class FunctionCall:
         arguments
             What `arguments` returned for it, before a function could change them.
         """
-        if self._prefix is None:
-            constants = [[name, item.evaluate(row)] for name, item in self._counted_constants.items()]
-            self._prefix = canonical(constants)
         values = [arguments[name] if evaluate is None else evaluate(row) for name, evaluate in self._counted_rows]
-        return bytes(xxhash.xxh3_128_digest(self._prefix + canonical(values)))
+        return bytes(xxhash.xxh3_128_digest(canonical(values), self._constants_seed(row)))
+
+    def calls(self, positions: Sequence[int]) -> Calls:
+        """Return the calls for rows, or for as many of the first of them as can be prepared together.
+
+        What a function could change, and what may be large, is prepared for a single row at a time. Raises what the
+        evaluation of the first row's arguments raises.
+        """
+        first = positions[:1]
+        try:
+            evaluated = self._evaluated(positions)
+        except Exception:
+            if len(positions) == 1:
+                raise
+            return self.calls(first)
+        changing = [values for values in evaluated.values() if isinstance(values, list)]
+        if len(positions) > 1 and not all(map(are_immutable, changing)):
+            return self.calls(first)
+        counted = [
+            cast("list[object]", evaluated[name]) if evaluate is None else list(map(evaluate, positions))
+            for name, evaluate in self._counted_rows
+        ]
+        seed = self._constants_seed(positions[0])
+        if counted:
+            encoded = canonical_rows(counted)
+            fingerprints = list(map(xxhash.xxh3_128_digest, encoded, repeat(seed)))
+        else:
+            fingerprints = [xxhash.xxh3_128_digest(canonical([]), seed)] * len(positions)
+        return Calls(positions, tuple(evaluated.values()), fingerprints)
+
+    def _evaluated(self, positions: Sequence[int]) -> dict[str, Iterable[object]]:
+        """Return the values of each argument: a list of those that differ from row to row."""
+        evaluated: dict[str, Iterable[object]] = {}
+        for name, item in self._compiled.items():
+            if not item.is_constant:
+                evaluated[name] = item.evaluate_rows(positions)
+                continue
+            value = item.evaluate(positions[0])
+            # Every call gets a copy of its own of what it could change, and not before it is made.
+            evaluated[name] = repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
+        return evaluated
+
+    def _constants_seed(self, row: int | None) -> int:
+        """Return what stands for all arguments that are the same for every row."""
+        if self._seed is None:
+            constants = [[name, item.evaluate(row)] for name, item in self._counted_constants.items()]
+            names = [name for name, _ in self._counted_rows]
+            self._seed = xxhash.xxh3_64_intdigest(canonical([constants, names]))
+        return self._seed
 
     def _counted(self, name: str, placement: Placement) -> Compiled:
         """Return what an argument counts for: the argument itself, unless paths or placeholders stand in it."""

@@ -11,7 +11,7 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, build_column
-from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker
+from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
 from tablevault.storage.frames import FrameData, table_from_frame, with_nullable_types
 
 ReadRow = Callable[[object, int], tuple[object, ...]]
@@ -33,6 +33,17 @@ def row_reader(spec: BuilderSpec, artifacts: ArtifactFolder) -> ReadRow:
     """
     checkers = [_checker(spec.dtypes.get(column), artifacts) for column in spec.changed_columns]
     return _single_reader(spec, checkers[0]) if len(checkers) == 1 else _multiple_reader(spec, checkers)
+
+
+def unchanged_types(spec: BuilderSpec) -> frozenset[type]:
+    """Return the types of values that are cells as they are, so that nothing has to look at them.
+
+    Text is among them where text without characters beyond ASCII is a cell as it is. Empty for builders of several
+    columns, whose values have to be taken apart.
+    """
+    if len(spec.changed_columns) != 1:
+        return frozenset()
+    return unchanged_kinds(spec.dtypes.get(spec.changed_columns[0]))
 
 
 def _checker(column_type: ColumnType | None, artifacts: ArtifactFolder) -> CellChecker:

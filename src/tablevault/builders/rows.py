@@ -1,26 +1,15 @@
-"""Row loops: one builder's function called for the rows that need it, each result kept as soon as it is there."""
+"""The rows of one builder as they fill up: restored, reused, computed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
 from tablevault.builders.building import AdoptedArtifact
-from tablevault.builders.calls import FunctionCall
 from tablevault.builders.execution import Execution, PreparedBuilder
 from tablevault.builders.origins import Origin, ReusableRows, names_artifacts
-from tablevault.builders.results import ReadRow, row_reader
-from tablevault.executors import executor_for
-from tablevault.interfaces import FunctionError
 from tablevault.progress import BuilderCounter
 from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.checkpoints import BuilderState
-
-INTERRUPT_PATIENCE = 5.0
-"""Seconds that an interrupt waits for rows in flight in other threads."""
-
-
-Finished = tuple[tuple[object, ...], bytes]
-"""One computed row: its cells and its fingerprint."""
+from tablevault.storage.checkpoints import BuilderState, RowBatch
 
 
 class RowTable:
@@ -54,9 +43,14 @@ class RowTable:
         """Whether rows of a builder that may have been complete have to be computed again."""
         self.generator_fingerprint = b""
         """Of the arguments, for a function that is called once."""
-        self._artifact_columns = tuple(
+        self._artifact_columns: tuple[int, ...] = tuple(
             place for place, name in enumerate(self.spec.changed_columns) if names_artifacts(self.spec.dtypes.get(name))
         )
+
+    @property
+    def names_artifacts(self) -> bool:
+        """Whether cells name files."""
+        return bool(self._artifact_columns)
 
     def resize(self, count: int) -> None:
         """Make room for this many rows; new ones are not filled."""
@@ -120,6 +114,26 @@ class RowTable:
         else:
             self._append(self._name, position, cells, fingerprint)
 
+    def take(self, batch: RowBatch) -> None:
+        """Take computed rows over that are on their way to the disk."""
+        count = len(batch.cells)
+        positions = batch.positions[:count]
+        columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
+        fingerprints = [batch.fingerprints] * count if isinstance(batch.fingerprints, bytes) else batch.fingerprints
+        if isinstance(positions, range):
+            here = slice(positions.start, positions.stop)
+            for column, cells in zip(self.columns, columns, strict=False):
+                column[here] = cells
+            self.fingerprints[here] = fingerprints[:count]
+            self.filled[here] = b"\x01" * count
+            self.codes.extend([0] * (len(self.filled) - len(self.codes)))
+            return
+        for place, position in enumerate(positions):
+            for column, cells in zip(self.columns, columns, strict=False):
+                column[position] = cells[place]
+            self.fingerprints[position] = fingerprints[place]
+            self.filled[position] = 1
+
     def reuse(self, position: int, rows: ReusableRows, place: int, origin: Origin) -> bool:
         """Take a row over from an origin. Return whether it could be: its files have to be there."""
         cells = [column[place] for column in rows.values]
@@ -139,9 +153,11 @@ class RowTable:
         self.counter.reused += 1
         return True
 
-    def missing(self) -> list[int]:
-        """Return the positions of the rows that are not filled."""
-        return [position for position, there in enumerate(self.filled) if not there]
+    def missing(self) -> Sequence[int]:
+        """Return the positions of the rows that are not filled: as a range, where they follow each other."""
+        if not any(self.filled):
+            return range(len(self.filled))
+        return consecutive([position for position, there in enumerate(self.filled) if not there])
 
     def _stale_rows(self, state: BuilderState) -> set[int]:
         folder = ArtifactFolder(self.execution.artifact_folder)
@@ -166,176 +182,13 @@ def reuse_candidates(table: RowTable, rows: ReusableRows, matches: Sequence[int 
             yield position, place
 
 
-class RowWiseRun:
-    """Fills a table by calling a function once per row.
-
-    Parameters
-    ----------
-    table
-        What is there already.
-    call
-        The function's arguments.
-    """
-
-    def __init__(self, table: RowTable, call: FunctionCall) -> None:
-        self._table = table
-        self._call = call
-        self._function = table.builder.function
-        self._arguments = call.arguments
-        self._fingerprint = call.fingerprint
-        self._keep = table.keep
-        self._read: ReadRow = row_reader(table.spec, ArtifactFolder(table.execution.artifact_folder))
-        self._failure: BaseException | None = None
-
-    def reuse(
-        self,
-        rows: ReusableRows,
-        matches: Sequence[int | None],
-        origin: Origin,
-        unknown: Collection[int] = (),
-    ) -> set[int]:
-        """Fill the rows whose counterpart in an origin was computed from the same.
-
-        Parameters
-        ----------
-        rows, matches, origin
-            What the origin has, and where each row is in it.
-        unknown
-            Rows whose arguments cannot be known yet.
-
-        Returns
-        -------
-        set[int]
-            Of those, the rows that may have been computed from the same.
-        """
-        undecided = set()
-        for position, place in reuse_candidates(self._table, rows, matches):
-            if position in unknown:
-                undecided.add(position)
-                continue
-            arguments = self._call.arguments(position)
-            if self._call.fingerprint(position, arguments) == rows.fingerprints[place]:
-                self._table.reuse(position, rows, place, origin)
-        return undecided
-
-    def compute(self) -> None:
-        """Call the function for all rows that are missing.
-
-        When one fails, those in flight are finished and kept, no new ones start, and the first error is raised.
-        """
-        run = executor_for(self._table.spec.n_threads).map(self._compute_row, self._tasks())
-        try:
-            for position, finished, error in run:
-                self._take(position, finished, error)
-        finally:
-            # Left early only by an interrupt: what other threads have in flight is still worth waiting for.
-            for position, finished, error in run.drain(INTERRUPT_PATIENCE):
-                self._take(position, finished, error)
-        if self._failure is not None:
-            raise self._failure
-        self._table.execution.owner.raise_if_stopped()
-
-    def _tasks(self) -> Iterator[int]:
-        owner = self._table.execution.owner
-        for position in self._table.missing():
-            if self._failure is not None or owner.stop_requested:
-                return
-            yield position
-
-    def _compute_row(self, position: int) -> Finished:
-        arguments = self._arguments(position)
-        fingerprint = self._fingerprint(position, arguments)
-        try:
-            value = self._function(**arguments)
-        except BaseException as error:
-            error.add_note(f"raised by {_described(self._table)} for row {position}")
-            raise FunctionError(error) from error
-        return self._read(value, position), fingerprint
-
-    def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
-        if finished is not None:
-            self._keep(position, *finished)
-        elif self._failure is None:
-            self._failure = error
-
-
-def run_generator(table: RowTable, values: object, passed_over: int, total: int | None, first: int) -> None:
-    """Append what a generator yields to a table.
-
-    Parameters
-    ----------
-    table
-        What is there already: rows up to its length are filled.
-    values
-        What the function returned.
-    passed_over
-        How many of the first yields repeat rows that are there; they are compared and dropped.
-    total
-        How many rows there have to be in the end; `None` if the generator decides.
-    first
-        Position of the first row that the generator yields.
-    """
-    spec = table.spec
-    read = row_reader(spec, ArtifactFolder(table.execution.artifact_folder))
-    fingerprint = table.generator_fingerprint
-    position = first
-    for value in _iterate(table, values):
-        cells = read(value, position)
-        if position < first + passed_over:
-            if table.filled[position]:
-                _compare_key(table, position, cells)
-            else:
-                table.keep(position, cells, fingerprint)
-        else:
-            if total is not None and position >= total:
-                raise ValueError(
-                    f"Builder '{spec.name}': {spec.python_function}() yielded more rows than the instance's {total}."
-                )
-            table.resize(max(position + 1, len(table.filled)))
-            table.keep(position, cells, fingerprint)
-        position += 1
-        table.execution.owner.raise_if_stopped()
-    if position < first + passed_over or (total is not None and position < total):
-        expected = total if total is not None else first + passed_over
-        raise ValueError(
-            f"Builder '{spec.name}': {spec.python_function}() yielded {position - first} rows, "
-            f"but {expected - first} were expected."
-        )
-
-
-def _iterate(table: RowTable, values: object) -> Iterator[object]:
-    """Yield what user code yields; whatever escapes from it is marked as its own."""
-    try:
-        iterator = iter(values)  # type: ignore[call-overload]
-    except TypeError as error:
-        raise TypeError(
-            f"{_described(table)} must return an iterator or be a generator function, "
-            f"not return {type(values).__name__}."
-        ) from error
-    while True:
-        try:
-            value = next(iterator)
-        except StopIteration:
-            return
-        except BaseException as error:
-            error.add_note(f"raised by {_described(table)} after {sum(table.filled)} rows")
-            raise FunctionError(error) from error
-        yield value
-
-
-def _compare_key(table: RowTable, position: int, cells: tuple[object, ...]) -> None:
-    columns = table.spec.changed_columns
-    for name in table.execution.primary_key:
-        if name in columns:
-            place = columns.index(name)
-            before = table.columns[place][position]
-            if cells[place] != before:
-                raise ValueError(
-                    f"Builder '{table.spec.name}', column '{name}', row {position}: the generator was started again "
-                    f"to continue, but yields {cells[place]!r} where it had yielded {before!r}. Make it yield the same "
-                    "rows each time, or let it take <<self>> and continue after the rows that are there."
-                )
-
-
-def _described(table: RowTable) -> str:
+def described(table: RowTable) -> str:
+    """Return the function of a table's builder as messages name it."""
     return f"{table.spec.python_function}() of builder '{table.spec.name}'"
+
+
+def consecutive(positions: Sequence[int]) -> Sequence[int]:
+    """Return ascending positions as a range, if they follow each other."""
+    if positions and positions[-1] - positions[0] + 1 == len(positions):
+        return range(positions[0], positions[-1] + 1)
+    return positions

@@ -9,9 +9,11 @@ from itertools import compress
 from tablevault.builders.calls import FunctionCall
 from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
+from tablevault.builders.generators import run_generator
 from tablevault.builders.origins import MaterializedOrigin, Origin, ReusableRows, names_artifacts
 from tablevault.builders.results import read_frame_result, typed_column
-from tablevault.builders.rows import RowTable, RowWiseRun, reuse_candidates, run_generator
+from tablevault.builders.row_wise import RowWiseRun
+from tablevault.builders.rows import RowTable, reuse_candidates
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArtifactError
 from tablevault.interfaces import FunctionError

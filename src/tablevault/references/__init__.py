@@ -10,7 +10,7 @@ from tablevault.references.analysis import (
     needs_row,
     uses_self,
 )
-from tablevault.references.compiled import Compiled
+from tablevault.references.compiled import Compiled, are_immutable
 from tablevault.references.evaluate import Evaluator
 from tablevault.references.parser import (
     Between,
@@ -38,6 +38,7 @@ __all__ = [
     "Placement",
     "Reference",
     "Template",
+    "are_immutable",
     "check_placement",
     "dependencies",
     "find_references",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -21,6 +21,7 @@ CONTAINERS = frozenset({list, dict, tuple, set})
 """Types of cells that have to be copied before a user's function gets them."""
 
 _IMMUTABLE = (str, int, float, type(None), bytes, Decimal, dt.date, dt.time, dt.timedelta)
+_IMMUTABLE_TYPES = frozenset({*_IMMUTABLE, bool, dt.datetime})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,17 @@ class Compiled:
     """The bare closure: the fastest way, for loops over rows."""
     is_constant: bool
     """Whether the value is the same for every row."""
+
+    column: Callable[[], Sequence[Any]] | None = None
+    """Set where the value of a row is what stands in its place here, or nothing beyond the end."""
+
+    def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
+        """Return the values for several rows; those of a range of rows at the price of a slice, where it can be."""
+        if self.column is not None and isinstance(rows, range) and rows.step == 1:
+            cells = list(self.column()[rows.start : rows.stop])
+            if len(cells) == len(rows) and CONTAINERS.isdisjoint(map(type, cells)):
+                return cells
+        return list(map(self.evaluate, rows))
 
     def __call__(self, row: int | None = None) -> object:
         """Return the value for the row at this position.
@@ -64,6 +76,11 @@ def once(compute: Callable[[], object]) -> Compiled:
         return copy()
 
     return Compiled(evaluate, is_constant=True)
+
+
+def are_immutable(values: Iterable[object]) -> bool:
+    """Tell whether nobody can change any of these values."""
+    return set(map(type, values)) <= _IMMUTABLE_TYPES
 
 
 def fresh(value: Any) -> Any:

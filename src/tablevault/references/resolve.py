@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from tablevault.errors import TableReferenceError
 from tablevault.names import nearest
@@ -67,8 +67,18 @@ class Resolver:
         else:
             evaluate = self._with_known_names(reference)
         if any(nested.means_current_row for nested in reference.nested()):
-            return Compiled(evaluate, is_constant=False)
+            return Compiled(evaluate, is_constant=False, column=self._column_row_by_row(reference))
         return once(lambda: evaluate(None))
+
+    def _column_row_by_row(self, reference: Reference) -> Callable[[], Sequence[Any]] | None:
+        """Return the column of `<<table.column[index]>>`; `None` for every other reference."""
+        if any(isinstance(name, Reference) for name in reference.names()):
+            return None
+        if len(reference.conditions) != 1 or not isinstance(reference.conditions[0], CurrentRow):
+            return None
+        lookups = self._lookups(reference)
+        columns = self._columns(reference, lookups)
+        return (lambda: lookups.column(columns[0])) if len(columns) == 1 else None
 
     def _with_known_names(self, reference: Reference) -> Evaluate:
         lookups = self._lookups(reference)

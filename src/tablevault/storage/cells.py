@@ -65,6 +65,20 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
     return _nullable(_converter(column_type.name, arrow))
 
 
+def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
+    """Return the types whose values the `cell_checker` of a column type returns as they are; `str` if it does so for
+    ASCII text.
+    """
+    if column_type is None:
+        return frozenset({str, int, bool, bytes, datetime.datetime, datetime.date, decimal.Decimal})
+    if column_type.kind in (Kind.JSON, Kind.ARTIFACT, Kind.CATEGORY):
+        return frozenset()
+    arrow = column_type.arrow
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return frozenset({str})
+    return frozenset({bool}) if pa.types.is_boolean(arrow) else frozenset()
+
+
 def _integer_checker(name: str, arrow: pa.DataType) -> CellChecker:
     convert = _integer_converter(name, arrow)
     low, high = _limits(arrow)

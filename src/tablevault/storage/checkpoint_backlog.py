@@ -6,8 +6,10 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,11 +22,6 @@ if TYPE_CHECKING:
     from tablevault.interfaces import ArtifactStore
     from tablevault.model import ArtifactRecord
 
-Row = tuple[int, tuple[object, ...], bytes, tuple[str, ...]]
-"""Position, one value per column, fingerprint, names of artifacts."""
-
-ITEMS_PER_ROW = 4
-
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What packing a value may raise."""
 
@@ -33,8 +30,75 @@ PackedArtifact = tuple[str, int, str]
 
 class _Entry(NamedTuple):
     chapter: Chapter
+    stretches: list[Stretch]
     part: Part
     content: bytes
+
+
+@dataclass(slots=True, eq=False)
+class RowBatch:
+    """Rows of one builder, in the order in which they are computed.
+
+    Whoever computes appends to `cells`, and that is all that a row costs; the background thread reads along.
+    """
+
+    positions: Sequence[int]
+    """At least as many as there will be rows."""
+    fingerprints: Sequence[bytes] | bytes
+    """One per position, or the one that all rows have."""
+    is_wide: bool
+    """Whether there are several columns: then `cells` holds tuples."""
+    artifacts: tuple[str, ...] = ()
+    """The files that the rows name, for a batch of one row."""
+    cells: list[Any] = field(default_factory=list)
+    durable: int = 0
+    """How many of the rows are durable, or were refused."""
+    refused: set[int] = field(default_factory=set)
+    """Which of the rows could not be stored."""
+    is_closed: bool = False
+    """Whether no more rows will come."""
+
+    @property
+    def waiting(self) -> int:
+        """How many rows are not durable."""
+        return len(self.cells) - self.durable
+
+
+class Stretch(NamedTuple):
+    """The rows of a batch that one write takes."""
+
+    batch: RowBatch
+    start: int
+    stop: int
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no row in it has been refused."""
+        return not self.batch.refused
+
+    def rows(self) -> list[int]:
+        """Return where in the batch the rows stand."""
+        rows = range(self.start, self.stop)
+        return [row for row in rows if row not in self.batch.refused] if self.batch.refused else list(rows)
+
+    def positions(self) -> Sequence[int]:
+        """Return the rows' positions."""
+        if self.is_whole:
+            return self.batch.positions[self.start : self.stop]
+        return [self.batch.positions[row] for row in self.rows()]
+
+    def cells(self) -> list[Any]:
+        """Return what the rows hold."""
+        if self.is_whole:
+            return self.batch.cells[self.start : self.stop]
+        return [self.batch.cells[row] for row in self.rows()]
+
+    def fingerprints(self) -> Sequence[bytes]:
+        """Return the rows' fingerprints."""
+        fingerprints = self.batch.fingerprints
+        if isinstance(fingerprints, bytes):
+            return [fingerprints] * len(self.rows())
+        return fingerprints[self.start : self.stop] if self.is_whole else [fingerprints[row] for row in self.rows()]
 
 
 @dataclass(slots=True, eq=False)
@@ -46,28 +110,33 @@ class Chapter:
     code: str
     forgotten: tuple[int, ...] = ()
     finished: dict[str, Any] | None = None
-    items: list[Any] = field(default_factory=list)
-    """The rows not durable yet, in order: the four items of each, one after the other.
-
-    Flat, because a tuple per row is work for the garbage collector, and columns are slices. Whoever computes appends,
-    one row in one step; only the background thread takes away.
-    """
+    batches: deque[RowBatch] = field(default_factory=deque)
+    """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
     is_opened: bool = False
     """Whether everything but the rows is durable."""
 
     @property
-    def row_count(self) -> int:
+    def waiting(self) -> int:
         """How many rows are not durable."""
-        return len(self.items) // ITEMS_PER_ROW
+        return sum(batch.waiting for batch in tuple(self.batches))
 
-    def part(self, items: list[Any], artifacts: dict[int, list[PackedArtifact]]) -> Part:
-        """Return the first rows as a part of a segment; raises `ValueError` if one does not fit the columns."""
+    def stretches(self) -> list[Stretch]:
+        """Return the rows that there are now and that are not durable."""
+        found = []
+        for batch in tuple(self.batches):
+            count = len(batch.cells)
+            if count > batch.durable:
+                found.append(Stretch(batch, batch.durable, count))
+        return found
+
+    def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]]) -> Part:
+        """Return rows as a part of a segment; raises `ValueError` if one does not fit the columns."""
         part = Part(self.builder, self.columns, self.code, artifacts=artifacts)
         if not self.is_opened:
             part.forgotten, part.finished = self.forgotten, self.finished
-        part.positions = items[0::ITEMS_PER_ROW]
-        part.values = _transposed(items[1::ITEMS_PER_ROW], len(self.columns))
-        part.fingerprints = items[2::ITEMS_PER_ROW]
+        part.positions = _joined_positions(stretches)
+        part.values = _values(stretches, len(self.columns))
+        part.fingerprints = [fingerprint for stretch in stretches for fingerprint in stretch.fingerprints()]
         return part
 
 
@@ -94,7 +163,7 @@ class Backlog:
     @property
     def unflushed(self) -> int:
         """How many of the appended rows are not durable."""
-        return self._refused + sum(chapter.row_count for chapter in self._chapters)
+        return self._refused + sum(chapter.waiting for chapter in self._chapters)
 
     def add(self, chapter: Chapter) -> None:
         """Add a chapter; its rows may follow."""
@@ -109,7 +178,7 @@ class Backlog:
             for chapter in pending:
                 if not chapter.is_opened:
                     covered.remove(chapter.forgotten)
-                covered.add(chapter.items[0::ITEMS_PER_ROW])
+                covered.add(_joined_positions(chapter.stretches()))
         return len(covered)
 
     def record(self, name: str) -> ArtifactRecord | None:
@@ -154,44 +223,42 @@ class Backlog:
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
-        items = chapter.items[:]
-        if not items and chapter.is_opened:
+        stretches = chapter.stretches()
+        if not stretches and chapter.is_opened:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
-        if any(items[3::ITEMS_PER_ROW]):
-            items = self._sift(chapter, items, lambda row: self._record_into(artifacts, row))
+        if any(stretch.batch.artifacts for stretch in stretches):
+            self._sift(chapter, stretches, lambda stretch, row: self._record_into(artifacts, stretch.batch, row))
         try:
-            part = chapter.part(items, artifacts)
+            part = chapter.part(stretches, artifacts)
             content = part.packed()
         except UNSTORABLE:
-            items = self._sift(chapter, items, lambda row: _check_storable(chapter, row))
-            part = chapter.part(items, artifacts)
+            self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
+            part = chapter.part(stretches, artifacts)
             content = part.packed()
-        return _Entry(chapter, part, content)
+        return _Entry(chapter, stretches, part, content)
 
-    def _sift(self, chapter: Chapter, items: list[Any], check: Callable[[Row], None]) -> list[Any]:
-        """Drop the rows for which `check` raises; return the items of the others."""
-        good: list[Any] = []
-        for start in range(0, len(items), ITEMS_PER_ROW):
-            row: Row = tuple(items[start : start + ITEMS_PER_ROW])
-            try:
-                check(row)
-            except (OSError, *UNSTORABLE) as error:
-                error.add_note(f"in builder {chapter.builder!r}, row {row[0]}, which is not kept")
-                self.refusals.append(error)
-            else:
-                good.extend(row)
-        with self._books:
-            chapter.items[: len(items)] = good
-            self._refused += (len(items) - len(good)) // ITEMS_PER_ROW
-        return good
+    def _sift(self, chapter: Chapter, stretches: list[Stretch], check: Callable[[Stretch, int], None]) -> None:
+        """Refuse the rows for which `check` raises."""
+        for stretch in stretches:
+            for row in stretch.rows():
+                try:
+                    check(stretch, row)
+                except (OSError, *UNSTORABLE) as error:
+                    position = stretch.batch.positions[row]
+                    error.add_note(f"in builder {chapter.builder!r}, row {position}, which is not kept")
+                    self.refusals.append(error)
+                    with self._books:
+                        stretch.batch.refused.add(row)
+                        self._refused += 1
 
-    def _record_into(self, artifacts: dict[int, list[PackedArtifact]], row: Row) -> None:
+    def _record_into(self, artifacts: dict[int, list[PackedArtifact]], batch: RowBatch, row: int) -> None:
         # A file whose fsync failed must be written anew, not fsynced again: that is why an error costs the row.
-        records = [record for record in map(self.record, row[3]) if record is not None]
-        artifacts.pop(row[0], None)
+        records = [record for record in map(self.record, batch.artifacts) if record is not None]
+        position = batch.positions[row]
+        artifacts.pop(position, None)
         if records:
-            artifacts[row[0]] = [(record.path, record.size, record.sha256) for record in records]
+            artifacts[position] = [(record.path, record.size, record.sha256) for record in records]
 
     def _write_durably(self, entries: list[_Entry]) -> None:
         with self._disk, contextlib.ExitStack() as giving_up:
@@ -204,13 +271,17 @@ class Backlog:
 
     def _settle(self, entries: list[_Entry]) -> None:
         with self._books:
-            for chapter, part, _ in entries:
+            for chapter, stretches, part, _ in entries:
                 covered = self._coverages.get(chapter.builder)
                 if covered is not None:
                     covered.remove(part.forgotten)
                     covered.add(part.positions)
                 chapter.is_opened = True
-                del chapter.items[: ITEMS_PER_ROW * len(part.positions)]
+                for stretch in stretches:
+                    # What was refused has been counted, and is not waiting any more.
+                    stretch.batch.durable = stretch.stop
+                while chapter.batches and chapter.batches[0].is_closed and not chapter.batches[0].waiting:
+                    chapter.batches.popleft()
 
     def _coverage(self, builder: str) -> Coverage:
         """Return which rows of a builder are durable; kept from the first time that somebody asks."""
@@ -237,9 +308,9 @@ class Backlog:
             self._segment = None
 
 
-def _check_storable(chapter: Chapter, row: Row) -> None:
-    position, values, fingerprint, _ = row
-    where = f"builder {chapter.builder!r}, row {position}"
+def _check_storable(chapter: Chapter, batch: RowBatch, row: int) -> None:
+    where = f"builder {chapter.builder!r}, row {batch.positions[row]}"
+    values = batch.cells[row] if batch.is_wide else (batch.cells[row],)
     if len(values) != len(chapter.columns):
         raise ValueError(f"{where}: {len(values)} values for the {len(chapter.columns)} columns {chapter.columns}")
     for column, value in zip(chapter.columns, values, strict=True):
@@ -248,12 +319,28 @@ def _check_storable(chapter: Chapter, row: Row) -> None:
         except UNSTORABLE as error:
             kind = TypeError if isinstance(error, TypeError) else ValueError
             raise kind(f"{where}, column {column!r}: the value cannot be stored ({error})") from error
-    pack([position, fingerprint])
 
 
-def _transposed(rows: list[tuple[object, ...]], width: int) -> list[list[object]]:
-    if width == 1:
-        return [[value for (value,) in rows]]
+def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:
+    """Return the positions of all rows: a range wherever they follow each other, as they do in nearly every loop."""
+    pieces = [stretch.positions() for stretch in stretches]
+    are_ranges = all(isinstance(piece, range) and piece.step == 1 for piece in pieces)
+    if pieces and are_ranges and all(before[-1] + 1 == after[0] for before, after in pairwise(pieces)):
+        return range(pieces[0][0], pieces[-1][-1] + 1)
+    return list(chain.from_iterable(pieces))
+
+
+def _values(stretches: list[Stretch], width: int) -> list[list[object]]:
+    pieces = [stretch.cells() for stretch in stretches]
+    if not any(stretch.batch.is_wide for stretch in stretches):
+        if width != 1 and pieces:
+            raise ValueError(f"not every row has {width} values")
+        return [list(chain.from_iterable(pieces))] * width
+    rows = [
+        row if stretch.batch.is_wide else (row,)
+        for stretch, piece in zip(stretches, pieces, strict=True)
+        for row in piece
+    ]
     if set(map(len, rows)) - {width}:
         raise ValueError(f"not every row has {width} values")
     return [[row[column] for row in rows] for column in range(width)]

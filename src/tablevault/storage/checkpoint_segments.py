@@ -14,7 +14,7 @@ import os
 import re
 import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -27,7 +27,8 @@ from tablevault.errors import TVFileError
 from tablevault.storage import files
 from tablevault.storage.packing import pack, unpack
 
-SEGMENT_FORMAT = 1
+SEGMENT_FORMAT = 2
+FINGERPRINT_BYTES = 16
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
@@ -50,7 +51,7 @@ class Part:
     """Positions whose earlier rows do not count any more."""
     finished: dict[str, Any] | None = None
     """Set if the builder is complete: its total of rows and, if it made a whole frame, what is known about that."""
-    positions: list[int] = field(default_factory=list)
+    positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
     fingerprints: list[bytes] = field(default_factory=list)
@@ -68,9 +69,9 @@ class Part:
                 self.code,
                 self.forgotten,
                 self.finished,
-                self.positions,
+                _packed_positions(self.positions),
                 pack(self.values),
-                self.fingerprints,
+                _packed_fingerprints(self.fingerprints),
                 artifacts,
             ]
         )
@@ -88,11 +89,32 @@ class Part:
             code,
             tuple(forgotten),
             finished,
-            positions,
+            range(positions["start"], positions["stop"]) if isinstance(positions, dict) else positions,
             unpack(values),
-            fingerprints,
+            _unpacked_fingerprints(fingerprints),
             {position: [tuple(record) for record in records] for position, *records in artifacts},
         )
+
+
+def _packed_positions(positions: Sequence[int]) -> object:
+    return {"start": positions.start, "stop": positions.stop} if isinstance(positions, range) else positions
+
+
+def _packed_fingerprints(fingerprints: list[bytes]) -> object:
+    """Return fingerprints for packing: one after the other, or once if all are the same."""
+    if len(fingerprints) > 1 and fingerprints.count(fingerprints[0]) == len(fingerprints):
+        return {"all": fingerprints[0], "count": len(fingerprints)}
+    if set(map(len, fingerprints)) == {FINGERPRINT_BYTES}:
+        return b"".join(fingerprints)
+    return fingerprints
+
+
+def _unpacked_fingerprints(packed: Any) -> list[bytes]:
+    if isinstance(packed, dict):
+        return [packed["all"]] * packed["count"]
+    if isinstance(packed, bytes):
+        return [packed[start : start + FINGERPRINT_BYTES] for start in range(0, len(packed), FINGERPRINT_BYTES)]
+    return list(packed)
 
 
 class SegmentWriter:
@@ -238,7 +260,7 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
     if version > SEGMENT_FORMAT:
         raise TVFileError(f"{path}: written in format {version} by a newer TableVault; update TableVault to read it.")
     if version != SEGMENT_FORMAT:
-        raise _damaged(path, f"it claims to be of format {version}, which never existed")
+        raise _damaged(path, f"it claims to be of format {version}, which no release has written")
 
 
 def _decode(path: Path, content: bytes) -> Part:

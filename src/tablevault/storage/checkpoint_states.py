@@ -91,8 +91,10 @@ class Coverage:
         if not positions:
             return
         first, last = positions[0], positions[-1]
-        self._reach(max(positions) + 1)
-        if last - first + 1 == len(positions) and list(range(first, last + 1)) == positions:
+        self._reach((last if isinstance(positions, range) else max(positions)) + 1)
+        if last - first + 1 == len(positions) and (
+            isinstance(positions, range) or list(range(first, last + 1)) == positions
+        ):
             self._present[first : last + 1] = b"\x01" * len(positions)
             return
         for position in positions:

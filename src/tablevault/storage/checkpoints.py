@@ -1,20 +1,20 @@
 """Checkpoints: what an execution has computed, durable in groups, so that it is never computed again.
 
-A row is appended to a list; a background thread takes what is in the list every 50 ms and writes it as one record, in
-one transaction, to this attempt's own segment. Rows leave the list only when they are durable, so that after any
-failure what is not durable is still there, to be counted and to be written again.
+A row is appended to a list; a background thread takes what is new in the list every 50 ms and writes it as one record,
+in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after any failure what
+is not durable is still there, to be counted and to be written again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tablevault.errors import TVImplementationError
 from tablevault.storage import files
-from tablevault.storage.checkpoint_backlog import ITEMS_PER_ROW, Backlog, Chapter
+from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
 from tablevault.storage.flusher import Flusher
 
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
     from tablevault.interfaces import ArtifactStore, FlushListener
     from tablevault.storage.frame_data import FrameData
 
-__all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "SavedFrame", "read_checkpoints"]
+__all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedFrame", "read_checkpoints"]
 
 FLUSH_SECONDS = 0.05
 _BACKLOG_BYTES = 64 * 2**20
 _FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the rows are.
 _FEWEST_BACKLOG_ROWS = 16
 _MOST_BACKLOG_ROWS = 262_144
-_NO_ROOM = -1  # Sends every `append` to where errors are raised, at no cost to those that have none to raise.
+_MOST_BATCH_ROWS = 4_096
+_NO_ROOM = -1  # Sends whoever computes to where errors are raised, at no cost to those that have none to raise.
 
 
 class CheckpointStore:
@@ -43,8 +44,8 @@ class CheckpointStore:
         self._backlog = Backlog(folder, artifacts)
         self._on_interval = on_interval
         self._current: dict[str, Chapter] = {}
-        self._items: dict[str, list[Any]] = {}
-        self._room = _FIRST_BACKLOG_ROWS * ITEMS_PER_ROW
+        self.room = _FIRST_BACKLOG_ROWS
+        """How many rows may wait for the disk; below zero where there is something to raise, which `batch` does."""
         self._failure: BaseException | None = None
         self._noted: list[BaseException] = []
         self._is_open = True
@@ -88,10 +89,40 @@ class CheckpointStore:
         Waits for the disk only while the backlog is full. Once a flush has failed it raises what that raised, until a
         `flush` succeeds; the row has been taken over all the same.
         """
-        items = self._items[builder]
-        items += (position, values, fingerprint, artifacts)
-        if len(items) > self._room:
+        chapter = self._current[builder]
+        is_wide = len(chapter.columns) > 1 or len(values) != 1
+        cells: list[Any] = [values if is_wide else values[0]]
+        chapter.batches.append(RowBatch((position,), fingerprint, is_wide, artifacts, cells, is_closed=True))
+        if len(chapter.batches) > self.room:
             self._catch_up()
+
+    def batch(self, builder: str, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes) -> RowBatch:
+        """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
+
+        Each row is durable after the next flush, like one that `append` took. Set `is_closed` when no more will come,
+        and stop early, for a new batch, when `room` falls below zero. Waits for the disk while the backlog is full;
+        raises what there is to raise. The builder must have been begun.
+
+        Parameters
+        ----------
+        builder
+            Whose rows they are.
+        positions
+            Of the rows; there may be more than rows will come, but not more than `batch_rows`.
+        fingerprints
+            One per position, or the one that all have.
+        """
+        chapter = self._current[builder]
+        if chapter.waiting + len(positions) > self.room:
+            self._catch_up()
+        batch = RowBatch(positions, fingerprints, is_wide=len(chapter.columns) > 1)
+        chapter.batches.append(batch)
+        return batch
+
+    @property
+    def batch_rows(self) -> int:
+        """How many rows a batch may have at most, so that those that wait stay few."""
+        return min(_MOST_BATCH_ROWS, max(self.room, _FEWEST_BACKLOG_ROWS))
 
     def finish(self, builder: str, total: int) -> None:
         """Note, durably with the next flush, that a builder is complete with `total` rows."""
@@ -171,7 +202,6 @@ class CheckpointStore:
         self._check_open()
         self._backlog.add(chapter)
         self._current[chapter.builder] = chapter
-        self._items[chapter.builder] = chapter.items
 
     def _free_frame_path(self, builder: str) -> Path:
         number = 1
@@ -247,9 +277,9 @@ class CheckpointStore:
 
     def _measure_room(self) -> None:
         if self._failure is not None or self._noted or not self._is_open:
-            self._room = _NO_ROOM
+            self.room = _NO_ROOM
         elif self._backlog.bytes_per_row:
             rows = int(_BACKLOG_BYTES / self._backlog.bytes_per_row)
-            self._room = min(max(rows, _FEWEST_BACKLOG_ROWS), _MOST_BACKLOG_ROWS) * ITEMS_PER_ROW
+            self.room = min(max(rows, _FEWEST_BACKLOG_ROWS), _MOST_BACKLOG_ROWS)
         else:
-            self._room = _FIRST_BACKLOG_ROWS * ITEMS_PER_ROW
+            self.room = _FIRST_BACKLOG_ROWS

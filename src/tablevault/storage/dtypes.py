@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tablevault.storage.cells import CellChecker, cell_checker
+from tablevault.storage.cells import CellChecker, cell_checker, unchanged_kinds
 from tablevault.storage.column_types import (
     CellError,
     ColumnType,
@@ -27,4 +27,5 @@ __all__ = [
     "parse_dtype",
     "plain_values",
     "type_of_arrow",
+    "unchanged_kinds",
 ]

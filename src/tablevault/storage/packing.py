@@ -10,7 +10,7 @@ import datetime
 import decimal
 import itertools
 import zoneinfo
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
 from typing import Any
 
@@ -67,6 +67,21 @@ def canonical(value: object) -> bytes:
         except (TypeError, OverflowError):  # Keys that are not text; whole numbers beyond 64 bits.
             pass
     return _encode_sorted(_canonical_form(value))
+
+
+def canonical_rows(columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
+    """Return what `canonical` returns for the list of each row's values, given column by column."""
+    if all(map(_are_atoms, columns)):
+        try:
+            return list(map(_encode_sorted, zip(*columns, strict=True)))
+        except OverflowError:  # A whole number beyond 64 bits.
+            pass
+    return [canonical(list(row)) for row in zip(*columns, strict=True)]
+
+
+def _are_atoms(values: Iterable[object]) -> bool:
+    """Tell whether all values are plain ones that nobody can change: text, bytes, numbers, `None`."""
+    return set(map(type, values)) <= _ATOMS
 
 
 def _is_simple(value: Any) -> bool:

@@ -1,0 +1,104 @@
+"""Floors: the least that the same work can cost, as plain code without the product."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+FLUSH_SECONDS = 0.05
+
+
+def loop(function: Callable[[Any], object], values: Sequence[object], path: Path) -> list[object]:
+    """Call a function for each row, then write one Parquet file; an error or a kill loses everything."""
+    results = [function(value) for value in values]
+    _write_parquet(values, results, path)
+    return results
+
+
+def group_commit(function: Callable[[Any], object], values: Iterable[object], path: Path) -> list[object]:
+    """Do the same, each result appended to one file that a thread makes durable at most every 50 ms."""
+    log = path.with_suffix(".log").open("wb", buffering=1 << 20)
+    stopped = threading.Event()
+
+    def keep_durable() -> None:
+        while not stopped.wait(FLUSH_SECONDS):
+            log.flush()
+            os.fdatasync(log.fileno())
+
+    thread = threading.Thread(target=keep_durable)
+    thread.start()
+    results = []
+    append, write = results.append, log.write
+    for value in values:
+        result = function(value)
+        append(result)
+        write(f"{result}\n".encode())
+    stopped.set()
+    thread.join()
+    log.flush()
+    os.fdatasync(log.fileno())
+    log.close()
+    _write_parquet(values, results, path)
+    return results
+
+
+def commit_per_row(
+    function: Callable[[Any], object], values: Sequence[object], path: Path, synchronous: str
+) -> list[object]:
+    """Do the same with one committed insert into SQLite per row, `synchronous` being NORMAL or FULL."""
+    connection = sqlite3.connect(path.with_suffix(".db"), isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(f"PRAGMA synchronous={synchronous}")
+    connection.execute("CREATE TABLE row (position INTEGER PRIMARY KEY, result TEXT)")
+    results = []
+    for position, value in enumerate(values):
+        result = function(value)
+        results.append(result)
+        connection.execute("INSERT INTO row VALUES (?, ?)", (position, result))
+    connection.close()
+    _write_parquet(values, results, path)
+    return results
+
+
+def write_parquet(frame: pd.DataFrame, path: Path) -> None:
+    """Write a frame with pyarrow (zstd) and make it durable."""
+    pq.write_table(pa.Table.from_pandas(frame), path, compression="zstd")
+    fsync(path)
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """Read a frame into pandas."""
+    return pq.read_table(path).to_pandas()
+
+
+def fsync(path: Path) -> None:
+    """Make a file durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def one_fsync(folder: Path, count: int = 50) -> float:
+    """Return the seconds that one fsync of a small, freshly written file takes on this machine (median)."""
+    seconds = []
+    for number in range(count):
+        with (folder / f"fsync-{number}").open("wb") as file:
+            file.write(b"x" * 4096)
+            file.flush()
+            start = time.perf_counter()
+            os.fsync(file.fileno())
+            seconds.append(time.perf_counter() - start)
+    return sorted(seconds)[count // 2]
+
+
+def _write_parquet(values: Iterable[object], results: Sequence[object], path: Path) -> None:
+    pq.write_table(pa.table({"x": list(values), "y": results}), path, compression="zstd")

@@ -1,0 +1,111 @@
+"""The innermost loop: what a function makes, read and kept row by row, at the least cost per row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from tablevault.builders.results import row_reader, unchanged_types
+from tablevault.builders.rows import RowTable
+from tablevault.interfaces import FunctionError
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.checkpoints import RowBatch
+
+
+class _UnreadableError(Exception):
+    """What a function returned is no row; carries the error that says why."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class RowFilling:
+    """Fills rows of a table with what a function makes, each kept as soon as it is there.
+
+    Parameters
+    ----------
+    table
+        The table.
+    blame
+        Returns the note for an error that the function raised at a position.
+    """
+
+    def __init__(self, table: RowTable, blame: Callable[[int], str]) -> None:
+        self._table = table
+        self._blame = blame
+        self._checkpoints = table.execution.checkpoints
+        self._owner = table.execution.owner
+        self.read = row_reader(table.spec, ArtifactFolder(table.execution.artifact_folder))
+        unchanged = unchanged_types(table.spec)
+        self._text = str if str in unchanged else None
+        self._unchanged = unchanged - {str}
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows may be filled at once."""
+        return 1 if self._table.names_artifacts else self._checkpoints.batch_rows
+
+    def fill(self, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes, results: Iterable[object]) -> int:
+        """Take results over until there are no more, or somebody wants to be heard. Return how many.
+
+        Raises `FunctionError` for what escapes from the function, and a located `TypeError` or `ValueError` for a
+        result that is no row. The rows before are kept in any case.
+
+        Parameters
+        ----------
+        positions, fingerprints
+            Of the rows; at least as many as there are results.
+        results
+            Calls the function whenever the next one is asked for.
+        """
+        table = self._table
+        batch = self._batch(positions, fingerprints)
+        computed = table.counter.computed
+        table.counter.count_along(batch.cells)
+        try:
+            self._append(batch, results)
+        except _UnreadableError as unreadable:
+            raise unreadable.error from unreadable.error.__cause__
+        except BaseException as error:
+            error.add_note(self._blame(positions[len(batch.cells)] if len(batch.cells) < len(positions) else -1))
+            raise FunctionError(error) from error
+        finally:
+            batch.is_closed = True
+            if table.names_artifacts:
+                table.counter.computed = computed
+                for position, cells in zip(positions, batch.cells, strict=False):
+                    table.resize(max(position + 1, len(table.filled)))
+                    table.keep(position, cells if batch.is_wide else (cells,), _only(fingerprints))
+            else:
+                table.take(batch)
+                table.counter.computed = computed + len(batch.cells)
+        return len(batch.cells)
+
+    def _batch(self, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes) -> RowBatch:
+        if self._table.names_artifacts:  # Which files a row names is known only when it is there.
+            return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
+        return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
+
+    def _append(self, batch: RowBatch, results: Iterable[object]) -> None:
+        append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
+        text, unchanged = self._text, self._unchanged
+        checkpoints, owner = self._checkpoints, self._owner
+        for result in results:
+            kind = type(result)
+            if (kind is text and result.isascii()) or kind in unchanged:  # type: ignore[attr-defined]
+                append(result)
+            else:
+                append(read(result, positions[len(cells)]))
+            if checkpoints.room < 0 or owner.stop_requested:
+                return
+
+    def _read(self, result: object, position: int) -> object:
+        try:
+            row = self.read(result, position)
+        except Exception as error:
+            raise _UnreadableError(error) from error
+        return row if len(row) != 1 else row[0]
+
+
+def _only(fingerprints: Sequence[bytes] | bytes) -> bytes:
+    return fingerprints if isinstance(fingerprints, bytes) else fingerprints[0]

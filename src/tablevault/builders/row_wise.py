@@ -1,0 +1,180 @@
+"""Row-wise functions: called once for each row that cannot be taken over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from types import FunctionType
+
+from tablevault.builders.calls import Calls, FunctionCall
+from tablevault.builders.filling import RowFilling
+from tablevault.builders.functions import Function
+from tablevault.builders.origins import Origin, ReusableRows
+from tablevault.builders.rows import RowTable, consecutive, described, reuse_candidates
+from tablevault.executors import ThreadExecutor
+from tablevault.interfaces import FunctionError
+
+INTERRUPT_PATIENCE = 5.0
+"""Seconds that an interrupt waits for rows in flight in other threads."""
+
+_SHORT_SECONDS = 0.005
+_LONG_SECONDS = 0.02
+"""Calls are prepared for as many rows at once as take about this long, so that slow rows are prepared one by one."""
+
+_FIRST_ROWS = 16
+
+Finished = tuple[tuple[object, ...], bytes]
+"""One computed row: its cells and its fingerprint."""
+
+
+class RowWiseRun:
+    """Fills a table by calling a function once per row.
+
+    Parameters
+    ----------
+    table
+        What is there already.
+    call
+        The function's arguments.
+    """
+
+    def __init__(self, table: RowTable, call: FunctionCall) -> None:
+        self._table = table
+        self._call = call
+        self._function = table.builder.function
+        self._filling = RowFilling(table, self._blame)
+        self._failure: BaseException | None = None
+
+    def reuse(
+        self,
+        rows: ReusableRows,
+        matches: Sequence[int | None],
+        origin: Origin,
+        unknown: Collection[int] = (),
+    ) -> set[int]:
+        """Fill the rows whose counterpart in an origin was computed from the same.
+
+        Parameters
+        ----------
+        rows, matches, origin
+            What the origin has, and where each row is in it.
+        unknown
+            Rows whose arguments cannot be known yet.
+
+        Returns
+        -------
+        set[int]
+            Of those, the rows that may have been computed from the same.
+        """
+        undecided = set()
+        candidates: dict[int, int] = {}
+        for position, place in reuse_candidates(self._table, rows, matches):
+            if position in unknown:
+                undecided.add(position)
+            else:
+                candidates[position] = place
+        positions = consecutive(list(candidates))
+        for calls in self._prepared(positions, lambda: self._table.execution.checkpoints.batch_rows):
+            for position, fingerprint in zip(calls.positions, calls.fingerprints, strict=True):
+                place = candidates[position]
+                if fingerprint == rows.fingerprints[place]:
+                    self._table.reuse(position, rows, place, origin)
+        return undecided
+
+    def compute(self) -> None:
+        """Call the function for all rows that are missing.
+
+        When one fails, those in flight are finished and kept, no new ones start, and the first error is raised.
+        """
+        if self._table.spec.n_threads == 1:
+            self._compute_here()
+        else:
+            self._compute_in_threads()
+        self._table.execution.owner.raise_if_stopped()
+
+    # --- one after the other --------------------------------------------------------------------------------------
+
+    def _compute_here(self) -> None:
+        owner = self._table.execution.owner
+        order, function = _positional(self._function, self._call.names)
+        for calls in self._prepared(self._table.missing(), lambda: self._filling.most_rows):
+            if owner.stop_requested:
+                return
+            results: Iterable[object]
+            if order:
+                results = map(function, *(calls.arguments[place] for place in order))
+            else:
+                results = (function() for _ in calls.positions)
+            done = 0
+            while done < len(calls.positions) and not owner.stop_requested:
+                done += self._filling.fill(calls.positions[done:], calls.fingerprints[done:], results)
+
+    def _prepared(self, positions: Sequence[int], most_rows: Callable[[], int]) -> Iterator[Calls]:
+        """Yield the calls for all rows, as many at a time as do not take long."""
+        start, size = 0, _FIRST_ROWS
+        while start < len(positions):
+            began = time.perf_counter()
+            calls = self._call.calls(positions[start : start + min(size, most_rows())])
+            yield calls
+            start += len(calls.positions)
+            seconds = time.perf_counter() - began
+            if seconds < _SHORT_SECONDS:
+                size = len(calls.positions) * 2
+            elif seconds > _LONG_SECONDS:
+                size = max(1, len(calls.positions) // 2)
+
+    def _blame(self, position: int) -> str:
+        return f"raised by {described(self._table)} for row {position}"
+
+    # --- side by side ---------------------------------------------------------------------------------------------
+
+    def _compute_in_threads(self) -> None:
+        run = ThreadExecutor(self._table.spec.n_threads).map(self._compute_row, self._tasks())
+        try:
+            for position, finished, error in run:
+                self._take(position, finished, error)
+        finally:
+            # Left early only by an interrupt: what other threads have in flight is still worth waiting for.
+            for position, finished, error in run.drain(INTERRUPT_PATIENCE):
+                self._take(position, finished, error)
+        if self._failure is not None:
+            raise self._failure
+
+    def _tasks(self) -> Iterator[int]:
+        owner = self._table.execution.owner
+        for position in self._table.missing():
+            if self._failure is not None or owner.stop_requested:
+                return
+            yield position
+
+    def _compute_row(self, position: int) -> Finished:
+        arguments = self._call.arguments(position)
+        fingerprint = self._call.fingerprint(position, arguments)
+        try:
+            value = self._function(**arguments)
+        except BaseException as error:
+            error.add_note(self._blame(position))
+            raise FunctionError(error) from error
+        return self._filling.read(value, position), fingerprint
+
+    def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
+        if finished is not None:
+            self._table.keep(position, *finished)
+        elif self._failure is None:
+            self._failure = error
+
+
+def _positional(function: Function, names: Sequence[str]) -> tuple[tuple[int, ...], Function]:
+    """Return in which order to pass the named arguments, and what to pass them to.
+
+    Passed by their places they cost less than by their names; that is done only where it means the same.
+    """
+    if isinstance(function, FunctionType):
+        parameters = function.__code__.co_varnames[: function.__code__.co_argcount][: len(names)]
+        if set(parameters) == set(names):
+            return tuple(names.index(name) for name in parameters), function
+
+    def call(*values: object) -> object:
+        return function(**dict(zip(names, values, strict=True)))
+
+    return tuple(range(len(names))), call
