@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import is_
 from pathlib import Path
 from typing import Protocol
 
@@ -12,14 +13,13 @@ from tablevault.builders.calls import Views
 from tablevault.builders.functions import Function
 from tablevault.builders.inputs import WithSelf
 from tablevault.builders.origins import MaterializedOrigin, Origin, row_keys
+from tablevault.builders.primary_keys import check_keys
 from tablevault.builders.spec import BuilderSpec
-from tablevault.errors import TVTableError
 from tablevault.interfaces import Frame, FrameSource
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.storage.checkpoints import CheckpointStore
-from tablevault.storage.dtypes import plain_values
-from tablevault.storage.frames import FrameData
+from tablevault.storage.columns import Column
 
 
 class Interruptible(Protocol):
@@ -80,6 +80,8 @@ class Execution:
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Sequence[int | None], ...] = ()
     """For each origin: where each row of the instance was in it."""
+    _checked: Sequence[Column] = ()
+    """The columns of the primary key that were checked last; columns never change."""
 
     @property
     def artifact_folder(self) -> Path:
@@ -112,11 +114,13 @@ class Execution:
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
 
     def check_primary_key(self) -> None:
-        """Raise `TVTableError` if the primary key is null or not unique; then match the rows with the origins'."""
-        if self.primary_key:
-            columns = [self.building.columns[name].values for name in self.primary_key]
-            _check_not_null(self.primary_key, columns)
-            _check_unique(self.primary_key, row_keys(columns))
+        """Raise `TVTableError` if the primary key is null or not unique."""
+        built = [self.building.columns[name] for name in self.primary_key]
+        columns = [column.column for column in built]
+        if not _are_same(columns, self._checked):
+            typed = [(column.column, column.type) for column in built]
+            check_keys(self.primary_key, typed, lambda: [column.values for column in built])
+            self._checked = columns
 
     def match_origins(self) -> None:
         """Find out where each row was in each origin: by the primary key, or by position if there is none."""
@@ -134,14 +138,6 @@ class Execution:
         return [places.get(key) for key in new]
 
 
-def check_primary_key(names: Sequence[str], data: FrameData) -> None:
-    """Raise `TVTableError` if the primary key of a frame is null or not unique."""
-    if names:
-        columns = [plain_values(data.table.column(name), data.types[name]) for name in names]
-        _check_not_null(names, columns)
-        _check_unique(names, row_keys(columns))
-
-
 def _once(compute: Callable[[], Frame]) -> Callable[[], Frame]:
     found: list[Frame] = []
 
@@ -153,18 +149,5 @@ def _once(compute: Callable[[], Frame]) -> Callable[[], Frame]:
     return get
 
 
-def _check_not_null(names: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
-    for name, values in zip(names, columns, strict=True):
-        for row, value in enumerate(values):
-            if value is None:
-                raise TVTableError(f"Primary key column '{name}' is null in row {row}; every row needs a value there.")
-
-
-def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
-    first: dict[object, int] = {}
-    for row, key in enumerate(keys):
-        earlier = first.setdefault(key, row)
-        if earlier != row:
-            raise TVTableError(
-                f"Primary key ({', '.join(names)}) is not unique: rows {earlier} and {row} both have {key!r}."
-            )
+def _are_same(columns: Sequence[Column], others: Sequence[Column]) -> bool:
+    return len(columns) == len(others) and all(map(is_, columns, others))

@@ -5,22 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
-from tablevault.storage.columns import plain_values
-from tablevault.storage.dtypes import build_column, parse_dtype
+from tablevault.storage.checkpoint_segments import FINGERPRINT_BYTES
+from tablevault.storage.columns import Column, plain_values
+from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
 
-_BYTES = parse_dtype("bytes")
-_INTEGER = parse_dtype("Int64")
-_TEXT = parse_dtype("string")
+_BYTES = type_of_arrow(pa.binary())
+_INTEGER = type_of_arrow(pa.int64())
+_TEXT = type_of_arrow(pa.string())
+_MOST_FINGERPRINTS = 2**31 // FINGERPRINT_BYTES - 1
 
 
 @dataclass(frozen=True)
@@ -97,11 +100,23 @@ def read_provenance(path: Path) -> Provenance:
 
 def write_fingerprints(path: Path, rows: Mapping[str, tuple[Sequence[bytes | None], Sequence[int]]]) -> None:
     """Write the fingerprints of row-wise builders: name -> (fingerprint, index of the version) of each row."""
-    columns = {}
+    columns: dict[str, tuple[Column, ColumnType]] = {}
     for name, (fingerprints, codes) in rows.items():
-        columns[f"{name}:fingerprint"] = build_column(list(fingerprints), _BYTES)
-        columns[f"{name}:version"] = build_column(list(codes), _INTEGER)
-    write_frame(path, frame_of_columns(columns))
+        columns[f"{name}:fingerprint"] = (_bytes_column(fingerprints), _BYTES)
+        columns[f"{name}:version"] = (pa.array(np.array(codes, dtype=np.int64)), _INTEGER)
+    # Digests do not get smaller.
+    write_frame(path, frame_of_columns(columns), plain=[f"{name}:fingerprint" for name in rows])
+
+
+def _bytes_column(fingerprints: Sequence[bytes | None]) -> pa.Array:
+    """Return fingerprints as a column; those of a builder that ran without errors at the price of copying them."""
+    lengths = {-1 if fingerprint is None else len(fingerprint) for fingerprint in fingerprints}
+    if len(fingerprints) > _MOST_FINGERPRINTS or lengths != {FINGERPRINT_BYTES}:
+        return build_column(fingerprints, _BYTES)[0]
+    count = len(fingerprints)
+    ends = np.arange(count + 1, dtype=np.int32) * FINGERPRINT_BYTES
+    content = b"".join(cast("Sequence[bytes]", fingerprints))
+    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:

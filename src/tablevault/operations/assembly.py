@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -78,10 +79,12 @@ class Assembly:
         building, folder = self._execution.building, self._folder
         artifacts = settle_artifacts(building, strict=success)
         frame = building.frame()
-        stored = write_frame(folder.frame, frame)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
+            fingerprints = aside.submit(self._write_fingerprints)
+            stored = write_frame(folder.frame, frame)
+        fingerprints.result()
         if artifacts:
             write_artifact_records(folder.artifact_hashes, artifacts)
-        self._write_fingerprints()
         write_provenance(folder.provenance, self._provenance())
         self._archive_texts()
         columns = tuple(ColumnRecord(name, column_type.name) for name, column_type in frame.types.items())
@@ -110,8 +113,8 @@ class Assembly:
             if outcome.fingerprints is not None and outcome.codes is not None:
                 missing = self._execution.building.row_count - len(outcome.fingerprints)
                 rows[outcome.builder.spec.name] = (
-                    [*outcome.fingerprints, *[None] * missing],
-                    [*outcome.codes, *[0] * missing],
+                    [*outcome.fingerprints, *[None] * missing] if missing else outcome.fingerprints,
+                    [*outcome.codes, *[0] * missing] if missing else outcome.codes,
                 )
         if rows:
             write_fingerprints(self._folder.fingerprints, rows)

@@ -16,7 +16,7 @@ import xxhash
 from tablevault import names
 from tablevault.builders.building import Building
 from tablevault.builders.document import read_document
-from tablevault.builders.execution import check_primary_key
+from tablevault.builders.primary_keys import check_primary_key
 from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.errors import TVArgumentError, TVArtifactError, TVProcessError, TVTableError
 from tablevault.layout import index_builder_name, lock_on_artifacts, lock_on_instance

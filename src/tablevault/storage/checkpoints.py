@@ -145,7 +145,7 @@ class CheckpointStore:
         from tablevault.storage.frame_files import write_frame
 
         path = self._free_frame_path(builder)
-        write_frame(path, data)
+        write_frame(path, data, plain=data.types)
         records = [record for record in map(self._backlog.record, dict.fromkeys(artifacts)) if record is not None]
         finished = {
             "total": len(data),

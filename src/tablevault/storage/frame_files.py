@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -62,16 +62,25 @@ class _Metadata(msgspec.Struct, frozen=True):
     """All categories of the columns of categories, in their order, as an Arrow IPC stream."""
 
 
-def write_frame(path: Path, data: FrameData) -> FrameRecord:
+def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> FrameRecord:
     """Write a frame as a new file, durably; raises `FileExistsError` if there is one.
 
     A file that could not be written whole is removed.
+
+    Parameters
+    ----------
+    path
+        The file.
+    data
+        The frame.
+    plain
+        Columns to be written as they are: making them smaller would take more time than it is worth.
     """
     created = False
     try:
         with path.open("x+b") as file:
             created = True
-            _write_parquet(file, data)
+            _write_parquet(file, data, plain)
             file.flush()
             os.fsync(file.fileno())
             size = file.seek(0, os.SEEK_END)
@@ -121,9 +130,15 @@ def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
             return _types(metadata, _stored_schema(metadata)), int(parquet.metadata.num_rows)
 
 
-def _write_parquet(file: BinaryIO, data: FrameData) -> None:
+def _write_parquet(file: BinaryIO, data: FrameData, plain: Collection[str]) -> None:
+    encoding: dict[str, Any] = {"compression": _COMPRESSION}
+    if plain:
+        encoding = {
+            "compression": {name: "none" if name in plain else _COMPRESSION for name in data.table.column_names},
+            "use_dictionary": [name for name in data.table.column_names if name not in plain],
+        }
     schema = pa.schema([pa.field(field.name, _physical(field.type)) for field in data.table.schema])
-    with pq.ParquetWriter(file, schema, compression=_COMPRESSION) as writer:
+    with pq.ParquetWriter(file, schema, **encoding) as writer:
         step = _rows_per_group(data.table)
         for start in range(0, max(len(data), 1), step):
             part = data.table.slice(start, step)
