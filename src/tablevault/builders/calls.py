@@ -14,6 +14,7 @@ import xxhash
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
+from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
 
 _PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
@@ -26,7 +27,7 @@ class Calls:
     positions: Sequence[int]
     arguments: tuple[Iterable[object], ...]
     """For each parameter its values, one per row."""
-    fingerprints: list[bytes]
+    fingerprints: Fingerprints
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,11 @@ class FunctionCall:
         What a function could change, and what may be large, is prepared for a single row at a time. Raises what the
         evaluation of the first row's arguments raises.
         """
-        first = positions[:1]
-        try:
-            evaluated = self._evaluated(positions)
-        except Exception:
-            if len(positions) == 1:
-                raise
-            return self.calls(first)
-        changing = [values for values in evaluated.values() if isinstance(values, list)]
-        if len(positions) > 1 and not all(map(are_immutable, changing)):
-            return self.calls(first)
+        evaluated = self._evaluated_together(positions) if len(positions) > 1 else None
+        if evaluated is None:
+            positions = positions[:1]
+            arguments = self.arguments(positions[0])
+            evaluated = {name: [value] for name, value in arguments.items()}
         counted = [
             cast("list[object]", evaluated[name]) if evaluate is None else list(map(evaluate, positions))
             for name, evaluate in self._counted_rows
@@ -118,22 +114,24 @@ class FunctionCall:
         seed = self._constants_seed(positions[0])
         if counted:
             encoded = canonical_rows(counted)
-            fingerprints = list(map(xxhash.xxh3_128_digest, encoded, repeat(seed)))
+            content = b"".join(map(xxhash.xxh3_128_digest, encoded, repeat(seed)))
         else:
-            fingerprints = [xxhash.xxh3_128_digest(canonical([]), seed)] * len(positions)
-        return Calls(positions, tuple(evaluated.values()), fingerprints)
+            content = xxhash.xxh3_128_digest(canonical([]), seed) * len(positions)
+        return Calls(positions, tuple(evaluated.values()), Fingerprints(content))
 
-    def _evaluated(self, positions: Sequence[int]) -> dict[str, Iterable[object]]:
-        """Return the values of each argument: a list of those that differ from row to row."""
+    def _evaluated_together(self, positions: Sequence[int]) -> dict[str, Iterable[object]] | None:
+        """Return the values of each argument: a list of those that differ from row to row.
+
+        `None` if that is an error, which then is the first row's or that of a row to come, or not safe.
+        """
         evaluated: dict[str, Iterable[object]] = {}
-        for name, item in self._compiled.items():
-            if not item.is_constant:
-                evaluated[name] = item.evaluate_rows(positions)
-                continue
-            value = item.evaluate(positions[0])
-            # Every call gets a copy of its own of what it could change, and not before it is made.
-            evaluated[name] = repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
-        return evaluated
+        try:
+            for name, item in self._compiled.items():
+                evaluated[name] = _constant(item, positions) if item.is_constant else item.evaluate_rows(positions)
+        except Exception:  # noqa: BLE001  (it is raised again when the calls of its row are prepared)
+            return None
+        changing = [values for values in evaluated.values() if isinstance(values, list)]
+        return evaluated if all(map(are_immutable, changing)) else None
 
     def _constants_seed(self, row: int | None) -> int:
         """Return what stands for all arguments that are the same for every row."""
@@ -165,6 +163,12 @@ class FunctionCall:
                 "which is not set; set it and run again."
             )
         return value
+
+
+def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
+    """Return the value of every row: for each call a copy of its own of what it could change."""
+    value = item.evaluate(positions[0])
+    return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
 
 
 def _has_placeholder(value: object) -> bool:

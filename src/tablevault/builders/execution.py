@@ -20,6 +20,7 @@ from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
+from tablevault.storage.fingerprints import Fingerprints
 
 
 class Interruptible(Protocol):
@@ -51,7 +52,7 @@ class BuilderOutcome:
     versions: tuple[str, ...]
     computed: int
     reused: int
-    fingerprints: Sequence[bytes | None] | None = None
+    fingerprints: Fingerprints | None = None
     """Of each row, for row-wise functions."""
     codes: Sequence[int] | None = None
     """Index into `versions`, for each row."""

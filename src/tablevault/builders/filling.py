@@ -9,6 +9,7 @@ from tablevault.builders.rows import RowTable
 from tablevault.interfaces import FunctionError
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import RowBatch
+from tablevault.storage.fingerprints import Fingerprints
 
 
 class _UnreadableError(Exception):
@@ -45,7 +46,7 @@ class RowFilling:
         """How many rows may be filled at once."""
         return 1 if self._table.names_artifacts else self._checkpoints.batch_rows
 
-    def fill(self, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes, results: Iterable[object]) -> int:
+    def fill(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterable[object]) -> int:
         """Take results over until there are no more, or somebody wants to be heard. Return how many.
 
         Raises `FunctionError` for what escapes from the function, and a located `TypeError` or `ValueError` for a
@@ -75,13 +76,13 @@ class RowFilling:
                 table.counter.computed = computed
                 for position, cells in zip(positions, batch.cells, strict=False):
                     table.resize(max(position + 1, len(table.filled)))
-                    table.keep(position, cells if batch.is_wide else (cells,), _only(fingerprints))
+                    table.keep(position, cells if batch.is_wide else (cells,), batch.fingerprint)
             else:
                 table.take(batch)
                 table.counter.computed = computed + len(batch.cells)
         return len(batch.cells)
 
-    def _batch(self, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes) -> RowBatch:
+    def _batch(self, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         if self._table.names_artifacts:  # Which files a row names is known only when it is there.
             return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
         return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
@@ -105,7 +106,3 @@ class RowFilling:
         except Exception as error:
             raise _UnreadableError(error) from error
         return row if len(row) != 1 else row[0]
-
-
-def _only(fingerprints: Sequence[bytes] | bytes) -> bytes:
-    return fingerprints if isinstance(fingerprints, bytes) else fingerprints[0]

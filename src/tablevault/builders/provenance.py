@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -15,15 +15,14 @@ import pyarrow.compute as pc
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
-from tablevault.storage.checkpoint_segments import FINGERPRINT_BYTES
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
+from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
 
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
 _TEXT = type_of_arrow(pa.string())
-_MOST_FINGERPRINTS = 2**31 // FINGERPRINT_BYTES - 1
 
 
 @dataclass(frozen=True)
@@ -98,25 +97,14 @@ def read_provenance(path: Path) -> Provenance:
         raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
 
 
-def write_fingerprints(path: Path, rows: Mapping[str, tuple[Sequence[bytes | None], Sequence[int]]]) -> None:
+def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, Sequence[int]]]) -> None:
     """Write the fingerprints of row-wise builders: name -> (fingerprint, index of the version) of each row."""
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for name, (fingerprints, codes) in rows.items():
-        columns[f"{name}:fingerprint"] = (_bytes_column(fingerprints), _BYTES)
+        columns[f"{name}:fingerprint"] = (fingerprints.column(), _BYTES)
         columns[f"{name}:version"] = (pa.array(np.array(codes, dtype=np.int64)), _INTEGER)
     # Digests do not get smaller.
     write_frame(path, frame_of_columns(columns), plain=[f"{name}:fingerprint" for name in rows])
-
-
-def _bytes_column(fingerprints: Sequence[bytes | None]) -> pa.Array:
-    """Return fingerprints as a column; those of a builder that ran without errors at the price of copying them."""
-    lengths = {-1 if fingerprint is None else len(fingerprint) for fingerprint in fingerprints}
-    if len(fingerprints) > _MOST_FINGERPRINTS or lengths != {FINGERPRINT_BYTES}:
-        return build_column(fingerprints, _BYTES)[0]
-    count = len(fingerprints)
-    ends = np.arange(count + 1, dtype=np.int32) * FINGERPRINT_BYTES
-    content = b"".join(cast("Sequence[bytes]", fingerprints))
-    return pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(ends), pa.py_buffer(content)])
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:

@@ -107,7 +107,7 @@ class RowWiseRun:
                 results = (function() for _ in calls.positions)
             done = 0
             while done < len(calls.positions) and not owner.stop_requested:
-                done += self._filling.fill(calls.positions[done:], calls.fingerprints[done:], results)
+                done += self._filling.fill(calls.positions[done:], calls.fingerprints.rows(done), results)
 
     def _prepared(self, positions: Sequence[int], most_rows: Callable[[], int]) -> Iterator[Calls]:
         """Yield the calls for all rows, as many at a time as do not take long."""

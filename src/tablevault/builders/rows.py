@@ -10,6 +10,7 @@ from tablevault.builders.origins import Origin, ReusableRows, names_artifacts
 from tablevault.progress import BuilderCounter
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import BuilderState, RowBatch
+from tablevault.storage.fingerprints import Fingerprints
 
 
 class RowTable:
@@ -31,7 +32,7 @@ class RowTable:
         self.execution = execution
         self.counter = counter
         self.columns: tuple[list[object], ...] = tuple([] for _ in self.spec.changed_columns)
-        self.fingerprints: list[bytes | None] = []
+        self.fingerprints = Fingerprints()
         self.codes: list[int] = []
         self.versions: list[str] = [builder.version]
         self.filled = bytearray()
@@ -57,7 +58,7 @@ class RowTable:
         missing = count - len(self.filled)
         for column in self.columns:
             column.extend([None] * missing)
-        self.fingerprints.extend([None] * missing)
+        self.fingerprints.resize(count)
         self.codes.extend([0] * missing)
         self.filled.extend(bytes(missing))
 
@@ -99,7 +100,8 @@ class RowTable:
             self.counter.computed -= len(later)
             for column in self.columns:
                 del column[first:]
-            del self.fingerprints[first:], self.codes[first:], self.filled[first:]
+            self.fingerprints.resize(first)
+            del self.codes[first:], self.filled[first:]
 
     def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
         """Take a computed row over, into memory and on its way to the disk."""
@@ -119,12 +121,12 @@ class RowTable:
         count = len(batch.cells)
         positions = batch.positions[:count]
         columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
-        fingerprints = [batch.fingerprints] * count if isinstance(batch.fingerprints, bytes) else batch.fingerprints
+        fingerprints = batch.fingerprints_until(count)
         if isinstance(positions, range):
             here = slice(positions.start, positions.stop)
             for column, cells in zip(self.columns, columns, strict=False):
                 column[here] = cells
-            self.fingerprints[here] = fingerprints[:count]
+            self.fingerprints.put(positions.start, fingerprints)
             self.filled[here] = b"\x01" * count
             self.codes.extend([0] * (len(self.filled) - len(self.codes)))
             return

@@ -21,6 +21,7 @@ from tablevault.progress import BuilderCounter
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import BuilderState
 from tablevault.storage.dtypes import plain_values
+from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.frames import FrameData, read_frame
 
 
@@ -111,9 +112,11 @@ class BuilderRun:
         returned = self._call(call.arguments)
         data = read_frame_result(self._spec, returned, total, ArtifactFolder(self._execution.artifact_folder))
         self._counter.computed = len(data)
-        self._execution.checkpoints.save_frame(self._spec.name, data, call.fingerprint, _artifacts_of(data))
-        self._saved = self._execution.checkpoints.load(self._spec.name)
-        self._saved_frame()
+        artifacts = _artifacts_of(data)
+        self._execution.checkpoints.save_frame(self._spec.name, data, call.fingerprint, artifacts)
+        if artifacts:
+            self._saved = self._execution.checkpoints.load(self._spec.name)
+            self._saved_frame()
         self._put_frame(data)
         self._add_outcome(whole=call.fingerprint)
 
@@ -404,7 +407,7 @@ class BuilderRun:
     def _add_outcome(
         self,
         versions: tuple[str, ...] = (),
-        fingerprints: Sequence[bytes | None] | None = None,
+        fingerprints: Fingerprints | None = None,
         codes: Sequence[int] | None = None,
         whole: bytes | None = None,
     ) -> None:

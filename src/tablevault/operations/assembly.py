@@ -111,11 +111,10 @@ class Assembly:
         rows = {}
         for outcome in self._execution.outcomes:
             if outcome.fingerprints is not None and outcome.codes is not None:
-                missing = self._execution.building.row_count - len(outcome.fingerprints)
-                rows[outcome.builder.spec.name] = (
-                    [*outcome.fingerprints, *[None] * missing] if missing else outcome.fingerprints,
-                    [*outcome.codes, *[0] * missing] if missing else outcome.codes,
-                )
+                missing = self._execution.building.row_count - len(outcome.codes)
+                outcome.fingerprints.resize(self._execution.building.row_count)
+                codes = [*outcome.codes, *[0] * missing] if missing else outcome.codes
+                rows[outcome.builder.spec.name] = (outcome.fingerprints, codes)
         if rows:
             write_fingerprints(self._folder.fingerprints, rows)
 

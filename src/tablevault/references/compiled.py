@@ -40,10 +40,13 @@ class Compiled:
     """Set where the value of a row is what stands in its place here, or nothing beyond the end."""
 
     def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
-        """Return the values for several rows; those of a range of rows at the price of a slice, where it can be."""
+        """Return the values for several rows; those of a range of rows at the price of a slice, where it can be.
+
+        Unlike those of `evaluate` they may belong to somebody else: they are for `are_immutable` to see.
+        """
         if self.column is not None and isinstance(rows, range) and rows.step == 1:
             cells = list(self.column()[rows.start : rows.stop])
-            if len(cells) == len(rows) and CONTAINERS.isdisjoint(map(type, cells)):
+            if len(cells) == len(rows):
                 return cells
         return list(map(self.evaluate, rows))
 

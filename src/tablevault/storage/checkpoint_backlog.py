@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tablevault.errors import TVImplementationError
 from tablevault.storage.checkpoint_segments import Part, SegmentWriter
 from tablevault.storage.checkpoint_states import Coverage, read_checkpoints
+from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import pack
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class RowBatch:
 
     positions: Sequence[int]
     """At least as many as there will be rows."""
-    fingerprints: Sequence[bytes] | bytes
+    fingerprints: Fingerprints | bytes
     """One per position, or the one that all rows have."""
     is_wide: bool
     """Whether there are several columns: then `cells` holds tuples."""
@@ -62,6 +63,17 @@ class RowBatch:
     def waiting(self) -> int:
         """How many rows are not durable."""
         return len(self.cells) - self.durable
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The fingerprint of the first row."""
+        return self.fingerprints if isinstance(self.fingerprints, bytes) else self.fingerprints.rows(0, 1).content
+
+    def fingerprints_until(self, count: int) -> Fingerprints:
+        """Return the fingerprints of the first rows."""
+        if isinstance(self.fingerprints, bytes):
+            return Fingerprints(self.fingerprints * count)
+        return self.fingerprints.rows(0, count)
 
 
 class Stretch(NamedTuple):
@@ -93,12 +105,14 @@ class Stretch(NamedTuple):
             return self.batch.cells[self.start : self.stop]
         return [self.batch.cells[row] for row in self.rows()]
 
-    def fingerprints(self) -> Sequence[bytes]:
-        """Return the rows' fingerprints."""
+    def fingerprints(self) -> bytes:
+        """Return the rows' fingerprints, one after the other."""
         fingerprints = self.batch.fingerprints
         if isinstance(fingerprints, bytes):
-            return [fingerprints] * len(self.rows())
-        return fingerprints[self.start : self.stop] if self.is_whole else [fingerprints[row] for row in self.rows()]
+            return fingerprints * len(self.rows())
+        if self.is_whole:
+            return fingerprints.rows(self.start, self.stop).content
+        return b"".join([fingerprints.rows(row, row + 1).content for row in self.rows()])
 
 
 @dataclass(slots=True, eq=False)
@@ -136,7 +150,7 @@ class Chapter:
             part.forgotten, part.finished = self.forgotten, self.finished
         part.positions = _joined_positions(stretches)
         part.values = _values(stretches, len(self.columns))
-        part.fingerprints = [fingerprint for stretch in stretches for fingerprint in stretch.fingerprints()]
+        part.fingerprints = _joined_fingerprints(stretches)
         return part
 
 
@@ -328,6 +342,16 @@ def _joined_positions(stretches: list[Stretch]) -> Sequence[int]:
     if pieces and are_ranges and all(before[-1] + 1 == after[0] for before, after in pairwise(pieces)):
         return range(pieces[0][0], pieces[-1][-1] + 1)
     return list(chain.from_iterable(pieces))
+
+
+def _joined_fingerprints(stretches: list[Stretch]) -> list[bytes] | bytes:
+    """Return the fingerprints of all rows, in the shortest of the forms that a part may have them in."""
+    single = [stretch.batch.fingerprints for stretch in stretches if isinstance(stretch.batch.fingerprints, bytes)]
+    if len(single) == len(stretches) and len(set(single)) == 1:
+        return single[:1]
+    if set(map(len, single)) <= {FINGERPRINT_BYTES}:
+        return b"".join([stretch.fingerprints() for stretch in stretches])
+    return [stretch.batch.fingerprint for stretch in stretches for _ in stretch.rows()]
 
 
 def _values(stretches: list[Stretch], width: int) -> list[list[object]]:

@@ -25,10 +25,10 @@ import xxhash
 
 from tablevault.errors import TVFileError
 from tablevault.storage import files
+from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
 
 SEGMENT_FORMAT = 2
-FINGERPRINT_BYTES = 16
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
@@ -54,9 +54,17 @@ class Part:
     positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
-    fingerprints: list[bytes] = field(default_factory=list)
+    fingerprints: list[bytes] | bytes = field(default_factory=list)
+    """All of them in one, 16 bytes each; or one for each row in a list; or a list of the one that all rows have."""
     artifacts: dict[int, list[tuple[str, int, str]]] = field(default_factory=dict)
     """Path, size and SHA-256 of the files that were recorded, by position."""
+
+    def each_fingerprint(self) -> list[bytes]:
+        """Return one fingerprint per row."""
+        if isinstance(self.fingerprints, bytes):
+            starts = range(0, len(self.fingerprints), FINGERPRINT_BYTES)
+            return [self.fingerprints[start : start + FINGERPRINT_BYTES] for start in starts]
+        return self.fingerprints * len(self.positions) if len(self.fingerprints) == 1 else self.fingerprints
 
     def packed(self) -> bytes:
         """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
@@ -71,7 +79,7 @@ class Part:
                 self.finished,
                 _packed_positions(self.positions),
                 pack(self.values),
-                _packed_fingerprints(self.fingerprints),
+                self.fingerprints,
                 artifacts,
             ]
         )
@@ -91,30 +99,13 @@ class Part:
             finished,
             range(positions["start"], positions["stop"]) if isinstance(positions, dict) else positions,
             unpack(values),
-            _unpacked_fingerprints(fingerprints),
+            fingerprints,
             {position: [tuple(record) for record in records] for position, *records in artifacts},
         )
 
 
 def _packed_positions(positions: Sequence[int]) -> object:
     return {"start": positions.start, "stop": positions.stop} if isinstance(positions, range) else positions
-
-
-def _packed_fingerprints(fingerprints: list[bytes]) -> object:
-    """Return fingerprints for packing: one after the other, or once if all are the same."""
-    if len(fingerprints) > 1 and fingerprints.count(fingerprints[0]) == len(fingerprints):
-        return {"all": fingerprints[0], "count": len(fingerprints)}
-    if set(map(len, fingerprints)) == {FINGERPRINT_BYTES}:
-        return b"".join(fingerprints)
-    return fingerprints
-
-
-def _unpacked_fingerprints(packed: Any) -> list[bytes]:
-    if isinstance(packed, dict):
-        return [packed["all"]] * packed["count"]
-    if isinstance(packed, bytes):
-        return [packed[start : start + FINGERPRINT_BYTES] for start in range(0, len(packed), FINGERPRINT_BYTES)]
-    return list(packed)
 
 
 class SegmentWriter:

@@ -170,7 +170,7 @@ class _Merge:
         self.positions += part.positions
         for column, new in zip(self.values, part.values, strict=True):
             column += new
-        self.fingerprints += part.fingerprints
+        self.fingerprints += part.each_fingerprint()
         code = self.code_versions.setdefault(part.code, len(self.code_versions))
         self.codes += [code] * len(part.positions)
         for position, records in part.artifacts.items():

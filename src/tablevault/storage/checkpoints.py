@@ -16,6 +16,7 @@ from tablevault.errors import TVImplementationError
 from tablevault.storage import files
 from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
+from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.flusher import Flusher
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class CheckpointStore:
         if len(chapter.batches) > self.room:
             self._catch_up()
 
-    def batch(self, builder: str, positions: Sequence[int], fingerprints: Sequence[bytes] | bytes) -> RowBatch:
+    def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
 
         Each row is durable after the next flush, like one that `append` took. Set `is_closed` when no more will come,

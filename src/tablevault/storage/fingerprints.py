@@ -1,0 +1,87 @@
+"""Fingerprints of rows: what each was computed from, 16 bytes that no two different inputs share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Self
+
+import numpy as np
+import pyarrow as pa
+
+FINGERPRINT_BYTES = 16
+_NONE = bytes(FINGERPRINT_BYTES)
+_MOST_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
+
+
+class Fingerprints:
+    """Fingerprints of the rows from 0 on, one after the other without an object for each; a row may have none.
+
+    Parameters
+    ----------
+    content
+        16 bytes per row, zeros for none.
+    """
+
+    __slots__ = ("_content",)
+
+    def __init__(self, content: bytes | bytearray = b"") -> None:
+        self._content = bytearray(content)
+
+    @classmethod
+    def of(cls, fingerprints: Iterable[bytes | None]) -> Self:
+        """Return the fingerprints of rows."""
+        return cls(b"".join([fingerprint or _NONE for fingerprint in fingerprints]))
+
+    @property
+    def content(self) -> bytes:
+        """16 bytes per row, zeros for none."""
+        return bytes(self._content)
+
+    def __len__(self) -> int:
+        return len(self._content) // FINGERPRINT_BYTES
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, row: int) -> bytes | None:
+        start = row * FINGERPRINT_BYTES
+        fingerprint = bytes(self._content[start : start + FINGERPRINT_BYTES])
+        return None if fingerprint == _NONE else fingerprint
+
+    def __setitem__(self, row: int, fingerprint: bytes | None) -> None:
+        start = row * FINGERPRINT_BYTES
+        self._content[start : start + FINGERPRINT_BYTES] = fingerprint or _NONE
+
+    def rows(self, start: int, stop: int | None = None) -> Self:
+        """Return those of a range of rows."""
+        end = None if stop is None else stop * FINGERPRINT_BYTES
+        return type(self)(self._content[start * FINGERPRINT_BYTES : end])
+
+    def put(self, start: int, others: Fingerprints) -> None:
+        """Replace those of as many rows as `others` has, or append them."""
+        first = start * FINGERPRINT_BYTES
+        self._content[first : first + len(others._content)] = others._content
+
+    def resize(self, count: int) -> None:
+        """Drop the rows beyond `count`, or add rows without a fingerprint."""
+        missing = count * FINGERPRINT_BYTES - len(self._content)
+        if missing < 0:
+            del self._content[missing:]
+        else:
+            self._content.extend(bytes(missing))
+
+    def column(self) -> pa.ChunkedArray:
+        """Return them as an Arrow column, null for none."""
+        chunks = [
+            self.rows(start, start + _MOST_IN_ONE_CHUNK)._array() for start in range(0, len(self), _MOST_IN_ONE_CHUNK)
+        ]
+        return pa.chunked_array(chunks, type=pa.binary())
+
+    def _array(self) -> pa.Array:
+        there = np.frombuffer(self._content, dtype=np.uint64).reshape(-1, 2).any(axis=1)
+        ends = np.zeros(len(self) + 1, dtype=np.int32)
+        np.cumsum(there, out=ends[1:])
+        content = self._content if there.all() else b"".join([each for each in self if each is not None])
+        validity = None if there.all() else pa.array(there).buffers()[1]
+        buffers = [validity, pa.py_buffer(ends * FINGERPRINT_BYTES), pa.py_buffer(content)]
+        return pa.Array.from_buffers(pa.binary(), len(self), buffers)
