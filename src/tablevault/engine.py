@@ -133,7 +133,7 @@ class Engine:
                     self._processes.set_running(attempt.serial, attempt.number)
                 with interrupts.exposed():
                     changes = attempt.operation.work(attempt.plan, attempt.transaction)
-                attempt.transaction.close_checkpoints()
+                attempt.transaction.settle_checkpoints()
                 self.endings.commit(attempt, changes)
             except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
                 original = error.original if isinstance(error, FunctionError) else error

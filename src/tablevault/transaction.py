@@ -116,6 +116,11 @@ class Transaction(Lookup):
         if self.checkpoints is not None:
             self.checkpoints.close()
 
+    def settle_checkpoints(self) -> None:
+        """Do the same at the least cost, where they are about to be removed; only an error lets them be read again."""
+        if self.checkpoints is not None:
+            self.checkpoints.settle()
+
     def abandon_checkpoints(self) -> None:
         """Close the files of the checkpoints without waiting for the disk."""
         if self.checkpoints is not None:

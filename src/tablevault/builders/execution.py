@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
@@ -54,7 +55,7 @@ class BuilderOutcome:
     reused: int
     fingerprints: Fingerprints | None = None
     """Of each row, for row-wise functions."""
-    codes: Sequence[int] | None = None
+    codes: array[int] | None = None
     """Index into `versions`, for each row."""
     whole: bytes | None = None
     """Fingerprint of a function that is called once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,12 +98,12 @@ def read_provenance(path: Path) -> Provenance:
         raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
 
 
-def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, Sequence[int]]]) -> None:
+def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[int]]]) -> None:
     """Write the fingerprints of row-wise builders: name -> (fingerprint, index of the version) of each row."""
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for name, (fingerprints, codes) in rows.items():
         columns[f"{name}:fingerprint"] = (fingerprints.column(), _BYTES)
-        columns[f"{name}:version"] = (pa.array(np.array(codes, dtype=np.int64)), _INTEGER)
+        columns[f"{name}:version"] = (pa.array(np.frombuffer(codes, dtype=np.int64)), _INTEGER)
     # Digests do not get smaller.
     write_frame(path, frame_of_columns(columns), plain=[f"{name}:fingerprint" for name in rows])
 

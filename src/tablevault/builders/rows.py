@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterator, Sequence
 
 from tablevault.builders.building import AdoptedArtifact
@@ -33,7 +34,8 @@ class RowTable:
         self.counter = counter
         self.columns: tuple[list[object], ...] = tuple([] for _ in self.spec.changed_columns)
         self.fingerprints = Fingerprints()
-        self.codes: list[int] = []
+        self.codes = array("q")
+        """Index into `versions`, for each row."""
         self.versions: list[str] = [builder.version]
         self.filled = bytearray()
         self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in self.spec.changed_columns}
@@ -59,7 +61,7 @@ class RowTable:
         for column in self.columns:
             column.extend([None] * missing)
         self.fingerprints.resize(count)
-        self.codes.extend([0] * missing)
+        self.codes.frombytes(bytes(missing * self.codes.itemsize))
         self.filled.extend(bytes(missing))
 
     def restore(self, state: BuilderState) -> None:
@@ -128,7 +130,7 @@ class RowTable:
                 column[here] = cells
             self.fingerprints.put(positions.start, fingerprints)
             self.filled[here] = b"\x01" * count
-            self.codes.extend([0] * (len(self.filled) - len(self.codes)))
+            self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
             return
         for place, position in enumerate(positions):
             for column, cells in zip(self.columns, columns, strict=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
@@ -408,7 +409,7 @@ class BuilderRun:
         self,
         versions: tuple[str, ...] = (),
         fingerprints: Fingerprints | None = None,
-        codes: Sequence[int] | None = None,
+        codes: array[int] | None = None,
         whole: bytes | None = None,
     ) -> None:
         outcome = BuilderOutcome(

@@ -113,8 +113,8 @@ class Assembly:
             if outcome.fingerprints is not None and outcome.codes is not None:
                 missing = self._execution.building.row_count - len(outcome.codes)
                 outcome.fingerprints.resize(self._execution.building.row_count)
-                codes = [*outcome.codes, *[0] * missing] if missing else outcome.codes
-                rows[outcome.builder.spec.name] = (outcome.fingerprints, codes)
+                outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
+                rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
         if rows:
             write_fingerprints(self._folder.fingerprints, rows)
 

@@ -13,7 +13,6 @@ import errno
 import os
 import re
 import sqlite3
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,11 +152,13 @@ class SegmentWriter:
             self._connection.close()
 
     def abandon(self) -> None:
-        """Close the segment without copying its WAL into it, where Python can tell SQLite so."""
-        if sys.version_info >= (3, 12):
+        """Close the segment without copying its WAL into it: there are errors, or nobody will read it again."""
+        with contextlib.ExitStack() as closed_last:
             with contextlib.suppress(sqlite3.Error):
-                self._connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
-        self._connection.close()
+                # SQLite copies when the last connection of all is closed, and one for reading cannot.
+                reader = closed_last.enter_context(contextlib.closing(_connect_for_reading(self.path)))
+                reader.execute("SELECT number FROM part LIMIT 1").fetchall()
+            self._connection.close()
 
     def leak(self) -> None:
         """Keep the connection from ever being closed: a forked child would do that to its parent's files."""

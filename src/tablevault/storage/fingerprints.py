@@ -72,13 +72,15 @@ class Fingerprints:
 
     def column(self) -> pa.ChunkedArray:
         """Return them as an Arrow column, null for none."""
+        starts = range(0, len(self), _MOST_IN_ONE_CHUNK)
         chunks = [
-            self.rows(start, start + _MOST_IN_ONE_CHUNK)._array() for start in range(0, len(self), _MOST_IN_ONE_CHUNK)
+            (self.rows(start, start + _MOST_IN_ONE_CHUNK) if len(starts) > 1 else self)._array() for start in starts
         ]
         return pa.chunked_array(chunks, type=pa.binary())
 
     def _array(self) -> pa.Array:
-        there = np.frombuffer(self._content, dtype=np.uint64).reshape(-1, 2).any(axis=1)
+        words = np.frombuffer(self._content, dtype=np.uint64)
+        there = (words[::2] | words[1::2]) != 0
         ends = np.zeros(len(self) + 1, dtype=np.int32)
         np.cumsum(there, out=ends[1:])
         content = self._content if there.all() else b"".join([each for each in self if each is not None])
