@@ -1,0 +1,1 @@
+"""How fast the product is, next to the least that the same work can cost: `python -m benchmarks`."""

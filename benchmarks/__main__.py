@@ -1,0 +1,54 @@
+"""`python -m benchmarks`: all work and its floors in one table, which `docs/performance.md` shows."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks import frames, growth, interpreters, report, rows
+from benchmarks.measuring import Result
+
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+
+Work = Callable[[int | None, int], list[Result]]
+"""Takes a number of rows (`None`: the usual one) and of rounds."""
+
+WORK: dict[str, Work] = {
+    "W1": lambda count, rounds: rows.per_row((count,) if count else (1_000, 10_000, 100_000, 1_000_000), rounds),
+    "W1r": lambda count, rounds: rows.look_up(count or 1_000_000, rounds),
+    "W1g": lambda count, rounds: rows.generator(count or 1_000_000, rounds),
+    "W2": lambda count, rounds: frames.whole_frames(count or 1_000_000, rounds),
+    "W3": lambda count, rounds: rows.additions(count or 10_000, rounds),
+    "W4": lambda _, rounds: interpreters.crash(rounds),
+    "W5": lambda count, _: growth.latencies(count or 1_000),
+    "W6": lambda count, rounds: rows.threads(rounds, count or 500),
+    "W7": lambda _count, _rounds: interpreters.side_by_side(),
+    "W8": lambda count, _: frames.memory(count or 1_000_000),
+    "W9": lambda _, rounds: interpreters.start_up(rounds),
+}
+
+
+def main() -> int:
+    """Measure, print the table, and write it into the page if it is complete."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", action="append", choices=list(WORK), help="measure only this work")
+    parser.add_argument("--rows", type=int, help="instead of each work's usual number of rows, tables or instances")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds whose median counts (5)")
+    arguments = parser.parse_args()
+    chosen = arguments.only or list(WORK)
+    results: list[Result] = []
+    for name in chosen:
+        start = time.perf_counter()
+        results += WORK[name](arguments.rows, arguments.rounds)
+        sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
+    sys.stdout.write(report.table(results))
+    if len(chosen) == len(WORK) and arguments.rows is None:
+        report.write_into(PAGE, "product", results, arguments.rounds)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

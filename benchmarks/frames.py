@@ -1,0 +1,158 @@
+"""W2 and W8: whole frames, and the memory that work takes."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import floors, vaults
+from benchmarks.measuring import Result, Way, interleaved
+
+MEGABYTE = 2**20
+
+
+def mixed_frame(rows: int) -> pd.DataFrame:
+    """Return 2 columns of whole numbers, 2 of fractions, 3 of short texts and 1 of times, always the same."""
+    random = np.random.default_rng(1)
+    numbers = random.integers(0, rows, rows)
+    return pd.DataFrame(
+        {
+            "position": np.arange(rows),
+            "number": numbers,
+            "fraction": random.random(rows),
+            "other": random.normal(size=rows),
+            "name": [f"name-{number}" for number in numbers],
+            "group": [f"group-{number % 1000}" for number in numbers],
+            "kind": [("alpha", "beta", "gamma")[number % 3] for number in numbers],
+            "time": pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers, unit="s"),
+        }
+    )
+
+
+def whole_frames(rows: int, rounds: int) -> list[Result]:
+    """W2: a frame written and read back."""
+    frame = mixed_frame(rows)
+
+    def write(folder: Path) -> float:
+        vault = vaults.new_vault(folder)
+        vault.create_table("frames")
+        vault.create_instance("frames", external_edit=True)
+        start = time.perf_counter()
+        vault.write_instance(frame, "frames")
+        return time.perf_counter() - start
+
+    def read(folder: Path) -> float:
+        write(folder)
+        vault = vaults.TableVault(folder / "vault")
+        start = time.perf_counter()
+        found, _ = vault.get_dataframe("frames")
+        seconds = time.perf_counter() - start
+        pd.testing.assert_frame_equal(found.astype(frame.dtypes), frame)
+        return seconds
+
+    def write_parquet(folder: Path) -> float:
+        start = time.perf_counter()
+        floors.write_parquet(frame, folder / "frame.parquet")
+        return time.perf_counter() - start
+
+    def read_parquet(folder: Path) -> float:
+        floors.write_parquet(frame, folder / "frame.parquet")
+        start = time.perf_counter()
+        floors.read_parquet(folder / "frame.parquet")
+        return time.perf_counter() - start
+
+    writing = _compared(f"write {rows:,} × 8", {"product": write, "floor": write_parquet}, rounds, 1.3)
+    reading = _compared(f"read {rows:,} × 8", {"product": read, "floor": read_parquet}, rounds, 1.1)
+    return [writing, reading]
+
+
+def _compared(what: str, ways: dict[str, Way], rounds: int, target: float) -> Result:
+    samples = interleaved(ways, rounds)
+    product, floor = samples["product"], samples["floor"]
+    ratio = product.median / floor.median
+    return Result(
+        "W2",
+        what,
+        f"{product.median:.3f} s",
+        f"{floor.median:.3f} s",
+        ratio,
+        f"≤ {target:g} ×",
+        ratio <= target,
+        product.spread,
+    )
+
+
+def memory(rows: int) -> list[Result]:
+    """W8: the most memory that W1 and W2 take, each in an interpreter of its own."""
+    loop, loop_frame = _peak("loop", rows)
+    frames, frame = _peak("frame", rows)
+    return [
+        Result(
+            "W8",
+            f"memory of W1, {rows:,} rows",
+            f"{loop:.0f} MB",
+            f"{loop_frame:.0f} MB frame",
+            loop - loop_frame,
+            "≤ frame + 400 MB",
+            loop <= loop_frame + 400,
+            unit=" MB more",
+        ),
+        Result(
+            "W8",
+            f"memory of W2, {rows:,} rows",
+            f"{frames:.0f} MB",
+            f"{frame:.0f} MB frame",
+            frames / frame,
+            "≤ 3 ×",
+            frames <= 3 * frame,
+        ),
+    ]
+
+
+def _peak(kind: str, rows: int) -> tuple[float, float]:
+    """Return the peak of an interpreter beyond what its imports take, and the size of the frame, in MB."""
+    command = [sys.executable, "-m", "benchmarks.frames", kind, str(rows)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    peak, frame = map(float, output.split())
+    return peak, frame
+
+
+def _run(kind: str, rows: int) -> None:
+    from benchmarks import rows as loops
+    from benchmarks.measuring import empty_folder
+
+    with empty_folder() as folder:
+        vault = vaults.new_vault(folder)
+        if kind == "loop":
+            loops.prepare(vault, rows, vaults.row_builder())
+            vaults.count_calls()
+            before = _peak_so_far()
+            vault.execute_instance("marks", process_id="work")
+            peak = _peak_so_far() - before
+            frame, _ = vault.get_dataframe("marks")
+            size = frame.memory_usage(deep=True).sum()
+        else:
+            vault.create_table("frames")
+            vault.create_instance("frames", external_edit=True)
+            given = mixed_frame(rows)
+            size = given.memory_usage(deep=True).sum()
+            before = _peak_so_far() - size
+            vault.write_instance(given, "frames")
+            del given
+            vault.get_dataframe("frames")
+            peak = _peak_so_far() - before
+    sys.stdout.write(f"{peak / MEGABYTE} {size / MEGABYTE}\n")
+
+
+def _peak_so_far() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1], int(sys.argv[2]))

@@ -1,0 +1,108 @@
+"""The vaults that the work is done in, and the function that is called: the same for floors and product."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from tablevault import TableVault
+
+CALLS = ModuleType("benchmark_calls")
+"""What the functions in vaults import, to say that they were called."""
+sys.modules["benchmark_calls"] = CALLS
+
+CODE = """
+import time
+
+import pandas as pd
+from benchmark_calls import called
+
+
+def numbers(count):
+    return pd.DataFrame({"x": range(count)})
+
+
+def mark(x):
+    called()
+    return f"{x}-ok"
+
+
+def mark_all(count):
+    for x in range(count):
+        called()
+        yield f"{x}-ok"
+
+
+def rest(x):
+    called()
+    time.sleep(0.02)
+    return x
+"""
+
+_BUILDER = """
+builder_type: {kind}
+changed_columns: [{column}]
+code_module: job
+is_custom: true
+python_function: {function}
+return_type: {return_type}
+arguments: {arguments}
+"""
+
+
+def mark(x: object) -> str:
+    """Return what the function of W1 returns, for the floors."""
+    CALLS.called()
+    return f"{x}-ok"
+
+
+def count_calls() -> Callable[[], int]:
+    """Begin to count calls anew; what is returned says how many there have been."""
+    counter = itertools.count()
+    CALLS.called = counter.__next__  # type: ignore[attr-defined]
+    return lambda: next(counter)
+
+
+def new_vault(folder: Path) -> TableVault:
+    """Make a vault with the code that all work uses."""
+    vault = TableVault(folder / "vault", create=True, author="benchmark")
+    vault.create_code_module("job", text=CODE)
+    return vault
+
+
+def index_builder(count: int) -> str:
+    """Return an IndexBuilder that makes the column `x` with the numbers up to `count`."""
+    builder = _BUILDER.format(
+        kind="IndexBuilder",
+        column="x",
+        function="numbers",
+        return_type="dataframe",
+        arguments=f"{{count: {count}}}",
+    )
+    return builder + "primary_key: [x]\n"
+
+
+def generator_builder(count: int) -> str:
+    """Return an IndexBuilder that yields the rows of `y`."""
+    return _BUILDER.format(
+        kind="IndexBuilder",
+        column="y",
+        function="mark_all",
+        return_type="generator",
+        arguments=f"{{count: {count}}}",
+    )
+
+
+def row_builder(argument: str = "<<self.x[index]>>", function: str = "mark", n_threads: int = 1) -> str:
+    """Return a row-wise builder of the column `y`."""
+    builder = _BUILDER.format(
+        kind="ColumnBuilder",
+        column="y",
+        function=function,
+        return_type="row-wise",
+        arguments=f'{{x: "{argument}"}}',
+    )
+    return builder + f"n_threads: {n_threads}\n"
