@@ -1,6 +1,8 @@
 # make demo       a guided tour on real files, under a minute
 # make test       the tests, on all cores
 # make test-slow  the longer experiments
+# make bench      how fast the work is, next to the least that it can cost, under five minutes; BENCH="--only W3" for a part
+# make bench-peers  the same work with what people use instead, each in an environment of its own
 # make check      what a change must pass beside the tests: lint, types, contract
 #
 # All of it runs in an environment of its own, .venv, which is made by PYTHON (3.11 or newer) and made again whenever
@@ -20,7 +22,7 @@ DEVELOP := $(VENV)/develop-$(INTERPRETER)
 CORES := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print(len(f(0)) if f else os.cpu_count())' 2>/dev/null)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-slow lint types contract check clean
+.PHONY: demo test test-slow bench bench-peers lint types contract check clean
 
 demo: $(PACKAGE)
 	$(BIN)/python examples/stdlib_atlas/run.py
@@ -30,6 +32,12 @@ test: $(DEVELOP)
 
 test-slow: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(CORES) -m slow
+
+bench: $(PACKAGE)
+	$(BIN)/python -m benchmarks $(BENCH)
+
+bench-peers: $(PACKAGE)
+	$(BIN)/python -m benchmarks.peers $(BENCH)
 
 lint: $(DEVELOP)
 	$(BIN)/ruff check .

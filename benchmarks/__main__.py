@@ -6,12 +6,9 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from benchmarks import frames, growth, interpreters, report, rows
 from benchmarks.measuring import Result
-
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 
 Work = Callable[[int | None, int], list[Result]]
 """Takes a number of rows (`None`: the usual one) and of rounds."""
@@ -46,7 +43,8 @@ def main() -> int:
         sys.stderr.write(f"{name}: {time.perf_counter() - start:.0f} s\n")
     sys.stdout.write(report.table(results))
     if len(chosen) == len(WORK) and arguments.rows is None:
-        report.write_into(PAGE, "product", results, arguments.rounds)
+        circumstances = report.circumstances("make bench", arguments.rounds)
+        report.write_into("product", f"{report.table(results)}\n{circumstances}")
     return 0
 
 

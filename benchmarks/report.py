@@ -12,6 +12,7 @@ from pathlib import Path
 
 from benchmarks.measuring import Result
 
+PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
 HEAD = ("Work", "What", "TableVault", "Compared with", "Ratio", "Target", "Spread")
 
 
@@ -21,22 +22,20 @@ def table(results: Sequence[Result]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def write_into(page: Path, name: str, results: Sequence[Result], rounds: int) -> None:
+def write_into(name: str, text: str) -> None:
     """Replace what stands between the marks of this name in the page."""
-    text = page.read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
-    before, after = text.split(begin)[0], text.split(end)[1]
-    page.write_text(
-        before + begin + table(results) + "\n" + circumstances(rounds) + "\n" + end + after, encoding="utf-8"
-    )
+    before, after = page.split(begin)[0], page.split(end)[1]
+    PAGE.write_text(f"{before}{begin}\n{text}\n{end}{after}", encoding="utf-8")
 
 
-def circumstances(rounds: int) -> str:
+def circumstances(command: str, rounds: int) -> str:
     """Return when, where and with what was measured."""
     versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("pandas", "pyarrow", "SQLAlchemy"))
     return (
-        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `make bench`, {rounds} rounds (the median counts; the spread is half "
-        f"the distance between the fastest and the slowest): {_processor()}, {os.cpu_count()} cores, "
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} by `{command}`, {rounds} rounds (the median counts; the spread is "
+        f"half the distance between the fastest and the slowest): {_processor()}, {os.cpu_count()} cores, "
         f"{platform.system()}, Python {platform.python_version()}, {versions}.\n"
     )
 

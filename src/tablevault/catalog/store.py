@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, insert, make_url, select, update
+from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event, insert, make_url, select, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -23,6 +25,9 @@ from tablevault.errors import TVFileError, TVImplementationError
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
+
+
+_BUSY_STEP = (0.0005, 0.002)
 
 
 class UnknownOutcomeError(OSError):
@@ -125,16 +130,23 @@ class Store:
 
 def next_value(connection: Connection, counter: str) -> int:
     """Advance a counter of the catalog and return its new value."""
-    column = schema.counters.c
-    connection.execute(update(schema.counters).where(column.name == counter).values(value=column.value + 1))
-    return current_value(connection, counter)
+    return int(connection.scalar(_ADVANCE_COUNTER, {"counter": counter}) or 0)
 
 
 def current_value(connection: Connection, counter: str) -> int:
     """Return a counter's value."""
-    value = connection.scalar(select(schema.counters.c.value).where(schema.counters.c.name == counter))
-    return int(value or 0)
+    return int(connection.scalar(_READ_COUNTER, {"counter": counter}) or 0)
 
+
+# Made once: to put a statement together takes longer than to run it.
+_COUNTERS = schema.counters.c
+_READ_COUNTER = select(_COUNTERS.value).where(_COUNTERS.name == bindparam("counter"))
+_ADVANCE_COUNTER = (
+    update(schema.counters)
+    .where(_COUNTERS.name == bindparam("counter"))
+    .values(value=_COUNTERS.value + 1)
+    .returning(_COUNTERS.value)
+)
 
 # Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
 # the inherited pools alive, untouched, for ever.
@@ -206,7 +218,32 @@ def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) 
 
 
 def _begin_sqlite_transaction(connection: Connection) -> None:
-    connection.exec_driver_sql(connection.get_execution_options().get("tablevault_begin", "BEGIN"))
+    statement = connection.get_execution_options().get("tablevault_begin", "BEGIN")
+    driver = connection.connection.driver_connection
+    if statement == "BEGIN" or not isinstance(driver, sqlite3.Connection) or not _begin_soon(driver, statement):
+        connection.exec_driver_sql(statement)
+
+
+def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
+    """Wait for other writers in short steps; SQLite's own grow to a tenth of a second, and many would sleep in turns.
+
+    Returns whether the transaction has begun.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT
+    driver.execute("PRAGMA busy_timeout = 0")
+    try:
+        while time.monotonic() < deadline:
+            try:
+                driver.execute(statement)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                    return False  # SQLAlchemy is to meet it too, and to say so in its way.
+                time.sleep(random.uniform(*_BUSY_STEP))
+            else:
+                return True
+        return False
+    finally:
+        driver.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
 
 def _after_fork_in_child() -> None:

@@ -1,0 +1,35 @@
+"""TableVault, this checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import vault_work
+import workload
+
+from tablevault import TableVault
+
+
+def crash(count: int, folder: Path) -> tuple[float, float, float]:
+    """W4: the same call with the same process id goes on."""
+    vault_work.prepare_crash(count, folder)
+    return workload.killed_and_resumed(__file__, count, folder)
+
+
+def crash_job(_: int, folder: Path) -> tuple[float, float, float]:
+    """Run the job of W4 once."""
+    TableVault(folder / "vault").execute_instance("marks", process_id="job")
+    return 0, 0, 0
+
+
+if __name__ == "__main__":
+    workload.run(
+        {
+            "W1": vault_work.rows,
+            "W2": vault_work.frame,
+            "W3": vault_work.additions,
+            "W4": crash,
+            "W6": vault_work.threads,
+            "crash-job": crash_job,
+        }
+    )

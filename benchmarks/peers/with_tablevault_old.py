@@ -1,0 +1,37 @@
+"""TableVault 0.1.1."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import vault_work
+import workload
+from tablevault.core import TableVault
+
+
+def crash(count: int, folder: Path) -> tuple[float, float, float]:
+    """W4: opened with `restart=True`, a vault goes on with what was under way."""
+    vault_work.prepare_crash(count, folder)
+    return workload.killed_and_resumed(__file__, count, folder)
+
+
+def crash_job(_: int, folder: Path) -> tuple[float, float, float]:
+    """Run the job of W4 once."""
+    has_begun = (folder / "calls.log").exists()
+    vault = TableVault(str(folder / "vault"), "benchmark", restart=has_begun)
+    if not has_begun:
+        vault.execute_instance("marks", version="base", process_id="job")
+    return 0, 0, 0
+
+
+if __name__ == "__main__":
+    workload.run(
+        {
+            "W1": vault_work.rows,
+            "W2": "a frame with a column of times cannot be read back: get_dataframe raises TVTableError.",
+            "W3": vault_work.additions,
+            "W4": crash,
+            "W6": vault_work.threads,
+            "crash-job": crash_job,
+        }
+    )

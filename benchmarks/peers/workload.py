@@ -1,0 +1,88 @@
+"""What the peers' scripts share; runs in their environments, so it needs nothing but Python and pandas."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+NOT_POSSIBLE = 3
+Work = Callable[[int, Path], tuple[float, float, float]]
+"""Takes rows and an empty folder; returns seconds, seconds (of reading, for W2) and calls."""
+
+
+def run(works: dict[str, Work | str]) -> None:
+    """Do the work that the command line names, and print its figures; a text says why it cannot be done."""
+    work = works[sys.argv[1]]
+    if isinstance(work, str):
+        sys.stdout.write(work + "\n")
+        raise SystemExit(NOT_POSSIBLE)
+    first, second, calls = work(int(sys.argv[2]), Path(sys.argv[3]))
+    sys.stdout.write(f"\n{first} {second} {calls}\n")
+
+
+def mark(x: object) -> str:
+    """Return what the function of W1 returns."""
+    return f"{x}-ok"
+
+
+def logged_mark(x: object, log: str) -> str:
+    """Do the same in a millisecond, noting each call in a file."""
+    with Path(log).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {x} {time.time()}\n")
+    time.sleep(0.001)
+    return mark(x)
+
+
+def killed_and_resumed(script: str, rows: int, folder: Path) -> tuple[float, float, float]:
+    """Run a script's `crash-job` twice, the first time until SIGKILL at half of the rows.
+
+    Returns the seconds to the first new row, 0, and how many rows were computed again that were 50 ms old.
+    """
+    log = folder / "calls.log"
+    command = [sys.executable, script, "crash-job", str(rows), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        while not log.exists() or log.read_text().count("\n") < rows // 2:
+            if first.poll() is not None:
+                raise SystemExit("the job ended before it was killed")
+            time.sleep(0.005)
+        killed = time.time()
+        os.kill(first.pid, signal.SIGKILL)
+    before = _calls(log)
+    started = time.time()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = _calls(log)[len(before) :]
+    old = {row for _, row, at in before if at + 0.001 < killed - 0.05}
+    seen = {row for _, row, _ in before}
+    new = min(at for _, row, at in after if row not in seen)
+    return new - started, 0.0, len(old & {row for _, row, _ in after})
+
+
+def _calls(log: Path) -> list[tuple[str, str, float]]:
+    lines = [line.split() for line in log.read_text().splitlines()]
+    return [(process, row, float(at)) for process, row, at in lines]
+
+
+def mixed_frame(rows: int):  # noqa: ANN201 - of whichever pandas the environment has
+    """Return the frame of W2."""
+    import numpy as np
+    import pandas as pd
+
+    random = np.random.default_rng(1)
+    numbers = random.integers(0, rows, rows)
+    return pd.DataFrame(
+        {
+            "position": np.arange(rows),
+            "number": numbers,
+            "fraction": random.random(rows),
+            "other": random.normal(size=rows),
+            "name": [f"name-{number}" for number in numbers],
+            "group": [f"group-{number % 1000}" for number in numbers],
+            "kind": [("alpha", "beta", "gamma")[number % 3] for number in numbers],
+            "time": pd.Timestamp("2024-01-01") + pd.to_timedelta(numbers, unit="s"),
+        }
+    )
