@@ -1,0 +1,10 @@
+"""The command line: `tablevault --db-dir DIR --author NAME COMMAND …`.
+
+Only click is imported when it starts; a command imports what it works with.
+"""
+
+from __future__ import annotations
+
+from tablevault.cli.application import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""The command line as `python -m tablevault.cli`."""
+
+from tablevault.cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""The group of all commands: where the vault is, how commands end, and what is answered to a misspelt one."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import wraps
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from tablevault.errors import TableVaultError
+
+if TYPE_CHECKING:
+    from tablevault.vault import TableVault
+
+DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
+"""Exit statuses: 3 is an external error that was reverted, 4 any error that paused."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_COMMANDS = {
+    "tablevault.cli.writing": (
+        "create-builder-file",
+        "create-code-module",
+        "create-instance",
+        "create-table",
+        "delete-builder-file",
+        "delete-code-module",
+        "delete-instance",
+        "delete-table",
+        "execute-instance",
+        "rename-table",
+        "write-instance",
+    ),
+    "tablevault.cli.processes": (
+        "generate-process-id",
+        "get-active-processes",
+        "get-history",
+        "get-process",
+        "get-process-completion",
+        "log",
+        "ps",
+        "restart",
+        "stop-process",
+        "wait-process",
+        "watch",
+    ),
+    "tablevault.cli.reading": (
+        "get-artifact-folder",
+        "get-builder-str",
+        "get-builders-list",
+        "get-code-module-str",
+        "get-code-modules-list",
+        "get-dataframe",
+        "get-descriptions",
+        "get-file-tree",
+        "get-lineage",
+        "get-modules-list",
+        "get-table-instances",
+        "get-tables",
+        "plan-instance",
+        "verify",
+    ),
+    "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
+}
+
+
+@dataclass
+class Place:
+    """Where a command works, and as whom."""
+
+    db_dir: Path | None
+    author: str
+    as_json: bool
+
+    def vault(self, **options: Any) -> TableVault:
+        """Open the vault; raises `UsageError` if nobody said where it is."""
+        if self.db_dir is None:
+            raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
+        from tablevault import TableVault
+
+        return TableVault(self.db_dir, self.author or _user(), **options)
+
+
+class Commands(click.Group):
+    """All commands, each imported when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(name for names in _COMMANDS.values() for name in names)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, if there is one of this name."""
+        for module, names in _COMMANDS.items():
+            if cmd_name in names:
+                command = getattr(import_module(module), cmd_name.replace("-", "_"))
+                assert isinstance(command, click.Command)
+                return command
+        return None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return what an argument names; raises `UsageError` that names the nearest command."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            near = get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
+            meant = f" Did you mean '{near[0]}'?" if near else " `tablevault --help` lists all commands."
+            ctx.fail(f"There is no command '{args[0]}'.{meant}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TABLEVAULT"}
+)
+@click.option("--db-dir", type=click.Path(path_type=Path), envvar="TABLEVAULT_DIR", help="Folder of the vault.")
+@click.option("--author", envvar="TABLEVAULT_AUTHOR", default="", help="Who works: named in the history.")
+@click.option("--json", "as_json", is_flag=True, help="Print lists and records as JSON, also on a terminal.")
+@click.version_option(package_name="tablevault", message="%(prog)s %(version)s")
+@click.pass_context
+def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: bool) -> None:
+    """Tables of expensive results that survive errors, crashes and power cuts.
+
+    Exit status: 0 done, 1 refused by TableVault, 2 wrong usage, 3 an error from outside that was reverted, 4 paused,
+    130 and 143 interrupted and reverted.
+    """
+    ctx.obj = Place(db_dir, author, as_json)
+
+
+def main() -> None:
+    """Run the command line; the entry point `tablevault`."""
+    application(prog_name="tablevault")
+
+
+def in_place(command: Command) -> Command:
+    """Give a command its place, print what it returns, and end with the status that says what became of its operation.
+
+    The command may have a parameter `process_id`.
+    """
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        place = click.get_current_context().obj
+        try:
+            result = command(place, *args, **kwargs)
+            if result is not None:
+                click.echo(result)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except BaseException as error:  # noqa: BLE001  (each kind has its exit status)
+            _end(place, error, str(kwargs.get("process_id") or ""))
+
+    return run  # type: ignore[return-value]
+
+
+def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
+    if process_id and _is_paused(place, process_id):
+        _say(f"{type(error).__name__}: {error}", error)
+        _say(f"Resume: {_again(process_id)}\nStop:   {_command(place, 'stop-process', process_id)}")
+        raise SystemExit(PAUSED)
+    if isinstance(error, KeyboardInterrupt):
+        _say("Interrupted: the vault is as if the command had never started.")
+        raise SystemExit(INTERRUPTED)
+    if isinstance(error, SystemExit):
+        raise error
+    if isinstance(error, TableVaultError):
+        _say(f"{type(error).__name__}: {error}")
+        raise SystemExit(REFUSED)
+    traceback.print_exception(error)
+    raise SystemExit(REVERTED)
+
+
+def _is_paused(place: Place, process_id: str) -> bool:
+    try:
+        return place.vault().get_process(process_id).status == "paused"
+    except (TableVaultError, OSError):
+        return False
+
+
+def _again(process_id: str) -> str:
+    """Return the very command that was given, with the process id."""
+    import shlex
+
+    words = sys.argv[1:]
+    if process_id not in words:
+        words = [*words, "--process-id", process_id]
+    return shlex.join(["tablevault", *words])
+
+
+def _command(place: Place, *words: str) -> str:
+    import shlex
+
+    return shlex.join(["tablevault", "--db-dir", str(place.db_dir), *words])
+
+
+def _say(text: str, error: BaseException | None = None) -> None:
+    click.echo(text, err=True)
+    for note in getattr(error, "__notes__", ()):
+        click.echo(note, err=True)
+
+
+def _user() -> str:
+    import getpass
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""

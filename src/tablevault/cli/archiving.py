@@ -1,0 +1,73 @@
+"""Commands about whole vaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from tablevault.cli.application import Place, in_place
+from tablevault.cli.showing import show
+
+_EXISTING = click.Path(exists=True, path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--description", default="", help="For people.")
+@in_place
+def init(place: Place, folder: Path, description: str) -> None:
+    """Make a vault in a folder that is missing or empty."""
+    place.db_dir = folder
+    place.vault(create=True, description=description)
+    click.echo(str(folder))
+
+
+@click.command()
+@click.argument("db_dir", type=_EXISTING)
+@click.option("--preset", default=6, show_default=True, type=click.IntRange(0, 9), help="How hard to compress.")
+@in_place
+def compress(place: Place, db_dir: Path, preset: int) -> None:
+    """Pack a vault into DB_DIR.tar.xz, whole or not at all."""
+    from tablevault import compress_vault
+
+    del place
+    click.echo(f"Packing {db_dir}…", err=True)
+    click.echo(compress_vault(db_dir, preset))
+
+
+@click.command()
+@click.argument("archive", type=_EXISTING)
+@in_place
+def decompress(place: Place, archive: Path) -> None:
+    """Unpack a vault from ARCHIVE.tar.xz, whole or not at all."""
+    from tablevault import decompress_vault
+
+    del place
+    folder = archive.with_name(archive.name.removesuffix(".tar.xz"))
+    click.echo(f"Unpacking {archive}…", err=True)
+    click.echo(decompress_vault(folder))
+
+
+@click.command()
+@click.argument("db_dir", type=_EXISTING)
+@click.confirmation_option(prompt="Delete the whole vault for ever?", help="Do not ask.")
+@in_place
+def delete_vault(place: Place, db_dir: Path) -> None:
+    """Delete a whole vault, irreversibly."""
+    from tablevault import delete_vault as delete
+
+    del place
+    delete(db_dir)
+    click.echo(f"{db_dir} is deleted.", err=True)
+
+
+@click.command()
+@click.argument("source", type=_EXISTING)
+@click.argument("folder", type=click.Path(path_type=Path))
+@in_place
+def import_legacy(place: Place, source: Path, folder: Path) -> None:
+    """Make a vault in FOLDER from one of TableVault 0.1.x, which stays as it is."""
+    from tablevault import import_legacy_vault
+
+    show(place, import_legacy_vault(source, folder))

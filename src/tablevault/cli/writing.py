@@ -1,0 +1,143 @@
+"""Commands that change a vault: each prints the id of its process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tablevault.cli.application import Place, in_place
+from tablevault.cli.completion import instances, tables
+
+version = click.option("--version", default="base", show_default=True, help="Version of the table.")
+process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
+
+
+@click.command()
+@click.argument("table_name")
+@click.option("--multiple-artifacts", is_flag=True, help="Give each instance an artifact folder of its own.")
+@click.option("--side-effects", is_flag=True, help="Executing has effects elsewhere: one active instance at a time.")
+@click.option("--description", default="", help="For people.")
+@process_id
+@in_place
+def create_table(place: Place, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: str) -> str:
+    """Make a table."""
+    return place.vault().create_table(table_name, multiple_artifacts, side_effects, **options)
+
+
+@click.command()
+@click.argument("old_name", shell_complete=tables)
+@click.argument("new_name")
+@process_id
+@in_place
+def rename_table(place: Place, old_name: str, new_name: str, process_id: str) -> str:
+    """Rename a table."""
+    return place.vault().rename_table(new_name, old_name, process_id)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@process_id
+@in_place
+def delete_table(place: Place, table_name: str, process_id: str) -> str:
+    """Delete a table with its instances; its descriptions and lineage stay."""
+    return place.vault().delete_table(table_name, process_id)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@click.argument("instance_id", shell_complete=instances)
+@process_id
+@in_place
+def delete_instance(place: Place, table_name: str, instance_id: str, process_id: str) -> str:
+    """Delete an instance; its description and lineage stay."""
+    return place.vault().delete_instance(instance_id, table_name, process_id)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@version
+@click.option("--origin-id", default="", help="Instance whose builders are copied and whose cells are reused.")
+@click.option("--origin-table", default="", help="Table of that instance, if it is another one.")
+@click.option("--external-edit", is_flag=True, help="The frame will come from write-instance.")
+@click.option("--copy", is_flag=True, help="Take the newest instance as the origin.")
+@click.option("--builder", "builders", multiple=True, help="Write a template for a builder of this name; repeatable.")
+@click.option("--description", default="", help="For people.")
+@process_id
+@in_place
+def create_instance(place: Place, table_name: str, builders: tuple[str, ...], **options: Any) -> str:
+    """Make a temporary instance, to be filled by its builders or by write-instance."""
+    return place.vault().create_instance(table_name, builders=list(builders) or None, **options)
+
+
+@click.command()
+@click.option("--module-name", default="", help="Name of the module; without a file a template is written.")
+@click.option("--copy-dir", default="", help="File or folder to copy.")
+@process_id
+@in_place
+def create_code_module(place: Place, module_name: str, copy_dir: str, process_id: str) -> str:
+    """Make or replace a Python module."""
+    return place.vault().create_code_module(module_name, copy_dir, process_id=process_id)
+
+
+@click.command()
+@click.argument("module_name")
+@process_id
+@in_place
+def delete_code_module(place: Place, module_name: str, process_id: str) -> str:
+    """Delete a Python module."""
+    return place.vault().delete_code_module(module_name, process_id)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@click.option("--builder-name", default="", help="Name of the builder; without a file a template is written.")
+@version
+@click.option("--copy-dir", default="", help="Builder file, or folder of builder files, to copy.")
+@process_id
+@in_place
+def create_builder_file(place: Place, table_name: str, **options: str) -> str:
+    """Make or replace builder files of a temporary instance."""
+    return place.vault().create_builder_file(table_name, **options)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@click.argument("builder_name")
+@version
+@process_id
+@in_place
+def delete_builder_file(place: Place, table_name: str, builder_name: str, **options: str) -> str:
+    """Delete a builder file of a temporary instance."""
+    return place.vault().delete_builder_file(builder_name, table_name, **options)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@version
+@click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
+@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@click.option("--reuse-partial", is_flag=True, help="Take over what a reverted execution had computed.")
+@process_id
+@in_place
+def execute_instance(place: Place, table_name: str, **options: Any) -> str:
+    """Fill a temporary instance by its builders."""
+    return place.vault().execute_instance(table_name, **options)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
+@click.option("--parquet", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
+@version
+@process_id
+@in_place
+def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Path | None, **options: Any) -> str:
+    """Fill a temporary instance with a frame from a file."""
+    if (csv is None) == (parquet is None):
+        raise click.UsageError("Name one file: --csv FILE or --parquet FILE.")
+    import pandas as pd
+
+    frame = pd.read_csv(csv) if csv is not None else pd.read_parquet(str(parquet))
+    return place.vault().write_instance(frame, table_name, **options)

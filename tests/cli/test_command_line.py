@@ -1,0 +1,230 @@
+"""The command line: what it prints, how it ends, and what stays of version 0.1.1."""
+
+import json
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from tablevault import TableVault
+from tablevault.cli.application import application
+
+HERE = Path(__file__).parent
+COMMAND = [sys.executable, "-m", "tablevault.cli"]
+FORMER = json.loads((HERE / "commands-0.1.1.json").read_text())
+
+INDEX = """
+builder_type: IndexBuilder
+changed_columns: [x]
+python_function: rows
+code_module: job
+is_custom: true
+"""
+CODE = "import pandas as pd\ndef rows():\n    {}\n    return pd.DataFrame({{'x': [1, 2]}})\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    TableVault(tmp_path / "vault", create=True, author="a").create_table("stories")
+    return tmp_path / "vault"
+
+
+@pytest.fixture
+def run(folder):
+    def call(*words):
+        return CliRunner().invoke(application, ["--db-dir", str(folder), "--author", "b", *words])
+
+    return call
+
+
+def prepare(folder, statement="pass"):
+    vault = TableVault(folder, author="a")
+    vault.create_code_module("job", text=CODE.format(statement))
+    vault.create_instance("stories", builders={"stories_index": INDEX})
+    return vault
+
+
+@pytest.mark.parametrize("name", FORMER)
+def test_commands_of_0_1_1_keep_their_arguments_and_options(name):
+    context = click.Context(application)
+    command = application.get_command(context, name)
+    assert command is not None
+    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    assert len(arguments) == len(FORMER[name]["arguments"])
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    assert set(FORMER[name]["options"]) <= options
+
+
+def test_every_command_has_help_under_both_names(run):
+    for name in application.list_commands(click.Context(application)):
+        for option in ("-h", "--help"):
+            result = run(name, option)
+            assert result.exit_code == 0
+            assert result.output.startswith("Usage: ")
+
+
+def test_writes_print_the_process_id_alone(run):
+    assert run("create-table", "poems", "--process-id", "mine").output == "mine\n"
+
+
+def test_a_refusal_is_one_line_and_exits_with_1(run):
+    result = run("create-table", "stories")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1
+    assert "There is a table 'stories' already" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["creat-table", "x"], "create-table"), (["create-table", "x", "--descripton", "y"], "--description")],
+)
+def test_misspelt_commands_and_options_are_answered_with_the_nearest(run, words, meant):
+    result = run(*words)
+    assert result.exit_code == 2
+    assert meant in result.stderr
+
+
+def test_without_a_vault_the_usage_says_how_to_name_one():
+    result = CliRunner(env={"TABLEVAULT_DIR": None}).invoke(application, ["get-tables"])
+    assert result.exit_code == 2
+    assert "--db-dir" in result.stderr
+
+
+def test_the_environment_names_vault_and_author(folder):
+    runner = CliRunner(env={"TABLEVAULT_DIR": str(folder), "TABLEVAULT_AUTHOR": "someone"})
+    assert runner.invoke(application, ["create-table", "poems"]).exit_code == 0
+    assert TableVault(folder).get_history()[0].author == "someone"
+
+
+def test_an_external_error_that_is_reverted_exits_with_3_and_shows_where(run, folder):
+    prepare(folder, "raise ConnectionError('no network')")
+    result = run("execute-instance", "stories")
+    assert result.exit_code == 3
+    assert "Traceback" in result.stderr
+    assert "no network" in result.stderr
+
+
+def test_a_pause_exits_with_4_and_says_how_to_resume_and_stop(run, folder):
+    prepare(folder, "raise ConnectionError('no network')")
+    result = run("execute-instance", "stories", "--process-id", "mine")
+    assert result.exit_code == 4
+    assert "Resume: tablevault" in result.stderr
+    assert f"tablevault --db-dir {folder} stop-process mine" in result.stderr
+    assert json.loads(run("ps").output)[0]["state"] == "paused"
+    assert run("stop-process", "mine").exit_code == 0
+    assert json.loads(run("ps").output) == []
+
+
+def test_frames_are_written_by_the_suffix_of_the_file_and_read_from_csv_and_parquet(run, folder, tmp_path):
+    frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
+    frame.to_parquet(tmp_path / "given.parquet")
+    frame.to_csv(tmp_path / "given.csv", index=False)
+    for given in ("csv", "parquet"):
+        assert run("create-instance", "stories", "--external-edit").exit_code == 0
+        result = run("write-instance", "stories", f"--{given}", str(tmp_path / f"given.{given}"))
+        assert result.exit_code == 0
+        for suffix in ("csv", "parquet", "json", "text"):
+            output = tmp_path / f"out.{suffix}"
+            facts = json.loads(run("get-dataframe", "stories", "--output", str(output)).output)
+            assert facts["rows"] == 2
+            assert facts[suffix if suffix != "text" else "csv"] == str(output)
+        assert (tmp_path / "out.text").read_text() == (tmp_path / "out.csv").read_text()
+        assert pd.read_parquet(tmp_path / "out.parquet")["y"].tolist() == ["a", "b"]
+        assert [row["x"] for row in json.loads((tmp_path / "out.json").read_text())] == [1, 2]
+    assert run("write-instance", "stories").exit_code == 2
+
+
+def test_lists_are_json_when_piped_and_tables_on_a_terminal(folder):
+    command = [*COMMAND, "--db-dir", str(folder), "get-tables"]
+    assert json.loads(subprocess.run(command, check=True, capture_output=True).stdout) == ["stories"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdout=theirs, stdin=subprocess.DEVNULL) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:
+                break
+            if not piece:
+                break
+            shown += piece
+        assert process.wait() == 0
+    os.close(ours)
+    assert b"stories" in shown
+    assert b"[" not in shown.replace(b"\x1b[", b"")
+
+
+def test_ctrl_c_without_a_process_id_reverts_and_exits_with_130(folder, tmp_path):
+    vault = prepare(folder, f"open({str(tmp_path / 'begun')!r}, 'w').close(); import time; time.sleep(60)")
+    command = [*COMMAND, "--db-dir", str(folder), "execute-instance", "stories"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+    assert process.returncode == 130
+    assert vault.get_active_processes() == {}
+
+
+def test_watch_can_be_left_without_touching_the_process(run, folder, tmp_path):
+    prepare(folder, f"open({str(tmp_path / 'begun')!r}, 'w').close(); import time; time.sleep(60)")
+    process_id = run("execute-instance", "stories", "--background").output.strip()
+    with subprocess.Popen([*COMMAND, "--db-dir", str(folder), "watch", process_id], stdout=subprocess.PIPE) as watching:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        time.sleep(1.5)
+        watching.send_signal(signal.SIGINT)
+        watching.communicate()
+    assert watching.returncode == 130
+    assert json.loads(run("ps").output)[0]["state"] == "running"
+    assert run("stop-process", process_id, "--force").exit_code == 0
+
+
+def test_wait_process_exits_as_its_process_would_have(run, folder):
+    vault = prepare(folder, "raise ConnectionError('no network')")
+    with pytest.raises(ConnectionError):
+        vault.execute_instance("stories", process_id="mine")
+    assert run("wait-process", "mine").exit_code == 4
+    vault.stop_process("mine")
+    vault.create_table("poems", process_id="fine")
+    assert run("wait-process", "fine").exit_code == 0
+
+
+def test_version_and_help_import_nothing_heavy():
+    for word in ("--version", "--help"):
+        command = [sys.executable, "-X", "importtime", "-m", "tablevault.cli", word]
+        imported = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+        assert not [name for name in ("pandas", "pyarrow", "sqlalchemy", "rich") if f"| {name}\n" in imported]
+
+
+def test_completion_offers_tables_and_processes(folder):
+    words = f"tablevault --db-dir {folder} delete-table st"
+    environment = {**os.environ, "_TABLEVAULT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
+    code = "from tablevault.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert "stories" in done.stdout
+
+
+def test_the_page_is_what_the_commands_say(monkeypatch):
+    monkeypatch.syspath_prepend(HERE.parent.parent / "docs")
+    import make_command_line
+
+    assert make_command_line.PAGE.read_text() == make_command_line.page()
+
+
+def test_the_basic_workflow_in_a_shell(tmp_path):
+    environment = {**os.environ, "TABLEVAULT": " ".join(COMMAND)}
+    done = subprocess.run(
+        ["bash", str(HERE / "workflow.sh"), str(tmp_path)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.splitlines()[-1:] == ["done"], done.stderr
