@@ -37,6 +37,7 @@ def frame(count: int, folder: Path) -> tuple[float, float, float]:
     """W2."""
     del folder
     data = workload.mixed_frame(count)
+    data["time"] = data["time"].dt.to_pydatetime().astype(object)  # It takes Python's times, not those of pandas.
     start = time.perf_counter()
     dc.read_pandas(data).save("frame")
     written = time.perf_counter()
