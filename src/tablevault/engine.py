@@ -12,6 +12,7 @@ from tablevault import messages, names
 from tablevault.attempts import Attempt, claim, describe_error, new_owner
 from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import WORKER, OwnerLock
+from tablevault.display import shown
 from tablevault.endings import Endings, save_checkpoints
 from tablevault.errors import TableVaultError, TableVaultWarning, TVForcedError, TVLockError, TVProcessError
 from tablevault.interfaces import FunctionError
@@ -131,7 +132,7 @@ class Engine:
             try:
                 if attempt.transaction.resumed:
                     self._processes.set_running(attempt.serial, attempt.number)
-                with interrupts.exposed():
+                with shown(attempt.transaction.progress), interrupts.exposed():
                     changes = attempt.operation.work(attempt.plan, attempt.transaction)
                 attempt.transaction.settle_checkpoints()
                 self.endings.commit(attempt, changes)

@@ -14,6 +14,7 @@ from tablevault.cli.application import INTERRUPTED, PAUSED, Place, in_place
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import plain, show
 from tablevault.cli.writing import process_id as own_process_id
+from tablevault.display import duration, rows_done, time_left
 
 if TYPE_CHECKING:
     from tablevault.records import BuilderProgress, ProcessInfo
@@ -170,8 +171,7 @@ def _followed(info: ProcessInfo, first: dict[str, tuple[float, int]]) -> Any:
 
 
 def _rows(item: BuilderProgress) -> str:
-    done = item.computed + item.reused
-    return f"{done:,}" if item.total is None else f"{done:,} of {item.total:,}"
+    return rows_done(item.computed, item.reused, item.total)
 
 
 def _rate(rate: float) -> str:
@@ -181,17 +181,7 @@ def _rate(rate: float) -> str:
 def _left(item: BuilderProgress, rate: float) -> str:
     if item.done:
         return "done"
-    if item.total is None or not rate:
-        return ""
-    return _duration((item.total - item.computed - item.reused) / rate)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join(f"{number} {unit}" for number, unit in parts if number)[:12] or "0 s"
+    return "" if item.total is None else time_left(item.total - item.computed - item.reused, rate)
 
 
 def _in_short(info: ProcessInfo) -> dict[str, object]:
@@ -202,7 +192,7 @@ def _in_short(info: ProcessInfo) -> dict[str, object]:
         "table": f"{info.table_name} {info.instance_id}".strip(),
         "state": info.status,
         "rows": _rows_done(info.progress.values()),
-        "age" if info.ended_at is None else "took": _duration((ended - info.started_at).total_seconds()),
+        "age" if info.ended_at is None else "took": duration((ended - info.started_at).total_seconds()),
         "error": f"{info.error.type}: {info.error.message}" if info.error else "",
     }
 

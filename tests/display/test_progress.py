@@ -1,0 +1,118 @@
+"""Progress is shown to those who look, and is in nobody's way."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tablevault import TableVault
+from tablevault.display import duration
+
+CODE = """
+import time
+import pandas as pd
+
+def numbers():
+    return pd.DataFrame({"x": range(12)})
+
+def slow(x):
+    time.sleep(0.1)
+    if x == 9:
+        print("said by the function", flush=True)
+    return x
+"""
+
+INDEX = """
+builder_type: IndexBuilder
+changed_columns: [x]
+python_function: numbers
+code_module: job
+is_custom: true
+"""
+
+COLUMN = """
+builder_type: ColumnBuilder
+changed_columns: [y]
+python_function: slow
+code_module: job
+is_custom: true
+return_type: row-wise
+arguments: {x: "<<self.x[index]>>"}
+"""
+
+RUN = "import sys; from tablevault import TableVault; TableVault(sys.argv[1]).execute_instance('t', process_id='p')"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True, author="a")
+    vault.create_code_module("job", text=CODE)
+    vault.create_table("t")
+    vault.create_instance("t", builders={"t_index": INDEX, "slow_column": COLUMN})
+    return tmp_path / "vault"
+
+
+def on_a_terminal(folder, interrupt=False, **streams):
+    """Run an execution whose standard error is a terminal; return what that shows, and what else it wrote."""
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    command = [sys.executable, "-c", RUN, str(folder)]
+    streams = {"stdout": theirs, **streams}
+    with subprocess.Popen(command, stderr=theirs, env=environment, **streams) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                piece = os.read(ours, 4096)
+            except OSError:  # The other end is closed.
+                break
+            shown += piece
+            if interrupt and b"slow_column" in shown:
+                process.send_signal(signal.SIGINT)
+                interrupt = False
+        output = process.stdout.read() if process.stdout else b""
+    os.close(ours)
+    return shown.decode(), output.decode()
+
+
+def test_a_terminal_shows_a_line_for_each_builder(folder):
+    shown, _ = on_a_terminal(folder)
+    assert "slow_column" in shown
+    assert "12 of 12 rows" in shown
+    assert "/s" in shown
+    assert "done" in shown
+
+
+def test_what_the_function_prints_is_there_whole(folder):
+    shown, _ = on_a_terminal(folder)
+    assert "said by the function" in shown
+
+
+def test_what_the_function_prints_goes_where_standard_output_goes(folder):
+    shown, output = on_a_terminal(folder, stdout=subprocess.PIPE)
+    assert output == "said by the function\n"
+    assert "said by the function" not in shown
+    assert "slow_column" in shown
+
+
+def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
+    shown, _ = on_a_terminal(folder, interrupt=True)
+    assert "KeyboardInterrupt" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")
+    assert TableVault(folder).get_process("p").status == "paused"
+
+
+def test_nothing_is_shown_where_nobody_looks(folder):
+    done = subprocess.run([sys.executable, "-c", RUN, str(folder)], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout == "said by the function\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (3725, "1 h 2 min"), (90_000, "1 d 1 h")]
+)
+def test_durations_are_short(seconds, text):
+    assert duration(seconds) == text
