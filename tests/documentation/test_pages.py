@@ -11,7 +11,7 @@ WITH_EXAMPLES = [
     ROOT / "README.md",
     *(
         ROOT / "docs" / f"{name}.md"
-        for name in ("artifacts", "builders", "handling-execution-errors", "references", "reuse-and-lineage")
+        for name in ("artifacts", "builders", "errors", "handling-execution-errors", "references", "reuse-and-lineage")
     ),
 ]
 
