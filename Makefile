@@ -1,6 +1,7 @@
 # make demo       a guided tour on real files, under a minute
 # make test       the tests, on all cores
 # make test-slow  the longer experiments
+# make torture    faults at every point: SECONDS=3600 SEED=1
 # make bench      how fast the work is, next to the least that it can cost, under five minutes; BENCH="--only W3" for a part
 # make bench-peers  the same work with what people use instead, each in an environment of its own
 # make check      what a change must pass beside the tests: lint, types, contract
@@ -22,7 +23,7 @@ DEVELOP := $(VENV)/develop-$(INTERPRETER)
 CORES := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print(len(f(0)) if f else os.cpu_count())' 2>/dev/null)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-slow bench bench-peers lint types contract check clean
+.PHONY: demo test test-slow torture bench bench-peers lint types contract check clean
 
 demo: $(PACKAGE)
 	$(BIN)/python examples/stdlib_atlas/run.py
@@ -32,6 +33,12 @@ test: $(DEVELOP)
 
 test-slow: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(CORES) -m slow
+
+SECONDS ?= 600
+SEED ?= 0
+
+torture: $(DEVELOP)
+	$(BIN)/python -W ignore tests/faults/torture.py --seconds $(SECONDS) --seed $(SEED)
 
 bench: $(PACKAGE)
 	$(BIN)/python -m benchmarks $(BENCH)

@@ -222,6 +222,7 @@ def test_the_page_is_what_the_commands_say(monkeypatch):
     assert make_command_line.PAGE.read_text() == make_command_line.page()
 
 
+@pytest.mark.slow
 def test_the_basic_workflow_in_a_shell(tmp_path):
     environment = {**os.environ, "TABLEVAULT": " ".join(COMMAND)}
     done = subprocess.run(

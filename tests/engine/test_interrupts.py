@@ -55,6 +55,7 @@ def test_handlers_are_as_they_were_after_an_operation(job):
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+@pytest.mark.slow
 def test_an_interrupt_waits_for_rows_in_flight_and_keeps_them(threads):
     threads.tell("hold", 0, 1, 2, 3)
     other = threads.interpreter("vault.execute_instance('stories', process_id='nightly')")

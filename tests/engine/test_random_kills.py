@@ -91,7 +91,14 @@ def read(log):
     return rows, beats
 
 
-@pytest.mark.parametrize(("threads", "seconds", "kills", "longest"), [(1, 0.004, 20, 0.6), (4, 0.01, 8, 1.0)])
+SAMPLE = [(1, 0.004, 6, 0.6), (4, 0.01, 4, 1.0)]
+MORE = [(1, 0.004, 30, 0.6), (4, 0.01, 15, 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("threads", "seconds", "kills", "longest"),
+    [*SAMPLE, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)],
+)
 def test_only_rows_of_the_last_moments_are_computed_twice(job, tmp_path, threads, seconds, kills, longest):
     log = tmp_path / "log"
     job.vault.create_code_module("jobs", text=CODE % (str(log), str(tmp_path / "beats")))

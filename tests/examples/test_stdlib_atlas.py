@@ -8,6 +8,8 @@ import pytest
 
 from tablevault import TableVault
 
+pytestmark = pytest.mark.slow  # `make demo` is the same.
+
 ROOT = Path(__file__).resolve().parents[2]
 TOUR = ROOT / "examples" / "stdlib_atlas" / "run.py"
 

@@ -11,6 +11,8 @@ from legacy_files import DATA, snapshot
 
 from tablevault import TableVault, import_legacy_vault, tv_errors
 
+pytestmark = pytest.mark.slow
+
 IMPORT = "import sys; from tablevault import import_legacy_vault; import_legacy_vault(sys.argv[1], sys.argv[2])"
 
 

@@ -37,6 +37,7 @@ class CreateTable(Operation):
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Make the table's folder."""
         folder = transaction.layout.table(plan.data["folder"])
+        files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
         files.make_folder(folder)
         write_description(InstanceFolder(folder), **describe_table(self.table_name, self.description, self))
         new = NewTable(

@@ -100,9 +100,10 @@ class WriteInstance(Operation):
         reopen(folder, kept=folder.frame)
         if not self.is_resumable(transaction):
             files.remove_tree(folder.root)
-            files.make_folder(folder.artifacts)
+            files.make_folder(folder.root)
             stored = write_frame(folder.frame, self._data)
             transaction.stage_text(_STAGED, json.dumps(asdict(stored)))
+        files.make_folder(folder.artifacts)
         data = read_frame(folder.frame) if self.table_df is None else self._data
         records = self._copy_artifacts(plan, transaction, data)
         if records:

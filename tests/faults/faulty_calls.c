@@ -1,0 +1,93 @@
+/* Preloaded into an interpreter: counts the calls that change files, and lets the n-th of them kill the process or fail.
+
+   Armed by fault_arm() in a forked child; before that every call passes untouched. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static atomic_int armed;
+static atomic_long count;
+static long chosen;
+static int number;
+static int lasting;
+
+/* Let the n-th call from now on fail with an errno (0: kill the process); `for_ever`: and all that follow. */
+void fault_arm(long n, int error, int for_ever) {
+    chosen = n;
+    number = error;
+    lasting = for_ever;
+    atomic_store(&count, 0);
+    atomic_store(&armed, 1);
+}
+
+/* Let all calls pass again; return how many there were. */
+long fault_disarm(void) {
+    atomic_store(&armed, 0);
+    return atomic_load(&count);
+}
+
+static int fails(void) {
+    if (!atomic_load(&armed)) return 0;
+    long here = atomic_fetch_add(&count, 1) + 1;
+    if (here != chosen && !(lasting && chosen && here > chosen)) return 0;
+    if (!number) kill(getpid(), SIGKILL);
+    errno = number;
+    return 1;
+}
+
+#define WRAP(result, name, parameters, types, arguments) \
+    result name parameters { \
+        static result(*real) types; \
+        if (!real) real = (result(*) types)dlsym(RTLD_NEXT, #name); \
+        if (fails()) return -1; \
+        return real arguments; \
+    }
+
+WRAP(ssize_t, write, (int fd, const void *data, size_t size), (int, const void *, size_t), (fd, data, size))
+WRAP(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (int, const void *, size_t, off_t), (fd, data, size, at))
+WRAP(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (int, const void *, size_t, off64_t), (fd, data, size, at))
+WRAP(int, fsync, (int fd), (int), (fd))
+WRAP(int, fdatasync, (int fd), (int), (fd))
+WRAP(int, rename, (const char *from, const char *to), (const char *, const char *), (from, to))
+WRAP(int, renameat, (int a, const char *from, int b, const char *to), (int, const char *, int, const char *), (a, from, b, to))
+WRAP(int, unlink, (const char *path), (const char *), (path))
+WRAP(int, unlinkat, (int fd, const char *path, int flags), (int, const char *, int), (fd, path, flags))
+WRAP(int, rmdir, (const char *path), (const char *), (path))
+WRAP(int, mkdir, (const char *path, mode_t mode), (const char *, mode_t), (path, mode))
+WRAP(int, mkdirat, (int fd, const char *path, mode_t mode), (int, const char *, mode_t), (fd, path, mode))
+WRAP(int, link, (const char *from, const char *to), (const char *, const char *), (from, to))
+WRAP(int, linkat, (int a, const char *from, int b, const char *to, int flags), (int, const char *, int, const char *, int), (a, from, b, to, flags))
+WRAP(int, symlink, (const char *from, const char *to), (const char *, const char *), (from, to))
+WRAP(int, symlinkat, (const char *from, int fd, const char *to), (const char *, int, const char *), (from, fd, to))
+WRAP(int, ftruncate, (int fd, off_t size), (int, off_t), (fd, size))
+WRAP(int, ftruncate64, (int fd, off64_t size), (int, off64_t), (fd, size))
+WRAP(int, chmod, (const char *path, mode_t mode), (const char *, mode_t), (path, mode))
+WRAP(int, fchmod, (int fd, mode_t mode), (int, mode_t), (fd, mode))
+WRAP(int, fchmodat, (int fd, const char *path, mode_t mode, int flags), (int, const char *, mode_t, int), (fd, path, mode, flags))
+
+#define WRAP_OPEN(name, parameters, types, arguments) \
+    int name parameters { \
+        static int(*real) types; \
+        if (!real) real = (int(*) types)dlsym(RTLD_NEXT, #name); \
+        mode_t mode = 0; \
+        if (flags & (O_CREAT | O_TMPFILE)) { \
+            va_list rest; \
+            va_start(rest, flags); \
+            mode = va_arg(rest, mode_t); \
+            va_end(rest); \
+        } \
+        if ((flags & O_CREAT) && fails()) return -1; \
+        return real arguments; \
+    }
+
+WRAP_OPEN(open, (const char *path, int flags, ...), (const char *, int, ...), (path, flags, mode))
+WRAP_OPEN(open64, (const char *path, int flags, ...), (const char *, int, ...), (path, flags, mode))
+WRAP_OPEN(openat, (int fd, const char *path, int flags, ...), (int, const char *, int, ...), (fd, path, flags, mode))
+WRAP_OPEN(openat64, (int fd, const char *path, int flags, ...), (int, const char *, int, ...), (fd, path, flags, mode))
