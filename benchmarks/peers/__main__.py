@@ -61,12 +61,15 @@ def main() -> int:
     work = arguments.work or list(WORK)
     lines = [("Peer", *work, "Durable"), ("---",) * (len(work) + 2)]
     notes: list[str] = []
+    ours: dict[str, float] = {}
+    """The seconds of the first peer, which is this checkout."""
     for peer in chosen:
         python = _environment(peer)
         cells = []
         for name in work:
-            cell, note = _measured(python, peer, name, arguments.rounds)
-            cells.append(cell)
+            cell, seconds, note = _measured(python, peer, name, arguments.rounds)
+            ratio = f" ({seconds / ours.setdefault(name, seconds):.3g} ×)" if seconds else ""
+            cells.append(cell + ratio)
             notes += [f"- **{peer.name}, {name}**: {note}"] if note else []
             sys.stderr.write(f"{peer.name} {name}: {cell}\n")
         lines.append((f"{peer.name} {_version(python, peer)}", *cells, peer.durable))
@@ -89,8 +92,8 @@ def _environment(peer: Peer) -> Path:
     return python
 
 
-def _measured(python: Path, peer: Peer, work: str, rounds: int) -> tuple[str, str]:
-    """Return a peer's cell for some work, and what is to be said about it."""
+def _measured(python: Path, peer: Peer, work: str, rounds: int) -> tuple[str, float, str]:
+    """Return a peer's cell for some work, its seconds, and what is to be said about it."""
     figures: list[tuple[float, ...]] = []
     for _ in range(rounds):
         with empty_folder() as folder:
@@ -100,14 +103,14 @@ def _measured(python: Path, peer: Peer, work: str, rounds: int) -> tuple[str, st
                     command, capture_output=True, text=True, cwd=folder, timeout=TIMEOUT, env=OWN_PLACE
                 )
             except subprocess.TimeoutExpired:
-                return "–", f"not over after {TIMEOUT} s."
+                return "–", 0.0, f"not over after {TIMEOUT} s."
         if done.returncode == NOT_POSSIBLE:
-            return "–", done.stdout.strip()
+            return "–", 0.0, done.stdout.strip()
         if done.returncode:
-            return "–", f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}"
+            return "–", 0.0, f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}"
         figures.append(tuple(map(float, done.stdout.split()[-3:])))
     first, second, calls = (median(column) for column in zip(*figures, strict=True))
-    return _cell(work, first, second, calls), ""
+    return _cell(work, first, second, calls), first + second, ""
 
 
 def _cell(work: str, first: float, second: float, calls: float) -> str:

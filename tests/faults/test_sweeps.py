@@ -21,8 +21,15 @@ def running():
         yield started
 
 
-@pytest.mark.parametrize("process_id", ["", "mine"], ids=["reverting", "pausing"])
-@pytest.mark.parametrize("operation", OPERATIONS)
+def _cases():
+    """Yield each operation with and without a process id: in turns in the sample, else among the longer tests."""
+    for number, operation in enumerate(OPERATIONS):
+        for place, process_id in enumerate(("", "mine")):
+            marks = [pytest.mark.slow] if (number + place) % 2 else []
+            yield pytest.param(operation, process_id, marks=marks, id=f"{operation}-{process_id or 'reverting'}")
+
+
+@pytest.mark.parametrize(("operation", "process_id"), list(_cases()))
 def test_a_fault_at_any_point_leaves_everything_before_or_everything_after(running, operation, process_id):
     choice = random.Random(f"{operation} {process_id}")
     sweep = Sweep(running, operation, process_id)
