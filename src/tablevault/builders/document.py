@@ -21,6 +21,8 @@ _TAG = "tag:yaml.org,2002:"
 _TEXT_TAGS = frozenset({_TAG + "str", _TAG + "value"})
 _SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "timestamp"))
 _MERGE_TAG = _TAG + "merge"
+_SCANNER_TOO_DEEP = "exceeded maximum nesting depth"
+"""What newer versions of libyaml say of 1,000 open brackets, which their scanner reads ahead of the first event."""
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Path = tuple[object, ...]
@@ -183,6 +185,8 @@ def _yaml_errors(text: str, file: str) -> Iterator[None]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         number = min(mark.line, text.count("\n")) + 1 if mark else 1
+        if error.problem == _SCANNER_TOO_DEEP:
+            raise _too_deep(file, number) from error
         problem = ", ".join(part for part in (error.context, error.problem) if part)
         raise TVBuilderError(f"{file}, line {number}: not valid YAML: {problem}{_remedy(text, number)}.") from error
     except yaml.YAMLError as error:
