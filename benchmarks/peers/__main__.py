@@ -1,7 +1,8 @@
 """Make an environment per peer, run its script there, and show all results in one table.
 
-Each script, run as `python with_PEER.py WORK ROWS FOLDER`, prints the seconds that the work took (W2: two figures) and
-how often the function was called; or exits with status 3 and prints why that work cannot be done with this peer.
+Each script, run as `python with_PEER.py WORK ROWS FOLDER`, prints the seconds that the work took (W2: two figures), how
+often the function was called, and by how many megabytes its memory grew; or exits with status 3 and prints why that
+work cannot be done with this peer.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import argparse
 import os
 import subprocess
 import sys
+import time
 import venv
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -22,12 +25,61 @@ HERE = Path(__file__).parent
 ENVIRONMENTS = HERE.parent.parent / ".venv-peers"
 NOT_POSSIBLE = 3
 TIMEOUT = 600
+Figures = tuple[float, ...]
 
 OWN_PLACE = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 """Environment variables that let no peer find the packages of another."""
 
-WORK = {"W1": 10_000, "W2": 100_000, "W3": 10_000, "W4": 2_000, "W6": 500}
-"""What is measured, and with how many rows."""
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured: the figures of a script (two, the calls, and the growth of its memory) as one cell."""
+
+    rows: int
+    cell: Callable[[int, Figures], str]
+    cost: Callable[[Figures], float]
+    """By which peers are compared: less is better."""
+
+    script_name: str = ""
+    """How a peer's script calls it, if not by the name of the work."""
+
+    rounds: int = 0
+    """How many times it is done, if not as often as the command says."""
+
+
+def _per_row(rows: int, figures: Figures) -> str:
+    return f"{figures[0] / rows * 1e6:,.1f} µs/row"
+
+
+def _growth(_: int, figures: Figures) -> str:
+    return f"{figures[1] * 1e3:,.1f} ms, {figures[1] / figures[0]:.2f} × the first"
+
+
+def _megabytes(_: int, figures: Figures) -> str:
+    return f"{figures[3]:,.0f} MB"
+
+
+def _seconds(figures: Figures) -> float:
+    return figures[0] + figures[1]
+
+
+WORK = {
+    "W1": Work(10_000, _per_row, _seconds),
+    "W1r": Work(10_000, _per_row, _seconds),
+    "W1g": Work(10_000, _per_row, _seconds),
+    "W2": Work(100_000, lambda _, figures: f"{figures[0]:.2f} s / {figures[1]:.2f} s", _seconds),
+    "W3": Work(10_000, lambda _, figures: f"{figures[0]:.3f} s, {figures[2]:,.0f} calls", _seconds),
+    "W4": Work(2_000, lambda _, figures: f"{figures[2]:,.0f} rows again, {figures[0]:.2f} s", _seconds),
+    "W5": Work(200, _growth, lambda figures: figures[1], rounds=1),
+    "W6": Work(500, lambda _, figures: f"{figures[0]:.2f} s", _seconds),
+    "W7": Work(
+        0,
+        lambda _, figures: f"{figures[1]:.0f} /s, {figures[1] / figures[0]:.2f} × one alone",
+        lambda figures: 1 / figures[1],
+    ),
+    "W8, rows": Work(30_000, _megabytes, lambda figures: figures[3], script_name="W1", rounds=1),
+    "W8, frame": Work(300_000, _megabytes, lambda figures: figures[3], script_name="W2", rounds=1),
+}
 
 
 @dataclass(frozen=True)
@@ -39,10 +91,13 @@ class Peer:
     durable: str
     """What is durable when, with the settings used."""
 
+    module: str = ""
+    """What its users import, if not its name."""
+
 
 PEERS = (
     Peer("tablevault", (str(HERE.parent.parent),), "every row, at most 50 ms after it is there"),
-    Peer("tablevault_old", ("tablevault==0.1.1", "pandas<3"), "nothing: it never calls fsync"),
+    Peer("tablevault_old", ("tablevault==0.1.1", "pandas<3"), "nothing: it never calls fsync", "tablevault.core"),
     Peer("pixeltable", ("pixeltable",), "a table when the insert is over; PostgreSQL as it comes (fsync on)"),
     Peer("datachain", ("datachain",), "the result when the chain is saved; SQLite as it comes"),
     Peer("dbos", ("dbos",), "every step before the next begins; SQLite as it comes"),
@@ -59,20 +114,24 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [peer for peer in PEERS if not arguments.only or peer.name in arguments.only]
     work = arguments.work or list(WORK)
-    lines = [("Peer", *work, "Durable"), ("---",) * (len(work) + 2)]
+    columns = [("", *(f"**{name}**" for name in work), "**W9**", "durable")]
     notes: list[str] = []
     ours: dict[str, float] = {}
-    """The seconds of the first peer, which is this checkout."""
+    """What the first peer, which is this checkout, needs for each work."""
     for peer in chosen:
         python = _environment(peer)
         cells = []
         for name in work:
-            cell, seconds, note = _measured(python, peer, name, arguments.rounds)
-            ratio = f" ({seconds / ours.setdefault(name, seconds):.3g} ×)" if seconds else ""
+            cell, cost, note = _measured(python, peer, name, arguments.rounds)
+            ratio = f" ({cost / ours.setdefault(name, cost):.3g} ×)" if cost else ""
             cells.append(cell + ratio)
             notes += [f"- **{peer.name}, {name}**: {note}"] if note else []
             sys.stderr.write(f"{peer.name} {name}: {cell}\n")
-        lines.append((f"{peer.name} {_version(python, peer)}", *cells, peer.durable))
+        starting = _import_time(python, peer, max(arguments.rounds, 3))
+        ratio = f" ({starting / ours.setdefault('W9', starting):.3g} ×)"
+        columns.append((f"{peer.name} {_version(python, peer)}", *cells, f"{starting:.2f} s{ratio}", peer.durable))
+    lines = list(zip(*columns, strict=True))
+    lines.insert(1, ("---",) * len(columns))
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n" + "\n".join(notes) + "\n"
     sys.stdout.write(text)
     if len(chosen) == len(PEERS) and len(work) == len(WORK):
@@ -92,12 +151,14 @@ def _environment(peer: Peer) -> Path:
     return python
 
 
-def _measured(python: Path, peer: Peer, work: str, rounds: int) -> tuple[str, float, str]:
-    """Return a peer's cell for some work, its seconds, and what is to be said about it."""
-    figures: list[tuple[float, ...]] = []
-    for _ in range(rounds):
+def _measured(python: Path, peer: Peer, name: str, rounds: int) -> tuple[str, float, str]:
+    """Return a peer's cell for some work, what it costs, and what is to be said about it."""
+    work = WORK[name]
+    figures: list[Figures] = []
+    for _ in range(work.rounds or rounds):
         with empty_folder() as folder:
-            command = [str(python), str(HERE / f"with_{peer.name}.py"), work, str(WORK[work]), str(folder)]
+            script = HERE / f"with_{peer.name}.py"
+            command = [str(python), str(script), work.script_name or name, str(work.rows), str(folder)]
             try:
                 done = subprocess.run(
                     command, capture_output=True, text=True, cwd=folder, timeout=TIMEOUT, env=OWN_PLACE
@@ -108,21 +169,20 @@ def _measured(python: Path, peer: Peer, work: str, rounds: int) -> tuple[str, fl
             return "–", 0.0, done.stdout.strip()
         if done.returncode:
             return "–", 0.0, f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}"
-        figures.append(tuple(map(float, done.stdout.split()[-3:])))
-    first, second, calls = (median(column) for column in zip(*figures, strict=True))
-    return _cell(work, first, second, calls), first + second, ""
+        figures.append(tuple(map(float, done.stdout.split()[-4:])))
+    medians = tuple(median(column) for column in zip(*figures, strict=True))
+    return work.cell(work.rows, medians), work.cost(medians), ""
 
 
-def _cell(work: str, first: float, second: float, calls: float) -> str:
-    if work == "W1":
-        return f"{first / WORK[work] * 1e6:,.1f} µs/row"
-    if work == "W2":
-        return f"{first:.2f} s / {second:.2f} s"
-    if work == "W4":
-        return f"{calls:,.0f} rows again, {first:.2f} s"
-    if work == "W3":
-        return f"{first:.3f} s, {calls:,.0f} calls"
-    return f"{first:.2f} s"
+def _import_time(python: Path, peer: Peer, rounds: int) -> float:
+    """Return the seconds of a fresh interpreter that imports the peer (W9)."""
+    command = [python, "-c", f"import {peer.module or peer.name}"]
+    seconds = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        subprocess.run(command, check=True, env=OWN_PLACE, capture_output=True)
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[1:])  # The first one also compiles.
 
 
 def _version(python: Path, peer: Peer) -> str:

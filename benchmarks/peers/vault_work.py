@@ -33,6 +33,15 @@ def numbers(count):
     return pd.DataFrame({{"x": range(count)}})
 
 
+def pairs(count):
+    return pd.DataFrame({{"key": range(count), "z": [f"{{x}}-there" for x in range(count)]}})
+
+
+def stream(count):
+    for x in range(count):
+        yield mark(x)
+
+
 def mark(x):
     from benchmark_calls import called
 
@@ -61,6 +70,29 @@ arguments: {{count: {count}}}
 dtypes: {{x: Int64}}
 """
 
+OTHER = """
+builder_type: IndexBuilder
+changed_columns: [key, z]
+primary_key: [key]
+python_function: pairs
+code_module: job
+is_custom: true
+return_type: dataframe
+arguments: {{count: {count}}}
+dtypes: {{key: Int64, z: string}}
+"""
+
+STREAM = """
+builder_type: IndexBuilder
+changed_columns: [y]
+python_function: stream
+code_module: job
+is_custom: true
+return_type: generator
+arguments: {{count: {count}}}
+dtypes: {{y: string}}
+"""
+
 COLUMN = """
 builder_type: ColumnBuilder
 changed_columns: [y]
@@ -69,7 +101,7 @@ code_module: job
 is_custom: true
 return_type: row-wise
 n_threads: {n_threads}
-arguments: {{x: "<<self.x[index]>>"{more}}}
+arguments: {{x: "{argument}"{more}}}
 dtypes: {{y: string}}
 """
 
@@ -87,8 +119,16 @@ def _create(vault: TableVault, count: int, column: str, copy: bool) -> None:
     vault.create_builder_file("marks", "marks_y", "base", text=column)
 
 
+def _column(function: str = "mark", n_threads: int = 1, argument: str = "<<self.x[index]>>", more: str = "") -> str:
+    return COLUMN.format(function=function, n_threads=n_threads, argument=argument, more=more)
+
+
 def _execute(vault: TableVault, count: int, column: str, copy: bool = False) -> tuple[float, float, float]:
     _create(vault, count, column, copy)
+    return _executed(vault, count)
+
+
+def _executed(vault: TableVault, count: int) -> tuple[float, float, float]:
     counter = itertools.count()
     CALLS.called = counter.__next__  # type: ignore[attr-defined]
     start = time.perf_counter()
@@ -101,13 +141,31 @@ def _execute(vault: TableVault, count: int, column: str, copy: bool = False) -> 
 
 def rows(count: int, folder: Path) -> tuple[float, float, float]:
     """W1."""
-    return _execute(_vault(folder), count, COLUMN.format(function="mark", n_threads=1, more=""))
+    return _execute(_vault(folder), count, _column())
+
+
+def look_up(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1r."""
+    vault = _vault(folder)
+    vault.create_table("other")
+    vault.create_instance("other", version="base")
+    vault.create_builder_file("other", "other_index", "base", text=OTHER.format(count=count))
+    vault.execute_instance("other", version="base")
+    return _execute(vault, count, _column(argument="<<other.z[key::<<self.x[index]>>]>>"))
+
+
+def generator(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1g."""
+    vault = _vault(folder)
+    vault.create_instance("marks", version="base")
+    vault.create_builder_file("marks", "marks_index", "base", text=STREAM.format(count=count))
+    return _executed(vault, count)
 
 
 def additions(count: int, folder: Path) -> tuple[float, float, float]:
     """W3."""
     vault = _vault(folder)
-    column = COLUMN.format(function="mark", n_threads=1, more="")
+    column = _column()
     _execute(vault, count, column)
     return _execute(vault, count + 100, column, copy=True)
 
@@ -126,11 +184,41 @@ def frame(count: int, folder: Path) -> tuple[float, float, float]:
 
 def threads(count: int, folder: Path) -> tuple[float, float, float]:
     """W6."""
-    return _execute(_vault(folder), count, COLUMN.format(function="rest", n_threads=16, more=""))
+    return _execute(_vault(folder), count, _column("rest", n_threads=16))
 
 
 def prepare_crash(count: int, folder: Path) -> None:
     """Make the instance of W4."""
     more = f', log: "{folder / "calls.log"}"'
-    column = COLUMN.format(function="slow_mark", n_threads=1, more=more)
+    column = _column("slow_mark", more=more)
     _create(_vault(folder), count, column, copy=False)
+
+
+def growing(count: int, folder: Path) -> tuple[float, float, float]:
+    """W5."""
+    vault = _vault(folder)
+
+    def write(number: int) -> None:
+        _write(vault, "marks", f"version{number}")
+
+    return workload.growing(count, lambda number: vault.create_table(f"table{number}"), write)
+
+
+def _write(vault: TableVault, table: str, version: str) -> None:
+    vault.create_instance(table, version=version, external_edit=True)
+    vault.write_instance(workload.small_frame(), table, version=version)
+
+
+def prepare_writers(folder: Path) -> None:
+    """Make the tables of W7."""
+    vault = _vault(folder)
+    for number in range(workload.WRITERS):
+        vault.create_table(f"table{number}")
+
+
+def write_job(number: int, folder: Path) -> tuple[float, float, float]:
+    """Write small instances into one of the tables of W7."""
+    vault = TableVault(str(folder / "vault"), f"writer{number}")
+    versions = itertools.count()
+    start = time.time_ns()
+    return workload.writing(lambda: _write(vault, f"table{number}", f"at{start}-{next(versions)}"))

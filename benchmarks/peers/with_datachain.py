@@ -20,7 +20,21 @@ def mark(x: int) -> str:
     return workload.mark(x)
 
 
-mark.__annotations__ = {"x": int, "return": str}  # DataChain reads them, and cannot read postponed ones.
+def mark_found(z: str) -> str:
+    """Do the same with what was looked up."""
+    return mark(z)
+
+
+def mark_all(count: int):  # noqa: ANN201 - given as `output`
+    """Yield all results."""
+    for x in range(count):
+        yield mark(x)
+
+
+# DataChain reads annotations, and cannot read postponed ones.
+mark.__annotations__ = {"x": int, "return": str}
+mark_found.__annotations__ = {"z": str, "return": str}
+mark_all.__annotations__ = {"count": int}
 
 
 def rows(count: int, folder: Path) -> tuple[float, float, float]:
@@ -31,6 +45,50 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
     seconds = time.perf_counter() - start
     assert saved.count() == count
     return seconds, 0, len(CALLS)
+
+
+def look_up(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1r: a merge."""
+    del folder
+    keys = list(range(count))
+    dc.read_values(key=keys, z=[f"{x}-there" for x in keys]).save("other")
+    start = time.perf_counter()
+    chain = dc.read_values(x=keys).merge(dc.read_dataset("other"), on="x", right_on="key")
+    saved = chain.map(y=mark_found, output=str).save("marks")
+    seconds = time.perf_counter() - start
+    assert saved.count() == count
+    return seconds, 0, len(CALLS)
+
+
+def generator(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1g."""
+    del folder
+    start = time.perf_counter()
+    saved = dc.read_values(count=[count]).gen(y=mark_all, output=str).save("marks")
+    seconds = time.perf_counter() - start
+    assert saved.count() == count
+    return seconds, 0, len(CALLS)
+
+
+def growing(count: int, folder: Path) -> tuple[float, float, float]:
+    """W5: a dataset of three rows more, and a version of one more."""
+    del folder
+    return workload.growing(count, lambda number: _write(f"table{number}"), lambda _: _write("marks"))
+
+
+def _write(name: str) -> None:
+    dc.read_values(x=[1, 2, 3]).save(name)
+
+
+def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
+    """W7: versions of a dataset per interpreter."""
+    return workload.side_by_side(__file__, folder)
+
+
+def write_job(number: int, folder: Path) -> tuple[float, float, float]:
+    """Save versions of one dataset."""
+    del folder
+    return workload.writing(lambda: _write(f"table{number}"))
 
 
 def frame(count: int, folder: Path) -> tuple[float, float, float]:
@@ -49,9 +107,14 @@ if __name__ == "__main__":
     workload.run(
         {
             "W1": rows,
+            "W1r": look_up,
+            "W1g": generator,
             "W2": frame,
             "W3": "saving a chain anew calls the function for all rows; `delta=True` is for files in storage.",
             "W4": "a chain over values in memory cannot go on after a SIGKILL; its checkpoints are for whole chains.",
+            "W5": growing,
             "W6": "`parallel` starts processes, not threads.",
+            "W7": side_by_side,
+            "write-job": write_job,
         }
     )

@@ -32,6 +32,20 @@ def rows(count: int, folder: Path) -> tuple[float, float, float]:
     return _loop(Memory(folder / "cache", verbose=0).cache(mark), count, folder), 0, len(CALLS)
 
 
+def look_up(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1r: pandas merges the other frame; each call gets what was found."""
+    import pandas as pd
+
+    cached = Memory(folder / "cache", verbose=0).cache(mark)
+    pd.DataFrame({"key": range(count), "z": [f"{x}-there" for x in range(count)]}).to_parquet(folder / "other.parquet")
+    start = time.perf_counter()
+    frame = pd.DataFrame({"x": range(count)})
+    other = pd.read_parquet(folder / "other.parquet")
+    frame["y"] = [cached(z) for z in frame.merge(other, left_on="x", right_on="key")["z"]]
+    frame.to_parquet(folder / "frame.parquet")
+    return time.perf_counter() - start, 0, len(CALLS)
+
+
 def additions(count: int, folder: Path) -> tuple[float, float, float]:
     """W3."""
     cached = Memory(folder / "cache", verbose=0).cache(mark)
@@ -73,4 +87,17 @@ def crash_job(count: int, folder: Path) -> tuple[float, float, float]:
 
 
 if __name__ == "__main__":
-    workload.run({"W1": rows, "W2": frame, "W3": additions, "W4": crash, "W6": threads, "crash-job": crash_job})
+    workload.run(
+        {
+            "W1": rows,
+            "W1r": look_up,
+            "W1g": "`Memory` does not keep what a generator yields: it cannot be pickled.",
+            "W2": frame,
+            "W3": additions,
+            "W4": crash,
+            "W5": "joblib knows no tables and no versions: a file more is a file more.",
+            "W6": threads,
+            "W7": "joblib knows no tables and no versions that interpreters could write side by side.",
+            "crash-job": crash_job,
+        }
+    )

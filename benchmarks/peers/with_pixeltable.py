@@ -11,7 +11,7 @@ os.environ["PIXELTABLE_HOME"] = str(Path(sys.argv[3]) / "pixeltable")
 os.environ["PIXELTABLE_VERBOSITY"] = "0"
 import pixeltable as pxt
 import workload
-from pixeltable_functions import CALLS, mark
+from pixeltable_functions import CALLS, mark, mark_all, mark_found
 
 
 def _table():  # noqa: ANN202
@@ -39,6 +39,63 @@ def additions(count: int, folder: Path) -> tuple[float, float, float]:
     return time.perf_counter() - start, 0, len(CALLS)
 
 
+def look_up(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1r: a table made from a join."""
+    del folder
+    table = pxt.create_table("numbers", {"x": pxt.Int})
+    table.insert([{"x": x} for x in range(count)])
+    other = pxt.create_table("other", {"key": pxt.Int, "z": pxt.String})
+    other.insert([{"key": x, "z": f"{x}-there"} for x in range(count)])
+    start = time.perf_counter()
+    joined = table.join(other, on=table.x == other.key).select(x=table.x, y=mark_found(other.z))
+    marks = pxt.create_table("marks", source=joined)
+    seconds = time.perf_counter() - start
+    assert marks.count() == count
+    return seconds, 0, len(CALLS)
+
+
+def generator(count: int, folder: Path) -> tuple[float, float, float]:
+    """W1g: a view through an iterator."""
+    del folder
+    table = pxt.create_table("counts", {"rows": pxt.Int})
+    table.insert([{"rows": count}])
+    start = time.perf_counter()
+    view = pxt.create_view("marks", table, iterator=mark_all(table.rows))
+    seconds = time.perf_counter() - start
+    assert view is not None
+    assert view.count() == count
+    return seconds, 0, len(CALLS)
+
+
+def growing(count: int, folder: Path) -> tuple[float, float, float]:
+    """W5: a table more, and three rows more in one, which is a version of it."""
+    del folder
+    table = pxt.create_table("marks", {"x": pxt.Int})
+    return workload.growing(count, lambda number: _small_table(f"table{number}"), lambda _: _write(table))
+
+
+def _small_table(name: str):  # noqa: ANN202
+    return pxt.create_table(name, {"x": pxt.Int})
+
+
+def _write(table) -> None:  # noqa: ANN001
+    table.insert([{"x": x} for x in range(3)])
+
+
+def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
+    """W7: rows inserted into a table per interpreter."""
+    for number in range(workload.WRITERS):
+        _small_table(f"table{number}")
+    return workload.side_by_side(__file__, folder)
+
+
+def write_job(number: int, folder: Path) -> tuple[float, float, float]:
+    """Insert rows into one of the tables."""
+    del folder
+    table = pxt.get_table(f"table{number}")
+    return workload.writing(lambda: _write(table))
+
+
 def frame(count: int, folder: Path) -> tuple[float, float, float]:
     """W2."""
     del folder
@@ -54,9 +111,14 @@ if __name__ == "__main__":
     workload.run(
         {
             "W1": rows,
+            "W1r": look_up,
+            "W1g": generator,
             "W2": frame,
             "W3": additions,
             "W4": "an insert that is killed leaves no rows: all of them are computed again by the next.",
+            "W5": growing,
             "W6": "rows of a computed column run in one thread, unless the function is asynchronous.",
+            "W7": side_by_side,
+            "write-job": write_job,
         }
     )

@@ -24,14 +24,25 @@ def crash_job(_: int, folder: Path) -> tuple[float, float, float]:
     return 0, 0, 0
 
 
+def side_by_side(_: int, folder: Path) -> tuple[float, float, float]:
+    """W7."""
+    vault_work.prepare_writers(folder)
+    return workload.side_by_side(__file__, folder)
+
+
 if __name__ == "__main__":
     workload.run(
         {
             "W1": vault_work.rows,
+            "W1r": vault_work.look_up,
+            "W1g": "it names generators in the description of `return_type`, and takes none.",
             "W2": "a frame with a column of times cannot be read back: get_dataframe raises TVTableError.",
             "W3": vault_work.additions,
             "W4": crash,
+            "W5": vault_work.growing,
             "W6": vault_work.threads,
+            "W7": side_by_side,
             "crash-job": crash_job,
+            "write-job": vault_work.write_job,
         }
     )
