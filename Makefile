@@ -34,11 +34,10 @@ test: $(DEVELOP)
 test-slow: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(CORES) -m slow
 
-SECONDS ?= 600
 SEED ?= 0
 
 torture: $(DEVELOP)
-	$(BIN)/python -W ignore tests/faults/torture.py --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -W ignore tests/faults/torture.py --seed $(SEED) --only "$(ONLY)" $(if $(SECONDS),--seconds $(SECONDS))
 
 bench: $(PACKAGE)
 	$(BIN)/python -m benchmarks $(BENCH)

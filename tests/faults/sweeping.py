@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
@@ -10,9 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,34 +23,33 @@ from tablevault import TableVault
 
 HERE = Path(__file__).parent
 KILL = 0
-ERRORS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES}
+SHARED_MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
-class Point:
-    """One experiment."""
+class Fault:
+    """What happens at the n-th call that changes a file."""
 
-    operation: str
     n: int
-    """Which of the calls that change files."""
     error: int = KILL
-    for_ever: bool = False
+    """Number of the error that the call fails with."""
+    lasting: bool = False
     """Whether all later calls fail too."""
-    process_id: str = ""
-    recoveries: tuple[int, ...] = ()
-    """Where the recoveries that follow are killed, each by the n-th call of its own."""
-
-    def command(self) -> str:
-        """Return the command that repeats it."""
-        return f"python {HERE.relative_to(HERE.parent.parent) / 'torture.py'} --point '{json.dumps(vars(self))}'"
 
 
-@dataclass
-class Figures:
-    """What was tried."""
+NO_FAULT = Fault(0)
 
-    points: int = 0
-    violations: list[str] = field(default_factory=list)
+
+@dataclass(frozen=True)
+class Request:
+    """What the zygote is to do in a fork."""
+
+    folder: str
+    action: str
+    """`call`: the operation; `open`: only open the vault, which recovers; `restart`: open it with `restart=True`."""
+    operation: str
+    process_id: str
+    fault: Fault
 
 
 class Interpreter:
@@ -60,19 +59,18 @@ class Interpreter:
         paths = os.pathsep.join([str(Path(sys.modules["tablevault"].__path__[0]).parent), *sys.path[:1]])
         environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": paths, "ARROW_IO_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
+            [sys.executable, "-W", "ignore", str(HERE / "zygote.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
 
-    def operate(self, folder: Path, point: Point, recovers: bool = False) -> dict[str, Any]:
-        """Run an operation in a fork; return what came of it."""
-        request = {**vars(point), "folder": str(folder), "recovers": recovers}
+    def ask(self, request: Request) -> dict[str, Any]:
+        """Let a fork do something; return what came of it."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.write(json.dumps(asdict(request)) + "\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
@@ -106,46 +104,80 @@ class Sweep:
         self._running = running
         self.operation = operation
         self.process_id = process_id
-        self._root = Path(tempfile.mkdtemp(prefix="tablevault-faults-"))
+        # Durability is not what is tried here, so that memory will do for a disk.
+        self._root = Path(
+            tempfile.mkdtemp(prefix="tablevault-faults-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
+        )
         self._template = self._root / "template"
         OPERATIONS[operation].prepare(base(self._template))
         self.before = Content.of(TableVault(self._copy(), author="check"))
         undisturbed = self._copy()
-        answer = running.operate(undisturbed, Point(operation, 0, process_id=process_id))
+        answer = self._ask(undisturbed, "call", NO_FAULT)
         assert answer["returned"], answer
         self.count: int = answer["count"]
         """How many calls change files in an undisturbed run."""
         self.after = Content.of(TableVault(undisturbed, author="check"))
 
-    def try_point(self, point: Point) -> str:
+    def try_fault(self, fault: Fault) -> str:
         """Inject a fault; return what is wrong afterwards, or nothing."""
         folder = self._copy()
-        answer = self._running.operate(folder, point)
-        if answer["signal"] not in (0, signal.SIGKILL):
-            return f"it hung, or died of signal {answer['signal']}"
-        for n in point.recoveries:
-            self._running.operate(folder, Point(point.operation, n), recovers=True)
-        problem = check(folder, self.before, self.after, answer["returned"], point.process_id)
-        if not problem and point.process_id:
-            problem = self._resumed(folder, point)
-        if problem:
-            return f"{problem}; the call: {answer}"
-        shutil.rmtree(folder, ignore_errors=True)
-        return ""
+        answer = self._ask(folder, "call", fault)
+        problem = _hung(answer) or self._check(folder, answer["returned"])
+        return self._told(folder, problem, answer)
+
+    def try_recoveries(self, fault: Fault, recoveries: list[dict[str, Any]]) -> tuple[int, float, str]:
+        """Inject a fault into the operation, and one into each recovery; return how many of these hit something.
+
+        Also returns how long the last recovery took, which is left alone, and what is wrong afterwards. A recovery is
+        described by its action, by how far it gets (of 1) before the fault, and by the error.
+        """
+        folder = self._copy()
+        answers = [self._ask(folder, "call", fault)]
+        problem = _hung(answers[0])
+        hit = 0
+        for recovery in recoveries:
+            # How many calls it makes can only be told by letting it happen, elsewhere.
+            calls = self._ask(self._copy(folder), recovery["action"], NO_FAULT)["count"]
+            if calls:
+                n = 1 + int(recovery["part"] * calls)
+                answers.append(self._ask(folder, recovery["action"], Fault(n, recovery["error"], recovery["lasting"])))
+                problem = problem or _hung(answers[-1])
+                hit += 1
+        begun = time.monotonic()
+        TableVault(folder, author="b")
+        seconds = time.monotonic() - begun
+        problem = problem or self._check(folder, answers[0]["returned"])
+        return hit, seconds, self._told(folder, problem, answers)
 
     def close(self) -> None:
         """Remove all copies."""
         shutil.rmtree(self._root, ignore_errors=True)
 
-    def _resumed(self, folder: Path, point: Point) -> str:
+    def _ask(self, folder: Path, action: str, fault: Fault) -> dict[str, Any]:
+        return self._running.ask(Request(str(folder), action, self.operation, self.process_id, fault))
+
+    def _check(self, folder: Path, acknowledged: bool) -> str:
+        return check(folder, self.before, self.after, acknowledged, self.process_id) or self._resumed(folder)
+
+    def _resumed(self, folder: Path) -> str:
         """Make the same call again, if it is paused: it must give what an undisturbed one gives."""
-        vault = TableVault(folder, author="b")
-        if point.process_id not in vault.get_active_processes():
+        if not self.process_id:
             return ""
-        OPERATIONS[point.operation].call(vault, point.process_id)
+        vault = TableVault(folder, author="b")
+        if self.process_id not in vault.get_active_processes():
+            return ""
+        OPERATIONS[self.operation].call(vault, self.process_id)
         return check(folder, self.after, self.after, acknowledged=True, process_id="")
 
-    def _copy(self) -> Path:
+    def _told(self, folder: Path, problem: str, answers: object) -> str:
+        shutil.rmtree(folder, ignore_errors=True)
+        return f"{problem}; the calls: {answers}" if problem else ""
+
+    def _copy(self, source: Path | None = None) -> Path:
         folder = Path(tempfile.mkdtemp(dir=self._root)) / "vault"
-        shutil.copytree(self._template, folder, symlinks=True)
+        shutil.copytree(source or self._template, folder, symlinks=True)
         return folder
+
+
+def _hung(answer: dict[str, Any]) -> str:
+    return f"it hung, or died of signal {answer['signal']}" if answer["signal"] not in (0, signal.SIGKILL) else ""

@@ -1,75 +1,106 @@
-"""`make torture`: faults at every point, for as long as is wanted, and the figures as one table.
+"""`make torture`: faults at every point, many thousand times, and the figures as one table.
 
-`--point JSON` repeats a single experiment.
+Without `--seconds` every experiment goes on until it has reached its target; with it, the time is shared out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import random
+import math
+import os
 import sys
 import time
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from faulted_operations import OPERATIONS
-from sweeping import ERRORS, KILL, Figures, Interpreter, Point, Sweep, interpreter
+import report
+from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from sweeps import ErrorSweep, FaultyRecovery, KillSweep
+
+EXPERIMENTS: tuple[Experiment, ...] = (KillSweep(), ErrorSweep(), FaultyRecovery())
+"""All of them, in the order of the table."""
+
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> int:
-    """Run experiments until the time is over; exit with 1 if an invariant was violated."""
+    """Run experiments; exit with 1 if an invariant was violated."""
+    arguments = _parser().parse_args()
+    if arguments.repeat is not None:
+        code, case = arguments.repeat
+        problem = next(each for each in EXPERIMENTS if each.code == code).repeat(json.loads(case))
+        sys.stdout.write(f"{problem or 'all invariants hold'}\n")
+        return 1 if problem else 0
+    results = list(_run(_chosen(arguments.only), arguments))
+    rows = [result.cells() for result in results]
+    sys.stdout.write(report.table(rows))
+    report.write_into_page(rows, [each.code for each in EXPERIMENTS])
+    return 1 if any(result.figures.violations for result in results) else 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most this long, all together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--point", type=json.loads)
-    arguments = parser.parse_args()
-    with interpreter() as running:
-        if arguments.point is not None:
-            point = Point(**{**arguments.point, "recoveries": tuple(arguments.point["recoveries"])})
-            problem = Sweep(running, point.operation, point.process_id).try_point(point)
-            sys.stdout.write(f"{problem or 'all invariants hold'}\n")
-            return 1 if problem else 0
-        figures = torture(running, random.Random(arguments.seed), arguments.seconds)
-    for kind, found in figures.items():
-        sys.stdout.write(f"{kind:10} {found.points:7,} points {len(found.violations):4} violations\n")
-    return 1 if any(found.violations for found in figures.values()) else 0
+    parser.add_argument("--only", default="", help="codes of experiments, such as 'R1 R9'; R9 means R9a and R9b, too")
+    parser.add_argument("--workers", type=int, default=CORES, help="interpreters side by side (as many as cores)")
+    parser.add_argument("--tries", type=int, help="how many of each, instead of its target")
+    parser.add_argument("--repeat", nargs=2, metavar=("CODE", "CASE"), help="try one case again")
+    return parser
 
 
-def torture(running: Interpreter, choice: random.Random, seconds: float) -> dict[str, Figures]:
-    """Try points in a random order until the time is over, or all of them have been tried."""
-    figures: dict[str, Figures] = defaultdict(Figures)
-    sweeps = [Sweep(running, name, process_id) for name in OPERATIONS for process_id in ("", "mine")]
-    points = [(sweep, kind, point) for sweep in sweeps for kind, point in all_points(sweep, choice)]
-    choice.shuffle(points)
-    end = time.monotonic() + seconds
-    for number, (sweep, kind, point) in enumerate(points):
-        if time.monotonic() > end:
-            break
-        problem = sweep.try_point(point)
-        figures[kind].points += 1
-        if problem:
-            figures[kind].violations.append(problem)
-            sys.stderr.write(f"\n{point.command()}\n{problem}\n")
-        if number % 100 == 0:
-            sys.stderr.write(f"\r{number:,} of {len(points):,} points")
-    for sweep in sweeps:
-        sweep.close()
-    sys.stderr.write("\n")
-    return figures
+def _chosen(only: str) -> list[Experiment]:
+    wanted = only.split()
+    chosen = [each for each in EXPERIMENTS if not wanted or {each.code, each.code.rstrip("abcdefgh")} & set(wanted)]
+    if not chosen:
+        raise SystemExit(f"There is no experiment '{only}'; there are {' '.join(each.code for each in EXPERIMENTS)}.")
+    return chosen
 
 
-def all_points(sweep: Sweep, choice: random.Random) -> Iterator[tuple[str, Point]]:
-    """Yield every point of one operation, each with the kind of its experiment."""
-    for n in range(1, sweep.count + 1):
-        yield "kill", Point(sweep.operation, n, KILL, process_id=sweep.process_id)
-        recoveries = tuple(choice.randint(1, 40) for _ in range(3))
-        yield "recovery", Point(sweep.operation, n, KILL, process_id=sweep.process_id, recoveries=recoveries)
-        for error in ERRORS.values():
-            for for_ever in (False, True):
-                yield "error", Point(sweep.operation, n, error, for_ever, sweep.process_id)
+def _run(experiments: Sequence[Experiment], arguments: argparse.Namespace) -> list[report.Result]:
+    end = time.monotonic() + arguments.seconds
+    results = []
+    for number, experiment in enumerate(experiments):
+        # What one leaves over, those after it get.
+        share = experiment.minutes / sum(each.minutes for each in experiments[number:])
+        seconds = max(0.0, end - time.monotonic()) * share
+        budget = Budget(seconds, arguments.tries or experiment.target, arguments.seed, arguments.workers)
+        begun = time.monotonic()
+        try:
+            figures = experiment.run(budget, _Progress(experiment))
+        except CannotRunHereError as error:
+            sys.stderr.write(f"{experiment.code} is left out: {error}\n")
+            continue
+        sys.stderr.write("\n")
+        for violation in figures.violations:
+            sys.stderr.write(f"{command(experiment.code, violation.case)}\n    {violation.problem}\n")
+        results.append(report.Result(experiment, figures, arguments.seed, time.monotonic() - begun))
+    return results
+
+
+class _Progress:
+    """Says how far an experiment is, and tells of each violation when it is found."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self._experiment = experiment
+        self._begun = self._said = time.monotonic()
+        self._told = 0
+
+    def __call__(self, figures: Figures) -> None:
+        now = time.monotonic()
+        for violation in figures.violations[self._told :]:
+            sys.stderr.write(f"\n{command(self._experiment.code, violation.case)}\n    {violation.problem}\n")
+        self._told = len(figures.violations)
+        often, start = (1, "\r") if sys.stderr.isatty() else (30, "\n")
+        if now - self._said > often:
+            self._said = now
+            sys.stderr.write(
+                f"{start}{self._experiment.code}: {figures.tried:,} of {self._experiment.target:,} "
+                f"{self._experiment.unit}, {len(figures.violations)} violations, {int(now - self._begun)} s"
+            )
+            sys.stderr.flush()
 
 
 if __name__ == "__main__":

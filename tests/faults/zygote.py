@@ -35,14 +35,15 @@ def _import_everything() -> None:
 
 def _operate(request: dict[str, Any], answers: int) -> None:
     """Do what is asked for in this fork, and write down what came of it."""
-    operation = OPERATIONS[request["operation"]]
-    opened_first = None if request["recovers"] else TableVault(request["folder"], author="b")
-    FAULTS.fault_arm(ctypes.c_long(request["n"]), request["error"], int(request["for_ever"]))
+    action, fault = request["action"], request["fault"]
+    opened_first = TableVault(request["folder"], author="b") if action == "call" else None
+    FAULTS.fault_arm(ctypes.c_long(fault["n"]), fault["error"], int(fault["lasting"]))
     answer: dict[str, Any] = {"returned": False, "error": ""}
     try:
-        vault = opened_first or TableVault(request["folder"], author="b")
-        if not request["recovers"]:
-            operation.call(vault, request["process_id"])
+        if opened_first is None:
+            TableVault(request["folder"], author="b", restart=action == "restart")
+        else:
+            OPERATIONS[request["operation"]].call(opened_first, request["process_id"])
         answer["returned"] = True
     except BaseException as error:
         answer["error"] = f"{type(error).__name__}: {error}"
