@@ -7,22 +7,20 @@ Without a FOLDER the vault is made in a temporary one and deleted at the end.
 
 from __future__ import annotations
 
-import argparse
 import os
 import subprocess
 import sys
 import sysconfig
-import tempfile
-import time
 import traceback
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from narrator import call, chapter, console, promise, quote, say, show_frame
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the narrator of all examples
 
-from tablevault import InstancePlan, ProcessInfo, TableVault, TableVaultWarning, delete_vault
+from narrator import call, chapter, console, promise, quote, say, show_frame, tell
+from tablevault import InstancePlan, ProcessInfo, TableVault, TableVaultWarning
 
 HERE = Path(__file__).resolve().parent
 TABLE = "modules"
@@ -300,30 +298,11 @@ CHAPTERS = (
 
 def take_tour(folder: Path) -> None:
     """Take the whole tour in a folder."""
-    started_at = time.monotonic()
     tour = Tour(folder / "atlas", Service(folder / "service"))
     os.environ["ATLAS_SERVICE"] = str(tour.service.folder)
-    for tell in CHAPTERS:
-        tell(tour)
-    console.print(f"\n[bold green]Every promise was kept[/] ({time.monotonic() - started_at:.1f} s).")
-
-
-def main() -> None:
-    """Read the command line and take the tour."""
-    parser = argparse.ArgumentParser(description="A guided tour of TableVault that checks what it says.")
-    parser.add_argument("folder", nargs="?", type=Path, help="an empty or new folder that keeps the vault")
-    folder: Path | None = parser.parse_args().folder
-    if folder is None:
-        with tempfile.TemporaryDirectory(prefix="stdlib_atlas_") as temporary:
-            take_tour(Path(temporary))
-            delete_vault(str(Path(temporary) / "atlas"))
-        return
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        parser.error(f"{folder} is not an empty folder: name a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    take_tour(folder.resolve())
-    console.print(f"The vault is in {folder / 'atlas'}; its files can be looked at with any tool.")
+    for chapter_of_the_tour in CHAPTERS:
+        chapter_of_the_tour(tour)
 
 
 if __name__ == "__main__":
-    main()
+    tell("A guided tour of TableVault that checks what it says.", take_tour)

@@ -6,7 +6,13 @@ import pytest
 from markdown_blocks import PageRun, links
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "examples").glob("*/README.md")),
+]
 WITH_EXAMPLES = [
     ROOT / "README.md",
     *(
@@ -22,6 +28,6 @@ def test_every_example_of_a_page_runs_as_it_is_written(page, tmp_path, monkeypat
     assert PageRun(page).run() >= 3
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_of_a_page_lead_somewhere(page):
     assert [target for target in links(page) if not (page.parent / target).exists()] == []

@@ -1,10 +1,14 @@
-"""How the tour speaks: chapters, the calls it makes, the promises it checks, and frames."""
+"""How the examples speak (chapters, calls they make, promises they check, frames), and where they are told."""
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import sys
-from collections.abc import Sequence
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
@@ -13,6 +17,8 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
+from tablevault import delete_vault
+
 _CHAPTER_NUMBERS = itertools.count(1)
 
 # Where the output is not a terminal, in a log say, it has no width of its own.
@@ -20,7 +26,7 @@ console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 class BrokenPromise(AssertionError):
-    """Something that the tour said does not hold."""
+    """Something that an example said does not hold."""
 
 
 def chapter(title: str, text: str) -> None:
@@ -47,7 +53,7 @@ def quote(title: str, text: str) -> None:
 
 
 def promise(text: str, kept: bool) -> None:
-    """Check a promise: the tour ends here with `BrokenPromise` if it was not kept."""
+    """Check a promise: the story ends here with `BrokenPromise` if it was not kept."""
     if not kept:
         raise BrokenPromise(text)
     console.print(f"[green]✓[/] {text}")
@@ -63,3 +69,38 @@ def show_frame(frame: pd.DataFrame, columns: Sequence[str], rows: int) -> None:
     for values in chosen[list(columns)].itertuples(index=False):
         table.add_row(*("–" if pd.isna(value) else str(value) for value in values))
     console.print(table)
+
+
+def tell(title: str, story: Callable[[Path], None]) -> None:
+    """Read the command line and tell a story: in the folder named there, or in a temporary one that is removed.
+
+    Parameters
+    ----------
+    title
+        What the example is, for `--help`.
+    story
+        Takes the folder to work in, which is there and empty.
+    """
+    parser = argparse.ArgumentParser(description=title)
+    parser.add_argument("folder", nargs="?", type=Path, help="an empty or new folder that keeps the vault")
+    folder: Path | None = parser.parse_args().folder
+    if folder is None:
+        with tempfile.TemporaryDirectory(prefix="tablevault_example_") as temporary:
+            try:
+                _tell_in(Path(temporary), story)
+            finally:
+                # Instances are read-only, and their folders with them.
+                for marker in Path(temporary).glob("*/.tablevault"):
+                    delete_vault(str(marker.parent))
+        return
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        parser.error(f"{folder} is not an empty folder: name a new one")
+    folder.mkdir(parents=True, exist_ok=True)
+    _tell_in(folder.resolve(), story)
+    console.print(f"The vault is in {folder}; its files can be looked at with any tool.")
+
+
+def _tell_in(folder: Path, story: Callable[[Path], None]) -> None:
+    started_at = time.monotonic()
+    story(folder)
+    console.print(f"\n[bold green]Every promise was kept[/] ({time.monotonic() - started_at:.1f} s).")

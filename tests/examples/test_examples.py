@@ -1,0 +1,57 @@
+"""The examples that are small enough for every run of the tests; the tour of the atlas is in a file of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+needs_the_model = pytest.mark.skipif(sys.version_info >= (3, 14), reason="wordllama is built for Python up to 3.13")
+
+
+@pytest.mark.parametrize("name", ["agent", "ask_documents", pytest.param("embeddings", marks=needs_the_model)])
+def test_an_example_keeps_every_promise_it_makes_and_cleans_up_after_itself(name, tmp_path):
+    run = EXAMPLES / name / "run.py"
+    finished = subprocess.run(
+        [sys.executable, "-W", "error", str(run)],
+        env={**os.environ, "TMPDIR": str(tmp_path), "HF_HUB_OFFLINE": "1"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "Every promise was kept" in finished.stdout
+    assert finished.stdout.count("✓") == run.read_text().count("    promise(") > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def service(monkeypatch):
+    """The stand-in for a service of the reader's own."""
+    monkeypatch.syspath_prepend(EXAMPLES / "ask_documents")
+    from stand_in_server import StandInServer
+
+    with StandInServer() as server:
+        yield server
+
+
+def test_the_readme_says_how_to_ask_about_texts_of_ones_own(service, tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(EXAMPLES.parent / "tests" / "documentation")
+    from markdown_blocks import PageRun
+
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    (tmp_path / "my_texts").mkdir()
+    (tmp_path / "my_texts" / "pier.txt").write_text("The pier was built in 1999.\nIts keeper is nobody.\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_BASE_URL", service.base_url)
+    monkeypatch.setenv("OPENAI_API_KEY", "mine")
+    monkeypatch.setenv("ASK_DOCUMENTS_FOLDER", "my_texts")
+    assert PageRun(EXAMPLES / "ask_documents" / "README.md").run() >= 2
+    assert {request.model for request in service.requests()} == {"my-model"}
