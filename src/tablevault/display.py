@@ -1,7 +1,7 @@
-"""Progress while somebody waits: one line per builder, on a terminal or in a notebook, silent everywhere else.
+"""Progress while somebody waits: on a terminal or in a notebook, silent everywhere else.
 
 Nothing is done per row: a thread looks at the counters a few times a second. What functions print meanwhile appears
-above the lines.
+above the lines, as it is.
 """
 
 from __future__ import annotations
@@ -9,52 +9,193 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from tablevault.progress import BuilderCounter, ExecutionProgress
-
-if TYPE_CHECKING:
-    from rich.live import Live
-    from rich.table import Table
+from tablevault.model import BuilderProgress
+from tablevault.progress import ExecutionProgress
 
 SECONDS_BEFORE_IT_SHOWS = 0.5
-_LOOKS_PER_SECOND = 4
+_RATE_SECONDS = 30.0
+_BYTES_PER_MEGABYTE = 1_000_000
+
+Line = tuple[str, ...]
+"""The cells of one line; the first is its name."""
 
 _alone = threading.Lock()
 """A vault that a function opens while it runs shows nothing of its own."""
 
 
+class View(Protocol):
+    """Where lines are shown."""
+
+    def start(self) -> None:
+        """Begin to show them."""
+
+    def stop(self) -> None:
+        """Leave them as they are."""
+
+
 @contextmanager
 def shown(progress: ExecutionProgress) -> Iterator[None]:
     """Show the progress of what the block executes, if somebody is looking and it takes longer than a moment."""
-    if not _somebody_looks() or not _alone.acquire(blocking=False):
+    rates = Rates()
+
+    def lines() -> list[Line]:
+        failed = {name: counter.failed for name, counter in list(progress.builders.items())}
+        return builder_lines(progress.snapshot(), rates, failed)
+
+    with _shown(lines):
+        yield
+
+
+@contextmanager
+def shown_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how many bytes the block has dealt with, which it tells the function that it is given."""
+    rates, count = Rates(), 0
+
+    def advance(size: int) -> None:
+        nonlocal count
+        count += size
+
+    def lines() -> list[Line]:
+        done = min(count, total)
+        rate = rates.rate(name, done)
+        seconds = "done" if done == total else time_left(total - done, rate)
+        return [(name, f"{_megabytes(done)} of {_megabytes(total)} MB", f"{_megabytes(rate)} MB/s", seconds)]
+
+    with _shown(lines):
+        yield advance
+
+
+@contextmanager
+def _shown(lines: Callable[[], Sequence[Line]]) -> Iterator[None]:
+    view = _view(lines)
+    if view is None or not _alone.acquire(blocking=False):
         yield
         return
     try:
-        lines = _Lines(progress)
-        timer = threading.Timer(SECONDS_BEFORE_IT_SHOWS, lines.start)
-        timer.daemon = True
-        timer.start()
+        showing = _Late(view)
         try:
             yield
         finally:
-            timer.cancel()
-            lines.stop()
+            showing.end()
     finally:
         _alone.release()
 
 
-def rows_done(computed: int, reused: int, total: int | None) -> str:
+class _Late:
+    """Starts a view after a moment, unless it is over by then."""
+
+    def __init__(self, view: View) -> None:
+        self._view = view
+        self._lock = threading.Lock()
+        self._is_over = self._is_shown = False
+        self._timer = threading.Timer(SECONDS_BEFORE_IT_SHOWS, self._start)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _start(self) -> None:
+        with self._lock:
+            if not self._is_over:
+                self._view.start()
+                self._is_shown = True
+
+    def end(self) -> None:
+        """Leave the view as it is."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_over = True
+            if self._is_shown:
+                self._view.stop()
+
+
+def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
+    """Return where somebody looks, if anywhere."""
+    if _in_notebook():
+        from tablevault.notebook import NotebookView
+
+        return NotebookView(lines)
+    if on_terminal():
+        from tablevault.terminal import TerminalView
+
+        return TerminalView(lines)
+    return None
+
+
+def on_terminal() -> bool:
+    """Tell whether standard error is a terminal."""
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # It was closed.
+        return False
+
+
+def _in_notebook() -> bool:
+    """Tell whether IPython runs with a kernel, which is how every notebook does."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
+
+
+# --- what lines say -----------------------------------------------------------------------------------------------
+
+
+class Rates:
+    """How fast things grow: measured over the last moments, so that a long wait or a quick start is forgotten."""
+
+    def __init__(self) -> None:
+        self._looks: dict[str, deque[tuple[float, int]]] = {}
+
+    def rate(self, name: str, count: int) -> float:
+        """Note how far something is; return how much it grows per second."""
+        now = time.monotonic()
+        looks = self._looks.setdefault(name, deque())
+        if looks and count < looks[-1][1]:
+            # It is counted anew.
+            looks.clear()
+        looks.append((now, count))
+        while len(looks) > 2 and now - looks[0][0] > _RATE_SECONDS:
+            looks.popleft()
+        began, before = looks[0]
+        return (count - before) / (now - began) if now > began else 0.0
+
+
+def builder_lines(
+    progress: Mapping[str, BuilderProgress], rates: Rates, failed: Mapping[str, int] | None = None
+) -> list[Line]:
+    """Return a line for each builder: its name, rows done, reused, failed, rate, and time left."""
+    return [_builder_line(name, item, rates, (failed or {}).get(name, 0)) for name, item in progress.items()]
+
+
+def _builder_line(name: str, item: BuilderProgress, rates: Rates, failed: int) -> Line:
+    rate = rates.rate(name, item.computed)
+    missing = 0 if item.total is None else item.total - item.computed - item.reused
+    return (
+        name,
+        f"{rows_done(item)} rows",
+        f"{item.reused:,} reused" if item.reused else "",
+        f"{failed:,} failed" if failed else "",
+        f"{rate:,.1f}/s" if rate and not item.done else "",
+        "done" if item.done else _left(missing, rate),
+    )
+
+
+def rows_done(item: BuilderProgress) -> str:
     """Return how many rows are there, of how many if that is known."""
-    done = computed + reused
-    return f"{done:,}" if total is None else f"{done:,} of {total:,}"
+    done = item.computed + item.reused
+    return f"{done:,}" if item.total is None else f"{done:,} of {item.total:,}"
 
 
-def time_left(missing: int, rows_per_second: float) -> str:
-    """Return how long the missing rows will take; nothing if that cannot be told."""
-    return duration(missing / rows_per_second) if rows_per_second > 0 else ""
+def _left(missing: int, rows_per_second: float) -> str:
+    seconds = time_left(missing, rows_per_second) if missing > 0 else ""
+    return f"{seconds} left" if seconds else ""
+
+
+def time_left(missing: float, per_second: float) -> str:
+    """Return how long what is missing will take; nothing if that cannot be told."""
+    return duration(missing / per_second) if per_second > 0 else ""
 
 
 def duration(seconds: float) -> str:
@@ -70,68 +211,5 @@ def duration(seconds: float) -> str:
     return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
 
 
-def _somebody_looks() -> bool:
-    if "ipykernel" in sys.modules:
-        return True
-    try:
-        return sys.stderr is not None and sys.stderr.isatty()
-    except ValueError:  # It was closed.
-        return False
-
-
-class _Lines:
-    """The lines of one execution, from when they first show until they are left as they are."""
-
-    def __init__(self, progress: ExecutionProgress) -> None:
-        self._progress = progress
-        self._lock = threading.Lock()
-        self._live: Live | None = None
-        self._is_over = False
-        self._first: dict[str, tuple[float, int]] = {}
-
-    def start(self) -> None:
-        """Begin to show them, unless it is over already."""
-        from rich.console import Console
-        from rich.live import Live
-
-        with self._lock:
-            if self._is_over:
-                return
-            self._live = Live(
-                console=Console(stderr=True),
-                get_renderable=self._table,
-                refresh_per_second=_LOOKS_PER_SECOND,
-                # What goes elsewhere must go on doing so.
-                redirect_stdout=sys.stdout.isatty() or "ipykernel" in sys.modules,
-            )
-            self._live.start()
-
-    def stop(self) -> None:
-        """Leave them as they are."""
-        with self._lock:
-            self._is_over = True
-            if self._live is not None:
-                self._live.stop()
-
-    def _table(self) -> Table:
-        from rich.table import Table
-
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for column in range(5):
-            table.add_column(justify="left" if column == 0 else "right")
-        now = time.monotonic()
-        for name, counter in list(self._progress.builders.items()):
-            table.add_row(name, *self._cells(name, counter, now))
-        return table
-
-    def _cells(self, name: str, counter: BuilderCounter, now: float) -> tuple[str, ...]:
-        item = counter.snapshot()
-        began, before = self._first.setdefault(name, (now, item.computed))
-        rate = (item.computed - before) / (now - began) if now > began else 0.0
-        missing = 0 if item.total is None else item.total - item.computed - item.reused
-        return (
-            f"{rows_done(item.computed, item.reused, item.total)} rows",
-            f"{item.reused:,} reused" if item.reused else "",
-            f"{rate:,.1f}/s" if rate and not item.done else "",
-            "done" if item.done else time_left(missing, rate),
-        )
+def _megabytes(size: float) -> str:
+    return f"{size / _BYTES_PER_MEGABYTE:,.1f}"

@@ -83,7 +83,7 @@ class Engine:
             if not attempt.operation.is_resumable(attempt.transaction):
                 self._processes.pause(attempt.serial, attempt.number, None, None)
                 attempt.leave()
-                raise TVProcessError(messages.needs_payload(record))
+                raise TVProcessError(messages.needs_payload(self._context.layout.root, record))
             if record.background:
                 return self._start_worker(attempt)
             return self.drive(attempt, interrupts)
@@ -265,7 +265,7 @@ class Engine:
             if record is None or record.finished:
                 continue
             if self._lookup.status(record) is Status.PAUSED:
-                raise TVLockError(messages.blocked_by_paused(record))
+                raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record))
             if self._processes.is_ancestor(serial, self._context.parent_serial):
                 raise TVLockError(messages.blocked_by_ancestor(record))
             if self._lookup.is_alive(record):
@@ -341,7 +341,8 @@ class Engine:
             self.endings.revert(attempt, error)
             return messages.reverted(transaction.progress.kept_cells(transaction.unsaved_rows))
         self.endings.pause(attempt, error)
-        return messages.paused(process_id, attempt.operation, attempt.transaction.unsaved_rows)
+        root = self._context.layout.root
+        return messages.paused(root, process_id, attempt.operation, attempt.transaction.unsaved_rows)
 
     def _owns(self, attempt: Attempt) -> bool:
         record = self._processes.get(attempt.serial)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from pathlib import Path
 
+from tablevault.commands import Recorded
 from tablevault.model import ProcessRecord
-from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.base import Operation
 
 COMMITTED = "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
+PAUSED = "paused as"
 STOPPED = "stopped by stop_process(force=True)."
 TAKEN_OVER = "the process was taken over by somebody else; this interpreter has no part in it any more."
 UNKNOWN_OUTCOME = (
@@ -23,11 +25,11 @@ def reverted(kept_cells: int) -> str:
     return "reverted: the vault is as if the operation had never started."
 
 
-def paused(process_id: str, operation: Operation, unsaved_rows: int) -> str:
+def paused(root: Path, process_id: str, operation: Operation, unsaved_rows: int) -> str:
     """Return the note of a paused process."""
-    call = python_call(operation.name, operation.record(), process_id)
-    unsaved = f" {unsaved_rows:,} computed rows could not be saved and will be repeated." if unsaved_rows else ""
-    return f"paused as '{process_id}': resume it with {call}, or stop_process('{process_id}').{unsaved}"
+    unsaved = f" ({unsaved_rows:,} computed rows could not be saved and will be repeated)" if unsaved_rows else ""
+    recorded = Recorded(root, operation.name, operation.record(), process_id)
+    return f"{PAUSED} '{process_id}'{unsaved}:\n{_remedies(recorded)}"
 
 
 def still_paused(process_id: str) -> str:
@@ -35,11 +37,11 @@ def still_paused(process_id: str) -> str:
     return f"process '{process_id}' is still paused, unchanged; correct the error and resume it again."
 
 
-def needs_payload(record: ProcessRecord) -> str:
+def needs_payload(root: Path, record: ProcessRecord) -> str:
     """Return the message for a process that cannot go on without what its first call was given."""
     return (
-        f"What process '{record.process_id}' ({record.operation}) was given had not been staged whole; "
-        f"call {record.operation} again with the same arguments and process_id='{record.process_id}'."
+        f"What process '{record.process_id}' ({record.operation}) was given had not been staged whole; give it the "
+        f"same once more: {_recorded(root, record).resume.python}."
     )
 
 
@@ -51,18 +53,26 @@ def left_to_recovery(process_id: str, trouble: BaseException) -> str:
     )
 
 
-def hint(record: ProcessRecord) -> str:
+def hint(root: Path, record: ProcessRecord) -> str:
     """Return how a paused process is resumed and stopped."""
-    call = python_call(record.operation, record.arguments, record.process_id)
-    return f"resume it with {call}, or revert it with stop_process('{record.process_id}')"
+    return _remedies(_recorded(root, record))
 
 
-def blocked_by_paused(record: ProcessRecord) -> str:
+def hint_in_line(root: Path, record: ProcessRecord) -> str:
+    """Return how a paused process is resumed and stopped, as part of a sentence."""
+    recorded = _recorded(root, record)
+    return (
+        f"resume it with {recorded.resume.python} (in a shell: {recorded.resume.command}), "
+        f"or stop it with {recorded.stop.python} (in a shell: {recorded.stop.command})"
+    )
+
+
+def blocked_by_paused(root: Path, record: ProcessRecord) -> str:
     """Return the message for somebody who needs what a paused process holds."""
     error = f" by {record.error.type}: {record.error.message}" if record.error else ""
     return (
         f"{_target(record)} is held by the paused process '{record.process_id}' ({record.operation}), "
-        f"which was paused{error}; {hint(record)}."
+        f"which was paused{error}; {hint_in_line(root, record)}."
     )
 
 
@@ -101,15 +111,16 @@ def already_done(record: ProcessRecord) -> str:
     )
 
 
-def python_call(operation: str, arguments: Mapping[str, object], process_id: str) -> str:
-    """Return the Python call that continues a process."""
-    defaults = operation_named(operation).default_arguments()
-    given = [
-        f"{name}={value!r}"
-        for name, value in arguments.items()
-        if (name not in defaults or defaults[name] != value) and not isinstance(value, dict)
-    ]
-    return f"{operation}({', '.join([*given, f'process_id={process_id!r}'])})"
+def _recorded(root: Path, record: ProcessRecord) -> Recorded:
+    return Recorded(root, record.operation, record.arguments, record.process_id)
+
+
+def _remedies(recorded: Recorded) -> str:
+    resume, stop = recorded.resume, recorded.stop
+    return (
+        f"resume it with\n    {resume.python}\n    {resume.command}\n"
+        f"or stop it with\n    {stop.python}\n    {stop.command}"
+    )
 
 
 def _target(record: ProcessRecord) -> str:

@@ -28,6 +28,7 @@ class ProcessReader:
     """
 
     def __init__(self, context: VaultContext, recover: Callable[[ProcessRecord], object]) -> None:
+        self._root = context.layout.root
         self._recover = recover
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
@@ -60,7 +61,7 @@ class ProcessReader:
             owner=owner,
             locks=tuple(lock.text for lock in self._processes.locks_of(record.serial)),
             progress=record.progress,
-            hint=messages.hint(record) if status is Status.PAUSED else "",
+            hint=messages.hint(self._root, record) if status is Status.PAUSED else "",
         )
 
     def active(self) -> dict[str, ProcessInfo]:
@@ -108,7 +109,7 @@ class ProcessReader:
             return self.info(record)
         if record.error is not None and status is not Status.STOPPED:
             _raise_again(record)
-        hint = f"; {messages.hint(record)}" if status is Status.PAUSED else ""
+        hint = f"; {messages.hint_in_line(self._root, record)}" if status is Status.PAUSED else ""
         raise TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
 
 

@@ -14,6 +14,8 @@ class BuilderCounter:
         self.columns = columns
         self.total: int | None = None
         self.reused = 0
+        self.failed = 0
+        """Rows whose function raised, or returned what is no row."""
         self.done = False
         self._computed = 0
         self._running: Sized = ()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tablevault.hypertext import Branch, Count, Sheet, State
 from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
 
 if TYPE_CHECKING:
@@ -53,29 +53,53 @@ class ProcessInfo:
     """How to resume and stop it, when it is paused."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self._facts())
+        lines = [("process", f"{self.process_id} ({self.status})"), *self._facts(), *self._described_progress()]
+        if self.error is not None:
+            lines.append(("error", self.error_line))
+        text = "\n".join(f"{name}: {value}" for name, value in lines)
+        return f"{text}\n{self.hint}" if self.hint else text
 
     def _repr_html_(self) -> str:
-        return _html_table(self._facts())
+        sheet = Sheet()
+        sheet.heading("Process", self.process_id, State(self.status))
+        sheet.facts(self._facts())
+        if self.progress:
+            sheet.table(
+                ("builder", "rows", "computed", "reused", "state"),
+                [
+                    (name, Count(item.total), Count(item.computed), Count(item.reused), _progress_state(item))
+                    for name, item in self.progress.items()
+                ],
+            )
+        if self.error is not None:
+            sheet.card(State("wrong"), _error_sheet(self.error_line, self.error.traceback))
+        if self.hint:
+            sheet.commands([("to go on, or to stop it", self.hint)])
+        return sheet.html
+
+    @property
+    def error_line(self) -> str:
+        """The error in one line, empty if there is none."""
+        return "" if self.error is None else f"{self.error.type.rpartition('.')[2]}: {self.error.message}"
 
     def _facts(self) -> Iterable[tuple[str, str]]:
-        yield "process", f"{self.process_id} ({self.status})"
         yield "operation", f"{self.operation} by {self.author}"
         if self.table_name:
             yield "table", f"{self.table_name} {self.instance_id}".strip()
         if self.parent_id:
             yield "parent", self.parent_id
-        yield "started", f"{self.started_at:%Y-%m-%d %H:%M:%S} UTC"
+        yield "started", moment(self.started_at)
         if self.ended_at is not None:
-            yield "ended", f"{self.ended_at:%Y-%m-%d %H:%M:%S} UTC"
+            yield "ended", moment(self.ended_at)
+        elif self.owner is not None:
+            alive = "" if self.owner.alive else " (not running any more)"
+            yield "owner", f"process number {self.owner.pid} on {self.owner.host}{alive}"
+
+    def _described_progress(self) -> Iterable[tuple[str, str]]:
         for name, item in self.progress.items():
             total = "?" if item.total is None else f"{item.total:,}"
             done = "done" if item.done else "not done"
             yield f"builder {name}", f"{item.computed:,} computed, {item.reused:,} reused of {total} rows, {done}"
-        if self.error is not None:
-            yield "error", f"{self.error.type}: {self.error.message}"
-        if self.hint:
-            yield "hint", self.hint
 
 
 @dataclass(frozen=True)
@@ -103,7 +127,16 @@ class InstancePlan:
         return "\n".join(f"{name}: {value}" for name, value in self._facts()) or "nothing to do"
 
     def _repr_html_(self) -> str:
-        return _html_table(self._facts())
+        sheet = Sheet()
+        sheet.heading("", "What an execution would do")
+        sheet.table(
+            ("builder", "rows", "to compute", "to reuse", "why"),
+            [
+                (name, Count(item.total), Count(item.computed), Count(item.reused), item.reasons)
+                for name, item in self.builders.items()
+            ],
+        )
+        return sheet.html
 
     def _facts(self) -> Iterable[tuple[str, str]]:
         for name, item in self.builders.items():
@@ -135,10 +168,20 @@ class VerifyReport:
         return "\n".join(f"{name}: {value}" for name, value in self._facts())
 
     def _repr_html_(self) -> str:
-        return _html_table(self._facts())
+        sheet = Sheet()
+        state = State("as the catalog claims", "ok") if self.ok else State(self._counted, "wrong")
+        sheet.heading("", "Verification", state)
+        sheet.note(f"{self.checked:,} files and folders checked")
+        if self.problems:
+            sheet.table(("problem", "file", "detail"), [(item.kind, item.path, item.detail) for item in self.problems])
+        return sheet.html
+
+    @property
+    def _counted(self) -> str:
+        return "1 problem" if len(self.problems) == 1 else f"{len(self.problems):,} problems"
 
     def _facts(self) -> Iterable[tuple[str, str]]:
-        yield "vault", f"{'ok' if self.ok else f'{len(self.problems)} problems'}, {self.checked:,} files checked"
+        yield "vault", f"{'ok' if self.ok else self._counted}, {self.checked:,} files checked"
         for problem in self.problems:
             yield problem.kind, f"{problem.path}: {problem.detail}"
 
@@ -196,7 +239,7 @@ class LineageStep:
         return f"{self.table_name}({self.instance_id}).{self.column}"
 
     def __repr__(self) -> str:
-        return _described(self)
+        return f"{self.name}: {_text(self)}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -241,7 +284,7 @@ class Lineage:
         from rich.text import Text
         from rich.tree import Tree
 
-        def grow(tree: Tree, branches: Iterable[_Branch]) -> None:
+        def grow(tree: Tree, branches: Iterable[Branch]) -> None:
             for branch in branches:
                 # Not a string, whose brackets would be taken for markup.
                 grow(tree.add(Text(branch.label)), branch.branches)
@@ -251,7 +294,7 @@ class Lineage:
         return root
 
     def __repr__(self) -> str:
-        def lines(branches: Iterable[_Branch], depth: int) -> Iterable[str]:
+        def lines(branches: Iterable[Branch], depth: int) -> Iterable[str]:
             for branch in branches:
                 yield "  " * depth + branch.label
                 yield from lines(branch.branches, depth + 1)
@@ -259,19 +302,16 @@ class Lineage:
         return "\n".join([self._title, *lines(self._branches(), 1)])
 
     def _repr_html_(self) -> str:
-        def items(branches: Iterable[_Branch]) -> str:
-            return "".join(f"<li>{html.escape(item.label)}{nested(item.branches)}</li>" for item in branches)
-
-        def nested(branches: tuple[_Branch, ...]) -> str:
-            return f"<ul>{items(branches)}</ul>" if branches else ""
-
-        return f"<div><b>{html.escape(self._title)}</b>{nested(self._branches())}</div>"
+        sheet = Sheet()
+        sheet.heading("Lineage of", f"{self.table_name}({self.instance_id})")
+        sheet.tree(self._branches())
+        return sheet.html
 
     @property
     def _title(self) -> str:
         return f"lineage of {self.table_name}({self.instance_id})"
 
-    def _branches(self) -> tuple[_Branch, ...]:
+    def _branches(self) -> tuple[Branch, ...]:
         shown: set[int] = set()
         return tuple(_branch("", step, shown, 1) for step in self.columns)
 
@@ -282,27 +322,22 @@ _MOST_RANGES = 4
 _LONGEST_ARGUMENT = 80
 
 
-@dataclass(frozen=True)
-class _Branch:
-    label: str
-    branches: tuple[_Branch, ...] = ()
-
-
-def _branch(relation: str, step: LineageStep, shown: set[int], depth: int) -> _Branch:
+def _branch(relation: str, step: LineageStep, shown: set[int], depth: int) -> Branch:
     """Return a step as it is shown: what it leads to only where it stands first."""
-    label = relation + _described(step)
-    relations = [(name, others) for name, others in _relations(step) if others]
+    name, text = relation + step.name, _text(step)
+    relations = [(kind, others) for kind, others in _relations(step) if others]
     if not relations:
-        return _Branch(label)
+        return Branch(name, text)
     if id(step) in shown:
-        return _Branch(f"{relation}{step.name} (shown above)")
+        return Branch(f"{name} (shown above)", "")
     if depth >= _DEEPEST:
-        return _Branch(f"{label} (goes on; to_dict() has all of it)")
+        return Branch(name, f"{text} (goes on; to_dict() has all of it)")
     shown.add(id(step))
     prefixes = {"inputs": "from ", "origin": "reused from ", "used_by": "used by "}
-    return _Branch(
-        label,
-        tuple(_branch(prefixes[name], other, shown, depth + 1) for name, others in relations for other in others),
+    return Branch(
+        name,
+        text,
+        tuple(_branch(prefixes[kind], other, shown, depth + 1) for kind, others in relations for other in others),
     )
 
 
@@ -338,7 +373,7 @@ def _plain_facts(step: LineageStep) -> JsonObject:
     }
 
 
-def _described(step: LineageStep) -> str:
+def _text(step: LineageStep) -> str:
     parts = []
     if step.builder:
         arguments = ", ".join(f"{name}={_shortened(value)}" for name, value in step.arguments.items())
@@ -353,7 +388,7 @@ def _described(step: LineageStep) -> str:
         parts.append("not finished")
     if step.deleted:
         parts.append("deleted since")
-    return f"{step.name}: {'; '.join(parts)}"
+    return "; ".join(parts)
 
 
 def _described_versions(versions: tuple[CodeVersion, ...]) -> Iterable[str]:
@@ -374,10 +409,17 @@ def _shortened(value: object) -> str:
     return text if len(text) <= _LONGEST_ARGUMENT else f"{text[: _LONGEST_ARGUMENT - 3]}..."
 
 
-def _html_table(facts: Iterable[tuple[str, str]]) -> str:
-    rows = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-        for name, value in facts
-    )
-    return f"<table>{rows}</table>"
+def moment(when: datetime) -> str:
+    """Return a moment as people read it."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _progress_state(item: BuilderProgress) -> str:
+    return "done" if item.done else "not done"
+
+
+def _error_sheet(line: str, traceback: str) -> Sheet:
+    sheet = Sheet()
+    sheet.facts([("error", line)])
+    sheet.folded("traceback", traceback)
+    return sheet

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from tablevault.engine import Engine
 from tablevault.errors import TVArgumentError
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
+from tablevault.overview import Overview, read_overview
 from tablevault.processes import ProcessReader
 from tablevault.queries import Queries
 from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
@@ -91,6 +91,16 @@ class TableVault:
         if restart:
             self.restart_report = self._engine.restart()
         self._engine.recovery.recover_all()
+
+    @property
+    def db_dir(self) -> str:
+        """The vault's folder, as an absolute path."""
+        return str(self._context.layout.root)
+
+    @property
+    def author(self) -> str:
+        """Who is recorded as doing what is done here."""
+        return self._context.author
 
     # --- tables ---------------------------------------------------------------------------------------------------
 
@@ -503,26 +513,13 @@ class TableVault:
     # --- for people -----------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self._facts())
+        return repr(self._overview())
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in self._facts()
-        )
-        return f"<table>{rows}</table>"
+        return self._overview().html
 
-    def _facts(self) -> list[tuple[str, str]]:
-        contents = self._context.catalog.contents
-        facts = [("vault", str(self._context.layout.root))]
-        for table in contents.tables():
-            newest = contents.newest(table.table_id)
-            facts.append((f"table {table.name}", newest.instance_id if newest else "no materialized instance"))
-        for process in self._processes.active().values():
-            hint = f"; {process.hint}" if process.hint else ""
-            facts.append((f"process {process.process_id}", f"{process.operation}, {process.status}{hint}"))
-        return facts
+    def _overview(self) -> Overview:
+        return read_overview(self._context, self._processes.active().values())
 
     def _run(self, operation: operations.Operation, process_id: str, background: bool = False) -> str:
         finished = self._engine.run(operation, process_id or None, background)

@@ -57,7 +57,7 @@ def test_commands_of_0_1_1_keep_their_arguments_and_options(name):
     context = click.Context(application)
     command = application.get_command(context, name)
     assert command is not None
-    arguments = [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+    arguments = [item for item in command.params if isinstance(item, click.Argument) and item.required]
     assert len(arguments) == len(FORMER[name]["arguments"])
     options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
     assert set(FORMER[name]["options"]) <= options
@@ -118,6 +118,7 @@ def test_a_pause_exits_with_4_and_says_how_to_resume_and_stop(run, folder):
     result = run("execute-instance", "stories", "--process-id", "mine")
     assert result.exit_code == 4
     assert "Resume: tablevault" in result.stderr
+    assert f"tablevault --db-dir {folder} execute-instance stories --process-id mine" in result.stderr
     assert f"tablevault --db-dir {folder} stop-process mine" in result.stderr
     assert json.loads(run("ps").output)[0]["state"] == "paused"
     assert run("stop-process", "mine").exit_code == 0

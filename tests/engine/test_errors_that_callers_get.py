@@ -48,10 +48,8 @@ def test_the_note_of_a_reverted_process_says_what_is_kept_and_how_to_take_it_ove
 
 
 def test_the_note_of_a_paused_process_says_how_to_resume_and_stop_it(job):
-    assert failed(job, "nightly").__notes__[-1] == (
-        "paused as 'nightly': resume it with execute_instance(table_name='stories', process_id='nightly'), "
-        "or stop_process('nightly')."
-    )
+    note = failed(job, "nightly").__notes__[-1]
+    assert note == f"paused as 'nightly':\n{job.vault.get_process('nightly').hint}"
 
 
 def test_an_internal_error_before_anything_was_computed_says_that_nothing_happened(vault):

@@ -70,9 +70,15 @@ def test_a_paused_process_is_shown_with_its_error_progress_and_how_to_go_on(paus
     assert (info.error.type, info.error.message) == ("RuntimeError", "no answer for 4")
     assert 'raise RuntimeError(f"no answer for {x}")' in info.error.traceback
     assert (info.progress["answer"].total, info.progress["answer"].computed) == (10, 4)
+    vault = f"TableVault({str(paused.path)!r})"
+    command = f"tablevault --db-dir {paused.path}"
     assert info.hint == (
-        "resume it with execute_instance(table_name='stories', process_id='nightly'), "
-        "or revert it with stop_process('nightly')"
+        "resume it with\n"
+        f"    {vault}.execute_instance(table_name='stories', process_id='nightly')\n"
+        f"    {command} execute-instance stories --process-id nightly\n"
+        "or stop it with\n"
+        f"    {vault}.stop_process('nightly')\n"
+        f"    {command} stop-process nightly"
     )
     assert paused.answers(instance_id="TEMP_base") == [f"{x}-ok" for x in range(4)] + [None] * 6
 

@@ -66,8 +66,10 @@ class RowFilling:
         try:
             self._append(batch, results)
         except _UnreadableError as unreadable:
+            table.counter.failed += 1
             raise unreadable.error from unreadable.error.__cause__
         except BaseException as error:
+            table.counter.failed += isinstance(error, Exception)
             error.add_note(self._blame(positions[len(batch.cells)] if len(batch.cells) < len(positions) else -1))
             raise FunctionError(error) from error
         finally:

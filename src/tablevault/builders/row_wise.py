@@ -160,7 +160,10 @@ class RowWiseRun:
     def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
         if finished is not None:
             self._table.keep(position, *finished)
-        elif self._failure is None:
+            return
+        original = error.original if isinstance(error, FunctionError) else error
+        self._table.counter.failed += isinstance(original, Exception)
+        if self._failure is None:
             self._failure = error
 
 

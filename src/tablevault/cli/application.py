@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -14,9 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from tablevault.errors import TableVaultError
+from tablevault.errors import TableVaultError, TableVaultWarning
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
+    from tablevault.records import ProcessInfo
     from tablevault.vault import TableVault
 
 DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
@@ -69,6 +71,9 @@ _COMMANDS = {
     ),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
 }
+
+OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "stop-process")
+"""The commands that are operations."""
 
 
 @dataclass
@@ -134,7 +139,20 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
 
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
+    warnings.showwarning = _warn
     application(prog_name="tablevault")
+
+
+def _ask_for_json(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    del parameter
+    if asked:
+        ctx.find_root().obj.as_json = True
+
+
+json_option = click.option(
+    "--json", is_flag=True, expose_value=False, callback=_ask_for_json, help="Print JSON, also on a terminal."
+)
+"""For commands that show lists or records; `tablevault --json COMMAND` does the same."""
 
 
 def in_place(command: Command) -> Command:
@@ -159,49 +177,82 @@ def in_place(command: Command) -> Command:
 
 
 def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
-    if process_id and _is_paused(place, process_id):
-        _say(f"{type(error).__name__}: {error}", error)
-        _say(f"Resume: {_again(process_id)}\nStop:   {_command(place, 'stop-process', process_id)}")
+    paused = _paused(place, process_id) if process_id else None
+    if paused is not None:
+        _say_what_happened(error)
+        _say(f"Paused as '{process_id}'. What has been computed is kept.")
+        _say_remedies(place, paused)
         raise SystemExit(PAUSED)
-    if isinstance(error, KeyboardInterrupt):
-        _say("Interrupted: the vault is as if the command had never started.")
-        raise SystemExit(INTERRUPTED)
+    _say_what_happened(error)
     if isinstance(error, SystemExit):
         raise error
-    if isinstance(error, TableVaultError):
-        _say(f"{type(error).__name__}: {error}")
-        raise SystemExit(REFUSED)
-    traceback.print_exception(error)
-    raise SystemExit(REVERTED)
+    if isinstance(error, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED)
+    raise SystemExit(REFUSED if isinstance(error, TableVaultError) else REVERTED)
 
 
-def _is_paused(place: Place, process_id: str) -> bool:
+def _paused(place: Place, process_id: str) -> ProcessInfo | None:
     try:
-        return place.vault().get_process(process_id).status == "paused"
+        info = place.vault().get_process(process_id)
     except (TableVaultError, OSError):
-        return False
+        return None
+    return info if info.status == "paused" else None
 
 
-def _again(process_id: str) -> str:
-    """Return the very command that was given, with the process id."""
-    import shlex
+def _say_what_happened(error: BaseException) -> None:
+    """Say what went wrong: an error of ours in one line, any other with where it came from."""
+    from tablevault.messages import PAUSED as PAUSED_NOTE
 
-    words = sys.argv[1:]
-    if process_id not in words:
-        words = [*words, "--process-id", process_id]
-    return shlex.join(["tablevault", *words])
-
-
-def _command(place: Place, *words: str) -> str:
-    import shlex
-
-    return shlex.join(["tablevault", "--db-dir", str(place.db_dir), *words])
-
-
-def _say(text: str, error: BaseException | None = None) -> None:
-    click.echo(text, err=True)
+    if isinstance(error, TableVaultError):
+        _say(f"{type(error).__name__}: {' '.join(str(error).split(chr(10)))}")
+        return
+    if isinstance(error, KeyboardInterrupt):
+        _say("Interrupted.")
+    elif isinstance(error, SystemExit):
+        _say("Asked to end.")
+    else:
+        _say_traceback(error)
     for note in getattr(error, "__notes__", ()):
-        click.echo(note, err=True)
+        # What becomes of a paused process is said as commands.
+        if not note.startswith(PAUSED_NOTE):
+            _say(note)
+
+
+def _say_traceback(error: BaseException) -> None:
+    """Print a traceback that begins where code of the user's does."""
+    import traceback
+
+    inner = error.__traceback__
+    while inner is not None and _is_ours(inner):
+        inner = inner.tb_next
+    lines = traceback.TracebackException(type(error), error, inner or error.__traceback__)
+    lines.__notes__ = None
+    _say("".join(lines.format()).rstrip("\n"))
+
+
+def _is_ours(frame: TracebackType) -> bool:
+    name = str(frame.tb_frame.f_globals.get("__name__"))
+    return name.partition(".")[0] == "tablevault"
+
+
+def _say_remedies(place: Place, paused: ProcessInfo) -> None:
+    from tablevault.commands import Recorded
+
+    assert place.db_dir is not None
+    recorded = Recorded(place.db_dir.absolute(), paused.operation, paused.arguments, paused.process_id)
+    _say(f"Resume: {recorded.resume.command}\nStop:   {recorded.stop.command}")
+
+
+def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
+    """Print a warning as a message; where in our code it arose helps nobody, but for others' it does."""
+    if issubclass(category, TableVaultWarning):
+        _say(f"Warning: {message}")
+    else:
+        _say(f"{where[0]}:{where[1]}: {category.__name__}: {message}" if len(where) > 1 else f"{message}")
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _user() -> str:

@@ -19,14 +19,32 @@ def tables(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> l
 def instances(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer the ids of a table's instances."""
     del parameter
-    table = str(ctx.params.get("table_name") or "")
-    return _offered(ctx, incomplete, lambda place: place.vault().get_table_instances(table, version=""))
+    table = _table(ctx)
+    return _offered(ctx, incomplete, lambda place: place.vault().get_table_instances(table, "", include_temp=True))
+
+
+def builders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the names of the builders of a table's temporary instance."""
+    del parameter
+    table, version = _table(ctx), str(ctx.params.get("version") or "")
+    return _offered(ctx, incomplete, lambda place: place.vault().get_builders_list(table, version=version))
+
+
+def modules(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the names of the code modules."""
+    del parameter
+    return _offered(ctx, incomplete, lambda place: place.vault().get_code_modules_list())
 
 
 def processes(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer the ids of active processes."""
     del parameter
     return _offered(ctx, incomplete, lambda place: place.vault().get_active_processes())
+
+
+def _table(ctx: click.Context) -> str:
+    named = (ctx.params.get(name) for name in ("table_name", "table", "table_option"))
+    return str(next(filter(None, named), ""))
 
 
 def _offered(ctx: click.Context, incomplete: str, names: Callable[[Place], Iterable[str]]) -> list[str]:

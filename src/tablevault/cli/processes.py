@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import INTERRUPTED, PAUSED, Place, in_place
+from tablevault.cli.application import OPERATIONS, Place, in_place, json_option
 from tablevault.cli.completion import processes, tables
-from tablevault.cli.showing import plain, show
+from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
-from tablevault.display import duration, rows_done, time_left
+from tablevault.display import duration, rows_done
 
 if TYPE_CHECKING:
-    from tablevault.records import BuilderProgress, ProcessInfo
+    from tablevault.model import BuilderProgress
+    from tablevault.records import ProcessInfo
 
-_SECONDS_BETWEEN_LOOKS = 0.5
-_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
+_ACTIVE_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
+_LOG_COLUMNS = ("started", "id", "operation", "table", "state", "rows", "took", "author", "error")
+_STATES = ("running", "paused", "committing", "succeeded", "reverted", "stopped")
 
 process = click.argument("process_id", shell_complete=processes)
+
+
+class _Operation(click.Choice[str]):
+    """An operation, as the method or as the command is called."""
+
+    def __init__(self) -> None:
+        super().__init__(OPERATIONS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        found: str = super().convert(str(value).replace("_", "-"), param, ctx)
+        return found.replace("-", "_")
+
+
+def filters(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the filters of the history."""
+    for option in (
+        click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many."),
+        click.option("--state", "--status", "status", default=None, type=click.Choice(_STATES), help="Only these."),
+        click.option(
+            "--operation", default=None, type=_Operation(), metavar="OPERATION", help="Only these, as execute-instance."
+        ),
+        click.option("--author", default="", help="Only by this author."),
+        click.option(
+            "--table", "--table-name", "table_name", default="", shell_complete=tables, help="Only of this table."
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.command()
@@ -37,55 +65,53 @@ def generate_process_id(place: Place) -> str:
 
 
 @click.command()
+@json_option
 @in_place
 def get_active_processes(place: Place) -> None:
     """Show the running and paused processes with all that is known of them."""
     active = place.vault().get_active_processes()
-    if place.as_json or not sys.stdout.isatty():
+    if is_json(place):
         show(place, active)
     else:
-        show(
-            place,
-            [plain(info) for info in active.values()],
-            ("process_id", "operation", "table_name", "status", "hint"),
-        )
+        click.echo("\n\n".join(map(repr, active.values())) or "Nothing is running or paused.")
 
 
 @click.command()
+@json_option
 @in_place
 def ps(place: Place) -> None:
     """Show the running and paused processes in short."""
-    show(place, [_in_short(info) for info in place.vault().get_active_processes().values()], _COLUMNS)
+    show(place, [_active(info) for info in place.vault().get_active_processes().values()], _ACTIVE_COLUMNS)
 
 
 @click.command()
-@click.option("--table", "table_name", default="", shell_complete=tables, help="Only of this table.")
-@click.option("--author", default="", help="Only by this author.")
-@click.option("--operation", default="", help="Only this operation, for example execute_instance.")
-@click.option("--state", "status", default="", help="Only in this state, for example succeeded.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
+@filters
+@json_option
 @in_place
-def log(place: Place, limit: int, **filters: str) -> None:
+def log(place: Place, **chosen: Any) -> None:
     """Show what was done to this vault, newest first."""
-    history = place.vault().get_history(limit=limit, **filters)
-    show(place, [{**_in_short(info), "author": info.author, "started": info.started_at} for info in history])
+    rows = [_logged(info) for info in _history(place, chosen)]
+    if not is_json(place):
+        rows = [{**row, "started": str(row["started"]).replace("T", " ").removesuffix("+00:00")} for row in rows]
+    show(place, rows, _LOG_COLUMNS)
 
 
 @click.command()
-@click.option("--table-name", default="", shell_complete=tables, help="Only of this table.")
-@click.option("--author", default="", help="Only by this author.")
-@click.option("--operation", default="", help="Only this operation.")
-@click.option("--status", default="", help="Only in this state.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
+@filters
+@json_option
 @in_place
-def get_history(place: Place, limit: int, **filters: str) -> None:
+def get_history(place: Place, **chosen: Any) -> None:
     """Show what was done to this vault with all that is known of it, newest first."""
-    history = place.vault().get_history(limit=limit, **filters)
-    show(place, [plain(info) for info in history], ("process_id", "operation", "table_name", "status", "started_at"))
+    history = _history(place, chosen)
+    if is_json(place):
+        show(place, history)
+    else:
+        click.echo("\n\n".join(map(repr, history)) or "Nothing.")
 
 
 @click.command()
 @process
+@json_option
 @in_place
 def get_process(place: Place, process_id: str) -> None:
     """Show all that is known of a process."""
@@ -104,19 +130,20 @@ def get_process_completion(place: Place, process_id: str) -> str:
 @click.argument("stopped_id", metavar="PROCESS_ID", shell_complete=processes)
 @click.option("--force", is_flag=True, help="Also if it is running.")
 @click.option("--materialize", is_flag=True, help="Make an instance of what it has computed.")
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for who runs it.")
 @own_process_id
 @in_place
-def stop_process(place: Place, stopped_id: str, force: bool, materialize: bool, process_id: str) -> str:
+def stop_process(place: Place, stopped_id: str, process_id: str, **options: Any) -> str:
     """Revert a paused process, or a running one with --force."""
-    return place.vault().stop_process(stopped_id, force, materialize, own_process_id=process_id)
+    return place.vault().stop_process(stopped_id, own_process_id=process_id, **options)
 
 
 @click.command()
+@json_option
 @in_place
 def restart(place: Place) -> None:
-    """Go on with every paused process that can go on."""
-    vault = place.vault(restart=True)
-    show(place, [_in_short(info) for info in vault.get_active_processes().values()], _COLUMNS)
+    """Go on with every paused process that can go on; show what became of each."""
+    show(place, place.vault(restart=True).restart_report)
 
 
 @click.command()
@@ -125,77 +152,60 @@ def restart(place: Place) -> None:
 @in_place
 def wait_process(place: Place, process_id: str, timeout: float | None) -> str:
     """Wait until a process has ended, and exit as it would have."""
-    info = place.vault().wait_process(process_id, timeout)
-    if info.status == "paused":
-        click.echo(info.hint, err=True)
-        raise SystemExit(PAUSED)
-    return info.process_id
+    from tablevault.cli.watching import left_alone
+
+    vault = place.vault()
+    with left_alone(vault, process_id):
+        return vault.wait_process(process_id, timeout).process_id
 
 
 @click.command()
 @process
+@json_option
 @in_place
 def watch(place: Place, process_id: str) -> None:
     """Follow a process until it has ended or paused. Ctrl-C leaves it alone."""
-    vault = place.vault()
-    first: dict[str, tuple[float, int]] = {}
-    try:
-        from rich.live import Live
+    from tablevault.cli.watching import follow, left_alone
 
-        with Live(refresh_per_second=4, transient=False) as live:
-            while True:
-                info = vault.get_process(process_id)
-                live.update(_followed(info, first))
-                if info.status not in ("running", "committing"):
-                    break
-                time.sleep(_SECONDS_BETWEEN_LOOKS)
-    except KeyboardInterrupt:
-        click.echo(f"Process '{process_id}' goes on.", err=True)
-        raise SystemExit(INTERRUPTED) from None
+    vault = place.vault()
+    with left_alone(vault, process_id):
+        info = follow(vault, process_id)
+    if is_json(place):
+        show(place, info)
+    elif info.error is not None:
+        click.echo(info.error_line, err=True)
     if info.hint:
         click.echo(info.hint, err=True)
 
 
-def _followed(info: ProcessInfo, first: dict[str, tuple[float, int]]) -> Any:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, title=f"{info.process_id}: {info.operation}, {info.status}")
-    for name in ("builder", "rows", "reused", "rate", "left"):
-        table.add_column(name, justify="left" if name == "builder" else "right")
-    now = time.monotonic()
-    for name, item in info.progress.items():
-        began, computed = first.setdefault(name, (now, item.computed))
-        rate = (item.computed - computed) / (now - began) if now > began else 0.0
-        table.add_row(name, _rows(item), f"{item.reused:,}", _rate(rate), _left(item, rate))
-    return table
+def _history(place: Place, chosen: Mapping[str, Any]) -> list[ProcessInfo]:
+    return place.vault().get_history(**{name: value for name, value in chosen.items() if value is not None})
 
 
-def _rows(item: BuilderProgress) -> str:
-    return rows_done(item.computed, item.reused, item.total)
+def _active(info: ProcessInfo) -> dict[str, object]:
+    age = duration((datetime.now(UTC) - info.started_at).total_seconds())
+    return {**_in_short(info), "age": age, "error": info.error_line}
 
 
-def _rate(rate: float) -> str:
-    return f"{rate:,.1f}/s" if rate else ""
-
-
-def _left(item: BuilderProgress, rate: float) -> str:
-    if item.done:
-        return "done"
-    return "" if item.total is None else time_left(item.total - item.computed - item.reused, rate)
+def _logged(info: ProcessInfo) -> dict[str, object]:
+    took = "" if info.ended_at is None else duration((info.ended_at - info.started_at).total_seconds())
+    started = info.started_at.replace(microsecond=0)
+    return {"started": plain(started), **_in_short(info), "took": took, "author": info.author, "error": info.error_line}
 
 
 def _in_short(info: ProcessInfo) -> dict[str, object]:
-    ended = info.ended_at or datetime.now(UTC)
     return {
         "id": info.process_id,
         "operation": info.operation,
         "table": f"{info.table_name} {info.instance_id}".strip(),
         "state": info.status,
-        "rows": _rows_done(info.progress.values()),
-        "age" if info.ended_at is None else "took": duration((ended - info.started_at).total_seconds()),
-        "error": f"{info.error.type}: {info.error.message}" if info.error else "",
+        "rows": _rows(info.progress),
     }
 
 
-def _rows_done(progress: Iterable[BuilderProgress]) -> str:
-    return ", ".join(map(_rows, progress))
+def _rows(progress: Mapping[str, BuilderProgress]) -> str:
+    """Return how far the builder is that is at work, or was last."""
+    if not progress:
+        return ""
+    name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])
+    return f"{rows_done(item)} ({name})"

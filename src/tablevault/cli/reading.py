@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import REFUSED, Place, in_place
-from tablevault.cli.completion import instances, tables
-from tablevault.cli.showing import show
+from tablevault.cli.application import REFUSED, Place, in_place, json_option
+from tablevault.cli.completion import builders, instances, modules, tables
+from tablevault.cli.showing import is_json, show, show_tree
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from tablevault.records import BuilderPlan
+
+_PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
 table = click.argument("table_name", shell_complete=tables)
 instance = click.option("--instance-id", default="", shell_complete=instances, help="The newest one if it is left out.")
@@ -16,7 +26,26 @@ version = click.option("--version", default="base", show_default=True, help="Ver
 temporary = click.option("--temp/--materialised", default=True, help="Of the temporary instance, or of a finished one.")
 
 
+def table_if_given(help_text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Let a command take a table as an argument, or as the option that 0.1 had; it gets `table_name`."""
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def run(*args: Any, table: str, table_option: str, **kwargs: Any) -> Any:
+            if table and table_option and table != table_option:
+                raise click.UsageError(f"Which table, '{table}' or '{table_option}'?")
+            return command(*args, table_name=table or table_option, **kwargs)
+
+        names = ("--table-name", "--table_name", "table_option")
+        option = click.option(*names, default="", shell_complete=tables, help=help_text)
+        argument = click.argument("table", required=False, default="", metavar="[TABLE_NAME]", shell_complete=tables)
+        return argument(option(run))
+
+    return decorated
+
+
 @click.command()
+@json_option
 @in_place
 def get_tables(place: Place) -> None:
     """List the tables."""
@@ -24,18 +53,20 @@ def get_tables(place: Place) -> None:
 
 
 @click.command()
-@click.option("--table_name", "--table-name", default="", shell_complete=tables, help="All tables if it is left out.")
+@table_if_given("The table; without one the tables are listed.")
 @version
 @click.option("--temp/--no-temp", default=False, show_default=True, help="Temporary instances too.")
+@json_option
 @in_place
 def get_table_instances(place: Place, table_name: str, version: str, temp: bool) -> None:
-    """List the instances of a table."""
+    """List the instances of a table, oldest first; of all versions with --version ''."""
     show(place, place.vault().get_table_instances(table_name, version, include_temp=temp))
 
 
 @click.command()
-@click.option("--table-name", default="", shell_complete=tables, help="Of a table; else of the vault.")
-@click.option("--instance-id", default="", help="Of an instance of that table.")
+@table_if_given("Of a table; else of the vault.")
+@click.option("--instance-id", default="", shell_complete=instances, help="Of an instance of that table.")
+@json_option
 @in_place
 def get_descriptions(place: Place, table_name: str, instance_id: str) -> None:
     """Show how the vault, a table or an instance is described."""
@@ -43,19 +74,21 @@ def get_descriptions(place: Place, table_name: str, instance_id: str) -> None:
 
 
 @click.command()
-@click.option("--table-name", default="", shell_complete=tables, help="Only this table.")
-@click.option("--instance-id", default="", help="Only this instance.")
+@table_if_given("Only this table.")
+@click.option("--instance-id", default="", shell_complete=instances, help="Only this instance.")
 @click.option("--code-files/--no-code-files", default=True, help="With code modules.")
 @click.option("--builder-files/--no-builder-files", default=True, help="With builder files.")
 @click.option("--metadata-files/--no-metadata-files", default=False, help="With metadata.")
 @click.option("--artifact-files/--no-artifact-files", default=False, help="With artifacts.")
+@json_option
 @in_place
 def get_file_tree(place: Place, instance_id: str, table_name: str, **files: bool) -> None:
     """Show the files of the vault as a tree."""
-    show(place, str(place.vault().get_file_tree(instance_id, table_name, **files)))
+    show_tree(place, place.vault().get_file_tree(instance_id, table_name, **files))
 
 
 @click.command()
+@json_option
 @in_place
 def get_code_modules_list(place: Place) -> None:
     """List the Python modules."""
@@ -67,7 +100,7 @@ get_modules_list = get_code_modules_list
 
 
 @click.command()
-@click.argument("module_name")
+@click.argument("module_name", shell_complete=modules)
 @in_place
 def get_code_module_str(place: Place, module_name: str) -> None:
     """Show the text of a Python module."""
@@ -79,6 +112,7 @@ def get_code_module_str(place: Place, module_name: str) -> None:
 @instance
 @version
 @temporary
+@json_option
 @in_place
 def get_builders_list(place: Place, table_name: str, instance_id: str, version: str, temp: bool) -> None:
     """List the builders of an instance."""
@@ -87,7 +121,7 @@ def get_builders_list(place: Place, table_name: str, instance_id: str, version: 
 
 @click.command()
 @table
-@click.option("--builder-name", default="", help="The IndexBuilder if it is left out.")
+@click.option("--builder-name", default="", shell_complete=builders, help="The IndexBuilder if it is left out.")
 @instance
 @version
 @temporary
@@ -118,6 +152,7 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 @click.option("--rows", type=int, default=None, help="The first rows only.")
 @click.option("--include-inactive", is_flag=True, help="Also instances that are not active.")
 @click.option("--no-artifact-path", is_flag=True, help="Names of artifacts instead of full paths.")
+@json_option
 @in_place
 def get_dataframe(
     place: Place,
@@ -138,25 +173,36 @@ def get_dataframe(
         rows=rows,
         full_artifact_path=not no_artifact_path,
     )
-    kind = output.suffix.lower()
-    if kind == ".parquet":
+    kind = _written(frame, output)
+    show(place, {"instance_id": found, "rows": len(frame), kind: str(output)})
+
+
+def _written(frame: pd.DataFrame, output: Path) -> str:
+    """Write a frame to a file in the format that its suffix says; return the format."""
+    kind = output.suffix.lower().removeprefix(".")
+    if kind == "parquet":
         frame.to_parquet(output, index=False)
-    elif kind == ".json":
+    elif kind == "json":
         frame.to_json(output, orient="records", date_format="iso")
     else:
-        kind = ".csv"
+        kind = "csv"
         frame.to_csv(output, index=False)
-    show(place, {"instance_id": found, "rows": len(frame), kind.removeprefix("."): str(output)})
+    return kind
 
 
 @click.command()
 @table
 @instance
 @click.option("--column", default="", help="Of one column; else of all.")
+@json_option
 @in_place
 def get_lineage(place: Place, table_name: str, instance_id: str, column: str) -> None:
     """Show what an instance was computed from, and what was computed from it."""
-    show(place, place.vault().get_lineage(table_name, instance_id, column))
+    lineage = place.vault().get_lineage(table_name, instance_id, column)
+    if is_json(place):
+        show(place, lineage)
+    else:
+        show_tree(place, lineage.tree())
 
 
 @click.command()
@@ -164,14 +210,26 @@ def get_lineage(place: Place, table_name: str, instance_id: str, column: str) ->
 @version
 @click.option("--force", is_flag=True, help="As if everything were computed anew.")
 @click.option("--run-index", is_flag=True, help="Run the IndexBuilder to know the rows.")
+@json_option
 @in_place
 def plan_instance(place: Place, table_name: str, version: str, force: bool, run_index: bool) -> None:
     """Show what an execution would compute and what it would reuse."""
-    show(place, place.vault().plan_instance(table_name, version, force, run_index=run_index))
+    plan = place.vault().plan_instance(table_name, version, force, run_index=run_index)
+    if is_json(place):
+        show(place, plan)
+    else:
+        show(place, [_planned(name, item) for name, item in plan.builders.items()], _PLAN_COLUMNS)
+
+
+def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
+    counts = {"rows": item.total, "to compute": item.computed, "to reuse": item.reused}
+    known = {key: "?" if count is None else f"{count:,}" for key, count in counts.items()}
+    return {"builder": name, **known, "why": "; ".join(item.reasons)}
 
 
 @click.command()
 @click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@json_option
 @in_place
 def verify(place: Place, repair: bool) -> None:
     """Check every file of the vault; exit with 1 if something is wrong."""

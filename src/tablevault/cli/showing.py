@@ -6,15 +6,24 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tablevault.cli.application import Place
 
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+_SPACE = 2
+"""Between two columns."""
+_LEAST_OF_LAST = 20
+"""Least width of the last column, in which text may be broken into lines."""
+
 
 def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
-    """Print a value: text as it is; lists and records as JSON, or as a table on a terminal.
+    """Print a value: text as it is; lists and records as JSON, or as people read them on a terminal.
 
     Parameters
     ----------
@@ -27,44 +36,74 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
     """
     if isinstance(value, str):
         click.echo(value)
-    elif place.as_json or not sys.stdout.isatty():
+    elif is_json(place):
         click.echo(json.dumps(plain(value), indent=2, default=str, ensure_ascii=False))
+    elif dataclasses.is_dataclass(value):
+        # Records have a `__repr__` that a person can read.
+        click.echo(repr(value))
+    elif isinstance(value, Mapping):
+        _print_table((), [(key, item) for key, item in plain(value).items() if item not in (None, "", [], {})])
+    elif columns:
+        rows = [plain(item) for item in value]  # type: ignore[attr-defined]
+        _print_table(columns, [tuple(row.get(name) for name in columns) for row in rows])
     else:
-        _print_table(plain(value), columns)
+        for item in value:  # type: ignore[attr-defined]
+            click.echo(str(item))
+
+
+def show_tree(place: Place, tree: Tree) -> None:
+    """Print a tree; as JSON only if that is asked for."""
+    if place.as_json:
+        click.echo(json.dumps({str(tree.label): _branches(tree)}, indent=2, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    Console(highlight=False, soft_wrap=True).print(tree)
+
+
+def _branches(tree: Tree) -> dict[str, Any]:
+    return {str(branch.label): _branches(branch) for branch in tree.children}
+
+
+def is_json(place: Place) -> bool:
+    """Tell whether lists and records are to be printed as JSON."""
+    return place.as_json or not sys.stdout.isatty()
 
 
 def plain(value: Any) -> Any:
     """Return a value as lists, dicts and scalars."""
+    if hasattr(value, "to_dict"):
+        return value.to_dict()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in value]
-    return value
+    return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _print_table(value: Any, columns: Sequence[str]) -> None:
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    rows: list[tuple[Any, ...]]
-    if isinstance(value, dict):
-        table.show_header = False
-        rows = [(key, item) for key, item in value.items() if item not in (None, "", [], {})]
-    elif value and isinstance(value[0], dict):
-        names = columns or list(value[0])
-        for name in names:
-            table.add_column(name.replace("_", " "))
-        rows = [tuple(item.get(name) for name in names) for item in value]
-    else:
-        table.show_header = False
-        rows = [(item,) for item in value]
-    for row in rows:
-        table.add_row(*(Text(_text(cell)) for cell in row))
-    Console().print(table)
+    names = [name.replace("_", " ") for name in columns] or ["", ""]
+    texts = [[Text(_text(cell)) for cell in row] for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=bool(columns))
+    widths = [max([len(name), *(row[place].cell_len for row in texts)]) for place, name in enumerate(names[:-1])]
+    for name, width in zip(names, widths, strict=False):
+        # Ids must stay whole, so that they can be copied.
+        table.add_column(name, min_width=width, no_wrap=True)
+    table.add_column(names[-1], overflow="fold")
+    for row in texts:
+        table.add_row(*row)
+    console = Console()
+    taken = sum(widths) + _SPACE * len(widths)
+    if console.width < taken + _LEAST_OF_LAST:
+        # Rather lines that the terminal breaks than columns that are cut.
+        console.width = taken + max([len(names[-1]), *(row[-1].cell_len for row in texts)])
+    console.print(table)
 
 
 def _text(cell: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tablevault.cli.application import Place, in_place
-from tablevault.cli.completion import instances, tables
+from tablevault.cli.completion import builders, instances, modules, tables
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
@@ -82,7 +82,7 @@ def create_code_module(place: Place, module_name: str, copy_dir: str, process_id
 
 
 @click.command()
-@click.argument("module_name")
+@click.argument("module_name", shell_complete=modules)
 @process_id
 @in_place
 def delete_code_module(place: Place, module_name: str, process_id: str) -> str:
@@ -104,7 +104,7 @@ def create_builder_file(place: Place, table_name: str, **options: str) -> str:
 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
-@click.argument("builder_name")
+@click.argument("builder_name", shell_complete=builders)
 @version
 @process_id
 @in_place

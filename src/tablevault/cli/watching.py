@@ -1,0 +1,82 @@
+"""Following a process that somebody else runs."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from tablevault.cli.application import INTERRUPTED, REFUSED
+from tablevault.display import Rates, builder_lines, duration
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from tablevault.records import ProcessInfo
+    from tablevault.vault import TableVault
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+
+
+@contextmanager
+def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
+    """End the command without touching the process if the waiting ends before it: by Ctrl-C, or by a time-out."""
+    try:
+        yield
+    except (KeyboardInterrupt, TimeoutError) as error:
+        if _is_over(vault, process_id):
+            raise
+        if isinstance(error, TimeoutError):
+            click.echo(str(error), err=True)
+            raise SystemExit(REFUSED) from None
+        click.echo(f"Process '{process_id}' goes on.", err=True)
+        raise SystemExit(INTERRUPTED) from None
+
+
+def follow(vault: TableVault, process_id: str) -> ProcessInfo:
+    """Show a process, if standard output is a terminal, until it has ended or paused; return it as it is then."""
+    if not sys.stdout.isatty():
+        while not _is_over(vault, process_id):
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return vault.get_process(process_id)
+    from rich.live import Live
+
+    rates = Rates()
+    with Live(auto_refresh=False) as live:
+        while True:
+            over = _is_over(vault, process_id)
+            info = vault.get_process(process_id)
+            live.update(_shown(info, rates), refresh=True)
+            if over:
+                return info
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _is_over(vault: TableVault, process_id: str) -> bool:
+    """Tell whether a process has ended or paused; one whose owner has died is dealt with, as by any who wait for it."""
+    from tablevault import TableVault
+
+    info = vault.get_process(process_id)
+    if info.status == "running" and info.owner is not None and not info.owner.alive:
+        # Opening a vault deals with what dead owners left.
+        TableVault(vault.db_dir, vault.author)
+        info = vault.get_process(process_id)
+    return info.status not in ("running", "committing")
+
+
+def _shown(info: ProcessInfo, rates: Rates) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    from tablevault.terminal import table_of
+
+    until = info.ended_at or datetime.now(UTC)
+    table = f" on {info.table_name} {info.instance_id}".rstrip() if info.table_name else ""
+    age = duration((until - info.started_at).total_seconds())
+    title = Text(f"{info.process_id}: {info.operation}{table}, {info.status}, {age}")
+    return Group(title, table_of(builder_lines(info.progress, rates)))

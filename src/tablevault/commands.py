@@ -1,0 +1,108 @@
+"""The very calls and shell commands that resume and stop a process: as they stand, they can be copied and run."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault.operations.base import operation_named
+
+_POSITIONAL: dict[str, tuple[str, ...]] = {
+    "create_code_module": (),
+    "delete_builder_file": ("table_name", "builder_name"),
+    "delete_code_module": ("module_name",),
+    "delete_instance": ("table_name", "instance_id"),
+    "rename_table": ("table_name", "new_table_name"),
+    "stop_process": ("to_stop_process_id",),
+}
+"""What commands take by its place; of those that are not listed, the table."""
+
+_OPTIONS = {
+    "allow_multiple_artifacts": "multiple-artifacts",
+    "force_execute": "force",
+    "has_side_effects": "side-effects",
+}
+"""Options that have another name than the argument."""
+
+FRAME = "frame"
+"""What stands for a frame, which cannot be written into a call."""
+
+
+@dataclass(frozen=True)
+class Remedy:
+    """One thing to do about a process, in both languages."""
+
+    python: str
+    command: str
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A process, as far as calls and commands are made from it."""
+
+    root: Path
+    """The vault's folder."""
+    operation: str
+    arguments: Mapping[str, object]
+    process_id: str
+
+    @property
+    def resume(self) -> Remedy:
+        """How the process is continued."""
+        return Remedy(self._resuming_call(), self._resuming_command())
+
+    @property
+    def stop(self) -> Remedy:
+        """How the process is reverted."""
+        return Remedy(
+            f"{_opened(self.root)}.stop_process({self.process_id!r})",
+            shell_command(self.root, "stop-process", self.process_id),
+        )
+
+    @property
+    def force_stop(self) -> Remedy:
+        """How the process is stopped while somebody runs it."""
+        return Remedy(
+            f"{_opened(self.root)}.stop_process({self.process_id!r}, force=True)",
+            shell_command(self.root, "stop-process", self.process_id, "--force"),
+        )
+
+    def _resuming_call(self) -> str:
+        given = [f"{name}={value!r}" for name, value in self._given()]
+        if self.operation == "write_instance":
+            given.insert(0, FRAME)
+        return f"{_opened(self.root)}.{self.operation}({', '.join([*given, f'process_id={self.process_id!r}'])})"
+
+    def _resuming_command(self) -> str:
+        positional = _POSITIONAL.get(self.operation, ("table_name",))
+        places = [str(self.arguments[name]) for name in positional]
+        options = ["--process-id", self.process_id]
+        for name, value in self._given():
+            if name not in positional and not isinstance(value, float):
+                option = f"--{_OPTIONS.get(name, name.replace('_', '-'))}"
+                options += [option] if value is True else [option, str(value)]
+        if self.operation == "write_instance":
+            options += ["--csv", "FILE"]
+        if any(place.startswith("-") for place in places):
+            # Otherwise such a name would be taken for an option.
+            options, places = [], [*options, "--", *places]
+        return shell_command(self.root, self.operation.replace("_", "-"), *places, *options)
+
+    def _given(self) -> Iterator[tuple[str, object]]:
+        """Yield the arguments that were given; what is recorded by its content alone may be left out."""
+        defaults = operation_named(self.operation).default_arguments()
+        for name, value in self.arguments.items():
+            left_out = name in defaults and defaults[name] == value
+            if not left_out and isinstance(value, str | bool | int | float):
+                yield name, value
+
+
+def shell_command(root: Path, *words: str) -> str:
+    """Return a command on a vault, quoted for a shell."""
+    return shlex.join(["tablevault", "--db-dir", str(root), *words])
+
+
+def _opened(root: Path) -> str:
+    return f"TableVault({str(root)!r})"

@@ -1,0 +1,186 @@
+"""How records look in a notebook: calm, in the colours of whoever shows them, without scripts, everything escaped.
+
+Frontends bring style sheets of their own, and some drop ours: so each element carries its style, and none sets a colour
+of text or a background that a light or a dark page could contradict.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+MOST_ROWS = 100
+"""Rows of a table that are shown; a sentence says how many more there are."""
+
+_COLOURS = {
+    "running": "#2f80ed",
+    "committing": "#2f80ed",
+    "paused": "#c77700",
+    "succeeded": "#2a9d55",
+    "ok": "#2a9d55",
+    "stopped": "#808080",
+    "reverted": "#d64545",
+    "wrong": "#d64545",
+}
+"""Of the dots before states: as strong on white as on black."""
+
+_RULE = "1px solid rgba(127,127,127,.3)"
+_MONOSPACE = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
+_SHEET = (
+    "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;font-size:13px;line-height:1.5;"
+    "color:inherit;background:transparent;text-align:left;max-width:64em;padding:4px 0;overflow-wrap:anywhere"
+)
+_HEADING = "font-size:15px;font-weight:600;margin:0 0 2px;padding:0;color:inherit"
+_MUTED = "opacity:.72"
+_NOTE = f"margin:0 0 6px;{_MUTED}"
+_TABLE = (
+    "border-collapse:collapse;border:0;margin:6px 0 8px;font-size:13px;table-layout:auto;color:inherit;"
+    "background:transparent"
+)
+_ROW = "background:transparent;border:0"
+_CELL = (
+    "text-align:left;vertical-align:top;padding:3px 18px 3px 0;white-space:normal;color:inherit;max-width:34em;"
+    f"overflow-wrap:anywhere;border:0;border-bottom:{_RULE};background:transparent;font-weight:400"
+)
+_NUMBER = f"{_CELL};text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap"
+_HEAD = f"{_CELL};font-size:12px;white-space:nowrap"
+_CODE = (
+    f"display:block;font-family:{_MONOSPACE};font-size:12px;line-height:1.45;white-space:pre-wrap;color:inherit;"
+    "background:rgba(127,127,127,.1);border:0;border-radius:4px;padding:3px 8px;margin:2px 0;overflow-wrap:anywhere"
+)
+_COPIED = f"{_CODE};user-select:all"
+_CARD = "margin:8px 0;padding:2px 0 2px 12px;border-left:3px solid"
+_LIST = f"list-style:none;margin:0;padding:0 0 0 14px;border-left:{_RULE}"
+_ITEM = "margin:3px 0;padding:0"
+
+
+@dataclass(frozen=True)
+class State:
+    """A state, shown with a dot in its colour."""
+
+    name: str
+    colour_of: str | None = None
+    """The state whose colour it has; its own unless given."""
+
+    @property
+    def colour(self) -> str:
+        """The colour of its dot."""
+        return _COLOURS.get(self.colour_of or self.name, "#808080")
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number, `None` where it is not known."""
+
+    value: int | None
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One item of a tree."""
+
+    name: str
+    text: str
+    branches: tuple[Branch, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The item as plain text."""
+        return f"{self.name}: {self.text}" if self.text else self.name
+
+
+Cell = str | State | Count | Sequence[str]
+
+
+class Sheet:
+    """One record as HTML, made from top to bottom."""
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+
+    @property
+    def html(self) -> str:
+        """The whole sheet."""
+        return f'<div style="{_SHEET}">{"".join(self._parts)}</div>'
+
+    def heading(self, kind: str, name: str, state: State | None = None) -> None:
+        """Say what the record is."""
+        after = f' <span style="font-weight:400;font-size:13px;padding-left:8px">{_cell(state)}</span>' if state else ""
+        before = f'<span style="font-weight:400;{_MUTED}">{html.escape(kind)}</span> ' if kind else ""
+        self._parts.append(f'<div style="{_HEADING}">{before}{html.escape(name)}{after}</div>')
+
+    def note(self, text: str) -> None:
+        """Say something in a low voice."""
+        self._parts.append(f'<div style="{_NOTE}">{html.escape(text)}</div>')
+
+    def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        """Show rows; a `Count` stands at the right."""
+        shown = rows[:MOST_ROWS]
+        numbers = [any(isinstance(row[place], Count) for row in shown) for place in range(len(headers))]
+        head = "".join(
+            f'<th style="{_HEAD}{";text-align:right" if number else ""}"><span style="{_MUTED}">'
+            f"{html.escape(text)}</span></th>"
+            for text, number in zip(headers, numbers, strict=True)
+        )
+        body = "".join(f'<tr style="{_ROW}">{"".join(map(_table_cell, row))}</tr>' for row in shown)
+        thead = f'<thead style="border:0"><tr style="{_ROW}">{head}</tr></thead>' if headers else ""
+        self._parts.append(f'<table style="{_TABLE}">{thead}<tbody>{body}</tbody></table>')
+        if len(rows) > MOST_ROWS:
+            self.note(f"… and {len(rows) - MOST_ROWS:,} more")
+
+    def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
+        """Show names with values."""
+        body = "".join(
+            f'<tr style="{_ROW}"><th style="{_CELL};white-space:nowrap"><span style="{_MUTED}">{html.escape(name)}'
+            f"</span></th>{_table_cell(value)}</tr>"
+            for name, value in facts
+        )
+        self._parts.append(f'<table style="{_TABLE}"><tbody>{body}</tbody></table>')
+
+    def commands(self, commands: Iterable[tuple[str, str]]) -> None:
+        """Show what can be copied and run, each after what it does."""
+        for name, text in commands:
+            self._parts.append(
+                f'<div style="margin:4px 0 0"><span style="{_MUTED}">{html.escape(name)}</span>'
+                f'<code style="{_COPIED}">{html.escape(text)}</code></div>'
+            )
+
+    def folded(self, name: str, text: str) -> None:
+        """Offer a long text that opens on a click."""
+        self._parts.append(
+            f'<details style="margin:4px 0"><summary style="{_MUTED};cursor:pointer">{html.escape(name)}</summary>'
+            f'<pre style="{_CODE};overflow-x:auto">{html.escape(text)}</pre></details>'
+        )
+
+    def card(self, state: State, inner: Sheet) -> None:
+        """Put a sheet into this one, marked by the colour of a state."""
+        self._parts.append(f'<div style="{_CARD} {state.colour}">{"".join(inner._parts)}</div>')
+
+    def tree(self, branches: Iterable[Branch]) -> None:
+        """Show a tree."""
+        self._parts.append(_list(branches))
+
+
+def _list(branches: Iterable[Branch]) -> str:
+    return f'<ul style="{_LIST}">{"".join(map(_item, branches))}</ul>'
+
+
+def _item(branch: Branch) -> str:
+    text = f' <span style="{_MUTED}">{html.escape(branch.text)}</span>' if branch.text else ""
+    below = _list(branch.branches) if branch.branches else ""
+    return f'<li style="{_ITEM}">{html.escape(branch.name)}{text}{below}</li>'
+
+
+def _table_cell(value: Cell) -> str:
+    return f'<td style="{_NUMBER if isinstance(value, Count) else _CELL}">{_cell(value)}</td>'
+
+
+def _cell(value: Cell) -> str:
+    if isinstance(value, State):
+        return f'<span style="color:{value.colour}">●</span> {html.escape(value.name)}'
+    if isinstance(value, Count):
+        return f'<span style="{_MUTED}">?</span>' if value.value is None else f"{value.value:,}"
+    if isinstance(value, str):
+        return html.escape(value)
+    return "".join(f"<div>{html.escape(text)}</div>" for text in value)
