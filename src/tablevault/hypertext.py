@@ -138,12 +138,12 @@ class Sheet:
         )
         self._parts.append(f'<table style="{_TABLE}"><tbody>{body}</tbody></table>')
 
-    def commands(self, commands: Iterable[tuple[str, str]]) -> None:
-        """Show what can be copied and run, each after what it does."""
-        for name, text in commands:
+    def commands(self, commands: Iterable[tuple[str, Sequence[str]]]) -> None:
+        """Show what can be copied and run, each in a place of its own, after what all of them do."""
+        for name, texts in commands:
+            codes = "".join(f'<code style="{_COPIED}">{html.escape(text)}</code>' for text in texts)
             self._parts.append(
-                f'<div style="margin:4px 0 0"><span style="{_MUTED}">{html.escape(name)}</span>'
-                f'<code style="{_COPIED}">{html.escape(text)}</code></div>'
+                f'<div style="margin:4px 0 0"><span style="{_MUTED}">{html.escape(name)}</span>{codes}</div>'
             )
 
     def folded(self, name: str, text: str) -> None:

@@ -68,13 +68,13 @@ class Overview:
         sheet.commands(self._remedies(process))
         return sheet
 
-    def _remedies(self, process: ProcessInfo) -> Iterable[tuple[str, str]]:
+    def _remedies(self, process: ProcessInfo) -> Iterable[tuple[str, tuple[str, str]]]:
         recorded = Recorded(self.root, process.operation, process.arguments, process.process_id)
         if process.status == "paused":
-            yield "resume it", f"{recorded.resume.python}\n{recorded.resume.command}"
-            yield "stop it", f"{recorded.stop.python}\n{recorded.stop.command}"
+            yield "resume it with", (recorded.resume.python, recorded.resume.command)
+            yield "or stop it with", (recorded.stop.python, recorded.stop.command)
         elif process.status == "running":
-            yield "stop it", f"{recorded.force_stop.python}\n{recorded.force_stop.command}"
+            yield "stop it with", (recorded.force_stop.python, recorded.force_stop.command)
 
 
 def read_overview(context: VaultContext, processes: Iterable[ProcessInfo]) -> Overview:

@@ -74,7 +74,7 @@ class ProcessInfo:
         if self.error is not None:
             sheet.card(State("wrong"), _error_sheet(self.error_line, self.error.traceback))
         if self.hint:
-            sheet.commands([("to go on, or to stop it", self.hint)])
+            sheet.commands(_commands(self.hint))
         return sheet.html
 
     @property
@@ -416,6 +416,17 @@ def moment(when: datetime) -> str:
 
 def _progress_state(item: BuilderProgress) -> str:
     return "done" if item.done else "not done"
+
+
+def _commands(hint: str) -> list[tuple[str, list[str]]]:
+    """Return the commands of a hint, which stand indented below what they do."""
+    found: list[tuple[str, list[str]]] = []
+    for line in hint.splitlines():
+        if line.startswith(" ") and found:
+            found[-1][1].append(line.strip())
+        else:
+            found.append((line, []))
+    return found
 
 
 def _error_sheet(line: str, traceback: str) -> Sheet:
