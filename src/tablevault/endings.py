@@ -71,11 +71,9 @@ class Endings:
 
     def tidy_and_finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
-        self._supersede_artifacts(serial)
-        problems = self._tidy_all(serial)
-        record = self._processes.get(serial)
-        if record is not None and not record.finished:
-            self._processes.finish(serial, problems)
+        if not self._processes.is_finished(serial):
+            self._supersede_artifacts(serial)
+            self._processes.finish(serial, self._tidy_all(serial))
         self.write_log()
 
     def retry_tidying(self, serial: int) -> None:

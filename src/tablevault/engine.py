@@ -28,6 +28,8 @@ from tablevault.workers import hand_over
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
 """Seconds between two looks at a lock that somebody holds."""
 
+_NO_GENERATION = -1
+
 
 class Engine:
     """Runs operations on one vault.
@@ -227,14 +229,17 @@ class Engine:
                 wait = min(wait * 2, _LONGEST_WAIT)
 
     def _try_to_begin(self, operation: Operation, new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
-        generation = self._lookup.contents.generation()
         draft = Drafting(self._context, new.process_id)
+        generation = _NO_GENERATION
         try:
-            plan = _with_locks(operation.plan(draft), draft.locks)
-        except TableVaultError:
-            # What is missing or there already may be about to change: who holds it is the better answer.
+            with self._context.catalog.snapshot():
+                generation = self._lookup.contents.generation()
+                plan = _with_locks(operation.plan(draft), draft.locks)
+        except (TableVaultError, OSError):
+            # What is missing or there already may be about to change: who holds it is the better answer. And what was
+            # read from the catalog may have moved on the disk before it was looked at.
             holders = self._processes.conflicts(draft.locks, new.parent_serial)
-            if not holders:
+            if not holders and self._lookup.contents.generation() == generation:
                 raise
             return Blocked(holders)
         begun = self._processes.begin(new, plan, owner)

@@ -143,7 +143,7 @@ class Lookup:
         if self.context.owners.is_alive(record.owner_lock):
             return True
         # It may have been handed over since the record was read.
-        current = self.context.catalog.processes.get(record.serial)
+        current = self.context.catalog.processes.get_now(record.serial)
         return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
 
     def status(self, record: ProcessRecord) -> Status:

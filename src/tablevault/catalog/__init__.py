@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from sqlalchemy import URL, make_url
@@ -32,6 +33,10 @@ class Catalog:
         self._store = Store(make_url(url))
         self.processes = Processes(self._store)
         self.contents = Contents(self._store)
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        return self._store.snapshot()
 
     def create(self) -> None:
         """Create the database's tables, where they are missing."""

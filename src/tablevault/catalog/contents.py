@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import singledispatch
+from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from tablevault.catalog import locks
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
@@ -30,6 +31,51 @@ from tablevault.model import (
 )
 from tablevault.names import fold
 
+# Statements are made once: to put one together takes longer than to run it.
+_TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
+_TABLE_BY_ID = select(tables).where(tables.c.table_id == bindparam("table_id"))
+_TABLES = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
+_NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
+
+# Both have a serial number; only the process's id is wanted from the other side.
+_INSTANCES = select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
+_PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
+_INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))
+_INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
+_INSTANCES_MADE_BY = _INSTANCES.where(instances.c.serial == bindparam("serial")).order_by(instances.c.row_id)
+_SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
+_ROW_OF_INSTANCE = select(instances).where(instances.c.row_id == bindparam("row_id"))
+_VERSION_LIKE = (
+    select(instances.c.version)
+    .where(
+        instances.c.table_id == bindparam("table_id"),
+        ~instances.c.deleted,
+        func.lower(instances.c.version) == bindparam("version_key"),
+    )
+    .limit(1)
+)
+_FIRST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version)
+_LAST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version.desc())
+_READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
+_READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).order_by(reads.c.read_id)
+_PENDING_MOVES = (
+    select(tidying.c.action, tidying.c.source, tidying.c.target)
+    .where(tidying.c.action.in_([TidyingAction.PUT_FILE.value, TidyingAction.REMOVE.value]))
+    .order_by(tidying.c.tidying_id)
+)
+
+_AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
+_INSERT_TABLE = insert(tables).values(author=_AUTHOR)
+_INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
+_INSERT_READS = insert(reads)
+_UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
+_UPDATE_OF_TABLE = update(instances).where(instances.c.table_id == bindparam("of_table"))
+_SUPERSEDE_ARTIFACTS = _UPDATE_OF_TABLE.where(
+    instances.c.temporary.is_(False),
+    instances.c.success.is_(True),
+    instances.c.artifact_state == ArtifactState.PRESENT.value,
+).values(artifact_state=ArtifactState.SUPERSEDED.value)
+
 
 class Contents:
     """Reads what is visible in a vault.
@@ -51,50 +97,45 @@ class Contents:
     def table(self, name: str) -> TableRecord | None:
         """Return the table of this name, in any case of its letters."""
         with self._store.read() as connection:
-            query = select(tables).where(tables.c.name_key == fold(name), ~tables.c.deleted)
-            row = connection.execute(query).mappings().first()
+            row = connection.execute(_TABLE_BY_NAME, {"name_key": fold(name)}).mappings().first()
             return None if row is None else _table(row)
 
     def table_by_id(self, table_id: int) -> TableRecord | None:
         """Return a table by its immutable id, also a deleted one."""
         with self._store.read() as connection:
-            row = connection.execute(select(tables).where(tables.c.table_id == table_id)).mappings().first()
+            row = connection.execute(_TABLE_BY_ID, {"table_id": table_id}).mappings().first()
             return None if row is None else _table(row)
 
     def tables(self) -> list[TableRecord]:
         """Return all tables in the order of their creation."""
         with self._store.read() as connection:
-            query = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
-            return [_table(row) for row in connection.execute(query).mappings()]
+            return [_table(row) for row in connection.execute(_TABLES).mappings()]
 
     def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
         """Return the instance of a table with exactly this id."""
-        return self._first(_present(table_id).where(instances.c.instance_id == instance_id))
+        return self._first(_INSTANCE_BY_ID, {"table_id": table_id, "instance_id": instance_id})
 
     def instance_by_row(self, row_id: int) -> InstanceRecord | None:
         """Return an instance by its row id, also a deleted one."""
-        return self._first(_instances().where(instances.c.row_id == row_id))
+        return self._first(_INSTANCE_BY_ROW, {"row_id": row_id})
 
     def instances(
         self, table_id: int, version: str | None = None, temporary: bool | None = None
     ) -> list[InstanceRecord]:
         """Return the instances of a table, oldest first: of one version or all, temporary or materialized or both."""
-        query = _present(table_id).order_by(instances.c.row_id)
+        query = _PRESENT.order_by(instances.c.row_id)
         if version is not None:
             query = query.where(instances.c.version == version)
         if temporary is not None:
             query = query.where(instances.c.temporary.is_(temporary))
         with self._store.read() as connection:
-            return [_instance(row) for row in connection.execute(query).mappings()]
+            return [_instance(row) for row in connection.execute(query, {"table_id": table_id}).mappings()]
 
     def version_like(self, table_id: int, version: str) -> str | None:
         """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""
-        query = select(instances.c.version).where(
-            instances.c.table_id == table_id, ~instances.c.deleted, func.lower(instances.c.version) == fold(version)
-        )
         with self._store.read() as connection:
-            for order in (instances.c.version, instances.c.version.desc()):
-                found = connection.scalar(query.order_by(order).limit(1))
+            for query in (_FIRST_VERSION_LIKE, _LAST_VERSION_LIKE):
+                found = connection.scalar(query, {"table_id": table_id, "version_key": fold(version)})
                 if found is not None and found != version:
                     return str(found)
         return None
@@ -103,26 +144,24 @@ class Contents:
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
     ) -> InstanceRecord | None:
         """Return the newest materialized instance, of one version or of any."""
-        query = _present(table_id).where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc())
+        query = _PRESENT.where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc()).limit(1)
         if version is not None:
             query = query.where(instances.c.version == version)
         if active_only:
             query = query.where(instances.c.active.is_(True))
         if successful_only:
             query = query.where(instances.c.success.is_(True))
-        return self._first(query.limit(1))
+        return self._first(query, {"table_id": table_id})
 
     def made_by(self, serial: int) -> list[InstanceRecord]:
         """Return the instances that a process made visible."""
         with self._store.read() as connection:
-            query = _instances().where(instances.c.serial == serial).order_by(instances.c.row_id)
-            return [_instance(row) for row in connection.execute(query).mappings()]
+            return [_instance(row) for row in connection.execute(_INSTANCES_MADE_BY, {"serial": serial}).mappings()]
 
     def superseded(self, serial: int) -> list[InstanceRecord]:
         """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
-        query = _instances().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
         with self._store.read() as connection:
-            found = [_instance(row) for row in connection.execute(query).mappings().all()]
+            found = [_instance(row) for row in connection.execute(_SUPERSEDED).mappings().all()]
             return [item for item in found if not _held_by_others(connection, item, serial)]
 
     def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
@@ -146,14 +185,13 @@ class Contents:
     def reads_of(self, row_id: int) -> list[Read]:
         """Return what the columns of an instance were computed from."""
         with self._store.read() as connection:
-            rows = connection.execute(select(reads).where(reads.c.row_id == row_id).order_by(reads.c.read_id))
-            return [_read(row) for row in rows.mappings()]
+            return [_read(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings()]
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
         """Return the row ids of the instances that were computed from an instance, each with what was read."""
         with self._store.read() as connection:
-            rows = connection.execute(select(reads).where(reads.c.input_row_id == row_id).order_by(reads.c.read_id))
-            return [(row["row_id"], _read(row)) for row in rows.mappings()]
+            rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
+            return [(row["row_id"], _read(row)) for row in rows]
 
     def origins(self) -> list[tuple[int, int]]:
         """Return the row ids of the materialized instances that have an origin, deleted ones too, each with it."""
@@ -172,13 +210,8 @@ class Contents:
 
     def pending_moves(self) -> dict[str, str]:
         """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
-        actions = [TidyingAction.PUT_FILE.value, TidyingAction.REMOVE.value]
         with self._store.read() as connection:
-            rows = connection.execute(
-                select(tidying.c.action, tidying.c.source, tidying.c.target)
-                .where(tidying.c.action.in_(actions))
-                .order_by(tidying.c.tidying_id)
-            ).all()
+            rows = connection.execute(_PENDING_MOVES).all()
         return {
             (target if action == TidyingAction.PUT_FILE.value else source): (
                 source if action == TidyingAction.PUT_FILE.value else ""
@@ -186,9 +219,9 @@ class Contents:
             for action, source, target in rows
         }
 
-    def _first(self, query: Select[tuple[object, ...]]) -> InstanceRecord | None:
+    def _first(self, query: Select[Any], parameters: Mapping[str, object]) -> InstanceRecord | None:
         with self._store.read() as connection:
-            row = connection.execute(query).mappings().first()
+            row = connection.execute(query, parameters).mappings().first()
             return None if row is None else _instance(row)
 
 
@@ -203,19 +236,17 @@ def apply_change(change: Change, connection: Connection, serial: int) -> None:
 
 @apply_change.register
 def _(change: NewTable, connection: Connection, serial: int) -> None:
-    connection.execute(
-        insert(tables).values(
-            name=change.name,
-            name_key=fold(change.name),
-            folder=change.folder,
-            allow_multiple_artifacts=change.allow_multiple_artifacts,
-            has_side_effects=change.has_side_effects,
-            description=change.description,
-            author=_author(connection, serial),
-            created_at=_now(),
-            deleted=False,
-        )
-    )
+    row = {
+        "name": change.name,
+        "name_key": fold(change.name),
+        "folder": change.folder,
+        "allow_multiple_artifacts": change.allow_multiple_artifacts,
+        "has_side_effects": change.has_side_effects,
+        "description": change.description,
+        "created_at": _now(),
+        "deleted": False,
+    }
+    connection.execute(_INSERT_TABLE, {"by_serial": serial, **row})
 
 
 @apply_change.register
@@ -229,102 +260,82 @@ def _(change: RenamedTable, connection: Connection, serial: int) -> None:
 
 @apply_change.register
 def _(change: DeletedTable, connection: Connection, serial: int) -> None:
-    connection.execute(update(instances).where(instances.c.table_id == change.table_id).values(deleted=True))
+    connection.execute(_UPDATE_OF_TABLE, {"of_table": change.table_id, "deleted": True})
     connection.execute(update(tables).where(tables.c.table_id == change.table_id).values(deleted=True))
 
 
 @apply_change.register
 def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
-    connection.execute(
-        insert(instances).values(
-            table_id=change.table_id,
-            instance_id=change.instance_id,
-            version=change.version,
-            folder=change.folder,
-            temporary=True,
-            active=False,
-            success=True,
-            external_edit=change.external_edit,
-            origin=change.origin,
-            artifact_state=ArtifactState.PRESENT.value,
-            columns="[]",
-            description=change.description,
-            author=_author(connection, serial),
-            created_at=_now(),
-            serial=serial,
-            deleted=False,
-        )
-    )
+    row = {
+        "table_id": change.table_id,
+        "instance_id": change.instance_id,
+        "version": change.version,
+        "folder": change.folder,
+        "temporary": True,
+        "active": False,
+        "success": True,
+        "external_edit": change.external_edit,
+        "origin": change.origin,
+        "columns": "[]",
+        "description": change.description,
+    }
+    _insert_instance(connection, row, serial)
 
 
 @apply_change.register
 def _(change: MaterializedInstance, connection: Connection, serial: int) -> None:
-    query = select(instances).where(instances.c.row_id == change.temporary_row_id)
-    temporary = connection.execute(query).mappings().one()
-    table = instances.c.table_id == temporary["table_id"]
-    connection.execute(update(instances).where(instances.c.row_id == change.temporary_row_id).values(deleted=True))
+    temporary = connection.execute(_ROW_OF_INSTANCE, {"row_id": change.temporary_row_id}).mappings().one()
+    connection.execute(_UPDATE_INSTANCE, {"of_row": change.temporary_row_id, "deleted": True})
     if change.deactivates_others:
-        connection.execute(update(instances).where(table).values(active=False))
+        connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
-        connection.execute(
-            update(instances)
-            .where(
-                table,
-                instances.c.temporary.is_(False),
-                instances.c.success.is_(True),
-                instances.c.artifact_state == ArtifactState.PRESENT.value,
-            )
-            .values(artifact_state=ArtifactState.SUPERSEDED.value)
-        )
-    result = connection.execute(
-        insert(instances).values(
-            table_id=temporary["table_id"],
-            instance_id=change.instance_id,
-            version=temporary["version"],
-            folder=change.folder,
-            temporary=False,
-            active=True,
-            success=change.success,
-            external_edit=temporary["external_edit"],
-            origin=temporary["origin"],
-            artifact_state=ArtifactState.PRESENT.value,
-            row_count=change.row_count,
-            columns=json.dumps([[column.name, column.type_name] for column in change.columns]),
-            manifest=change.manifest,
-            description=temporary["description"],
-            author=_author(connection, serial),
-            created_at=_now(),
-            serial=serial,
-            deleted=False,
-        )
-    )
-    key = result.inserted_primary_key
-    assert key is not None
+        connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
+    row = {
+        "table_id": temporary["table_id"],
+        "instance_id": change.instance_id,
+        "version": temporary["version"],
+        "folder": change.folder,
+        "temporary": False,
+        "active": True,
+        "success": change.success,
+        "external_edit": temporary["external_edit"],
+        "origin": temporary["origin"],
+        "row_count": change.row_count,
+        "columns": json.dumps([[column.name, column.type_name] for column in change.columns]),
+        "manifest": change.manifest,
+        "description": temporary["description"],
+    }
+    row_id = _insert_instance(connection, row, serial)
     if change.reads:
-        connection.execute(insert(reads), [_read_row(key[0], read) for read in change.reads])
+        connection.execute(_INSERT_READS, [_read_row(row_id, read) for read in change.reads])
 
 
 @apply_change.register
 def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
-    connection.execute(update(instances).where(instances.c.row_id == change.row_id).values(deleted=True))
+    connection.execute(_UPDATE_INSTANCE, {"of_row": change.row_id, "deleted": True})
+
+
+def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:
+    """Insert an instance that a process makes visible; return its row id."""
+    made = {
+        "artifact_state": ArtifactState.PRESENT.value,
+        "created_at": _now(),
+        "serial": serial,
+        "by_serial": serial,
+        "deleted": False,
+    }
+    key = connection.execute(_INSERT_INSTANCE, {**row, **made}).inserted_primary_key
+    assert key is not None
+    return int(key[0])
 
 
 def _held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
-    key = connection.scalar(select(tables.c.name_key).where(tables.c.table_id == instance.table_id))
+    key = connection.scalar(_NAME_KEY, {"table_id": instance.table_id})
     holders = locks.holders_of(connection, f"table/{key}/instance/{instance.instance_id}")
     return any(holder != serial for holder in holders)
 
 
 # --- rows ---------------------------------------------------------------------------------------------------------
-
-
-def _instances() -> Select[tuple[object, ...]]:
-    # Both have a serial number; only the process's id is wanted from the other side.
-    return select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
-
-
-def _present(table_id: int) -> Select[tuple[object, ...]]:
-    return _instances().where(instances.c.table_id == table_id, ~instances.c.deleted)
 
 
 def _table(row: RowMapping) -> TableRecord:
@@ -376,10 +387,6 @@ def _read_row(row_id: int, read: Read) -> Mapping[str, object]:
         "input_row_id": read.input_row_id,
         "input_column": read.input_column,
     }
-
-
-def _author(connection: Connection, serial: int) -> str:
-    return str(connection.scalar(select(processes.c.author).where(processes.c.serial == serial)))
 
 
 def _now() -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from tablevault.catalog.processes import dump_progress
+from tablevault.catalog.process_rows import dump_progress
 from tablevault.catalog.schema import instances, processes, reads, tables
 from tablevault.catalog.store import Store, next_value
 from tablevault.model import InstanceRecord, ProcessRecord, Read, Status, TableRecord

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from functools import cache
+from typing import Any
 
-from sqlalchemy import Connection, and_, delete, insert, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select
 
 from tablevault.catalog.schema import locks
 from tablevault.model import Lock
+
+# Statements are made once: to put one together takes longer than to run it.
+_TAKE = insert(locks)
+_RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
 def conflicting_holders(connection: Connection, wanted: Iterable[Lock], ancestors: Collection[int]) -> tuple[int, ...]:
@@ -18,11 +24,11 @@ def conflicting_holders(connection: Connection, wanted: Iterable[Lock], ancestor
     """
     holders: set[int] = set()
     for lock in wanted:
-        for serial, exclusive in connection.execute(_overlapping(lock.resource)):
+        for serial, exclusive in _overlapping(connection, lock.resource):
             shared = not (lock.exclusive or exclusive)
             read_by_child = serial in ancestors and not lock.exclusive
             if not (shared or read_by_child):
-                holders.add(int(serial))
+                holders.add(serial)
     return tuple(sorted(holders))
 
 
@@ -30,12 +36,12 @@ def take(connection: Connection, serial: int, wanted: Iterable[Lock]) -> None:
     """Record locks as held by a process."""
     rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted]
     if rows:
-        connection.execute(insert(locks), rows)
+        connection.execute(_TAKE, rows)
 
 
 def release(connection: Connection, serial: int) -> None:
     """Release all locks of a process."""
-    connection.execute(delete(locks).where(locks.c.serial == serial))
+    connection.execute(_RELEASE, {"serial": serial})
 
 
 def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
@@ -48,7 +54,7 @@ def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
 
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of all processes with a lock on the resource, above it or below it."""
-    return tuple(sorted({int(serial) for serial, _ in connection.execute(_overlapping(resource))}))
+    return tuple(sorted({serial for serial, _ in _overlapping(connection, resource)}))
 
 
 def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
@@ -59,9 +65,17 @@ def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ..
     return tuple(int(serial) for serial in rows)
 
 
-def _overlapping(resource: str):  # type: ignore[no-untyped-def]  # noqa: ANN202 - SQLAlchemy's own type is unwieldy
+def _overlapping(connection: Connection, resource: str) -> Iterable[tuple[int, bool]]:
+    """Return the holder and the kind of each lock on a resource, above it or below it."""
     parts = resource.split("/")
-    above = ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+    above = {f"above_{depth}": "/".join(parts[: depth + 1]) for depth in range(len(parts))}
     # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
-    below = and_(locks.c.resource >= f"{resource}/", locks.c.resource < f"{resource}0")
-    return select(locks.c.serial, locks.c.exclusive).where(or_(locks.c.resource.in_(above), below))
+    rows = connection.execute(_overlapping_at(len(parts)), {**above, "first": f"{resource}/", "end": f"{resource}0"})
+    return [(int(serial), bool(exclusive)) for serial, exclusive in rows]
+
+
+@cache
+def _overlapping_at(depth: int) -> Select[Any]:
+    above = [locks.c.resource == bindparam(f"above_{number}") for number in range(depth)]
+    below = and_(locks.c.resource >= bindparam("first"), locks.c.resource < bindparam("end"))
+    return select(locks.c.serial, locks.c.exclusive).where(or_(*above, below))

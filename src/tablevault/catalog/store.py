@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -50,15 +51,40 @@ class Store:
         self._shared = _shared_engine(url)
         self._engine = self._shared.engine
         self._writing = self._engine.execution_options(tablevault_begin="BEGIN IMMEDIATE")
+        self._snapshots = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that sees one consistent state; it never waits for a writer."""
-        with _translated(self.url), self._engine.connect() as connection, connection.begin():
-            try:
+        """Open a transaction that sees one consistent state; inside a snapshot, that of the snapshot.
+
+        It never waits for a writer.
+        """
+        joined = self._snapshot()
+        if joined is None:
+            with self.read_now() as connection:
                 yield connection
-            except ValueError as error:
-                raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
+        else:
+            with self._decoded():
+                yield joined
+
+    @contextmanager
+    def read_now(self) -> Iterator[Connection]:
+        """Open a transaction that sees the state of now, also inside a snapshot."""
+        with _translated(self.url), self._engine.connect() as connection, connection.begin(), self._decoded():
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        if self._snapshot() is not None:
+            yield
+            return
+        with _translated(self.url), self._engine.connect() as connection, connection.begin():
+            self._snapshots.connection = connection
+            try:
+                yield
+            finally:
+                self._snapshots.connection = None
 
     def faults(self) -> list[str]:
         """Return what the database itself finds wrong with its file."""
@@ -126,6 +152,18 @@ class Store:
     def close(self) -> None:
         """Close all idle connections."""
         self._engine.dispose()
+
+    def _snapshot(self) -> Connection | None:
+        connection: Connection | None = getattr(self._snapshots, "connection", None)
+        return connection
+
+    @contextmanager
+    def _decoded(self) -> Iterator[None]:
+        """Translate the errors of rows whose content is none of ours."""
+        try:
+            yield
+        except ValueError as error:
+            raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
 
 
 def next_value(connection: Connection, counter: str) -> int:
@@ -220,7 +258,7 @@ def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) 
 def _begin_sqlite_transaction(connection: Connection) -> None:
     statement = connection.get_execution_options().get("tablevault_begin", "BEGIN")
     driver = connection.connection.driver_connection
-    if statement == "BEGIN" or not isinstance(driver, sqlite3.Connection) or not _begin_soon(driver, statement):
+    if not isinstance(driver, sqlite3.Connection) or not _begin_soon(driver, statement):
         connection.exec_driver_sql(statement)
 
 
@@ -229,6 +267,11 @@ def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
 
     Returns whether the transaction has begun.
     """
+    if statement == "BEGIN":  # It takes no lock, so that there is nobody to wait for.
+        with contextlib.suppress(sqlite3.Error):
+            driver.execute(statement)
+            return True
+        return False
     deadline = time.monotonic() + BUSY_TIMEOUT
     driver.execute("PRAGMA busy_timeout = 0")
     try:

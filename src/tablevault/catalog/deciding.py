@@ -1,0 +1,140 @@
+"""How processes end in the catalog: decided, tidied up, finished. All of it inside a transaction of the caller's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+
+from tablevault.catalog import locks
+from tablevault.catalog.contents import apply_change
+from tablevault.catalog.process_rows import BY_SERIAL, dump_error, dump_progress, first_process, now
+from tablevault.catalog.schema import processes, tidying
+from tablevault.catalog.store import next_value
+from tablevault.errors import TVProcessError
+from tablevault.model import Decision, Plan, Status, Tidying, TidyingAction
+
+_UPDATE = update(processes).where(processes.c.serial == bindparam("of_serial"))
+_UPDATE_UNDECIDED = _UPDATE.where(
+    processes.c.attempt == bindparam("of_attempt"),
+    processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
+)
+_STATE = select(processes.c.status, processes.c.finished).where(processes.c.serial == bindparam("serial"))
+_INSERT_STEPS = insert(tidying)
+_FORGET_STEPS = delete(tidying).where(
+    tidying.c.problem.is_not(None),
+    or_(
+        and_(tidying.c.action == TidyingAction.PUT_FILE.value, tidying.c.target == bindparam("path")),
+        and_(tidying.c.action == TidyingAction.REMOVE.value, tidying.c.source == bindparam("path")),
+    ),
+)
+_FORGET_FAILED = delete(tidying).where(tidying.c.problem.is_not(None), tidying.c.source == bindparam("path"))
+_SAVE_PROBLEM = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
+_DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
+
+
+def decide_one(connection: Connection, decision: Decision) -> None:
+    """Make the whole effect of one process visible; finish it too if nothing remains to be done on disk.
+
+    Raises
+    ------
+    TVProcessError
+        If the process is not in the attempt that decides any more.
+    """
+    remaining = decision.changes.tidying
+    result = connection.execute(
+        _UPDATE_UNDECIDED,
+        {"of_serial": decision.serial, "of_attempt": decision.attempt, **_decided(connection, decision)},
+    )
+    if result.rowcount != 1:
+        raise not_owned(connection, decision.serial)
+    for change in decision.changes.changes:
+        apply_change(change, connection, decision.serial)
+    if remaining:
+        _forget_superseded(connection, remaining)
+        rows = [{"serial": decision.serial, **asdict(step), "action": step.action.value} for step in remaining]
+        connection.execute(_INSERT_STEPS, rows)
+    else:
+        locks.release(connection, decision.serial)
+    if decision.changes.changes or not remaining:
+        # Whoever waits for released locks may have planned before they were released.
+        next_value(connection, "generation")
+
+
+def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+    """Record that a decided process is tidied up, but for the problems, and release its locks."""
+    status, finished = connection.execute(_STATE, {"serial": serial}).one()
+    if finished:
+        return
+    settle_tidying(connection, serial, problems)
+    values: dict[str, Any] = {"finished": True, "owner_lock": None}
+    if status == Status.COMMITTING.value:
+        values |= _ended(connection, Status.SUCCEEDED)
+    connection.execute(_UPDATE, {"of_serial": serial, **values})
+    locks.release(connection, serial)
+    next_value(connection, "generation")
+
+
+def refuse(connection: Connection, serial: int, error: str) -> None:
+    """Record that a process ended before it began to work."""
+    values = _ended(connection, Status.REVERTED) | {"finished": True, "error": error}
+    connection.execute(_UPDATE, {"of_serial": serial, **values})
+
+
+def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+    """Keep the steps of a process that failed, each with its reason; the others are done."""
+    failed = dict(problems)
+    if not failed:
+        connection.execute(_DELETE_STEPS, {"serial": serial})
+        return
+    connection.execute(_SAVE_PROBLEM, [{"of_id": step, "problem": problem} for step, problem in failed.items()])
+    connection.execute(_DELETE_STEPS.where(tidying.c.tidying_id.not_in(list(failed))), {"serial": serial})
+
+
+def forget_moot(connection: Connection, plan: Plan) -> None:
+    """Drop steps that failed on a path which is free by now: done later, they would hit what is created there."""
+    paths = plan.data.get("creates", ())
+    if paths:
+        connection.execute(_FORGET_FAILED, [{"path": path} for path in paths])
+
+
+def not_owned(connection: Connection, serial: int) -> TVProcessError:
+    """Return the error of an attempt that lost its process to somebody else."""
+    record = first_process(connection, BY_SERIAL, {"serial": serial})
+    name = record.process_id if record else str(serial)
+    state = record.status.value if record else "unknown"
+    return TVProcessError(f"Process '{name}' was taken over by somebody else meanwhile; it is {state} now.")
+
+
+def _decided(connection: Connection, decision: Decision) -> dict[str, Any]:
+    """Return what a decision changes in the row of its process."""
+    remaining = decision.changes.tidying
+    values: dict[str, Any] = {}
+    if decision.status is Status.SUCCEEDED:
+        # What had paused it on the way is over.
+        values["error"] = None
+    elif decision.error is not None:
+        values["error"] = dump_error(decision.error)
+    if decision.progress is not None:
+        values["progress"] = dump_progress(decision.progress)
+    if decision.status is Status.SUCCEEDED and remaining:
+        values["status"] = Status.COMMITTING.value
+    else:
+        values |= _ended(connection, decision.status)
+    if not remaining:
+        values |= {"finished": True, "owner_lock": None}
+    return values
+
+
+def _ended(connection: Connection, status: Status) -> dict[str, Any]:
+    return {"status": status.value, "ended_at": now(), "end_order": next_value(connection, "end_order")}
+
+
+def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:
+    """Drop steps that failed on a path whose content is decided anew: done later, they would undo what is newer."""
+    replacing = (TidyingAction.PUT_FILE, TidyingAction.REMOVE)
+    paths = [{"path": step.target or step.source} for step in steps if step.action in replacing]
+    if paths:
+        connection.execute(_FORGET_STEPS, paths)

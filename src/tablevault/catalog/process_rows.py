@@ -1,0 +1,116 @@
+"""Processes as rows of the catalog: the statements that find them, and what their columns mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
+
+from tablevault.catalog.schema import processes
+from tablevault.model import BuilderProgress, ErrorInfo, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
+
+Progress = Mapping[str, BuilderProgress]
+
+# Statements are made once: to put one together takes longer than to run it.
+BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
+_INSERT = insert(processes)
+
+
+def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
+    """Return the first process that a query finds."""
+    row = connection.execute(query, parameters).mappings().first()
+    return None if row is None else process_record(row)
+
+
+def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: Owner | None) -> int:
+    """Record a new process, a refused one if it has no owner; return its serial number."""
+    row = {
+        "process_id": new.process_id,
+        "operation": new.operation,
+        "author": new.author,
+        "table_name": plan.table_name,
+        "instance_id": plan.instance_id,
+        "arguments": json.dumps(new.arguments),
+        "plan": dump_plan(plan),
+        "parent_serial": new.parent_serial,
+        "user_given": new.user_given,
+        "background": new.background,
+        "status": Status.RUNNING.value if owner else Status.REVERTED.value,
+        "finished": False,
+        "attempt": 1,
+        "owner_lock": owner.lock if owner else None,
+        "owner_host": owner.host if owner else "",
+        "owner_pid": owner.pid if owner else 0,
+        "started_at": now(),
+        "progress": "{}",
+        "stop_requested": False,
+    }
+    key = connection.execute(_INSERT, row).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def process_record(row: RowMapping) -> ProcessRecord:
+    """Return a row as what it means."""
+    error = json.loads(row["error"]) if row["error"] else None
+    return ProcessRecord(
+        serial=row["serial"],
+        process_id=row["process_id"],
+        operation=row["operation"],
+        author=row["author"],
+        table_name=row["table_name"],
+        instance_id=row["instance_id"],
+        arguments=json.loads(row["arguments"]),
+        plan=_load_plan(row["plan"]),
+        parent_serial=row["parent_serial"],
+        user_given=bool(row["user_given"]),
+        background=bool(row["background"]),
+        status=Status(row["status"]),
+        finished=bool(row["finished"]),
+        attempt=row["attempt"],
+        owner_lock=row["owner_lock"],
+        owner_host=row["owner_host"],
+        owner_pid=row["owner_pid"],
+        started_at=datetime.fromisoformat(row["started_at"]),
+        ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
+        error=ErrorInfo(**error) if error else None,
+        progress={name: BuilderProgress(**item) for name, item in json.loads(row["progress"]).items()},
+        stop_requested=bool(row["stop_requested"]),
+    )
+
+
+def dump_progress(progress: Progress) -> str:
+    """Return progress as the catalog keeps it."""
+    return json.dumps({name: asdict(item) for name, item in progress.items()})
+
+
+def dump_plan(plan: Plan) -> str:
+    """Return a plan as the catalog keeps it."""
+    return json.dumps(
+        {
+            "table_name": plan.table_name,
+            "instance_id": plan.instance_id,
+            "locks": [[lock.resource, lock.exclusive] for lock in plan.locks],
+            "data": plan.data,
+        }
+    )
+
+
+def dump_error(error: ErrorInfo) -> str:
+    """Return an error as the catalog keeps it."""
+    return json.dumps({"type": error.type, "message": error.message, "traceback": error.traceback})
+
+
+def now() -> str:
+    """Return the time as the catalog keeps it."""
+    return datetime.now(UTC).isoformat()
+
+
+def _load_plan(text: str) -> Plan:
+    plan = json.loads(text)
+    held = tuple(Lock(resource, exclusive) for resource, exclusive in plan["locks"])
+    return Plan(plan["table_name"], plan["instance_id"], held, plan["data"])
