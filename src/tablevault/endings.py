@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import stat
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 from tablevault.attempts import Attempt, describe_error
 from tablevault.errors import TableVaultWarning
 from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import Changes, Decision, ProcessRecord, Status, Tidying, TidyingAction
+from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.storage import files, log
 from tablevault.transaction import Transaction
 
@@ -71,8 +72,11 @@ class Endings:
 
     def tidy_and_finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
-        if not self._processes.is_finished(serial):
-            self._supersede_artifacts(serial)
+        with self._context.catalog.snapshot():
+            finished = self._processes.is_finished(serial)
+            superseded = [] if finished else self._context.catalog.contents.superseded(serial)
+        if not finished:
+            self._drop_artifacts(serial, superseded)
             self._processes.finish(serial, self._tidy_all(serial))
         self.write_log()
 
@@ -116,13 +120,12 @@ class Endings:
                 stacklevel=2,
             )
 
-    def _supersede_artifacts(self, serial: int) -> None:
+    def _drop_artifacts(self, serial: int, superseded: Sequence[InstanceRecord]) -> None:
         """Add the sets of artifacts that were replaced, and that nobody else holds, to what is to be removed."""
-        contents = self._context.catalog.contents
         lookup = Lookup(self._context)
-        for instance in contents.superseded(serial):
+        for instance in superseded:
             folder = lookup.folder_of(instance).artifacts
-            contents.drop_artifacts(serial, instance, self._layout.relative(folder))
+            self._context.catalog.contents.drop_artifacts(serial, instance, self._layout.relative(folder))
 
     def _tidy(self, step: Tidying) -> None:
         source, target = self._layout.absolute(step.source), self._layout.absolute(step.target)

@@ -82,7 +82,7 @@ class Engine:
         """Continue a process with its recorded arguments; as `run`."""
         with Interrupts() as interrupts:
             attempt = self._take_up(record, None)
-            if not attempt.operation.is_resumable(attempt.transaction):
+            if not attempt.operation.is_resumable(attempt.plan, attempt.transaction):
                 self._processes.pause(attempt.serial, attempt.number, None, None)
                 attempt.leave()
                 raise TVProcessError(messages.needs_payload(self._context.layout.root, record))

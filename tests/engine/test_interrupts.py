@@ -14,6 +14,7 @@ def threads(vault, tmp_path):
     return Job(vault, tmp_path, threads=4)
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_sigterm_reaches_the_caller_as_exit_143(job):
     job.signal_at(4, signal.SIGTERM)
     with pytest.raises(SystemExit) as caught:
@@ -120,6 +121,7 @@ def answer(x, control):
 """
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_an_interrupt_while_an_error_is_dealt_with_is_not_lost(job):
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     job.vault.create_code_module("jobs", text=code + BOTH)

@@ -92,6 +92,7 @@ def test_one_that_fails_again_is_paused_again_and_the_others_still_run(job, seco
     assert len(vault.get_table_instances("poems")) == 1
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_an_interrupt_ends_the_restart(job, second):
     paused(job)
     (second / "fail").write_text("7")

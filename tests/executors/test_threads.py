@@ -43,6 +43,7 @@ def test_no_more_threads_than_tasks():
     assert max(count for _, count, _ in run) <= threading.active_count() + 2
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_interrupt_escapes_and_drain_collects_what_was_in_flight():
     gate = threading.Event()
 
@@ -61,6 +62,7 @@ def test_interrupt_escapes_and_drain_collects_what_was_in_flight():
     assert next(run, None) is None
 
 
+@pytest.mark.usefixtures("no_collections")
 def test_drain_that_is_interrupted_can_be_repeated():
     gate = threading.Event()
     run = ThreadExecutor(2).map(lambda task: task if task == 0 else gate.wait(10), range(2))

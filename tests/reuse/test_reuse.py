@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import ASK, CITY, INDEX, LENGTH, NUMBER, SHOUT, Desk
+from counted_desk import ASK, CITY, INDEX, LENGTH, NUMBER, SHOUT, Desk
 
 
 def test_nothing_changed_calls_no_function_of_a_column(desk: Desk) -> None:

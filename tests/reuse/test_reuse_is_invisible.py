@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from conftest import ASK, CITY, LENGTH, SHOUT, Desk
+from counted_desk import ASK, CITY, LENGTH, SHOUT, Desk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -464,6 +464,7 @@ def test_flush_gives_up_waiting_but_nothing_is_lost(open_store):
     assert store.load("fruit").positions == [0]
 
 
+@pytest.mark.usefixtures("no_collections")
 @pytest.mark.parametrize("count", [1, 20_000])
 def test_an_interrupt_while_waiting_loses_no_row(open_store, count):
     disk = SlowStore()

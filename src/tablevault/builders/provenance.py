@@ -15,7 +15,6 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
-from tablevault.storage import files
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints
@@ -86,8 +85,8 @@ class Provenance:
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
-    """Write provenance durably, as JSON that people can read."""
-    files.write_bytes(path, msgspec.json.format(msgspec.json.encode(asdict(provenance)), indent=2))
+    """Write provenance as JSON that people can read; the caller makes it durable."""
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(provenance)), indent=2))
 
 
 def read_provenance(path: Path) -> Provenance:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -166,9 +167,9 @@ class Assembly:
                     yield Read(column, spec.name, row_id, input_column)
 
     def _archive_texts(self) -> None:
-        files.make_folder(self._folder.builders)
+        self._folder.builders.mkdir()
         for path in sorted(self._transaction.workspace.builders.iterdir()):
-            files.copy_file(path, self._folder.builders / path.name)
+            shutil.copyfile(path, self._folder.builders / path.name)
         attempts = self._transaction.workspace.code(1).parent
         _archive_code(sorted(attempts.iterdir(), key=lambda path: int(path.name)), self._folder.code)
 
@@ -363,16 +364,16 @@ def drop_temporary(transaction: Transaction, plan: Plan, temporary: str) -> Iter
 
 def _archive_code(attempts: Sequence[Path], target: Path) -> None:
     """Keep the code of the last attempt, and beside it that of earlier ones where it was different."""
-    files.make_folder(target)
+    target.mkdir()
     for path in sorted(attempts[-1].glob("*.py")):
-        files.copy_file(path, target / path.name)
+        shutil.copyfile(path, target / path.name)
     newest = _texts(attempts[-1])
     for attempt in attempts[:-1]:
         if _texts(attempt) != newest:
             earlier = target / f"attempt-{attempt.name}"
-            files.make_folder(earlier)
+            earlier.mkdir()
             for path in sorted(attempt.glob("*.py")):
-                files.copy_file(path, earlier / path.name)
+                shutil.copyfile(path, earlier / path.name)
 
 
 def _texts(folder: Path) -> dict[str, bytes]:

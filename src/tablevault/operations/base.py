@@ -20,6 +20,8 @@ from tablevault.transaction import Drafting, Transaction
 PAYLOAD = {"payload": True}
 """Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""
 
+_Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 _operations: dict[str, type[Operation]] = {}
 
 
@@ -119,7 +121,7 @@ class Operation(ABC):
         """Return the arguments that may be left out, with their defaults."""
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
-    def is_resumable(self, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
         """Tell whether a process of this operation can go on without the payload of its first call."""
         return True
 
@@ -146,8 +148,8 @@ def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> Instance
 
 
 def write_description(folder: InstanceFolder, **facts: object) -> None:
-    """Write the file that tells people what an instance or table is."""
-    files.write_text(folder.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    """Write the file that tells people what an instance or table is; the caller makes it durable."""
+    files.write_unsynced(folder.description, yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 
 def _is_payload(argument: Field[Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 import uuid
 import warnings
@@ -137,7 +138,9 @@ class ExecuteInstance(Operation):
         table, temporary = _table(transaction, plan), _temporary(transaction, plan)
         files.make_folder(transaction.workspace.builders)
         for name, path in builder_files(transaction, table, temporary).items():
-            files.copy_file(path, transaction.workspace.builders / f"{name}{SUFFIX}")
+            shutil.copyfile(path, transaction.workspace.builders / f"{name}{SUFFIX}")
+        # The code's folder tells that the snapshot of the builders is whole.
+        files.fsync_tree(transaction.workspace.builders)
         _snapshot_code(transaction, 1)
 
     # --- work -----------------------------------------------------------------------------------------------------
@@ -328,7 +331,8 @@ def _snapshot_code(transaction: Transaction, attempt: int) -> None:
     files.remove_tree(folder)
     files.make_folder(folder)
     for name, path in transaction.code_modules().items():
-        files.copy_file(path, folder / f"{name}.py")
+        shutil.copyfile(path, folder / f"{name}.py")
+    files.fsync_tree(folder)
 
 
 def _last_sources(transaction: Transaction) -> dict[str, str]:

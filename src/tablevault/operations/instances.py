@@ -74,27 +74,27 @@ class CreateInstance(Operation):
             "folder": folder,
             "origin": origin.row_id if origin else None,
             "creates": [path],
+            "has_builders": bool(given),
         }
         return Plan(table.name, instance_id, (), data)
 
     def pin(self, plan: Plan, transaction: Transaction) -> None:
-        """Stage the builders' texts."""
-        transaction.stage_text(_BUILDERS, json.dumps(self._given_builders()))
+        """Stage the builders' texts, if any were given."""
+        if plan.data["has_builders"]:
+            transaction.stage_text(_BUILDERS, json.dumps(self._given_builders()))
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Make the instance's folder with its builder files."""
-        if not transaction.is_staged(_BUILDERS):
-            self.pin(plan, transaction)
-        given: dict[str, str | None] = json.loads(transaction.staged_text(_BUILDERS))
+        given = self._pinned_builders(plan, transaction)
         table = transaction.contents.table_by_id(plan.data["table_id"])
         assert table is not None
         folder = instance_folder(transaction, table, plan.data["folder"])
         files.remove_tree(folder.root)
-        files.make_folder(folder.builders)
-        files.make_folder(folder.artifacts)
+        folder.builders.mkdir(parents=True)
+        folder.artifacts.mkdir()
         origin = transaction.contents.instance_by_row(plan.data["origin"]) if plan.data["origin"] is not None else None
         for name, text in self._texts(transaction, table, origin, given).items():
-            files.write_text(folder.builder(name), text)
+            files.write_unsynced(folder.builder(name), text)
         write_description(
             folder,
             table=table.name,
@@ -102,6 +102,8 @@ class CreateInstance(Operation):
             description=self.description,
             author=transaction.context.author,
         )
+        files.fsync_tree(folder.root)
+        files.fsync_folder(folder.root.parent)
         new = NewTemporaryInstance(
             table.table_id,
             plan.instance_id,
@@ -112,6 +114,14 @@ class CreateInstance(Operation):
             self.description,
         )
         return Changes((new,))
+
+    def _pinned_builders(self, plan: Plan, transaction: Transaction) -> dict[str, str | None]:
+        if not plan.data["has_builders"]:
+            return {}
+        if not transaction.is_staged(_BUILDERS):
+            self.pin(plan, transaction)
+        pinned: dict[str, str | None] = json.loads(transaction.staged_text(_BUILDERS))
+        return pinned
 
     def _texts(
         self, lookup: Lookup, table: TableRecord, origin: InstanceRecord | None, given: dict[str, str | None]

@@ -38,8 +38,10 @@ class CreateTable(Operation):
         """Make the table's folder."""
         folder = transaction.layout.table(plan.data["folder"])
         files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
-        files.make_folder(folder)
+        folder.mkdir()
         write_description(InstanceFolder(folder), **describe_table(self.table_name, self.description, self))
+        files.fsync_tree(folder)
+        files.fsync_folder(folder.parent)
         new = NewTable(
             self.table_name,
             plan.data["folder"],
@@ -84,6 +86,7 @@ class RenameTable(Operation):
             InstanceFolder(transaction.workspace.staged),
             **describe_table(self.new_table_name, table.description, table),
         )
+        files.fsync_tree(transaction.workspace.staged)
         source, target = plan.data["from"], plan.data["to"]
         steps = [Tidying(TidyingAction.MOVE_FOLDER, source, target)] if source != target else []
         steps.append(put_file(transaction, DESCRIPTION, f"{target}/{DESCRIPTION}"))

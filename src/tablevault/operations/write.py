@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -19,7 +18,7 @@ from tablevault.builders.document import read_document
 from tablevault.builders.primary_keys import check_primary_key
 from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.errors import TVArgumentError, TVArtifactError, TVProcessError, TVTableError
-from tablevault.layout import index_builder_name, lock_on_artifacts, lock_on_instance
+from tablevault.layout import InstanceFolder, index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.model import (
     ArtifactRecord,
@@ -39,11 +38,9 @@ from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
 from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
-from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, write_frame
+from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, whole_frame, write_frame
 from tablevault.storage.packing import canonical
 from tablevault.transaction import Drafting, Transaction
-
-_STAGED = "frame.json"
 
 
 @dataclass(frozen=True)
@@ -98,12 +95,9 @@ class WriteInstance(Operation):
         assert table is not None
         folder = instance_folder(transaction, table, plan.data["folder"])
         reopen(folder, kept=folder.frame)
-        if not self.is_resumable(transaction):
-            files.remove_tree(folder.root)
-            files.make_folder(folder.root)
-            stored = write_frame(folder.frame, self._data)
-            transaction.stage_text(_STAGED, json.dumps(asdict(stored)))
-        files.make_folder(folder.artifacts)
+        # Whether an earlier attempt wrote the frame to its end can be told from the frame.
+        stored = whole_frame(folder.frame) or self._write_frame(folder)
+        folder.artifacts.mkdir()
         data = read_frame(folder.frame) if self.table_df is None else self._data
         records = self._copy_artifacts(plan, transaction, data)
         if records:
@@ -111,7 +105,7 @@ class WriteInstance(Operation):
         inputs = [InputFacts(*item) for item in plan.data["inputs"]]
         write_provenance(folder.provenance, _provenance(transaction, inputs))
         describe_instance(transaction, folder, table, plan.data["instance_id"], len(data), success)
-        manifest = seal(folder, FrameRecord(**json.loads(transaction.staged_text(_STAGED))))
+        manifest = seal(folder, stored)
         shares = success and not table.allow_multiple_artifacts
         change = MaterializedInstance(
             plan.data["temporary"],
@@ -129,18 +123,28 @@ class WriteInstance(Operation):
             steps.append(artifact_link(transaction, table, plan.data["folder"], bool(records)))
         return Changes((change,), tuple(steps))
 
+    def _write_frame(self, folder: InstanceFolder) -> FrameRecord:
+        files.remove_tree(folder.root)
+        files.make_folder(folder.root)
+        stored = write_frame(folder.frame, self._data)
+        # From here on the process can be taken up again without the caller's frame.
+        files.settle_file(folder.frame)
+        return stored
+
     def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
         """Return what makes a frame that was staged whole an instance, marked as not successful."""
-        if not self.is_resumable(transaction):
+        if not self.is_resumable(plan, transaction):
             raise TVProcessError(
                 f"The frame of process '{transaction.process_id}' had not been staged whole, so there is nothing to "
                 "materialize; stop it without materialize=True."
             )
         return self._make_instance(plan, transaction, success=False)
 
-    def is_resumable(self, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
         """Tell whether the frame had been staged whole."""
-        return transaction.is_staged(_STAGED)
+        table = transaction.contents.table_by_id(plan.data["table_id"])
+        assert table is not None
+        return whole_frame(instance_folder(transaction, table, plan.data["folder"]).frame) is not None
 
     def digest(self, value: Any) -> JsonObject:
         """Return what is recorded of the frame: its content, whatever its dtypes are to be."""

@@ -147,6 +147,7 @@ class CheckpointStore:
 
         path = self._free_frame_path(builder)
         write_frame(path, data, plain=data.types)
+        files.settle_file(path)
         records = [record for record in map(self._backlog.record, dict.fromkeys(artifacts)) if record is not None]
         finished = {
             "total": len(data),

@@ -63,6 +63,25 @@ def write_bytes(path: Path, data: bytes) -> None:
     fsync_folder(path.parent)
 
 
+def settle_file(path: Path) -> None:
+    """Wait until a file that was just written, and its entry, are on the disk; removed if that fails."""
+    try:
+        fsync_file(path)
+        fsync_folder(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        raise
+
+
+def write_unsynced(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, into a folder that nobody sees yet, without waiting for the disk.
+
+    `fsync_tree` makes it durable, with everything else in the folder: one fsync for a file instead of two.
+    """
+    path.write_bytes(text.encode("utf-8"))
+
+
 def create_file(path: Path, data: bytes) -> None:
     """Write a new file; raises `FileExistsError` if there is one. What fails half-way is removed."""
     _create(path, data)

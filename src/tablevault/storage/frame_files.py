@@ -63,7 +63,7 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> FrameRecord:
-    """Write a frame as a new file, durably; raises `FileExistsError` if there is one.
+    """Write a frame as a new file; raises `FileExistsError` if there is one. The caller makes it durable.
 
     A file that could not be written whole is removed.
 
@@ -82,16 +82,23 @@ def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> Fra
             created = True
             _write_parquet(file, data, plain)
             file.flush()
-            os.fsync(file.fileno())
             size = file.seek(0, os.SEEK_END)
         record = FrameRecord(size, files.sha256(path), len(data))
-        files.fsync_folder(path.parent)
         created = False
     finally:
         if created:
             with contextlib.suppress(OSError):
                 path.unlink()
     return record
+
+
+def whole_frame(path: Path) -> FrameRecord | None:
+    """Return the record of a frame that may not have been written to its end; `None` if it was not."""
+    try:
+        data = read_frame(path)
+    except (FileNotFoundError, TVFileError):
+        return None
+    return FrameRecord(path.stat().st_size, files.sha256(path), len(data))
 
 
 def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | None = None) -> FrameData:

@@ -12,7 +12,7 @@ from tablevault.storage.frame_data import (
     with_artifact_folder,
     with_nullable_types,
 )
-from tablevault.storage.frame_files import FrameRecord, read_frame, read_schema, write_frame
+from tablevault.storage.frame_files import FrameRecord, read_frame, read_schema, whole_frame, write_frame
 from tablevault.storage.reference_frames import MemoryFrame, StoredFrame
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "to_polars",
     "with_artifact_folder",
     "with_nullable_types",
+    "whole_frame",
     "write_frame",
 ]
