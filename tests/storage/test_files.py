@@ -61,6 +61,22 @@ def test_a_failed_fsync_leaves_no_file_and_is_not_repeated(tmp_path, failing_fsy
     assert len(failing_fsync) == 1
 
 
+def test_a_file_that_does_not_settle_is_removed(tmp_path, failing_fsync):
+    files.write_unsynced(tmp_path / "file", "x")
+    with pytest.raises(OSError, match="no such luck"):
+        files.settle_file(tmp_path / "file")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_was_written_unsynced_settles_with_its_folder(tmp_path, synced):
+    path = tmp_path / "file"
+    files.write_unsynced(path, "né\n")
+    assert synced == []
+    files.settle_file(path)
+    assert path.read_bytes() == "né\n".encode()
+    assert synced == [path.stat().st_ino, tmp_path.stat().st_ino]
+
+
 def test_a_failed_replacement_keeps_the_old_file(tmp_path, failing_fsync):
     path = tmp_path / "file"
     path.write_text("old")

@@ -2,6 +2,7 @@ import datetime
 import decimal
 import json
 import random
+import resource
 import string
 import zoneinfo
 
@@ -26,6 +27,7 @@ from tablevault.storage.frames import (
     to_arrow,
     to_pandas,
     to_polars,
+    whole_frame,
     with_artifact_folder,
     with_nullable_types,
     write_frame,
@@ -434,14 +436,28 @@ def test_any_parquet_tool_can_read_the_file_with_natural_types(folder):
         assert [(row["i"], row["c"], json.loads(row["j"])) for row in rows] == [(1, "b", {"x": 1}), (2, "a", {"y": 2})]
 
 
-def test_a_frame_that_could_not_be_written_leaves_no_file(folder, monkeypatch):
-    def fail(descriptor):
-        raise OSError(5, "no such luck")
-
-    monkeypatch.setattr(frame_files.os, "fsync", fail)
-    with pytest.raises(OSError, match="no such luck"):
-        write_frame(folder / "failed", frame_of_columns({}))
+def test_a_frame_that_could_not_be_written_leaves_no_file(folder):
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            write_frame(folder / "failed", frame_of_columns({}))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert not (folder / "failed").exists()
+
+
+@pytest.mark.parametrize("size", [0, 4, 100, -1])
+def test_a_frame_that_was_not_written_to_its_end_is_not_whole(folder, size):
+    path = folder / f"frame{size}"
+    record = write_frame(path, table_from_frame(pd.DataFrame({"x": [1, 2, 3]}), {}))
+    assert whole_frame(path) == record
+    content = path.read_bytes()
+    path.write_bytes(content[:size])
+    assert whole_frame(path) is None
+    path.write_bytes(content[:size].ljust(len(content), b"\0"))
+    assert whole_frame(path) is None
+    assert whole_frame(folder / "missing") is None
 
 
 def test_a_missing_file_is_left_as_what_it_is(folder):
