@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 
@@ -183,7 +184,9 @@ def test_watch_can_be_left_without_touching_the_process(run, folder, tmp_path):
     with subprocess.Popen([*COMMAND, "--db-dir", str(folder), "watch", process_id], stdout=subprocess.PIPE) as watching:
         while not (tmp_path / "begun").exists():
             time.sleep(0.01)
-        time.sleep(1.5)
+        watcher = psutil.Process(watching.pid)
+        while not any(file.path.endswith("catalog.db") for file in watcher.open_files()):
+            time.sleep(0.01)
         watching.send_signal(signal.SIGINT)
         watching.communicate()
     assert watching.returncode == 130

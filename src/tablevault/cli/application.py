@@ -83,6 +83,8 @@ class Place:
     db_dir: Path | None
     author: str
     as_json: bool
+    was_opened: bool = False
+    """Whether a vault was opened: before that nothing can have begun."""
 
     def vault(self, **options: Any) -> TableVault:
         """Open the vault; raises `UsageError` if nobody said where it is."""
@@ -90,7 +92,9 @@ class Place:
             raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
         from tablevault import TableVault
 
-        return TableVault(self.db_dir, self.author or _user(), **options)
+        vault = TableVault(self.db_dir, self.author or _user(), **options)
+        self.was_opened = True
+        return vault
 
 
 class Commands(click.Group):
@@ -177,7 +181,7 @@ def in_place(command: Command) -> Command:
 
 
 def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
-    paused = _paused(place, process_id) if process_id else None
+    paused = _paused(place, process_id) if process_id and place.was_opened else None
     if paused is not None:
         _say_what_happened(error)
         _say(f"Paused as '{process_id}'. What has been computed is kept.")
