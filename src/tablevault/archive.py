@@ -8,16 +8,18 @@ import os
 import stat
 import tarfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from tablevault.catalog.owners import Owners
+from tablevault.display import shown_bytes, shown_files
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.lookup import VaultContext
 from tablevault.opening import Settings, check_marker, open_context
 from tablevault.storage import files
-from tablevault.unpacking import Unpacking
+from tablevault.unpacking import Counted, Unpacking
 
 SUFFIX = ".tar.xz"
 
@@ -93,7 +95,8 @@ def decompress_vault(db_dir: str | Path) -> str:
     with _temporary_folder(target.parent) as folder:
         unpacked = folder / target.name
         unpacked.mkdir()
-        Unpacking(archive, unpacked).run()
+        with shown_bytes(f"unpacking {archive.name}", archive.stat().st_size) as advance:
+            Unpacking(archive, unpacked, advance).run()
         _check_unpacked(VaultLayout(unpacked), archive)
         files.fsync_tree(unpacked)
         files.replace(unpacked, target)
@@ -130,10 +133,11 @@ def delete_vault(db_dir: str | Path) -> None:
         except TVProcessError:
             files.replace(layout.deleting, layout.marker)
             raise
-    for path in list(layout.root.iterdir()):
-        if path != layout.deleting:
-            files.remove_tree(path)
-    files.remove_tree(layout.root)
+    with shown_files(f"deleting {layout.root.name}") as advance:
+        for path in list(layout.root.iterdir()):
+            if path != layout.deleting:
+                files.remove_tree(path, advance)
+        files.remove_tree(layout.root, advance)
 
 
 def _existing_vault(db_dir: str | Path) -> VaultLayout:
@@ -175,21 +179,30 @@ def _temporary_folder(parent: Path) -> Iterator[Path]:
 
 def _pack(layout: VaultLayout, catalog: Path, target: Path, preset: int) -> None:
     name = layout.root.name
+    found = [(path, f"{name}/{layout.relative(path)}") for path in _packed(layout)]
+    found.append((catalog, f"{name}/{layout.relative(layout.catalog)}"))
+    total = sum(path.lstat().st_size for path, _ in found if stat.S_ISREG(path.lstat().st_mode))
     with target.open("xb") as file:
         with (
             lzma.open(file, "wb", preset=preset) as stream,
             tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive,
+            shown_bytes(f"packing {name}", total) as advance,
         ):
             archive.add(layout.root, name, recursive=False)
-            for path in _packed(layout):
-                inside = f"{name}/{layout.relative(path)}"
-                if path.is_symlink() and not _leads_inside(path, layout.root):
-                    _add_content(archive, path, inside)
-                else:
-                    archive.add(path, inside, recursive=False)
-            archive.add(catalog, f"{name}/{layout.relative(layout.catalog)}", recursive=False)
+            for path, inside in found:
+                leads_out = path.is_symlink() and not _leads_inside(path, layout.root)
+                _add(archive, _linked_file(path) if leads_out else path, inside, advance)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _add(archive: tarfile.TarFile, path: Path, inside: str, advance: Callable[[int], None]) -> None:
+    member = archive.gettarinfo(path, inside)
+    if not member.isreg():
+        archive.addfile(member)
+        return
+    with path.open("rb") as content:
+        archive.addfile(member, cast("BinaryIO", Counted(content, advance)))
 
 
 def _packed(layout: VaultLayout) -> Iterator[Path]:
@@ -218,12 +231,12 @@ def _leads_inside(link: Path, root: Path) -> bool:
     return not target.is_absolute() and Path(os.path.normpath(link.parent / target)).is_relative_to(root)
 
 
-def _add_content(archive: tarfile.TarFile, link: Path, inside: str) -> None:
-    """Pack what a link to a file outside leads to: the archive has to stand on its own."""
+def _linked_file(link: Path) -> Path:
+    """Return what a link to a file outside leads to, to be packed in its place: the archive has to stand on its own."""
     source = link.resolve()
     if not source.is_file():
         raise TVFileError(f"'{link}' leads out of the vault, and not to a file; remove it, or put a copy in its place.")
-    archive.add(source, inside, recursive=False)
+    return source
 
 
 def _check_unpacked(layout: VaultLayout, archive: Path) -> None:

@@ -63,8 +63,24 @@ def shown_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
     def lines() -> list[Line]:
         done = min(count, total)
         rate = rates.rate(name, done)
-        seconds = "done" if done == total else time_left(total - done, rate)
-        return [(name, f"{_megabytes(done)} of {_megabytes(total)} MB", f"{_megabytes(rate)} MB/s", seconds)]
+        left = "done" if done == total else _left(total - done, rate)
+        return [(name, f"{_megabytes(done)} of {_megabytes(total)} MB", f"{_megabytes(rate)} MB/s", left)]
+
+    with _shown(lines):
+        yield advance
+
+
+@contextmanager
+def shown_files(name: str) -> Iterator[Callable[[], None]]:
+    """Show how many files the block has dealt with: it calls the function that it is given for each."""
+    rates, count = Rates(), 0
+
+    def advance() -> None:
+        nonlocal count
+        count += 1
+
+    def lines() -> list[Line]:
+        return [(name, f"{count:,} files", f"{rates.rate(name, count):,.0f}/s")]
 
     with _shown(lines):
         yield advance
@@ -188,14 +204,9 @@ def rows_done(item: BuilderProgress) -> str:
     return f"{done:,}" if item.total is None else f"{done:,} of {item.total:,}"
 
 
-def _left(missing: int, rows_per_second: float) -> str:
-    seconds = time_left(missing, rows_per_second) if missing > 0 else ""
-    return f"{seconds} left" if seconds else ""
-
-
-def time_left(missing: float, per_second: float) -> str:
+def _left(missing: int, per_second: float) -> str:
     """Return how long what is missing will take; nothing if that cannot be told."""
-    return duration(missing / per_second) if per_second > 0 else ""
+    return f"{duration(missing / per_second)} left" if missing > 0 and per_second > 0 else ""
 
 
 def duration(seconds: float) -> str:

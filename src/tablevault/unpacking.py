@@ -13,6 +13,7 @@ import posixpath
 import shutil
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -22,6 +23,32 @@ from tablevault.storage import files
 _PIECE_BYTES = 1 << 20
 _MOST_HEADER_BYTES = 1 << 24
 _LONGEST_PATH = 4096
+
+
+class Counted:
+    """A file that tells how much of it is read.
+
+    Parameters
+    ----------
+    file
+        The file.
+    advance
+        Called with the size of each piece.
+    """
+
+    def __init__(self, file: BinaryIO, advance: Callable[[int], None]) -> None:
+        self._file = file
+        self._advance = advance
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next bytes."""
+        data = self._file.read(size)
+        self._advance(len(data))
+        return data
+
+    def seekable(self) -> bool:
+        """Tell that it is read once, from front to back."""
+        return False
 
 
 class _Metered:
@@ -58,11 +85,14 @@ class Unpacking:
         The `.tar.xz` file.
     target
         An empty folder.
+    read
+        Called with the size of each piece of the archive that is read.
     """
 
-    def __init__(self, archive: Path, target: Path) -> None:
+    def __init__(self, archive: Path, target: Path, read: Callable[[int], None] = lambda size: None) -> None:
         self._archive = archive
         self._target = target
+        self._read = read
         self._names: set[str] = set()
         self._plain: set[str] = set()
         self._links: dict[str, str] = {}
@@ -78,7 +108,7 @@ class Unpacking:
             If the archive is damaged, too large for the disk, or tries to reach out of the folder.
         """
         try:
-            with lzma.open(self._archive) as compressed:
+            with self._archive.open("rb") as file, lzma.open(cast("BinaryIO", Counted(file, self._read))) as compressed:
                 stream = _Metered(compressed)
                 self._unpack_all(stream)
                 # The checksum of the whole stream stands at its end.

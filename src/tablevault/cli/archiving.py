@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from tablevault.cli.application import Place, in_place
+from tablevault.cli.application import Place, in_place, json_option
 from tablevault.cli.showing import show
 
 _EXISTING = click.Path(exists=True, path_type=Path)
@@ -26,40 +26,41 @@ def init(place: Place, folder: Path, description: str) -> None:
 @click.command()
 @click.argument("db_dir", type=_EXISTING)
 @click.option("--preset", default=6, show_default=True, type=click.IntRange(0, 9), help="How hard to compress.")
+@json_option
 @in_place
 def compress(place: Place, db_dir: Path, preset: int) -> None:
     """Pack a vault into DB_DIR.tar.xz, whole or not at all."""
     from tablevault import compress_vault
 
-    del place
-    click.echo(f"Packing {db_dir}…", err=True)
-    click.echo(compress_vault(db_dir, preset))
+    archive = compress_vault(db_dir, preset)
+    show(place, {"archive": archive} if place.as_json else f"Compressed → {Path(archive).name}")
 
 
 @click.command()
 @click.argument("archive", type=_EXISTING)
+@json_option
 @in_place
 def decompress(place: Place, archive: Path) -> None:
-    """Unpack a vault from ARCHIVE.tar.xz, whole or not at all."""
+    """Unpack a vault from ARCHIVE, which is NAME.tar.xz, into the folder NAME, whole or not at all."""
     from tablevault import decompress_vault
 
-    del place
-    folder = archive.with_name(archive.name.removesuffix(".tar.xz"))
-    click.echo(f"Unpacking {archive}…", err=True)
-    click.echo(decompress_vault(folder))
+    folder = decompress_vault(archive)
+    show(place, {"db_dir": folder} if place.as_json else f"Decompressed → {Path(folder).name}/")
 
 
 @click.command()
 @click.argument("db_dir", type=_EXISTING)
-@click.confirmation_option(prompt="Delete the whole vault for ever?", help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @in_place
-def delete_vault(place: Place, db_dir: Path) -> None:
+def delete_vault(place: Place, db_dir: Path, yes: bool) -> None:
     """Delete a whole vault, irreversibly."""
     from tablevault import delete_vault as delete
 
     del place
+    if not yes:
+        click.confirm(f"Delete the vault {db_dir} with everything in it, for ever?", abort=True, err=True)
     delete(db_dir)
-    click.echo(f"{db_dir} is deleted.", err=True)
+    click.echo("Vault deleted ✔")
 
 
 @click.command()

@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TEMPORARY_SUFFIX = ".tablevault-temporary"
@@ -164,16 +164,24 @@ def make_read_only(path: Path) -> None:
         folder.chmod(_READ_ONLY_FOLDER)
 
 
-def remove_tree(path: Path) -> None:
+def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
     """Remove a file, a link, or a folder with everything below it, even if it is read-only; fine if it is missing.
 
     The parent folder is fsynced. Modes of files are not touched: a hard link may share them with a committed file.
+
+    Parameters
+    ----------
+    path
+        What to remove.
+    removed
+        Called after each file.
     """
     with contextlib.suppress(FileNotFoundError):
         if path.is_symlink() or not path.is_dir():
             path.unlink()
+            removed()
         else:
-            _remove_folder(path)
+            _remove_folder(path, removed)
         fsync_folder(path.parent)
 
 
@@ -193,7 +201,7 @@ def _link_for_tree(source: str, target: str) -> None:
     link_or_copy(Path(source), Path(target))
 
 
-def _remove_folder(path: Path) -> None:
+def _remove_folder(path: Path, removed: Callable[[], None]) -> None:
     path.chmod(stat.S_IRWXU)
     folders: list[Path] = []
     for folder, entries in _walk(path):
@@ -203,6 +211,7 @@ def _remove_folder(path: Path) -> None:
                 Path(entry.path).chmod(stat.S_IRWXU)
             else:
                 Path(entry.path).unlink(missing_ok=True)
+                removed()
     for folder in reversed(folders):
         folder.rmdir()
 
