@@ -16,6 +16,15 @@ from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, S
 from tablevault.storage import files, log
 from tablevault.transaction import Transaction
 
+_ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
+_WITH_TARGET = (
+    TidyingAction.PUT_FILE,
+    TidyingAction.MOVE_FOLDER,
+    TidyingAction.REPLACE_FOLDER,
+    TidyingAction.LINK,
+    TidyingAction.UNLINK,
+)
+
 
 class Endings:
     """Commits, reverts and pauses claimed processes of one vault.
@@ -128,7 +137,11 @@ class Endings:
             self._context.catalog.contents.drop_artifacts(serial, instance, self._layout.relative(folder))
 
     def _tidy(self, step: Tidying) -> None:
-        source, target = self._layout.absolute(step.source), self._layout.absolute(step.target)
+        nowhere = self._layout.root
+        source = nowhere if step.action is TidyingAction.UNLINK else self._place(step.source)
+        target = self._place(step.target) if step.action in _WITH_TARGET else nowhere
+        if step.action in _ON_FOLDERS and source.is_symlink():
+            raise OSError(f"{step.source} is a symbolic link")
         match step.action:
             case TidyingAction.REMOVE:
                 _remove(source)
@@ -146,11 +159,18 @@ class Endings:
                 _prune(source)
             case TidyingAction.LINK:
                 if target.parent.is_dir() and (target.is_symlink() or not target.exists()):
-                    leads_to = Path(step.source).relative_to(Path(step.target).parent)
+                    leads_to = source.relative_to(target.parent)
                     files.replace_link(target, leads_to, self._layout.temporary)
             case TidyingAction.UNLINK:
                 if target.is_symlink():
                     files.remove_tree(target)
+
+    def _place(self, path: str) -> Path:
+        """Return where a step takes place: inside the vault, whatever the catalog says, and wherever links lead."""
+        place = self._layout.absolute(path)
+        if not files.is_inside(self._layout.root, place.parent / "_"):
+            raise OSError(f"a symbolic link leads from {path} out of the vault")
+        return place
 
 
 def save_checkpoints(transaction: Transaction) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tablevault.errors import TVFileError
+from tablevault.names import is_file_name, is_inner_path
+
 MARKER = ".tablevault"
 DESCRIPTION = "description.yaml"
 FRAME = "table.parquet"
@@ -56,8 +59,15 @@ class VaultLayout:
         return path.relative_to(self.root).as_posix()
 
     def absolute(self, path: str) -> Path:
-        """Return the path that the catalog recorded as `path`."""
+        """Return the path that the catalog recorded as `path`; raise `TVFileError` if it would not be in the vault."""
+        if not is_inner_path(path):
+            raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is no path in the vault.")
         return self.root / path
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """The folders that every vault has."""
+        return (self.metadata, self.code_functions, self.temporary, self.worker_logs, self.owners, self.trash)
 
     def process(self, serial: int) -> ProcessFolder:
         """Return the folder of a process's invisible work."""
@@ -65,7 +75,7 @@ class VaultLayout:
 
     def table(self, folder: str) -> Path:
         """Return a table's folder."""
-        return self.root / folder
+        return self.absolute(folder)
 
     def code_module(self, module_name: str) -> Path:
         """Return the file of a code module."""
@@ -77,6 +87,8 @@ class VaultLayout:
 
     def archived(self, serial: int, name: str) -> Path:
         """Return the path under which a process leaves what it archives."""
+        if not is_file_name(name):
+            raise TVFileError(f"The catalog of {self.root} names {name[:200]!r}, which is no name of a folder.")
         return self.trash / f"{serial}_{name}"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from tablevault import names
 from tablevault.catalog import Catalog
 from tablevault.catalog.owners import Owners
-from tablevault.errors import TVArgumentError
+from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import InstanceFolder, VaultLayout
 from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
 
@@ -91,17 +91,18 @@ class Lookup:
         if table.previous_folder is not None and not folder.exists():
             previous = self.layout.table(table.previous_folder)
             # The folder may have been moved between the two looks.
-            return previous if previous.exists() else folder
-        return folder
+            folder = previous if previous.exists() else folder
+        return _unlinked(folder)
 
     def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
         """Return an instance's folder."""
-        return InstanceFolder(self.table_folder(table) / instance.folder)
+        return InstanceFolder(_unlinked(self.table_folder(table) / instance.folder))
 
     def folder_of(self, instance: InstanceRecord) -> InstanceFolder:
         """Return the folder of an instance whose table is not at hand."""
         table = self.contents.table_by_id(instance.table_id)
-        assert table is not None
+        if table is None:
+            raise TVFileError(f"The catalog is damaged: instance '{instance.instance_id}' belongs to no table.")
         return self.folder(table, instance)
 
     def current_file(self, path: Path) -> Path | None:
@@ -150,6 +151,15 @@ class Lookup:
         """Return a process's state, counting one whose owner has died as what it is."""
         dead = record.status is Status.RUNNING and not self.is_alive(record)
         return Status.PAUSED if dead and record.user_given else record.status
+
+
+def _unlinked(folder: Path) -> Path:
+    """Return a folder of ours; raise `TVFileError` if it is a link, that could lead anywhere."""
+    if folder.is_symlink():
+        raise TVFileError(
+            f"'{folder}' is a symbolic link to '{folder.readlink()}'; put the folder itself in its place."
+        )
+    return folder
 
 
 def _visible_files(folder: Path, suffix: str) -> list[Path]:

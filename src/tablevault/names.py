@@ -88,6 +88,16 @@ def check_process_id(process_id: str) -> str:
     return process_id
 
 
+def is_file_name(text: str) -> bool:
+    """Tell whether a text is the name of one file or folder, and so cannot lead out of the folder that it stands in."""
+    return text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
+
+
+def is_inner_path(text: str) -> bool:
+    """Tell whether a text is a path with `/` between names that leads down into a folder, and nowhere else."""
+    return all(map(is_file_name, text.split("/")))
+
+
 def new_process_id() -> str:
     """Return a process id that nobody has used."""
     return uuid.uuid4().hex

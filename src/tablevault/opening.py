@@ -47,6 +47,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     """
     layout = VaultLayout(Path(db_dir).expanduser().absolute())
     check_marker(layout)
+    _check_own_places(layout)
     _warn_of_network(layout.root)
     catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
     context = VaultContext(
@@ -91,13 +92,24 @@ def check_marker(layout: VaultLayout) -> None:
     try:
         marker = json.loads(layout.marker.read_text(encoding="utf-8"))
         number = marker["format"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error
     if number != FORMAT:
         raise TVArgumentError(
             f"The vault '{layout.root}' has format {number}; this version of TableVault reads format {FORMAT}. "
             "Install a newer version of TableVault."
         )
+
+
+def _check_own_places(layout: VaultLayout) -> None:
+    """Raise `TVFileError` if a link leads to where the vault itself writes and removes files."""
+    inside = list(layout.metadata.iterdir()) if layout.metadata.is_dir() and not layout.metadata.is_symlink() else []
+    for path in (*layout.own_folders, *inside):
+        if path.is_symlink():
+            raise TVFileError(
+                f"'{path}' is a symbolic link to '{path.readlink()}'; put the file or folder itself in its place, so "
+                "that nothing outside of the vault is changed."
+            )
 
 
 def is_legacy_vault(root: Path) -> bool:

@@ -11,13 +11,13 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from tablevault.catalog import locks
+from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVImplementationError
 from tablevault.model import (
     ArtifactState,
     Change,
-    ColumnRecord,
     DeletedInstance,
     DeletedTable,
     InstanceRecord,
@@ -27,6 +27,7 @@ from tablevault.model import (
     Read,
     RenamedTable,
     TableRecord,
+    Tidying,
     TidyingAction,
 )
 from tablevault.names import fold
@@ -211,12 +212,12 @@ class Contents:
     def pending_moves(self) -> dict[str, str]:
         """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
         with self._store.read() as connection:
-            rows = connection.execute(_PENDING_MOVES).all()
+            steps = [as_record(Tidying, row) for row in connection.execute(_PENDING_MOVES).mappings()]
         return {
-            (target if action == TidyingAction.PUT_FILE.value else source): (
-                source if action == TidyingAction.PUT_FILE.value else ""
+            (step.target if step.action is TidyingAction.PUT_FILE else step.source): (
+                step.source if step.action is TidyingAction.PUT_FILE else ""
             )
-            for action, source, target in rows
+            for step in steps
         }
 
     def _first(self, query: Select[Any], parameters: Mapping[str, object]) -> InstanceRecord | None:
@@ -339,44 +340,34 @@ def _held_by_others(connection: Connection, instance: InstanceRecord, serial: in
 
 
 def _table(row: RowMapping) -> TableRecord:
-    return TableRecord(
-        table_id=row["table_id"],
-        name=row["name"],
-        folder=row["folder"],
-        previous_folder=row["previous_folder"],
-        allow_multiple_artifacts=bool(row["allow_multiple_artifacts"]),
-        has_side_effects=bool(row["has_side_effects"]),
-        description=row["description"],
-        author=row["author"],
-        created_at=datetime.fromisoformat(row["created_at"]),
-    )
+    with damage_named("tables"):
+        previous = row["previous_folder"]
+        checked = {
+            "folder": file_name(row["folder"]),
+            "previous_folder": None if previous is None else file_name(previous),
+            "allow_multiple_artifacts": bool(row["allow_multiple_artifacts"]),
+            "has_side_effects": bool(row["has_side_effects"]),
+        }
+        return as_record(TableRecord, {**row, **checked})
 
 
 def _instance(row: RowMapping) -> InstanceRecord:
-    return InstanceRecord(
-        row_id=row["row_id"],
-        table_id=row["table_id"],
-        instance_id=row["instance_id"],
-        version=row["version"],
-        folder=row["folder"],
-        temporary=bool(row["temporary"]),
-        active=bool(row["active"]),
-        success=bool(row["success"]),
-        external_edit=bool(row["external_edit"]),
-        origin=row["origin"],
-        artifact_state=ArtifactState(row["artifact_state"]),
-        row_count=row["row_count"],
-        columns=tuple(ColumnRecord(name, type_name) for name, type_name in json.loads(row["columns"])),
-        manifest=row["manifest"],
-        description=row["description"],
-        author=row["author"],
-        created_at=datetime.fromisoformat(row["created_at"]),
-        process_id=row["process_id"],
-    )
+    with damage_named("instances"):
+        checked = {
+            "instance_id": file_name(row["instance_id"]),
+            "folder": file_name(row["folder"]),
+            "temporary": bool(row["temporary"]),
+            "active": bool(row["active"]),
+            "success": bool(row["success"]),
+            "external_edit": bool(row["external_edit"]),
+            "columns": [{"name": name, "type_name": kind} for name, kind in json.loads(row["columns"])],
+        }
+        return as_record(InstanceRecord, {**row, **checked})
 
 
 def _read(row: RowMapping) -> Read:
-    return Read(row["column"], row["builder"], row["input_row_id"], row["input_column"])
+    with damage_named("reads"):
+        return as_record(Read, row)
 
 
 def _read_row(row_id: int, read: Read) -> Mapping[str, object]:

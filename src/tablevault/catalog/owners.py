@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import socket
 import uuid
 from pathlib import Path
@@ -21,7 +22,13 @@ except ImportError:  # pragma: no cover - Windows
 WORKER = "worker"
 """Kind of owner that the vault itself started in the background, and may therefore kill."""
 
+_NAME = re.compile(rf"(?:owner|{WORKER})-([0-9]+)-[0-9a-f]{{32}}")
+"""Of a lock file of ours. Any other in the folder, or in the catalog, is nobody's claim, and is not touched."""
+
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
+
+# A vault received from somebody may have anything under the name of a lock file: a link, or a pipe nobody writes to.
+_LOOKING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _LONGEST_LOOK = 10.0
 """Seconds that others may take to look whether a lock file is held."""
@@ -83,14 +90,14 @@ class Owners:
 
     def is_alive(self, name: str | None) -> bool:
         """Tell whether somebody holds the lock file `name`; a missing file is held by nobody."""
-        if name is None:
+        if name is None or _NAME.fullmatch(name) is None:
             return False
         path = self._folder / name
         if fcntl is None:  # pragma: no cover - Windows
             return path.exists() and _is_held_exclusively(path)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
+            descriptor = os.open(path, _LOOKING)
+        except (FileNotFoundError, IsADirectoryError):
             return False
         try:
             # A shared lock: two that look at the same moment do not take each other for the owner.
@@ -103,12 +110,13 @@ class Owners:
 
     @staticmethod
     def process_number(name: str) -> int:
-        """Return the number of the operating system's process that made the lock file `name`."""
-        return int(name.split("-")[1])
+        """Return the number of the operating system's process that made the lock file `name`; 0 if it is not ours."""
+        found = _NAME.fullmatch(name)
+        return int(found[1]) if found else 0
 
     def forget(self, name: str | None) -> None:
         """Remove the lock file of an attempt that is known to be dead."""
-        if name is not None:
+        if name is not None and _NAME.fullmatch(name):
             (self._folder / name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
@@ -128,7 +136,7 @@ def _remove_unless_held(path: Path) -> None:
             path.unlink()
         return
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, _LOOKING)
     except OSError:
         return
     try:

@@ -10,8 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
 
+from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import processes
-from tablevault.model import BuilderProgress, ErrorInfo, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, NewProcess, Owner, Plan, ProcessRecord, Status
 
 Progress = Mapping[str, BuilderProgress]
 
@@ -56,31 +57,19 @@ def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: O
 
 def process_record(row: RowMapping) -> ProcessRecord:
     """Return a row as what it means."""
-    error = json.loads(row["error"]) if row["error"] else None
-    return ProcessRecord(
-        serial=row["serial"],
-        process_id=row["process_id"],
-        operation=row["operation"],
-        author=row["author"],
-        table_name=row["table_name"],
-        instance_id=row["instance_id"],
-        arguments=json.loads(row["arguments"]),
-        plan=_load_plan(row["plan"]),
-        parent_serial=row["parent_serial"],
-        user_given=bool(row["user_given"]),
-        background=bool(row["background"]),
-        status=Status(row["status"]),
-        finished=bool(row["finished"]),
-        attempt=row["attempt"],
-        owner_lock=row["owner_lock"],
-        owner_host=row["owner_host"],
-        owner_pid=row["owner_pid"],
-        started_at=datetime.fromisoformat(row["started_at"]),
-        ended_at=datetime.fromisoformat(row["ended_at"]) if row["ended_at"] else None,
-        error=ErrorInfo(**error) if error else None,
-        progress={name: BuilderProgress(**item) for name, item in json.loads(row["progress"]).items()},
-        stop_requested=bool(row["stop_requested"]),
-    )
+    with damage_named("processes"):
+        checked = {
+            "process_id": file_name(row["process_id"]),
+            "arguments": json.loads(row["arguments"]),
+            "plan": _load_plan(row["plan"]),
+            "error": json.loads(row["error"]) if row["error"] else None,
+            "progress": json.loads(row["progress"]),
+            "user_given": bool(row["user_given"]),
+            "background": bool(row["background"]),
+            "finished": bool(row["finished"]),
+            "stop_requested": bool(row["stop_requested"]),
+        }
+        return as_record(ProcessRecord, {**row, **checked})
 
 
 def dump_progress(progress: Progress) -> str:
@@ -110,7 +99,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _load_plan(text: str) -> Plan:
-    plan = json.loads(text)
-    held = tuple(Lock(resource, exclusive) for resource, exclusive in plan["locks"])
-    return Plan(plan["table_name"], plan["instance_id"], held, plan["data"])
+def _load_plan(text: str) -> JsonObject:
+    plan: JsonObject = json.loads(text)
+    held = [{"resource": resource, "exclusive": exclusive} for resource, exclusive in plan["locks"]]
+    return {**plan, "locks": held}

@@ -19,6 +19,7 @@ from tablevault.catalog.process_rows import (
     insert_process,
     process_record,
 )
+from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVProcessError
@@ -34,7 +35,6 @@ from tablevault.model import (
     ProcessRecord,
     Status,
     Tidying,
-    TidyingAction,
 )
 
 # Statements are made once: to put one together takes longer than to run it.
@@ -203,10 +203,7 @@ class Processes:
         """Return the steps on disk that failed, each with its reason."""
         with self._store.read() as connection:
             query = select(tidying).where(tidying.c.problem.is_not(None)).order_by(tidying.c.tidying_id)
-            return [
-                (Tidying(TidyingAction(row["action"]), row["source"], row["target"]), row["problem"])
-                for row in connection.execute(query).mappings()
-            ]
+            return [(as_record(Tidying, row), row["problem"]) for row in connection.execute(query).mappings()]
 
     def begun(self) -> int:
         """Return the serial number of the process that began last; 0 if none ever did."""
@@ -226,7 +223,7 @@ class Processes:
         """Return what remains to be done on disk for a process, in order, each with its id."""
         with self._store.read() as connection:
             rows = connection.execute(_TIDYING, {"serial": serial})
-            return [(row[0], Tidying(TidyingAction(row[1]), row[2], row[3])) for row in rows]
+            return [(row["tidying_id"], as_record(Tidying, row)) for row in rows.mappings()]
 
     # --- reading --------------------------------------------------------------------------------------------------
 

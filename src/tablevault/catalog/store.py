@@ -23,6 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault.catalog import schema
 from tablevault.errors import TVFileError, TVImplementationError
+from tablevault.sqlite_files import distrust
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
@@ -126,7 +127,8 @@ class Store:
         with _translated(self.url), self._writing.connect() as connection:
             transaction = connection.begin()
             try:
-                yield connection
+                with self._decoded():
+                    yield connection
             except BaseException:
                 transaction.rollback()
                 raise
@@ -248,11 +250,10 @@ def _check_same_file(path: Path, _connection: object, record: ConnectionPoolEntr
 
 def _prepare_sqlite_connection(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
+    distrust(connection)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
-    # A received vault's catalog is data: it must not be able to call anything.
-    connection.execute("PRAGMA trusted_schema = OFF")
 
 
 def _begin_sqlite_transaction(connection: Connection) -> None:

@@ -23,6 +23,8 @@ import msgspec
 import xxhash
 
 from tablevault.errors import TVFileError
+from tablevault.names import is_file_name
+from tablevault.sqlite_files import distrust
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
@@ -34,6 +36,7 @@ _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
 _PACKED_FIELDS = 9
+_MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
 
@@ -90,7 +93,7 @@ class Part:
         if len(fields) != _PACKED_FIELDS:
             raise ValueError(f"a part has {_PACKED_FIELDS} fields, this one {len(fields)}")
         builder, columns, code, forgotten, finished, positions, values, fingerprints, artifacts = fields
-        return cls(
+        part = cls(
             builder,
             tuple(columns),
             code,
@@ -101,6 +104,35 @@ class Part:
             fingerprints,
             {position: [tuple(record) for record in records] for position, *records in artifacts},
         )
+        part.check()
+        return part
+
+    def check(self) -> None:
+        """Raise `ValueError` or `TypeError` if the fields do not fit together: a digest guards only from accidents."""
+        if not all(isinstance(name, str) for name in (self.builder, self.code, *self.columns)):
+            raise ValueError("a name is not text")
+        rows = len(self.positions)
+        widths = [len(column) for column in self.values]
+        if widths != [rows] * len(self.columns) or (not widths and rows > _MOST_EMPTY_ROWS):
+            raise ValueError("its columns are not equally long")
+        if len(self.each_fingerprint()) != rows:
+            raise ValueError("it has not one fingerprint per row")
+        listed = [self.forgotten, self.artifacts, self.positions if not isinstance(self.positions, range) else ()]
+        if not all(type(position) is int and position >= 0 for positions in listed for position in positions):
+            raise ValueError("a position is none")
+        if self.finished is not None:
+            _check_finished(self.finished)
+
+
+def _check_finished(finished: dict[str, Any]) -> None:
+    total, frame = finished["total"], finished.get("frame")
+    if type(total) is not int or total < 0:
+        raise ValueError("its number of rows is none")
+    if frame is not None and not (is_file_name(frame) and isinstance(finished["fingerprint"], bytes)):
+        raise ValueError("what it says of its frame is not what is written")
+    for path, size, digest in finished.get("artifacts", ()):
+        if not (isinstance(path, str) and isinstance(size, int) and isinstance(digest, str)):
+            raise ValueError("the record of an artifact is none")  # noqa: TRY004 - as everything else that is wrong
 
 
 def _packed_positions(positions: Sequence[int]) -> object:
@@ -225,6 +257,7 @@ def _remove_database(path: Path) -> None:
 def _read_segment(path: Path) -> list[tuple[str, bytes]]:
     try:
         with contextlib.closing(_connect_for_reading(path)) as connection:
+            distrust(connection)
             connection.execute("BEGIN")  # One snapshot for all of it.
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
@@ -258,7 +291,7 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
 def _decode(path: Path, content: bytes) -> Part:
     try:
         return Part.unpacked(content)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
 
 
