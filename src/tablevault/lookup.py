@@ -122,7 +122,7 @@ class Lookup:
     def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
         """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
         here = self.layout.relative(folder) + "/"
-        found = {path.stem: path for path in _visible_files(folder, suffix)}
+        found = {path.stem: path for path in _visible_files(_unlinked(folder), suffix)}
         for target, staged in self.contents.pending_moves().items():
             name = target.removeprefix(here)
             if target.startswith(here) and name.endswith(suffix) and "/" not in name:

@@ -12,12 +12,13 @@ import yaml
 from tablevault import names
 from tablevault.builders.building import Building
 from tablevault.builders.partial import declared_types, read_partial
-from tablevault.errors import TVArgumentError, TVArtifactError, TVLockError, TVTableError
+from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.messages import blocked
 from tablevault.model import ArtifactState, InstanceRecord, TableRecord
 from tablevault.operations.builder_files import builder_files
+from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 
@@ -192,6 +193,13 @@ class Queries:
             return table, self._lookup.temporary_instance(table, version)
         return table, self._lookup.newest(table, names.check_version(version))
 
+    def text(self, find: Callable[[], Path]) -> str:
+        """Return the content of a file; if it was moved since it was found, look for it once more."""
+        try:
+            return files.read_text(find())
+        except FileNotFoundError:
+            return files.read_text(find())
+
     def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
         """Return an instance's folder."""
         return self._lookup.folder(table, instance)
@@ -207,8 +215,7 @@ class Queries:
     def descriptions(self, table_name: str, instance_id: str) -> dict[str, Any]:
         """Return what people wrote about the vault, a table or an instance."""
         if not table_name:
-            facts = yaml.safe_load(self._lookup.layout.description.read_text(encoding="utf-8"))
-            return dict(facts) if isinstance(facts, dict) else {}
+            return _facts(self._lookup.layout.description)
         table = self._lookup.table(table_name)
         if not instance_id:
             return {
@@ -246,6 +253,16 @@ class Queries:
         tree = Tree(root.name)
         _grow(tree, root, wanted)
         return tree
+
+
+def _facts(description: Path) -> dict[str, Any]:
+    try:
+        facts = yaml.safe_load(files.read_text(description))
+    except FileNotFoundError as error:
+        raise TVFileError(f"The vault's description {description} is missing; verify() tells what else is.") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise TVFileError(f"The vault's description {description} is damaged ({error}).") from error
+    return dict(facts) if isinstance(facts, dict) else {}
 
 
 def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:

@@ -7,13 +7,15 @@ out.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import lzma
 import os
 import posixpath
 import shutil
 import stat
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -23,6 +25,38 @@ from tablevault.storage import files
 _PIECE_BYTES = 1 << 20
 _MOST_HEADER_BYTES = 1 << 24
 _LONGEST_PATH = 4096
+_MOST_ENTRIES = 10_000_000
+_OF_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ, errno.ENOENT)
+"""What the system says of names that cannot be, or are there already; all else that it says is about the disk."""
+_MOST_MEMORY = 1 << 28
+"""For decompressing; what `compress_vault` packs with the highest preset takes a quarter."""
+_BLOCK_BYTES = 1 << 12
+"""What each member takes on the disk at least."""
+
+
+class _Decompressed:
+    """The content of an xz file. Python's own reader would take as much memory as the file asks for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes, at most `size`; none at the end."""
+        while True:
+            if self._decompressor.eof:
+                rest = self._decompressor.unused_data or self._file.read(_PIECE_BYTES)
+                if not rest.strip(b"\0"):  # Padding between streams, or behind the last.
+                    return b""
+                self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
+                data = self._decompressor.decompress(rest, size)
+            else:
+                compressed = self._file.read(_PIECE_BYTES) if self._decompressor.needs_input else b""
+                if self._decompressor.needs_input and not compressed:
+                    raise EOFError("it is cut off")
+                data = self._decompressor.decompress(compressed, size)
+            if data:
+                return data
 
 
 class Counted:
@@ -46,15 +80,11 @@ class Counted:
         self._advance(len(data))
         return data
 
-    def seekable(self) -> bool:
-        """Tell that it is read once, from front to back."""
-        return False
-
 
 class _Metered:
     """A decompressed stream that refuses headers without end: Python would read them into memory."""
 
-    def __init__(self, stream: lzma.LZMAFile) -> None:
+    def __init__(self, stream: _Decompressed) -> None:
         self._stream = stream
         self._header_bytes: int | None = 0
 
@@ -67,8 +97,10 @@ class _Metered:
         self._header_bytes = None
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes."""
+        """Return the next bytes, `size` of them if there are as many."""
         data = self._stream.read(size)
+        while len(data) < size and (more := self._stream.read(size - len(data))):
+            data += more
         if self._header_bytes is not None:
             self._header_bytes += len(data)
             if self._header_bytes > _MOST_HEADER_BYTES:
@@ -97,7 +129,9 @@ class Unpacking:
         self._plain: set[str] = set()
         self._links: dict[str, str] = {}
         self._read_only: list[str] = []
-        self._room = shutil.disk_usage(target).free
+        disk = os.statvfs(target)
+        self._room = disk.f_bavail * disk.f_frsize
+        self._entries = disk.f_favail or _MOST_ENTRIES  # Some file systems do not count.
 
     def run(self) -> None:
         """Unpack everything; what was read-only is so again.
@@ -108,16 +142,16 @@ class Unpacking:
             If the archive is damaged, too large for the disk, or tries to reach out of the folder.
         """
         try:
-            with self._archive.open("rb") as file, lzma.open(cast("BinaryIO", Counted(file, self._read))) as compressed:
-                stream = _Metered(compressed)
-                self._unpack_all(stream)
+            with self._archive.open("rb") as file:
+                compressed = _Decompressed(cast("BinaryIO", Counted(file, self._read)))
+                self._unpack_all(_Metered(compressed))
                 # The checksum of the whole stream stands at its end.
                 while compressed.read(_PIECE_BYTES):
                     pass
         except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
             raise TVFileError(f"The archive '{self._archive}' is damaged ({error}); get it again.") from error
         for name, leads_to in self._links.items():
-            (self._target / name).symlink_to(leads_to)
+            self._link(name, leads_to)
         for name in sorted(self._read_only, reverse=True):
             files.make_read_only(self._target / name)
 
@@ -129,8 +163,26 @@ class Unpacking:
                 if name in self._names:
                     raise self._refused(member, "it is there twice")
                 self._names.add(name)
-                self._unpack(archive, member, name)
+                self._take_room(member)
+                with self._refusals_named(member):
+                    self._unpack(archive, member, name)
                 stream.expect_header()
+
+    @contextlib.contextmanager
+    def _refusals_named(self, member: tarfile.TarInfo) -> Iterator[None]:
+        """Refuse a member whose name the file system refuses, or that is in the place of another."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in _OF_NAMES:
+                raise
+            raise self._refused(member, str(error.strerror)) from error
+
+    def _take_room(self, member: tarfile.TarInfo) -> None:
+        self._room -= max(member.size, 0) + _BLOCK_BYTES
+        self._entries -= 1
+        if self._room < 0 or self._entries < 0:
+            raise TVFileError(f"There is not enough room on the disk to unpack '{self._archive}'.")
 
     def _unpack(self, archive: tarfile.TarFile, member: tarfile.TarInfo, name: str) -> None:
         path = self._target / name
@@ -156,10 +208,15 @@ class Unpacking:
         else:
             raise self._refused(member, "it is neither a file nor a folder nor a link")
 
+    def _link(self, name: str, leads_to: str) -> None:
+        try:
+            (self._target / name).symlink_to(leads_to)
+        except OSError as error:
+            if error.errno not in _OF_NAMES:
+                raise
+            raise TVFileError(f"The archive '{self._archive}' is refused: '{name[:200]}': {error.strerror}.") from error
+
     def _write(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path) -> None:
-        self._room -= member.size
-        if self._room < 0:
-            raise TVFileError(f"There is not enough room on the disk to unpack '{self._archive}'.")
         content = archive.extractfile(member)
         assert content is not None
         with path.open("xb") as file:

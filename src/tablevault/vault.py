@@ -456,13 +456,17 @@ class TableVault:
         is_temp: bool = True,
     ) -> str:
         """Return the text of a builder; of the index builder if no name is given."""
-        table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
-        found = self._queries.builders(table, instance)
-        name = names.check_builder_name(builder_name) if builder_name else f"{table.name}_index"
-        if name not in found:
-            place = f"Instance '{instance.instance_id}' of table '{table.name}'"
-            raise TVArgumentError(f"{place} has no builder '{name}'{names.nearest(name, found)}")
-        return found[name].read_text(encoding="utf-8")
+
+        def find() -> Path:
+            table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
+            found = self._queries.builders(table, instance)
+            name = names.check_builder_name(builder_name) if builder_name else f"{table.name}_index"
+            if name not in found:
+                place = f"Instance '{instance.instance_id}' of table '{table.name}'"
+                raise TVArgumentError(f"{place} has no builder '{name}'{names.nearest(name, found)}")
+            return found[name]
+
+        return self._queries.text(find)
 
     def get_code_modules_list(self) -> list[str]:
         """Return the names of the code modules."""
@@ -470,10 +474,14 @@ class TableVault:
 
     def get_code_module_str(self, module_name: str) -> str:
         """Return the text of a code module."""
-        found, name = self._queries.code_modules(), names.check_module_name(module_name)
-        if name not in found:
-            raise TVArgumentError(f"There is no code module '{name}'{names.nearest(name, found)}")
-        return found[name].read_text(encoding="utf-8")
+
+        def find() -> Path:
+            found, name = self._queries.code_modules(), names.check_module_name(module_name)
+            if name not in found:
+                raise TVArgumentError(f"There is no code module '{name}'{names.nearest(name, found)}")
+            return found[name]
+
+        return self._queries.text(find)
 
     def get_file_tree(
         self,

@@ -15,6 +15,7 @@ from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
 from tablevault.opening import check_marker
 from tablevault.records import Problem, VerifyReport
+from tablevault.storage import files
 from tablevault.storage.files import TEMPORARY_SUFFIX
 
 Check = Callable[[Findings], None]
@@ -101,7 +102,7 @@ class Verification:
 
         layout = self._layout
         findings.examine(layout.marker, check)
-        findings.examine(layout.description, layout.description.read_bytes)
+        findings.examine(layout.description, partial(files.read_bytes, layout.description))
         for folder in (layout.code_functions, layout.temporary, layout.worker_logs, layout.owners, layout.trash):
             findings.checked += 1
             if not folder.is_dir():
@@ -163,7 +164,7 @@ class Verification:
             findings.add("missing", folder, f"the folder of table '{current.name}'")
             return
         description = folder / DESCRIPTION
-        findings.examine(description, description.read_bytes)
+        findings.examine(description, partial(files.read_bytes, description))
         for path in self._claims.unclaimed_in_table(current):
             self._add_unclaimed(
                 findings, path, f"it belongs to no instance of table '{current.name}'; move it elsewhere"
@@ -201,5 +202,5 @@ def _tells_of(line: bytes, ended: dict[int, str]) -> bool:
     try:
         entry = json.loads(line)
         return bool(ended[entry["end"]] == entry["process_id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False

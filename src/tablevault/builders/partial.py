@@ -8,6 +8,7 @@ from pathlib import Path
 from tablevault.builders.building import Building
 from tablevault.builders.document import read_document
 from tablevault.errors import TableVaultError
+from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.dtypes import CellError, ColumnType, build_column, json_type, parse_dtype
 from tablevault.storage.frames import read_frame
@@ -18,7 +19,7 @@ def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
     types = {}
     for path in builder_files:
         try:
-            declared = read_document(path.read_text(encoding="utf-8"), path.name).fields.get("dtypes")
+            declared = read_document(files.read_text(path), path.name).fields.get("dtypes")
             found = {name: parse_dtype(text) for name, text in declared.items()} if isinstance(declared, dict) else {}
         except (TableVaultError, ValueError, TypeError):
             continue

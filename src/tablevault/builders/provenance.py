@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
+from tablevault.storage import files
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints
@@ -92,8 +93,8 @@ def write_provenance(path: Path, provenance: Provenance) -> None:
 def read_provenance(path: Path) -> Provenance:
     """Read provenance; raises `TVFileError` if the file is damaged."""
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Provenance)
-    except msgspec.MsgspecError as error:
+        return msgspec.json.decode(files.read_bytes(path), type=Provenance)
+    except (ValueError, RecursionError) as error:
         raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
 
 

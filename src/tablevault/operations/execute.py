@@ -20,7 +20,7 @@ from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigi
 from tablevault.builders.provenance import read_artifact_records, read_provenance
 from tablevault.builders.running import run_builders
 from tablevault.builders.spec import BuilderSpec
-from tablevault.errors import TableVaultError, TableVaultWarning, TVArgumentError, TVBuilderError
+from tablevault.errors import TableVaultError, TableVaultWarning, TVArgumentError, TVBuilderError, TVFileError
 from tablevault.interfaces import FunctionError
 from tablevault.layout import (
     ARTIFACTS,
@@ -98,7 +98,7 @@ class ExecuteInstance(Operation):
         documents = read_documents(builder_files(draft, table, temporary))
         pins = pin_inputs(draft, documents, _shared_lock(draft))
         inputs = PinnedInputs(draft, pins)
-        sources = {name: path.read_text(encoding="utf-8") for name, path in draft.code_modules().items()}
+        sources = {name: files.read_text(path) for name, path in draft.code_modules().items()}
         builders = check_builders(table.name, documents, inputs, sources)
         origin = self._origin(draft, temporary, builders)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
@@ -270,13 +270,18 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
     instance = lookup.contents.instance_by_row(row_id)
     assert instance is not None
     folder = lookup.folder_of(instance)
-    return MaterializedOrigin(
-        folder.frame,
-        folder.fingerprints,
-        folder.artifacts,
-        read_provenance(folder.provenance),
-        read_artifact_records(folder.artifact_hashes),
-    )
+    try:
+        return MaterializedOrigin(
+            folder.frame,
+            folder.fingerprints,
+            folder.artifacts,
+            read_provenance(folder.provenance),
+            read_artifact_records(folder.artifact_hashes),
+        )
+    except FileNotFoundError as error:
+        raise TVFileError(
+            f"A file of the origin is missing ({error.filename}); verify() tells what else is."
+        ) from error
 
 
 def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: dict[str, str]) -> list[PreparedBuilder]:

@@ -23,6 +23,7 @@ from tablevault.model import ArtifactState, InstanceRecord, Plan, TableRecord
 from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
 from tablevault.references import Dependency, Evaluator, Placement
+from tablevault.storage import files
 from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame
 from tablevault.transaction import Transaction
@@ -70,7 +71,7 @@ def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocume
     documents = {}
     for name, path in builder_files.items():
         try:
-            text = path.read_text(encoding="utf-8")
+            text = files.read_text(path)
         except UnicodeDecodeError as error:
             raise TVBuilderError(f"{name}.yaml is not UTF-8 text ({error}); save it as UTF-8.") from error
         documents[name] = read_document(text, f"{name}.yaml")

@@ -228,7 +228,7 @@ def _builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dic
     assert table is not None
     texts = {}
     for name, path in builder_files(lookup, table, origin).items():
-        text = path.read_text(encoding="utf-8")
+        text = files.read_text(path)
         texts[index_builder_name(table_name) if _is_index_builder(text, name) else name] = text
     return texts
 

@@ -262,7 +262,7 @@ def _primary_key(lookup: Lookup, table: TableRecord, temporary: InstanceRecord, 
     path = builder_files(lookup, table, temporary).get(index_builder_name(table.name))
     if path is None:
         return ()
-    document = read_document(path.read_text(encoding="utf-8"), f"{path.stem}{SUFFIX}")
+    document = read_document(files.read_text(path), f"{path.stem}{SUFFIX}")
     key = document.fields.get("primary_key") or ()
     columns = (key,) if isinstance(key, str) else tuple(str(column) for column in key)  # type: ignore[attr-defined]
     for column in columns:

@@ -229,6 +229,8 @@ def read_builders(folder: Path) -> tuple[str, ...]:
 
 
 def _segments(folder: Path) -> list[tuple[int, Path]]:
+    if folder.is_symlink():
+        raise TVFileError(f"{folder} is a symbolic link, in the place of a folder of checkpoints.")
     try:
         entries = list(folder.iterdir())
     except FileNotFoundError:
@@ -256,7 +258,7 @@ def _remove_database(path: Path) -> None:
 
 def _read_segment(path: Path) -> list[tuple[str, bytes]]:
     try:
-        with contextlib.closing(_connect_for_reading(path)) as connection:
+        with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
             distrust(connection)
             connection.execute("BEGIN")  # One snapshot for all of it.
             _check_format(path, connection)

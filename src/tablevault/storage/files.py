@@ -17,11 +17,15 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tablevault.errors import TVFileError
+
 TEMPORARY_SUFFIX = ".tablevault-temporary"
 """Ending of the files that exist only while something is being written; one that a crash left behind is rubbish."""
 
 _READ_ONLY_FILE = 0o444
 _READ_ONLY_FOLDER = 0o555
+_MISPLACED = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
+"""What the system says where there is something else than a file; all else that it says is about the disk."""
 _NO_HARD_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 )
@@ -183,6 +187,40 @@ def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
         else:
             _remove_folder(path, removed)
         fsync_folder(path.parent)
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the content of a file that only TableVault writes; raises `TVFileError` if it is no plain file."""
+    with plain_file_expected(path):
+        return path.read_bytes()
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a file that people edit, and that may be a link; raises `TVFileError` if it is no text."""
+    try:
+        with _misplaced_named(path):
+            return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise TVFileError(f"{path} is not text in UTF-8 ({error}); save it as such.") from error
+
+
+@contextlib.contextmanager
+def plain_file_expected(path: Path) -> Iterator[None]:
+    """Raise `TVFileError` if something else is in the place of a file: a link, which could lead anywhere; a folder."""
+    if path.is_symlink():
+        raise TVFileError(f"{path} is a symbolic link, in the place of a file of the vault; put the file itself there.")
+    with _misplaced_named(path):
+        yield
+
+
+@contextlib.contextmanager
+def _misplaced_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _MISPLACED:
+            raise
+        raise TVFileError(f"{path} is no file of the vault: {error.strerror}.") from error
 
 
 def sha256(path: Path) -> str:

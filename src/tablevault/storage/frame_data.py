@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tablevault.errors import TVTableError
+from tablevault.errors import TVFileError, TVTableError
 from tablevault.names import nearest
 from tablevault.storage.cells import cell_checker
 from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
@@ -23,6 +23,9 @@ from tablevault.storage.plain import checked_text, shown, type_name
 
 if TYPE_CHECKING:
     import polars as pl
+
+_LEADS_OUT = r"^/|(?:^|/)\.\.(?:/|$)"
+"""What no path of an artifact has: it is written without."""
 
 ROW_NUMBER = "index"
 """The pseudo-column of every frame, which therefore no column can be called."""
@@ -74,10 +77,15 @@ def with_nullable_types(data: FrameData) -> FrameData:
 
 
 def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
-    """Return a frame in which the paths of artifacts, which are stored relative to `folder`, are full paths."""
+    """Return a frame in which the paths of artifacts, which are stored relative to `folder`, are full paths.
+
+    Raises `TVFileError` if one of them would lead out of the folder.
+    """
     table = data.table
     for position, (name, column_type) in enumerate(data.types.items()):
         if column_type.kind is Kind.ARTIFACT:
+            if pc.any(pc.match_substring_regex(table.column(position), _LEADS_OUT)).as_py():
+                raise TVFileError(f"Column {name!r} names files outside of {folder}; whoever wrote it meant no good.")
             full = pc.binary_join_element_wise(f"{folder}/", table.column(position), "")
             table = table.set_column(position, name, full)
     return FrameData(table, data.types)

@@ -115,7 +115,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | Non
     TVFileError
         If the file is damaged, or was not written by TableVault.
     """
-    with path.open("rb") as file, _damage_named(path):
+    with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
         guard = Seal.read(file)
         with pa.OSFile(str(path)) as source, _open_parquet(source) as parquet:
             metadata = _metadata(parquet)
@@ -130,7 +130,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | Non
 
 def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
     """Return the types of the columns and the number of rows of the frame in a file; raises as `read_frame` does."""
-    with path.open("rb") as file, _damage_named(path):
+    with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
         Seal.read(file)
         with _open_parquet(file) as parquet:
             metadata = _metadata(parquet)

@@ -45,6 +45,6 @@ def _last_end(log: Any) -> int:
         return 0
     try:
         return int(json.loads(whole.rpartition(b"\n")[2])["end"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Somebody edited the log. Lines are made anew rather than lost.
         return 0

@@ -50,10 +50,13 @@ def write_manifest(path: Path, excluded: Path, known: Mapping[str, FileRecord]) 
 
 def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
     """Read a manifest whose hash is known; raises `TVFileError` if it is not the one that was written."""
-    data = path.read_bytes()
+    data = files.read_bytes(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise TVFileError(f"The manifest {path} is damaged: its hash is not the one in the catalog.")
-    return {record.path: record for record in msgspec.json.decode(data, type=list[FileRecord])}
+    try:
+        return {record.path: record for record in msgspec.json.decode(data, type=list[FileRecord])}
+    except (ValueError, RecursionError) as error:
+        raise TVFileError(f"The manifest {path} is not one ({error}).") from error
 
 
 def listing(folder: Path, excluded: Path) -> Iterator[str]:

@@ -1,0 +1,392 @@
+"""Vaults received from elsewhere: one in which every kind of file occurs, what is done to it, and reading all of it."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+from hostile_mutations import OUTSIDE, Choices, hostile_value, mutate_bytes, mutate_json, mutate_value
+
+from tablevault import TableVault, TableVaultError
+from tablevault.storage.checksums import seal
+
+CODE = """
+from pathlib import Path
+
+import pandas as pd
+
+
+def index():
+    return pd.DataFrame({"x": [0, 1, 2]})
+
+
+def draw(x, folder):
+    if Path(__file__).parents[4].joinpath("fail").exists() and x == 2:
+        raise RuntimeError("told to")
+    Path(folder, f"{x}.txt").write_text(f"drawing {x}")
+    return f"{x}.txt"
+"""
+
+INDEX = """
+builder_type: IndexBuilder
+changed_columns: [x]
+python_function: index
+code_module: drawing
+is_custom: true
+primary_key: [x]
+"""
+
+DRAW = """
+builder_type: ColumnBuilder
+changed_columns: [picture]
+python_function: draw
+code_module: drawing
+is_custom: true
+return_type: row-wise
+dtypes: {picture: artifact_string}
+arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
+"""
+
+
+def make_vault(folder: Path) -> Path:
+    """A vault with written, executed, reverted, paused and deleted instances; whose code leaves a trace if it runs."""
+    vault = TableVault(folder, author="ada", create=True)
+    vault.create_code_module("drawing", text=CODE)
+    vault.create_table("plain", allow_multiple_artifacts=True)
+    for rows in (1, 3):
+        vault.create_instance("plain", external_edit=True)
+        frame = pd.DataFrame({"n": range(rows), "t": pd.Categorical([f"text {n}" for n in range(rows)])})
+        vault.write_instance(frame, "plain")
+    vault.delete_instance(vault.get_table_instances("plain")[0], "plain")
+    for table in ("pictures", "paused"):
+        vault.create_table(table)
+        vault.create_instance(table, builders={f"{table}_index": INDEX, "draw": DRAW})
+    vault.execute_instance("pictures")
+    vault.create_instance("pictures", copy=True)
+    (folder / "fail").touch()
+    for table, process_id in (("pictures", ""), ("paused", "mine")):
+        with contextlib.suppress(RuntimeError):
+            vault.execute_instance(table, process_id=process_id, force_execute=True)
+    (folder / "fail").unlink()
+    assert vault.get_process("mine").status == "paused"
+    return folder
+
+
+class ReceivedVault:
+    """One vault in a sandbox, changed for each case and then put back."""
+
+    def __init__(self, sandbox: Path) -> None:
+        self._template = make_vault(sandbox / "template")
+        with contextlib.closing(sqlite3.connect(self._template / "metadata" / "catalog.db")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.folder = sandbox / "received" / "vault"
+        self.folder.parent.mkdir()
+        self.files = [path.relative_to(self._template) for path in sorted(self._template.rglob("*")) if path.is_file()]
+        self._seen: dict[str, tuple[int, int, int, int]] | None = None
+        self.files = [path for path in self.files if not path.name.endswith(("-wal", "-shm"))]
+
+    def restore(self) -> None:
+        """Make the vault what it was."""
+        if self._seen is None or self._seen.keys() != _look(self.folder).keys():
+            _remove(self.folder)
+            shutil.copytree(self._template, self.folder, symlinks=True)
+        else:
+            now = _look(self.folder)
+            for name in (name for name, status in self._seen.items() if status != now[name]):
+                target = self.folder / name
+                if not target.is_dir():
+                    shutil.copyfile(self._template / name, target)
+                shutil.copystat(self._template / name, target)
+        self._seen = _look(self.folder)
+
+    def mutate(self, choice: Choices) -> str:
+        """Change one thing; return what, for people."""
+        ways: tuple[Callable[[Choices], str], ...] = (
+            self._change_bytes,
+            self._change_row,
+            self._change_row,
+            self._change_document,
+            self._change_checkpoint,
+            self._change_parquet,
+            self._change_place,
+        )
+        return choice.choice(ways)(choice)
+
+    def _change_bytes(self, choice: Choices) -> str:
+        path = choice.choice(self.files)
+        write(self.folder / path, mutate_bytes((self.folder / path).read_bytes(), choice))
+        return f"bytes of {path}"
+
+    def _change_row(self, choice: Choices) -> str:
+        """Put a value into the catalog that TableVault never would."""
+        with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
+            tables = ("tables", "instances", "processes", "reads", "locks", "tidying", "counters")
+            table = choice.choice(tables)
+            if table == "tidying" or choice.random() < 0.1:
+                return _add_tidying(connection, choice)
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            quoted = ", ".join(f'"{column}"' for column in columns)
+            rows = connection.execute(f"SELECT rowid, {quoted} FROM {table}").fetchall()
+            if not rows:
+                return "nothing"
+            row = choice.choice(rows)
+            place = choice.randrange(len(columns))
+            value = _hostile_cell(row[1 + place], choice)
+            with contextlib.suppress(sqlite3.Error, OverflowError):
+                statement = f'UPDATE {table} SET "{columns[place]}" = ? WHERE rowid = ?'
+                connection.execute(statement, (value, row[0]))
+                connection.commit()
+            return f"{table}.{columns[place]} = {value!r:.60}"
+
+    def _change_document(self, choice: Choices) -> str:
+        path = choice.choice([path for path in self.files if path.suffix in (".json", ".yaml", ".txt", "")])
+        content = (self.folder / path).read_bytes()
+        lines = content.split(b"\n") if path.name == "logs.txt" else [content]
+        place = choice.randrange(len(lines))
+        changed = mutate_bytes if path.suffix == ".yaml" else mutate_json
+        lines[place] = changed(lines[place], choice)
+        write(self.folder / path, b"\n".join(lines))
+        self._agree(path, choice)
+        return f"content of {path}"
+
+    def _change_checkpoint(self, choice: Choices) -> str:
+        """Change what a checkpoint says, and its digest with it."""
+        path = choice.choice([path for path in self.files if path.name.startswith("segment-")])
+        with contextlib.closing(sqlite3.connect(self.folder / path)) as connection:
+            rows = connection.execute("SELECT number, builder, content FROM part").fetchall()
+            if not rows:
+                return "nothing"
+            number, builder, content = choice.choice(rows)
+            fields = mutate_value(msgspec.msgpack.decode(content), choice)
+            with contextlib.suppress(OverflowError, TypeError, msgspec.MsgspecError):
+                content = msgspec.msgpack.encode(fields)
+            digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
+            digest.update(content)
+            connection.execute("UPDATE part SET content = ?, digest = ?", (content, digest.digest()))
+            connection.commit()
+        return f"a part of {path}"
+
+    def _change_parquet(self, choice: Choices) -> str:
+        """Change a Parquet file, and its checksums with it."""
+        path = choice.choice([path for path in self.files if path.suffix == ".parquet"])
+        target = self.folder / path
+        if choice.random() < 0.5:
+            table = pq.read_table(target)
+            column = choice.randrange(table.num_columns)
+            values = [hostile_value(value, choice) for value in table.column(column).to_pylist()]
+            with contextlib.suppress(pa.ArrowException, TypeError, OverflowError):
+                table = table.set_column(column, table.field(column), pa.array(values, table.field(column).type))
+            content = _written(table, pq.read_metadata(target).metadata, choice)
+        else:
+            content = mutate_bytes(target.read_bytes(), choice)
+        with contextlib.suppress(Exception):
+            content = _sealed(content)
+        write(target, content)
+        self._agree(path, choice)
+        return f"values of {path}"
+
+    def _change_place(self, choice: Choices) -> str:
+        """Put something else where a file or folder is expected."""
+        path = choice.choice([*self.files, *{parent for path in self.files for parent in path.parents if parent.name}])
+        target = self.folder / path
+        _make_writable(target.parent)
+        _remove(target)
+        outside = self.folder.parents[1] / "outside"
+        match choice.randrange(5):
+            case 0:
+                target.symlink_to(outside)
+            case 1:
+                target.symlink_to(outside / "kept.txt")
+            case 2:
+                target.symlink_to(choice.choice((".", "..", target.name, "/")))
+            case 3:
+                target.write_bytes(b"")
+            case _:
+                pass
+        return f"place of {path}"
+
+    def _agree(self, path: Path, choice: Choices) -> None:
+        """Let manifest and catalog agree with a changed file of an instance, as who deceives would."""
+        folder = self.folder / Path(*path.parts[:2])
+        manifest = folder / "manifest.json"
+        if len(path.parts) < 3 or not manifest.is_file() or choice.random() < 0.2:
+            return
+        data = (self.folder / path).read_bytes()
+        if path.name != manifest.name:
+            records = msgspec.json.decode(manifest.read_bytes())
+            for record in records:
+                if record["path"] == "/".join(path.parts[2:]):
+                    record.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+            write(manifest, msgspec.json.encode(records))
+        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+        with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
+            connection.execute("UPDATE instances SET manifest = ? WHERE folder = ?", (digest, folder.name))
+            connection.commit()
+
+
+def read(folder: Path, choice: Choices | None = None) -> Iterator[str]:
+    """Call reading methods, all or a choice of them; yield what raises anything but one of our own errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        faults: list[str] = []
+        vault = _tried(faults, lambda: TableVault(folder, author="eve"))
+        if vault is not None:
+            calls = [*_calls(vault, faults), *([vault.verify] * 8)]
+            for call in choice.sample(calls, 4) if choice is not None else calls:
+                _tried(faults, call)
+        yield from faults
+
+
+def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object]]:
+    yield vault.verify
+    yield vault.get_descriptions
+    yield vault.get_history
+    yield vault.get_active_processes
+    yield vault.get_code_modules_list
+    yield lambda: vault.get_code_module_str("drawing")
+    yield lambda: vault.get_file_tree(metadata_files=True, artifact_files=True)
+    yield lambda: vault.get_process("mine")
+    for table in _tried(faults, vault.get_tables) or []:
+        instances = _tried(faults, lambda table=table: vault.get_table_instances(table, "", include_temp=True)) or []
+        yield lambda table=table: vault.get_descriptions(table_name=table)
+        for instance in instances[-3:]:
+            yield from _calls_of_instance(vault, table, instance)
+    yield lambda: vault.plan_instance("pictures")
+    yield lambda: vault.verify(repair=True)
+
+
+def _calls_of_instance(vault: TableVault, table: str, instance: str) -> Iterator[Callable[[], object]]:
+    yield lambda: vault.get_dataframe(table, instance, version="", active_only=False)
+    yield lambda: vault.get_dataframe(table, instance, version="", full_artifact_path=False, rows=2)
+    yield lambda: vault.get_lineage(table, instance)
+    yield lambda: vault.get_descriptions(instance, table)
+    yield lambda: vault.get_artifact_folder(table, instance)
+    yield lambda: vault.get_builders_list(table, instance)
+    yield lambda: vault.get_builder_str(table, "draw", instance)
+
+
+def _tried(faults: list[str], call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except TableVaultError:
+        return None
+    except Exception as error:
+        faults.append(f"{type(error).__name__}: {error!s:.300} at {_origin(error)}")
+        return None
+
+
+def _origin(error: BaseException) -> str:
+    places = []
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        places.append(f"{Path(code.co_filename).name}:{trace.tb_lineno} {code.co_name}")
+        trace = trace.tb_next
+    return " < ".join(reversed(places[-6:]))
+
+
+def _add_tidying(connection: sqlite3.Connection, choice: Choices) -> str:
+    """Let the catalog ask for a step on disk, by a process that is over or not."""
+    actions = ("remove", "put file", "move folder", "replace folder", "prune", "link", "unlink")
+    places = (
+        "",
+        ".",
+        "..",
+        "/",
+        OUTSIDE,
+        f"{OUTSIDE}/kept.txt",
+        "/etc/hosts",
+        "plain",
+        "code_functions/drawing.py",
+        "a/../..",
+    )
+    step = (choice.choice(actions), choice.choice(places), choice.choice(places))
+    (serial,) = connection.execute("SELECT max(serial) FROM processes").fetchone()
+    statement = "INSERT INTO tidying (serial, action, source, target) VALUES (?, ?, ?, ?)"
+    connection.execute(statement, (serial, *step))
+    status, attempt = choice.choice((("committing", 0), ("succeeded", 0), ("running", 0), ("paused", 0)))
+    connection.execute("UPDATE processes SET status = ?, finished = ? WHERE serial = ?", (status, attempt, serial))
+    connection.commit()
+    return f"tidying {step}"
+
+
+def _hostile_cell(value: Any, choice: Choices) -> Any:
+    if isinstance(value, str) and value.startswith(("{", "[")) and choice.random() < 0.8:
+        return (
+            mutate_json(value.encode(), choice).decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode()
+        )
+    changed = hostile_value(value, choice)
+    return changed if isinstance(changed, int | float | str | bytes | None) else str(changed)
+
+
+def _written(table: pa.Table, metadata: dict[bytes, bytes] | None, choice: Choices) -> bytes:
+    described = (metadata or {}).get(b"tablevault", b"{}")
+    if choice.random() < 0.3:
+        described = mutate_json(described, choice)
+    sink = pa.BufferOutputStream()
+    with pq.ParquetWriter(sink, table.schema.remove_metadata()) as writer:
+        writer.write_table(table.replace_schema_metadata(None))
+        writer.add_key_value_metadata({b"tablevault": described})
+    return sink.getvalue().to_pybytes()
+
+
+def _sealed(content: bytes) -> bytes:
+    """Return a Parquet file with checksums that are right, whatever is in it."""
+    import io
+
+    from tablevault.storage.frame_files import _open_parquet, _spans
+
+    with _open_parquet(pa.BufferReader(content)) as parquet:
+        spans = _spans(parquet.metadata)
+    file = io.BytesIO(content)
+    seal(file, spans)
+    return file.getvalue()
+
+
+def _look(folder: Path) -> dict[str, tuple[int, int, int, int]]:
+    """Return what tells whether a file was changed, for each below a folder."""
+    found = {}
+    waiting = [folder]
+    while waiting:
+        with os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                status = entry.stat(follow_symlinks=False)
+                place = str(Path(entry.path).relative_to(folder))
+                is_folder = entry.is_dir(follow_symlinks=False)
+                # That something was put into a folder and taken away again is no change of the folder.
+                times = (0, 0) if is_folder else (status.st_mtime_ns, status.st_ino)
+                found[place] = (status.st_mode, 0 if is_folder else status.st_size, *times)
+                if is_folder:
+                    waiting.append(Path(entry.path))
+    return found
+
+
+def write(path: Path, content: bytes) -> None:
+    """Replace a file's content, whatever its mode."""
+    path.chmod(0o644)
+    path.write_bytes(content)
+
+
+def _make_writable(folder: Path) -> None:
+    folder.chmod(0o755)
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        for folder, _, _ in os.walk(path):
+            os.chmod(folder, 0o755)
+        shutil.rmtree(path)
