@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tablevault.attempts import Attempt, describe_error
-from tablevault.errors import TableVaultWarning
+from tablevault.errors import TableVaultWarning, TVFileError
 from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
@@ -159,6 +159,8 @@ class Endings:
                 _prune(source)
             case TidyingAction.LINK:
                 if target.parent.is_dir() and (target.is_symlink() or not target.exists()):
+                    if not source.is_relative_to(target.parent):
+                        raise TVFileError(f"The catalog asks for a link from {step.target} to {step.source}.")
                     leads_to = source.relative_to(target.parent)
                     files.replace_link(target, leads_to, self._layout.temporary)
             case TidyingAction.UNLINK:

@@ -90,7 +90,7 @@ def check_marker(layout: VaultLayout) -> None:
     if not layout.marker.is_file() or is_legacy_vault(layout.root):
         raise TVArgumentError(_why_not_a_vault(layout))
     try:
-        marker = json.loads(layout.marker.read_text(encoding="utf-8"))
+        marker = json.loads(files.read_bytes(layout.marker))
         number = marker["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error

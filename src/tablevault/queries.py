@@ -257,7 +257,7 @@ class Queries:
 
 def _facts(description: Path) -> dict[str, Any]:
     try:
-        facts = yaml.safe_load(files.read_text(description))
+        facts = yaml.safe_load(files.read_bytes(description))
     except FileNotFoundError as error:
         raise TVFileError(f"The vault's description {description} is missing; verify() tells what else is.") from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:

@@ -10,6 +10,12 @@ _COMPUTED = re.compile(r"\bAS\b", re.IGNORECASE)
 """Only columns whose values an expression makes need this word in the definition of a table or an index."""
 
 
+class StrangeSchemaError(sqlite3.DatabaseError):
+    """The file would do more than hold rows."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+
+
 def distrust(connection: sqlite3.Connection) -> None:
     """Prepare a new connection to a file that may be damaged, or made to deceive.
 
@@ -25,7 +31,7 @@ def distrust(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA cell_size_check = ON")
     for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master"):
         if kind not in ("table", "index") or not _is_plain(text):
-            raise sqlite3.DatabaseError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
+            raise StrangeSchemaError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
 
 
 def _is_plain(text: object) -> bool:

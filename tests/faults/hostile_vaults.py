@@ -94,21 +94,20 @@ class ReceivedVault:
         self.folder = sandbox / "received" / "vault"
         self.folder.parent.mkdir()
         self.files = [path.relative_to(self._template) for path in sorted(self._template.rglob("*")) if path.is_file()]
-        self._seen: dict[str, tuple[int, int, int, int]] | None = None
+        self._seen: dict[str, tuple[int, int, int, int]] = {}
         self.files = [path for path in self.files if not path.name.endswith(("-wal", "-shm"))]
 
     def restore(self) -> None:
         """Make the vault what it was."""
-        if self._seen is None or self._seen.keys() != _look(self.folder).keys():
+        now = _look(self.folder) if self.folder.is_dir() else {}
+        changed = [name for name, status in self._seen.items() if status != now.get(name)]
+        if not now or now.keys() != self._seen.keys() or not all((self._template / name).is_file() for name in changed):
             _remove(self.folder)
             shutil.copytree(self._template, self.folder, symlinks=True)
         else:
-            now = _look(self.folder)
-            for name in (name for name, status in self._seen.items() if status != now[name]):
-                target = self.folder / name
-                if not target.is_dir():
-                    shutil.copyfile(self._template / name, target)
-                shutil.copystat(self._template / name, target)
+            for name in changed:
+                _remove(self.folder / name)
+                shutil.copy2(self._template / name, self.folder / name, follow_symlinks=False)
         self._seen = _look(self.folder)
 
     def mutate(self, choice: Choices) -> str:

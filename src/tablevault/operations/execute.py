@@ -279,9 +279,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
             read_artifact_records(folder.artifact_hashes),
         )
     except FileNotFoundError as error:
-        raise TVFileError(
-            f"A file of the origin is missing ({error.filename}); verify() tells what else is."
-        ) from error
+        raise TVFileError(f"A file of the origin is missing ({error.filename}); verify() tells all.") from error
 
 
 def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: dict[str, str]) -> list[PreparedBuilder]:

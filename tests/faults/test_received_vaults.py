@@ -1,0 +1,225 @@
+"""A vault received from somebody may say anything: it is read, or refused, and nothing outside of it is touched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sqlite3
+import warnings
+
+import msgspec
+import pyarrow as pa
+import pytest
+import xxhash
+from hostile_vaults import make_vault, read
+
+from tablevault import TableVault, delete_vault, tv_errors
+from tablevault.storage.frame_data import FrameData
+from tablevault.storage.frame_files import read_frame, write_frame
+
+
+@pytest.fixture
+def outside(tmp_path):
+    """A folder beside the vault, that nobody has a reason to touch."""
+    folder = tmp_path / "outside"
+    (folder / "12").mkdir(parents=True)
+    (folder / "kept.txt").write_text("kept")
+    (folder / "table.parquet").write_text("kept")
+    yield folder
+    assert sorted(path.name for path in folder.iterdir()) == ["12", "kept.txt", "table.parquet"]
+    assert (folder / "kept.txt").read_text() == "kept"
+    assert (folder / "table.parquet").read_text() == "kept"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    return make_vault(tmp_path_factory.mktemp("template") / "vault")
+
+
+@pytest.fixture
+def db_dir(template, tmp_path, outside):
+    return shutil.copytree(template, tmp_path / "vault", symlinks=True)
+
+
+def change(db_dir, *statements):
+    with contextlib.closing(sqlite3.connect(db_dir / "metadata" / "catalog.db")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+        connection.commit()
+
+
+STEPS = [
+    ("remove", "../outside/kept.txt", ""),
+    ("remove", "", ""),
+    ("remove", ".", ""),
+    ("put file", "code_functions/drawing.py", "../outside/kept.txt"),
+    ("move folder", "../outside", "plain/mine"),
+    ("replace folder", "plain", "../outside"),
+    ("prune", "../outside", ""),
+    ("link", "plain", "../outside/kept.txt"),
+    ("unlink", "", "../outside/kept.txt"),
+    ("link", "code_functions", "plain/artifacts"),
+]
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step[0])
+def test_no_step_of_tidying_up_leaves_the_vault(db_dir, step):
+    action, source, target = step
+    change(
+        db_dir,
+        f"INSERT INTO tidying (serial, action, source, target) "
+        f"SELECT max(serial), '{action}', '{source}', '{target}' FROM processes",
+        "UPDATE processes SET status = 'committing', finished = 0 WHERE serial = (SELECT max(serial) FROM processes)",
+    )
+    with pytest.raises(tv_errors.TVFileError, match=r"no path in the vault|asks for a link"):
+        TableVault(db_dir)
+    assert (db_dir / "plain").is_dir()
+    assert (db_dir / "code_functions" / "drawing.py").is_file()
+
+
+@pytest.mark.parametrize("link", ["_temp", "metadata/owners", "metadata/logs.lock", "code_functions"])
+def test_what_the_vault_itself_writes_to_is_not_behind_a_link(db_dir, outside, link):
+    path = db_dir / link
+    path.rename(path.with_name("away"))
+    path.symlink_to(outside / "kept.txt" if link.endswith(".lock") else outside)
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        TableVault(db_dir)
+
+
+def test_a_step_that_a_link_leads_out_is_reported_and_not_done(db_dir, outside):
+    (db_dir / "plain" / "away").symlink_to(outside)
+    change(
+        db_dir,
+        "INSERT INTO tidying (serial, action, source, target) "
+        "SELECT max(serial), 'remove', 'plain/away/kept.txt', '' FROM processes",
+        "UPDATE processes SET status = 'committing', finished = 0 WHERE serial = (SELECT max(serial) FROM processes)",
+    )
+    with pytest.warns(tv_errors.TableVaultWarning, match="out of the vault"):
+        vault = TableVault(db_dir)
+    assert any(problem.kind == "tidying failed" for problem in vault.verify().problems)
+
+
+@pytest.mark.parametrize("name", ["../../../outside/kept.txt", "/etc/hostname", "..", "owner-1-x"])
+def test_an_owner_that_is_no_lock_file_is_nobody(db_dir, name):
+    change(db_dir, f"UPDATE processes SET owner_lock = '{name}', status = 'running' WHERE process_id = 'mine'")
+    vault = TableVault(db_dir)
+    assert vault.get_process("mine").status == "paused"
+    vault.stop_process("mine", force=True)
+
+
+@pytest.mark.parametrize("folder", ["../outside", "/etc", "..", "a/b", ""])
+@pytest.mark.parametrize("table", ["tables", "instances"])
+def test_folders_that_lead_elsewhere_are_damage(db_dir, table, folder):
+    change(db_dir, f"UPDATE {table} SET folder = '{folder}'")
+    with pytest.raises(tv_errors.TVFileError, match="damaged"):
+        TableVault(db_dir).get_dataframe("plain")
+
+
+MORE_THAN_ROWS = pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW more AS WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) SELECT x FROM n",
+        "CREATE TRIGGER more AFTER UPDATE ON processes BEGIN DELETE FROM tables; END",
+        "CREATE VIRTUAL TABLE more USING fts4(x)",
+        "CREATE TABLE more (x, y GENERATED ALWAYS AS (zeroblob(1000000000)))",
+    ],
+    ids=["view", "trigger", "virtual table", "computed column"],
+)
+
+
+@MORE_THAN_ROWS
+def test_a_catalog_that_does_more_than_hold_rows_is_refused(db_dir, statement):
+    change(db_dir, statement)
+    with pytest.raises(tv_errors.TVFileError, match="TableVault never makes"):
+        TableVault(db_dir)
+
+
+@MORE_THAN_ROWS
+def test_a_checkpoint_that_does_more_than_hold_rows_is_refused(db_dir, statement):
+    segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.db"))
+    with contextlib.closing(sqlite3.connect(segment)) as connection:
+        connection.execute("CREATE TABLE processes (x)")
+        connection.execute("CREATE TABLE tables (x)")
+        connection.execute(statement)
+        connection.commit()
+    with pytest.raises(tv_errors.TVFileError, match="TableVault never makes"):
+        TableVault(db_dir).get_dataframe("paused", "TEMP_base")
+
+
+@pytest.mark.parametrize("name", ["../../../../outside/table.parquet", "/etc/hostname"])
+def test_a_checkpoint_cannot_name_a_frame_elsewhere(db_dir, name):
+    segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.db"))
+    with contextlib.closing(sqlite3.connect(segment)) as connection:
+        for number, builder, content in connection.execute("SELECT number, builder, content FROM part").fetchall():
+            fields = msgspec.msgpack.decode(content)
+            if fields[4] and fields[4].get("frame"):
+                fields[4]["frame"] = name
+            packed = msgspec.msgpack.encode(fields)
+            digest = xxhash.xxh3_128(f"{number}:{builder}:".encode())
+            digest.update(packed)
+            connection.execute(
+                "UPDATE part SET content = ?, digest = ? WHERE number = ?", (packed, digest.digest(), number)
+            )
+        connection.commit()
+    with pytest.raises(tv_errors.TVFileError, match="damaged"):
+        TableVault(db_dir).get_dataframe("paused", "TEMP_base")
+
+
+@pytest.mark.parametrize("name", ["../../../outside/kept.txt", "/etc/passwd", "a/../../b"])
+def test_cells_cannot_name_artifacts_elsewhere(db_dir, name):
+    path = next(db_dir.glob("pictures/base_*/table.parquet"))
+    data = read_frame(path)
+    column = data.table.column_names.index("picture")
+    table = data.table.set_column(column, data.table.field(column), pa.array([name] * len(data)))
+    path.parent.chmod(0o755)
+    path.unlink()
+    write_frame(path, FrameData(table, data.types))
+    with pytest.raises(tv_errors.TVFileError, match="outside"):
+        TableVault(db_dir).get_dataframe("pictures")
+
+
+def test_a_sealed_file_that_is_a_link_is_not_followed(db_dir, outside):
+    path = next(db_dir.glob("pictures/base_*/table.parquet"))
+    path.parent.chmod(0o755)
+    path.rename(outside.parent / "moved.parquet")
+    path.symlink_to(outside.parent / "moved.parquet")
+    vault = TableVault(db_dir)
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.get_dataframe("pictures")
+    assert not vault.verify().ok
+
+
+def test_a_pipe_in_the_place_of_a_lock_file_holds_nobody_up(db_dir):
+    name = f"owner-1-{'0' * 32}"
+    os.mkfifo(db_dir / "metadata" / "owners" / name)
+    change(db_dir, f"UPDATE processes SET owner_lock = '{name}', status = 'running' WHERE process_id = 'mine'")
+    assert TableVault(db_dir).get_process("mine").status == "paused"
+
+
+@pytest.mark.parametrize("content", ["a: [", "\xff", "[" * 5_000, ""])
+def test_a_damaged_description_is_a_named_error(db_dir, content):
+    (db_dir / "description.yaml").write_bytes(content.encode("latin-1"))
+    vault = TableVault(db_dir)
+    if content:
+        with pytest.raises(tv_errors.TVFileError, match=r"description\.yaml"):
+            vault.get_descriptions()
+    assert list(read(db_dir)) == []
+
+
+@pytest.mark.parametrize("line", [b"[" * 100_000, b"\xff", b"null"])
+def test_a_log_that_is_none_is_in_nobodys_way(db_dir, line):
+    (db_dir / "metadata" / "logs.txt").write_bytes(line + b"\n")
+    vault = TableVault(db_dir)
+    assert [problem.path for problem in vault.verify().problems] in ([], ["metadata/logs.txt"])
+    vault.create_table("more")
+
+
+def test_deleting_a_received_vault_follows_no_link(db_dir, outside):
+    for place in ("plain/away", "_temp/12", "metadata/ARCHIVED_TRASH/12_away"):
+        (db_dir / place).symlink_to(outside)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert list(read(db_dir)) == []
+    delete_vault(db_dir)
+    assert not db_dir.exists()
