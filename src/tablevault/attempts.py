@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tablevault.catalog.owners import OwnerLock
 from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
-from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord
+from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord, Status
 from tablevault.operations.base import Operation, operation_named
 from tablevault.transaction import Transaction
 
@@ -23,6 +23,8 @@ class Attempt:
     transaction: Transaction
     owner_lock: OwnerLock
     user_given: bool
+    status: Status = Status.RUNNING
+    """Of the process when this attempt claimed it."""
 
     @property
     def serial(self) -> int:
@@ -33,6 +35,11 @@ class Attempt:
     def number(self) -> int:
         """Which attempt of its process this is: the fencing token."""
         return self.transaction.attempt
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether nothing was left to do when this attempt claimed the process, but to tidy up."""
+        return self.status is Status.COMMITTING or self.status.ended
 
     def leave(self) -> None:
         """Give up ownership: whatever happens to the process next, this attempt has no part in it.
@@ -55,20 +62,24 @@ def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Ow
 def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, kind: str = "owner") -> Attempt | None:
     """Take over a process whose owner is gone or hands it over; `None` if somebody else was faster."""
     lock, owner = new_owner(context, kind)
-    claimed = False
+    attempt = None
     try:
         claimed = context.catalog.processes.claim(record, owner)
+        if claimed is not None:
+            attempt = _attempt_of(context, claimed, lock)
+            attempt.transaction.resumed = resumed
+            context.owners.forget(record.owner_lock)
     finally:
-        if not claimed:
+        if attempt is None:
             lock.release()
-    if not claimed:
-        return None
-    context.owners.forget(record.owner_lock)
-    operation = operation_named(record.operation).restore(record.arguments)
-    transaction = Transaction(context, record.process_id, record.serial, record.attempt + 1)
-    transaction.resumed = resumed
-    transaction.progress.restore(record.progress)
-    return Attempt(operation, record.plan, transaction, lock, record.user_given)
+    return attempt
+
+
+def _attempt_of(context: VaultContext, claimed: ProcessRecord, lock: OwnerLock) -> Attempt:
+    operation = operation_named(claimed.operation).restore(claimed.arguments)
+    transaction = Transaction(context, claimed.process_id, claimed.serial, claimed.attempt)
+    transaction.progress.restore(claimed.progress)
+    return Attempt(operation, claimed.plan, transaction, lock, claimed.user_given, claimed.status)
 
 
 def describe_error(error: BaseException) -> ErrorInfo:

@@ -106,8 +106,8 @@ class Engine:
 
     def _restart_one(self, record: ProcessRecord) -> str:
         if record.finished:
-            # Its parent was resumed before, and ran it to its end.
-            return "reverted" if record.status is Status.REVERTED else "resumed"
+            # Its parent was resumed before, and ran it to its end; or somebody else did.
+            return _outcome_of(record)
         if self._lookup.is_alive(record):
             return "left running"
         if record.status is Status.COMMITTING or record.status.ended or not record.user_given:
@@ -118,14 +118,17 @@ class Engine:
         try:
             self.resume(record)
         except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from going on
+            current = self._processes.get(record.serial) or record
+            if self._lookup.is_alive(current):
+                # Somebody else took it up at the same moment.
+                return "left running"
             warnings.warn(
                 f"Restarting process '{record.process_id}' ({record.operation}) failed: "
                 f"{type(error).__name__}: {error}",
                 TableVaultWarning,
                 stacklevel=6,
             )
-            current = self._processes.get(record.serial)
-            return "paused again" if current is None or not current.status.ended else current.status.value
+            return _outcome_of(current) if current.finished else "paused again"
         return "resumed"
 
     def drive(self, attempt: Attempt, interrupts: Interrupts) -> str:
@@ -238,6 +241,9 @@ class Engine:
         except (TableVaultError, OSError):
             # What is missing or there already may be about to change: who holds it is the better answer. And what was
             # read from the catalog may have moved on the disk before it was looked at.
+            if new.user_given:
+                # Or the same call of somebody else has used it up.
+                self._processes.check_id_is_free(new.process_id)
             holders = self._processes.conflicts(draft.locks, new.parent_serial)
             if not holders and self._lookup.contents.generation() == generation:
                 raise
@@ -298,12 +304,22 @@ class Engine:
             raise TVProcessError(messages.still_running(record))
         attempt = claim(self._context, record)
         if attempt is None:
-            current = self._processes.find(record.process_id) or record
-            raise TVProcessError(messages.still_running(current))
+            raise TVProcessError(self._why_not_taken_up(record))
+        if attempt.is_decided:
+            # Its owner decided, and died, after the record was read.
+            try:
+                self.endings.tidy_and_finish(attempt.serial)
+            finally:
+                attempt.leave()
+            raise TVProcessError(self._why_not_taken_up(record))
         if operation is not None:
             # The recorded arguments hold; only what was recorded by content alone comes from this call.
             attempt.operation = attempt.operation.with_payload_of(operation)
         return attempt
+
+    def _why_not_taken_up(self, record: ProcessRecord) -> str:
+        current = self._processes.get(record.serial) or record
+        return messages.ended_meanwhile(current) if current.finished else messages.still_running(current)
 
     def _start_worker(self, attempt: Attempt) -> str:
         try:
@@ -352,6 +368,10 @@ class Engine:
     def _owns(self, attempt: Attempt) -> bool:
         record = self._processes.get(attempt.serial)
         return record is not None and record.attempt == attempt.number and not record.status.ended
+
+
+def _outcome_of(ended: ProcessRecord) -> str:
+    return "resumed" if ended.status is Status.SUCCEEDED else "reverted"
 
 
 def _raise_as_it_was(error: BaseException) -> NoReturn:

@@ -147,10 +147,23 @@ class Lookup:
         current = self.context.catalog.processes.get_now(record.serial)
         return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
 
+    def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
+        """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""
+        while record.status is Status.RUNNING and not self.context.owners.is_alive(record.owner_lock):
+            current = self.context.catalog.processes.get(record.serial)
+            if current is None or (current.attempt, current.status) == (record.attempt, record.status):
+                break
+            record = current
+        return record
+
     def status(self, record: ProcessRecord) -> Status:
-        """Return a process's state, counting one whose owner has died as what it is."""
-        dead = record.status is Status.RUNNING and not self.is_alive(record)
-        return Status.PAUSED if dead and record.user_given else record.status
+        """Return a process's state: one whose owner has died is paused, one that is being taken up again runs."""
+        current = self.as_it_is(record)
+        if current.status not in (Status.RUNNING, Status.PAUSED):
+            return current.status
+        if self.context.owners.is_alive(current.owner_lock):
+            return Status.RUNNING
+        return Status.PAUSED if current.user_given else current.status
 
 
 def _unlinked(folder: Path) -> Path:

@@ -102,6 +102,14 @@ def still_running(record: ProcessRecord) -> str:
     )
 
 
+def ended_meanwhile(record: ProcessRecord) -> str:
+    """Return the message for somebody who would have taken up a process that ended at the same moment."""
+    return (
+        f"Process '{record.process_id}' ({record.operation}) ended at the same moment: its status is {record.status}. "
+        f"get_process('{record.process_id}') tells more."
+    )
+
+
 def already_done(record: ProcessRecord) -> str:
     """Return the warning for a call with the id of a finished process."""
     when = f"{record.ended_at:%Y-%m-%d %H:%M:%S} UTC" if record.ended_at else "earlier"

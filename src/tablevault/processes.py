@@ -42,6 +42,7 @@ class ProcessReader:
 
     def info(self, record: ProcessRecord) -> ProcessInfo:
         """Return a process as people see it."""
+        record = self._lookup.as_it_is(record)
         status = self._lookup.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         alive = self._lookup.is_alive(record)
@@ -66,9 +67,8 @@ class ProcessReader:
 
     def active(self) -> dict[str, ProcessInfo]:
         """Return the processes that have not ended, oldest first."""
-        return {
-            record.process_id: self.info(record) for record in self._processes.unfinished() if not record.status.ended
-        }
+        found = [self.info(record) for record in self._processes.unfinished() if not record.status.ended]
+        return {info.process_id: info for info in found if info.ended_at is None}
 
     def has_ended(self, process_id: str) -> bool:
         """Tell whether a process has ended, however it ended."""

@@ -57,13 +57,11 @@ class Recovery:
         if attempt is None:
             return None
         try:
-            current = self._processes.get(record.serial)
-            assert current is not None
-            if current.status is Status.COMMITTING or current.status.ended:
-                self._endings.tidy_and_finish(current.serial)
-                return "reverted" if current.status is Status.REVERTED else "rolled forward"
-            if current.user_given:
-                self._processes.pause(current.serial, attempt.number, _owner_died(record), None)
+            if attempt.is_decided:
+                self._endings.tidy_and_finish(attempt.serial)
+                return "reverted" if attempt.status is Status.REVERTED else "rolled forward"
+            if attempt.user_given:
+                self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
                 return "paused"
             self._endings.revert(attempt, None)
             return "reverted"

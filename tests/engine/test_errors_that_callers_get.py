@@ -147,7 +147,8 @@ def answer(x, control):
         # From here on the disk is full for checkpoints, but not for the catalog, which has grown already.
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
-    return os.urandom({size}).hex()
+    # What is computed from here on fits into no file, neither with other rows nor alone.
+    return os.urandom({size} * (6 if x >= 3 else 1)).hex()
 """
 
 

@@ -17,10 +17,11 @@ from tablevault.errors import TVProcessError
 from tablevault.model import Decision, Plan, Status, Tidying, TidyingAction
 
 _UPDATE = update(processes).where(processes.c.serial == bindparam("of_serial"))
-_UPDATE_UNDECIDED = _UPDATE.where(
+UPDATE_UNDECIDED = _UPDATE.where(
     processes.c.attempt == bindparam("of_attempt"),
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
+"""Of what an attempt owns: nothing takes back a decision, also not the attempt that made it."""
 _STATE = select(processes.c.status, processes.c.finished).where(processes.c.serial == bindparam("serial"))
 _INSERT_STEPS = insert(tidying)
 _FORGET_STEPS = delete(tidying).where(
@@ -45,7 +46,7 @@ def decide_one(connection: Connection, decision: Decision) -> None:
     """
     remaining = decision.changes.tidying
     result = connection.execute(
-        _UPDATE_UNDECIDED,
+        UPDATE_UNDECIDED,
         {"of_serial": decision.serial, "of_attempt": decision.attempt, **_decided(connection, decision)},
     )
     if result.rowcount != 1:

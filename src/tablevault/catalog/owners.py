@@ -141,8 +141,10 @@ def _remove_unless_held(path: Path) -> None:
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
-    except BlockingIOError:
+        if os.path.samestat(os.fstat(descriptor), path.stat()):
+            # It is not a newer file that took the place of one that somebody else has just removed.
+            path.unlink(missing_ok=True)
+    except (BlockingIOError, FileNotFoundError):
         return
     finally:
         os.close(descriptor)

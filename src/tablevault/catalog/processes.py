@@ -51,7 +51,6 @@ _ENDED_AFTER = (
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
 _IS_FINISHED = select(processes.c.finished).where(processes.c.serial == bindparam("serial"))
 _UPDATE = update(processes).where(processes.c.serial == bindparam("of_serial"))
-_UPDATE_OWNED = _UPDATE.where(processes.c.attempt == bindparam("of_attempt"), processes.c.ended_at.is_(None))
 _CLAIM = _UPDATE.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
 _TIDYING = (
     select(tidying.c.tidying_id, tidying.c.action, tidying.c.source, tidying.c.target)
@@ -94,6 +93,11 @@ class Processes:
             deciding.forget_moot(connection, plan)
             return Begun(serial, current_value(connection, "generation"))
 
+    def check_id_is_free(self, process_id: str) -> None:
+        """Raise `TVProcessError` if a process with this id exists and was not reverted."""
+        with self._store.read() as connection:
+            _check_id_is_free(connection, process_id)
+
     def save_plan(self, serial: int, plan: Plan) -> None:
         """Replace the plan of a process that has not begun to work."""
         with self._store.write() as connection:
@@ -120,8 +124,11 @@ class Processes:
 
     # --- ownership ------------------------------------------------------------------------------------------------
 
-    def claim(self, record: ProcessRecord, owner: Owner) -> bool:
-        """Take a process over, if it is still as it was when `record` was read. Return whether it worked."""
+    def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
+        """Take a process over, if nobody else has since `record` was read; return it as it is now, else `None`.
+
+        Its owner may have decided in between, and died then: only what is returned is beyond doubt.
+        """
         taken = {
             "attempt": record.attempt + 1,
             "owner_lock": owner.lock,
@@ -131,11 +138,13 @@ class Processes:
         }
         with self._store.write() as connection:
             fence = {"of_serial": record.serial, "of_attempt": record.attempt}
-            return connection.execute(_CLAIM, {**fence, **taken}).rowcount == 1
+            if connection.execute(_CLAIM, {**fence, **taken}).rowcount != 1:
+                return None
+            return first_process(connection, BY_SERIAL, {"serial": record.serial})
 
     def set_running(self, serial: int, attempt: int) -> None:
         """Show a claimed process as running again."""
-        self._update_owned(serial, attempt, status=Status.RUNNING.value)
+        self._update_undecided(serial, attempt, status=Status.RUNNING.value)
 
     def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
         """Pause a process: it keeps its locks. `None` leaves the error or progress of before."""
@@ -144,21 +153,22 @@ class Processes:
             values["error"] = dump_error(error)
         if progress is not None:
             values["progress"] = dump_progress(progress)
-        self._update_owned(serial, attempt, **values)
+        self._update_undecided(serial, attempt, **values)
 
     def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
         """Record how far an execution is, for people who look at it."""
-        self._update_owned(serial, attempt, progress=dump_progress(progress))
+        self._update_undecided(serial, attempt, progress=dump_progress(progress))
 
     def request_stop(self, serial: int) -> None:
         """Ask the owner of a process to stop at its next row or batch."""
         with self._store.write() as connection:
             connection.execute(_UPDATE, {"of_serial": serial, "stop_requested": True})
 
-    def _update_owned(self, serial: int, attempt: int, **values: Any) -> None:
+    def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
+        """Change a process that this attempt owns. Nothing takes back a decision, also not the attempt that made it."""
         with self._store.write() as connection:
             fence = {"of_serial": serial, "of_attempt": attempt}
-            if connection.execute(_UPDATE_OWNED, {**fence, **values}).rowcount != 1:
+            if connection.execute(deciding.UPDATE_UNDECIDED, {**fence, **values}).rowcount != 1:
                 raise deciding.not_owned(connection, serial)
 
     # --- ending ---------------------------------------------------------------------------------------------------

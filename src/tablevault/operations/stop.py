@@ -117,10 +117,12 @@ def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | Non
     lock = context.owners.claim()
     transaction.claimed.append(lock)
     owner = Owner(lock.name, context.owners.host, os.getpid())
-    if current.status.ended or transaction.is_alive(current) or not context.catalog.processes.claim(current, owner):
+    claimable = not current.status.ended and not transaction.is_alive(current)
+    claimed = context.catalog.processes.claim(current, owner) if claimable else None
+    if claimed is None:
         current = _get(transaction, record.serial)
         raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
-    return Transaction(context, current.process_id, current.serial, current.attempt + 1)
+    return Transaction(context, claimed.process_id, claimed.serial, claimed.attempt)
 
 
 def _is_worker(record: ProcessRecord) -> bool:

@@ -1,0 +1,83 @@
+"""What was true when somebody looked, and is not any more when they act: nobody is told nonsense, nothing is undone."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from tablevault import TableVault, tv_errors
+from tablevault.lookup import Lookup
+from tablevault.model import Changes, Decision, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
+from tablevault.opening import Settings, open_context
+
+
+@pytest.fixture
+def context(tmp_path):
+    TableVault(tmp_path / "vault", create=True)
+    return open_context(tmp_path / "vault", Settings(author="ada"))
+
+
+def begun(context, lock):
+    """Begin a process that a user named, and return it as it is then."""
+    new = NewProcess("nightly", "create_table", "ada", {}, None, user_given=True, background=False)
+    started = context.catalog.processes.begin(new, Plan("", "", ()), Owner(lock.name, "here", 1))
+    return context.catalog.processes.get(started.serial)
+
+
+def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(context):
+    lock = context.owners.claim()
+    record = begun(context, lock)
+    context.catalog.processes.decide([Decision(record.serial, 1, Status.SUCCEEDED, Changes())])
+    lock.release()
+    assert Lookup(context).status(record) is Status.SUCCEEDED
+
+
+def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
+    lock = context.owners.claim()
+    record = begun(context, lock)
+    context.catalog.processes.pause(record.serial, 1, None, None)
+    paused = context.catalog.processes.get(record.serial)
+    assert Lookup(context).status(paused) is Status.RUNNING
+    lock.release()
+    assert Lookup(context).status(paused) is Status.PAUSED
+
+
+def test_nothing_takes_back_a_decision_whose_owner_died_after_somebody_had_looked(context):
+    lock = context.owners.claim()
+    record = begun(context, lock)
+    remaining = Changes(tidying=(Tidying(TidyingAction.REMOVE, "_temp/1"),))
+    context.catalog.processes.decide([Decision(record.serial, 1, Status.SUCCEEDED, remaining)])
+    lock.release()
+    claimed = context.catalog.processes.claim(record, Owner("another", "here", 2))
+    assert claimed.status is Status.COMMITTING
+    with pytest.raises(tv_errors.TVProcessError, match="committing"):
+        context.catalog.processes.set_running(claimed.serial, claimed.attempt)
+    with pytest.raises(tv_errors.TVProcessError, match="committing"):
+        context.catalog.processes.pause(claimed.serial, claimed.attempt, None, None)
+    assert context.catalog.processes.get(record.serial).status is Status.COMMITTING
+
+
+class SlowFrame:
+    """A frame that somebody else's call overtakes while it is read."""
+
+    def __init__(self, overtaking):
+        self._overtaking = overtaking
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        overtaking, self._overtaking = self._overtaking, lambda: None
+        overtaking()
+        return pa.table({"x": [1, 2]}).__arrow_c_stream__(requested_schema)
+
+
+def test_a_call_that_another_with_its_id_overtakes_is_told_so(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    vault.create_table("numbers")
+    vault.create_instance("numbers", external_edit=True)
+
+    def overtake():
+        vault.write_instance(pd.DataFrame({"x": [1, 2]}), "numbers", process_id="nightly")
+
+    with pytest.raises(tv_errors.TVProcessError, match="'nightly' was taken by another write_instance"):
+        vault.write_instance(SlowFrame(overtake), "numbers", process_id="nightly")
+    assert len(vault.get_table_instances("numbers")) == 1
