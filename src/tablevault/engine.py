@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NoReturn
 
 from tablevault import messages, names
@@ -108,10 +109,11 @@ class Engine:
         if record.finished:
             # Its parent was resumed before, and ran it to its end; or somebody else did.
             return _outcome_of(record)
-        if self._lookup.is_alive(record):
+        if self._lookup.is_running(record):
             return "left running"
         if record.status is Status.COMMITTING or record.status.ended or not record.user_given:
-            return self.recovery.recover(record) or "left running"
+            outcome = None if self._lookup.is_alive(record) else self.recovery.recover(record)
+            return outcome or "left running"
         return self._resume_in_restart(record)
 
     def _resume_in_restart(self, record: ProcessRecord) -> str:
@@ -300,9 +302,7 @@ class Engine:
             _check_same_call(record, operation)
         if record.status is Status.STOPPED:
             raise TVProcessError(f"Process '{record.process_id}' was stopped; an id cannot be used again after a stop.")
-        if self._lookup.is_alive(record):
-            raise TVProcessError(messages.still_running(record))
-        attempt = claim(self._context, record)
+        attempt = self._lookup.claim_when_free(record, partial(claim, self._context))
         if attempt is None:
             raise TVProcessError(self._why_not_taken_up(record))
         if attempt.is_decided:

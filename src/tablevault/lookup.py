@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from tablevault import names
 from tablevault.catalog import Catalog
-from tablevault.catalog.owners import Owners
+from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import InstanceFolder, VaultLayout
 from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
+
+Claimed = TypeVar("Claimed")
+
+_RECOVERY_POLL = 0.001
+"""Seconds between two looks whether a recovery is over, which takes milliseconds."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +154,25 @@ class Lookup:
         # It may have been handed over since the record was read.
         current = self.context.catalog.processes.get_now(record.serial)
         return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
+
+    def is_running(self, record: ProcessRecord) -> bool:
+        """Tell whether a process has a live owner that is not just recovering it, as the record says."""
+        is_recovery = (record.owner_lock or "").startswith(f"{RECOVERY}-")
+        return not is_recovery and not record.finished and self.context.owners.is_alive(record.owner_lock)
+
+    def claim_when_free(
+        self, record: ProcessRecord, claim: Callable[[ProcessRecord], Claimed | None]
+    ) -> Claimed | None:
+        """Claim a process, after whoever is just recovering it; `None` if it has a live owner or is over."""
+        deadline = time.monotonic() + self.context.lock_timeout
+        while True:
+            claimed = None if self.is_alive(record) else claim(record)
+            if claimed is not None:
+                return claimed
+            record = self.context.catalog.processes.get(record.serial) or record
+            if record.finished or self.is_running(record) or time.monotonic() >= deadline:
+                return None
+            time.sleep(_RECOVERY_POLL)
 
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
         """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from tablevault import names
 from tablevault.attempts import claim
+from tablevault.catalog.owners import RECOVERY
 from tablevault.claims import Claims
 from tablevault.endings import Endings
 from tablevault.lookup import Lookup, VaultContext
@@ -53,13 +54,16 @@ class Recovery:
         """
         if record.status is Status.PAUSED and record.user_given:
             return None
-        attempt = claim(self._context, record)
+        attempt = claim(self._context, record, kind=RECOVERY)
         if attempt is None:
             return None
         try:
             if attempt.is_decided:
                 self._endings.tidy_and_finish(attempt.serial)
                 return "reverted" if attempt.status is Status.REVERTED else "rolled forward"
+            if attempt.user_given and attempt.status is Status.PAUSED:
+                # Somebody paused it after the record was read, and knows why.
+                return "paused"
             if attempt.user_given:
                 self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
                 return "paused"

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+
 import pandas as pd
 import pyarrow as pa
 import pytest
 
 from tablevault import TableVault, tv_errors
+from tablevault.catalog.owners import RECOVERY
+from tablevault.endings import Endings
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, Decision, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
+from tablevault.model import Changes, Decision, ErrorInfo, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
 from tablevault.opening import Settings, open_context
+from tablevault.recovery import Recovery
+
+
+ARGUMENTS = {
+    "table_name": "stories",
+    "allow_multiple_artifacts": False,
+    "has_side_effects": False,
+    "description": "",
+}
 
 
 @pytest.fixture
@@ -20,7 +33,7 @@ def context(tmp_path):
 
 def begun(context, lock):
     """Begin a process that a user named, and return it as it is then."""
-    new = NewProcess("nightly", "create_table", "ada", {}, None, user_given=True, background=False)
+    new = NewProcess("nightly", "create_table", "ada", ARGUMENTS, None, user_given=True, background=False)
     started = context.catalog.processes.begin(new, Plan("", "", ()), Owner(lock.name, "here", 1))
     return context.catalog.processes.get(started.serial)
 
@@ -81,3 +94,26 @@ def test_a_call_that_another_with_its_id_overtakes_is_told_so(tmp_path):
     with pytest.raises(tv_errors.TVProcessError, match="'nightly' was taken by another write_instance"):
         vault.write_instance(SlowFrame(overtake), "numbers", process_id="nightly")
     assert len(vault.get_table_instances("numbers")) == 1
+
+
+def test_whoever_takes_a_process_up_waits_for_who_only_recovers_it_and_is_refused_by_who_runs_it(context):
+    record = begun(context, context.owners.claim())
+    lookup, processes = Lookup(context), context.catalog.processes
+    recovering = context.owners.claim(RECOVERY)
+    recovered = processes.claim(record, Owner(recovering.name, "here", 1))
+    assert not lookup.is_running(recovered)
+    threading.Timer(0.2, recovering.release).start()
+    resuming = context.owners.claim()
+    taken = lookup.claim_when_free(recovered, lambda current: processes.claim(current, Owner(resuming.name, "here", 2)))
+    assert taken.attempt == 3
+    assert lookup.claim_when_free(recovered, lambda current: pytest.fail("it was robbed")) is None
+    resuming.release()
+
+
+def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
+    lock = context.owners.claim()
+    record = begun(context, lock)
+    context.catalog.processes.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
+    lock.release()
+    assert Recovery(context, Endings(context)).recover(record) == "paused"
+    assert context.catalog.processes.get(record.serial).error.message == "no network"

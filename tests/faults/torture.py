@@ -16,10 +16,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import report
+from concurrent_history import ConcurrentHistory
 from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from racing import Racing
+from resuming import Resuming
 from sweeps import ErrorSweep, FaultyRecovery, KillSweep
 
-EXPERIMENTS: tuple[Experiment, ...] = (KillSweep(), ErrorSweep(), FaultyRecovery())
+EXPERIMENTS: tuple[Experiment, ...] = (
+    KillSweep(),
+    ErrorSweep(),
+    FaultyRecovery(),
+    ConcurrentHistory(),
+    Resuming(),
+    Racing(),
+)
 """All of them, in the order of the table."""
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

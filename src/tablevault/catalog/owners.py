@@ -22,7 +22,10 @@ except ImportError:  # pragma: no cover - Windows
 WORKER = "worker"
 """Kind of owner that the vault itself started in the background, and may therefore kill."""
 
-_NAME = re.compile(rf"(?:owner|{WORKER})-([0-9]+)-[0-9a-f]{{32}}")
+RECOVERY = "recovery"
+"""Kind of owner that only ends or pauses what a dead one left: it is gone in a moment, and runs nothing."""
+
+_NAME = re.compile(rf"(?:owner|{WORKER}|{RECOVERY})-([0-9]+)-[0-9a-f]{{32}}")
 """Of a lock file of ours. Any other in the folder, or in the catalog, is nobody's claim, and is not touched."""
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})

@@ -46,7 +46,7 @@ class StopProcess(Operation):
                 f"{record.operation}."
             )
         for member in (record, *_descendants(draft, record)):
-            if draft.is_alive(member) and not self.force:
+            if draft.is_running(member) and not self.force:
                 raise TVProcessError(
                     f"Process '{member.process_id}' ({member.operation}) is running in process number "
                     f"{member.owner_pid} on {member.owner_host}; stop_process('{record.process_id}', force=True) asks "
@@ -111,14 +111,16 @@ def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], time
 def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | None:
     """Take a process over for as long as the stop runs; `None` if it was reverted by somebody else meanwhile."""
     context = transaction.context
-    current = _get(transaction, record.serial)
-    if current.status is Status.REVERTED:
+    if _get(transaction, record.serial).status is Status.REVERTED:
         return None
     lock = context.owners.claim()
     transaction.claimed.append(lock)
     owner = Owner(lock.name, context.owners.host, os.getpid())
-    claimable = not current.status.ended and not transaction.is_alive(current)
-    claimed = context.catalog.processes.claim(current, owner) if claimable else None
+
+    def claim(current: ProcessRecord) -> ProcessRecord | None:
+        return None if current.status.ended else context.catalog.processes.claim(current, owner)
+
+    claimed = transaction.claim_when_free(record, claim)
     if claimed is None:
         current = _get(transaction, record.serial)
         raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")

@@ -1,0 +1,207 @@
+"""A job of all three return types that notes each row it computes, and fails, sleeps and is interrupted at random."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from forking import append, opened_log
+
+from tablevault import TableVault
+
+PROCESS = "nightly"
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+CODE = """
+import os
+import random
+import time
+from pathlib import Path
+
+import pandas as pd
+
+LOG = os.open(os.environ["JOB_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+CHANCE = random.Random(time.monotonic_ns())
+FAILING, LONGEST = float(os.environ["JOB_FAILING"]), float(os.environ["JOB_LONGEST"])
+
+
+def note(*words):
+    os.write(LOG, (" ".join(map(str, words)) + "\\n").encode())
+
+
+note("begun", 0, time.monotonic(), os.getpid())
+
+
+def work(builder, x):
+    # What is replayed from its first row would else never come to its end.
+    if CHANCE.random() < (FAILING / 20 if builder == "replayed" else FAILING):
+        raise ConnectionError(f"no network for row {x}")
+    time.sleep(CHANCE.uniform(0, LONGEST) if CHANCE.random() < 0.97 else LONGEST * 10)
+    note(builder, x, time.monotonic(), os.getpid())
+
+
+def frame_index(count):
+    work("index", 0)
+    return pd.DataFrame({"x": range(count)})
+
+
+def replayed_index(count):
+    for x in range(count):
+        work("replayed", x)
+        yield x
+
+
+def continuing_index(frame, count):
+    for x in range(len(frame), count):
+        work("index", x)
+        yield x
+
+
+def answer(x):
+    work("answer", x)
+    return f"{x}-answer"
+
+
+def file(x, folder):
+    (Path(folder) / f"{x}.txt").write_text(f"text {x}")
+    work("file", x)
+    return f"{x}.txt"
+
+
+def whole(xs):
+    work("whole", 0)
+    return pd.DataFrame({"whole": [f"{x}-whole" for x in xs["x"]]})
+
+
+def filling(frame):
+    for x in range(int(frame["filling"].notna().sum()), len(frame)):
+        work("filling", x)
+        yield f"{x}-filling"
+"""
+
+INDEXES = {
+    "dataframe": ("frame_index", "dataframe", ""),
+    "replayed": ("replayed_index", "generator", ""),
+    "continuing": ("continuing_index", "generator", "frame: <<self>>, "),
+}
+
+INDEX = """
+builder_type: IndexBuilder
+changed_columns: [x]
+primary_key: [x]
+python_function: {function}
+code_module: job
+is_custom: true
+return_type: {return_type}
+arguments: {{{frame}count: {rows}}}
+"""
+
+COLUMN = """
+builder_type: ColumnBuilder
+changed_columns: [{name}]
+python_function: {name}
+code_module: job
+is_custom: true
+return_type: {return_type}
+n_threads: {threads}
+arguments: {{{arguments}}}
+"""
+
+ROW = 'x: "<<self.x[index]>>"'
+
+
+@dataclass(frozen=True)
+class Job:
+    """One shape of the job, drawn from a seed."""
+
+    rows: int
+    index: str
+    threads: int
+    failing: float
+    longest: float
+    """Of the pauses that rows make, in seconds."""
+
+    @classmethod
+    def drawn(cls, chance: random.Random) -> Job:
+        """Draw one."""
+        threads = chance.choice([1, 1, 4])
+        return cls(
+            rows=chance.randint(20, 90),
+            index=chance.choice(list(INDEXES)),
+            threads=threads,
+            failing=chance.choice([0, 0.05, 0.2, 0.3]),
+            longest=chance.choice([0.0005, 0.002, 0.004]) * (2 if threads > 1 else 1),
+        )
+
+    def create(self, folder: Path) -> None:
+        """Make the vault with the job, ready to be executed."""
+        vault = TableVault(folder, create=True, author="a")
+        vault.create_code_module("job", text=CODE)
+        vault.create_table("made")
+        vault.create_instance("made", builders=self._builders())
+
+    def _builders(self) -> dict[str, str]:
+        function, return_type, frame = INDEXES[self.index]
+        index = INDEX.format(function=function, return_type=return_type, frame=frame, rows=self.rows)
+        return {
+            "made_index": index,
+            "answer": self._column("answer", "row-wise", ROW),
+            "file": self._column("file", "row-wise", f"{ROW}, folder: ~ARTIFACT_FOLDER~")
+            + "dtypes: {file: artifact_string}\n",
+            "whole": self._column("whole", "dataframe", "xs: <<self.x>>"),
+            "filling": self._column("filling", "generator", "frame: <<self>>"),
+        }
+
+    def _column(self, name: str, return_type: str, arguments: str) -> str:
+        threads = self.threads if return_type == "row-wise" else 1
+        return COLUMN.format(name=name, return_type=return_type, threads=threads, arguments=arguments)
+
+    def expected(self) -> dict[str, list[object]]:
+        """Return the columns that an undisturbed run gives."""
+        count = range(self.rows)
+        made = {name: [f"{x}-{name}" for x in count] for name in ("answer", "whole", "filling")}
+        return {"x": list(count), "file": [f"{x}.txt" for x in count], **made}
+
+
+def attempt(folder: Path, log: Path, job: Job, restarting: bool) -> None:
+    """Take the job up again and again, whatever its functions raise, until it is done.
+
+    Runs in a fork, that is born with interrupts blocked.
+    """
+    os.environ.update(JOB_LOG=str(log), JOB_FAILING=str(job.failing), JOB_LONGEST=str(job.longest))
+    descriptor = opened_log(log)
+    threading.Thread(target=_beat, args=(folder.parent / f"beats-{os.getpid()}", descriptor), daemon=True).start()
+    while True:
+        try:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+            if _taken_up(folder, restarting):
+                append(descriptor, "done", 0, time.monotonic(), os.getpid())
+                return
+            append(descriptor, "paused", 0, time.monotonic(), os.getpid())
+        except (KeyboardInterrupt, SystemExit):
+            append(descriptor, "interrupted", 0, time.monotonic(), os.getpid())
+
+
+def _taken_up(folder: Path, restarting: bool) -> bool:
+    vault = TableVault(folder, author="a", restart=restarting)
+    try:
+        vault.execute_instance("made", process_id=PROCESS)
+    except ConnectionError:
+        return False
+    return True
+
+
+def _beat(path: Path, log: int) -> None:
+    """Write and fsync a byte every 50 ms, as the checkpoints do, and note when that was begun."""
+    descriptor = opened_log(path)
+    while True:
+        time.sleep(0.05)
+        begun = time.monotonic()
+        os.write(descriptor, b".")
+        os.fsync(descriptor)
+        append(log, "beat", 0, begun, os.getpid())

@@ -1,0 +1,184 @@
+"""R7: row jobs killed, failed and interrupted at random moments, and resumed, by the thousand."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas  # noqa: F401
+import pyarrow.compute
+import pyarrow.parquet  # noqa: F401
+from experiment import Budget, Figures, Watch
+from forking import Counts, asked, ended, fork, ram_folder, repeat_alone, run_side_by_side, serve
+from resumed_job import INTERRUPTS, PROCESS, Job, attempt
+
+from tablevault import TableVault
+
+BEATS = 3
+"""A thread beside the job writes and fsyncs a byte every 50 ms, as the checkpoints do: what it achieves on this machine
+at this moment is the measure of the last moments. That many of its beats before the kill, a row has to be durable."""
+
+ATTEMPTS = 60
+"""After so many, a job is left to end undisturbed."""
+
+MARKS = {"beat", "begun", "paused", "interrupted", "done"}
+
+
+@dataclass
+class Log:
+    """What the attempts of one job noted."""
+
+    rows: dict[tuple[str, int], list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
+    """Builder and row -> when it was finished, and by which interpreter, each time."""
+    marks: dict[tuple[str, int], list[float]] = field(default_factory=lambda: defaultdict(list))
+    """Kind of mark and interpreter -> when."""
+
+    @classmethod
+    def read(cls, path: Path) -> Log:
+        """Read it."""
+        log = cls()
+        for line in path.read_text().splitlines():
+            what, row, moment, interpreter = line.split()
+            if what in MARKS:
+                log.marks[what, int(interpreter)].append(float(moment))
+            else:
+                log.rows[what, int(row)].append((float(moment), int(interpreter)))
+        return log
+
+    def total(self, mark: str) -> int:
+        """Return how many marks of a kind there are."""
+        return sum(len(moments) for (what, _), moments in self.marks.items() if what == mark)
+
+    def later(self, mark: str, interpreter: int, moment: float) -> list[float]:
+        """Return the marks of an interpreter after a moment."""
+        return [later for later in self.marks.get((mark, interpreter), ()) if later > moment]
+
+
+def what_was_lost(log: Log, killed: set[int], threads: int) -> str:
+    """Return which finished row was computed again though it had to be durable; nothing if there is none."""
+    in_flight: dict[tuple[int, float], int] = defaultdict(int)
+    for (builder, row), times in log.rows.items():
+        if builder == "replayed":
+            # A generator that is replayed yields its rows again; whether they count is seen in the frame.
+            continue
+        for moment, interpreter in sorted(times)[:-1]:
+            pauses = log.later("paused", interpreter, moment)
+            interrupts = log.later("interrupted", interpreter, moment)
+            if interrupts and (not pauses or interrupts[0] < pauses[0]):
+                in_flight[interpreter, interrupts[0]] += 1
+            elif pauses:
+                return f"row {row} of {builder} was finished before a pause, and is computed again"
+            elif interpreter not in killed:
+                return f"row {row} of {builder} is computed again without a kill in between"
+            elif len(log.later("beat", interpreter, moment)) >= BEATS:
+                beats = len(log.later("beat", interpreter, moment))
+                return f"row {row} of {builder} was finished {beats} beats before the kill, and is computed again"
+    if any(number > threads for number in in_flight.values()):
+        return f"an interrupt lost {max(in_flight.values())} rows, with {threads} threads"
+    return ""
+
+
+def what_is_wrong(folder: Path, job: Job) -> str:
+    """Return how the vault differs from that of an undisturbed run; nothing if it does not. Runs in a fork."""
+    vault = TableVault(folder, author="check")
+    info = vault.get_process(PROCESS)
+    if info.status != "succeeded" or vault.get_active_processes():
+        return f"the process has {info.status}; active: {vault.get_active_processes()}"
+    instances = vault.get_table_instances("made", "", include_temp=True)
+    if len(instances) != 1 or instances[0].startswith("TEMP_"):
+        return f"there is not one materialized instance, but {instances}"
+    frame, _ = vault.get_dataframe("made", full_artifact_path=False)
+    found = {name: frame[name].tolist() for name in frame.columns}
+    if found != job.expected():
+        return f"the frame differs from an undisturbed one: {found}"
+    texts = {path.name: path.read_text() for path in Path(vault.get_artifact_folder("made", is_temp=False)).iterdir()}
+    if texts != {f"{x}.txt": f"text {x}" for x in range(job.rows)}:
+        return f"the artifacts differ from those of an undisturbed run: {texts}"
+    problems = vault.verify().problems
+    left = os.listdir(folder / "_temp")
+    return f"verify finds {problems}" if problems else f"_temp holds {left}" if left else ""
+
+
+def soak(case: dict[str, Any], counts: Counts) -> None:
+    """Disturb one job until it is done, and see what became of it."""
+    chance = random.Random(case["seed"])
+    job = Job.drawn(chance)
+    with ram_folder() as place:
+        folder, log = place / "vault", place / "log"
+        made = asked(lambda: job.create(folder))
+        if made is not None:
+            counts.violate(case, f"the job cannot be made: {made}")
+            return
+        killed, status = _disturbed(folder, log, job, chance)
+        problem = f"an attempt ended with status {status}" if status else asked(lambda: what_is_wrong(folder, job))
+        noted = Log.read(log)
+        problem = problem or what_was_lost(noted, killed, job.threads)
+    if problem:
+        counts.violate(case, f"{job}: {problem}")
+    counts.tried += max(0, noted.total("begun") - 1)
+    counts.count("jobs")
+    counts.count("kills", len(killed))
+    counts.count("failures", noted.total("paused"))
+    counts.count("interrupts", noted.total("interrupted"))
+    counts.count("rows", len(noted.rows))
+    counts.count(
+        "rows computed again", sum(len(times) - 1 for (name, _), times in noted.rows.items() if name != "replayed")
+    )
+
+
+def _disturbed(folder: Path, log: Path, job: Job, chance: random.Random) -> tuple[set[int], int]:
+    """Run attempts until one is not killed; return which were, and with which status the last one ended."""
+    killed: set[int] = set()
+    for number in range(ATTEMPTS):
+        restarting = number > 0 and chance.random() < 0.3
+        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+        child = fork(lambda restarting=restarting: attempt(folder, log, job, restarting))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+        if number < ATTEMPTS - 1:
+            _disturb(child, chance)
+        status = ended(child)
+        # Outside of an operation, SIGTERM ends an interpreter as if it were killed.
+        if status not in (-signal.SIGKILL, -signal.SIGTERM):
+            return killed, status
+        killed.add(child)
+    return killed, 0
+
+
+def _disturb(child: int, chance: random.Random) -> None:
+    if chance.random() < 0.4:
+        time.sleep(chance.uniform(0, 0.15))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, chance.choice(INTERRUPTS))
+    time.sleep(chance.uniform(0, chance.choice([0.1, 0.2, 0.5, 2.0])))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+
+
+class Resuming:
+    """Random kills, failures and interrupts of row jobs, which end as if nothing had happened."""
+
+    code = "R7"
+    title = "row jobs killed, failed and interrupted at random, and resumed"
+    unit = "resumes"
+    target = 10_000
+    minutes = 12.0
+
+    def run(self, budget: Budget, watch: Watch) -> Figures:
+        """Try until the budget is used up."""
+        return run_side_by_side(__file__, budget, watch)
+
+    def repeat(self, case: dict[str, Any]) -> str:
+        """Try one job again: its moments are drawn from the same seed, but the machine's are its own."""
+        return repeat_alone(__file__, case)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(soak))

@@ -1,0 +1,26 @@
+"""Samples of the experiments that `make torture` makes with several interpreters and with random moments."""
+
+from __future__ import annotations
+
+import pytest
+from concurrent_history import ConcurrentHistory
+from experiment import Budget, command
+from racing import Racing
+from resuming import Resuming
+
+SAMPLES = [
+    pytest.param(ConcurrentHistory(), 300, id="many-at-one-vault"),
+    pytest.param(Resuming(), 15, id="resumed-by-the-dozen"),
+    pytest.param(Racing(), 12, id="raced-for-one-process-id"),
+    pytest.param(ConcurrentHistory(), 3_000, marks=pytest.mark.slow, id="many-at-one-vault-for-longer"),
+    pytest.param(Resuming(), 200, marks=pytest.mark.slow, id="resumed-by-the-hundred"),
+    pytest.param(Racing(), 100, marks=pytest.mark.slow, id="raced-by-the-hundred"),
+]
+
+
+@pytest.mark.parametrize(("experiment", "tries"), SAMPLES)
+def test_what_many_do_at_once_and_is_cut_off_at_any_moment_keeps_every_promise(experiment, tries):
+    figures = experiment.run(Budget(seconds=60, tries=tries, seed=tries), lambda figures: None)
+    found = [f"{command(experiment.code, each.case)}\n{each.problem}" for each in figures.violations]
+    assert not found, "\n\n".join(found)
+    assert figures.tried > 0
