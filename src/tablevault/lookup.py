@@ -169,7 +169,7 @@ class Lookup:
             claimed = None if self.is_alive(record) else claim(record)
             if claimed is not None:
                 return claimed
-            record = self.context.catalog.processes.get(record.serial) or record
+            record = self.context.catalog.processes.get_now(record.serial) or record
             if record.finished or self.is_running(record) or time.monotonic() >= deadline:
                 return None
             time.sleep(_RECOVERY_POLL)
@@ -177,7 +177,7 @@ class Lookup:
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
         """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""
         while record.status is Status.RUNNING and not self.context.owners.is_alive(record.owner_lock):
-            current = self.context.catalog.processes.get(record.serial)
+            current = self.context.catalog.processes.get_now(record.serial)
             if current is None or (current.attempt, current.status) == (record.attempt, record.status):
                 break
             record = current

@@ -16,7 +16,6 @@ from tablevault.model import Changes, Decision, ErrorInfo, NewProcess, Owner, Pl
 from tablevault.opening import Settings, open_context
 from tablevault.recovery import Recovery
 
-
 ARGUMENTS = {
     "table_name": "stories",
     "allow_multiple_artifacts": False,
