@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 from click.testing import CliRunner
+from terminals import Terminal
 
 from tablevault import TableVault
 from tablevault.cli.application import application
@@ -148,22 +148,10 @@ def test_frames_are_written_by_the_suffix_of_the_file_and_read_from_csv_and_parq
 def test_lists_are_json_when_piped_and_tables_on_a_terminal(folder):
     command = [*COMMAND, "--db-dir", str(folder), "get-tables"]
     assert json.loads(subprocess.run(command, check=True, capture_output=True).stdout) == ["stories"]
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(command, stdout=theirs, stdin=subprocess.DEVNULL) as process:
-        os.close(theirs)
-        shown = b""
-        while True:
-            try:
-                piece = os.read(ours, 4096)
-            except OSError:
-                break
-            if not piece:
-                break
-            shown += piece
-        assert process.wait() == 0
-    os.close(ours)
-    assert b"stories" in shown
-    assert b"[" not in shown.replace(b"\x1b[", b"")
+    with Terminal(command) as terminal:
+        shown = terminal.rest()
+    assert terminal.status == 0
+    assert shown.split() == ["stories"]
 
 
 def test_ctrl_c_without_a_process_id_reverts_and_exits_with_130(folder, tmp_path):
@@ -224,12 +212,3 @@ def test_the_page_is_what_the_commands_say(monkeypatch):
     import make_command_line
 
     assert make_command_line.PAGE.read_text() == make_command_line.page()
-
-
-@pytest.mark.slow
-def test_the_basic_workflow_in_a_shell(tmp_path):
-    environment = {**os.environ, "TABLEVAULT": " ".join(COMMAND)}
-    done = subprocess.run(
-        ["bash", str(HERE / "workflow.sh"), str(tmp_path)], env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.stdout.splitlines()[-1:] == ["done"], done.stderr
