@@ -83,6 +83,23 @@ def test_a_paused_process_is_shown_with_its_error_progress_and_how_to_go_on(paus
     assert paused.answers(instance_id="TEMP_base") == [f"{x}-ok" for x in range(4)] + [None] * 6
 
 
+def test_an_environment_variable_that_is_missing_where_it_is_resumed_costs_nothing(job, monkeypatch):
+    monkeypatch.setenv("JOB_KEY", str(job.control))
+    builder = job.vault.get_builder_str("stories", "answer")
+    job.vault.create_builder_file("stories", "answer", text=builder.replace(str(job.control), "~ENV:JOB_KEY~"))
+    job.tell("fail", 4)
+    with pytest.raises(RuntimeError):
+        job.execute("nightly")
+    monkeypatch.delenv("JOB_KEY")
+    with pytest.raises(LookupError, match=r"'answer' .*JOB_KEY") as caught:
+        job.execute("nightly")
+    assert "paused as 'nightly'" in caught.value.__notes__[-1]
+    monkeypatch.setenv("JOB_KEY", str(job.control))
+    job.tell("fail")
+    job.execute("nightly")
+    assert job.noted("returned") == list(range(10))
+
+
 def test_what_needs_a_paused_process_is_told_at_once(paused):
     patient = TableVault(paused.path, lock_timeout=3600)
     with pytest.raises(tv_errors.TVLockError, match=r"'nightly' \(execute_instance\).*no answer for 4.*resume.*stop"):

@@ -56,6 +56,10 @@ WRONG = {
     "two producers": ({"y": column(), "z": column()}, "'y' is produced by y.yaml already"),
     "two that overwrite": ({"y": column("x"), "z": column("x")}, "'x' is produced by y.yaml already"),
     "two index builders": ({"more": index_builder("z", "rows")}, "more.yaml.*exactly one IndexBuilder"),
+    "an environment variable that is not set": (
+        {"y": column(arguments="{x: [~ENV:NO_SUCH_KEY~]}")},
+        "y.yaml, line.*KEY",
+    ),
     "a column named index": ({"y": column("index")}, "'index'"),
     "a column named twice": ({"y": column("y, y")}, "named twice"),
     "an empty column": ({"y": column('""')}, "y.yaml"),
@@ -168,11 +172,20 @@ def test_the_line_of_the_fault_is_named(ready):
         ready.execute_instance("made")
 
 
-def test_an_environment_variable_that_is_missing_is_named(ready, monkeypatch):
-    monkeypatch.delenv("NO_SUCH_KEY", raising=False)
-    ready.create_builder_file("made", "y", text=column(arguments="{x: ~ENV:NO_SUCH_KEY~}"))
-    with pytest.raises(tv_errors.TVBuilderError, match="NO_SUCH_KEY"):
-        ready.execute_instance("made")
+@pytest.mark.parametrize(
+    "more", ["return_type: row-wise", "return_type: row-wise\nn_threads: 4", "return_type: generator"]
+)
+def test_what_is_reused_does_not_need_the_variables_that_it_was_made_with(ready, monkeypatch, more):
+    monkeypatch.setenv("SOME_KEY", "12")
+    ready.create_builder_file("made", "y", text=column(arguments="{x: ~ENV:SOME_KEY~}", more=more))
+    ready.execute_instance("made")
+    made = ready.get_dataframe("made")[0]["y"].tolist()
+    monkeypatch.delenv("SOME_KEY")
+    ready.create_instance("made", copy=True)
+    assert ready.plan_instance("made", run_index=True).builders["y"].computed == 0
+    process = ready.get_process(ready.execute_instance("made"))
+    assert (process.progress["y"].computed, process.progress["y"].reused) == (0, 2)
+    assert ready.get_dataframe("made")[0]["y"].tolist() == made
 
 
 def test_a_column_builder_may_overwrite_a_column_of_the_index_builder_and_sees_its_old_values(ready, tmp_path):

@@ -29,6 +29,7 @@ ROW_WISE = {
     "a number too large": ("a", "dtypes: {a: int8}", "return 100 * x", "'a', row 1"),
     "a fraction for an int": ("a", "dtypes: {a: int64}", "return x / 2", "'a', row 0"),
     "a value that cannot be stored": ("a", "", "return object()", "'a', row 0"),
+    "a frame": ("a", "", "return pd.DataFrame({'b': [1, 2]})", "'a', row 0: b 0 1 1 2 is of type pandas.DataFrame"),
     "a function": ("a", "", "return rows", "'a', row 0"),
     "a wrong list": ("a", "dtypes: {a: list<float32>}", "return ['word']", "'a', row 0"),
     "an absolute artifact": ("a", "dtypes: {a: artifact_string}", "return '/etc/hostname'", "'a', row 0"),

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from functools import cached_property
+from itertools import chain, repeat
 from typing import cast
 
 import xxhash
 
 from tablevault.builders.spec import BuilderSpec
-from tablevault.errors import TVBuilderError
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
@@ -21,13 +21,19 @@ _PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
 
 
 @dataclass(frozen=True)
-class Calls:
-    """The calls of a function for some rows, ready to be made."""
+class Counted:
+    """What the calls of a function for some rows count for."""
 
     positions: Sequence[int]
+    fingerprints: Fingerprints
+
+
+@dataclass(frozen=True)
+class Calls(Counted):
+    """The calls of a function for some rows, ready to be made."""
+
     arguments: tuple[Iterable[object], ...]
     """For each parameter its values, one per row."""
-    fingerprints: Fingerprints
 
 
 @dataclass(frozen=True)
@@ -58,30 +64,57 @@ class FunctionCall:
     def __init__(self, spec: BuilderSpec, views: Views) -> None:
         self._spec = spec
         self._views = views
-        placement = Placement.ROW_ARGUMENT if spec.is_row_wise else Placement.ARGUMENT
-        self._compiled = {
-            name: views.paths.compile(value, placement=placement, literal=self._fill_in)
-            for name, value in spec.arguments.items()
-        }
-        self._evaluators = tuple((name, item.evaluate) for name, item in self._compiled.items())
+        self._placement = Placement.ROW_ARGUMENT if spec.is_row_wise else Placement.ARGUMENT
         tracked = sorted(set(spec.arguments) - set(spec.untracked))
-        counted = {name: self._counted(name, placement) for name in tracked}
+        as_given = {name: self._compile(name) for name in tracked if self._counts_as_given(name)}
+        counted = {
+            name: as_given[name]
+            if name in as_given
+            else views.contents.compile(spec.arguments[name], placement=self._placement)
+            for name in tracked
+        }
         self._counted_constants = {name: item for name, item in counted.items() if item.is_constant}
         self._counted_rows = tuple(
-            (name, None if item is self._compiled[name] else item.evaluate)
+            (name, None if name in as_given else item.evaluate)
             for name, item in counted.items()
             if not item.is_constant
         )
+        self._counted_as_given = {name: item for name, item in as_given.items() if not item.is_constant}
+        self._known = as_given
         self._seed: int | None = None
+
+    @cached_property
+    def _compiled(self) -> dict[str, Compiled]:
+        """All arguments; environment variables are read here, so only where the function is going to be called."""
+        return {name: self._known.get(name) or self._compile(name) for name in self._spec.arguments}
+
+    @cached_property
+    def _evaluators(self) -> tuple[tuple[str, Callable[[int | None], object]], ...]:
+        return tuple((name, item.evaluate) for name, item in self._compiled.items())
 
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters that get an argument, in the order of `Calls.arguments`."""
-        return tuple(self._compiled)
+        return tuple(self._spec.arguments)
+
+    def make_ready(self) -> None:
+        """Compile the arguments now, before several threads ask for them."""
+        self._evaluators  # noqa: B018  (it is compiled by being asked for)
 
     def arguments(self, row: int | None) -> dict[str, object]:
         """Return the arguments for a row; the caller owns them."""
         return {name: evaluate(row) for name, evaluate in self._evaluators}
+
+    def counted(self, row: int | None) -> dict[str, object]:
+        """Return those of the arguments for a row that its fingerprint is made of as they are.
+
+        The others need not be known to tell whether the row may be taken over: no environment variable is read.
+        """
+        return {name: item.evaluate(row) for name, item in self._counted_as_given.items()}
+
+    def completed(self, row: int | None, counted: Mapping[str, object]) -> dict[str, object]:
+        """Return the arguments for a row, given those that `counted` returned for it."""
+        return {name: counted[name] if name in counted else evaluate(row) for name, evaluate in self._evaluators}
 
     def fingerprint(self, row: int | None, arguments: Mapping[str, object]) -> bytes:
         """Return 16 bytes that differ whenever the arguments of a row count as different.
@@ -91,7 +124,7 @@ class FunctionCall:
         row
             The row's position; `None` for functions that are called once.
         arguments
-            What `arguments` returned for it, before a function could change them.
+            What `arguments` or `counted` returned for it, before a function could change them.
         """
         values = [arguments[name] if evaluate is None else evaluate(row) for name, evaluate in self._counted_rows]
         return bytes(xxhash.xxh3_128_digest(canonical(values), self._constants_seed(row)))
@@ -102,11 +135,25 @@ class FunctionCall:
         What a function could change, and what may be large, is prepared for a single row at a time. Raises what the
         evaluation of the first row's arguments raises.
         """
-        evaluated = self._evaluated_together(positions) if len(positions) > 1 else None
+        positions, evaluated = self._evaluated(self._compiled, positions)
+        return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values()))
+
+    def counts(self, positions: Sequence[int]) -> Counted:
+        """Return what `calls` would count for; what does not count is not evaluated."""
+        positions, evaluated = self._evaluated(self._counted_as_given, positions)
+        return Counted(positions, self._fingerprints(positions, evaluated))
+
+    def _evaluated(
+        self, items: Mapping[str, Compiled], positions: Sequence[int]
+    ) -> tuple[Sequence[int], dict[str, Iterable[object]]]:
+        """Return the values of some arguments, for rows that can be prepared together; at least for the first."""
+        evaluated = self._evaluated_together(items, positions) if len(positions) > 1 else None
         if evaluated is None:
             positions = positions[:1]
-            arguments = self.arguments(positions[0])
-            evaluated = {name: [value] for name, value in arguments.items()}
+            evaluated = {name: [item.evaluate(positions[0])] for name, item in items.items()}
+        return positions, evaluated
+
+    def _fingerprints(self, positions: Sequence[int], evaluated: Mapping[str, Iterable[object]]) -> Fingerprints:
         counted = [
             cast("list[object]", evaluated[name]) if evaluate is None else list(map(evaluate, positions))
             for name, evaluate in self._counted_rows
@@ -114,19 +161,19 @@ class FunctionCall:
         seed = self._constants_seed(positions[0])
         if counted:
             encoded = canonical_rows(counted)
-            content = b"".join(map(xxhash.xxh3_128_digest, encoded, repeat(seed)))
-        else:
-            content = xxhash.xxh3_128_digest(canonical([]), seed) * len(positions)
-        return Calls(positions, tuple(evaluated.values()), Fingerprints(content))
+            return Fingerprints(b"".join(map(xxhash.xxh3_128_digest, encoded, repeat(seed))))
+        return Fingerprints(xxhash.xxh3_128_digest(canonical([]), seed) * len(positions))
 
-    def _evaluated_together(self, positions: Sequence[int]) -> dict[str, Iterable[object]] | None:
+    def _evaluated_together(
+        self, items: Mapping[str, Compiled], positions: Sequence[int]
+    ) -> dict[str, Iterable[object]] | None:
         """Return the values of each argument: a list of those that differ from row to row.
 
         `None` if that is an error, which then is the first row's or that of a row to come, or not safe.
         """
         evaluated: dict[str, Iterable[object]] = {}
         try:
-            for name, item in self._compiled.items():
+            for name, item in items.items():
                 evaluated[name] = _constant(item, positions) if item.is_constant else item.evaluate_rows(positions)
         except Exception:  # noqa: BLE001  (it is raised again when the calls of its row are prepared)
             return None
@@ -141,12 +188,13 @@ class FunctionCall:
             self._seed = xxhash.xxh3_64_intdigest(canonical([constants, names]))
         return self._seed
 
-    def _counted(self, name: str, placement: Placement) -> Compiled:
-        """Return what an argument counts for: the argument itself, unless paths or placeholders stand in it."""
+    def _compile(self, name: str) -> Compiled:
         value = self._spec.arguments[name]
-        if not self._views.have_artifacts and not _has_placeholder(value):
-            return self._compiled[name]
-        return self._views.contents.compile(value, placement=placement)
+        return self._views.paths.compile(value, placement=self._placement, literal=self._fill_in)
+
+    def _counts_as_given(self, name: str) -> bool:
+        """Tell whether an argument counts for what it is: no paths and no placeholders stand in it."""
+        return not self._views.have_artifacts and not _has_placeholder(self._spec.arguments[name])
 
     def _fill_in(self, text: str) -> str:
         return _PLACEHOLDER.sub(self._placeholder_value, text)
@@ -158,7 +206,8 @@ class FunctionCall:
             return self._views.process_id
         value = os.environ.get(match[2])
         if value is None:
-            raise TVBuilderError(
+            # Not an error of the vault's: it would cost a paused process, resumed from another shell, its pause.
+            raise LookupError(
                 f"Builder '{self._spec.name}' ({self._spec.file}) reads the environment variable {match[2]}, "
                 "which is not set; set it and run again."
             )
@@ -171,9 +220,20 @@ def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
     return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
 
 
+def environment_variables(value: object) -> Iterator[str]:
+    """Yield the names of the environment variables that a value under `arguments` is to be made of."""
+    for text in _texts(value):
+        yield from (match[2] for match in _PLACEHOLDER.finditer(text) if match[2])
+
+
 def _has_placeholder(value: object) -> bool:
+    return any(_PLACEHOLDER.search(text) for text in _texts(value))
+
+
+def _texts(value: object) -> Iterator[str]:
     if isinstance(value, str):
-        return _PLACEHOLDER.search(value) is not None
-    if isinstance(value, Mapping):
-        return any(map(_has_placeholder, value.values()))
-    return isinstance(value, list | tuple) and any(map(_has_placeholder, value))
+        yield value
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_texts, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from chain.from_iterable(map(_texts, value))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from types import FunctionType
+from typing import TypeVar
 
-from tablevault.builders.calls import Calls, FunctionCall
+from tablevault.builders.calls import Counted, FunctionCall
 from tablevault.builders.filling import RowFilling
 from tablevault.builders.functions import Function
 from tablevault.builders.origins import Origin, ReusableRows
@@ -25,6 +26,9 @@ _FIRST_ROWS = 16
 
 Finished = tuple[tuple[object, ...], bytes]
 """One computed row: its cells and its fingerprint."""
+
+
+_Prepared = TypeVar("_Prepared", bound=Counted)
 
 
 class RowWiseRun:
@@ -74,8 +78,9 @@ class RowWiseRun:
             else:
                 candidates[position] = place
         positions = consecutive(list(candidates))
-        for calls in self._prepared(positions, lambda: self._table.execution.checkpoints.batch_rows):
-            for position, fingerprint in zip(calls.positions, calls.fingerprints, strict=True):
+        checkpoints = self._table.execution.checkpoints
+        for counted in self._prepared(self._call.counts, positions, lambda: checkpoints.batch_rows):
+            for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
                 place = candidates[position]
                 if fingerprint == rows.fingerprints[place]:
                     self._table.reuse(position, rows, place, origin)
@@ -97,7 +102,7 @@ class RowWiseRun:
     def _compute_here(self) -> None:
         owner = self._table.execution.owner
         order, function = _positional(self._function, self._call.names)
-        for calls in self._prepared(self._table.missing(), lambda: self._filling.most_rows):
+        for calls in self._prepared(self._call.calls, self._table.missing(), lambda: self._filling.most_rows):
             if owner.stop_requested:
                 return
             results: Iterable[object]
@@ -109,19 +114,21 @@ class RowWiseRun:
             while done < len(calls.positions) and not owner.stop_requested:
                 done += self._filling.fill(calls.positions[done:], calls.fingerprints.rows(done), results)
 
-    def _prepared(self, positions: Sequence[int], most_rows: Callable[[], int]) -> Iterator[Calls]:
-        """Yield the calls for all rows, as many at a time as do not take long."""
+    def _prepared(
+        self, prepare: Callable[[Sequence[int]], _Prepared], positions: Sequence[int], most_rows: Callable[[], int]
+    ) -> Iterator[_Prepared]:
+        """Yield what is prepared for all rows, for as many at a time as do not take long."""
         start, size = 0, _FIRST_ROWS
         while start < len(positions):
             began = time.perf_counter()
-            calls = self._call.calls(positions[start : start + min(size, most_rows())])
-            yield calls
-            start += len(calls.positions)
+            prepared = prepare(positions[start : start + min(size, most_rows())])
+            yield prepared
+            start += len(prepared.positions)
             seconds = time.perf_counter() - began
             if seconds < _SHORT_SECONDS:
-                size = len(calls.positions) * 2
+                size = len(prepared.positions) * 2
             elif seconds > _LONG_SECONDS:
-                size = max(1, len(calls.positions) // 2)
+                size = max(1, len(prepared.positions) // 2)
 
     def _blame(self, position: int) -> str:
         return f"raised by {described(self._table)} for row {position}"
@@ -129,6 +136,8 @@ class RowWiseRun:
     # --- side by side ---------------------------------------------------------------------------------------------
 
     def _compute_in_threads(self) -> None:
+        if self._table.missing():
+            self._call.make_ready()
         run = ThreadExecutor(self._table.spec.n_threads).map(self._compute_row, self._tasks())
         try:
             for position, finished, error in run:

@@ -57,8 +57,13 @@ class RowDecision:
 class WholeCall:
     """The one call of a function that makes its columns at once."""
 
-    arguments: dict[str, object]
+    function: FunctionCall
+    counted: Mapping[str, object]
     fingerprint: bytes
+
+    def arguments(self) -> dict[str, object]:
+        """Return what the function is called with, which is known only if it has to be called."""
+        return self.function.completed(None, self.counted)
 
 
 class BuilderRun:
@@ -110,7 +115,7 @@ class BuilderRun:
         if self._saved is not None and self._saved.done:
             # It was complete, but its files are not what they were.
             self._execution.checkpoints.begin(self._spec.name, self._spec.changed_columns, self._builder.version)
-        returned = self._call(call.arguments)
+        returned = self._call(call.arguments())
         data = read_frame_result(self._spec, returned, total, ArtifactFolder(self._execution.artifact_folder))
         self._counter.computed = len(data)
         artifacts = _artifacts_of(data)
@@ -242,7 +247,7 @@ class BuilderRun:
         if total is not None and not filled and self._reuse_whole(table.generator_fingerprint):
             return
         first = filled if continues else prefix
-        run_generator(table, self._call(call.arguments), filled - first, total, first)
+        run_generator(table, self._call(call.arguments()), filled - first, total, first)
         self._complete(table, len(table.filled) if total is None else total)
 
     def _continues(self) -> bool:
@@ -314,8 +319,8 @@ class BuilderRun:
 
     def _whole_call(self, unfinished: Mapping[str, Sequence[object]]) -> WholeCall:
         call = FunctionCall(self._spec, self._execution.views(unfinished))
-        arguments = call.arguments(None)
-        return WholeCall(arguments, call.fingerprint(None, arguments))
+        counted = call.counted(None)
+        return WholeCall(call, counted, call.fingerprint(None, counted))
 
     def _whole_candidates(self) -> Iterator[tuple[Origin, ReusableRows]]:
         """Yield the origins with the same rows, in which the same builder and code made the columns."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 import uuid
@@ -113,8 +114,12 @@ class ExecuteInstance(Operation):
             "creates": [draft.layout.relative(draft.table_folder(table) / folder)],
             "inputs": [pin.record() for pin in pins],
             "origin": origin,
+            "variables": builders.environment_variables() if self._reuses_nothing(origin) else {},
         }
         return Plan(table.name, temporary_id, (), data)
+
+    def _reuses_nothing(self, origin: int | None) -> bool:
+        return self.force_execute or (origin is None and not self.reuse_partial)
 
     def _origin(self, draft: Drafting, temporary: InstanceRecord, builders: BuilderSet) -> int | None:
         origin = draft.contents.instance_by_row(temporary.origin) if temporary.origin is not None else None
@@ -134,7 +139,8 @@ class ExecuteInstance(Operation):
         return origin.row_id if origin is not None else None
 
     def pin(self, plan: Plan, transaction: Transaction) -> None:
-        """Snapshot builders and code."""
+        """Check that variables are set which every run needs, and snapshot builders and code."""
+        _check_variables(plan.data["variables"])
         table, temporary = _table(transaction, plan), _temporary(transaction, plan)
         files.make_folder(transaction.workspace.builders)
         for name, path in builder_files(transaction, table, temporary).items():
@@ -242,6 +248,12 @@ class ExecuteInstance(Operation):
         execution = self._execution(plan, transaction, inputs, builders)
         restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
+
+
+def _check_variables(places: Mapping[str, str]) -> None:
+    for name, place in places.items():
+        if name not in os.environ:
+            raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
 
 
 def _partial_folder(plan: Plan, lookup: Lookup) -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tablevault.builders.calls import environment_variables
 from tablevault.builders.dependencies import column_dependencies, document_dependencies
 from tablevault.builders.document import BuilderDocument, read_document
 from tablevault.builders.functions import built_in, built_in_sources, check_accepts, read_sources
@@ -64,6 +65,15 @@ class BuilderSet:
     def makes_artifacts(self) -> bool:
         """Whether any column is declared to hold artifacts."""
         return any(kind.kind is Kind.ARTIFACT for spec in self.specs for kind in spec.dtypes.values())
+
+    def environment_variables(self) -> dict[str, str]:
+        """Return the environment variables that arguments are made of, each with the place that names it first."""
+        places: dict[str, str] = {}
+        for spec in self.specs:
+            for argument, value in spec.arguments.items():
+                for name in environment_variables(value):
+                    places.setdefault(name, spec.document.place("arguments", argument))
+        return places
 
 
 def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocument]:

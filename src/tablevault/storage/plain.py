@@ -114,6 +114,8 @@ def unwrapped(value: Any) -> Any:
 def shown(value: object) -> str:
     """Return a value as an error message shows it."""
     text = repr(value)
+    if "\n" in text:  # A frame, say: a message is a sentence.
+        text = " ".join(text.split())
     return text if len(text) <= MAXIMUM_SHOWN else f"{text[: MAXIMUM_SHOWN - 1]}…"
 
 
