@@ -7,7 +7,6 @@ import lzma
 import os
 import stat
 import tarfile
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -19,6 +18,7 @@ from tablevault.layout import VaultLayout
 from tablevault.lookup import VaultContext
 from tablevault.opening import Settings, check_marker, open_context
 from tablevault.storage import files
+from tablevault.storage.staging import staged_beside
 from tablevault.unpacking import Counted, Unpacking
 
 SUFFIX = ".tar.xz"
@@ -54,7 +54,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     _check_nobody_works(layout)
     target = Path(f"{layout.root}{SUFFIX}")
     context = open_context(layout.root, Settings())
-    with _temporary_folder(target.parent) as folder:
+    with _staging(target, "packing") as folder:
         packed = folder / "vault"
         before = _moment(context)
         context.catalog.backup(folder / "catalog.db")
@@ -92,7 +92,7 @@ def decompress_vault(db_dir: str | Path) -> str:
         raise FileNotFoundError(f"There is no archive '{archive}'.")
     if os.path.lexists(target):
         raise TVArgumentError(f"'{target}' exists already; move it away, or rename the archive.")
-    with _temporary_folder(target.parent) as folder:
+    with _staging(target, "unpacking") as folder:
         unpacked = folder / target.name
         unpacked.mkdir()
         with shown_bytes(f"unpacking {archive.name}", archive.stat().st_size) as advance:
@@ -165,13 +165,13 @@ def _moment(context: VaultContext) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def _temporary_folder(parent: Path) -> Iterator[Path]:
-    folder = parent / f".{uuid.uuid4().hex}{files.TEMPORARY_SUFFIX}"
-    folder.mkdir()
+def _staging(target: Path, activity: str) -> Iterator[Path]:
+    """Offer a folder of its own beside the target."""
     try:
-        yield folder
-    finally:
-        files.remove_tree(folder)
+        with staged_beside(target, activity) as folder:
+            yield folder
+    except BlockingIOError as error:
+        raise TVProcessError(f"Somebody else is {activity} '{target}' already; wait for the end of that.") from error
 
 
 # --- packing ------------------------------------------------------------------------------------------------------

@@ -98,8 +98,9 @@ class Endings:
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
         for step_id, step in self._processes.tidying_of(serial):
-            needed = next((other for other in failed if _is_inside(other.source, step.source)), None)
+            needed = next((other for other in failed if _needs(step, other)), None)
             if needed is not None:
+                failed.append(step)
                 problems.append((step_id, f"it waits for '{needed.action} {needed.source} {needed.target}'"))
                 continue
             try:
@@ -181,6 +182,11 @@ def save_checkpoints(transaction: Transaction) -> None:
         transaction.close_checkpoints()
     except Exception:  # noqa: BLE001 - what ends the attempt is its first error, not what follows from it
         transaction.abandon_checkpoints()
+
+
+def _needs(step: Tidying, other: Tidying) -> bool:
+    """Tell whether a step has to wait for another: what it is about was to be moved out of there, or brought there."""
+    return _is_inside(other.source, step.source) or _is_inside(step.source, other.target)
 
 
 def _is_inside(path: str, folder: str) -> bool:

@@ -105,6 +105,8 @@ class ProcessFolder:
         self.linking = root / EARLIER
         """Where `earlier` is while it is not complete."""
         self.staged = root / "staged"
+        self.unfinished_code = root / "unfinished_code"
+        """Where a snapshot of the code is while it is not complete."""
 
     def code(self, attempt: int) -> Path:
         """Return the folder of the code that an attempt runs."""

@@ -131,6 +131,8 @@ def _why_not_a_vault(layout: VaultLayout) -> str:
 
 
 def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
+    for leftover in layout.root.glob(f"*{files.TEMPORARY_SUFFIX}"):
+        files.remove_tree(leftover)
     created = datetime.now(UTC).isoformat()
     for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
         files.make_folder(folder)

@@ -15,8 +15,8 @@ from tablevault.builders.partial import declared_types, read_partial
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.messages import blocked
-from tablevault.model import ArtifactState, InstanceRecord, TableRecord
+from tablevault.messages import blocked, blocked_by_paused
+from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
 from tablevault.operations.builder_files import builder_files
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
@@ -164,7 +164,12 @@ class Queries:
             record = processes.get(serial)
             if record is None or record.finished or record.operation != "execute_instance":
                 continue
-            if not processes.is_ancestor(serial, self._context.parent_serial):
+            if processes.is_ancestor(serial, self._context.parent_serial):
+                continue
+            if self._lookup.status(record) is Status.PAUSED:
+                why = blocked_by_paused(self._context.layout.root, record)
+                raise TVLockError(f"A table with side effects is executing. {why}")
+            if self._lookup.is_alive(record):
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
     def _again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:

@@ -1,75 +1,82 @@
-"""The operations that faults are injected into: what is prepared for each, and the call itself."""
+"""The operations of a vault that faults are injected into: what is prepared for each, and the call itself."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from faulted_builders import CODE, FAILING, index, row_wise, whole
+from faulted_folders import FOLDER_OPERATIONS
+from invariants import Content, Expected, Seen, State, check, wrong_content
 
 from tablevault import TableVault
 
-CODE = """
-from pathlib import Path
-
-import pandas as pd
-
-
-def names():
-    return pd.DataFrame({"name": ["a", "b", "c"]})
-
-
-def file_of(name, folder):
-    path = Path(folder) / f"{name}.txt"
-    path.write_text(name * 3)
-    return path.name
-
-
-def fail(name):
-    raise ConnectionError("no network")
-"""
-
-INDEX = """
-builder_type: IndexBuilder
-changed_columns: [name]
-primary_key: [name]
-python_function: names
-code_module: job
-is_custom: true
-"""
-
-FILES = """
-builder_type: ColumnBuilder
-changed_columns: [file]
-dtypes: {{file: artifact_string}}
-python_function: {function}
-code_module: job
-is_custom: true
-return_type: row-wise
-arguments: {{name: "<<self.name[index]>>", folder: ~ARTIFACT_FOLDER~}}
-"""
-
-FAILING = """
-builder_type: ColumnBuilder
-changed_columns: [file]
-python_function: fail
-code_module: job
-is_custom: true
-return_type: row-wise
-arguments: {name: "<<self.name[index]>>"}
-"""
+OWN_ID = "mine"
+"""The process id of an operation that is to pause on errors."""
 
 
 @dataclass(frozen=True)
-class Operation:
+class VaultOperation:
     """One call that changes a vault."""
 
     call: Callable[[TableVault, str], object]
     """Takes the vault and the process id (or nothing)."""
     prepare: Callable[[TableVault], object] = lambda vault: None
     """What comes before, undisturbed, beside what `base` makes."""
+    process_ids: tuple[str, ...] = ("", OWN_ID)
+    fails: bool = False
+    """Whether it fails even if it is undisturbed, so that a return promises nothing."""
+    inside: Callable[[TableVault], object] | None = None
+    """Operations inside of it, which are not undone with it."""
+    damaged: bool = False
+    """Whether what comes before leaves something to repair."""
+    wait: Callable[[TableVault, str], object] = lambda vault, process_id: None
+    """Waits for what the call only starts."""
+
+    stride: int = 1
+    """Of how many calls one is chosen by each seed."""
+    is_variant: bool = False
+    """Whether it is mostly what another one is, so that not each call needs to meet each error."""
+
+    def make(self, place: Path) -> None:
+        """Make what is copied for each fault."""
+        self.prepare(base(place / "vault"))
+
+    def open(self, place: Path) -> TableVault:
+        """Do what comes before the faults."""
+        return TableVault(place / "vault", author="b")
+
+    def look(self, place: Path, process_id: str) -> State:
+        """Return how things are, but for the process of this id."""
+        return State.of(place / "vault", process_id)
+
+    def between(self, place: Path) -> tuple[Content, ...]:
+        """Return what operations inside of it may leave."""
+        if self.inside is None:
+            return ()
+        vault = self.open(place)
+        self.inside(vault)
+        return (Content.of(vault),)
+
+    def problem(self, place: Path, expected: Expected) -> str:
+        """Return what is wrong after a fault, and after the same call was made again; nothing if all is well."""
+        acknowledged = expected.acknowledged and not self.fails
+        seen = Seen.of(place / "vault", expected.process_id)
+        if problem := check(seen, replace(expected, acknowledged=acknowledged, damaged=self.damaged)):
+            return problem
+        was_paused = expected.process_id in seen.active
+        if seen.content == expected.after.content and not was_paused:
+            return ""
+        self.call(seen.vault, expected.process_id)
+        self.wait(seen.vault, expected.process_id)
+        seen = Seen.of(place / "vault", expected.process_id)
+        expected = replace(expected, acknowledged=True, process_id=expected.process_id if self.fails else "")
+        # A call that starts anew is like any other; one that goes on with what the fault has left deserves all checks.
+        again = check(seen, expected) if was_paused else wrong_content(seen, expected)
+        return f"after the same call once more: {again}" if again else ""
 
 
 def base(folder: Path) -> TableVault:
@@ -80,16 +87,60 @@ def base(folder: Path) -> TableVault:
     vault.create_instance("given", external_edit=True)
     vault.write_instance(pd.DataFrame({"x": [1, 2, 3]}), "given")
     vault.create_table("made")
-    vault.create_instance("made", builders={"made_index": INDEX, "made_file": FILES.format(function="file_of")})
+    vault.create_instance("made", builders={"made_index": index(), "made_file": row_wise()})
     return vault
+
+
+# --- what comes before ------------------------------------------------------------------------------------------------
 
 
 def _executed(vault: TableVault) -> None:
     vault.execute_instance("made")
 
 
+def _copied(vault: TableVault) -> None:
+    """Let one row be new, and the others be reused."""
+    _executed(vault)
+    vault.create_instance("made", copy=True)
+    vault.create_builder_file("made", "made_index", text=index("more_names"))
+
+
+def _superseding(vault: TableVault) -> None:
+    """Let the second instance's artifacts take the place of the first one's."""
+    _executed(vault)
+    vault.create_instance("made", builders={"made_index": index(), "made_file": row_wise()})
+
+
+def _building(text: str) -> Callable[[TableVault], object]:
+    return lambda vault: vault.create_builder_file("made", "made_file", text=text)
+
+
+def _with_side_effects(vault: TableVault) -> None:
+    vault.create_table("sent", has_side_effects=True, allow_multiple_artifacts=True)
+    builders = {"sent_index": index(), "sent_file": row_wise()}
+    vault.create_instance("sent", builders=builders)
+    vault.execute_instance("sent")
+    vault.create_instance("sent", builders=builders)
+
+
+def _failed_half_way(vault: TableVault, process_id: str) -> None:
+    vault.create_builder_file("made", "made_file", text=row_wise("fail_at_c"))
+    with contextlib.suppress(ConnectionError):
+        vault.execute_instance("made", process_id=process_id)
+
+
+def _partial(vault: TableVault) -> None:
+    _failed_half_way(vault, "")
+    vault.create_code_module("job", text=CODE.replace('if name == "c"', "if False"))
+
+
+def _resumable(vault: TableVault) -> None:
+    _failed_half_way(vault, OWN_ID)
+    vault.create_code_module("job", text=CODE.replace('if name == "c"', "if False"))
+
+
 def _paused(vault: TableVault) -> None:
-    vault.create_builder_file("made", "made_file", text=FAILING)
+    _building(FAILING)(vault)
     with contextlib.suppress(ConnectionError):
         vault.execute_instance("made", process_id="paused")
 
@@ -98,37 +149,159 @@ def _external(vault: TableVault) -> None:
     vault.create_instance("given", external_edit=True)
 
 
+def _external_with_artifacts(vault: TableVault) -> None:
+    _external(vault)
+    for name in ("a", "b"):
+        (Path(vault.get_artifact_folder("given")) / f"{name}.txt").write_text(name)
+
+
+def _modules_beside(vault: TableVault) -> None:
+    folder = _root(vault).parent / "modules"
+    folder.mkdir()
+    for name in ("one", "two"):
+        (folder / f"{name}.py").write_text(f"name = '{name}'\n")
+
+
+def _leftovers(vault: TableVault) -> None:
+    """Leave what crashes leave: files half written, a lock file of a dead owner."""
+    root = _root(vault)
+    for folder in (root, root / "made", root / "_temp"):
+        (folder / f".{'0' * 32}.tablevault-temporary").write_text("half of")
+    (root / "metadata" / "owners" / f"owner-1-{'0' * 32}").touch()
+
+
+# --- the calls --------------------------------------------------------------------------------------------------------
+
+
+def _root(vault: TableVault) -> Path:
+    return Path(vault.get_artifact_folder("made", is_temp=True)).parents[2]
+
+
 def _only(vault: TableVault, table: str) -> str:
     return vault.get_table_instances(table)[0]
 
 
-OPERATIONS = {
-    "create_table": Operation(lambda vault, process: vault.create_table("new", process_id=process)),
-    "rename_table": Operation(lambda vault, process: vault.rename_table("renamed", "made", process), _executed),
-    "delete_table": Operation(lambda vault, process: vault.delete_table("made", process), _executed),
-    "create_instance": Operation(
+def _execute(vault: TableVault, process_id: str) -> None:
+    vault.execute_instance("made", process_id=process_id)
+
+
+def _fail(vault: TableVault, process_id: str) -> None:
+    with contextlib.suppress(ConnectionError):
+        vault.execute_instance("made", process_id=process_id)
+
+
+def _leave_stray(vault: TableVault, process_id: str) -> None:
+    from tablevault import TVArtifactError
+
+    with contextlib.suppress(TVArtifactError):
+        vault.execute_instance("made", process_id=process_id)
+
+
+def _write_with_artifacts(vault: TableVault, process_id: str) -> None:
+    vault.write_instance(
+        pd.DataFrame({"file": ["a.txt", "b.txt"]}),
+        "given",
+        dependencies=[("given", _only(vault, "given"))],
+        dtypes={"file": "artifact_string"},
+        process_id=process_id,
+    )
+
+
+def _execute_in_background(vault: TableVault, process_id: str) -> None:
+    vault.execute_instance("made", process_id=process_id, background=True)
+
+
+def _wait(vault: TableVault, _: str) -> None:
+    for process_id in vault.get_active_processes():
+        vault.wait_process(process_id, timeout=60)
+
+
+def _copy_modules(vault: TableVault, process_id: str) -> None:
+    vault.create_code_module(copy_dir=str(_root(vault).parent / "modules"), process_id=process_id)
+
+
+def _restart(vault: TableVault, _: str) -> None:
+    TableVault(_root(vault), author="b", restart=True)
+
+
+REVERTING, PAUSING = ("",), (OWN_ID,)
+
+EXECUTIONS = {
+    "execute_instance": VaultOperation(_execute),
+    "execute_in_threads": VaultOperation(_execute, _building(row_wise(threads=3)), REVERTING),
+    "execute_generator": VaultOperation(_execute, _building(whole("files_of", "generator")), PAUSING),
+    "execute_dataframe": VaultOperation(_execute, _building(whole("frame_of", "dataframe")), REVERTING),
+    "execute_copy": VaultOperation(_execute, _copied),
+    "execute_superseding": VaultOperation(_execute, _superseding, REVERTING),
+    "execute_side_effects": VaultOperation(
+        lambda vault, process: vault.execute_instance("sent", process_id=process), _with_side_effects
+    ),
+    "execute_partial": VaultOperation(
+        lambda vault, process: vault.execute_instance("made", process_id=process, reuse_partial=True),
+        _partial,
+        PAUSING,
+    ),
+    "execute_failing": VaultOperation(_fail, _building(row_wise("fail_at_c")), fails=True),
+    "execute_stray": VaultOperation(_leave_stray, _building(row_wise("stray_file_of")), PAUSING, fails=True),
+    "execute_nested": VaultOperation(
+        _execute,
+        _building(row_wise("nested", more=", parent: ~PROCESS_ID~")),
+        REVERTING,
+        inside=lambda vault: vault.create_table("child"),
+    ),
+    "resume": VaultOperation(_execute, _resumable, PAUSING),
+    "execute_in_background": VaultOperation(_execute_in_background, process_ids=PAUSING, wait=_wait),
+    "restart": VaultOperation(_restart, _resumable, REVERTING, fails=True),
+}
+
+EXECUTIONS = {
+    name: replace(operation, is_variant=name not in ("execute_instance", "execute_copy", "execute_partial", "resume"))
+    for name, operation in EXECUTIONS.items()
+}
+
+OTHERS = {
+    "create_table": VaultOperation(lambda vault, process: vault.create_table("new", process_id=process)),
+    "rename_table": VaultOperation(lambda vault, process: vault.rename_table("renamed", "made", process), _executed),
+    "delete_table": VaultOperation(lambda vault, process: vault.delete_table("given", process)),
+    "delete_table_with_artifacts": VaultOperation(
+        lambda vault, process: vault.delete_table("made", process), _executed
+    ),
+    "create_instance": VaultOperation(
         lambda vault, process: vault.create_instance("made", copy=True, process_id=process), _executed
     ),
-    "delete_instance": Operation(
-        lambda vault, process: vault.delete_instance(_only(vault, "made"), "made", process), _executed
+    "create_instance_from_other": VaultOperation(
+        lambda vault, process: vault.create_instance(
+            "given", origin_table="made", origin_id=_only(vault, "made"), process_id=process
+        ),
+        _executed,
     ),
-    "write_instance": Operation(
+    "delete_instance": VaultOperation(
+        lambda vault, process: vault.delete_instance(_only(vault, "given"), "given", process)
+    ),
+    "delete_temporary": VaultOperation(lambda vault, process: vault.delete_instance("TEMP_base", "made", process)),
+    "write_instance": VaultOperation(
         lambda vault, process: vault.write_instance(pd.DataFrame({"x": [4, 5]}), "given", process_id=process),
         _external,
     ),
-    "execute_instance": Operation(lambda vault, process: vault.execute_instance("made", process_id=process)),
-    "create_code_module": Operation(
+    "write_with_artifacts": VaultOperation(_write_with_artifacts, _external_with_artifacts),
+    "create_code_module": VaultOperation(
         lambda vault, process: vault.create_code_module("job", text="x = 1\n", process_id=process)
     ),
-    "delete_code_module": Operation(lambda vault, process: vault.delete_code_module("job", process)),
-    "create_builder_file": Operation(
+    "copy_code_modules": VaultOperation(_copy_modules, _modules_beside),
+    "delete_code_module": VaultOperation(lambda vault, process: vault.delete_code_module("job", process)),
+    "create_builder_file": VaultOperation(
         lambda vault, process: vault.create_builder_file("made", "made_file", text=FAILING, process_id=process)
     ),
-    "delete_builder_file": Operation(
+    "delete_builder_file": VaultOperation(
         lambda vault, process: vault.delete_builder_file("made_file", "made", process_id=process)
     ),
-    "stop_process": Operation(lambda vault, process: vault.stop_process("paused", own_process_id=process), _paused),
-    "stop_and_materialize": Operation(
+    "stop_process": VaultOperation(
+        lambda vault, process: vault.stop_process("paused", own_process_id=process), _paused
+    ),
+    "stop_and_materialize": VaultOperation(
         lambda vault, process: vault.stop_process("paused", materialize=True, own_process_id=process), _paused
     ),
+    "repair": VaultOperation(lambda vault, _: vault.verify(repair=True), _leftovers, REVERTING, damaged=True),
 }
+
+OPERATIONS = {**EXECUTIONS, **OTHERS, **FOLDER_OPERATIONS}

@@ -9,7 +9,10 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/sendfile.h>
 #include <sys/types.h>
+#include <sys/uio.h>
+#include <stdio.h>
 #include <unistd.h>
 
 static atomic_int armed;
@@ -18,7 +21,16 @@ static long chosen;
 static int number;
 static int lasting;
 
-/* Let the n-th call from now on fail with an errno (0: kill the process); `for_ever`: and all that follow. */
+#define MOST 65536
+static unsigned char writes[MOST];
+
+/* Whether the n-th call was a write. */
+int fault_is_write(long n) {
+    return n < MOST && writes[n];
+}
+
+/* Let the n-th call from now on fail with an errno (0: kill the process; -1: kill it half-way
+   through, if it writes); `for_ever`: and all that follow. */
 void fault_arm(long n, int error, int for_ever) {
     chosen = n;
     number = error;
@@ -37,9 +49,17 @@ static int fails(void) {
     if (!atomic_load(&armed)) return 0;
     long here = atomic_fetch_add(&count, 1) + 1;
     if (here != chosen && !(lasting && chosen && here > chosen)) return 0;
-    if (!number) kill(getpid(), SIGKILL);
+    if (number <= 0) kill(getpid(), SIGKILL);
     errno = number;
     return 1;
+}
+
+/* Note that the next call is a write; return whether it is to be killed half-way. */
+static int is_torn(void) {
+    if (!atomic_load(&armed)) return 0;
+    long next = atomic_load(&count) + 1;
+    if (next < MOST) writes[next] = 1;
+    return number < 0 && next == chosen;
 }
 
 #define WRAP(result, name, parameters, types, arguments) \
@@ -50,15 +70,33 @@ static int fails(void) {
         return real arguments; \
     }
 
-WRAP(ssize_t, write, (int fd, const void *data, size_t size), (int, const void *, size_t), (fd, data, size))
-WRAP(ssize_t, pwrite, (int fd, const void *data, size_t size, off_t at), (int, const void *, size_t, off_t), (fd, data, size, at))
-WRAP(ssize_t, pwrite64, (int fd, const void *data, size_t size, off64_t at), (int, const void *, size_t, off64_t), (fd, data, size, at))
+/* Writes, which can also be cut off half-way: what is in the middle of a killed write may be there or not. */
+#define WRAP_WRITE(name, parameters, types, arguments, half) \
+    ssize_t name parameters { \
+        static ssize_t(*real) types; \
+        if (!real) real = (ssize_t(*) types)dlsym(RTLD_NEXT, #name); \
+        if (is_torn()) real half; \
+        if (fails()) return -1; \
+        return real arguments; \
+    }
+
+WRAP_WRITE(write, (int fd, const void *data, size_t size), (int, const void *, size_t), (fd, data, size), (fd, data, size / 2))
+WRAP_WRITE(pwrite, (int fd, const void *data, size_t size, off_t at), (int, const void *, size_t, off_t), (fd, data, size, at), (fd, data, size / 2, at))
+WRAP_WRITE(pwrite64, (int fd, const void *data, size_t size, off64_t at), (int, const void *, size_t, off64_t), (fd, data, size, at), (fd, data, size / 2, at))
+WRAP(ssize_t, writev, (int fd, const struct iovec *parts, int number_of), (int, const struct iovec *, int), (fd, parts, number_of))
+WRAP(ssize_t, pwritev, (int fd, const struct iovec *parts, int number_of, off_t at), (int, const struct iovec *, int, off_t), (fd, parts, number_of, at))
+WRAP(ssize_t, pwritev64, (int fd, const struct iovec *parts, int number_of, off64_t at), (int, const struct iovec *, int, off64_t), (fd, parts, number_of, at))
+WRAP(ssize_t, sendfile, (int out, int in, off_t *from, size_t size), (int, int, off_t *, size_t), (out, in, from, size))
+WRAP(ssize_t, sendfile64, (int out, int in, off64_t *from, size_t size), (int, int, off64_t *, size_t), (out, in, from, size))
+WRAP(ssize_t, copy_file_range, (int in, off64_t *from, int out, off64_t *to, size_t size, unsigned flags), (int, off64_t *, int, off64_t *, size_t, unsigned), (in, from, out, to, size, flags))
 WRAP(int, fsync, (int fd), (int), (fd))
 WRAP(int, fdatasync, (int fd), (int), (fd))
 WRAP(int, rename, (const char *from, const char *to), (const char *, const char *), (from, to))
 WRAP(int, renameat, (int a, const char *from, int b, const char *to), (int, const char *, int, const char *), (a, from, b, to))
+WRAP(int, renameat2, (int a, const char *from, int b, const char *to, unsigned flags), (int, const char *, int, const char *, unsigned), (a, from, b, to, flags))
 WRAP(int, unlink, (const char *path), (const char *), (path))
 WRAP(int, unlinkat, (int fd, const char *path, int flags), (int, const char *, int), (fd, path, flags))
+WRAP(int, remove, (const char *path), (const char *), (path))
 WRAP(int, rmdir, (const char *path), (const char *), (path))
 WRAP(int, mkdir, (const char *path, mode_t mode), (const char *, mode_t), (path, mode))
 WRAP(int, mkdirat, (int fd, const char *path, mode_t mode), (int, const char *, mode_t), (fd, path, mode))
@@ -66,8 +104,13 @@ WRAP(int, link, (const char *from, const char *to), (const char *, const char *)
 WRAP(int, linkat, (int a, const char *from, int b, const char *to, int flags), (int, const char *, int, const char *, int), (a, from, b, to, flags))
 WRAP(int, symlink, (const char *from, const char *to), (const char *, const char *), (from, to))
 WRAP(int, symlinkat, (const char *from, int fd, const char *to), (const char *, int, const char *), (from, fd, to))
+WRAP(int, truncate, (const char *path, off_t size), (const char *, off_t), (path, size))
+WRAP(int, truncate64, (const char *path, off64_t size), (const char *, off64_t), (path, size))
 WRAP(int, ftruncate, (int fd, off_t size), (int, off_t), (fd, size))
 WRAP(int, ftruncate64, (int fd, off64_t size), (int, off64_t), (fd, size))
+WRAP(int, fallocate, (int fd, int mode, off_t from, off_t size), (int, int, off_t, off_t), (fd, mode, from, size))
+WRAP(int, fallocate64, (int fd, int mode, off64_t from, off64_t size), (int, int, off64_t, off64_t), (fd, mode, from, size))
+WRAP(int, fchown, (int fd, uid_t user, gid_t group), (int, uid_t, gid_t), (fd, user, group))
 WRAP(int, chmod, (const char *path, mode_t mode), (const char *, mode_t), (path, mode))
 WRAP(int, fchmod, (int fd, mode_t mode), (int, mode_t), (fd, mode))
 WRAP(int, fchmodat, (int fd, const char *path, mode_t mode, int flags), (int, const char *, mode_t, int), (fd, path, mode, flags))

@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+import re
+import sqlite3
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tablevault import TableVault
+from tablevault import ProcessInfo, TableVault, TVLockError
+
+_OWN_OF_CATALOG = re.compile(r"metadata/(catalog\.db.*|logs\.(txt|lock)|worker_logs/.*)$|_temp/")
+
+
+_INSTANCE_ID = re.compile(r"[A-Za-z0-9-]+_\d+_[0-9a-f]{32}$")
+
+UNREADABLE = "a table with side effects is being executed"
 
 
 @dataclass(frozen=True)
 class Content:
     """All that a vault shows, without what differs from run to run: ids of instances and times."""
 
-    tables: str
-    modules: str
+    tables: dict[str, str]
+    modules: dict[str, str]
+    processes: list[str]
+    """Ids of the active ones."""
 
     @classmethod
-    def of(cls, vault: TableVault) -> Content:
-        """Read a vault through its public methods."""
+    def of(cls, vault: TableVault, without: str = "") -> Content:
+        """Read a vault through its public methods; `without` is a process that does not count."""
         tables = {name: _table(vault, name) for name in vault.get_tables()}
         modules = {name: vault.get_code_module_str(name) for name in vault.get_code_modules_list()}
-        return cls(json.dumps(tables, sort_keys=True), json.dumps(modules, sort_keys=True))
+        return cls(tables, modules, sorted(set(vault.get_active_processes()) - {without}))
+
+    def readable(self, other: Content) -> Content:
+        """Leave out what cannot be read in another content, because a paused process holds it."""
+        held = {name for name, table in other.tables.items() if table == UNREADABLE}
+        return Content(
+            {name: UNREADABLE if name in held else table for name, table in self.tables.items()},
+            self.modules,
+            self.processes,
+        )
 
 
-def _table(vault: TableVault, name: str) -> list[Any]:
-    return [_instance(vault, name, instance) for instance in vault.get_table_instances(name, "", include_temp=True)]
+def _table(vault: TableVault, name: str) -> str:
+    instances = vault.get_table_instances(name, "", include_temp=True)
+    try:
+        return json.dumps([_instance(vault, name, instance) for instance in instances], sort_keys=True)
+    except TVLockError:
+        return UNREADABLE
 
 
 def _instance(vault: TableVault, table: str, instance: str) -> list[Any]:
@@ -35,44 +63,191 @@ def _instance(vault: TableVault, table: str, instance: str) -> list[Any]:
         version = instance.removeprefix("TEMP_")
         builders = vault.get_builders_list(table, version=version)
         return [instance, {builder: vault.get_builder_str(table, builder, version=version) for builder in builders}]
-    frame, _ = vault.get_dataframe(table, instance, version="", active_only=False, full_artifact_path=False)
+    frame, _ = vault.get_dataframe(
+        table, instance, version="", active_only=False, full_artifact_path=False, format="arrow"
+    )
     folder = Path(vault.get_artifact_folder(table, instance, is_temp=False))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*"))}
-    return [instance.rsplit("_", 2)[0], frame.to_csv(), files]
+    cells = {name: [str(value) for value in frame.column(name).to_pylist()] for name in frame.column_names}
+    return [instance.rsplit("_", 2)[0], cells, files]
 
 
-def check(folder: Path, before: Content, after: Content, acknowledged: bool, process_id: str) -> str:
-    """Return what is wrong with a vault after a fault; nothing if all invariants hold.
+@dataclass(frozen=True)
+class Tree:
+    """The files of a vault: for each its mode and its content's digest.
 
-    Parameters
-    ----------
-    folder
-        The vault, in which nobody works any more.
-    before, after
-        What it showed before the operation, and what it shows after an undisturbed one.
-    acknowledged
-        Whether the call had returned.
-    process_id
-        Given to the operation; empty if it was not to pause.
+    Without what is not undone: the catalog's own files, the log, and what active processes have staged.
     """
-    vault = TableVault(folder, author="check")
-    active = vault.get_active_processes()
-    if any(info.status != "paused" for info in active.values()):
-        return f"processes are neither ended nor paused: { {key: info.status for key, info in active.items()} }"
-    if set(active) - {process_id, "paused"}:
-        return f"processes that nobody named are paused: {sorted(active)}"
+
+    entries: dict[str, tuple[int, str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, folder: Path) -> Tree:
+        """Read the tree below a folder."""
+        return cls({path: entry for path, entry in _entries(folder) if not _OWN_OF_CATALOG.match(path)})
+
+    def difference(self, other: Tree) -> list[str]:
+        """Return the paths that are not the same in another tree."""
+        paths = self.entries.keys() | other.entries.keys()
+        return sorted(path for path in paths if self.entries.get(path) != other.entries.get(path))
+
+    def without_partial(self) -> Tree:
+        """Leave out what a reverted execution keeps."""
+        kept = {path: entry for path, entry in self.entries.items() if not re.search(r"/TEMP_[^/]+/partial", path)}
+        return Tree(kept)
+
+    def shape(self) -> set[str]:
+        """Return the paths, with what differs from run to run left out of them."""
+        paths = (re.sub(r"_\d+_[0-9a-f]{32}", "_ID", path) for path in self.entries)
+        return {re.sub(r"ARCHIVED_TRASH/\d+_", "ARCHIVED_TRASH/", path) for path in paths}
+
+
+def _entries(folder: Path) -> Iterator[tuple[str, tuple[int, str]]]:
+    for parent, folders, files in os.walk(folder):
+        for name in [*folders, *files]:
+            path = Path(parent, name)
+            about = path.lstat()
+            if stat.S_ISREG(about.st_mode):
+                content = hashlib.sha256(path.read_bytes()).hexdigest()
+            else:
+                content = os.readlink(path) if path.is_symlink() else ""
+            yield path.relative_to(folder).as_posix(), (about.st_mode, content)
+
+
+@dataclass(frozen=True)
+class State:
+    """A vault at one moment: what it shows, and its files."""
+
+    content: Content
+    tree: Tree
+
+    @classmethod
+    def of(cls, folder: Path, without: str = "") -> State:
+        """Open a vault and look at it; `without` is a process that does not count."""
+        return cls(Content.of(TableVault(folder, author="check"), without), Tree.of(folder))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a vault may look like after a fault."""
+
+    before: State
+    after: State
+    between: tuple[Content, ...] = ()
+    """What operations inside an operation may leave, which are not undone with it."""
+    acknowledged: bool = False
+    """Whether the call returned, so that only `after` is right."""
+    damaged: bool = False
+    """Whether something is to be repaired first."""
+    process_id: str = ""
+    """Given to the operation, so that it may be paused; empty if it was not to pause."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A vault after a fault."""
+
+    folder: Path
+    vault: TableVault
+    content: Content
+    active: dict[str, ProcessInfo]
+
+    @classmethod
+    def of(cls, folder: Path, without: str) -> Seen:
+        """Open a vault in which nobody works any more, and look at it; `without` is a process that does not count."""
+        vault = TableVault(folder, author="check", lock_timeout=0)
+        return cls(folder, vault, Content.of(vault, without), vault.get_active_processes())
+
+
+def check(seen: Seen, expected: Expected) -> str:
+    """Return what is wrong with a vault after a fault; nothing if all is well."""
+    return (
+        _wrong_process(seen.active)
+        or _wrong_files(seen.vault, expected)
+        or wrong_content(seen, expected)
+        or wrong_locks(seen.folder, seen.active)
+        or wrong_leftovers(seen.folder, len(seen.active))
+        or wrong_modes(seen.vault, seen.folder)
+        or _wrong_tree(seen, expected)
+    )
+
+
+def _wrong_process(active: dict[str, ProcessInfo]) -> str:
+    wrong = {key: info.status for key, info in active.items() if info.status != "paused"}
+    return f"processes are neither ended nor paused: {wrong}" if wrong else ""
+
+
+def _wrong_files(vault: TableVault, expected: Expected) -> str:
     problems = vault.verify().problems
-    if problems and all(problem.kind == "tidying failed" for problem in problems):
+    if problems and (expected.damaged or all(problem.kind == "tidying failed" for problem in problems)):
         # What could not be removed is reported, and in nobody's way; once the disk works again it can be.
-        problems = vault.verify(repair=True).problems and vault.verify().problems
-    if problems:
-        return f"verify finds {problems}"
-    here = Content.of(vault)
-    if here not in (before, after):
-        return f"the vault is neither as before nor as after: {here}"
-    if acknowledged and here != after:
-        return "an acknowledged change is not there"
-    working = {path.name for path in (folder / "_temp").iterdir()} if (folder / "_temp").is_dir() else set()
-    if len(working) > len(active) + 1:
-        return f"_temp holds more than the active processes: {sorted(working)} for {sorted(active)}"
+        problems = vault.verify(repair=True).problems
+    return f"verify finds {problems}" if problems else ""
+
+
+def wrong_content(seen: Seen, expected: Expected) -> str:
+    """Return what is neither as before nor as after; nothing if everything is."""
+    here = seen.content
+    if here == expected.after.content:
+        return ""
+    if expected.acknowledged:
+        return f"an acknowledged change is not there: {here}"
+    allowed = (expected.before.content, *expected.between)
+    if expected.process_id in seen.active:
+        allowed = tuple(content.readable(here) for content in allowed)
+    return "" if here in allowed else f"the vault is neither as before nor as after: {here}"
+
+
+def wrong_locks(folder: Path, active: dict[str, ProcessInfo]) -> str:
+    """Return which locks are held by processes that are not active; nothing if there are none."""
+    with contextlib.closing(sqlite3.connect(f"file:{folder}/metadata/catalog.db?mode=ro", uri=True)) as catalog:
+        held = catalog.execute(
+            "SELECT processes.process_id, locks.resource FROM locks LEFT JOIN processes USING (serial)"
+        ).fetchall()
+    wrong = [(process, resource) for process, resource in held if process not in active]
+    return f"locks are held by nobody who is active: {wrong}" if wrong else ""
+
+
+def wrong_leftovers(folder: Path, active: int) -> str:
+    """Return what `_temp` and the folder of the owners hold beyond what so many paused processes need."""
+    temporary = sorted(path.name for path in (folder / "_temp").iterdir())
+    if len(temporary) > active or not all(name.isdecimal() for name in temporary):
+        return f"_temp holds {temporary} for {active} active processes"
+    owners = sorted(path.name for path in (folder / "metadata" / "owners").iterdir())
+    return f"lock files of owners are left: {owners}" if owners else ""
+
+
+def wrong_modes(vault: TableVault, folder: Path) -> str:
+    """Return which files of materialized instances can be written to; nothing if none can."""
+    for table in vault.get_tables():
+        for instance in vault.get_table_instances(table, ""):
+            root = folder / table / instance
+            for path in (root, *root.rglob("*")):
+                if not path.is_symlink() and path.stat().st_mode & 0o222:
+                    return f"{path} is not read-only"
     return ""
+
+
+def _wrong_tree(seen: Seen, expected: Expected) -> str:
+    """Return what is in the vault's tree that does not belong there: before is known to the byte, after by its paths."""
+    if expected.process_id in seen.active or seen.content in expected.between:
+        return ""
+    here = Tree.of(seen.folder).without_partial()
+    different = here.difference(expected.before.tree.without_partial())
+    strange = here.shape() ^ expected.after.tree.without_partial().shape()
+    if seen.content == expected.after.content and not strange:
+        return ""
+    # Of an active process's instance nobody sees anything yet.
+    shown = [path for path in different if not (seen.active and _is_hidden(path, seen.vault))]
+    if seen.content == expected.before.content and not shown:
+        return ""
+    if seen.content == expected.after.content:
+        return f"the tree has, or lacks, {sorted(strange)}"
+    return f"the tree is not as before: {shown}"
+
+
+def _is_hidden(path: str, vault: TableVault) -> bool:
+    """Tell whether a path belongs to an instance that is not listed."""
+    table, _, inside = path.partition("/")
+    instance = inside.partition("/")[0]
+    return bool(_INSTANCE_ID.match(instance)) and instance not in vault.get_table_instances(table, "")

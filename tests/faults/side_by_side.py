@@ -15,7 +15,7 @@ from typing import Any
 from experiment import Budget, Figures, Violation, Watch
 
 Case = dict[str, Any]
-BATCH = 20
+BATCH = 10
 """Cases that an interpreter is handed at a time."""
 
 
@@ -26,6 +26,8 @@ class Tried:
     problem: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long something took; the longest of each is kept."""
+    count: int = 1
+    """As how many tries it counts."""
 
 
 Trier = Callable[[Case], Tried]
@@ -61,7 +63,7 @@ class _Total:
                 self._seconds[name] = max(seconds, self._seconds.get(name, 0.0))
         violations = [Violation(case, tried.problem) for case, tried in results if tried.problem]
         measures = {f"slowest {name}": f"{seconds:.2f} s" for name, seconds in self._seconds.items()}
-        self.figures += Figures(len(results), violations, measures)
+        self.figures += Figures(sum(tried.count for _, tried in results), violations, measures)
         self._watch(self.figures)
 
 

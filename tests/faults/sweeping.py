@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -16,13 +17,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from faulted_operations import OPERATIONS, base
-from invariants import Content, check
+from experiment import CannotRunHereError
+from faulted_operations import OPERATIONS
+from invariants import Expected
 
 from tablevault import TableVault
 
 HERE = Path(__file__).parent
 KILL = 0
+KILL_HALF_WAY = -1
+"""In the middle of what it writes."""
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -44,7 +48,7 @@ NO_FAULT = Fault(0)
 class Request:
     """What the zygote is to do in a fork."""
 
-    folder: str
+    place: str
     action: str
     """`call`: the operation; `open`: only open the vault, which recovers; `restart`: open it with `restart=True`."""
     operation: str
@@ -53,18 +57,22 @@ class Request:
 
 
 class Interpreter:
-    """The zygote, for as long as it lives."""
+    """The zygote, for as long as it lives, and the place where all its vaults are, one after the other."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: Path, root: Path) -> None:
+        self.root = root
+        self.place = root / "place"
         paths = os.pathsep.join([str(Path(sys.modules["tablevault"].__path__[0]).parent), *sys.path[:1]])
         environment = {**os.environ, "LD_PRELOAD": str(library), "PYTHONPATH": paths, "ARROW_IO_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", str(HERE / "zygote.py")],
+            [sys.executable, "-W", "ignore", str(HERE / "zygote.py"), str(self.place)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
         )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
 
     def ask(self, request: Request) -> dict[str, Any]:
         """Let a fork do something; return what came of it."""
@@ -83,14 +91,16 @@ class Interpreter:
 @contextmanager
 def interpreter() -> Iterator[Interpreter]:
     """Build the library of faulty calls, and start the interpreter that has it."""
-    with tempfile.TemporaryDirectory() as folder:
-        library = Path(folder) / "faulty_calls.so"
+    # Durability is not what is tried here, so that memory will do for a disk.
+    memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+    with tempfile.TemporaryDirectory(prefix="tablevault-faults-", dir=memory, ignore_cleanup_errors=True) as root:
+        library = Path(root) / "faulty_calls.so"
         compiler = shutil.which("cc") or shutil.which("gcc")
         if compiler is None:
-            raise RuntimeError("There is no C compiler; install one (on Debian: apt-get install gcc libc6-dev).")
+            raise CannotRunHereError("there is no C compiler; install one (on Debian: apt-get install gcc libc6-dev)")
         source = str(HERE / "faulty_calls.c")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
-        running = Interpreter(library)
+        running = Interpreter(library, Path(root))
         try:
             yield running
         finally:
@@ -102,28 +112,25 @@ class Sweep:
 
     def __init__(self, running: Interpreter, operation: str, process_id: str = "") -> None:
         self._running = running
-        self.operation = operation
-        self.process_id = process_id
-        # Durability is not what is tried here, so that memory will do for a disk.
-        self._root = Path(
-            tempfile.mkdtemp(prefix="tablevault-faults-", dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else None)
-        )
-        self._template = self._root / "template"
-        OPERATIONS[operation].prepare(base(self._template))
-        self.before = Content.of(TableVault(self._copy(), author="check"))
-        undisturbed = self._copy()
-        answer = self._ask(undisturbed, "call", NO_FAULT)
-        assert answer["returned"], answer
-        self.count: int = answer["count"]
+        self._place = running.place
+        self.name, self.process_id = operation, process_id
+        self._operation = OPERATIONS[operation]
+        self._template = Path(tempfile.mkdtemp(dir=running.root)) / "template"
+        self._prepare()
+        undisturbed = self._ask("call", NO_FAULT)
+        assert undisturbed["returned"], undisturbed
+        self.count: int = undisturbed["count"]
         """How many calls change files in an undisturbed run."""
-        self.after = Content.of(TableVault(undisturbed, author="check"))
+        self.writes: list[int] = undisturbed["writes"]
+        """Which of them write."""
+        self.after = self._operation.look(self._place, process_id)
 
     def try_fault(self, fault: Fault) -> str:
         """Inject a fault; return what is wrong afterwards, or nothing."""
-        folder = self._copy()
-        answer = self._ask(folder, "call", fault)
-        problem = _hung(answer) or self._check(folder, answer["returned"])
-        return self._told(folder, problem, answer)
+        self._renew()
+        answer = self._ask("call", fault)
+        problem = _hung(answer) or self._problem(answer["returned"])
+        return f"{problem}; the call: {answer}" if problem else ""
 
     def try_recoveries(self, fault: Fault, recoveries: list[dict[str, Any]]) -> tuple[int, float, str]:
         """Inject a fault into the operation, and one into each recovery; return how many of these hit something.
@@ -131,52 +138,51 @@ class Sweep:
         Also returns how long the last recovery took, which is left alone, and what is wrong afterwards. A recovery is
         described by its action, by how far it gets (of 1) before the fault, and by the error.
         """
-        folder = self._copy()
-        answers = [self._ask(folder, "call", fault)]
-        problem = _hung(answers[0])
+        self._renew()
+        answers = [self._ask("call", fault)]
         hit = 0
         for recovery in recoveries:
-            # How many calls it makes can only be told by letting it happen, elsewhere.
-            calls = self._ask(self._copy(folder), recovery["action"], NO_FAULT)["count"]
+            calls = self._count_calls(recovery["action"])
             if calls:
                 n = 1 + int(recovery["part"] * calls)
-                answers.append(self._ask(folder, recovery["action"], Fault(n, recovery["error"], recovery["lasting"])))
-                problem = problem or _hung(answers[-1])
+                answers.append(self._ask(recovery["action"], Fault(n, recovery["error"], recovery["lasting"])))
                 hit += 1
         begun = time.monotonic()
-        TableVault(folder, author="b")
+        TableVault(self._place / "vault", author="b")
         seconds = time.monotonic() - begun
-        problem = problem or self._check(folder, answers[0]["returned"])
-        return hit, seconds, self._told(folder, problem, answers)
+        problem = next(filter(None, map(_hung, answers)), "") or self._problem(answers[0]["returned"])
+        return hit, seconds, f"{problem}; the calls: {answers}" if problem else ""
 
-    def close(self) -> None:
-        """Remove all copies."""
-        shutil.rmtree(self._root, ignore_errors=True)
+    def _prepare(self) -> None:
+        shutil.rmtree(self._place, ignore_errors=True)
+        self._place.mkdir()
+        self._operation.make(self._place)
+        gc.collect()  # Catalogs of the vault are closed with the last vault object.
+        self._place.rename(self._template)
+        self._renew()
+        self.before = self._operation.look(self._place, self.process_id)
+        self._between = self._operation.between(self._place)
+        self._renew()
 
-    def _ask(self, folder: Path, action: str, fault: Fault) -> dict[str, Any]:
-        return self._running.ask(Request(str(folder), action, self.operation, self.process_id, fault))
+    def _count_calls(self, action: str) -> int:
+        """Count the calls of a recovery, which can only be told by letting it happen; put things back afterwards."""
+        kept = self._place.with_name("kept")
+        shutil.copytree(self._place, kept, symlinks=True)
+        calls: int = self._ask(action, NO_FAULT)["count"]
+        shutil.rmtree(self._place)
+        kept.rename(self._place)
+        return calls
 
-    def _check(self, folder: Path, acknowledged: bool) -> str:
-        return check(folder, self.before, self.after, acknowledged, self.process_id) or self._resumed(folder)
+    def _ask(self, action: str, fault: Fault) -> dict[str, Any]:
+        return self._running.ask(Request(str(self._place), action, self.name, self.process_id, fault))
 
-    def _resumed(self, folder: Path) -> str:
-        """Make the same call again, if it is paused: it must give what an undisturbed one gives."""
-        if not self.process_id:
-            return ""
-        vault = TableVault(folder, author="b")
-        if self.process_id not in vault.get_active_processes():
-            return ""
-        OPERATIONS[self.operation].call(vault, self.process_id)
-        return check(folder, self.after, self.after, acknowledged=True, process_id="")
+    def _problem(self, acknowledged: bool) -> str:
+        expected = Expected(self.before, self.after, self._between, acknowledged, process_id=self.process_id)
+        return self._operation.problem(self._place, expected)
 
-    def _told(self, folder: Path, problem: str, answers: object) -> str:
-        shutil.rmtree(folder, ignore_errors=True)
-        return f"{problem}; the calls: {answers}" if problem else ""
-
-    def _copy(self, source: Path | None = None) -> Path:
-        folder = Path(tempfile.mkdtemp(dir=self._root)) / "vault"
-        shutil.copytree(source or self._template, folder, symlinks=True)
-        return folder
+    def _renew(self) -> None:
+        shutil.rmtree(self._place, ignore_errors=True)
+        shutil.copytree(self._template, self._place, symlinks=True)
 
 
 def _hung(answer: dict[str, Any]) -> str:

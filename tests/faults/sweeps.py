@@ -12,7 +12,8 @@ from typing import Any
 from experiment import Budget, Figures, Watch
 from faulted_operations import OPERATIONS
 from side_by_side import Case, Tried, Trier, try_all
-from sweeping import KILL, Fault, Interpreter, Sweep, interpreter
+from sweeping import KILL, KILL_HALF_WAY, Fault, Interpreter, Sweep, interpreter
+from warmth import warm_up
 
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 Key = tuple[str, str]
@@ -24,6 +25,8 @@ class Sweeps:
 
     def __init__(self, running: Interpreter) -> None:
         self._running = running
+        # Statements that SQLAlchemy has put together for the vaults of this place stay with it.
+        self._held = warm_up(running.place)
         self._sweeps: dict[Key, Sweep] = {}
 
     def __getitem__(self, key: Key) -> Sweep:
@@ -31,37 +34,32 @@ class Sweeps:
             self._sweeps[key] = Sweep(self._running, *key)
         return self._sweeps[key]
 
-    def close(self) -> None:
-        """Remove what was prepared."""
-        for sweep in self._sweeps.values():
-            sweep.close()
-
 
 @contextmanager
 def sweeps() -> Iterator[Sweeps]:
     """Make sweeps possible."""
     with interpreter() as running:
-        prepared = Sweeps(running)
-        try:
-            yield prepared
-        finally:
-            prepared.close()
+        yield Sweeps(running)
 
 
 def keys() -> list[Key]:
     """Return every operation, with and without a process id."""
-    return [(operation, process_id) for operation in OPERATIONS for process_id in ("", "mine")]
+    return [(name, process_id) for name, operation in OPERATIONS.items() for process_id in operation.process_ids]
 
 
-def points(counts: dict[Key, int], kinds: Iterable[tuple[int, bool]]) -> list[Case]:
+def points(prepared: Sweeps, kinds: Iterable[tuple[int, bool]]) -> list[Case]:
     """Return every point of every operation, for faults of these kinds: the error, and whether it lasts."""
     chosen = list(kinds)
     return [
         {"operation": operation, "process_id": process_id, **asdict(Fault(n, error, lasting))}
-        for (operation, process_id), count in counts.items()
-        for n in range(1, count + 1)
+        for operation, process_id in keys()
         for error, lasting in chosen
+        for n in _calls(prepared[operation, process_id], error)
     ]
+
+
+def _calls(sweep: Sweep, error: int) -> Iterable[int]:
+    return sweep.writes if error == KILL_HALF_WAY else range(1, sweep.count + 1)
 
 
 @contextmanager
@@ -90,23 +88,23 @@ def trying_recoveries() -> Iterator[Trier]:
         yield trier
 
 
-def _counted() -> dict[Key, int]:
-    with sweeps() as prepared:
-        return {key: prepared[key].count for key in keys()}
-
-
 class KillSweep:
     """SIGKILL at every call."""
 
-    code, unit, target, minutes = "R1", "points", 10_000, 10.0
-    title = "kill at every call that changes a file"
-    kinds: tuple[tuple[int, bool], ...] = ((KILL, False),)
+    code, unit, target, minutes = "R1", "points", 10_000, 16.0
+    title = "kill at every call that changes a file, and half-way through every write"
+    kinds: tuple[tuple[int, bool], ...] = ((KILL, False), (KILL_HALF_WAY, False))
 
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Try all points, in a random order."""
-        cases = points(_counted(), self.kinds)
+        with sweeps() as prepared:
+            cases = [case for case in points(prepared, self.kinds) if self.is_chosen(case, budget.seed)]
         random.Random(budget.seed).shuffle(cases)
         return try_all(cases, trying_faults, budget, watch)
+
+    def is_chosen(self, case: Case, seed: int) -> bool:
+        """Tell whether a point belongs to the sweep with this seed."""
+        return (case["n"] + seed) % OPERATIONS[case["operation"]].stride == 0
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Try one point again."""
@@ -117,9 +115,24 @@ class KillSweep:
 class ErrorSweep(KillSweep):
     """Errors at every call, once and from then on."""
 
-    code, minutes = "R2", 30.0
+    code, minutes = "R2", 20.0
     title = "ENOSPC, EIO and EACCES at every call that changes a file, once and from then on"
     kinds = tuple((error, lasting) for error in ERRORS for lasting in (False, True))
+
+    def is_chosen(self, case: Case, seed: int) -> bool:
+        """Tell whether a point belongs to the sweep with this seed.
+
+        Each call meets each error once, each call of a variant one of them. One error in turns goes on from there; and
+        what can be called with a process id and without is tried with it and without it in turns. The next seeds take
+        the others.
+        """
+        if not super().is_chosen(case, seed):
+            return False
+        operation = OPERATIONS[case["operation"]]
+        turn = case["n"] + ERRORS.index(case["error"]) + seed
+        if (case["lasting"] or operation.is_variant) and turn % len(ERRORS):
+            return False
+        return len(operation.process_ids) == 1 or (turn + turn // len(ERRORS)) % 2 == bool(case["process_id"])
 
 
 class FaultyRecovery:
@@ -131,7 +144,8 @@ class FaultyRecovery:
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Try random points of random operations."""
         choice = random.Random(budget.seed)
-        counts = _counted()
+        with sweeps() as prepared:
+            counts = {key: prepared[key].count for key in keys()}
         return try_all((_recovery(counts, choice) for _ in range(budget.tries)), trying_recoveries, budget, watch)
 
     def repeat(self, case: dict[str, Any]) -> str:

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import report
 from concurrent_history import ConcurrentHistory
 from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from power_loss import PowerLoss
 from racing import Racing
 from resuming import Resuming
 from sweeps import ErrorSweep, FaultyRecovery, KillSweep
@@ -25,6 +26,7 @@ from sweeps import ErrorSweep, FaultyRecovery, KillSweep
 EXPERIMENTS: tuple[Experiment, ...] = (
     KillSweep(),
     ErrorSweep(),
+    PowerLoss(),
     FaultyRecovery(),
     ConcurrentHistory(),
     Resuming(),

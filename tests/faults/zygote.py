@@ -1,80 +1,96 @@
-"""An interpreter that has imported everything and opened nothing: each request runs one operation in a fork of it.
+"""An interpreter that has imported everything and is warm: each request runs one operation in a fork of it.
 
-Run with the library of faulty calls preloaded. Reads requests as lines of JSON and answers each with a line.
+Run with the library of faulty calls preloaded, and with the place of the vaults as its argument. Reads requests as lines
+of JSON and answers each with a line.
 """
 
 from __future__ import annotations
 
 import ctypes
-import importlib
+import gc
 import json
 import os
-import pkgutil
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
-import pandas  # noqa: F401
-import pyarrow.compute
-import pyarrow.parquet  # noqa: F401
-
-import tablevault
 from tablevault import TableVault
 
 sys.path.insert(0, os.path.dirname(__file__))
 from faulted_operations import OPERATIONS
+from warmth import warm_up
 
 FAULTS = ctypes.CDLL(None)
-
-
-def _import_everything() -> None:
-    for module in pkgutil.walk_packages(tablevault.__path__, "tablevault."):
-        if not module.name.endswith("__main__") and module.name != "tablevault.worker":
-            importlib.import_module(module.name)
+FAULTS.fault_disarm.restype = ctypes.c_long
+ADOPT_ORPHANS = 36
+"""`PR_SET_CHILD_SUBREAPER`."""
 
 
 def _operate(request: dict[str, Any], answers: int) -> None:
     """Do what is asked for in this fork, and write down what came of it."""
-    action, fault = request["action"], request["fault"]
-    opened_first = TableVault(request["folder"], author="b") if action == "call" else None
+    place, action, fault = Path(request["place"]), request["action"], request["fault"]
+    operation = OPERATIONS[request["operation"]]
+    subject = operation.open(place) if action == "call" else None
     FAULTS.fault_arm(ctypes.c_long(fault["n"]), fault["error"], int(fault["lasting"]))
     answer: dict[str, Any] = {"returned": False, "error": ""}
     try:
-        if opened_first is None:
-            TableVault(request["folder"], author="b", restart=action == "restart")
+        if subject is None:
+            TableVault(place / "vault", author="b", restart=action == "restart")
         else:
-            OPERATIONS[request["operation"]].call(opened_first, request["process_id"])
+            operation.call(subject, request["process_id"])
         answer["returned"] = True
     except BaseException as error:
         answer["error"] = f"{type(error).__name__}: {error}"
     answer["count"] = FAULTS.fault_disarm()
+    if not fault["n"]:
+        answer["writes"] = [n for n in range(1, answer["count"] + 1) if FAULTS.fault_is_write(ctypes.c_long(n))]
     os.write(answers, json.dumps(answer).encode())
 
 
-def main() -> None:
-    _import_everything()
-    FAULTS.fault_disarm.restype = ctypes.c_long
-    for line in sys.stdin:
-        request = json.loads(line)
-        ours, theirs = os.pipe()
-        child = os.fork()
-        if not child:
-            os.close(ours)
-            signal.alarm(60)
-            try:
-                _operate(request, theirs)
-            finally:
-                os._exit(0)
-        os.close(theirs)
-        content = b""
-        while piece := os.read(ours, 65536):
-            content += piece
+def _answer(request: dict[str, Any]) -> dict[str, Any]:
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if not child:
         os.close(ours)
-        _, status = os.waitpid(child, 0)
-        answer = json.loads(content) if content else {"returned": False, "error": "", "count": 0}
-        answer["signal"] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-        sys.stdout.write(json.dumps(answer) + "\n")
+        signal.alarm(60)
+        try:
+            _operate(request, theirs)
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    content = b""
+    while piece := os.read(ours, 65536):
+        content += piece
+    os.close(ours)
+    _, status = os.waitpid(child, 0)
+    _wait_for_orphans()
+    answer: dict[str, Any] = json.loads(content) if content else {"returned": False, "error": "", "count": 0}
+    answer["signal"] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    return answer
+
+
+def _wait_for_orphans() -> None:
+    """Wait for the background workers that the child has left."""
+    while True:
+        try:
+            os.waitpid(-1, 0)
+        except ChildProcessError:
+            return
+
+
+def main() -> None:
+    held = warm_up(Path(sys.argv[1]))
+    ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+    gc.collect()
+    # What is there now is never looked at again, so that forks share its memory.
+    gc.freeze()
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        sys.stdout.write(json.dumps(_answer(json.loads(line))) + "\n")
         sys.stdout.flush()
+    held.close()
 
 
 if __name__ == "__main__":

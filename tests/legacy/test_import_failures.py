@@ -125,7 +125,7 @@ except OSError:
 def interrupt_at_work(target, number):
     """Send a signal to an import when it has begun to write frames."""
     process = start_import(DATA, target)
-    staged = target.with_name(f".{target.name}.importing") / "vault"
+    staged = target.with_name(f".{target.name}.importing") / "staged" / "vault"
     while not any(staged.glob("*/*/table.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -150,7 +150,7 @@ def test_an_interrupted_import_leaves_nothing(tmp_path):
 
 def test_two_imports_into_one_folder_exclude_each_other(tmp_path):
     process = start_import(DATA, tmp_path / "new")
-    staged = tmp_path / ".new.importing" / "vault"
+    staged = tmp_path / ".new.importing" / "staged" / "vault"
     while not any(staged.glob("*/*/table.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
@@ -167,7 +167,7 @@ def test_two_imports_into_one_folder_exclude_each_other(tmp_path):
 
 def test_a_source_that_is_written_meanwhile_is_not_imported(legacy, tmp_path):
     process = start_import(legacy, tmp_path / "new")
-    staged = tmp_path / ".new.importing" / "vault"
+    staged = tmp_path / ".new.importing" / "staged" / "vault"
     while not any(staged.glob("*/*/table.parquet")):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)

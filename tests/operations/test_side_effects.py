@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from operated import build, index_builder
 
+import tablevault
 from tablevault import TableVault, tv_errors
 
 CODE = """
@@ -110,3 +117,33 @@ def test_what_runs_inside_the_execution_reads_it(vault, flag, path):
     vault.execute_instance("sent")
     assert vault.get_dataframe("sent")[0]["x"].tolist() == [7]
     assert vault.get_tables() == ["sent", "child", "two"]
+
+
+KILLED = """
+import os, signal
+import pandas as pd
+
+def rows(flag):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def _killed_while_executing(path, process_id):
+    text = f"from tablevault import TableVault; TableVault({str(path)!r}).execute_instance('sent', process_id={process_id!r})"
+    source = str(Path(tablevault.__file__).parents[1])
+    done = subprocess.run([sys.executable, "-c", text], env={**os.environ, "PYTHONPATH": source}, check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_one_whose_owner_was_killed_without_a_process_id_can_be_read_at_once(sending, path):
+    first = sending.get_dataframe("sent")[1]
+    sending.create_code_module("made", text=KILLED)
+    _killed_while_executing(path, "")
+    assert sending.get_dataframe("sent")[1] == first
+
+
+def test_who_cannot_read_is_told_that_it_is_paused_and_how_it_goes_on(sending, path):
+    sending.create_code_module("made", text=KILLED)
+    _killed_while_executing(path, "mine")
+    with pytest.raises(tv_errors.TVLockError, match="paused process 'mine'.*stop_process"):
+        sending.get_dataframe("sent")

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tablevault.errors import TableVaultWarning, TVArgumentError, TVLockError
 from tablevault.legacy.importing import VaultImport
 from tablevault.legacy.source import LegacyVault
 from tablevault.opening import is_legacy_vault
 from tablevault.storage import files
+from tablevault.storage.staging import staged_beside
 
 
 def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
@@ -71,19 +70,11 @@ def _check_target(target: Path) -> None:
 
 @contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """Offer a free path beside the target; what an import that was cut off left there is removed, and so is this."""
-    folder = target.with_name(f".{target.name}.importing")
-    files.make_folder(folder)
-    lock = FileLock(folder / "lock", fallback_to_soft=False, thread_local=False)
+    """Offer a free path beside the target."""
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+        with staged_beside(target, "importing") as folder:
+            yield folder / "vault"
+    except BlockingIOError as error:
         raise TVLockError(
             f"Another import into '{target}' is running; wait for its end, or choose another folder."
         ) from error
-    try:
-        files.remove_tree(folder / "vault")
-        yield folder / "vault"
-    finally:
-        files.remove_tree(folder)
-        lock.release()

@@ -142,6 +142,8 @@ class ExecuteInstance(Operation):
         """Check that variables are set which every run needs, and snapshot builders and code."""
         _check_variables(plan.data["variables"])
         table, temporary = _table(transaction, plan), _temporary(transaction, plan)
+        # An earlier attempt may have been cut off in the middle of this.
+        files.remove_tree(transaction.workspace.builders)
         files.make_folder(transaction.workspace.builders)
         for name, path in builder_files(transaction, table, temporary).items():
             shutil.copyfile(path, transaction.workspace.builders / f"{name}{SUFFIX}")
@@ -149,12 +151,16 @@ class ExecuteInstance(Operation):
         files.fsync_tree(transaction.workspace.builders)
         _snapshot_code(transaction, 1)
 
+    def _pin_unless_done(self, plan: Plan, transaction: Transaction) -> None:
+        """Take the snapshots if the process was cut off before it had them; that of the code is the last one."""
+        if not transaction.workspace.code(1).is_dir():
+            self.pin(plan, transaction)
+
     # --- work -----------------------------------------------------------------------------------------------------
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Run the builders; what is finished already is taken from the checkpoints."""
-        if not transaction.workspace.code(1).is_dir():
-            self.pin(plan, transaction)
+        self._pin_unless_done(plan, transaction)
         attempt = self._code_attempt(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
         snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
@@ -241,6 +247,7 @@ class ExecuteInstance(Operation):
 
     def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
         """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
+        self._pin_unless_done(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
         snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
         sources = _last_sources(transaction)
@@ -342,12 +349,16 @@ def _shared_lock(draft: Drafting) -> Callable[[TableRecord, InstanceRecord], Non
 
 
 def _snapshot_code(transaction: Transaction, attempt: int) -> None:
-    folder = transaction.workspace.code(attempt)
-    files.remove_tree(folder)
-    files.make_folder(folder)
+    """Keep the modules as they are now; the folder is there only when it is complete."""
+    folder, unfinished = transaction.workspace.code(attempt), transaction.workspace.unfinished_code
+    for leftover in (folder, unfinished):
+        files.remove_tree(leftover)
+    files.make_folder(unfinished)
     for name, path in transaction.code_modules().items():
-        shutil.copyfile(path, folder / f"{name}.py")
-    files.fsync_tree(folder)
+        shutil.copyfile(path, unfinished / f"{name}.py")
+    files.fsync_tree(unfinished)
+    files.make_folder(folder.parent)
+    files.replace(unfinished, folder)
 
 
 def _last_sources(transaction: Transaction) -> dict[str, str]:

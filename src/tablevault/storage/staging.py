@@ -1,0 +1,44 @@
+"""A hidden folder beside the place where something is to appear whole; what a crash leaves there does not stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from tablevault.storage import files
+
+
+@contextmanager
+def staged_beside(target: Path, activity: str) -> Iterator[Path]:
+    """Offer an empty folder beside `target`, for one at a time; it is removed afterwards.
+
+    Parameters
+    ----------
+    target
+        Where something is to appear.
+    activity
+        What is done, as a part of the hidden folder's name.
+
+    Raises
+    ------
+    BlockingIOError
+        If somebody is at it already.
+    """
+    folder = target.with_name(f".{target.name}.{activity}")
+    files.make_folder(folder)
+    lock = FileLock(folder / "lock", fallback_to_soft=False, thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise BlockingIOError(f"'{folder}' is in use.") from error
+    try:
+        staged = folder / "staged"
+        files.remove_tree(staged)
+        files.make_folder(staged)
+        yield staged
+    finally:
+        files.remove_tree(folder)
+        lock.release()
