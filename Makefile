@@ -4,6 +4,7 @@
 # make torture    faults at every point: SECONDS=3600 SEED=1
 # make bench      how fast the work is, next to the least that it can cost, under five minutes; BENCH="--only W3" for a part
 # make bench-peers  the same work with what people use instead, each in an environment of its own
+# make docs       the pages as a site, in build/docs/site
 # make check      what a change must pass beside the tests: lint, types, contract
 #
 # All of it runs in an environment of its own, .venv, which is made by PYTHON (3.11 or newer) and made again whenever
@@ -18,12 +19,13 @@ BIN := $(VENV)/bin
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) and print("%d.%d.%d" % v[:3])' 2>/dev/null)
 PACKAGE := $(VENV)/package-$(INTERPRETER)
 DEVELOP := $(VENV)/develop-$(INTERPRETER)
+DOCS := $(VENV)/docs-$(INTERPRETER)
 
 # The cores that this process may use, which in a container can be fewer than the machine has.
 CORES := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print(len(f(0)) if f else os.cpu_count())' 2>/dev/null)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-slow torture bench bench-peers lint types contract check clean
+.PHONY: demo test test-slow torture bench bench-peers docs lint types contract check clean
 
 demo: $(PACKAGE)
 	$(BIN)/python examples/stdlib_atlas/run.py
@@ -44,6 +46,9 @@ bench: $(PACKAGE)
 
 bench-peers: $(PACKAGE)
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+docs: $(DOCS)
+	$(BIN)/python docs/make_site.py
 
 lint: $(DEVELOP)
 	$(BIN)/ruff check .
@@ -68,4 +73,8 @@ $(PACKAGE): pyproject.toml
 
 $(DEVELOP): $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[develop]'
+	touch $@
+
+$(DOCS): $(PACKAGE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	touch $@

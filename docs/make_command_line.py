@@ -25,19 +25,29 @@ SIGTERM) and reverted. `wait-process` exits as its process would have.
 **Pausing.** Every command that changes a vault takes `--process-id`. With one, an error or Ctrl-C pauses instead of
 reverting, and the same command goes on after the last finished row.
 
-**Completion** of commands, tables and process ids, once per shell:
+**Completion** of commands, tables and process ids, once per shell: in `~/.bashrc`
 
 ```sh
-eval "$(_TABLEVAULT_COMPLETE=bash_source tablevault)"                 # in ~/.bashrc
-eval "$(_TABLEVAULT_COMPLETE=zsh_source tablevault)"                  # in ~/.zshrc
-_TABLEVAULT_COMPLETE=fish_source tablevault | source                  # in ~/.config/fish/config.fish
+eval "$(_TABLEVAULT_COMPLETE=bash_source tablevault)"
+```
+
+in `~/.zshrc`
+
+```zsh
+eval "$(_TABLEVAULT_COMPLETE=zsh_source tablevault)"
+```
+
+or in `~/.config/fish/config.fish`
+
+```fish
+_TABLEVAULT_COMPLETE=fish_source tablevault | source
 ```
 """
 
 
 def page() -> str:
     """Return the whole page."""
-    context = click.Context(application, info_name="tablevault")
+    context = application.make_context("tablevault", [], resilient_parsing=True)
     parts = [HEAD]
     for name in application.list_commands(context):
         command = application.get_command(context, name)

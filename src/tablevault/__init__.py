@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from tablevault.records import (
         BuilderPlan,
         BuilderProgress,
+        CodeVersion,
         ErrorInfo,
         InstancePlan,
         Lineage,
@@ -49,6 +50,7 @@ _LAZY = {
         (
             "BuilderPlan",
             "BuilderProgress",
+            "CodeVersion",
             "ErrorInfo",
             "InstancePlan",
             "Lineage",
@@ -65,6 +67,7 @@ _LAZY = {
 __all__ = [
     "BuilderPlan",
     "BuilderProgress",
+    "CodeVersion",
     "ErrorInfo",
     "InstancePlan",
     "Lineage",

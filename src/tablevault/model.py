@@ -255,7 +255,9 @@ class ErrorInfo:
     type: str
     """Qualified name of its class."""
     message: str
+    """Its text."""
     traceback: str
+    """As Python prints it, with its notes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,8 +265,11 @@ class OwnerInfo:
     """Who is running, or was last running, a process."""
 
     host: str
+    """The machine's name."""
     pid: int
+    """The interpreter's process number there."""
     alive: bool
+    """Whether it is still at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,8 +279,11 @@ class BuilderProgress:
     total: int | None
     """Rows in all; `None` while unknown."""
     computed: int
+    """Rows computed so far, by all attempts together."""
     reused: int
+    """Rows taken over from an origin."""
     done: bool
+    """Whether it has finished."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,20 +33,31 @@ class ProcessInfo:
     """A process, ended or not."""
 
     process_id: str
+    """Its id, given by the user or made up."""
     operation: str
+    """The name of the method that was called."""
     author: str
+    """Who called it."""
     table_name: str
+    """The table that it is about; empty if it is about none."""
     instance_id: str
+    """The instance that it is about; empty if it is about none."""
     arguments: JsonObject
     """As recorded at its start; frames and texts by their content's digest."""
     parent_id: str | None
+    """The process inside whose function it was called."""
     status: str
     """`running`, `paused`, `committing`, `succeeded`, `reverted` or `stopped`."""
     started_at: datetime
+    """When it was first called, in UTC."""
     ended_at: datetime | None
+    """When it ended, in UTC."""
     error: ErrorInfo | None
+    """What it was paused or reverted by."""
     owner: OwnerInfo | None
+    """Who runs it, or ran it last."""
     locks: tuple[str, ...]
+    """What it holds while it is active."""
     progress: Mapping[str, BuilderProgress]
     """By builder, in the order in which they run."""
     hint: str
@@ -80,7 +91,11 @@ class ProcessInfo:
     @property
     def error_line(self) -> str:
         """The error in one line, empty if there is none."""
-        return "" if self.error is None else f"{self.error.type.rpartition('.')[2]}: {self.error.message}"
+        return (
+            ""
+            if self.error is None
+            else f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": ")
+        )
 
     def _facts(self) -> Iterable[tuple[str, str]]:
         yield "operation", f"{self.operation} by {self.author}"
@@ -151,8 +166,11 @@ class Problem:
     """One thing that is not as the catalog claims."""
 
     kind: str
+    """What sort of problem, as one word or two."""
     path: str
+    """The file or folder, from the vault's folder on."""
     detail: str
+    """What is wrong with it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -160,7 +178,9 @@ class VerifyReport:
     """Whether everything is as the catalog claims."""
 
     ok: bool
+    """Whether there are no problems."""
     problems: tuple[Problem, ...]
+    """All that were found."""
     checked: int
     """How many files and folders were looked at."""
 
@@ -205,6 +225,7 @@ class LineageStep:
     table_name: str
     """The table's name today."""
     instance_id: str
+    """The instance that the column is of."""
     column: str
     """`*` where any column may have been read."""
     builder: str
@@ -220,8 +241,11 @@ class LineageStep:
     reused: int | None
     """Rows that were taken over from an origin."""
     process_id: str
+    """The process that made it."""
     author: str
+    """Who called that process."""
     made_at: datetime
+    """When that process took effect, in UTC."""
     success: bool
     """Whether its instance is complete; one that was stopped with `materialize=True` is not."""
     deleted: bool
@@ -247,7 +271,9 @@ class Lineage:
     """Where the columns of an instance come from, and what was made from them."""
 
     table_name: str
+    """The table's name today."""
     instance_id: str
+    """The instance that was asked for, or the newest."""
     columns: tuple[LineageStep, ...]
     """Each column with its `inputs` and its `used_by`."""
 

@@ -205,10 +205,3 @@ def test_completion_offers_tables_and_processes(folder):
     code = "from tablevault.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "stories" in done.stdout
-
-
-def test_the_page_is_what_the_commands_say(monkeypatch):
-    monkeypatch.syspath_prepend(HERE.parent.parent / "docs")
-    import make_command_line
-
-    assert make_command_line.PAGE.read_text() == make_command_line.page()

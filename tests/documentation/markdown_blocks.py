@@ -1,19 +1,25 @@
 """The fenced blocks of a documentation page, and how they are run.
 
-A page is one story: its blocks share one namespace and one folder, and run from top to bottom. The words behind the
-language say what is to happen with a block:
+A page is one story: its blocks share one namespace, one shell and one folder, and run from top to bottom. The words
+behind the language say what is to happen with a block:
 
 - ``python`` is run; ``python raises=Name`` has to raise an exception of that class, ``python warns=Name`` to warn.
+- ``sh`` is run as at a terminal, and has to succeed; ``sh exit=4`` has to end with that status, and
+  ``sh exit=4 interrupt=word`` too, after Ctrl-C has been pressed as soon as that word is printed. Of lines that begin
+  with ``make`` only the goals and variables are checked.
 - ``python file=code/stories.py`` and ``yaml file=builders/story.yaml`` are saved there and not run.
-- ``text output`` has to be what the Python block before it printed.
+- ``text output`` has to be what the block before it printed, traceback included. There ``…`` stands for anything within
+  a line, and a line of its own for any lines.
 
-Every ``yaml`` block has a file. Other blocks are left alone. Blocks inside an HTML comment count: readers do not see
-them, so they hold what an example needs and would only distract from it.
+Every ``yaml`` block has a file. What is neither run nor saved nor compared is plain ``text``, or is counted by
+``test_pages.py``. Blocks inside an HTML comment count: readers do not see them, so they hold what an example needs and
+would only distract from it.
 """
 
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import dataclass
@@ -22,9 +28,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from shell_blocks import Shell
 
 _FENCE = re.compile(r"^```(\w+)[ ]*([^\n`]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
-_LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)\s]*)?\)")
+_LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+_HEADING = re.compile(r"^#{1,6} (.+?) *$", re.MULTILINE)
+_RUN = ("python", "sh", "yaml")
 
 
 @dataclass(frozen=True)
@@ -46,9 +55,26 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(match[1], options, match[3], text.count("\n", 0, match.start(3)) + 1)
 
 
-def links(page: Path) -> list[str]:
-    """Return the targets of a page's links that lead to files."""
-    return [target for target in _LINK.findall(page.read_text(encoding="utf-8")) if "://" not in target]
+def runnable(page: Path) -> bool:
+    """Tell whether a page has blocks that are run or saved."""
+    return any(block.language in _RUN for block in blocks(page))
+
+
+def left_alone(page: Path) -> list[str]:
+    """Return the languages of the blocks of code that nothing is done with."""
+    return [block.language for block in blocks(page) if block.language not in (*_RUN, "text")]
+
+
+def links(page: Path) -> list[tuple[str, str]]:
+    """Return the targets of a page's links that do not lead elsewhere, each as file and anchor."""
+    text = _FENCE.sub("", page.read_text(encoding="utf-8"))
+    return [(target, anchor) for target, anchor in _LINK.findall(text) if "://" not in target]
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as a repository's page has them."""
+    headings = _HEADING.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 class PageRun:
@@ -62,15 +88,13 @@ class PageRun:
 
     def __init__(self, page: Path) -> None:
         self._page = page
+        self._shell = Shell()
         self._namespace: dict[str, Any] = {"__name__": "__main__"}
         self._printed = ""
 
     def run(self) -> int:
         """Run all blocks; return how many were run, saved or compared."""
-        count = 0
-        for block in blocks(self._page):
-            count += self._take(block)
-        return count
+        return sum(self._take(block) for block in blocks(self._page))
 
     def _take(self, block: Block) -> bool:
         if "file" in block.options:
@@ -79,20 +103,29 @@ class PageRun:
             path.write_text(block.text, encoding="utf-8")
         elif block.language == "python":
             self._execute(block)
-        elif block.language == "text" and "output" in block.options:
+        elif block.language == "sh":
+            expected = int(block.options.get("exit", "0"))
+            status, self._printed = self._shell.run(block.text, block.options.get("interrupt"))
+            assert status == expected, f"{self._place(block)}: ended with {status}:\n{self._printed}"
+        elif "output" in block.options:
             printed, promised = _stripped(self._printed), _stripped(block.text)
-            assert printed == promised, f"{self._page.name}, line {block.line}: printed instead:\n{printed}"
+            assert _as_pattern(promised).fullmatch(printed + "\n"), f"{self._place(block)}: printed instead:\n{printed}"
         else:
-            assert block.language != "yaml", f"{self._page.name}, line {block.line}: a yaml block needs file="
+            assert block.language != "yaml", f"{self._place(block)}: a yaml block needs file="
             return False
         return True
+
+    def _place(self, block: Block) -> str:
+        return f"{self._page.name}, line {block.line}"
 
     def _execute(self, block: Block) -> None:
         # Leading newlines make tracebacks point at the line of the page.
         code = compile("\n" * (block.line - 1) + block.text, str(self._page), "exec")
         printed = StringIO()
-        with redirect_stdout(printed), self._expected(block):
+        with redirect_stdout(printed), self._expected(block) as caught:
             exec(code, self._namespace)
+        if "raises" in block.options:
+            printed.write("".join(traceback.format_exception(caught.value)))
         self._printed = printed.getvalue()
 
     def _expected(self, block: Block) -> Any:
@@ -100,6 +133,15 @@ class PageRun:
             if option in block.options:
                 return expect(eval(block.options[option], self._namespace))
         return nullcontext()
+
+
+def _as_pattern(promised: str) -> re.Pattern[str]:
+    lines = promised.split("\n")
+    return re.compile("".join("(?:.*\n)*?" if line.strip() == "…" else _as_line(line) for line in lines))
+
+
+def _as_line(promised: str) -> str:
+    return re.escape(promised).replace("…", ".*") + "\n"
 
 
 def _stripped(text: str) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +17,7 @@ from tablevault.cli.application import Place
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+_WIDER_THAN_ANY_LINE = 100_000
 _SPACE = 2
 """Between two columns."""
 _LEAST_OF_LAST = 20
@@ -58,7 +60,10 @@ def show_tree(place: Place, tree: Tree) -> None:
         return
     from rich.console import Console
 
-    Console(highlight=False, soft_wrap=True).print(tree)
+    # At a terminal's own width rich would cut off what is longer.
+    lines = StringIO()
+    Console(file=lines, width=_WIDER_THAN_ANY_LINE).print(tree, highlight=False)
+    click.echo(lines.getvalue(), nl=False)
 
 
 def _branches(tree: Tree) -> dict[str, Any]:

@@ -1,0 +1,141 @@
+"""Builds the site from this folder and the files that its pages link to: `python docs/make_site.py`.
+
+The pages are written for whoever reads them in the repository. For the site, which comes to `build/docs/site`, they are
+copied and changed only where the two differ:
+
+- what stands in HTML comments, which sets examples up unseen, is left out;
+- the words behind a block's language, which say how a test runs it, become a caption or go;
+- a link to a file or folder of the repository outside of `docs/` leads to a page that shows it.
+
+The build is strict: a link or anchor that leads nowhere fails it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+STAGED = ROOT / "build" / "docs"
+ASSETS = ("*.css", "*.js")
+
+_COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
+_BLOCK = re.compile(r"^(`{3,})(\w+)[ ]*([^\n`]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
+_NAVIGATION_ENTRY = re.compile(r'= "([^"]+\.md)" \}')
+_LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "sh", ".json": "json"}
+
+
+def main() -> int:
+    """Build the site; return the exit status of the generator."""
+    shutil.rmtree(STAGED, ignore_errors=True)
+    stage(STAGED)
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", "zensical.toml"]
+    return subprocess.run(command, cwd=STAGED, check=False).returncode
+
+
+def stage(folder: Path) -> None:
+    """Write everything that the generator needs into a folder: pages, style and configuration."""
+    pages = folder / "pages"
+    waiting, written = sorted(DOCS.rglob("*.md")), set[Path]()
+    while waiting:
+        source = waiting.pop()
+        if source in written:
+            continue
+        written.add(source)
+        target = pages / _place(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(_page(source), encoding="utf-8")
+        waiting += linked(source)
+    for pattern in ASSETS:
+        for asset in DOCS.glob(pattern):
+            shutil.copy(asset, pages)
+    (folder / "zensical.toml").write_text(_configuration(pages), encoding="utf-8")
+
+
+def linked(source: Path) -> list[Path]:
+    """Return the files and folders of the repository that a page links to."""
+    if source.suffix != ".md":
+        return []
+    prose = _BLOCK.sub("", source.read_text(encoding="utf-8"))
+    targets = [match[1] for match in _LINK.finditer(prose) if "://" not in match[1]]
+    return [(source.parent / target).resolve() for target in targets]
+
+
+def _configuration(pages: Path) -> str:
+    """Return the configuration without the pages that there are not yet."""
+    lines = (DOCS / "zensical.toml").read_text(encoding="utf-8").splitlines(keepends=True)
+    entries = [(line, _NAVIGATION_ENTRY.search(line)) for line in lines]
+    return "".join(line for line, entry in entries if entry is None or (pages / entry[1]).exists())
+
+
+def _place(source: Path) -> PurePosixPath:
+    """Return where a file or folder of the repository is in the site's pages."""
+    path = PurePosixPath(source.relative_to(DOCS if source.is_relative_to(DOCS) else ROOT).as_posix())
+    if source.is_dir():
+        return path / "index.md"
+    if source == ROOT / "README.md":
+        return PurePosixPath("index.md")
+    return path if source.suffix == ".md" else path.with_name(path.name + ".md")
+
+
+def _page(source: Path) -> str:
+    if source.is_dir():
+        return _folder_page(source)
+    if source.suffix != ".md":
+        return f"# {source.name}\n\n{_code(source)}"
+    text = _COMMENT.sub("", source.read_text(encoding="utf-8"))
+    parts: list[str] = []
+    position = 0
+    for match in _BLOCK.finditer(text):
+        parts += [_with_links(source, text[position : match.start()]), _block(match)]
+        position = match.end()
+    return "".join([*parts, _with_links(source, text[position:])])
+
+
+def _folder_page(folder: Path) -> str:
+    sections = [f"## {file.relative_to(folder)}\n\n{_code(file)}" for file in _files(folder)]
+    return f"# {folder.relative_to(ROOT)}\n\n" + "\n".join(sections)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and "__pycache__" not in path.parts:
+            yield path
+
+
+def _code(source: Path) -> str:
+    text = source.read_text(encoding="utf-8")
+    return f"`````{_LANGUAGES.get(source.suffix, 'text')}\n{text.rstrip()}\n`````\n"
+
+
+def _block(match: re.Match[str]) -> str:
+    fence, language, words, text = match.groups()
+    options = dict(word.partition("=")[::2] for word in words.split())
+    language = "python" if "signature" in options else language
+    caption = options.get("file", "Output" if "output" in options else "")
+    title = f' title="{caption}"' if caption else ""
+    return f"{fence}{language}{title}\n{text}{fence}"
+
+
+def _with_links(source: Path, prose: str) -> str:
+    here = _place(source).parent
+
+    def moved(match: re.Match[str]) -> str:
+        target, anchor = match[1], match[2] or ""
+        if "://" in target:
+            return match[0]
+        path = (source.parent / target).resolve()
+        return f"]({PurePosixPath(os.path.relpath(_place(path), here))}{anchor})"
+
+    return _LINK.sub(moved, prose)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
