@@ -11,7 +11,7 @@ from typing import TypeVar
 from tablevault import names
 from tablevault.catalog import Catalog
 from tablevault.catalog.owners import RECOVERY, Owners
-from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import InstanceFolder, VaultLayout
 from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
 
@@ -19,6 +19,9 @@ Claimed = TypeVar("Claimed")
 
 _RECOVERY_POLL = 0.001
 """Seconds between two looks whether a recovery is over, which takes milliseconds."""
+
+_RECENT = 1000
+"""Of how many of the newest processes the ids are offered to somebody who misspelt one."""
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,9 @@ class Lookup:
         found = self.contents.instance(table.table_id, instance_id)
         if found is None:
             known = [instance.version for instance in self.contents.instances(table.table_id, temporary=True)]
-            hint = names.nearest(version, known) if known else ""
+            hint = names.nearest(version, known) if known else ";"
             raise TVArgumentError(
-                f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'{hint}; "
+                f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'{hint} "
                 f"create one with create_instance('{table.name}', version='{instance_id[5:]}')"
             )
         return found
@@ -88,8 +91,22 @@ class Lookup:
         if found is None:
             kind = f"{'active ' if active_only else ''}{'successful ' if successful_only else ''}materialized instance"
             of_version = "" if version is None else f" of version '{version}'"
+            known = [instance.version for instance in self.contents.instances(table.table_id, temporary=False)]
+            meant = names.nearest(version, known) if version is not None and known and version not in known else ";"
             raise TVArgumentError(
-                f"Table '{table.name}' has no {kind}{of_version}; execute_instance or write_instance makes one"
+                f"Table '{table.name}' has no {kind}{of_version}{meant} execute_instance or write_instance makes one"
+            )
+        return found
+
+    def process(self, process_id: str) -> ProcessRecord:
+        """Return the newest process of an id; raise `TVProcessError` if there is none."""
+        processes = self.context.catalog.processes
+        found = processes.find(process_id) if isinstance(process_id, str) else None
+        if found is None:
+            known = [record.process_id for record in processes.history({}, _RECENT) if record.user_given]
+            meant = names.nearest(str(process_id), known) if known else ";"
+            raise TVProcessError(
+                f"There is no process '{process_id}'{meant} get_active_processes() and get_history() list them."
             )
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import shlex
 import uuid
 import warnings
 from dataclasses import dataclass
@@ -127,7 +128,10 @@ def _why_not_a_vault(layout: VaultLayout) -> str:
             f"'{layout.root}' is a vault of TableVault 0.1.x; "
             f"import_legacy_vault({str(layout.root)!r}, NEW_FOLDER) copies it into a new one."
         )
-    return f"'{layout.root}' is not a vault; TableVault({str(layout.root)!r}, create=True) makes one."
+    return (
+        f"'{layout.root}' is not a vault; TableVault({str(layout.root)!r}, create=True), or in a shell "
+        f"{shlex.join(['tablevault', 'init', str(layout.root)])}, makes one."
+    )
 
 
 def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
@@ -146,9 +150,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
 
 
 def _running_parent(context: VaultContext, parent_id: str) -> int:
-    record = context.catalog.processes.find(parent_id)
-    if record is None:
-        raise TVProcessError(f"There is no process '{parent_id}' that could be the parent.")
+    record = Lookup(context).process(parent_id)
     if not Lookup(context).is_alive(record):
         raise TVProcessError(f"Process '{parent_id}' is not running, so nothing can be nested in it.")
     return record.serial

@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from tablevault import errors, messages
-from tablevault.errors import TVProcessError
+from tablevault import errors, messages, names
+from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import OwnerInfo, ProcessRecord, Status
+from tablevault.operations.base import operation_names
 from tablevault.records import ProcessInfo
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
@@ -35,10 +36,7 @@ class ProcessReader:
 
     def record(self, process_id: str) -> ProcessRecord:
         """Return the newest process of this id; raise `TVProcessError` if there is none."""
-        found = self._processes.find(process_id) if isinstance(process_id, str) else None
-        if found is None:
-            raise TVProcessError(f"There is no process '{process_id}'; get_history() lists the ended ones.")
-        return found
+        return self._lookup.process(process_id)
 
     def info(self, record: ProcessRecord) -> ProcessInfo:
         """Return a process as people see it."""
@@ -76,9 +74,25 @@ class ProcessReader:
         return record is not None and record.status.ended
 
     def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
-        """Return processes whose recorded columns equal the filters that are not empty, newest first."""
+        """Return processes whose recorded columns equal the filters that are not empty, newest first.
+
+        A filter by what does not exist is answered with the nearest that does. What was done is known by the names of
+        that time: by tables that were deleted since, and operations of a vault that was imported.
+        """
         wanted = {name: value for name, value in filters.items() if value}
-        return [self.info(record) for record in self._processes.history(wanted, limit)]
+        records = self._processes.history(wanted, limit)
+        if not records:
+            self._check_filters(wanted)
+        return [self.info(record) for record in records]
+
+    def _check_filters(self, wanted: dict[str, str]) -> None:
+        for name, known in (("operation", operation_names()), ("status", [status.value for status in Status])):
+            value = wanted.get(name)
+            if value is not None and value not in known and not self._processes.history({name: value}, 1):
+                raise TVArgumentError(f"There is no {name} '{value}'{names.nearest(str(value), known)}")
+        table = wanted.get("table_name")
+        if table is not None and not self._processes.history({"table_name": table}, 1):
+            self._lookup.table(table)
 
     def wait(self, process_id: str, timeout: float | None) -> ProcessInfo:
         """Wait until a process is not running any more; raise what it raised.

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from itertools import product
 
+import pandas as pd
 import pytest
 from operated import INDEX
 
-from tablevault import tv_errors
+from tablevault import TableVault, tv_errors
 
 FORBIDDEN = [
     "",
@@ -157,3 +158,22 @@ def test_generated_process_ids_are_new_and_allowed(vault):
     assert len(generated) == 20
     process_id = generated.pop()
     assert vault.create_table("stories", process_id=process_id) == process_id
+
+
+def test_misspelt_versions_process_ids_and_filters_of_the_history_are_answered_with_the_nearest(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True, author="ada")
+    vault.create_table("stories", process_id="make-table")
+    vault.create_instance("stories", version="draft", external_edit=True)
+    vault.write_instance(pd.DataFrame({"x": [1]}), "stories", version="draft")
+    for call, meant in (
+        (lambda: vault.get_dataframe("stories", version="drat"), "'draft'"),
+        (lambda: vault.get_process("mak-table"), "'make-table'"),
+        (lambda: vault.stop_process("mak-table"), "'make-table'"),
+        (lambda: TableVault(vault.db_dir, parent_id="mak-table"), "'make-table'"),
+        (lambda: vault.get_history(table_name="storys"), "'stories'"),
+        (lambda: vault.get_history(operation="create_tabl"), "'create_table'"),
+        (lambda: vault.get_history(status="succeded"), "'succeeded'"),
+    ):
+        with pytest.raises(tv_errors.TableVaultError, match=f"did you mean {meant}"):
+            call()
+    assert vault.get_history(status="paused", operation="execute_instance") == []

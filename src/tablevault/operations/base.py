@@ -32,6 +32,11 @@ def operation_named(name: str) -> type[Operation]:
     return _operations[name]
 
 
+def operation_names() -> list[str]:
+    """Return what the catalog calls the operations."""
+    return sorted(_operations)
+
+
 @dataclass(frozen=True)
 class Operation(ABC):
     """One kind of write, with the arguments of one call.

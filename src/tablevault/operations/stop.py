@@ -35,9 +35,7 @@ class StopProcess(Operation):
 
     def plan(self, draft: Drafting) -> Plan:
         """Find the process and see whether it may be stopped."""
-        record = draft.context.catalog.processes.find(self.to_stop_process_id)
-        if record is None:
-            raise TVProcessError(f"There is no process '{self.to_stop_process_id}'; get_active_processes() lists them.")
+        record = draft.process(self.to_stop_process_id)
         if record.status.ended or record.status is Status.COMMITTING:
             raise TVProcessError(f"Process '{record.process_id}' has ended already: it {_ended(record)}.")
         if self.materialize and record.operation not in (ExecuteInstance.name, WriteInstance.name):
