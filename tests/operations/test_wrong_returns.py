@@ -34,6 +34,12 @@ ROW_WISE = {
     "a wrong list": ("a", "dtypes: {a: list<float32>}", "return ['word']", "'a', row 0"),
     "an absolute artifact": ("a", "dtypes: {a: artifact_string}", "return '/etc/hostname'", "'a', row 0"),
     "an artifact outside": ("a", "dtypes: {a: artifact_string}", "return '../a.txt'", "'a', row 0"),
+    "an artifact whose name is too long": (
+        "a",
+        "dtypes: {a: artifact_string}",
+        "return 'a' * 300",
+        "'a', row 0.*too long",
+    ),
     "no path of an artifact": ("a", "dtypes: {a: artifact_string}", "return 7", "'a', row 0"),
 }
 
@@ -130,6 +136,12 @@ def test_a_link_out_of_the_artifact_folder_is_refused(vault, tmp_path):
     body = f"Path(folder, 'link.txt').symlink_to({str(tmp_path / 'secret.txt')!r})\n    return 'link.txt'"
     builder = column_builder("a", "made", FOLDER, "return_type: row-wise\ndtypes: {a: artifact_string}")
     paused_by_a_plain_error(vault, builder, body, "'a', row 0", "x, folder")
+
+
+def test_a_special_file_is_no_artifact(vault):
+    body = 'import os\n    os.mkfifo(f"{folder}/pipe")\n    return "pipe"'
+    builder = column_builder("a", "made", FOLDER, "return_type: row-wise\ndtypes: {a: artifact_string}")
+    paused_by_a_plain_error(vault, builder, body, "'a', row 0.*special file", "x, folder")
 
 
 def test_an_error_of_the_vault_inside_a_function_is_the_function_s(vault, path):

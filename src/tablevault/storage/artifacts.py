@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import posixpath
 import stat
@@ -43,11 +44,17 @@ class ArtifactFolder:
         """Return the name that a cell stands for; the file itself may still be missing.
 
         Raises `ValueError` if it cannot be one of this folder's files: see `normalise_name`; or because a symbolic link
-        leads out of the folder, or because it is a folder.
+        leads out of the folder, because what is there is not a file, or because no file can have so long a name.
         """
         name = normalise_name(value)
-        if self._inside(self.path / name).is_dir():
-            raise ValueError(f"artifact {name!r} is a folder, not a file")
+        try:
+            self._file_at(name, self.path / name)
+        except OSError as error:
+            if error.errno != errno.ENAMETOOLONG:
+                raise
+            raise ValueError(
+                f"{name!r} cannot be the path of an artifact: it is too long for the file system"
+            ) from error
         return name
 
     def record(self, name: str) -> ArtifactRecord | None:
