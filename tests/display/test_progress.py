@@ -7,11 +7,15 @@ import subprocess
 import sys
 
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from tablevault import TableVault
 from tablevault.display import duration
 
 CODE = """
+import logging
+import os
+import sys
 import time
 import pandas as pd
 
@@ -21,9 +25,16 @@ def numbers():
 def slow(x):
     time.sleep(0.1)
     if x == 9:
-        print("said by the function", flush=True)
+        print("said [red]by", "the function[/x]", "\t", "long " * 40 + "end", flush=True)
+        print("and more", end="", file=sys.stderr, flush=True)
+        print(" of it", file=sys.stderr)
+        logging.getLogger("job").warning("logged")
+    if x == 11 and "FAIL" in os.environ:
+        raise ConnectionError("no network")
     return x
 """
+
+SAID = "said [red]by the function[/x] \t " + "long " * 40 + "end"
 
 INDEX = """
 builder_type: IndexBuilder
@@ -43,7 +54,12 @@ return_type: row-wise
 arguments: {x: "<<self.x[index]>>"}
 """
 
-RUN = "import sys; from tablevault import TableVault; TableVault(sys.argv[1]).execute_instance('t', process_id='p')"
+RUN = """
+import logging, sys
+logging.basicConfig(format="%(message)s")
+from tablevault import TableVault
+TableVault(sys.argv[1]).execute_instance("t", process_id="p")
+"""
 
 
 @pytest.fixture
@@ -86,15 +102,29 @@ def test_a_terminal_shows_a_line_for_each_builder(folder):
     assert "done" in shown
 
 
-def test_what_the_function_prints_is_there_whole(folder):
+def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(folder):
     shown, _ = on_a_terminal(folder)
-    assert "said by the function" in shown
+    for text in (SAID, "and more of it", "logged"):
+        # Nothing is broken, coloured or left out, and nothing but an erased line stands before it.
+        before, _, after = shown.partition(f"{text}\r\n")
+        assert after
+        assert before.endswith(("\n", "\x1b[2K"))
+        assert "slow_column" in after
+
+
+def test_failed_rows_are_counted(folder, monkeypatch):
+    monkeypatch.setenv("FAIL", "1")
+    shown, _ = on_a_terminal(folder)
+    assert "11 of 12 rows" in shown
+    assert "1 failed" in shown
+    assert "Traceback" in shown
 
 
 def test_what_the_function_prints_goes_where_standard_output_goes(folder):
     shown, output = on_a_terminal(folder, stdout=subprocess.PIPE)
-    assert output == "said by the function\n"
-    assert "said by the function" not in shown
+    assert output == f"{SAID}\n"
+    assert SAID not in shown
+    assert "and more of it" in shown
     assert "slow_column" in shown
 
 
@@ -107,8 +137,35 @@ def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
 
 def test_nothing_is_shown_where_nobody_looks(folder):
     done = subprocess.run([sys.executable, "-c", RUN, str(folder)], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-    assert done.stdout == "said by the function\n"
+    assert done.stderr == "and more of it\nlogged\n"
+    assert done.stdout == f"{SAID}\n"
+
+
+def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder):
+    manager, client = start_new_kernel(kernel_name="python3")
+    shown: list[tuple[str, str, str]] = []
+
+    def note(message):
+        content = message["content"]
+        if message["msg_type"] in ("display_data", "update_display_data"):
+            identity = content["transient"]["display_id"]
+            shown.append((message["msg_type"], identity, content["data"]["text/plain"] + content["data"]["text/html"]))
+        elif message["msg_type"] == "stream":
+            shown.append((content["name"], "", content["text"]))
+
+    try:
+        code = f"import sys; sys.argv = ['', {str(folder)!r}]\n{RUN}"
+        reply = client.execute_interactive(code, output_hook=note, timeout=60)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert reply["content"]["status"] == "ok"
+    (first, *later) = [entry for entry in shown if entry[0] not in ("stdout", "stderr")]
+    assert first[0] == "display_data"
+    assert {(kind, identity) for kind, identity, _ in later} == {("update_display_data", first[1])}
+    for text in ("slow_column", "12 of 12 rows", "done"):
+        assert text in later[-1][2]
+    assert f"{SAID}\n" in "".join(text for kind, _, text in shown if kind == "stdout")
 
 
 @pytest.mark.parametrize(
