@@ -8,9 +8,10 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
+from tablevault import names
 from tablevault.attempts import Attempt, describe_error
 from tablevault.errors import TableVaultWarning, TVFileError
-from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
+from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.storage import files, log
@@ -24,6 +25,8 @@ _WITH_TARGET = (
     TidyingAction.LINK,
     TidyingAction.UNLINK,
 )
+
+_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class Endings:
@@ -194,19 +197,18 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder, also from a sealed instance's folder, which stays read-only."""
-    try:
-        mode = stat.S_IMODE(path.parent.stat().st_mode)
-    except FileNotFoundError:
+    """Remove a file or folder, also from a sealed instance's folder, which is read-only again afterwards."""
+    if not path.parent.is_dir():
         return
-    if mode & stat.S_IWUSR or not os.path.lexists(path):
-        files.remove_tree(path)
-        return
-    path.parent.chmod(mode | stat.S_IWUSR)
+    # Not its mode tells whether it is sealed: who was killed in the middle of this has left it writable.
+    sealed = names.is_materialized(path.parent.name) and path.parent.joinpath(MANIFEST).exists()
+    if sealed and os.path.lexists(path):
+        path.parent.chmod(stat.S_IRWXU)
     try:
         files.remove_tree(path)
     finally:
-        path.parent.chmod(mode)
+        if sealed:
+            path.parent.chmod(stat.S_IMODE(path.parent.stat().st_mode) & ~_WRITABLE)
 
 
 def _move_folder(source: Path, target: Path) -> None:

@@ -48,10 +48,9 @@ def fail_at_c(name, folder):
 
 
 def nested(name, folder, parent):
-    # Run again, the second run of a child with an id is a no-op.
     vault = TableVault(Path(folder).parents[2], author="child", parent_id=parent)
     if name == "b" and "child" not in vault.get_tables():
-        vault.create_table("child", process_id=f"{parent}-{name}")
+        vault.create_table("child")
     return file_of(name, folder)
 """
 

@@ -88,8 +88,9 @@ def _create(folder: Path) -> None:
 
 
 def _unpack(folder: Path) -> None:
-    if not folder.exists():
-        decompress_vault(folder)
+    """Unpack a vault, also if it is there: what a cut-off call leaves beside a vault that is whole, the next removes."""
+    _delete(folder)
+    decompress_vault(folder)
 
 
 def _delete(folder: Path) -> None:
@@ -99,8 +100,9 @@ def _delete(folder: Path) -> None:
 
 
 def _import(folder: Path) -> None:
-    if not folder.exists():
-        import_legacy_vault(folder.parent / "legacy", folder)
+    """Import a vault, also if it is there, as `_unpack`."""
+    _delete(folder)
+    import_legacy_vault(folder.parent / "legacy", folder)
 
 
 def _is_whole(folder: Path) -> str:

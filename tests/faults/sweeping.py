@@ -110,8 +110,9 @@ def interpreter() -> Iterator[Interpreter]:
 class Sweep:
     """The faults of one operation, each in a fresh copy of the vault that was prepared for it."""
 
-    def __init__(self, running: Interpreter, operation: str, process_id: str = "") -> None:
+    def __init__(self, running: Interpreter, operation: str, process_id: str = "", further_tables: int = 0) -> None:
         self._running = running
+        self._further_tables = further_tables
         self._place = running.place
         self.name, self.process_id = operation, process_id
         self._operation = OPERATIONS[operation]
@@ -147,16 +148,27 @@ class Sweep:
                 n = 1 + int(recovery["part"] * calls)
                 answers.append(self._ask(recovery["action"], Fault(n, recovery["error"], recovery["lasting"])))
                 hit += 1
-        begun = time.monotonic()
-        TableVault(self._place / "vault", author="b")
-        seconds = time.monotonic() - begun
+        seconds = self._time_of_recovery()
         problem = next(filter(None, map(_hung, answers)), "") or self._problem(answers[0]["returned"])
         return hit, seconds, f"{problem}; the calls: {answers}" if problem else ""
+
+    def recovery_after(self, fault: Fault) -> float:
+        """Inject a fault; return how many seconds the vault then takes to open."""
+        self._renew()
+        self._ask("call", fault)
+        return self._time_of_recovery()
+
+    def _time_of_recovery(self) -> float:
+        begun = time.monotonic()
+        TableVault(self._place / "vault", author="b")
+        return time.monotonic() - begun
 
     def _prepare(self) -> None:
         shutil.rmtree(self._place, ignore_errors=True)
         self._place.mkdir()
         self._operation.make(self._place)
+        for number in range(self._further_tables):
+            TableVault(self._place / "vault", author="a").create_table(f"further{number}")
         gc.collect()  # Catalogs of the vault are closed with the last vault object.
         self._place.rename(self._template)
         self._renew()

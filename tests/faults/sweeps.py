@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from experiment import Budget, Figures, Watch
-from faulted_operations import OPERATIONS
+from faulted_operations import OPERATIONS, VaultOperation
 from side_by_side import Case, Tried, Trier, try_all
 from sweeping import KILL, KILL_HALF_WAY, Fault, Interpreter, Sweep, interpreter
 from warmth import warm_up
@@ -18,6 +18,10 @@ from warmth import warm_up
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 Key = tuple[str, str]
 """An operation, and the process id given to it (or nothing)."""
+
+
+MANY_TABLES = 1_000
+MOMENTS = 20
 
 
 class Sweeps:
@@ -33,6 +37,10 @@ class Sweeps:
         if key not in self._sweeps:
             self._sweeps[key] = Sweep(self._running, *key)
         return self._sweeps[key]
+
+    def large(self, operation: str, tables: int) -> Sweep:
+        """Prepare a sweep in a vault of many tables."""
+        return Sweep(self._running, operation, further_tables=tables)
 
 
 @contextmanager
@@ -145,13 +153,23 @@ class FaultyRecovery:
         """Try random points of random operations."""
         choice = random.Random(budget.seed)
         with sweeps() as prepared:
-            counts = {key: prepared[key].count for key in keys()}
-        return try_all((_recovery(counts, choice) for _ in range(budget.tries)), trying_recoveries, budget, watch)
+            counts = {key: prepared[key].count for key in keys() if isinstance(OPERATIONS[key[0]], VaultOperation)}
+            measured = recovery_among_many_tables(prepared)
+        cases = (_recovery(counts, choice) for _ in range(budget.tries))
+        return try_all(cases, trying_recoveries, budget, watch) + Figures(measures=measured)
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Try one case again."""
         with trying_recoveries() as trier:
             return trier(case).problem
+
+
+def recovery_among_many_tables(prepared: Sweeps) -> dict[str, str]:
+    """Measure how long a vault of many tables takes to open after a kill at moments spread over an execution."""
+    sweep = prepared.large("execute_instance", MANY_TABLES)
+    moments = [1 + sweep.count * part // MOMENTS for part in range(MOMENTS)]
+    seconds = [sweep.recovery_after(Fault(n)) for n in moments]
+    return {f"slowest recovery among {MANY_TABLES:,} tables": f"{max(seconds):.2f} s"}
 
 
 def _recovery(counts: dict[Key, int], choice: random.Random) -> Case:
