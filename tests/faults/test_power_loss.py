@@ -1,0 +1,24 @@
+"""A sample of the power losses of `make torture`."""
+
+from __future__ import annotations
+
+import pytest
+from experiment import CannotRunHereError, command
+from power_loss import check_means, losing_power
+
+
+@pytest.fixture
+def trier():
+    try:
+        check_means()
+        with losing_power() as made:
+            yield made
+    except CannotRunHereError as error:
+        pytest.skip(str(error))
+
+
+def test_what_was_acknowledged_before_the_power_went_is_there_afterwards(trier):
+    case = {"seed": "sample"}
+    tried = trier(case)
+    assert tried.count > 1
+    assert not tried.problem, f"{tried.problem}\nrepeat it with: {command('R3', case)}"
