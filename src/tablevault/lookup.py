@@ -147,8 +147,10 @@ class Lookup:
     def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
         """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
         here = self.layout.relative(folder) + "/"
+        # The catalog first: what is put in its place after that is in the folder by then.
+        pending = self.contents.pending_moves()
         found = {path.stem: path for path in _visible_files(_unlinked(folder), suffix)}
-        for target, staged in self.contents.pending_moves().items():
+        for target, staged in pending.items():
             name = target.removeprefix(here)
             if target.startswith(here) and name.endswith(suffix) and "/" not in name:
                 source = self.layout.absolute(staged) if staged else None
@@ -156,6 +158,9 @@ class Lookup:
                     found.pop(Path(name).stem, None)
                 elif source.exists():
                     found[Path(name).stem] = source
+                elif (folder / name).is_file():
+                    # It was put in its place since the folder was read.
+                    found[Path(name).stem] = folder / name
         return dict(sorted(found.items()))
 
     def code_modules(self) -> dict[str, Path]:

@@ -116,3 +116,27 @@ def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
     lock.release()
     assert Recovery(context, Endings(context)).recover(record) == "paused"
     assert context.catalog.processes.get(record.serial).error.message == "no network"
+
+
+def test_a_module_that_was_seen_is_seen_while_its_file_is_put_in_its_place(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    over, vanished = threading.Event(), []
+
+    def look():
+        seen = set()
+        while not over.is_set():
+            listed = set(vault.get_code_modules_list())
+            vanished.extend(seen - listed)
+            seen |= listed
+
+    readers = [threading.Thread(target=look) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(20):
+            vault.create_code_module(f"module_{number}", text="x = 1\n")
+    finally:
+        over.set()
+        for reader in readers:
+            reader.join()
+    assert vanished == []

@@ -1,17 +1,20 @@
-"""Samples of the experiments that `make torture` makes with several interpreters and with random moments."""
+"""Samples of the experiments that `make torture` makes with random calls, several interpreters, and random moments."""
 
 from __future__ import annotations
 
 import pytest
 from concurrent_history import ConcurrentHistory
 from experiment import Budget, command
+from model_checking import ModelCheck
 from racing import Racing
 from resuming import Resuming
 
 SAMPLES = [
+    pytest.param(ModelCheck(), 100, id="as-a-model-says"),
     pytest.param(ConcurrentHistory(), 300, id="many-at-one-vault"),
     pytest.param(Resuming(), 15, id="resumed-by-the-dozen"),
     pytest.param(Racing(), 12, id="raced-for-one-process-id"),
+    pytest.param(ModelCheck(), 2_000, marks=pytest.mark.slow, id="as-a-model-says-for-longer"),
     pytest.param(ConcurrentHistory(), 3_000, marks=pytest.mark.slow, id="many-at-one-vault-for-longer"),
     pytest.param(Resuming(), 200, marks=pytest.mark.slow, id="resumed-by-the-hundred"),
     pytest.param(Racing(), 100, marks=pytest.mark.slow, id="raced-by-the-hundred"),

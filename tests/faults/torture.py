@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import report
 from concurrent_history import ConcurrentHistory
 from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from model_checking import ModelCheck
 from power_loss import PowerLoss
 from racing import Racing
 from resuming import Resuming
@@ -28,6 +29,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ErrorSweep(),
     PowerLoss(),
     FaultyRecovery(),
+    ModelCheck(),
     ConcurrentHistory(),
     Resuming(),
     Racing(),

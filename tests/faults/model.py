@@ -1,0 +1,454 @@
+"""A vault as plain dicts and lists: what every call has to give, without a line of the product's code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+ARGUMENT, LOCK, PROCESS, TABLE, BUILDER = (
+    "TVArgumentError",
+    "TVLockError",
+    "TVProcessError",
+    "TVTableError",
+    "TVBuilderError",
+)
+EXTERNAL, WRONG, INTERRUPT = "ConnectionError", "ValueError", "KeyboardInterrupt"
+FORBIDDEN = ("artifacts", "x y", "")
+
+
+class ExpectedError(Exception):
+    """The call has to raise this kind of error, and to change nothing but what the model says."""
+
+    def __init__(self, kind: str, done: frozenset[int] = frozenset()) -> None:
+        super().__init__(kind)
+        self.kind = kind
+        self.done = done
+        """The rows that are computed by then."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What a function does at a row instead of its work."""
+
+    kind: str
+    row: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a temporary instance's builders make."""
+
+    rows: int
+    factor: int
+    kind: str = "row-wise"
+    """Return type of the builder of the column `answer`."""
+    artifacts: bool = False
+    """Whether there is a column of files, too."""
+
+    def frame(self, done: frozenset[int] | None = None) -> dict[str, list[Any]]:
+        """Return the columns; with nulls where `answer` is not done, if not all of it is."""
+        answers = [f"{x}*{self.factor}" if done is None or x in done else None for x in range(self.rows)]
+        made: dict[str, list[Any]] = {"x": list(range(self.rows)), "answer": answers}
+        if self.artifacts:
+            # Builders of one rank run in the order of their names, so that files come after answers.
+            made["file"] = [f"{x}.txt" if done is None else None for x in range(self.rows)]
+        return made
+
+
+@dataclass
+class Instance:
+    """One instance of a table."""
+
+    name: str
+    """Its id."""
+    version: str
+    recipe: Recipe | None = None
+    external: bool = False
+    frame: dict[str, list[Any]] | None = None
+    active: bool = True
+    success: bool = True
+    origin: str = ""
+    """What it was copied from."""
+
+    @property
+    def temporary(self) -> bool:
+        """Whether it can be edited."""
+        return self.name.startswith("TEMP_")
+
+
+@dataclass
+class Table:
+    """A table and its instances, oldest first."""
+
+    multiple: bool
+    effects: bool
+    instances: dict[str, Instance] = field(default_factory=dict)
+
+    def newest(
+        self, version: str | None, *, active_only: bool = True, successful_only: bool = False
+    ) -> Instance | None:
+        """Return the newest materialized instance."""
+        found = [
+            instance
+            for instance in self.instances.values()
+            if not instance.temporary
+            and version in (None, instance.version)
+            and (instance.active or not active_only)
+            and (instance.success or not successful_only)
+        ]
+        return found[-1] if found else None
+
+
+@dataclass
+class Process:
+    """A process with an id that its user gave."""
+
+    call: tuple[Any, ...]
+    """What is called, and with which arguments."""
+    status: str
+    locks: dict[str, bool] = field(default_factory=dict)
+    """Resource -> whether it is held exclusively."""
+    done: frozenset[int] = frozenset()
+    """The rows of `answer` that are computed, or taken over from the origin."""
+
+
+Locks = dict[str, bool]
+
+
+@dataclass
+class Model:
+    """Everything that a vault promises to remember."""
+
+    tables: dict[str, Table] = field(default_factory=dict)
+    modules: dict[str, str] = field(default_factory=dict)
+    processes: dict[str, Process] = field(default_factory=dict)
+    new_id: Callable[[Table, str], str] = lambda table, version: f"{version}_0_{len(table.instances)}"
+    """Tells the id that a new instance of a version got."""
+
+    # --- the life cycle -------------------------------------------------------------------------------------------
+
+    def run(self, process_id: str, call: tuple[Any, ...], plan: Callable[[Locks], Callable[[], None]]) -> None:
+        """Plan an operation, and do it; raise what the call has to raise.
+
+        Parameters
+        ----------
+        process_id
+            Given by the user, or empty.
+        call
+            The operation and its arguments.
+        plan
+            Fills in the locks; raises what is wrong with the arguments; returns what is to be done.
+        """
+        known = self.processes.get(process_id) if process_id else None
+        if known is not None and known.status != "reverted":
+            if not _is_same(call, known.call) or known.status == "stopped":
+                raise ExpectedError(PROCESS)
+            if known.status == "succeeded":
+                return
+        locks: Locks = {} if known is None or known.status != "paused" else dict(known.locks)
+        resumed = known is not None and known.status == "paused"
+        try:
+            work = plan(locks)
+            problem = None
+        except ExpectedError as error:
+            problem = error
+        if not resumed and self._is_locked(locks):
+            problem = ExpectedError(LOCK)
+        if problem is not None:
+            self._note(process_id, call, "reverted")
+            raise problem
+        self._work(process_id, call, locks, work)
+
+    def _work(self, process_id: str, call: tuple[Any, ...], locks: Locks, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except ExpectedError as error:
+            if process_id and error.kind in (EXTERNAL, WRONG, INTERRUPT):
+                known = self.processes.pop(process_id, None)
+                first = known.call if known is not None and known.status == "paused" else call
+                self.processes[process_id] = Process(first, "paused", locks, error.done)
+            else:
+                self._note(process_id, call, "reverted")
+            raise
+        self._note(process_id, call, "succeeded")
+
+    def _note(self, process_id: str, call: tuple[Any, ...], status: str) -> None:
+        if process_id:
+            known = self.processes.pop(process_id, None)
+            first = known.call if known is not None and known.status == "paused" else call
+            self.processes[process_id] = Process(first, status)
+
+    def _is_locked(self, wanted: Locks) -> bool:
+        held = [
+            (resource, exclusive) for process in self.paused.values() for resource, exclusive in process.locks.items()
+        ]
+        return any(
+            (exclusive or wants) and _overlap(resource, wanted_resource)
+            for wanted_resource, wants in wanted.items()
+            for resource, exclusive in held
+        )
+
+    @property
+    def paused(self) -> dict[str, Process]:
+        """The processes that are paused, oldest first."""
+        return {name: process for name, process in self.processes.items() if process.status == "paused"}
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def create_table(self, name: str, multiple: bool, effects: bool, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            _check(name not in FORBIDDEN)
+            locks[f"table/{name.lower()}"] = True
+            _check(self._spelt(name) is None)
+            return lambda: self.tables.__setitem__(name, Table(multiple, effects))
+
+        self.run(process_id, ("create_table", name, multiple, effects), plan)
+
+    def rename_table(self, new: str, old: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            _check(new not in FORBIDDEN)
+            locks[f"table/{new.lower()}"] = locks[f"table/{old.lower()}"] = True
+            table = self._table(old)
+            _check((new.lower() == old.lower() and new != self._spelt(old)) or self._spelt(new) is None)
+            return lambda: self._rename(table, new)
+
+        self.run(process_id, ("rename_table", new, old), plan)
+
+    def _rename(self, table: Table, new: str) -> None:
+        self.tables = {(new if each is table else name): each for name, each in self.tables.items()}
+
+    def delete_table(self, name: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[f"table/{name.lower()}"] = True
+            self._table(name)
+            return lambda: self._forget_table(name)
+
+        self.run(process_id, ("delete_table", name), plan)
+
+    def _forget_table(self, name: str) -> None:
+        spelt = self._spelt(name)
+        assert spelt is not None
+        del self.tables[spelt]
+
+    def _spelt(self, name: str) -> str | None:
+        return next((each for each in self.tables if each.lower() == name.lower()), None)
+
+    def _table(self, name: str) -> Table:
+        spelt = self._spelt(name)
+        if spelt is None:
+            raise ExpectedError(ARGUMENT)
+        return self.tables[spelt]
+
+    # --- instances ------------------------------------------------------------------------------------------------
+
+    def create_instance(
+        self, table_name: str, version: str, recipe: Recipe | None, copy: bool, process_id: str
+    ) -> None:
+        """Make a temporary instance; without a recipe and a copy it is for `write_instance`."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            table = self._table(table_name)
+            _check(f"TEMP_{version}" not in table.instances)
+            origin = (table.newest(version) or table.newest(None)) if copy else None
+            if origin is not None:
+                locks[_of_instance(table_name, origin.name)] = False
+            new = Instance(f"TEMP_{version}", version, recipe, external=recipe is None and not copy)
+            if copy:
+                new.recipe, new.origin = (origin.recipe, origin.name) if origin is not None else (None, "")
+            return lambda: table.instances.__setitem__(new.name, new)
+
+        self.run(process_id, ("create_instance", table_name, version, recipe, copy, recipe is None and not copy), plan)
+
+    def delete_instance(self, name: str, table_name: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, name)] = True
+            table = self._table(table_name)
+            _check(name in table.instances)
+            if not table.multiple and not table.instances[name].temporary:
+                locks[f"table/{table_name.lower()}/artifacts"] = True
+            return lambda: table.instances.__delitem__(name)
+
+        self.run(process_id, ("delete_instance", name, table_name), plan)
+
+    def write_instance(
+        self, frame: dict[str, list[Any]], table_name: str, version: str, good: bool, process_id: str
+    ) -> None:
+        """Materialize a frame, that may be a wrong one."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            table = self._table(table_name)
+            temporary = self._temporary(table, version)
+            _check(temporary.external)
+            if not good:
+                raise ExpectedError(TABLE)
+            return lambda: self._materialize(table, temporary, frame, True)
+
+        call = ("write_instance", repr(frame), table_name, version)
+        known = self.processes.get(process_id)
+        if process_id and not good and (known is None or known.status == "reverted" or known.call[0] == call[0]):
+            # What is recorded of a frame is its content: a wrong one is refused before anything else is looked at.
+            if known is None or known.status == "reverted":
+                self._note(process_id, call, "reverted")
+            raise ExpectedError(TABLE)
+        self.run(process_id, call, plan)
+
+    def execute_instance(
+        self,
+        table_name: str,
+        version: str,
+        fault: Fault | None,
+        process_id: str,
+    ) -> None:
+        """Execute; a fault is the kind of error and the row at which it comes."""
+        known = self.paused.get(process_id)
+        if known is not None and known.call[:2] == ("execute_instance", table_name) and version == "base":
+            # What equals its default counts as left out.
+            version = known.call[2]
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            table = self._table(table_name)
+            temporary = self._temporary(table, version)
+            _check(not temporary.external)
+            if table.effects:
+                locks[f"table/{table_name.lower()}"] = True
+            if temporary.recipe is None:
+                raise ExpectedError(BUILDER)
+            if temporary.origin in table.instances:
+                locks[_of_instance(table_name, temporary.origin)] = False
+            if temporary.recipe.artifacts and not table.multiple:
+                locks[f"table/{table_name.lower()}/artifacts"] = True
+            return lambda: self._execute(table, temporary, fault, process_id)
+
+        self.run(process_id, ("execute_instance", table_name, version), plan)
+
+    def _execute(
+        self,
+        table: Table,
+        temporary: Instance,
+        fault: Fault | None,
+        process_id: str,
+    ) -> None:
+        recipe = temporary.recipe
+        assert recipe is not None
+        known = self.paused.get(process_id)
+        done = known.done if known is not None else frozenset(self._reused(table, temporary))
+        # A generator is replayed from its first row, unless all of it is there.
+        passed = done if recipe.kind == "row-wise" or len(done) == recipe.rows else frozenset()
+        if fault is not None and fault.row < recipe.rows and fault.row not in passed:
+            computed = frozenset() if recipe.kind == "dataframe" else done | frozenset(range(fault.row))
+            raise ExpectedError(fault.kind, computed)
+        self._materialize(table, temporary, recipe.frame(), True)
+
+    def _reused(self, table: Table, temporary: Instance) -> Iterable[int]:
+        """Return the rows whose cells are taken over from the origin."""
+        origin, recipe = table.instances.get(temporary.origin), temporary.recipe
+        assert recipe is not None
+        if origin is None or origin.frame is None or origin.recipe != recipe:
+            return ()
+        there = [x for x, answer in enumerate(origin.frame["answer"]) if answer is not None]
+        return there if recipe.kind == "row-wise" or len(there) == recipe.rows else ()
+
+    def _materialize(self, table: Table, temporary: Instance, frame: dict[str, list[Any]], success: bool) -> None:
+        new_id = self.new_id(table, temporary.version)
+        del table.instances[temporary.name]
+        if table.effects and success and not temporary.external:
+            for other in table.instances.values():
+                other.active = False
+        table.instances[new_id] = Instance(
+            new_id, temporary.version, temporary.recipe, temporary.external, frame, success=success
+        )
+
+    def _temporary(self, table: Table, version: str) -> Instance:
+        if f"TEMP_{version}" not in table.instances:
+            raise ExpectedError(ARGUMENT)
+        return table.instances[f"TEMP_{version}"]
+
+    # --- builders and code ----------------------------------------------------------------------------------------
+
+    def change_recipe(self, table_name: str, version: str, recipe: Recipe, process_id: str) -> None:
+        """Replace the builder of the column `answer`."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            temporary = self._temporary(self._table(table_name), version)
+
+            def work() -> None:
+                if temporary.recipe is not None:
+                    old = temporary.recipe
+                    temporary.recipe = Recipe(old.rows, recipe.factor, recipe.kind, old.artifacts)
+
+            return work
+
+        self.run(process_id, ("create_builder_file", table_name, version, recipe), plan)
+
+    def create_module(self, name: str, text: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            _check(name not in FORBIDDEN)
+            locks["code"] = True
+            return lambda: self.modules.__setitem__(name, text)
+
+        self.run(process_id, ("create_code_module", name, text), plan)
+
+    def delete_module(self, name: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks["code"] = True
+            _check(name in self.modules)
+            return lambda: self.modules.__delitem__(name)
+
+        self.run(process_id, ("delete_code_module", name), plan)
+
+    # --- stopping -------------------------------------------------------------------------------------------------
+
+    def stop(self, process_id: str, materialize: bool) -> None:
+        """Revert a paused process, or keep what it has computed."""
+        process = self.processes.get(process_id)
+        if process is None or process.status != "paused":
+            raise ExpectedError(PROCESS)
+        if materialize and process.call[0] != "execute_instance":
+            raise ExpectedError(ARGUMENT)
+        _, table_name, version = process.call
+        table = self._table(table_name)
+        temporary = table.instances[f"TEMP_{version}"]
+        assert temporary.recipe is not None
+        if materialize:
+            self._materialize(table, temporary, temporary.recipe.frame(process.done), False)
+        process.status, process.locks = "stopped", {}
+
+    def holders(self, table_name: str) -> Iterable[Process]:
+        """Return the paused processes that let nobody read a table."""
+        return (process for process in self.paused.values() if process.locks.get(f"table/{table_name.lower()}"))
+
+
+DEFAULTS: dict[str, tuple[Any, ...]] = {
+    "create_table": (None, False, False),
+    "create_instance": (None, "base", None, False, False),
+    "write_instance": (None, None, "base"),
+    "execute_instance": (None, "base"),
+    "create_builder_file": (None, "base", None),
+}
+
+
+def _is_same(call: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
+    """Tell whether a call may continue another: what equals its default counts as left out."""
+    defaults = DEFAULTS.get(call[0], (None,) * len(call))
+    return call[0] == known[0] and all(
+        mine in (theirs, default) if default is not None else mine == theirs
+        for mine, theirs, default in zip(call[1:], known[1:], defaults, strict=False)
+    )
+
+
+def _check(condition: bool) -> None:
+    if not condition:
+        raise ExpectedError(ARGUMENT)
+
+
+def _of_instance(table: str, instance: str) -> str:
+    return f"table/{table.lower()}/instance/{instance}"
+
+
+def _overlap(first: str, second: str) -> bool:
+    return first == second or first.startswith(f"{second}/") or second.startswith(f"{first}/")

@@ -1,0 +1,397 @@
+"""R5: random calls of the public API, with failing functions and interrupts, against a model of plain dicts and lists."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pandas as pd
+from experiment import Budget, Figures, Watch
+from forking import Counts, repeat_alone, run_side_by_side, serve
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from model import EXTERNAL, INTERRUPT, WRONG, ExpectedError, Fault, Instance, Model, Recipe, Table
+
+from tablevault import TableVault, TableVaultWarning, TVLockError
+
+CODE = """
+import os
+from pathlib import Path
+
+import pandas as pd
+
+
+def work(x):
+    kind, _, row = os.environ.get("MODEL_FAULT", "").partition(" ")
+    if row == str(x):
+        if kind == "ConnectionError":
+            raise ConnectionError("no network")
+        if kind == "KeyboardInterrupt":
+            raise KeyboardInterrupt
+        return False
+    return True
+
+
+def index(count):
+    return pd.DataFrame({"x": range(count)})
+
+
+def row(x, factor):
+    return f"{x}*{factor}" if work(x) else object()
+
+
+def rows(count, factor):
+    for x in range(count):
+        yield f"{x}*{factor}" if work(x) else object()
+
+
+def frame(xs, factor):
+    good = [work(x) for x in xs["x"]]
+    return pd.DataFrame({"answer": [f"{x}*{factor}" for x in xs["x"]][: len(good) if all(good) else -1]})
+
+
+def file(x, folder):
+    (Path(folder) / f"{x}.txt").write_text(str(x))
+    return f"{x}.txt"
+"""
+
+INDEX = """
+builder_type: IndexBuilder
+changed_columns: [x]
+primary_key: [x]
+python_function: index
+code_module: job
+is_custom: true
+arguments: {{count: {rows}}}
+"""
+
+ANSWER = """
+builder_type: ColumnBuilder
+changed_columns: [answer]
+dtypes: {{answer: string}}
+python_function: {function}
+code_module: job
+is_custom: true
+return_type: {kind}
+arguments: {{factor: {factor}, {argument}}}
+"""
+
+FUNCTIONS = {
+    "row-wise": ("row", 'x: "<<self.x[index]>>"'),
+    "generator": ("rows", "count: {rows}"),
+    "dataframe": ("frame", "xs: <<self.x>>"),
+}
+
+FILE = """
+builder_type: ColumnBuilder
+changed_columns: [file]
+dtypes: {file: artifact_string}
+python_function: file
+code_module: job
+is_custom: true
+return_type: row-wise
+arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
+"""
+
+TABLES = st.sampled_from(["a", "a", "a", "b", "b", "A"])
+VERSIONS = st.sampled_from(["base", "base", "v2"])
+PROCESS_IDS = st.sampled_from(["", "", "", "p1", "p2", "p3"])
+RECIPES = st.builds(
+    Recipe, st.integers(0, 4), st.integers(1, 2), st.sampled_from(["row-wise", "generator", "dataframe"]), st.booleans()
+)
+FAULTS = st.none() | st.builds(Fault, st.sampled_from([EXTERNAL, WRONG, INTERRUPT]), st.integers(0, 3))
+STEPS = 40
+
+
+def builders(table: str, recipe: Recipe) -> dict[str, str]:
+    """Return the builder files that a recipe stands for."""
+    made = {f"{table}_index": INDEX.format(rows=recipe.rows), "answer": answer(recipe)}
+    return made | ({"file": FILE} if recipe.artifacts else {})
+
+
+def answer(recipe: Recipe) -> str:
+    """Return the builder of the column `answer`."""
+    function, argument = FUNCTIONS[recipe.kind]
+    argument = argument.format(rows=recipe.rows)
+    return ANSWER.format(function=function, kind=recipe.kind, factor=recipe.factor, argument=argument)
+
+
+class Comparison(RuleBasedStateMachine):
+    """A vault and its model, which are told the same, and must say the same after each step."""
+
+    steps = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = Path(tempfile.mkdtemp(prefix="tablevault-torture-", dir=place))
+        self.vault = TableVault(self.folder / "vault", create=True, author="a")
+        self.vault.create_code_module("job", text=CODE)
+        self.model = Model(modules={"job": CODE}, new_id=self._new_id)
+
+    def teardown(self) -> None:
+        """Compare every frame, and let the vault check itself."""
+        try:
+            for name, table in self.model.tables.items():
+                for instance in table.instances.values():
+                    self._compare_frame(name, table, instance)
+            assert not self.vault.verify().problems
+        finally:
+            shutil.rmtree(self.folder)
+
+    # --- both do the same -----------------------------------------------------------------------------------------
+
+    def both(self, call: Callable[[], Any], model: Callable[[], None], fault: Fault | None = None) -> None:
+        """Make a call of the vault, then of the model; both succeed, or both fail alike."""
+        Comparison.steps += 1
+        os.environ["MODEL_FAULT"] = f"{fault.kind} {fault.row}" if fault is not None else ""
+        got = ""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TableVaultWarning)
+                call()
+        except (Exception, KeyboardInterrupt) as error:
+            got = type(error).__name__
+            got = WRONG if got == "TypeError" else got
+            said = f"{got}: {error}"
+        expected = ""
+        try:
+            model()
+        except ExpectedError as error:
+            expected = error.kind
+        assert got == expected, f"{said if got else 'no error'}, where {expected or 'none'} was expected"
+        self._compare()
+
+    def _new_id(self, table: Table, version: str) -> str:
+        name = next(name for name, each in self.model.tables.items() if each is table)
+        listed = self.vault.get_table_instances(name, "")
+        new = [each for each in listed if each not in table.instances and each.startswith(f"{version}_")]
+        assert len(new) == 1, f"there is not one new instance: {new}"
+        return new[0]
+
+    def _compare(self) -> None:
+        assert sorted(self.vault.get_tables()) == sorted(self.model.tables)
+        for name, table in self.model.tables.items():
+            listed = self.vault.get_table_instances(name, "", include_temp=True)
+            assert [each for each in listed if not each.startswith("TEMP_")] == [
+                each for each in table.instances if not each.startswith("TEMP_")
+            ]
+            assert set(listed) == set(table.instances)
+            if table.instances:
+                self._compare_frame(name, table, list(table.instances.values())[-1])
+        assert self.vault.get_code_modules_list() == sorted(self.model.modules)
+        active = {process_id: info.status for process_id, info in self.vault.get_active_processes().items()}
+        assert active == dict.fromkeys(self.model.paused, "paused")
+        for process_id, process in self.model.processes.items():
+            assert self.vault.get_process_completion(process_id) == (process.status != "paused")
+            assert self.vault.get_process(process_id).status == process.status
+        assert len(os.listdir(self.folder / "vault" / "_temp")) == len(active)
+
+    def _compare_frame(self, name: str, table: Table, instance: Instance) -> None:
+        if instance.frame is None:
+            return
+        if any(self.model.holders(name)):
+            self._refused(lambda: self.vault.get_dataframe(name, instance.name))
+            return
+        frame, _ = self.vault.get_dataframe(name, instance.name, full_artifact_path=False)
+        found = {column: [None if pd.isna(cell) else cell for cell in frame[column]] for column in frame.columns}
+        assert found == instance.frame
+        for version in ("base", "v2"):
+            newest = table.newest(version)
+            if newest is not None:
+                assert self.vault.get_dataframe(name, version=version, full_artifact_path=False)[1] == newest.name
+
+    def _refused(self, read: Callable[[], Any]) -> None:
+        try:
+            read()
+        except TVLockError:
+            return
+        raise AssertionError("a table with side effects was read while it executes")
+
+    # --- what is done ---------------------------------------------------------------------------------------------
+
+    @initialize(multiple=st.booleans(), effects=st.booleans(), recipe=RECIPES)
+    def begin(self, multiple: bool, effects: bool, recipe: Recipe) -> None:
+        """Begin with something to work on."""
+        self.create_table("a", multiple, effects, "")
+        self.create_instance("a", "base", recipe, False, "")
+
+    @rule(
+        name=TABLES | st.sampled_from(["artifacts", "x y"]),
+        multiple=st.booleans(),
+        effects=st.booleans(),
+        process_id=PROCESS_IDS,
+    )
+    def create_table(self, name: str, multiple: bool, effects: bool, process_id: str) -> None:
+        self.both(
+            lambda: self.vault.create_table(name, multiple, effects, process_id=process_id),
+            lambda: self.model.create_table(name, multiple, effects, process_id),
+        )
+
+    @rule(new=TABLES | st.just("artifacts"), old=TABLES, process_id=PROCESS_IDS)
+    def rename_table(self, new: str, old: str, process_id: str) -> None:
+        self.both(
+            lambda: self.vault.rename_table(new, old, process_id),
+            lambda: self.model.rename_table(new, old, process_id),
+        )
+
+    @rule(name=st.sampled_from(["a", "b", "b", "nothing"]), process_id=PROCESS_IDS)
+    def delete_table(self, name: str, process_id: str) -> None:
+        self.both(lambda: self.vault.delete_table(name, process_id), lambda: self.model.delete_table(name, process_id))
+
+    @rule(table=TABLES, version=VERSIONS, recipe=RECIPES | st.none(), copy=st.booleans(), process_id=PROCESS_IDS)
+    def create_instance(self, table: str, version: str, recipe: Recipe | None, copy: bool, process_id: str) -> None:
+        recipe = None if copy else recipe
+        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), table)
+        self.both(
+            lambda: self.vault.create_instance(
+                table,
+                version,
+                copy=copy,
+                external_edit=recipe is None and not copy,
+                builders=builders(spelt, recipe) if recipe is not None else None,
+                process_id=process_id,
+            ),
+            lambda: self.model.create_instance(table, version, recipe, copy, process_id),
+        )
+
+    @rule(table=TABLES, version=VERSIONS, rows=st.integers(0, 3), good=st.booleans(), process_id=PROCESS_IDS)
+    def write_instance(self, table: str, version: str, rows: int, good: bool, process_id: str) -> None:
+        frame = {"x" if good else "index": list(range(rows))}
+        self.both(
+            lambda: self.vault.write_instance(
+                pd.DataFrame(frame, dtype="int64"), table, version, process_id=process_id
+            ),
+            lambda: self.model.write_instance(frame, table, version, good, process_id),
+        )
+
+    @rule(table=TABLES, version=VERSIONS, fault=FAULTS, process_id=PROCESS_IDS)
+    def execute_instance(self, table: str, version: str, fault: Fault | None, process_id: str) -> None:
+        self.both(
+            lambda: self.vault.execute_instance(table, version, process_id=process_id),
+            lambda: self.model.execute_instance(table, version, fault, process_id),
+            fault,
+        )
+
+    @rule(fault=FAULTS, data=st.data())
+    def resume(self, fault: Fault | None, data: st.DataObject) -> None:
+        """Make the call of a paused process again."""
+        if self.model.paused:
+            process_id = data.draw(st.sampled_from(list(self.model.paused)))
+            _, table, version = self.model.paused[process_id].call
+            self.execute_instance(table, version, fault, process_id)
+
+    @rule()
+    def restart(self) -> None:
+        """Open the vault anew, and take up what is paused."""
+        taken_up = [(process_id, process.call) for process_id, process in self.model.paused.items()]
+
+        def model() -> None:
+            for process_id, (_, table, version) in taken_up:
+                self.model.execute_instance(table, version, None, process_id)
+
+        def call() -> None:
+            self.vault = TableVault(self.folder / "vault", author="b", restart=True)
+            assert self.vault.restart_report == {process_id: "resumed" for process_id, _ in taken_up}
+
+        self.both(call, model)
+
+    @rule(process_id=st.sampled_from(["p1", "p2", "p3", "p4"]), materialize=st.booleans())
+    def stop_process(self, process_id: str, materialize: bool) -> None:
+        self.both(
+            lambda: self.vault.stop_process(process_id, materialize=materialize),
+            lambda: self.model.stop(process_id, materialize),
+        )
+
+    @rule(table=TABLES, data=st.data(), process_id=PROCESS_IDS)
+    def delete_instance(self, table: str, data: st.DataObject, process_id: str) -> None:
+        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), None)
+        there = list(self.model.tables[spelt].instances) if spelt is not None else []
+        place = data.draw(st.integers(0, 5))
+        instance = there[place % len(there)] if there and place < 5 else "TEMP_nothing"
+        self.both(
+            lambda: self.vault.delete_instance(instance, table, process_id),
+            lambda: self.model.delete_instance(instance, table, process_id),
+        )
+
+    @rule(table=TABLES, version=VERSIONS, factor=st.integers(1, 2), process_id=PROCESS_IDS, data=st.data())
+    def change_builder(self, table: str, version: str, factor: int, process_id: str, data: st.DataObject) -> None:
+        kind = data.draw(st.sampled_from(list(FUNCTIONS)))
+        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), "")
+        found = self.model.tables[spelt].instances.get(f"TEMP_{version}") if spelt else None
+        if found is not None and found.recipe is None:
+            return
+        rows = found.recipe.rows if found is not None and found.recipe is not None else 0
+        recipe = Recipe(rows, factor, kind)
+        self.both(
+            lambda: self.vault.create_builder_file(
+                table, "answer", version, text=answer(recipe), process_id=process_id
+            ),
+            lambda: self.model.change_recipe(table, version, recipe, process_id),
+        )
+
+    @rule(name=st.sampled_from(["extra", "more", "x y"]), number=st.integers(0, 2), process_id=PROCESS_IDS)
+    def create_module(self, name: str, number: int, process_id: str) -> None:
+        text = f"number = {number}\n"
+        self.both(
+            lambda: self.vault.create_code_module(name, text=text, process_id=process_id),
+            lambda: self.model.create_module(name, text, process_id),
+        )
+        if name in self.model.modules:
+            assert self.vault.get_code_module_str(name) == self.model.modules[name]
+
+    @rule(name=st.sampled_from(["extra", "more"]), process_id=PROCESS_IDS)
+    def delete_module(self, name: str, process_id: str) -> None:
+        self.both(
+            lambda: self.vault.delete_code_module(name, process_id),
+            lambda: self.model.delete_module(name, process_id),
+        )
+
+
+def check(case: dict[str, Any], counts: Counts) -> None:
+    """Compare a vault with its model over a few examples; the smallest that differs is told."""
+    before = Comparison.steps
+    checked = settings(
+        max_examples=case.get("examples", 8),
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        print_blob=False,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+    )
+    try:
+        run_state_machine_as_test(hypothesis.seed(case["seed"])(Comparison), settings=checked)
+    except Exception as error:
+        counts.violate(case, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+    counts.tried += Comparison.steps - before
+
+
+class ModelCheck:
+    """Equal to the model after each step."""
+
+    code = "R5"
+    title = "random calls of the whole public API, with failing functions, against a model of plain values"
+    unit = "steps"
+    target = 50_000
+    minutes = 12.0
+
+    def run(self, budget: Budget, watch: Watch) -> Figures:
+        """Try until the budget is used up."""
+        return run_side_by_side(__file__, budget, watch)
+
+    def repeat(self, case: dict[str, Any]) -> str:
+        """Try the same examples again, and find the smallest that fails."""
+        return repeat_alone(__file__, case)
+
+
+if __name__ == "__main__":
+    sys.exit(serve(check))
