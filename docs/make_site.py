@@ -24,11 +24,12 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 STAGED = ROOT / "build" / "docs"
 ASSETS = ("*.css", "*.js")
+BESIDE = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
+"""Pages of the repository that belong to the site, too."""
 
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _BLOCK = re.compile(r"^(`{3,})(\w+)[ ]*([^\n`]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
-_NAVIGATION_ENTRY = re.compile(r'= "([^"]+\.md)" \}')
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "sh", ".json": "json"}
 
 
@@ -43,7 +44,7 @@ def main() -> int:
 def stage(folder: Path) -> None:
     """Write everything that the generator needs into a folder: pages, style and configuration."""
     pages = folder / "pages"
-    waiting, written = sorted(DOCS.rglob("*.md")), set[Path]()
+    waiting, written = [*DOCS.rglob("*.md"), *(ROOT / name for name in BESIDE)], set[Path]()
     while waiting:
         source = waiting.pop()
         if source in written:
@@ -56,7 +57,7 @@ def stage(folder: Path) -> None:
     for pattern in ASSETS:
         for asset in DOCS.glob(pattern):
             shutil.copy(asset, pages)
-    (folder / "zensical.toml").write_text(_configuration(pages), encoding="utf-8")
+    shutil.copy(DOCS / "zensical.toml", folder)
 
 
 def linked(source: Path) -> list[Path]:
@@ -66,13 +67,6 @@ def linked(source: Path) -> list[Path]:
     prose = _BLOCK.sub("", source.read_text(encoding="utf-8"))
     targets = [match[1] for match in _LINK.finditer(prose) if "://" not in match[1]]
     return [(source.parent / target).resolve() for target in targets]
-
-
-def _configuration(pages: Path) -> str:
-    """Return the configuration without the pages that there are not yet."""
-    lines = (DOCS / "zensical.toml").read_text(encoding="utf-8").splitlines(keepends=True)
-    entries = [(line, _NAVIGATION_ENTRY.search(line)) for line in lines]
-    return "".join(line for line, entry in entries if entry is None or (pages / entry[1]).exists())
 
 
 def _place(source: Path) -> PurePosixPath:

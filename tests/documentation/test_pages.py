@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,13 @@ def test_links_of_a_page_lead_somewhere(name):
         assert not anchor or anchor in anchors(path), f"{target}#{anchor}"
 
 
-def test_every_page_is_in_the_navigation_of_the_site():
-    navigation = (ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8")
+def test_the_navigation_of_the_site_has_every_page_and_no_other():
+    site = tomllib.loads((ROOT / "docs" / "zensical.toml").read_text(encoding="utf-8"))["project"]
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in (ROOT / "docs").rglob("*.md")]
-    assert [page for page in pages if f'= "{page}" }}' not in navigation] == []
+    assert sorted(targets(site["nav"])) == sorted([*pages, "SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md"])
+
+
+def targets(navigation):
+    for entry in navigation:
+        for target in entry.values():
+            yield from [target] if isinstance(target, str) else targets(target)
