@@ -76,10 +76,10 @@ class Lookup:
         found = self.contents.instance(table.table_id, instance_id)
         if found is None:
             known = [instance.version for instance in self.contents.instances(table.table_id, temporary=True)]
-            hint = names.nearest(version, known) if known else ";"
+            advice = f"create one with create_instance('{table.name}', version='{instance_id[5:]}')"
             raise TVArgumentError(
-                f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'{hint} "
-                f"create one with create_instance('{table.name}', version='{instance_id[5:]}')"
+                f"Table '{table.name}' has no temporary instance of version '{instance_id[5:]}'"
+                f"{names.nearest_or(version, known, advice)}"
             )
         return found
 
@@ -92,10 +92,9 @@ class Lookup:
             kind = f"{'active ' if active_only else ''}{'successful ' if successful_only else ''}materialized instance"
             of_version = "" if version is None else f" of version '{version}'"
             known = [instance.version for instance in self.contents.instances(table.table_id, temporary=False)]
-            meant = names.nearest(version, known) if version is not None and known and version not in known else ";"
-            raise TVArgumentError(
-                f"Table '{table.name}' has no {kind}{of_version}{meant} execute_instance or write_instance makes one"
-            )
+            known = known if version is not None and version not in known else []
+            advice = names.nearest_or(str(version), known, "execute_instance or write_instance makes one")
+            raise TVArgumentError(f"Table '{table.name}' has no {kind}{of_version}{advice}")
         return found
 
     def process(self, process_id: str) -> ProcessRecord:
@@ -104,10 +103,8 @@ class Lookup:
         found = processes.find(process_id) if isinstance(process_id, str) else None
         if found is None:
             known = [record.process_id for record in processes.history({}, _RECENT) if record.user_given]
-            meant = names.nearest(str(process_id), known) if known else ";"
-            raise TVProcessError(
-                f"There is no process '{process_id}'{meant} get_active_processes() and get_history() list them."
-            )
+            advice = names.nearest_or(str(process_id), known, "get_active_processes() and get_history() list them")
+            raise TVProcessError(f"There is no process '{process_id}'{advice}.")
         return found
 
     def table_folder(self, table: TableRecord) -> Path:

@@ -50,6 +50,19 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"; there {'is' if len(names) == 1 else 'are'} {listed}{', …' if len(names) > 5 else ''}"
 
 
+def nearest_or(name: str, known: Iterable[str], advice: str) -> str:
+    """Return a clause with the nearest known names, if there are any, and with what else to do.
+
+    Examples
+    --------
+    >>> nearest_or("storys", ["stories"], "create_table makes one")
+    "; did you mean 'stories'? create_table makes one"
+    """
+    names = list(known)
+    clause = nearest(name, names) if names else ""
+    return f"{clause} {advice}" if clause.endswith("?") else f"{clause}; {advice}"
+
+
 def check_table_name(name: str) -> str:
     """Return `name` if a table may have it; raise `TVArgumentError` otherwise."""
     return _check("Table Name", name)

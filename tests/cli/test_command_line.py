@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from terminals import Terminal
 
-from tablevault import TableVault
+from tablevault import TableVault, tv_errors
 from tablevault.cli.application import application
 
 HERE = Path(__file__).parent
@@ -166,22 +166,6 @@ def test_ctrl_c_without_a_process_id_reverts_and_exits_with_130(folder, tmp_path
     assert vault.get_active_processes() == {}
 
 
-def test_watch_can_be_left_without_touching_the_process(run, folder, tmp_path):
-    prepare(folder, f"open({str(tmp_path / 'begun')!r}, 'w').close(); import time; time.sleep(60)")
-    process_id = run("execute-instance", "stories", "--background").output.strip()
-    with subprocess.Popen([*COMMAND, "--db-dir", str(folder), "watch", process_id], stdout=subprocess.PIPE) as watching:
-        while not (tmp_path / "begun").exists():
-            time.sleep(0.01)
-        watcher = psutil.Process(watching.pid)
-        while not any(file.path.endswith("catalog.db") for file in watcher.open_files()):
-            time.sleep(0.01)
-        watching.send_signal(signal.SIGINT)
-        watching.communicate()
-    assert watching.returncode == 130
-    assert json.loads(run("ps").output)[0]["state"] == "running"
-    assert run("stop-process", process_id, "--force").exit_code == 0
-
-
 def test_wait_process_exits_as_its_process_would_have(run, folder):
     vault = prepare(folder, "raise ConnectionError('no network')")
     with pytest.raises(ConnectionError):
@@ -205,3 +189,62 @@ def test_completion_offers_tables_and_processes(folder):
     code = "from tablevault.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert "stories" in done.stdout
+
+
+def test_frames_that_pandas_cannot_write_as_parquet_are_written(run, folder, tmp_path):
+    vault = TableVault(folder)
+    vault.create_instance("stories", external_edit=True)
+    vault.write_instance(pd.DataFrame({"mixed": [{"a": 1}, [2, "x"]]}), "stories")
+    output = tmp_path / "out.parquet"
+    assert run("get-dataframe", "stories", "--output", str(output)).exit_code == 0
+    assert [json.loads(value) for value in pd.read_parquet(output)["mixed"]] == [{"a": 1}, [2, "x"]]
+    assert run("get-dataframe", "stories", "--output", str(tmp_path / "missing" / "out.csv")).exit_code == 2
+
+
+def test_waiting_can_end_before_the_process_which_goes_on(run, folder, tmp_path):
+    prepare(
+        folder, f"import time\n    while not __import__('os').path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"
+    )
+    process_id = run("execute-instance", "stories", "--background").output.strip()
+    waited = run("wait-process", process_id, "--timeout", "0.1")
+    assert waited.exit_code == 1
+    assert waited.stderr.count("\n") == 1
+    assert "still running" in waited.stderr
+    (tmp_path / "go").touch()
+    assert run("wait-process", process_id).output == f"{process_id}\n"
+
+
+def test_json_can_be_asked_for_before_and_after_the_command(run):
+    assert run("--json", "get-file-tree").output == run("get-file-tree", "--json").output
+    assert "stories" in json.loads(run("get-file-tree", "--json").output)["vault"]
+
+
+@pytest.mark.parametrize("words", [["stories"], ["--table_name", "stories"], ["--table-name", "stories"]])
+def test_tables_are_arguments_or_the_options_of_0_1_1(run, folder, words):
+    TableVault(folder).create_instance("stories", external_edit=True)
+    assert json.loads(run("get-table-instances", *words, "--temp").output) == ["TEMP_base"]
+    assert run("get-table-instances", "stories", "--table_name", "poems").exit_code == 2
+
+
+def test_the_log_is_filtered_newest_first(run, folder):
+    vault = TableVault(folder, author="someone")
+    vault.create_table("poems")
+    with pytest.raises(tv_errors.TVArgumentError):
+        vault.delete_table("nothing")
+
+    def logged(*words):
+        return [(row["operation"], row["table"]) for row in json.loads(run("log", *words).output)]
+
+    assert logged() == [("delete_table", ""), ("create_table", "poems"), ("create_table", "stories")]
+    assert logged("--table", "poems") == [("create_table", "poems")]
+    assert logged("--author", "a") == [("create_table", "stories")]
+    assert logged("--operation", "delete-table") == logged("--operation", "delete_table") == [("delete_table", "")]
+    assert logged("--state", "succeeded", "--limit", "1") == [("create_table", "poems")]
+    assert run("log", "--operation", "delete-tabl").exit_code == 2
+
+
+def test_archives_say_what_they_said_in_0_1_1(run, folder):
+    assert run("compress", str(folder)).output == "Compressed → vault.tar.xz\n"
+    assert run("delete-vault", str(folder), "--yes").output == "Vault deleted ✔\n"
+    assert run("decompress", str(folder.with_name("vault.tar.xz"))).output == "Decompressed → vault/\n"
+    assert json.loads(run("--json", "compress", str(folder)).output) == {"archive": f"{folder}.tar.xz"}

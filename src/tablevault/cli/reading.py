@@ -14,8 +14,6 @@ from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.cli.showing import is_json, show, show_tree
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from tablevault.records import BuilderPlan
 
 _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
@@ -165,6 +163,9 @@ def get_dataframe(
     no_artifact_path: bool,
 ) -> None:
     """Write the frame of an instance to a file, whose suffix says how."""
+    if not output.parent.is_dir():
+        raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
+    kind = _format_of(output)
     frame, found = place.vault().get_dataframe(
         table_name,
         instance_id,
@@ -172,22 +173,28 @@ def get_dataframe(
         active_only=not include_inactive,
         rows=rows,
         full_artifact_path=not no_artifact_path,
+        # Parquet keeps what pandas has no type for.
+        format="arrow" if kind == "parquet" else "pandas",
     )
-    kind = _written(frame, output)
+    _write(frame, output)
     show(place, {"instance_id": found, "rows": len(frame), kind: str(output)})
 
 
-def _written(frame: pd.DataFrame, output: Path) -> str:
-    """Write a frame to a file in the format that its suffix says; return the format."""
+def _format_of(output: Path) -> str:
     kind = output.suffix.lower().removeprefix(".")
+    return kind if kind in ("parquet", "json") else "csv"
+
+
+def _write(frame: Any, output: Path) -> None:
+    kind = _format_of(output)
     if kind == "parquet":
-        frame.to_parquet(output, index=False)
+        from pyarrow import parquet
+
+        parquet.write_table(frame, output)
     elif kind == "json":
         frame.to_json(output, orient="records", date_format="iso")
     else:
-        kind = "csv"
         frame.to_csv(output, index=False)
-    return kind
 
 
 @click.command()
@@ -236,4 +243,4 @@ def verify(place: Place, repair: bool) -> None:
     report = place.vault().verify(repair=repair)
     show(place, report)
     if not report.ok:
-        raise SystemExit(REFUSED)
+        raise click.exceptions.Exit(REFUSED)

@@ -33,9 +33,9 @@ def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
             raise
         if isinstance(error, TimeoutError):
             click.echo(str(error), err=True)
-            raise SystemExit(REFUSED) from None
+            raise click.exceptions.Exit(REFUSED) from None
         click.echo(f"Process '{process_id}' goes on.", err=True)
-        raise SystemExit(INTERRUPTED) from None
+        raise click.exceptions.Exit(INTERRUPTED) from None
 
 
 def follow(vault: TableVault, process_id: str) -> ProcessInfo:
