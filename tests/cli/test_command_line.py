@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 import pandas as pd
-import psutil
 import pytest
 from click.testing import CliRunner
 from terminals import Terminal
