@@ -15,6 +15,7 @@ from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import InstanceRecord, Read, TableRecord
 from tablevault.records import CodeVersion, Lineage, LineageStep
+from tablevault.storage.manifest import check_listed
 
 _ANY = "*"
 """Stands for all columns of an instance."""
@@ -104,7 +105,10 @@ class _Instance:
     @cached_property
     def provenance(self) -> Provenance | None:
         """Its provenance; `None` if the files of a deleted one are gone altogether."""
-        return read_provenance(self._folder.provenance) if self._folder is not None else None
+        if self._folder is None:
+            return None
+        check_listed(self._folder.manifest, self.record.manifest, self._folder.provenance)
+        return read_provenance(self._folder.provenance)
 
     @property
     def builders(self) -> tuple[BuilderFacts, ...]:

@@ -21,6 +21,7 @@ from tablevault.operations.builder_files import builder_files
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
+from tablevault.storage.manifest import check_listed
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -204,6 +205,12 @@ class Queries:
             return files.read_text(find())
         except FileNotFoundError:
             return files.read_text(find())
+
+    def sealed(self, table: TableRecord, instance: InstanceRecord, path: Path) -> Path:
+        """Return a file of an instance; raise `TVFileError` if it is not what was sealed with the instance."""
+        if not instance.temporary:
+            check_listed(self.folder(table, instance).manifest, instance.manifest, path)
+        return path
 
     def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
         """Return an instance's folder."""

@@ -464,7 +464,7 @@ class TableVault:
             if name not in found:
                 place = f"Instance '{instance.instance_id}' of table '{table.name}'"
                 raise TVArgumentError(f"{place} has no builder '{name}'{names.nearest(name, found)}")
-            return found[name]
+            return self._queries.sealed(table, instance, found[name])
 
         return self._queries.text(find)
 

@@ -16,8 +16,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 import report
+from bit_rot import BitRot
 from concurrent_history import ConcurrentHistory
 from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from fuzzing import FUZZING
 from model_checking import ModelCheck
 from power_loss import PowerLoss
 from racing import Racing
@@ -33,6 +35,8 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     ConcurrentHistory(),
     Resuming(),
     Racing(),
+    *FUZZING,
+    BitRot(),
 )
 """All of them, in the order of the table."""
 

@@ -53,6 +53,7 @@ from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.manifest import check_listed
 from tablevault.transaction import Drafting, Transaction
 
 
@@ -290,6 +291,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
     assert instance is not None
     folder = lookup.folder_of(instance)
     try:
+        check_listed(folder.manifest, instance.manifest, folder.provenance)
         return MaterializedOrigin(
             folder.frame,
             folder.fingerprints,

@@ -59,6 +59,25 @@ def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
         raise TVFileError(f"The manifest {path} is not one ({error}).") from error
 
 
+def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:
+    """Raise `TVFileError` unless a file of a sealed folder is what its manifest lists.
+
+    Parameters
+    ----------
+    manifest
+        In the folder.
+    sha256
+        Its hash; `None` where none was ever recorded, and nothing can be checked.
+    path
+        A file in the folder or below.
+    """
+    if sha256 is None:
+        return
+    record = read_manifest(manifest, sha256).get(path.relative_to(manifest.parent).as_posix())
+    if record is None or hashlib.sha256(files.read_bytes(path)).hexdigest() != record.sha256:
+        raise TVFileError(f"{path} is damaged: its content is not what was written. Restore it from a backup.")
+
+
 def listing(folder: Path, excluded: Path) -> Iterator[str]:
     """Yield the relative path of everything below a folder that is not a folder itself; links are not followed."""
     waiting = [folder]
