@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import AbstractContextManager
@@ -83,7 +84,15 @@ def _share_out(executor: ProcessPoolExecutor, cases: Iterator[Case], end: float,
 
 
 def _try_batch(trier: Trier, batch: list[Case], end: float | None = None) -> list[tuple[Case, Tried]]:
-    return [(case, trier(case)) for case in batch if end is None or time.monotonic() < end]
+    return [(case, _try(trier, case)) for case in batch if end is None or time.monotonic() < end]
+
+
+def _try(trier: Trier, case: Case) -> Tried:
+    """Try a case; a vault that cannot even be looked at is a violation like any other."""
+    try:
+        return trier(case)
+    except Exception as error:
+        return Tried("".join(traceback.format_exception(error, limit=-6)))
 
 
 # --- in the interpreters ----------------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ import errno
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from experiment import Budget, Figures, Watch
@@ -55,19 +56,35 @@ def keys() -> list[Key]:
     return [(name, process_id) for name, operation in OPERATIONS.items() for process_id in operation.process_ids]
 
 
-def points(prepared: Sweeps, kinds: Iterable[tuple[int, bool]]) -> list[Case]:
+@dataclass(frozen=True)
+class Calls:
+    """The calls that change files, in an undisturbed run of an operation."""
+
+    count: int
+    writes: tuple[int, ...]
+    """Which of them write."""
+
+    def of(self, error: int) -> Iterable[int]:
+        """Return those at which this fault makes a difference."""
+        return self.writes if error == KILL_HALF_WAY else range(1, self.count + 1)
+
+
+@cache
+def count_calls() -> dict[Key, Calls]:
+    """Run every operation undisturbed, and count."""
+    with sweeps() as prepared:
+        return {key: Calls(prepared[key].count, tuple(prepared[key].writes)) for key in keys()}
+
+
+def points(kinds: Iterable[tuple[int, bool]]) -> list[Case]:
     """Return every point of every operation, for faults of these kinds: the error, and whether it lasts."""
     chosen = list(kinds)
     return [
         {"operation": operation, "process_id": process_id, **asdict(Fault(n, error, lasting))}
-        for operation, process_id in keys()
+        for (operation, process_id), calls in count_calls().items()
         for error, lasting in chosen
-        for n in _calls(prepared[operation, process_id], error)
+        for n in calls.of(error)
     ]
-
-
-def _calls(sweep: Sweep, error: int) -> Iterable[int]:
-    return sweep.writes if error == KILL_HALF_WAY else range(1, sweep.count + 1)
 
 
 @contextmanager
@@ -105,8 +122,7 @@ class KillSweep:
 
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Try all points, in a random order."""
-        with sweeps() as prepared:
-            cases = [case for case in points(prepared, self.kinds) if self.is_chosen(case, budget.seed)]
+        cases = [case for case in points(self.kinds) if self.is_chosen(case, budget.seed)]
         random.Random(budget.seed).shuffle(cases)
         return try_all(cases, trying_faults, budget, watch)
 
@@ -152,8 +168,10 @@ class FaultyRecovery:
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Try random points of random operations."""
         choice = random.Random(budget.seed)
+        counts = {
+            key: calls.count for key, calls in count_calls().items() if isinstance(OPERATIONS[key[0]], VaultOperation)
+        }
         with sweeps() as prepared:
-            counts = {key: prepared[key].count for key in keys() if isinstance(OPERATIONS[key[0]], VaultOperation)}
             measured = recovery_among_many_tables(prepared)
         cases = (_recovery(counts, choice) for _ in range(budget.tries))
         return try_all(cases, trying_recoveries, budget, watch) + Figures(measures=measured)
