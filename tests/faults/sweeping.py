@@ -88,19 +88,24 @@ class Interpreter:
         self._process.communicate()
 
 
+def build_library(folder: Path) -> Path:
+    """Compile the library of faulty calls into a folder."""
+    library = folder / "faulty_calls.so"
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise CannotRunHereError("there is no C compiler; install one (on Debian: apt-get install gcc libc6-dev)")
+    source = str(HERE / "faulty_calls.c")
+    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
+    return library
+
+
 @contextmanager
 def interpreter() -> Iterator[Interpreter]:
     """Build the library of faulty calls, and start the interpreter that has it."""
     # Durability is not what is tried here, so that memory will do for a disk.
     memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
     with tempfile.TemporaryDirectory(prefix="tablevault-faults-", dir=memory, ignore_cleanup_errors=True) as root:
-        library = Path(root) / "faulty_calls.so"
-        compiler = shutil.which("cc") or shutil.which("gcc")
-        if compiler is None:
-            raise CannotRunHereError("there is no C compiler; install one (on Debian: apt-get install gcc libc6-dev)")
-        source = str(HERE / "faulty_calls.c")
-        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", str(library), source, "-ldl"], check=True)
-        running = Interpreter(library, Path(root))
+        running = Interpreter(build_library(Path(root)), Path(root))
         try:
             yield running
         finally:
