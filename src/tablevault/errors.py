@@ -21,6 +21,8 @@ An exception that escapes from a user's function is never wrapped in one of thes
 
 from __future__ import annotations
 
+_REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
+
 
 class TableVaultError(Exception):
     """Base class of all errors that TableVault raises on its own account."""
@@ -60,6 +62,11 @@ class TVForcedError(TableVaultError):
 
 class TVImplementationError(TableVaultError):
     """An assumption of TableVault itself does not hold. Please report it."""
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        # What another interpreter recorded has it already.
+        return text if text.endswith(_REPORT_IT) else f"{text} {_REPORT_IT}"
 
 
 class TableReferenceError(TableVaultError):

@@ -109,7 +109,10 @@ class Transaction(Lookup):
     def raise_if_stopped(self) -> None:
         """Raise `TVForcedError` if somebody asked this process to stop."""
         if self.stop_requested:
-            raise TVForcedError(f"Process '{self.process_id}' was stopped by stop_process(force=True).")
+            raise TVForcedError(
+                f"Process '{self.process_id}' was stopped by stop_process(force=True); to do it after all, call it "
+                "again with another process id."
+            )
 
     def close_checkpoints(self) -> None:
         """Make everything computed durable and close its files; fine if nothing was opened."""

@@ -322,7 +322,7 @@ def _translation(error: DBAPIError, url: str) -> Exception:
     if unreadable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return TVFileError(f"The catalog {url} is damaged or not a catalog ({error.orig}).")
     if not isinstance(error, OperationalError | InterfaceError):
-        return TVImplementationError(f"The catalog {url} refused a statement ({error.orig}). Please report it.")
+        return TVImplementationError(f"The catalog {url} refused a statement ({error.orig}).")
     if code == sqlite3.SQLITE_CANTOPEN and not _exists(url):
         return TVFileError(f"The catalog {url} is gone: the vault was moved or deleted.")
     return OSError(_error_number(error), f"The catalog cannot be used ({error.orig})", url)
