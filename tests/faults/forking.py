@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 from experiment import Budget, Figures, Violation, Watch
 
@@ -121,13 +121,16 @@ def repeat_alone(script: str, case: dict[str, Any]) -> str:
 def serve(one_round: Callable[[dict[str, Any], Counts], None]) -> None:
     """Do what the command line asks for: rounds for a while, or one case once more."""
     request = json.loads(sys.argv[1])
+    reports = sys.stdout
+    # What libraries print is not to stand among the reports.
+    sys.stdout = sys.stderr
     if "case" in request:
-        report(_one(one_round, request["case"]))
+        report(_one(one_round, request["case"]), reports)
         return
     share, sofar = Share(**request["share"]), Counts()
     for seed in share.rounds(sofar):
         found = _one(one_round, {"seed": seed})
-        report(found)
+        report(found, reports)
         sofar.add(found)
 
 
@@ -137,10 +140,10 @@ def _one(one_round: Callable[[dict[str, Any], Counts], None], case: dict[str, An
     return found
 
 
-def report(found: Counts) -> None:
+def report(found: Counts, stream: TextIO = sys.stdout) -> None:
     """Tell the experiment what was found since the last time."""
-    sys.stdout.write(json.dumps(asdict(found)) + "\n")
-    sys.stdout.flush()
+    stream.write(json.dumps(asdict(found)) + "\n")
+    stream.flush()
 
 
 def _start(script: str, request: dict[str, Any]) -> subprocess.Popen[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 ARGUMENT, LOCK, PROCESS, TABLE, BUILDER = (
@@ -255,8 +255,8 @@ class Model:
             if origin is not None:
                 locks[_of_instance(table_name, origin.name)] = False
             new = Instance(f"TEMP_{version}", version, recipe, external=recipe is None and not copy)
-            if copy:
-                new.recipe, new.origin = (origin.recipe, origin.name) if origin is not None else (None, "")
+            if origin is not None:
+                new.origin, new.recipe = origin.name, _added(origin.recipe, recipe)
             return lambda: table.instances.__setitem__(new.name, new)
 
         self.run(process_id, ("create_instance", table_name, version, recipe, copy, recipe is None and not copy), plan)
@@ -439,6 +439,13 @@ def _is_same(call: tuple[Any, ...], known: tuple[Any, ...]) -> bool:
         mine in (theirs, default) if default is not None else mine == theirs
         for mine, theirs, default in zip(call[1:], known[1:], defaults, strict=False)
     )
+
+
+def _added(origin: Recipe | None, given: Recipe | None) -> Recipe | None:
+    """Return the recipe of a copy that is given builders of its own, too: they replace those of the same names."""
+    if origin is None or given is None:
+        return given or origin
+    return replace(given, artifacts=given.artifacts or origin.artifacts)
 
 
 def _check(condition: bool) -> None:

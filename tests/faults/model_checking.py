@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import tempfile
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -249,8 +250,10 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(table=TABLES, version=VERSIONS, recipe=RECIPES | st.none(), copy=st.booleans(), process_id=PROCESS_IDS)
     def create_instance(self, table: str, version: str, recipe: Recipe | None, copy: bool, process_id: str) -> None:
-        recipe = None if copy else recipe
         spelt = next((name for name in self.model.tables if name.lower() == table.lower()), table)
+        if copy and recipe is None and (spelt not in self.model.tables or not self.model.tables[spelt].newest(None)):
+            # Then a template is written, which is made to be edited.
+            return
         self.both(
             lambda: self.vault.create_instance(
                 table,
@@ -371,7 +374,7 @@ def check(case: dict[str, Any], counts: Counts) -> None:
     try:
         run_state_machine_as_test(hypothesis.seed(case["seed"])(Comparison), settings=checked)
     except Exception as error:
-        counts.violate(case, "\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
+        counts.violate(case, "".join(traceback.format_exception(error)))
     counts.tried += Comparison.steps - before
 
 
