@@ -363,7 +363,7 @@ def check(case: dict[str, Any], counts: Counts) -> None:
     """Compare a vault with its model over a few examples; the smallest that differs is told."""
     before = Comparison.steps
     checked = settings(
-        max_examples=case.get("examples", 8),
+        max_examples=case.get("examples", 5),
         stateful_step_count=STEPS,
         deadline=None,
         database=None,

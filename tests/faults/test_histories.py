@@ -12,7 +12,7 @@ from resuming import Resuming
 SAMPLES = [
     pytest.param(ModelCheck(), 100, id="as-a-model-says"),
     pytest.param(ConcurrentHistory(), 300, id="many-at-one-vault"),
-    pytest.param(Resuming(), 15, id="resumed-by-the-dozen"),
+    pytest.param(Resuming(), 5, id="resumed-by-the-dozen"),
     pytest.param(Racing(), 12, id="raced-for-one-process-id"),
     pytest.param(ModelCheck(), 2_000, marks=pytest.mark.slow, id="as-a-model-says-for-longer"),
     pytest.param(ConcurrentHistory(), 3_000, marks=pytest.mark.slow, id="many-at-one-vault-for-longer"),
