@@ -9,7 +9,7 @@ behind the language say what is to happen with a block:
   with ``make`` only the goals and variables are checked.
 - ``python file=code/stories.py`` and ``yaml file=builders/story.yaml`` are saved there and not run.
 - ``text output`` has to be what the block before it printed, traceback included. There ``…`` stands for anything within
-  a line, and a line of its own for any lines.
+  a line, and a line of its own for any lines; between columns, two or more spaces are as good as any others.
 
 Every ``yaml`` block has a file. What is neither run nor saved nor compared is plain ``text``, or is counted by
 ``test_pages.py``. Blocks inside an HTML comment count: readers do not see them, so they hold what an example needs and
@@ -33,6 +33,7 @@ from shell_blocks import Shell
 _FENCE = re.compile(r"^```(\w+)[ ]*([^\n`]*)\n(.*?)^```[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 _HEADING = re.compile(r"^#{1,6} (.+?) *$", re.MULTILINE)
+_COLUMNS = re.compile(" {2,}")
 _RUN = ("python", "sh", "yaml")
 
 
@@ -141,7 +142,7 @@ def _as_pattern(promised: str) -> re.Pattern[str]:
 
 
 def _as_line(promised: str) -> str:
-    return re.escape(promised).replace("…", ".*") + "\n"
+    return " {2,}".join(re.escape(part).replace("…", ".*") for part in _COLUMNS.split(promised)) + "\n"
 
 
 def _stripped(text: str) -> str:

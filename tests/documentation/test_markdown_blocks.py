@@ -34,6 +34,12 @@ def test_other_output_is_noticed(run, output):
         run(PRINTING, ("text output", output))
 
 
+def test_columns_may_be_wider_than_promised_but_not_run_together(run):
+    run(("python", "print('id     state')"), ("text output", "id  state"))
+    with pytest.raises(AssertionError, match="printed instead"):
+        run(("python", "print('id state')"), ("text output", "id  state"))
+
+
 def test_an_error_that_is_promised_has_to_come_and_shows_its_notes(run):
     with pytest.raises(pytest.fail.Exception):
         run(("python raises=ValueError", "pass"))

@@ -15,8 +15,8 @@ RUN_ELSEWHERE = {
     "docs/examples.md",  # a clone with the extra `examples`: tests/examples runs the same programs
     "examples/ask_documents/README.md",  # a service: tests/examples
 }
-# Waits for what it shows.
-SLOW = {"docs/tutorial-in-a-shell.md"}
+# A command after the other, and waiting for what they show.
+SLOW = {"docs/tutorial-in-a-shell.md", "docs/what-survives-what.md"}
 # Blocks in languages of other shells, which the page names.
 LEFT_ALONE = {"docs/command-line.md": ["zsh", "fish"]}
 
