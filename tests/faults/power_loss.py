@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -214,7 +215,9 @@ class PowerLoss:
         """Let vaults live, each with a few losses."""
         check_means()
         lives = ({"seed": f"{budget.seed}-{number}"} for number in range(-(-budget.tries // LOSSES)))
-        return try_all(lives, losing_power, budget, watch)
+        # Half of the time is spent waiting for the kernel to let a disk go.
+        workers = budget.workers if budget.workers == 1 else 2 * budget.workers
+        return try_all(lives, losing_power, replace(budget, workers=workers), watch)
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Let the vault of a case do the same again; the moments of the losses are the same only roughly."""
