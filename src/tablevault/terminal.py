@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -104,6 +105,7 @@ class Above:
     def __init__(self, stream: TextIO, console: Console) -> None:
         self._stream = stream
         self._console = console
+        self._process = os.getpid()
         self._lock = threading.RLock()
         self._whole: list[str] = []
         self._begun: dict[int, str] = {}
@@ -122,6 +124,9 @@ class Above:
 
     def write(self, text: str) -> int:
         """Take a text; what several threads write at once is kept apart by lines."""
+        if os.getpid() != self._process:
+            # In a forked child nobody would show it.
+            return self._stream.write(text)
         thread = threading.get_ident()
         with self._lock:
             whole, end, begun = (self._begun.get(thread, "") + text).rpartition("\n")
@@ -135,7 +140,9 @@ class Above:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Do nothing: what is whole is shown within a moment."""
+        """Do nothing, but in a forked child: what is whole is shown within a moment."""
+        if os.getpid() != self._process:
+            self._stream.flush()
 
     def show(self) -> None:
         """Write the lines that are whole."""

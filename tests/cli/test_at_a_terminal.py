@@ -60,6 +60,7 @@ def test_watch_follows_a_process_live_and_is_left_without_touching_it(tmp_path):
     for text in ("execute_instance on stories", "running", "slow_column", " of 1,000 rows", "/s", "goes on"):
         assert text in shown
     assert vault.get_process(process_id).status == "running"
+    assert f"stop_process(&#x27;{process_id}&#x27;, force=True)" in vault._repr_html_()
     listed = CliRunner().invoke(application, ["--db-dir", vault.db_dir, "ps"]).output
     assert list(json.loads(listed)[0]) == ["id", "operation", "table", "state", "rows", "age", "error"]
     vault.stop_process(process_id, force=True)

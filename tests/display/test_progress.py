@@ -29,6 +29,11 @@ def slow(x):
         print("and more", end="", file=sys.stderr, flush=True)
         print(" of it", file=sys.stderr)
         logging.getLogger("job").warning("logged")
+        child = os.fork()
+        if not child:
+            print("said by a child", flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
     if x == 11 and "FAIL" in os.environ:
         raise ConnectionError("no network")
     return x
@@ -110,6 +115,7 @@ def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(folder
         assert after
         assert before.endswith(("\n", "\x1b[2K"))
         assert "slow_column" in after
+    assert "said by a child" in shown
 
 
 def test_failed_rows_are_counted(folder, monkeypatch):
@@ -122,7 +128,7 @@ def test_failed_rows_are_counted(folder, monkeypatch):
 
 def test_what_the_function_prints_goes_where_standard_output_goes(folder):
     shown, output = on_a_terminal(folder, stdout=subprocess.PIPE)
-    assert output == f"{SAID}\n"
+    assert output == f"{SAID}\nsaid by a child\n"
     assert SAID not in shown
     assert "and more of it" in shown
     assert "slow_column" in shown
@@ -138,7 +144,7 @@ def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
 def test_nothing_is_shown_where_nobody_looks(folder):
     done = subprocess.run([sys.executable, "-c", RUN, str(folder)], capture_output=True, text=True, check=True)
     assert done.stderr == "and more of it\nlogged\n"
-    assert done.stdout == f"{SAID}\n"
+    assert done.stdout == f"{SAID}\nsaid by a child\n"
 
 
 def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder):
