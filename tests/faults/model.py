@@ -301,6 +301,7 @@ class Model:
         version: str,
         fault: Fault | None,
         process_id: str,
+        force: bool = False,
     ) -> None:
         """Execute; a fault is the kind of error and the row at which it comes."""
         known = self.paused.get(process_id)
@@ -321,9 +322,9 @@ class Model:
                 locks[_of_instance(table_name, temporary.origin)] = False
             if temporary.recipe.artifacts and not table.multiple:
                 locks[f"table/{table_name.lower()}/artifacts"] = True
-            return lambda: self._execute(table, temporary, fault, process_id)
+            return lambda: self._execute(table, temporary, fault, process_id, force)
 
-        self.run(process_id, ("execute_instance", table_name, version), plan)
+        self.run(process_id, ("execute_instance", table_name, version, force), plan)
 
     def _execute(
         self,
@@ -331,11 +332,13 @@ class Model:
         temporary: Instance,
         fault: Fault | None,
         process_id: str,
+        force: bool,
     ) -> None:
         recipe = temporary.recipe
         assert recipe is not None
         known = self.paused.get(process_id)
-        done = known.done if known is not None else frozenset(self._reused(table, temporary))
+        taken_over = frozenset() if force else frozenset(self._reused(table, temporary))
+        done = known.done if known is not None else taken_over
         # A generator is replayed from its first row, unless all of it is there.
         passed = done if recipe.kind == "row-wise" or len(done) == recipe.rows else frozenset()
         if fault is not None and fault.row < recipe.rows and fault.row not in passed:
@@ -410,13 +413,20 @@ class Model:
             raise ExpectedError(PROCESS)
         if materialize and process.call[0] != "execute_instance":
             raise ExpectedError(ARGUMENT)
-        _, table_name, version = process.call
+        _, table_name, version, _ = process.call
         table = self._table(table_name)
         temporary = table.instances[f"TEMP_{version}"]
         assert temporary.recipe is not None
         if materialize:
             self._materialize(table, temporary, temporary.recipe.frame(process.done), False)
         process.status, process.locks = "stopped", {}
+
+    def read_wrong(self, table_name: str, wrong: str) -> None:
+        """Read an instance, version or column that nobody made."""
+        if any(self.holders(table_name)):
+            raise ExpectedError(LOCK)
+        newest = self._table(table_name).newest("base")
+        raise ExpectedError(TABLE if wrong == "column" and newest is not None else ARGUMENT)
 
     def holders(self, table_name: str) -> Iterable[Process]:
         """Return the paused processes that let nobody read a table."""
@@ -427,7 +437,7 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     "create_table": (None, False, False),
     "create_instance": (None, "base", None, False, False),
     "write_instance": (None, None, "base"),
-    "execute_instance": (None, "base"),
+    "execute_instance": (None, "base", False),
     "create_builder_file": (None, "base", None),
 }
 

@@ -276,11 +276,13 @@ class Comparison(RuleBasedStateMachine):
             lambda: self.model.write_instance(frame, table, version, good, process_id),
         )
 
-    @rule(table=TABLES, version=VERSIONS, fault=FAULTS, process_id=PROCESS_IDS)
-    def execute_instance(self, table: str, version: str, fault: Fault | None, process_id: str) -> None:
+    @rule(table=TABLES, version=VERSIONS, fault=FAULTS, process_id=PROCESS_IDS, force=st.booleans())
+    def execute_instance(
+        self, table: str, version: str, fault: Fault | None, process_id: str, force: bool = False
+    ) -> None:
         self.both(
-            lambda: self.vault.execute_instance(table, version, process_id=process_id),
-            lambda: self.model.execute_instance(table, version, fault, process_id),
+            lambda: self.vault.execute_instance(table, version, force, process_id),
+            lambda: self.model.execute_instance(table, version, fault, process_id, force),
             fault,
         )
 
@@ -289,7 +291,7 @@ class Comparison(RuleBasedStateMachine):
         """Make the call of a paused process again."""
         if self.model.paused:
             process_id = data.draw(st.sampled_from(list(self.model.paused)))
-            _, table, version = self.model.paused[process_id].call
+            _, table, version, _ = self.model.paused[process_id].call
             self.execute_instance(table, version, fault, process_id)
 
     @rule()
@@ -298,7 +300,7 @@ class Comparison(RuleBasedStateMachine):
         taken_up = [(process_id, process.call) for process_id, process in self.model.paused.items()]
 
         def model() -> None:
-            for process_id, (_, table, version) in taken_up:
+            for process_id, (_, table, version, _) in taken_up:
                 self.model.execute_instance(table, version, None, process_id)
 
         def call() -> None:
@@ -350,6 +352,18 @@ class Comparison(RuleBasedStateMachine):
         )
         if name in self.model.modules:
             assert self.vault.get_code_module_str(name) == self.model.modules[name]
+
+    @rule(table=TABLES, wrong=st.sampled_from(["instance", "version", "column"]))
+    def read_what_is_not_there(self, table: str, wrong: str) -> None:
+        arguments: dict[str, dict[str, Any]] = {
+            "instance": {"instance_id": "base_0_nothing"},
+            "version": {"version": "nothing"},
+            "column": {"columns": ["nothing"]},
+        }
+        self.both(
+            lambda: self.vault.get_dataframe(table, **arguments[wrong]),
+            lambda: self.model.read_wrong(table, wrong),
+        )
 
     @rule(name=st.sampled_from(["extra", "more"]), process_id=PROCESS_IDS)
     def delete_module(self, name: str, process_id: str) -> None:

@@ -23,7 +23,7 @@ SAMPLES = [
 
 @pytest.mark.parametrize(("experiment", "tries"), SAMPLES)
 def test_what_many_do_at_once_and_is_cut_off_at_any_moment_keeps_every_promise(experiment, tries):
-    figures = experiment.run(Budget(seconds=60, tries=tries, seed=tries), lambda figures: None)
+    figures = experiment.run(Budget(seconds=60, tries=tries, seed=1), lambda figures: None)
     found = [f"{command(experiment.code, each.case)}\n{each.problem}" for each in figures.violations]
     assert not found, "\n\n".join(found)
     assert figures.tried > 0
