@@ -19,11 +19,8 @@ BIN := $(VENV)/bin
 INTERPRETER := $(shell $(PYTHON) -c 'import sys; v = sys.version_info; v >= (3, 11) and print("%d.%d.%d" % v[:3])' 2>/dev/null)
 PACKAGE := $(VENV)/package-$(INTERPRETER)
 DEVELOP := $(VENV)/develop-$(INTERPRETER)
-<<<<<<< HEAD
 DOCS := $(VENV)/docs-$(INTERPRETER)
-=======
 TORTURE := $(VENV)/torture-$(INTERPRETER)
->>>>>>> 2dc6065 (Hostile input and bit rot, many thousand times: fuzzing guided by coverage, under a hook that notices what it must not do; sealed texts are checked when they are read)
 
 # The cores that this process may use, which in a container can be fewer than the machine has.
 CORES := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print(len(f(0)) if f else os.cpu_count())' 2>/dev/null)
@@ -79,13 +76,12 @@ $(DEVELOP): $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[develop]'
 	touch $@
 
-<<<<<<< HEAD
 $(DOCS): $(PACKAGE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-=======
+	touch $@
+
 # Atheris is not built for every interpreter and system. Without it the same cases are tried, unguided by coverage.
 $(TORTURE): $(DEVELOP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[torture]' || \
 		echo "atheris cannot be installed here: fuzzing is not guided by coverage" >&2
->>>>>>> 2dc6065 (Hostile input and bit rot, many thousand times: fuzzing guided by coverage, under a hook that notices what it must not do; sealed texts are checked when they are read)
 	touch $@
