@@ -7,7 +7,8 @@ copied and changed only where the two differ:
 - the words behind a block's language, which say how a test runs it, become a caption or go;
 - a link to a file or folder of the repository outside of `docs/` leads to a page that shows it.
 
-The build is strict: a link or anchor that leads nowhere fails it.
+The build is strict: a link or anchor that leads nowhere fails it, and so does a page that would fetch a script, style
+or picture from elsewhere.
 """
 
 from __future__ import annotations
@@ -30,15 +31,22 @@ BESIDE = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _BLOCK = re.compile(r"^(`{3,})(\w+)[ ]*([^\n`]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s#]+)(#[^)\s]*)?\)")
+_FETCHED = re.compile(r"""<(?:script|img|iframe)[^>]* src="?https?:[^>]*>|<link[^>]* href="?https?:[^>]*>""")
 _LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "sh", ".json": "json"}
 
 
 def main() -> int:
-    """Build the site; return the exit status of the generator."""
+    """Build the site; return the exit status."""
     shutil.rmtree(STAGED, ignore_errors=True)
     stage(STAGED)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", "zensical.toml"]
-    return subprocess.run(command, cwd=STAGED, check=False).returncode
+    status = subprocess.run(command, cwd=STAGED, check=False).returncode
+    fetched = sorted(
+        {match[0] for page in STAGED.rglob("*.html") for match in _FETCHED.finditer(page.read_text("utf-8"))}
+    )
+    for what in fetched:
+        print(f"fetched from elsewhere: {what}", file=sys.stderr)
+    return status or bool(fetched)
 
 
 def stage(folder: Path) -> None:
