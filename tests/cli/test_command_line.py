@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner
 from terminals import Terminal
 
+import tablevault
 from tablevault import TableVault, tv_errors
 from tablevault.cli.application import application
 
@@ -182,12 +184,30 @@ def test_version_and_help_import_nothing_heavy():
         assert not [name for name in ("pandas", "pyarrow", "sqlalchemy", "rich") if f"| {name}\n" in imported]
 
 
-def test_completion_offers_tables_and_processes(folder):
-    words = f"tablevault --db-dir {folder} delete-table st"
-    environment = {**os.environ, "_TABLEVAULT_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "4"}
-    code = "from tablevault.cli import main; main()"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
-    assert "stories" in done.stdout
+def test_bash_completes_commands_and_tables(folder, tmp_path):
+    (tmp_path / "tablevault").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {tmp_path}/entry.py "$@"\n')
+    (tmp_path / "tablevault").chmod(0o755)
+    (tmp_path / "entry.py").write_text("from tablevault.cli import main\nmain()\n")
+    script = f"""
+        eval "$(_TABLEVAULT_COMPLETE=bash_source tablevault)"
+        COMP_WORDS=(tablevault --db-dir {folder} delete-table st) COMP_CWORD=4
+        _tablevault_completion tablevault
+        echo "${{COMPREPLY[@]}}"
+        COMPREPLY=() COMP_WORDS=(tablevault create-in) COMP_CWORD=1
+        _tablevault_completion tablevault
+        echo "${{COMPREPLY[@]}}"
+    """
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = str(Path(tablevault.__file__).parents[1])
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["stories", "create-instance"]
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_offered_for(shell, monkeypatch):
+    monkeypatch.setenv("_TABLEVAULT_COMPLETE", f"{shell}_source")
+    offered = CliRunner().invoke(application, [], prog_name="tablevault").output
+    assert f"_TABLEVAULT_COMPLETE={shell}_complete" in offered
 
 
 def test_frames_that_pandas_cannot_write_as_parquet_are_written(run, folder, tmp_path):

@@ -168,3 +168,13 @@ def test_vaults_that_are_gone_keep_no_files_open(tmp_path):
         return len(os.listdir("/proc/self/fd"))
 
     assert open_some(10) <= open_some(0)
+
+
+def test_an_open_vault_says_where_it_is_and_who_works(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    vault = TableVault("vault", author="ada", create=True)
+    assert (vault.db_dir, vault.author) == (str(tmp_path / "vault"), "ada")
+    assert TableVault(vault.db_dir).author == getpass.getuser()
+    for name in ("db_dir", "author"):
+        with pytest.raises(AttributeError):
+            setattr(vault, name, "other")
