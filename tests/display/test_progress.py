@@ -67,13 +67,17 @@ TableVault(sys.argv[1]).execute_instance("t", process_id="p")
 """
 
 
-@pytest.fixture
-def folder(tmp_path):
-    vault = TableVault(tmp_path / "vault", create=True, author="a")
+def made(parent):
+    vault = TableVault(parent / "vault", create=True, author="a")
     vault.create_code_module("job", text=CODE)
     vault.create_table("t")
     vault.create_instance("t", builders={"t_index": INDEX, "slow_column": COLUMN})
-    return tmp_path / "vault"
+    return parent / "vault"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return made(tmp_path)
 
 
 def on_a_terminal(folder, interrupt=False, **streams):
@@ -99,16 +103,19 @@ def on_a_terminal(folder, interrupt=False, **streams):
     return shown.decode(), output.decode()
 
 
-def test_a_terminal_shows_a_line_for_each_builder(folder):
-    shown, _ = on_a_terminal(folder)
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory):
+    return on_a_terminal(made(tmp_path_factory.mktemp("shown")))[0]
+
+
+def test_a_terminal_shows_a_line_for_each_builder(shown):
     assert "slow_column" in shown
     assert "12 of 12 rows" in shown
     assert "/s" in shown
     assert "done" in shown
 
 
-def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(folder):
-    shown, _ = on_a_terminal(folder)
+def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(shown):
     for text in (SAID, "and more of it", "logged"):
         # Nothing is broken, coloured or left out, and nothing but an erased line stands before it.
         before, _, after = shown.partition(f"{text}\r\n")
