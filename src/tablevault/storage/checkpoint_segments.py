@@ -256,6 +256,22 @@ def _remove_database(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
+def _trouble_of_disk(path: Path, error: Exception) -> int | None:
+    """Return the number of the system's error behind one of SQLite's; `None` if it is the file that is wrong.
+
+    To read, SQLite also writes: beside the file, where a disk can be full. That must not end a paused process.
+    """
+    code = getattr(error, "sqlite_errorcode", 0)
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return errno.ENOSPC
+        case sqlite3.SQLITE_IOERR if code != sqlite3.SQLITE_IOERR_SHORT_READ:
+            return errno.EIO
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM if path.is_file():
+            return errno.EACCES
+    return None
+
+
 def _read_segment(path: Path) -> list[tuple[str, bytes]]:
     try:
         with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
@@ -264,6 +280,8 @@ def _read_segment(path: Path) -> list[tuple[str, bytes]]:
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes what is damaged.
+        if (trouble := _trouble_of_disk(path, error)) is not None:
+            raise OSError(trouble, f"The checkpoints cannot be read ({error})", str(path)) from error
         raise TVFileError(f"{path}: this checkpoint file is damaged or cannot be read ({error}).") from error
     for expected, (number, builder, content, digest) in enumerate(rows, start=1):
         if number != expected or digest != _digest(number, builder, content):
