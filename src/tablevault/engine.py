@@ -101,14 +101,14 @@ class Engine:
     def restart(self) -> dict[str, str]:
         """Take up every active process that has no live owner, oldest first; return what became of each."""
         return {
-            listed.process_id: self._restart_one(self._processes.get(listed.serial) or listed)
+            listed.process_id: self._restart_one(self._processes.get(listed.serial) or listed, listed.attempt)
             for listed in self._processes.unfinished()
         }
 
-    def _restart_one(self, record: ProcessRecord) -> str:
+    def _restart_one(self, record: ProcessRecord, attempt: int) -> str:
         if record.finished:
-            # Its parent was resumed before, and ran it to its end; or somebody else did.
-            return _outcome_of(record)
+            # Its own owner came to the end; or its parent was resumed before, and ran it, or somebody else did.
+            return "left running" if record.attempt == attempt else _outcome_of(record)
         if self._lookup.is_running(record):
             return "left running"
         if record.status is Status.COMMITTING or record.status.ended or not record.user_given:
