@@ -81,7 +81,15 @@ class Queries:
         """Return how a frame becomes one of the caller's library."""
         if format_name not in _FORMATS:
             raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
-        return _FORMATS[format_name]
+        convert = _FORMATS[format_name]
+
+        def converted(data: FrameData) -> Any:
+            try:
+                return convert(data)
+            except (ValueError, TypeError) as error:
+                raise TVFileError(f"The frame is not what its file says of its columns: {error}.") from error
+
+        return converted
 
     def chooser(
         self, instance_id: str, version: str, active_only: bool, successful_only: bool

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 static atomic_int armed;
@@ -30,7 +31,7 @@ int fault_is_write(long n) {
 }
 
 /* Let the n-th call from now on fail with an errno (0: kill the process; -1: kill it half-way
-   through, if it writes); `for_ever`: and all that follow. */
+   through, if it writes; -s: send it the signal s, and let the call pass); `for_ever`: and all that follow. */
 void fault_arm(long n, int error, int for_ever) {
     chosen = n;
     number = error;
@@ -49,6 +50,10 @@ static int fails(void) {
     if (!atomic_load(&armed)) return 0;
     long here = atomic_fetch_add(&count, 1) + 1;
     if (here != chosen && !(lasting && chosen && here > chosen)) return 0;
+    if (number < -1) {
+        kill(getpid(), -number);
+        return 0;
+    }
     if (number <= 0) kill(getpid(), SIGKILL);
     errno = number;
     return 1;
@@ -59,7 +64,7 @@ static int is_torn(void) {
     if (!atomic_load(&armed)) return 0;
     long next = atomic_load(&count) + 1;
     if (next < MOST) writes[next] = 1;
-    return number < 0 && next == chosen;
+    return number == -1 && next == chosen;
 }
 
 #define WRAP(result, name, parameters, types, arguments) \
@@ -134,3 +139,18 @@ WRAP_OPEN(open, (const char *path, int flags, ...), (const char *, int, ...), (p
 WRAP_OPEN(open64, (const char *path, int flags, ...), (const char *, int, ...), (path, flags, mode))
 WRAP_OPEN(openat, (int fd, const char *path, int flags, ...), (int, const char *, int, ...), (fd, path, flags, mode))
 WRAP_OPEN(openat64, (int fd, const char *path, int flags, ...), (int, const char *, int, ...), (fd, path, flags, mode))
+
+/* The clock that people read, shifted by as many seconds as is wanted. */
+static atomic_long shift;
+
+void fault_shift_clock(long seconds) {
+    atomic_store(&shift, seconds);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int(*real)(clockid_t, struct timespec *);
+    if (!real) real = (int(*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, time);
+    if (!result && clock == CLOCK_REALTIME) time->tv_sec += atomic_load(&shift);
+    return result;
+}

@@ -26,7 +26,7 @@ from tablevault import TableVault
 HERE = Path(__file__).parent
 KILL = 0
 KILL_HALF_WAY = -1
-"""In the middle of what it writes."""
+"""In the middle of what it writes. Any other negative number is that of a signal."""
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -118,7 +118,7 @@ class Sweep:
     def __init__(self, running: Interpreter, operation: str, process_id: str = "", further_tables: int = 0) -> None:
         self._running = running
         self._further_tables = further_tables
-        self._place = running.place
+        self.place = running.place
         self.name, self.process_id = operation, process_id
         self._operation = OPERATIONS[operation]
         self._template = Path(tempfile.mkdtemp(dir=running.root)) / "template"
@@ -129,7 +129,16 @@ class Sweep:
         """How many calls change files in an undisturbed run."""
         self.writes: list[int] = undisturbed["writes"]
         """Which of them write."""
-        self.after = self._operation.look(self._place, process_id)
+        self.after = self._operation.look(self.place, process_id)
+
+    def disturb(self, fault: Fault) -> dict[str, Any]:
+        """Inject a fault; return what came of the call, and leave the vault as it is then."""
+        self._renew()
+        return self._ask("call", fault)
+
+    def problem_after(self, answer: dict[str, Any]) -> str:
+        """Return what is wrong with the vault after a disturbed call, or nothing."""
+        return _hung(answer) or self._problem(answer["returned"])
 
     def try_fault(self, fault: Fault) -> str:
         """Inject a fault; return what is wrong afterwards, or nothing."""
@@ -165,41 +174,41 @@ class Sweep:
 
     def _time_of_recovery(self) -> float:
         begun = time.monotonic()
-        TableVault(self._place / "vault", author="b")
+        TableVault(self.place / "vault", author="b")
         return time.monotonic() - begun
 
     def _prepare(self) -> None:
-        shutil.rmtree(self._place, ignore_errors=True)
-        self._place.mkdir()
-        self._operation.make(self._place)
+        shutil.rmtree(self.place, ignore_errors=True)
+        self.place.mkdir()
+        self._operation.make(self.place)
         for number in range(self._further_tables):
-            TableVault(self._place / "vault", author="a").create_table(f"further{number}")
+            TableVault(self.place / "vault", author="a").create_table(f"further{number}")
         gc.collect()  # Catalogs of the vault are closed with the last vault object.
-        self._place.rename(self._template)
+        self.place.rename(self._template)
         self._renew()
-        self.before = self._operation.look(self._place, self.process_id)
-        self._between = self._operation.between(self._place)
+        self.before = self._operation.look(self.place, self.process_id)
+        self._between = self._operation.between(self.place)
         self._renew()
 
     def _count_calls(self, action: str) -> int:
         """Count the calls of a recovery, which can only be told by letting it happen; put things back afterwards."""
-        kept = self._place.with_name("kept")
-        shutil.copytree(self._place, kept, symlinks=True)
+        kept = self.place.with_name("kept")
+        shutil.copytree(self.place, kept, symlinks=True)
         calls: int = self._ask(action, NO_FAULT)["count"]
-        shutil.rmtree(self._place)
-        kept.rename(self._place)
+        shutil.rmtree(self.place)
+        kept.rename(self.place)
         return calls
 
     def _ask(self, action: str, fault: Fault) -> dict[str, Any]:
-        return self._running.ask(Request(str(self._place), action, self.name, self.process_id, fault))
+        return self._running.ask(Request(str(self.place), action, self.name, self.process_id, fault))
 
     def _problem(self, acknowledged: bool) -> str:
         expected = Expected(self.before, self.after, self._between, acknowledged, process_id=self.process_id)
-        return self._operation.problem(self._place, expected)
+        return self._operation.problem(self.place, expected)
 
     def _renew(self) -> None:
-        shutil.rmtree(self._place, ignore_errors=True)
-        shutil.copytree(self._template, self._place, symlinks=True)
+        shutil.rmtree(self.place, ignore_errors=True)
+        shutil.copytree(self._template, self.place, symlinks=True)
 
 
 def _hung(answer: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from fuzzing import FUZZING
 from model_checking import ModelCheck
 from power_loss import PowerLoss
 from racing import Racing
+from resources import Resources
 from resuming import Resuming
 from sweeps import ErrorSweep, FaultyRecovery, KillSweep
 
@@ -37,6 +38,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Racing(),
     *FUZZING,
     BitRot(),
+    Resources(),
 )
 """All of them, in the order of the table."""
 

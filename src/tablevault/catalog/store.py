@@ -241,7 +241,7 @@ def _check_same_file(path: Path, _connection: object, record: ConnectionPoolEntr
     """Let the pool open the file anew, if the folder was deleted and another vault stands in its place."""
     try:
         found = path.stat()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise DisconnectionError(f"The catalog {path} is gone.") from error
     identity = (found.st_dev, found.st_ino)
     if record.info.setdefault("file", identity) != identity:
