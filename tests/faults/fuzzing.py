@@ -141,5 +141,5 @@ FUZZING = (
     Fuzzing("R9a", "hostile input: references", "references", 1_000_000, 2),
     Fuzzing("R9b", "hostile input: builder files", "builders", 1_000_000, 6),
     Fuzzing("R9c", "hostile input: archives", "archives", 50_000, 2),
-    Fuzzing("R9d", "hostile input: vaults received from elsewhere", "vaults", 50_000, 12),
+    Fuzzing("R9d", "hostile input: vaults received from elsewhere", "vaults", 50_000, 25),
 )

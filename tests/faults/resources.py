@@ -112,7 +112,7 @@ class Resources:
     title = "100,000 artifacts, 10,000 instances, 1,000 tables, a frame of 2 GB, 500 open vault objects"
     unit = "kinds of much"
     target = 5
-    minutes = 12.0
+    minutes = 20.0
 
     def __init__(self, amounts: Amounts | None = None) -> None:
         self._amounts = amounts or Amounts()
