@@ -83,10 +83,6 @@ class Engine:
         """Continue a process with its recorded arguments; as `run`."""
         with Interrupts() as interrupts:
             attempt = self._take_up(record, None)
-            if not attempt.operation.is_resumable(attempt.plan, attempt.transaction):
-                self._processes.pause(attempt.serial, attempt.number, None, None)
-                attempt.leave()
-                raise TVProcessError(messages.needs_payload(self._context.layout.root, record))
             if record.background:
                 return self._start_worker(attempt)
             return self.drive(attempt, interrupts)
@@ -315,6 +311,10 @@ class Engine:
         if operation is not None:
             # The recorded arguments hold; only what was recorded by content alone comes from this call.
             attempt.operation = attempt.operation.with_payload_of(operation)
+        if not attempt.operation.is_resumable(attempt.plan, attempt.transaction):
+            self._processes.pause(attempt.serial, attempt.number, None, None)
+            attempt.leave()
+            raise TVProcessError(messages.needs_payload(self._context.layout.root, record))
         return attempt
 
     def _why_not_taken_up(self, record: ProcessRecord) -> str:

@@ -269,6 +269,11 @@ OTHERS = {
     "create_instance": VaultOperation(
         lambda vault, process: vault.create_instance("made", copy=True, process_id=process), _executed
     ),
+    "create_instance_with_builders": VaultOperation(
+        lambda vault, process: vault.create_instance(
+            "made", "other", builders={"made_index": index(), "made_file": row_wise()}, process_id=process
+        )
+    ),
     "create_instance_from_other": VaultOperation(
         lambda vault, process: vault.create_instance(
             "given", origin_table="made", origin_id=_only(vault, "made"), process_id=process

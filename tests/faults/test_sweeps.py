@@ -95,3 +95,12 @@ def test_recovery_converges_whatever_happens_to_it(prepared, operation):
     ]
     _, _, problem = sweep.try_recoveries(Fault(choice.randint(1, sweep.count)), recoveries)
     assert not problem, recoveries
+
+
+@pytest.mark.parametrize("operation", ["create_code_module", "create_builder_file", "create_instance_with_builders"])
+def test_a_restart_does_not_go_on_without_the_texts_that_had_not_been_staged(prepared, operation):
+    sweep = prepared[operation, "mine"]
+    restart = {"action": "restart", "part": 0.999, "error": KILL, "lasting": False}
+    for n in range(26, 38, 2):
+        _, _, problem = sweep.try_recoveries(Fault(n, errno.ENOSPC), [restart])
+        assert not problem, n

@@ -13,7 +13,7 @@ from tablevault.layout import index_builder_name, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord
 from tablevault.operations.base import PAYLOAD, Operation
-from tablevault.operations.text_files import TextSource, put_staged, remove_file, stage_copies
+from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
 
 SUFFIX = ".yaml"
@@ -44,7 +44,7 @@ class CreateBuilderFile(Operation):
         if not self.text and not self.copy_dir:
             written = [name for name in written if name not in existing]
         folder = draft.layout.relative(draft.folder(table, instance).builders)
-        data = {"builders": written, "folder": folder, "wanted": wanted}
+        data = {"builders": written, "folder": folder, "wanted": wanted, "has_text": bool(self.text)}
         return Plan(table.name, instance.instance_id, (), data)
 
     def pin(self, plan: Plan, transaction: Transaction) -> None:
@@ -58,10 +58,15 @@ class CreateBuilderFile(Operation):
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Put the staged files in place."""
-        if not all(transaction.is_staged(f"{name}{SUFFIX}") for name in plan.data["builders"]):
+        if not all_staged(transaction, plan.data["builders"], SUFFIX):
             self.pin(plan, transaction)
         folder = transaction.layout.absolute(plan.data["folder"])
         return put_staged(transaction, plan.data["builders"], folder, SUFFIX)
+
+    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
+        """Tell whether the text is here, or had been staged; a template must not take its place."""
+        needs_text = plan.data.get("has_text", False) and not self.text
+        return not needs_text or all_staged(transaction, plan.data["builders"], SUFFIX)
 
     @property
     def _source(self) -> TextSource:

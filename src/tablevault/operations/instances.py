@@ -115,6 +115,10 @@ class CreateInstance(Operation):
         )
         return Changes((new,))
 
+    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
+        """Tell whether the builders are here, or had been staged; an instance without them is not the same."""
+        return not plan.data["has_builders"] or self.builders is not None or transaction.is_staged(_BUILDERS)
+
     def _pinned_builders(self, plan: Plan, transaction: Transaction) -> dict[str, str | None]:
         if not plan.data["has_builders"]:
             return {}

@@ -60,6 +60,11 @@ def stage_copies(transaction: Transaction, sources: Iterable[tuple[str, Path]], 
         files.copy_file(path, transaction.workspace.staged / f"{name}{suffix}")
 
 
+def all_staged(transaction: Transaction, names: Iterable[str], suffix: str) -> bool:
+    """Tell whether the process has staged all of these files."""
+    return all(transaction.is_staged(f"{name}{suffix}") for name in names)
+
+
 def put_staged(transaction: Transaction, names: Iterable[str], folder: Path, suffix: str) -> Changes:
     """Return the change that puts staged files in their places."""
     steps = []

@@ -141,7 +141,9 @@ class WriteInstance(Operation):
         return self._make_instance(plan, transaction, success=False)
 
     def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether the frame had been staged whole."""
+        """Tell whether the frame is here, or had been staged whole."""
+        if self.table_df is not None:
+            return True
         table = transaction.contents.table_by_id(plan.data["table_id"])
         assert table is not None
         return whole_frame(instance_folder(transaction, table, plan.data["folder"]).frame) is not None
