@@ -31,12 +31,6 @@ def mark_all(count: int):  # noqa: ANN201 - given as `output`
         yield mark(x)
 
 
-# DataChain reads annotations, and cannot read postponed ones.
-mark.__annotations__ = {"x": int, "return": str}
-mark_found.__annotations__ = {"z": str, "return": str}
-mark_all.__annotations__ = {"count": int}
-
-
 def rows(count: int, folder: Path) -> tuple[float, float, float]:
     """W1."""
     del folder
@@ -91,6 +85,30 @@ def write_job(number: int, folder: Path) -> tuple[float, float, float]:
     return workload.writing(lambda: _write(f"table{number}"))
 
 
+def crash(count: int, folder: Path) -> tuple[float, float, float]:
+    """W4."""
+    return workload.killed_and_resumed(__file__, count, folder)
+
+
+def crash_job(count: int, folder: Path) -> tuple[float, float, float]:
+    """Run the job of W4 once; its checkpoints recognize the same script with the same chain."""
+    del folder
+    dc.read_values(x=list(range(count))).map(y=slow_mark, output=str).save("marks")
+    return 0, 0, 0
+
+
+def slow_mark(x: int) -> str:
+    """Do the same in a millisecond, noting each call."""
+    return workload.logged_mark(x, str(Path(sys.argv[3]) / "calls.log"))
+
+
+# DataChain reads annotations, and cannot read postponed ones.
+mark.__annotations__ = {"x": int, "return": str}
+mark_found.__annotations__ = {"z": str, "return": str}
+slow_mark.__annotations__ = {"x": int, "return": str}
+mark_all.__annotations__ = {"count": int}
+
+
 def frame(count: int, folder: Path) -> tuple[float, float, float]:
     """W2."""
     del folder
@@ -111,10 +129,11 @@ if __name__ == "__main__":
             "W1g": generator,
             "W2": frame,
             "W3": "saving a chain anew calls the function for all rows; `delta=True` is for files in storage.",
-            "W4": "a chain over values in memory cannot go on after a SIGKILL; its checkpoints are for whole chains.",
+            "W4": crash,
             "W5": growing,
             "W6": "`parallel` starts processes, not threads.",
             "W7": side_by_side,
             "write-job": write_job,
+            "crash-job": crash_job,
         }
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from history import Recorder
 
-from tablevault import TableVault
+from tablevault import TableVault, TVArgumentError
 
 WRITTEN = tuple(f"written-{number}" for number in range(3))
 EXECUTED = tuple(f"executed-{number}" for number in range(3))
@@ -127,8 +127,14 @@ class User:
             self._record("newest", lambda: self._newest(table), table=table)
 
     def _newest(self, table: str) -> dict[str, Any] | None:
-        instances = self._vault.get_table_instances(table, "")
-        return self._read(table, instances[-1]) if instances else None
+        """Read the newest instance; one that is deleted between the two looks was the newest no more."""
+        while instances := self._vault.get_table_instances(table, ""):
+            try:
+                return self._read(table, instances[-1])
+            except TVArgumentError:
+                if instances[-1] in self._vault.get_table_instances(table, ""):
+                    raise
+        return None
 
     def _read(self, table: str, instance: str) -> dict[str, Any]:
         found, read = self._vault.get_dataframe(table, instance, version="")
