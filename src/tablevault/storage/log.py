@@ -12,6 +12,9 @@ from filelock import FileLock
 
 Entry = dict[str, Any]
 
+_POLL = 0.001
+"""Seconds between two looks at the lock of the log, which is held for less than a millisecond."""
+
 
 def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> None:
     """Append what has ended since the last line, whoever ended it.
@@ -23,11 +26,11 @@ def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> N
     ended_after
         Returns the entries behind a place in the order of the ends; each has that place as `"end"`.
     """
-    with FileLock(path.with_suffix(".lock"), fallback_to_soft=False, thread_local=False):
-        with path.open("a+b") as log:
-            entries = ended_after(_last_end(log))
-            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-            log.write(lines.encode("utf-8", "backslashreplace"))
+    lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False, thread_local=False, poll_interval=_POLL)
+    with lock, path.open("a+b") as log:
+        entries = ended_after(_last_end(log))
+        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        log.write(lines.encode("utf-8", "backslashreplace"))
 
 
 def _last_end(log: Any) -> int:
