@@ -14,8 +14,10 @@ from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import InstanceFolder, VaultLayout
 from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.storage import files
 
 Claimed = TypeVar("Claimed")
+Result = TypeVar("Result")
 
 _RECOVERY_POLL = 0.001
 """Seconds between two looks whether a recovery is over, which takes milliseconds."""
@@ -163,6 +165,25 @@ class Lookup:
     def code_modules(self) -> dict[str, Path]:
         """Return the vault's code modules: name -> file."""
         return self.current_files(self.layout.code_functions, ".py")
+
+    def with_files(self, look: Callable[[], dict[str, Path]], use: Callable[[dict[str, Path]], Result]) -> Result:
+        """Do something with the editable files that `look` finds; once more if one was moved to its place meanwhile.
+
+        Nothing keeps code modules where they are but a lock on code, which those who only read them do not take.
+        """
+        while True:
+            found = look()
+            try:
+                return use(found)
+            except FileNotFoundError:
+                if look() == found:
+                    raise
+
+    def code_texts(self) -> dict[str, str]:
+        """Return the text of each code module."""
+        return self.with_files(
+            self.code_modules, lambda found: {name: files.read_text(path) for name, path in found.items()}
+        )
 
     def is_alive(self, record: ProcessRecord) -> bool:
         """Tell whether some owner is running a process right now."""

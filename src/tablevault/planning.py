@@ -26,7 +26,6 @@ from tablevault.operations.executing import BuilderSet, PinnedInput, PinnedInput
 from tablevault.progress import BuilderCounter, ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
-from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.transaction import Drafting
@@ -89,8 +88,8 @@ def _read_work(draft: Drafting, plan: Plan) -> _Work:
     assert table is not None
     assert temporary is not None
     inputs = PinnedInputs(draft, map(PinnedInput.restore, plan.data["inputs"]))
-    sources = {name: files.read_text(path) for name, path in draft.code_modules().items()}
-    documents = read_documents(builder_files(draft, table, temporary))
+    sources = draft.code_texts()
+    documents = draft.with_files(lambda: builder_files(draft, table, temporary), read_documents)
     return _Work(check_builders(table.name, documents, inputs, sources), inputs, sources)
 
 

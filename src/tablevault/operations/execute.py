@@ -100,7 +100,7 @@ class ExecuteInstance(Operation):
         documents = read_documents(builder_files(draft, table, temporary))
         pins = pin_inputs(draft, documents, _shared_lock(draft))
         inputs = PinnedInputs(draft, pins)
-        sources = {name: files.read_text(path) for name, path in draft.code_modules().items()}
+        sources = draft.code_texts()
         builders = check_builders(table.name, documents, inputs, sources)
         origin = self._origin(draft, temporary, builders)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
@@ -353,11 +353,15 @@ def _shared_lock(draft: Drafting) -> Callable[[TableRecord, InstanceRecord], Non
 def _snapshot_code(transaction: Transaction, attempt: int) -> None:
     """Keep the modules as they are now; the folder is there only when it is complete."""
     folder, unfinished = transaction.workspace.code(attempt), transaction.workspace.unfinished_code
-    for leftover in (folder, unfinished):
-        files.remove_tree(leftover)
-    files.make_folder(unfinished)
-    for name, path in transaction.code_modules().items():
-        shutil.copyfile(path, unfinished / f"{name}.py")
+    files.remove_tree(folder)
+
+    def copy(modules: dict[str, Path]) -> None:
+        files.remove_tree(unfinished)
+        files.make_folder(unfinished)
+        for name, path in modules.items():
+            shutil.copyfile(path, unfinished / f"{name}.py")
+
+    transaction.with_files(transaction.code_modules, copy)
     files.fsync_tree(unfinished)
     files.make_folder(folder.parent)
     files.replace(unfinished, folder)
