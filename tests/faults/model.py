@@ -372,8 +372,8 @@ class Model:
 
     # --- builders and code ----------------------------------------------------------------------------------------
 
-    def change_recipe(self, table_name: str, version: str, recipe: Recipe, process_id: str) -> None:
-        """Replace the builder of the column `answer`."""
+    def change_recipe(self, table_name: str, version: str, recipe: Recipe, text: str, process_id: str) -> None:
+        """Replace the builder of the column `answer`, with a text that stands for a recipe."""
 
         def plan(locks: Locks) -> Callable[[], None]:
             locks[_of_instance(table_name, f"TEMP_{version}")] = True
@@ -386,7 +386,7 @@ class Model:
 
             return work
 
-        self.run(process_id, ("create_builder_file", table_name, version, recipe), plan)
+        self.run(process_id, ("create_builder_file", table_name, version, text), plan)
 
     def create_module(self, name: str, text: str, process_id: str) -> None:
         def plan(locks: Locks) -> Callable[[], None]:

@@ -336,11 +336,10 @@ class Comparison(RuleBasedStateMachine):
             return
         rows = found.recipe.rows if found is not None and found.recipe is not None else 0
         recipe = Recipe(rows, factor, kind)
+        text = answer(recipe)
         self.both(
-            lambda: self.vault.create_builder_file(
-                table, "answer", version, text=answer(recipe), process_id=process_id
-            ),
-            lambda: self.model.change_recipe(table, version, recipe, process_id),
+            lambda: self.vault.create_builder_file(table, "answer", version, text=text, process_id=process_id),
+            lambda: self.model.change_recipe(table, version, recipe, text, process_id),
         )
 
     @rule(name=st.sampled_from(["extra", "more", "x y"]), number=st.integers(0, 2), process_id=PROCESS_IDS)

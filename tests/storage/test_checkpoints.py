@@ -234,6 +234,21 @@ def test_files_that_exist_are_recorded_with_their_row(open_store, tmp_path):
     assert store.load("fruit").artifacts == {}
 
 
+def test_a_builder_whose_row_was_refused_is_not_complete_although_it_was_said_to_be(open_store, tmp_path):
+    (tmp_path / "good").write_text("x")
+    store = open_store(ArtifactFolder(tmp_path))
+    store.begin("fruit", ("file",), "code")
+    store.append("fruit", 0, ("good",), fingerprint(0), ("good",))
+    store.append("fruit", 1, ("../bad",), fingerprint(1), ("../bad",))
+    store.finish("fruit", 2)
+    with pytest.raises(ValueError, match="leaves the artifact folder"):
+        store.flush()
+    store.close()
+    state = open_store(ArtifactFolder(tmp_path)).load("fruit")
+    assert state.positions == [0]
+    assert not state.done
+
+
 def test_a_row_whose_artifact_leaves_the_folder_is_refused_and_the_others_are_kept(open_store, tmp_path):
     (tmp_path / "artifacts").mkdir()
     store = open_store(ArtifactFolder(tmp_path / "artifacts"))

@@ -170,6 +170,8 @@ class Backlog:
         self._chapters: list[Chapter] = []
         self._segment: SegmentWriter | None = None
         self._refused = 0
+        self._short_of_rows: set[str] = set()
+        """The builders of refused rows: they are not complete."""
         self._coverages: dict[str, Coverage] = {}
         self._reset_locks()
         _backlogs.add(self)
@@ -244,13 +246,20 @@ class Backlog:
         if any(stretch.batch.artifacts for stretch in stretches):
             self._sift(chapter, stretches, lambda stretch, row: self._record_into(artifacts, stretch.batch, row))
         try:
-            part = chapter.part(stretches, artifacts)
+            part = self._part(chapter, stretches, artifacts)
             content = part.packed()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
-            part = chapter.part(stretches, artifacts)
+            part = self._part(chapter, stretches, artifacts)
             content = part.packed()
         return _Entry(chapter, stretches, part, content)
+
+    def _part(self, chapter: Chapter, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]]) -> Part:
+        part = chapter.part(stretches, artifacts)
+        if chapter.builder in self._short_of_rows:
+            # Whoever computed it may have said so before hearing of the refusal.
+            part.finished = None
+        return part
 
     def _sift(self, chapter: Chapter, stretches: list[Stretch], check: Callable[[Stretch, int], None]) -> None:
         """Refuse the rows for which `check` raises."""
@@ -262,6 +271,7 @@ class Backlog:
                     position = stretch.batch.positions[row]
                     error.add_note(f"in builder {chapter.builder!r}, row {position}, which is not kept")
                     self.refusals.append(error)
+                    self._short_of_rows.add(chapter.builder)
                     with self._books:
                         stretch.batch.refused.add(row)
                         self._refused += 1
