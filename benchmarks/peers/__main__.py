@@ -168,7 +168,8 @@ def _measured(python: Path, peer: Peer, name: str, rounds: int) -> tuple[str, fl
         if done.returncode == NOT_POSSIBLE:
             return "–", 0.0, done.stdout.strip()
         if done.returncode:
-            return "–", 0.0, f"failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:200]}"
+            message = (done.stderr.strip().splitlines() or ["no message"])[-1].replace(str(folder), "…")
+            return "–", 0.0, f"failed: {message[:200]}"
         figures.append(tuple(map(float, done.stdout.split()[-4:])))
     medians = tuple(median(column) for column in zip(*figures, strict=True))
     return work.cell(work.rows, medians), work.cost(medians), ""

@@ -67,7 +67,9 @@ def killed_and_resumed(script: str, rows: int, folder: Path) -> tuple[float, flo
         os.kill(first.pid, signal.SIGKILL)
     before = _calls(log)
     started = time.time()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    second = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if second.returncode:
+        raise SystemExit(f"the job does not go on after SIGKILL: {second.stderr.strip().splitlines()[-1]}")
     after = _calls(log)[len(before) :]
     old = {row for _, row, at in before if at + 0.001 < killed - 0.05}
     seen = {row for _, row, _ in before}
