@@ -8,6 +8,8 @@ from tablevault.transaction import Transaction
 
 _STOP_SECONDS = 0.2
 _PROGRESS_SECONDS = 1.0
+_FIRST_PROGRESS_SECONDS = 0.2
+"""Sooner than later on, so that who kills a run at its beginning sees how far it was."""
 
 
 class OwnerWatch:
@@ -22,7 +24,8 @@ class OwnerWatch:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._processes = transaction.context.catalog.processes
-        self._stop_looked = self._progress_saved = time.monotonic()
+        self._stop_looked = time.monotonic()
+        self._progress_saved = self._stop_looked - _PROGRESS_SECONDS + _FIRST_PROGRESS_SECONDS
         self._shown = transaction.progress.snapshot()
 
     def look(self) -> None:
