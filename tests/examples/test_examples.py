@@ -14,7 +14,14 @@ EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 needs_the_model = pytest.mark.skipif(sys.version_info >= (3, 14), reason="wordllama is built for Python up to 3.13")
 
 
-@pytest.mark.parametrize("name", ["agent", "ask_documents", pytest.param("embeddings", marks=needs_the_model)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "agent",
+        pytest.param("ask_documents", marks=pytest.mark.slow),
+        pytest.param("embeddings", marks=[needs_the_model, pytest.mark.slow]),
+    ],
+)
 def test_an_example_keeps_every_promise_it_makes_and_cleans_up_after_itself(name, tmp_path):
     run = EXAMPLES / name / "run.py"
     finished = subprocess.run(
