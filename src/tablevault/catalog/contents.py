@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import singledispatch
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
 
 from tablevault.catalog import locks
+from tablevault.catalog.process_rows import now
 from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
 from tablevault.catalog.store import Store, current_value
@@ -244,7 +244,7 @@ def _(change: NewTable, connection: Connection, serial: int) -> None:
         "allow_multiple_artifacts": change.allow_multiple_artifacts,
         "has_side_effects": change.has_side_effects,
         "description": change.description,
-        "created_at": _now(),
+        "created_at": now(),
         "deleted": False,
     }
     connection.execute(_INSERT_TABLE, {"by_serial": serial, **row})
@@ -320,7 +320,7 @@ def _insert_instance(connection: Connection, row: Mapping[str, object], serial: 
     """Insert an instance that a process makes visible; return its row id."""
     made = {
         "artifact_state": ArtifactState.PRESENT.value,
-        "created_at": _now(),
+        "created_at": now(),
         "serial": serial,
         "by_serial": serial,
         "deleted": False,
@@ -378,7 +378,3 @@ def _read_row(row_id: int, read: Read) -> Mapping[str, object]:
         "input_row_id": read.input_row_id,
         "input_column": read.input_column,
     }
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat()

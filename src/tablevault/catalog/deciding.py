@@ -10,14 +10,13 @@ from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select,
 
 from tablevault.catalog import locks
 from tablevault.catalog.contents import apply_change
-from tablevault.catalog.process_rows import BY_SERIAL, dump_error, dump_progress, first_process, now
+from tablevault.catalog.process_rows import BY_SERIAL, UPDATE_BY_SERIAL, dump_error, dump_progress, first_process, now
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import next_value
 from tablevault.errors import TVProcessError
 from tablevault.model import Decision, Plan, Status, Tidying, TidyingAction
 
-_UPDATE = update(processes).where(processes.c.serial == bindparam("of_serial"))
-UPDATE_UNDECIDED = _UPDATE.where(
+UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
@@ -73,7 +72,7 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
     values: dict[str, Any] = {"finished": True, "owner_lock": None}
     if status == Status.COMMITTING.value:
         values |= _ended(connection, Status.SUCCEEDED)
-    connection.execute(_UPDATE, {"of_serial": serial, **values})
+    connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
     locks.release(connection, serial)
     next_value(connection, "generation")
 
@@ -81,7 +80,7 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
 def refuse(connection: Connection, serial: int, error: str) -> None:
     """Record that a process ended before it began to work."""
     values = _ended(connection, Status.REVERTED) | {"finished": True, "error": error}
-    connection.execute(_UPDATE, {"of_serial": serial, **values})
+    connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
 
 
 def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
+from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select, update
 
 from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import processes
@@ -18,6 +18,7 @@ Progress = Mapping[str, BuilderProgress]
 
 # Statements are made once: to put one together takes longer than to run it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
+UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
 _INSERT = insert(processes)
 
 

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select
 
 from tablevault.catalog import deciding, locks
 from tablevault.catalog.process_rows import (
     BY_SERIAL,
+    UPDATE_BY_SERIAL,
     Progress,
     dump_error,
     dump_plan,
@@ -50,8 +51,7 @@ _ENDED_AFTER = (
 )
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
 _IS_FINISHED = select(processes.c.finished).where(processes.c.serial == bindparam("serial"))
-_UPDATE = update(processes).where(processes.c.serial == bindparam("of_serial"))
-_CLAIM = _UPDATE.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
+_CLAIM = UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
 _TIDYING = (
     select(tidying.c.tidying_id, tidying.c.action, tidying.c.source, tidying.c.target)
     .where(tidying.c.serial == bindparam("serial"))
@@ -102,7 +102,7 @@ class Processes:
         """Replace the plan of a process that has not begun to work."""
         with self._store.write() as connection:
             values = {"plan": dump_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
-            connection.execute(_UPDATE, {"of_serial": serial, **values})
+            connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
             deciding.forget_moot(connection, plan)
 
     def withdraw(self, serial: int) -> None:
@@ -162,7 +162,7 @@ class Processes:
     def request_stop(self, serial: int) -> None:
         """Ask the owner of a process to stop at its next row or batch."""
         with self._store.write() as connection:
-            connection.execute(_UPDATE, {"of_serial": serial, "stop_requested": True})
+            connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, "stop_requested": True})
 
     def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
         """Change a process that this attempt owns. Nothing takes back a decision, also not the attempt that made it."""
