@@ -64,8 +64,8 @@ class VaultOperation:
     def problem(self, place: Path, expected: Expected) -> str:
         """Return what is wrong after a fault, and after the same call was made again; nothing if all is well."""
         acknowledged = expected.acknowledged and not self.fails
-        seen = Seen.of(place / "vault", expected.process_id)
-        if problem := check(seen, replace(expected, acknowledged=acknowledged, damaged=self.damaged)):
+        seen = Seen.of(place / "vault", expected.process_id, self.damaged)
+        if problem := check(seen, replace(expected, acknowledged=acknowledged)):
             return problem
         was_paused = expected.process_id in seen.active
         if seen.content == expected.after.content and not was_paused:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tablevault import ProcessInfo, TableVault, TVLockError
+from tablevault import Problem, ProcessInfo, TableVault, TVLockError
 
 _OWN_OF_CATALOG = re.compile(r"metadata/(catalog\.db.*|logs\.(txt|lock)|worker_logs/.*)$|_temp/")
 
@@ -49,6 +49,11 @@ class Content:
             self.processes,
         )
 
+    def without_artifacts(self) -> Content:
+        """Leave out the files of the instances."""
+        tables = {name: _without_artifacts(table) for name, table in self.tables.items()}
+        return Content(tables, self.modules, self.processes)
+
 
 def _table(vault: TableVault, name: str) -> str:
     instances = vault.get_table_instances(name, "", include_temp=True)
@@ -70,6 +75,10 @@ def _instance(vault: TableVault, table: str, instance: str) -> list[Any]:
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*"))}
     cells = {name: [str(value) for value in frame.column(name).to_pylist()] for name in frame.column_names}
     return [instance.rsplit("_", 2)[0], cells, files]
+
+
+def _without_artifacts(table: str) -> str:
+    return table if table == UNREADABLE else json.dumps([instance[:2] for instance in json.loads(table)])
 
 
 @dataclass(frozen=True)
@@ -137,8 +146,6 @@ class Expected:
     """What operations inside an operation may leave, which are not undone with it."""
     acknowledged: bool = False
     """Whether the call returned, so that only `after` is right."""
-    damaged: bool = False
-    """Whether something is to be repaired first."""
     process_id: str = ""
     """Given to the operation, so that it may be paused; empty if it was not to pause."""
 
@@ -151,19 +158,34 @@ class Seen:
     vault: TableVault
     content: Content
     active: dict[str, ProcessInfo]
+    problems: tuple[Problem, ...]
+    """What `verify` finds."""
+    unrepaired: Content | None
+    """What was seen before the vault was repaired, if the disk had refused to tidy up what was decided."""
 
     @classmethod
-    def of(cls, folder: Path, without: str) -> Seen:
-        """Open a vault in which nobody works any more, and look at it; `without` is a process that does not count."""
+    def of(cls, folder: Path, without: str, damaged: bool = False) -> Seen:
+        """Open a vault in which nobody works any more, and look at it.
+
+        It is repaired if it is known to be `damaged`, or if something could not be removed, which is in nobody's way,
+        and once the disk works again can be. `without` is a process that does not count.
+        """
         vault = TableVault(folder, author="check", lock_timeout=0)
-        return cls(folder, vault, Content.of(vault, without), vault.get_active_processes())
+        content = Content.of(vault, without)
+        problems = vault.verify().problems
+        unfinished = any(problem.kind == "tidying failed" for problem in problems)
+        unrepaired = content if unfinished else None
+        if damaged or unfinished:
+            problems = vault.verify(repair=True).problems
+            content = Content.of(vault, without)
+        return cls(folder, vault, content, vault.get_active_processes(), problems, unrepaired)
 
 
 def check(seen: Seen, expected: Expected) -> str:
     """Return what is wrong with a vault after a fault; nothing if all is well."""
     return (
         _wrong_process(seen.active)
-        or _wrong_files(seen.vault, expected)
+        or (f"verify finds {seen.problems}" if seen.problems else "")
         or wrong_content(seen, expected)
         or wrong_locks(seen.folder, seen.active)
         or wrong_leftovers(seen.folder, len(seen.active))
@@ -177,25 +199,25 @@ def _wrong_process(active: dict[str, ProcessInfo]) -> str:
     return f"processes are neither ended nor paused: {wrong}" if wrong else ""
 
 
-def _wrong_files(vault: TableVault, expected: Expected) -> str:
-    problems = vault.verify().problems
-    if expected.damaged or any(problem.kind == "tidying failed" for problem in problems):
-        # What could not be removed is reported, and in nobody's way; once the disk works again it can be.
-        problems = vault.verify(repair=True).problems
-    return f"verify finds {problems}" if problems else ""
-
-
 def wrong_content(seen: Seen, expected: Expected) -> str:
     """Return what is neither as before nor as after; nothing if everything is."""
-    here = seen.content
-    if here == expected.after.content:
+    before, after = (expected.before.content, *expected.between), expected.after.content
+    wrong = _neither(seen.content, before, after, seen, expected)
+    if seen.unrepaired is None or wrong:
+        return wrong
+    # Until the disk removes them, readers may still meet files that are superseded: these, and nothing else.
+    allowed = tuple(content.without_artifacts() for content in before)
+    return _neither(seen.unrepaired.without_artifacts(), allowed, after.without_artifacts(), seen, expected)
+
+
+def _neither(here: Content, before: tuple[Content, ...], after: Content, seen: Seen, expected: Expected) -> str:
+    if here == after:
         return ""
     if expected.acknowledged:
         return f"an acknowledged change is not there: {here}"
-    allowed = (expected.before.content, *expected.between)
     if expected.process_id in seen.active:
-        allowed = tuple(content.readable(here) for content in allowed)
-    return "" if here in allowed else f"the vault is neither as before nor as after: {here}"
+        before = tuple(content.readable(here) for content in before)
+    return "" if here in before else f"the vault is neither as before nor as after: {here}"
 
 
 def wrong_locks(folder: Path, active: dict[str, ProcessInfo]) -> str:
