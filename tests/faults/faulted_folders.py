@@ -30,7 +30,7 @@ class FolderOperation:
     """What is in the place when the call has returned."""
     process_ids: tuple[str, ...] = ("",)
     stride: int = 1
-    """Of how many calls one is chosen by each seed."""
+    """Of how many calls one meets errors, by the seed."""
     is_variant: bool = False
     """Whether it is mostly what another one is, so that not each call needs to meet each error."""
 
@@ -154,7 +154,7 @@ FOLDER_OPERATIONS = {
         ),
         FolderOperation("decompress_vault", _unpack, _packed, _is_whole, frozenset({"vault", "vault.tar.xz"})),
         FolderOperation("delete_vault", _delete, _small_vault, _is_gone, frozenset()),
-        # More than a thousand calls that all write into one hidden folder: one of a few, by the seed, stands for all.
+        # More than a thousand calls that all write into one hidden folder: each need not meet each error.
         FolderOperation(
             "import_legacy_vault", _import, _legacy, _is_imported, frozenset({"vault", "legacy"}), stride=8
         ),

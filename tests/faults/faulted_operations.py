@@ -37,7 +37,7 @@ class VaultOperation:
     """Waits for what the call only starts."""
 
     stride: int = 1
-    """Of how many calls one is chosen by each seed."""
+    """Of how many calls one meets errors, by the seed."""
     is_variant: bool = False
     """Whether it is mostly what another one is, so that not each call needs to meet each error."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -36,14 +37,14 @@ Opening = Callable[[], AbstractContextManager[Trier]]
 """A function of a module: called once in each interpreter, for what all of its cases share."""
 
 
-def try_all(cases: Iterable[Case], opening: Opening, budget: Budget, watch: Watch) -> Figures:
-    """Try cases until they or the budget's seconds are used up."""
-    total = _Total(watch)
+def try_all(cases: Iterable[Case], opening: Opening, budget: Budget, watch: Watch, enough: float = math.inf) -> Figures:
+    """Try cases until they or the budget's seconds are used up, or enough were tried."""
+    total = _Total(watch, enough)
     end = time.monotonic() + budget.seconds
     if budget.workers == 1:
         with opening() as trier:
             for case in cases:
-                if time.monotonic() > end:
+                if time.monotonic() > end or total.is_enough:
                     break
                 total.add(_try_batch(trier, [case]))
         return total.figures
@@ -53,10 +54,15 @@ def try_all(cases: Iterable[Case], opening: Opening, budget: Budget, watch: Watc
 
 
 class _Total:
-    def __init__(self, watch: Watch) -> None:
+    def __init__(self, watch: Watch, enough: float) -> None:
         self.figures = Figures()
+        self._enough = enough
         self._seconds: dict[str, float] = {}
         self._watch = watch
+
+    @property
+    def is_enough(self) -> bool:
+        return self.figures.tried >= self._enough
 
     def add(self, results: list[tuple[Case, Tried]]) -> None:
         for _, tried in results:
@@ -71,7 +77,7 @@ class _Total:
 def _share_out(executor: ProcessPoolExecutor, cases: Iterator[Case], end: float, total: _Total, limit: int) -> None:
     running: set[Future[list[tuple[Case, Tried]]]] = set()
     while True:
-        while len(running) < limit and time.monotonic() < end:
+        while len(running) < limit and time.monotonic() < end and not total.is_enough:
             batch = list(islice(cases, BATCH))
             if not batch:
                 break

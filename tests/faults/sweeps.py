@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import count
 from typing import Any
 
 from experiment import Budget, Figures, Watch
@@ -107,8 +108,9 @@ def trying_recoveries() -> Iterator[Trier]:
         def trier(case: Case) -> Tried:
             sweep = prepared[case["operation"], case["process_id"]]
             fault = Fault(case["n"], case["error"], case["lasting"])
-            _, seconds, problem = sweep.try_recoveries(fault, case["recoveries"])
-            return Tried(problem, {"recovery": seconds})
+            hit, seconds, problem = sweep.try_recoveries(fault, case["recoveries"])
+            # One that found nothing left to do was not disturbed.
+            return Tried(problem, {"recovery": seconds}, count=int(hit == len(case["recoveries"])))
 
         yield trier
 
@@ -122,13 +124,13 @@ class KillSweep:
 
     def run(self, budget: Budget, watch: Watch) -> Figures:
         """Try all points, in a random order."""
-        cases = [case for case in points(self.kinds) if self.is_chosen(case, budget.seed)]
+        cases = self.chosen(budget.seed)
         random.Random(budget.seed).shuffle(cases)
         return try_all(cases, trying_faults, budget, watch)
 
-    def is_chosen(self, case: Case, seed: int) -> bool:
-        """Tell whether a point belongs to the sweep with this seed."""
-        return (case["n"] + seed) % OPERATIONS[case["operation"]].stride == 0
+    def chosen(self, seed: int) -> list[Case]:
+        """Return the points that belong to the sweep with a seed: all of them."""
+        return points(self.kinds)
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Try one point again."""
@@ -143,16 +145,19 @@ class ErrorSweep(KillSweep):
     title = "ENOSPC, EIO and EACCES at every call that changes a file, once and from then on"
     kinds = tuple((error, lasting) for error in ERRORS for lasting in (False, True))
 
-    def is_chosen(self, case: Case, seed: int) -> bool:
-        """Tell whether a point belongs to the sweep with this seed.
+    def chosen(self, seed: int) -> list[Case]:
+        """Return the points that belong to the sweep with a seed.
 
         Each call meets each error once, each call of a variant one of them. One error in turns goes on from there; and
         what can be called with a process id and without is tried with it and without it in turns. The next seeds take
         the others.
         """
-        if not super().is_chosen(case, seed):
-            return False
+        return [case for case in points(self.kinds) if self._is_chosen(case, seed)]
+
+    def _is_chosen(self, case: Case, seed: int) -> bool:
         operation = OPERATIONS[case["operation"]]
+        if (case["n"] + seed) % operation.stride:
+            return False
         turn = case["n"] + ERRORS.index(case["error"]) + seed
         if (case["lasting"] or operation.is_variant) and turn % len(ERRORS):
             return False
@@ -173,8 +178,8 @@ class FaultyRecovery:
         }
         with sweeps() as prepared:
             measured = recovery_among_many_tables(prepared)
-        cases = (_recovery(counts, choice) for _ in range(budget.tries))
-        return try_all(cases, trying_recoveries, budget, watch) + Figures(measures=measured)
+        cases = (_recovery(counts, choice) for _ in count())
+        return try_all(cases, trying_recoveries, budget, watch, enough=budget.tries) + Figures(measures=measured)
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Try one case again."""
