@@ -188,8 +188,12 @@ def save_checkpoints(transaction: Transaction) -> None:
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
-    """Tell whether a step has to wait for another: what it is about was to be moved out of there, or brought there."""
-    return _is_inside(other.source, step.source) or _is_inside(step.source, other.target)
+    """Tell whether a step has to wait for another: of what it is about, something was to be taken away or brought."""
+    return (
+        _is_inside(other.source, step.source)
+        or _is_inside(step.source, other.target)
+        or _is_inside(other.target, step.source)
+    )
 
 
 def _is_inside(path: str, folder: str) -> bool:

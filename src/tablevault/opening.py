@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import shlex
@@ -83,7 +84,9 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
     with FileLock(layout.creating, fallback_to_soft=False, thread_local=False):
         if not layout.marker.exists():
             _fill(layout, description, settings)
-    files.remove_tree(layout.creating)
+    with contextlib.suppress(OSError):
+        # The vault is whole; whoever opens it tries this again.
+        files.remove_tree(layout.creating)
 
 
 def check_marker(layout: VaultLayout) -> None:

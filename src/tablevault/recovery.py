@@ -89,7 +89,6 @@ class Recovery:
                 elif names.is_materialized(path.name) and self._processes.created(layout.relative(path)):
                     files.remove_tree(path)
         self._remove_unless_written(half_written)
-        self._remove_creation_lock()
 
     def _remove_creation_lock(self) -> None:
         """Remove what marks a creation as unfinished, if that was cut off after its last step."""
@@ -99,10 +98,11 @@ class Recovery:
                 files.remove_tree(path)
 
     def _sweep(self) -> None:
-        """Remove folders of processes that are over, and lock files that nobody holds.
+        """Remove folders of processes that are over, lock files that nobody holds, and the mark of a creation.
 
         The catalog is asked after a folder is read: what began in between is then known to it.
         """
+        self._remove_creation_lock()
         self._context.owners.forget_dead()
         folder = self._context.layout.temporary
         found = list(folder.iterdir()) if folder.is_dir() else []

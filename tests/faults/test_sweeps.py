@@ -79,10 +79,24 @@ def test_a_disk_that_is_full_while_checkpoints_are_read_leaves_the_process_pause
         _try(prepared, "resume", "mine", Fault(n, errno.ENOSPC))
 
 
-def test_tidying_that_needs_what_failed_waits_for_it(prepared):
-    # The folder of a deleted table cannot be moved at first; its frames have to go all the same, once it can be.
-    for n in range(50, 60):
-        _try(prepared, "delete_table_with_artifacts", "", Fault(n, errno.EACCES))
+@pytest.mark.parametrize(
+    ("operation", "process_id", "points"),
+    [
+        # The folder of a deleted table cannot be moved at first; its frames have to go all the same, once it can be.
+        ("delete_table_with_artifacts", "", range(50, 60)),
+        # Artifacts cannot be moved to the partial results at first, which then have to wait for them.
+        ("stop_process", "mine", range(43, 48)),
+    ],
+)
+def test_tidying_that_needs_what_failed_waits_for_it(prepared, operation, process_id, points):
+    for n in points:
+        _try(prepared, operation, process_id, Fault(n, errno.EACCES))
+
+
+def test_a_vault_whose_mark_of_creation_could_not_be_removed_loses_it_when_it_is_opened(prepared):
+    last = prepared["create_vault", ""].count
+    for n in range(last - 3, last + 1):
+        _try(prepared, "create_vault", "", Fault(n, errno.EIO))
 
 
 @pytest.mark.parametrize("operation", ["create_table", "write_instance", "execute_instance"])
