@@ -106,7 +106,8 @@ def decompress_vault(db_dir: str | Path) -> str:
 def delete_vault(db_dir: str | Path) -> None:
     """Delete a vault with everything in its folder. Links are removed, never followed.
 
-    A deletion that was cut off leaves a folder that cannot be opened as a vault, but deleted again.
+    A deletion that was cut off leaves a folder that cannot be opened as a vault, but deleted again; if it was cut off
+    before its last step, that folder is empty.
 
     Parameters
     ----------
@@ -123,7 +124,8 @@ def delete_vault(db_dir: str | Path) -> None:
         If somebody is at work in it.
     """
     layout = _existing_vault(db_dir)
-    if not layout.deleting.exists():
+    is_empty = layout.root.is_dir() and not any(layout.root.iterdir())
+    if not (layout.deleting.exists() or is_empty):
         check_marker(layout)
         _check_nobody_works(layout)
         files.replace(layout.marker, layout.deleting)

@@ -93,6 +93,12 @@ def test_tidying_that_needs_what_failed_waits_for_it(prepared, operation, proces
         _try(prepared, operation, process_id, Fault(n, errno.EACCES))
 
 
+def test_a_deletion_that_failed_in_its_last_steps_can_be_repeated(prepared):
+    last = prepared["delete_vault", ""].count
+    for n in range(last - 3, last + 1):
+        _try(prepared, "delete_vault", "", Fault(n, errno.EIO))
+
+
 def test_a_vault_whose_mark_of_creation_could_not_be_removed_loses_it_when_it_is_opened(prepared):
     last = prepared["create_vault", ""].count
     for n in range(last - 3, last + 1):
