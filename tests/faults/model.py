@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +16,8 @@ ARGUMENT, LOCK, PROCESS, TABLE, BUILDER = (
 )
 EXTERNAL, WRONG, INTERRUPT = "ConnectionError", "ValueError", "KeyboardInterrupt"
 FORBIDDEN = ("artifacts", "x y", "")
+ROW_WISE = ("row-wise", "threads", "nested")
+"""Kinds of builders that are called once per row."""
 
 
 class ExpectedError(Exception):
@@ -42,14 +45,43 @@ class Recipe:
     rows: int
     factor: int
     kind: str = "row-wise"
-    """Return type of the builder of the column `answer`."""
+    """How the builder of the column `answer` works; empty if there is none."""
     artifacts: bool = False
     """Whether there is a column of files, too."""
+    indexed: bool = True
+    """Whether there is an IndexBuilder, without which nothing can be executed."""
+
+    @property
+    def decides_rows(self) -> bool:
+        """Whether rows are taken over one by one; otherwise it is all or none."""
+        return self.kind in ROW_WISE
+
+    def takes_over(self, other: Recipe) -> bool:
+        """Whether what another one has computed is what this one would."""
+        same = (self.factor, self.function) == (other.factor, other.function)
+        return same and (self.decides_rows or self.rows == other.rows)
+
+    @property
+    def function(self) -> str:
+        """What computes an answer: in how many threads makes no difference."""
+        return "row-wise" if self.kind == "threads" else self.kind
+
+    def builders(self, table: str) -> list[str]:
+        """Return the names of the builders."""
+        there = {f"{table}_index": self.indexed, "answer": bool(self.kind), "file": self.artifacts}
+        return sorted(name for name, is_there in there.items() if is_there)
+
+    def without(self, builder: str) -> Recipe:
+        """Return the recipe without one of its builders."""
+        if builder == "answer":
+            return replace(self, kind="")
+        return replace(self, artifacts=False) if builder == "file" else replace(self, indexed=False)
 
     def frame(self, done: frozenset[int] | None = None) -> dict[str, list[Any]]:
         """Return the columns; with nulls where `answer` is not done, if not all of it is."""
-        answers = [f"{x}*{self.factor}" if done is None or x in done else None for x in range(self.rows)]
-        made: dict[str, list[Any]] = {"x": list(range(self.rows)), "answer": answers}
+        made: dict[str, list[Any]] = {"x": list(range(self.rows))}
+        if self.kind:
+            made["answer"] = [f"{x}*{self.factor}" if done is None or x in done else None for x in range(self.rows)]
         if self.artifacts:
             # Builders of one rank run in the order of their names, so that files come after answers.
             made["file"] = [f"{x}.txt" if done is None else None for x in range(self.rows)]
@@ -68,8 +100,12 @@ class Instance:
     frame: dict[str, list[Any]] | None = None
     active: bool = True
     success: bool = True
-    origin: str = ""
+    origin: tuple[Table, Instance] | None = None
     """What it was copied from."""
+    partial: tuple[Recipe, frozenset[int]] | None = None
+    """What the last execution that was reverted had computed, and by which recipe."""
+    builders: list[str] = field(default_factory=list)
+    """The names of the builders it was made by, which do not change when its table's name does."""
 
     @property
     def temporary(self) -> bool:
@@ -84,6 +120,8 @@ class Table:
     multiple: bool
     effects: bool
     instances: dict[str, Instance] = field(default_factory=dict)
+    last_made: Instance | None = None
+    """The successful instance that was materialized last, which has the table's set of artifacts."""
 
     def newest(
         self, version: str | None, *, active_only: bool = True, successful_only: bool = False
@@ -113,6 +151,19 @@ class Process:
     """The rows of `answer` that are computed, or taken over from the origin."""
 
 
+@dataclass
+class Called:
+    """The rows for which the functions of `answer` have to be called, each as often as it is."""
+
+    least: Counter[int] = field(default_factory=Counter)
+    most: Counter[int] = field(default_factory=Counter)
+    """With more threads than one, a row can be in flight when another one fails."""
+
+    def allows(self, seen: Counter[int]) -> bool:
+        """Tell whether these calls are right."""
+        return self.least <= seen <= self.most
+
+
 Locks = dict[str, bool]
 
 
@@ -125,6 +176,10 @@ class Model:
     processes: dict[str, Process] = field(default_factory=dict)
     new_id: Callable[[Table, str], str] = lambda table, version: f"{version}_0_{len(table.instances)}"
     """Tells the id that a new instance of a version got."""
+    called: Called = field(default_factory=Called)
+    """Since the caller reset it."""
+    seen: Counter[int] = field(default_factory=Counter)
+    """The rows that functions were really called for, which decides what threads had in flight."""
 
     # --- the life cycle -------------------------------------------------------------------------------------------
 
@@ -234,6 +289,9 @@ class Model:
     def _spelt(self, name: str) -> str | None:
         return next((each for each in self.tables if each.lower() == name.lower()), None)
 
+    def _name(self, table: Table) -> str:
+        return next(name for name, each in self.tables.items() if each is table)
+
     def _table(self, name: str) -> Table:
         spelt = self._spelt(name)
         if spelt is None:
@@ -256,10 +314,28 @@ class Model:
                 locks[_of_instance(table_name, origin.name)] = False
             new = Instance(f"TEMP_{version}", version, recipe, external=recipe is None and not copy)
             if origin is not None:
-                new.origin, new.recipe = origin.name, _added(origin.recipe, recipe)
+                new.origin, new.recipe = (table, origin), _added(origin.recipe, recipe)
             return lambda: table.instances.__setitem__(new.name, new)
 
-        self.run(process_id, ("create_instance", table_name, version, recipe, copy, recipe is None and not copy), plan)
+        external = recipe is None and not copy
+        self.run(process_id, ("create_instance", table_name, version, recipe, copy, external, "", ""), plan)
+
+    def create_from(self, table_name: str, version: str, origin_table: str, origin_id: str, process_id: str) -> None:
+        """Make a temporary instance with the builders of an instance of this table or another one."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            table = self._table(table_name)
+            _check(f"TEMP_{version}" not in table.instances)
+            source = self._table(origin_table)
+            _check(origin_id in source.instances)
+            locks[_of_instance(origin_table, origin_id)] = False
+            origin = source.instances[origin_id]
+            new = Instance(f"TEMP_{version}", version, origin.recipe, origin=(source, origin))
+            return lambda: table.instances.__setitem__(new.name, new)
+
+        call = ("create_instance", table_name, version, None, False, False, origin_id, origin_table)
+        self.run(process_id, call, plan)
 
     def delete_instance(self, name: str, table_name: str, process_id: str) -> None:
         def plan(locks: Locks) -> Callable[[], None]:
@@ -302,6 +378,7 @@ class Model:
         fault: Fault | None,
         process_id: str,
         force: bool = False,
+        reuse_partial: bool = False,
     ) -> None:
         """Execute; a fault is the kind of error and the row at which it comes."""
         known = self.paused.get(process_id)
@@ -316,44 +393,100 @@ class Model:
             _check(not temporary.external)
             if table.effects:
                 locks[f"table/{table_name.lower()}"] = True
-            if temporary.recipe is None:
+            if temporary.recipe is None or not temporary.recipe.indexed:
                 raise ExpectedError(BUILDER)
-            if temporary.origin in table.instances:
-                locks[_of_instance(table_name, temporary.origin)] = False
+            origin = self._origin(temporary)
+            if origin is not None:
+                locks[_of_instance(self._name(origin[0]), origin[1].name)] = False
             if temporary.recipe.artifacts and not table.multiple:
                 locks[f"table/{table_name.lower()}/artifacts"] = True
-            return lambda: self._execute(table, temporary, fault, process_id, force)
+            # Of a call that goes on, the first one's arguments hold.
+            options = known.call[3:] if known is not None else (force, reuse_partial)
+            return lambda: self._execute(table, temporary, fault, process_id, *options)
 
-        self.run(process_id, ("execute_instance", table_name, version, force), plan)
+        self.run(process_id, ("execute_instance", table_name, version, force, reuse_partial), plan)
 
     def _execute(
-        self,
-        table: Table,
-        temporary: Instance,
-        fault: Fault | None,
-        process_id: str,
-        force: bool,
+        self, table: Table, temporary: Instance, fault: Fault | None, process_id: str, force: bool, reuse_partial: bool
     ) -> None:
         recipe = temporary.recipe
         assert recipe is not None
         known = self.paused.get(process_id)
-        taken_over = frozenset() if force else frozenset(self._reused(table, temporary))
-        done = known.done if known is not None else taken_over
+        done = known.done if known is not None else self._taken_over(temporary, force, reuse_partial)
         # A generator is replayed from its first row, unless all of it is there.
-        passed = done if recipe.kind == "row-wise" or len(done) == recipe.rows else frozenset()
-        if fault is not None and fault.row < recipe.rows and fault.row not in passed:
-            computed = frozenset() if recipe.kind == "dataframe" else done | frozenset(range(fault.row))
-            raise ExpectedError(fault.kind, computed)
+        passed = done if recipe.decides_rows or len(done) == recipe.rows else frozenset()
+        if fault is not None and recipe.kind and fault.row < recipe.rows and fault.row not in passed:
+            done |= self._computed_before(fault, recipe, passed)
+            if not process_id:
+                temporary.partial = (recipe, done)
+            raise ExpectedError(fault.kind, done)
+        computed = frozenset(range(recipe.rows if recipe.kind else 0)) - passed
+        self._call(computed, computed)
+        self._make_children(recipe, computed)
         self._materialize(table, temporary, recipe.frame(), True)
 
-    def _reused(self, table: Table, temporary: Instance) -> Iterable[int]:
-        """Return the rows whose cells are taken over from the origin."""
-        origin, recipe = table.instances.get(temporary.origin), temporary.recipe
+    def _computed_before(self, fault: Fault, recipe: Recipe, passed: frozenset[int]) -> frozenset[int]:
+        """Return the rows that are computed when a function fails at a row."""
+        before, rows = frozenset(range(fault.row)) - passed, frozenset(range(recipe.rows)) - passed
+        match recipe.kind:
+            case "threads":
+                self._call(before | {fault.row}, rows)
+                return frozenset(self.seen) - {fault.row}
+            case "dataframe":
+                # It looks at all of them before it returns something wrong.
+                called = rows if fault.kind == WRONG else before | {fault.row}
+                self._call(called, called)
+                return frozenset()
+        self._call(before | {fault.row}, before | {fault.row})
+        self._make_children(recipe, before)
+        return before
+
+    def _call(self, least: Iterable[int], most: Iterable[int]) -> None:
+        self.called.least.update(least)
+        self.called.most.update(most)
+
+    def _make_children(self, recipe: Recipe, rows: Iterable[int]) -> None:
+        """Make the tables that functions make, which stay whatever becomes of the execution."""
+        if recipe.kind == "nested":
+            for x in rows:
+                self.tables.setdefault(f"child{x}", Table(multiple=False, effects=False))
+
+    def planned(self, table_name: str, version: str, force: bool) -> tuple[int, int] | None:
+        """Return how many rows of `answer` an execution would take over, and compute; nothing if it would fail."""
+        spelt = self._spelt(table_name)
+        temporary = self.tables[spelt].instances.get(f"TEMP_{version}") if spelt is not None else None
+        recipe = temporary.recipe if temporary is not None else None
+        if temporary is None or recipe is None or not recipe.indexed or not recipe.kind or self.paused:
+            return None
+        taken_over = len(self._taken_over(temporary, force, reuse_partial=False))
+        return taken_over, recipe.rows - taken_over
+
+    def _origin(self, temporary: Instance) -> tuple[Table, Instance] | None:
+        """Return what an instance was copied from, if that is still there."""
+        if temporary.origin is None:
+            return None
+        table, instance = temporary.origin
+        is_there = any(each is table for each in self.tables.values()) and instance.name in table.instances
+        return temporary.origin if is_there else None
+
+    def _taken_over(self, temporary: Instance, force: bool, reuse_partial: bool) -> frozenset[int]:
+        """Return the rows whose cells need not be computed."""
+        recipe = temporary.recipe
         assert recipe is not None
-        if origin is None or origin.frame is None or origin.recipe != recipe:
-            return ()
-        there = [x for x, answer in enumerate(origin.frame["answer"]) if answer is not None]
-        return there if recipe.kind == "row-wise" or len(there) == recipe.rows else ()
+        found: list[tuple[Recipe, frozenset[int]]] = []
+        if reuse_partial and temporary.partial is not None:
+            found.append(temporary.partial)
+        origin = self._origin(temporary)
+        if origin is not None and origin[1].recipe is not None and origin[1].frame is not None:
+            answers = origin[1].frame.get("answer", [])
+            found.append((origin[1].recipe, frozenset(x for x, answer in enumerate(answers) if answer is not None)))
+        if force:
+            return frozenset()
+        if recipe.decides_rows:
+            rows = {x for other, done in found if recipe.takes_over(other) for x in done}
+            return frozenset(x for x in rows if x < recipe.rows)
+        whole = frozenset(range(recipe.rows))
+        return whole if any(recipe.takes_over(other) and done == whole for other, done in found) else frozenset()
 
     def _materialize(self, table: Table, temporary: Instance, frame: dict[str, list[Any]], success: bool) -> None:
         new_id = self.new_id(table, temporary.version)
@@ -361,9 +494,11 @@ class Model:
         if table.effects and success and not temporary.external:
             for other in table.instances.values():
                 other.active = False
-        table.instances[new_id] = Instance(
-            new_id, temporary.version, temporary.recipe, temporary.external, frame, success=success
-        )
+        new = Instance(new_id, temporary.version, temporary.recipe, temporary.external, frame, success=success)
+        new.builders = new.recipe.builders(self._name(table)) if new.recipe is not None else []
+        table.instances[new_id] = new
+        if success:
+            table.last_made = new
 
     def _temporary(self, table: Table, version: str) -> Instance:
         if f"TEMP_{version}" not in table.instances:
@@ -382,11 +517,24 @@ class Model:
             def work() -> None:
                 if temporary.recipe is not None:
                     old = temporary.recipe
-                    temporary.recipe = Recipe(old.rows, recipe.factor, recipe.kind, old.artifacts)
+                    temporary.recipe = replace(old, factor=recipe.factor, kind=recipe.kind)
 
             return work
 
         self.run(process_id, ("create_builder_file", table_name, version, text), plan)
+
+    def delete_builder(self, builder: str, table_name: str, version: str, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            locks[_of_instance(table_name, f"TEMP_{version}")] = True
+            table = self._table(table_name)
+            temporary = self._temporary(table, version)
+            recipe = temporary.recipe
+            _check(recipe is not None and builder in recipe.builders(self._name(table)))
+            assert recipe is not None
+            kind = "index" if builder.endswith("_index") else builder
+            return lambda: setattr(temporary, "recipe", recipe.without(kind))
+
+        self.run(process_id, ("delete_builder_file", builder, table_name, version), plan)
 
     def create_module(self, name: str, text: str, process_id: str) -> None:
         def plan(locks: Locks) -> Callable[[], None]:
@@ -413,12 +561,14 @@ class Model:
             raise ExpectedError(PROCESS)
         if materialize and process.call[0] != "execute_instance":
             raise ExpectedError(ARGUMENT)
-        _, table_name, version, _ = process.call
+        _, table_name, version, *_ = process.call
         table = self._table(table_name)
         temporary = table.instances[f"TEMP_{version}"]
         assert temporary.recipe is not None
         if materialize:
             self._materialize(table, temporary, temporary.recipe.frame(process.done), False)
+        else:
+            temporary.partial = (temporary.recipe, process.done)
         process.status, process.locks = "stopped", {}
 
     def read_wrong(self, table_name: str, wrong: str) -> None:
@@ -428,6 +578,15 @@ class Model:
         newest = self._table(table_name).newest("base")
         raise ExpectedError(TABLE if wrong == "column" and newest is not None else ARGUMENT)
 
+    def computed(self, table_name: str, temporary: Instance) -> tuple[Recipe, frozenset[int]] | None:
+        """Return what was computed for a temporary instance, and by which recipe."""
+        for process in self.paused.values():
+            call = process.call
+            if call[0] == "execute_instance" and call[1].lower() == table_name.lower() and call[2] == temporary.version:
+                assert temporary.recipe is not None
+                return temporary.recipe, process.done
+        return temporary.partial
+
     def holders(self, table_name: str) -> Iterable[Process]:
         """Return the paused processes that let nobody read a table."""
         return (process for process in self.paused.values() if process.locks.get(f"table/{table_name.lower()}"))
@@ -435,10 +594,11 @@ class Model:
 
 DEFAULTS: dict[str, tuple[Any, ...]] = {
     "create_table": (None, False, False),
-    "create_instance": (None, "base", None, False, False),
+    "create_instance": (None, "base", None, False, False, "", ""),
     "write_instance": (None, None, "base"),
-    "execute_instance": (None, "base", False),
+    "execute_instance": (None, "base", False, False),
     "create_builder_file": (None, "base", None),
+    "delete_builder_file": (None, None, "base"),
 }
 
 
@@ -455,7 +615,7 @@ def _added(origin: Recipe | None, given: Recipe | None) -> Recipe | None:
     """Return the recipe of a copy that is given builders of its own, too: they replace those of the same names."""
     if origin is None or given is None:
         return given or origin
-    return replace(given, artifacts=given.artifacts or origin.artifacts)
+    return replace(given, kind=given.kind or origin.kind, artifacts=given.artifacts or origin.artifacts)
 
 
 def _check(condition: bool) -> None:

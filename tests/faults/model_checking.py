@@ -8,6 +8,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from forking import Counts, repeat_alone, run_side_by_side, serve
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from model import EXTERNAL, INTERRUPT, WRONG, ExpectedError, Fault, Instance, Model, Recipe, Table
+from model import EXTERNAL, INTERRUPT, WRONG, Called, ExpectedError, Fault, Instance, Model, Recipe, Table
 
 from tablevault import TableVault, TableVaultWarning, TVLockError
 
@@ -29,8 +30,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from tablevault import TableVault
+
 
 def work(x):
+    with open(os.environ["MODEL_CALLS"], "a") as calls:
+        calls.write(f"{x}\\n")
     kind, _, row = os.environ.get("MODEL_FAULT", "").partition(" ")
     if row == str(x):
         if kind == "ConnectionError":
@@ -47,6 +52,15 @@ def index(count):
 
 def row(x, factor):
     return f"{x}*{factor}" if work(x) else object()
+
+
+def nested(x, factor, parent):
+    answer = row(x, factor)
+    if isinstance(answer, str):
+        vault = TableVault(os.environ["MODEL_VAULT"], author="child", parent_id=parent)
+        if f"child{x}" not in vault.get_tables():
+            vault.create_table(f"child{x}")
+    return answer
 
 
 def rows(count, factor):
@@ -81,12 +95,15 @@ dtypes: {{answer: string}}
 python_function: {function}
 code_module: job
 is_custom: true
-return_type: {kind}
+return_type: {return_type}
+n_threads: {threads}
 arguments: {{factor: {factor}, {argument}}}
 """
 
 FUNCTIONS = {
     "row-wise": ("row", 'x: "<<self.x[index]>>"'),
+    "threads": ("row", 'x: "<<self.x[index]>>"'),
+    "nested": ("nested", 'x: "<<self.x[index]>>", parent: ~PROCESS_ID~'),
     "generator": ("rows", "count: {rows}"),
     "dataframe": ("frame", "xs: <<self.x>>"),
 }
@@ -105,11 +122,12 @@ arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
 TABLES = st.sampled_from(["a", "a", "a", "b", "b", "A"])
 VERSIONS = st.sampled_from(["base", "base", "v2"])
 PROCESS_IDS = st.sampled_from(["", "", "", "p1", "p2", "p3"])
-RECIPES = st.builds(
-    Recipe, st.integers(0, 4), st.integers(1, 2), st.sampled_from(["row-wise", "generator", "dataframe"]), st.booleans()
-)
+KINDS = st.sampled_from(["row-wise", "row-wise", "threads", "nested", "generator", "dataframe"])
+RECIPES = st.builds(Recipe, st.integers(0, 4), st.integers(1, 2), KINDS, st.booleans())
 FAULTS = st.none() | st.builds(Fault, st.sampled_from([EXTERNAL, WRONG, INTERRUPT]), st.integers(0, 3))
 STEPS = 40
+PATIENCE = 60.0
+"""Seconds to wait for a worker."""
 
 
 def builders(table: str, recipe: Recipe) -> dict[str, str]:
@@ -122,7 +140,13 @@ def answer(recipe: Recipe) -> str:
     """Return the builder of the column `answer`."""
     function, argument = FUNCTIONS[recipe.kind]
     argument = argument.format(rows=recipe.rows)
-    return ANSWER.format(function=function, kind=recipe.kind, factor=recipe.factor, argument=argument)
+    return ANSWER.format(
+        function=function,
+        return_type="row-wise" if recipe.decides_rows else recipe.kind,
+        threads=2 if recipe.kind == "threads" else 1,
+        factor=recipe.factor,
+        argument=argument,
+    )
 
 
 class Comparison(RuleBasedStateMachine):
@@ -137,6 +161,8 @@ class Comparison(RuleBasedStateMachine):
         self.vault = TableVault(self.folder / "vault", create=True, author="a")
         self.vault.create_code_module("job", text=CODE)
         self.model = Model(modules={"job": CODE}, new_id=self._new_id)
+        self.calls = self.folder / "calls"
+        os.environ["MODEL_CALLS"], os.environ["MODEL_VAULT"] = str(self.calls), str(self.folder / "vault")
 
     def teardown(self) -> None:
         """Compare every frame, and let the vault check itself."""
@@ -154,6 +180,7 @@ class Comparison(RuleBasedStateMachine):
         """Make a call of the vault, then of the model; both succeed, or both fail alike."""
         Comparison.steps += 1
         os.environ["MODEL_FAULT"] = f"{fault.kind} {fault.row}" if fault is not None else ""
+        self.calls.write_text("")
         got = ""
         try:
             with warnings.catch_warnings():
@@ -164,11 +191,13 @@ class Comparison(RuleBasedStateMachine):
             got = WRONG if got == "TypeError" else got
             said = f"{got}: {error}"
         expected = ""
+        self.model.called, self.model.seen = Called(), Counter(map(int, self.calls.read_text().split()))
         try:
             model()
         except ExpectedError as error:
             expected = error.kind
         assert got == expected, f"{said if got else 'no error'}, where {expected or 'none'} was expected"
+        assert self.model.called.allows(self.model.seen), f"{self.model.seen} instead of {self.model.called}"
         self._compare()
 
     def _new_id(self, table: Table, version: str) -> str:
@@ -197,18 +226,38 @@ class Comparison(RuleBasedStateMachine):
         assert len(os.listdir(self.folder / "vault" / "_temp")) == len(active)
 
     def _compare_frame(self, name: str, table: Table, instance: Instance) -> None:
-        if instance.frame is None:
+        if instance.temporary:
+            self._compare_temporary(name, instance)
             return
         if any(self.model.holders(name)):
             self._refused(lambda: self.vault.get_dataframe(name, instance.name))
             return
-        frame, _ = self.vault.get_dataframe(name, instance.name, full_artifact_path=False)
-        found = {column: [None if pd.isna(cell) else cell for cell in frame[column]] for column in frame.columns}
-        assert found == instance.frame
+        assert self._frame(name, instance) == instance.frame
         for version in ("base", "v2"):
             newest = table.newest(version)
             if newest is not None:
                 assert self.vault.get_dataframe(name, version=version, full_artifact_path=False)[1] == newest.name
+        if instance is table.last_made and instance.recipe is not None:
+            assert self.vault.get_builders_list(name, instance.name) == instance.builders
+            if instance.recipe.artifacts:
+                paths = self.vault.get_dataframe(name, instance.name)[0]["file"]
+                assert [Path(path).read_text() for path in paths] == [str(x) for x in range(instance.recipe.rows)]
+
+    def _compare_temporary(self, name: str, instance: Instance) -> None:
+        """Compare the builders, and what a paused or reverted execution has computed so far."""
+        if instance.recipe is None or any(self.model.holders(name)):
+            return
+        assert self.vault.get_builders_list(name, version=instance.version) == instance.recipe.builders(name)
+        computed = self.model.computed(name, instance)
+        if computed is not None and computed[0] == instance.recipe:
+            expected = instance.recipe.frame(computed[1])
+            found = self._frame(name, instance)
+            assert found["x"] == expected["x"]
+            assert all(cells == expected[column] for column, cells in found.items()), f"{found} is not {expected}"
+
+    def _frame(self, name: str, instance: Instance) -> dict[str, list[Any]]:
+        frame, _ = self.vault.get_dataframe(name, instance.name, full_artifact_path=False)
+        return {column: [None if pd.isna(cell) else cell for cell in frame[column]] for column in frame.columns}
 
     def _refused(self, read: Callable[[], Any]) -> None:
         try:
@@ -216,6 +265,11 @@ class Comparison(RuleBasedStateMachine):
         except TVLockError:
             return
         raise AssertionError("a table with side effects was read while it executes")
+
+    def _instances(self, table: str, temporary: bool = True) -> list[str]:
+        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), None)
+        there = self.model.tables[spelt].instances.values() if spelt is not None else []
+        return [instance.name for instance in there if temporary or not instance.temporary]
 
     # --- what is done ---------------------------------------------------------------------------------------------
 
@@ -276,22 +330,65 @@ class Comparison(RuleBasedStateMachine):
             lambda: self.model.write_instance(frame, table, version, good, process_id),
         )
 
-    @rule(table=TABLES, version=VERSIONS, fault=FAULTS, process_id=PROCESS_IDS, force=st.booleans())
-    def execute_instance(
-        self, table: str, version: str, fault: Fault | None, process_id: str, force: bool = False
-    ) -> None:
+    @rule(table=TABLES, version=VERSIONS, origin_table=TABLES, place=st.integers(0, 5), process_id=PROCESS_IDS)
+    def create_from(self, table: str, version: str, origin_table: str, place: int, process_id: str) -> None:
+        """Make an instance of a given origin."""
+        there = self._instances(origin_table, temporary=False)
+        origin = there[place % len(there)] if there and place < 5 else "base_0_nothing"
         self.both(
-            lambda: self.vault.execute_instance(table, version, force, process_id),
-            lambda: self.model.execute_instance(table, version, fault, process_id, force),
+            lambda: self.vault.create_instance(table, version, origin, origin_table, process_id=process_id),
+            lambda: self.model.create_from(table, version, origin_table, origin, process_id),
+        )
+
+    @rule(
+        table=TABLES,
+        version=VERSIONS,
+        fault=FAULTS,
+        process_id=PROCESS_IDS,
+        force=st.booleans(),
+        reuse_partial=st.booleans(),
+        background=st.sampled_from([False] * 19 + [True]),
+    )
+    def execute_instance(
+        self,
+        table: str,
+        version: str,
+        fault: Fault | None,
+        process_id: str,
+        force: bool = False,
+        reuse_partial: bool = False,
+        background: bool = False,
+    ) -> None:
+        if background and fault is not None and fault.kind == INTERRUPT:
+            # Nobody presses Ctrl-C there.
+            fault = None
+
+        def call() -> None:
+            done = self.vault.execute_instance(table, version, force, process_id, background, reuse_partial)
+            if background:
+                self.vault.wait_process(done, PATIENCE)
+
+        self.both(
+            call,
+            lambda: self.model.execute_instance(table, version, fault, process_id, force, reuse_partial),
             fault,
         )
+
+    @rule(table=TABLES, version=VERSIONS, force=st.booleans())
+    def plan_instance(self, table: str, version: str, force: bool) -> None:
+        """Ask what an execution would do."""
+        expected = self.model.planned(table, version, force)
+        if expected is not None:
+            Comparison.steps += 1
+            answer = self.vault.plan_instance(table, version, force, run_index=True).builders["answer"]
+            assert (answer.reused, answer.computed) == expected
 
     @rule(fault=FAULTS, data=st.data())
     def resume(self, fault: Fault | None, data: st.DataObject) -> None:
         """Make the call of a paused process again."""
         if self.model.paused:
             process_id = data.draw(st.sampled_from(list(self.model.paused)))
-            _, table, version, _ = self.model.paused[process_id].call
+            _, table, version, *_ = self.model.paused[process_id].call
             self.execute_instance(table, version, fault, process_id)
 
     @rule()
@@ -300,26 +397,33 @@ class Comparison(RuleBasedStateMachine):
         taken_up = [(process_id, process.call) for process_id, process in self.model.paused.items()]
 
         def model() -> None:
-            for process_id, (_, table, version, _) in taken_up:
+            for process_id, (_, table, version, *_) in taken_up:
                 self.model.execute_instance(table, version, None, process_id)
 
         def call() -> None:
             self.vault = TableVault(self.folder / "vault", author="b", restart=True)
             assert self.vault.restart_report == {process_id: "resumed" for process_id, _ in taken_up}
+            for process_id, _ in taken_up:
+                # What was in the background goes on there.
+                self.vault.wait_process(process_id, PATIENCE)
 
         self.both(call, model)
 
-    @rule(process_id=st.sampled_from(["p1", "p2", "p3", "p4"]), materialize=st.booleans())
-    def stop_process(self, process_id: str, materialize: bool) -> None:
+    @rule()
+    def reopen(self) -> None:
+        """Go on with another object, that knows nothing of what was done."""
+        self.vault = TableVault(self.folder / "vault", author="c")
+
+    @rule(process_id=st.sampled_from(["p1", "p2", "p3", "p4"]), force=st.booleans(), materialize=st.booleans())
+    def stop_process(self, process_id: str, force: bool, materialize: bool) -> None:
         self.both(
-            lambda: self.vault.stop_process(process_id, materialize=materialize),
+            lambda: self.vault.stop_process(process_id, force, materialize),
             lambda: self.model.stop(process_id, materialize),
         )
 
     @rule(table=TABLES, data=st.data(), process_id=PROCESS_IDS)
     def delete_instance(self, table: str, data: st.DataObject, process_id: str) -> None:
-        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), None)
-        there = list(self.model.tables[spelt].instances) if spelt is not None else []
+        there = self._instances(table)
         place = data.draw(st.integers(0, 5))
         instance = there[place % len(there)] if there and place < 5 else "TEMP_nothing"
         self.both(
@@ -340,6 +444,20 @@ class Comparison(RuleBasedStateMachine):
         self.both(
             lambda: self.vault.create_builder_file(table, "answer", version, text=text, process_id=process_id),
             lambda: self.model.change_recipe(table, version, recipe, text, process_id),
+        )
+
+    @rule(
+        builder=st.sampled_from(["answer", "file", "index", "nothing"]),
+        table=TABLES,
+        version=VERSIONS,
+        process_id=PROCESS_IDS,
+    )
+    def delete_builder(self, builder: str, table: str, version: str, process_id: str) -> None:
+        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), table)
+        name = f"{spelt}_index" if builder == "index" else builder
+        self.both(
+            lambda: self.vault.delete_builder_file(name, table, version, process_id=process_id),
+            lambda: self.model.delete_builder(name, table, version, process_id),
         )
 
     @rule(name=st.sampled_from(["extra", "more", "x y"]), number=st.integers(0, 2), process_id=PROCESS_IDS)
