@@ -72,9 +72,9 @@ class VaultOperation:
             return ""
         self.call(seen.vault, expected.process_id)
         self.wait(seen.vault, expected.process_id)
-        seen = Seen.of(place / "vault", expected.process_id)
-        expected = replace(expected, acknowledged=True, process_id=expected.process_id if self.fails else "")
         # A call that starts anew is like any other; one that goes on with what the fault has left deserves all checks.
+        seen = Seen.of(place / "vault", expected.process_id, verified=was_paused)
+        expected = replace(expected, acknowledged=True, process_id=expected.process_id if self.fails else "")
         again = check(seen, expected) if was_paused else wrong_content(seen, expected)
         return f"after the same call once more: {again}" if again else ""
 

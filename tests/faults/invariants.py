@@ -164,15 +164,15 @@ class Seen:
     """What was seen before the vault was repaired, if the disk had refused to tidy up what was decided."""
 
     @classmethod
-    def of(cls, folder: Path, without: str, damaged: bool = False) -> Seen:
-        """Open a vault in which nobody works any more, and look at it.
+    def of(cls, folder: Path, without: str, damaged: bool = False, verified: bool = True) -> Seen:
+        """Open a vault in which nobody works any more, and look at it, and let it verify itself.
 
         It is repaired if it is known to be `damaged`, or if something could not be removed, which is in nobody's way,
         and once the disk works again can be. `without` is a process that does not count.
         """
         vault = TableVault(folder, author="check", lock_timeout=0)
         content = Content.of(vault, without)
-        problems = vault.verify().problems
+        problems = vault.verify().problems if verified else ()
         unfinished = any(problem.kind == "tidying failed" for problem in problems)
         unrepaired = content if unfinished else None
         if damaged or unfinished:

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -47,6 +48,8 @@ CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os
 
 def main() -> int:
     """Run experiments; exit with 1 if an invariant was violated."""
+    # Whoever is asked to end takes the interpreters along that were started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     arguments = _parser().parse_args()
     if arguments.repeat is not None:
         code, case = arguments.repeat
