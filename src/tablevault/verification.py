@@ -19,6 +19,8 @@ from tablevault.storage import files
 from tablevault.storage.files import TEMPORARY_SUFFIX
 
 Check = Callable[[Findings], None]
+Moment = tuple[int, int, tuple[tuple[int, int], ...]]
+"""What changes when a process begins, is taken up, or makes something visible."""
 
 _ROUNDS = 4
 """How often a check is repeated that finds something while others change the vault."""
@@ -29,8 +31,8 @@ _LEFT_BY_CRASH = "a process that is over left it; verify(repair=True) removes it
 class Verification:
     """Compares a vault with its catalog. It changes nothing, waits for nobody and disturbs nobody.
 
-    Others may be at work meanwhile. So a check that finds something is made again, with the catalog read anew, until
-    it was made while nothing changed; what is not found every time was somebody's work on its way.
+    Others may be at work meanwhile. So a check that finds something is made again, with the catalog read anew, unless
+    nothing has changed since the last look; what is not found every time was somebody's work on its way.
 
     Parameters
     ----------
@@ -47,6 +49,7 @@ class Verification:
         self._claims = Claims(context)
         self._problems: list[Problem] = []
         self._checked = 0
+        self._before: Moment | None = None
 
     def report(self) -> VerifyReport:
         """Look at everything."""
@@ -58,6 +61,7 @@ class Verification:
         return VerifyReport(not self._problems, tuple(self._problems), self._checked)
 
     def _check_everything(self) -> None:
+        self._before = self._moment()
         for check in (self._check_own_files, self._check_catalog, self._check_folders, self._check_log):
             self._confirm(check)
         self._confirm(self._check_processes)
@@ -70,22 +74,28 @@ class Verification:
         """Make a check, and again as long as what it finds may be somebody's work on its way."""
         confirmed: dict[tuple[str, str], Problem] | None = None
         for _ in range(_ROUNDS):
-            before = self._moment()
             findings = Findings(self._layout)
             check(findings)
             found = findings.problems
             confirmed = found if confirmed is None else {key: found[key] for key in found if key in confirmed}
-            if not confirmed or (before is not None and before == self._moment()):
+            if not confirmed or self._nothing_has_changed():
                 break
         self._checked += findings.checked
         for problem in (confirmed or {}).values():
             self._note(problem)
 
-    def _moment(self) -> int | None:
-        """Return a number that stays the same as long as nothing changes; `None` while somebody is at work."""
-        generation = self._contents.generation()
-        at_work = any(self._lookup.is_alive(record) for record in self._processes.unfinished())
-        return None if at_work else generation
+    def _nothing_has_changed(self) -> bool:
+        """Tell whether nobody was at work since this was asked last, or since the beginning."""
+        before, self._before = self._before, self._moment()
+        return before is not None and before == self._before
+
+    def _moment(self) -> Moment | None:
+        """Return what stays the same as long as nothing changes; `None` while somebody is at work."""
+        unfinished = self._processes.unfinished()
+        if any(map(self._lookup.is_alive, unfinished)):
+            return None
+        attempts = tuple((record.serial, record.attempt) for record in unfinished)
+        return self._contents.generation(), self._processes.begun(), attempts
 
     def _note(self, problem: Problem) -> None:
         if problem not in self._problems:
@@ -172,16 +182,20 @@ class Verification:
         self._check_link(current, folder / ARTIFACTS, findings)
 
     def _check_link(self, table: TableRecord, link: Path, findings: Findings) -> None:
-        if table.allow_multiple_artifacts or self._layout.relative(link) in self._claims.pending():
+        if table.allow_multiple_artifacts:
             return
         holder = self._artifact_holder(table)
         expected = f"{holder.folder}/{ARTIFACTS}" if holder is not None else None
         found = str(link.readlink()) if link.is_symlink() else None
+        if found == expected and (found is not None or not link.exists()):
+            return
+        if self._layout.relative(link) in self._claims.pending():
+            return
         if link.exists() and found is None:
             findings.add("damaged", link, "it is not a link, so it does not show the table's artifacts; move it away")
         elif expected is not None and found is None:
             findings.add("missing", link, f"the link to {expected}")
-        elif found != expected:
+        else:
             findings.add("damaged", link, f"it leads to {found}, not to {expected or 'any set of artifacts'}")
 
     def _artifact_holder(self, table: TableRecord) -> InstanceRecord | None:
