@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -77,6 +78,30 @@ def test_a_process_with_a_live_owner_is_left_running(job):
     job.tell("hold")
     assert ended(other).status == 0
     assert job.noted("returned") == list(range(10))
+
+
+def test_one_that_its_live_owner_ends_meanwhile_was_left_running(job, second):
+    (second / "fail").write_text("7")
+    with pytest.raises(RuntimeError):
+        job.vault.execute_instance("poems", process_id="weekly")
+    (second / "fail").unlink()
+    (second / "hold").write_text("7")
+    job.tell("hold", 4)
+    other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: job.noted("held"), other)
+
+    def end_the_other_one() -> None:
+        until((second / "held").exists)
+        job.tell("hold")
+        ended(other)
+        (second / "hold").unlink()
+
+    with ThreadPoolExecutor() as threads:
+        ending = threads.submit(end_the_other_one)
+        report = TableVault(job.path, restart=True).restart_report
+        ending.result()
+    assert report == {"weekly": "resumed", "nightly": "left running"}
+    assert job.vault.get_process("nightly").status == "succeeded"
 
 
 def test_one_that_fails_again_is_paused_again_and_the_others_still_run(job, second):

@@ -69,9 +69,13 @@ class Fuzzing:
                 )
                 for n in range(budget.workers)
             ]
-            while any(worker.is_running for worker in workers):
-                time.sleep(0.2)
-                watch(sum((worker.figures() for worker in workers), done))
+            try:
+                while any(worker.is_running for worker in workers):
+                    time.sleep(0.2)
+                    watch(sum((worker.figures() for worker in workers), done))
+            finally:
+                for worker in workers:
+                    worker.end()
             tried, done = done.tried, sum((worker.figures() for worker in workers), done)
             round_number += 1
             if done.tried == tried:
@@ -102,9 +106,13 @@ class _Worker:
     def is_running(self) -> bool:
         """Whether it still tries."""
         if self._process.poll() is None and time.monotonic() > self._latest:
-            self._process.kill()
-            self._process.wait()
+            self.end()
         return self._process.poll() is None
+
+    def end(self) -> None:
+        """End it, whatever it is at."""
+        self._process.kill()
+        self._process.wait()
 
     def figures(self) -> Figures:
         """Return what it has tried so far, and what did harm."""
