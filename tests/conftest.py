@@ -1,8 +1,12 @@
 """What tests of every part may need."""
 
 import gc
+import signal
 
 import pytest
+
+# Whoever starts the tests in the background of a shell lets them ignore Ctrl-C, which some of them press.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -242,7 +242,7 @@ def read(folder: Path, choice: Choices | None = None) -> Iterator[str]:
         faults: list[str] = []
         vault = _tried(faults, lambda: TableVault(folder, author="eve"))
         if vault is not None:
-            calls = [*_calls(vault, faults), *([vault.verify] * 8)]
+            calls = [*_calls(vault, faults), *([vault.verify] * 4)]
             for call in choice.sample(calls, 4) if choice is not None else calls:
                 _tried(faults, call)
         yield from faults
