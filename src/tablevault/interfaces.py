@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
+Task_co = TypeVar("Task_co", covariant=True)
+Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Frame(Protocol):
@@ -63,19 +65,19 @@ class Executor(Protocol):
         ...
 
 
-class RowRun(Protocol[Task, Result]):
+class RowRun(Protocol[Task_co, Result_co]):
     """One `map` under way: an iterator over `(task, result, error)` in the order of completion.
 
     `error` is `None` or the exception (any `BaseException`) that the function raised for this task; it never escapes
     from `__next__`. An interrupt that arrives while the caller waits in `__next__` does escape from it.
     """
 
-    def __iter__(self) -> Iterator[tuple[Task, Result | None, BaseException | None]]: ...
+    def __iter__(self) -> Iterator[tuple[Task_co, Result_co | None, BaseException | None]]: ...
 
-    def __next__(self) -> tuple[Task, Result | None, BaseException | None]: ...
+    def __next__(self) -> tuple[Task_co, Result_co | None, BaseException | None]: ...
 
-    def drain(self, timeout: float | None) -> list[tuple[Task, Result | None, BaseException | None]]:
-        """Start no new task, wait for those in flight (at most `timeout` seconds), and return their outcomes.
+    def drain(self, timeout: float | None) -> Iterator[tuple[Task_co, Result_co | None, BaseException | None]]:
+        """Start no new task, wait for those in flight (at most `timeout` seconds), and yield each outcome as it comes.
 
         What finishes later is dropped. Afterwards the run is exhausted and its resources are released.
         """

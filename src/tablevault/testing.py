@@ -40,7 +40,7 @@ def no_tasks_end_at_once(make: MakeExecutor) -> None:
     run = make().map(_double, tasks)
     assert next(run, None) is None
     assert next(run, None) is None
-    assert run.drain(0.0) == []
+    assert list(run.drain(0.0)) == []
 
 
 def errors_are_outcomes(make: MakeExecutor) -> None:
@@ -152,7 +152,7 @@ def a_drained_run_is_exhausted(make: MakeExecutor) -> None:
     assert len(taken) == count
     assert sorted(task for task, _, _ in outcomes) == taken
     assert next(run, None) is None
-    assert run.drain(_PATIENCE_SECONDS) == []
+    assert list(run.drain(_PATIENCE_SECONDS)) == []
 
 
 def context_is_that_of_the_caller(make: MakeExecutor) -> None:

@@ -1,6 +1,7 @@
 """What threads promise beyond the interface: interrupts, patience with what is in flight, nothing left behind."""
 
 import contextvars
+import itertools
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ import time
 
 import pytest
 
-from tablevault.executors import ThreadExecutor
+from tablevault.executors import ThreadExecutor, threads
 
 VARIABLE = contextvars.ContextVar("VARIABLE", default=0)
 
@@ -70,10 +71,57 @@ def test_drain_that_is_interrupted_can_be_repeated():
     timer = threading.Timer(0.1, interrupt_main_thread)
     timer.start()
     with pytest.raises(KeyboardInterrupt):
-        run.drain(10)
+        list(run.drain(10))
     timer.join()
     gate.set()
-    assert run.drain(10) == [(1, True, None)]
+    assert list(run.drain(10)) == [(1, True, None)]
+
+
+def test_drain_hands_over_each_outcome_when_it_is_there():
+    gates = [threading.Event() for _ in range(3)]
+    run = ThreadExecutor(3).map(lambda task: gates[task].wait(10), range(3))
+    gates[0].set()
+    assert next(run) == (0, True, None)
+    drained = run.drain(10)
+    gates[1].set()
+    assert next(drained) == (1, True, None)
+    gates[2].set()
+    assert list(drained) == [(2, True, None)]
+
+
+def test_after_an_interrupt_at_any_line_drain_waits_for_nothing_that_never_began():
+    for line in itertools.count(1):
+        begun, seen = [], []
+        run = ThreadExecutor(2).map(begun.append, range(5))
+        interrupted = _interrupted_at(line, lambda run=run, seen=seen: seen.extend(task for task, _, _ in run))
+        started = time.monotonic()
+        seen += [task for task, _, _ in run.drain(30)]
+        assert time.monotonic() - started < 15, f"interrupted at line {line}"
+        # The one that is being handed over goes with the interrupt.
+        assert len(begun) - len(seen) <= interrupted
+        if not interrupted:
+            return
+
+
+def _interrupted_at(line, call):
+    """Make a call, and interrupt it at its n-th line in the executor; return whether it has as many."""
+    lines = itertools.count(1)
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename != threads.__file__:
+            return None
+        if event == "line" and next(lines) == line:
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        call()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
 
 def test_drain_drops_what_is_not_ready_in_time():
@@ -81,11 +129,11 @@ def test_drain_drops_what_is_not_ready_in_time():
     run = ThreadExecutor(2).map(lambda task: task if task == 0 else gate.wait(10), range(2))
     assert next(run) == (0, 0, None)
     before = time.monotonic()
-    assert run.drain(0.1) == []
+    assert list(run.drain(0.1)) == []
     assert time.monotonic() - before < 5
     assert list(run) == []
     gate.set()
-    assert run.drain(10) == []
+    assert list(run.drain(10)) == []
 
 
 def test_several_errors_in_flight_are_all_handed_over_before_anything_new_starts():
@@ -105,7 +153,7 @@ def test_several_errors_in_flight_are_all_handed_over_before_anything_new_starts
     errors += [next(run)[2] for _ in range(2)]
     assert sorted(error.args[0] for error in errors) == [0, 1, 2]
     assert sorted(started) == [0, 1, 2]
-    assert run.drain(10) == []
+    assert list(run.drain(10)) == []
 
 
 def test_a_function_that_never_returns_does_not_keep_the_interpreter_alive():
@@ -114,7 +162,7 @@ def test_a_function_that_never_returns_does_not_keep_the_interpreter_alive():
         from tablevault.executors import ThreadExecutor
         run = ThreadExecutor(2).map(lambda task: threading.Event().wait() if task else task, range(2))
         assert next(run) == (0, 0, None)
-        assert run.drain(0.05) == []
+        assert list(run.drain(0.05)) == []
         print("ended")
     """
     done = subprocess.run(

@@ -41,8 +41,10 @@ class _Crew(Generic[Task, Result]):
     """
 
     def __init__(self, function: Callable[[Task], Result]) -> None:
-        self.orders: SimpleQueue[tuple[Task] | None] = SimpleQueue()
-        """Tasks, wrapped since a task may be anything; `None` ends one thread."""
+        self.tasks: dict[int, tuple[Task]] = {}
+        """Those that no thread has begun, by their numbers; wrapped, since a task may be anything."""
+        self.orders: SimpleQueue[int | None] = SimpleQueue()
+        """Numbers of tasks to begin, if nobody has; `None` ends one thread."""
         self.outcomes: deque[tuple[Task, Result | None, BaseException | None]] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
         """Wakes whoever waits for outcomes; one `None` per outcome, or fewer after an interrupt."""
@@ -53,8 +55,9 @@ class _Crew(Generic[Task, Result]):
     def grow(self) -> None:
         """Add a thread."""
         thread = threading.Thread(target=self._work, name=f"tablevault-row-{len(self.threads)}", daemon=True)
-        thread.start()
+        # Known before it runs: of a thread that an interrupt left out of the list nobody would know that it is to end.
         self.threads.append(thread)
+        thread.start()
 
     def dismiss(self) -> None:
         """Let every thread end when it is free."""
@@ -62,10 +65,12 @@ class _Crew(Generic[Task, Result]):
             self.orders.put(None)
 
     def _work(self) -> None:
-        while (order := self.orders.get()) is not None:
-            self.outcomes.append(self._outcome(*order))
-            self.news.put(None)
-            del order  # Else an idle thread would keep its last task alive.
+        while (number := self.orders.get()) is not None:
+            wrapped = self.tasks.pop(number, None)
+            if wrapped is not None:
+                self.outcomes.append(self._outcome(*wrapped))
+                self.news.put(None)
+            del wrapped  # Else an idle thread would keep its last task alive.
 
     def _outcome(self, task: Task) -> tuple[Task, Result | None, BaseException | None]:
         try:
@@ -79,8 +84,10 @@ class _ThreadRun(Generic[Task, Result]):
         self._crew = crew
         self._tasks: Iterator[Task] | None = tasks
         self._n_threads = n_threads
-        self._unseen = 0
-        """Tasks that have started and whose outcome has not been handed over."""
+        self._started = 0
+        """How many tasks have been given to the crew."""
+        self._gone = 0
+        """How many of them nobody waits for any more: handed over, or given up."""
         self._is_first_seen = False
         """Whether the first of the crew's outcomes has been handed over. It is removed one step later: so an interrupt
         on the way to the caller does not lose it."""
@@ -93,7 +100,7 @@ class _ThreadRun(Generic[Task, Result]):
     def __next__(self) -> tuple[Task, Result | None, BaseException | None]:
         self._forget_seen()
         self._start_tasks()
-        if not self._unseen:
+        if not self._awaited:
             if self._dismiss.alive:
                 self._end()
             raise StopIteration
@@ -103,26 +110,42 @@ class _ThreadRun(Generic[Task, Result]):
         self._is_first_seen = True
         return outcome
 
-    def drain(self, timeout: float | None) -> list[tuple[Task, Result | None, BaseException | None]]:
-        self._forget_seen()
+    def drain(self, timeout: float | None) -> Iterator[tuple[Task, Result | None, BaseException | None]]:
         self._tasks = None
+        self._order_again()
         deadline = None if timeout is None else time.monotonic() + timeout
-        while len(self._crew.outcomes) < self._unseen:
+        self._forget_seen()
+        while self._awaited:
+            if self._crew.outcomes:
+                self._is_first_seen = True
+                yield self._crew.outcomes[0]
+                self._forget_seen()
+                continue
             try:
                 self._crew.news.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
             except Empty:
-                break
-        drained = [self._crew.outcomes[place] for place in range(min(len(self._crew.outcomes), self._unseen))]
-        if len(drained) == self._unseen:
+                if not self._crew.outcomes:
+                    # What is still at work is given up.
+                    self._gone = self._started
+                    self._dismiss()
+        if self._dismiss.alive:
             self._end()
-        self._dismiss()
-        self._unseen = 0
-        return drained
+
+    @property
+    def _awaited(self) -> int:
+        """How many tasks were given to the crew whose outcomes have not been handed over."""
+        return self._started - self._gone
+
+    def _order_again(self) -> None:
+        """Order what no thread has begun: an interrupt may have come before it was, and nobody would ever begin it."""
+        for number in list(self._crew.tasks):
+            if number < self._started:
+                self._crew.orders.put(number)
 
     def _forget_seen(self) -> None:
         if self._is_first_seen:
             self._is_first_seen = False
-            self._unseen -= 1
+            self._gone += 1
             self._crew.outcomes.popleft()
 
     def _start_tasks(self) -> None:
@@ -133,13 +156,15 @@ class _ThreadRun(Generic[Task, Result]):
             except StopIteration:
                 self._tasks = None
                 return
-            if len(self._crew.threads) < self._n_threads and self._unseen >= len(self._crew.threads):
+            if len(self._crew.threads) < self._n_threads and self._awaited >= len(self._crew.threads):
                 self._crew.grow()
-            self._unseen += 1
-            self._crew.orders.put((task,))
+            number = self._started
+            self._crew.tasks[number] = (task,)
+            self._started = number + 1
+            self._crew.orders.put(number)
 
     def _free_threads(self) -> int:
-        return self._n_threads - (self._unseen - len(self._crew.outcomes))
+        return self._n_threads - (self._awaited - len(self._crew.outcomes))
 
     def _error_waits(self) -> bool:
         return any(error is not None for _, _, error in tuple(self._crew.outcomes))
@@ -149,4 +174,5 @@ class _ThreadRun(Generic[Task, Result]):
         self._tasks = None
         self._dismiss()
         for thread in self._crew.threads:
-            thread.join()
+            if thread.is_alive():
+                thread.join()
