@@ -15,6 +15,7 @@ from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import InstanceRecord, Read, TableRecord
 from tablevault.records import CodeVersion, Lineage, LineageStep
+from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
 
 _ANY = "*"
@@ -75,7 +76,8 @@ class LineageReader:
             steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
         except FileNotFoundError:
             # Something was deleted, and so moved, since its place was looked up.
-            steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
+            with missing_named():
+                steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
         return Lineage(table.name, instance.instance_id, steps)
 
     def _instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:

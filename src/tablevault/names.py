@@ -13,6 +13,8 @@ DEFAULT_VERSION = "base"
 TEMPORARY_PREFIX = "TEMP_"
 MAXIMUM_NAME_LENGTH = 128
 MAXIMUM_PROCESS_ID_LENGTH = 200
+_LONGEST_FILE_NAME = 255
+"""In bytes, as file systems have it."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MATERIALIZED = re.compile(r"[A-Za-z0-9-]+_[0-9]+_[0-9a-f]{32}")
@@ -103,7 +105,8 @@ def check_process_id(process_id: str) -> str:
 
 def is_file_name(text: str) -> bool:
     """Tell whether a text is the name of one file or folder, and so cannot lead out of the folder that it stands in."""
-    return text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
+    is_short = len(text.encode("utf-8", "surrogatepass")) <= _LONGEST_FILE_NAME
+    return is_short and text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
 
 
 def is_inner_path(text: str) -> bool:

@@ -212,7 +212,8 @@ class Queries:
         try:
             return files.read_text(find())
         except FileNotFoundError:
-            return files.read_text(find())
+            with files.missing_named():
+                return files.read_text(find())
 
     def sealed(self, table: TableRecord, instance: InstanceRecord, path: Path) -> Path:
         """Return a file of an instance; raise `TVFileError` if it is not what was sealed with the instance."""

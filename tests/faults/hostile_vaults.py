@@ -217,22 +217,26 @@ class ReceivedVault:
         return f"place of {path}"
 
     def _agree(self, path: Path, choice: Choices) -> None:
-        """Let manifest and catalog agree with a changed file of an instance, as who deceives would."""
-        folder = self.folder / Path(*path.parts[:2])
-        manifest = folder / "manifest.json"
-        if len(path.parts) < 3 or not manifest.is_file() or choice.random() < 0.2:
-            return
-        data = (self.folder / path).read_bytes()
-        if path.name != manifest.name:
-            records = msgspec.json.decode(manifest.read_bytes())
-            for record in records:
-                if record["path"] == "/".join(path.parts[2:]):
-                    record.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
-            write(manifest, msgspec.json.encode(records))
-        digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
-        with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
-            connection.execute("UPDATE instances SET manifest = ? WHERE folder = ?", (digest, folder.name))
-            connection.commit()
+        is_sealed = len(path.parts) >= 3 and (self.folder / Path(*path.parts[:2]) / "manifest.json").is_file()
+        if is_sealed and choice.random() >= 0.2:
+            agree(self.folder, path)
+
+
+def agree(vault: Path, path: Path) -> None:
+    """Let manifest and catalog agree with a changed file of an instance, as who deceives would."""
+    folder = vault / Path(*path.parts[:2])
+    manifest = folder / "manifest.json"
+    data = (vault / path).read_bytes()
+    if path.name != manifest.name:
+        records = msgspec.json.decode(manifest.read_bytes())
+        for record in records:
+            if record["path"] == "/".join(path.parts[2:]):
+                record.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        write(manifest, msgspec.json.encode(records))
+    digest = hashlib.sha256(manifest.read_bytes()).hexdigest()
+    with contextlib.closing(sqlite3.connect(vault / "metadata" / "catalog.db")) as connection:
+        connection.execute("UPDATE instances SET manifest = ? WHERE folder = ?", (digest, folder.name))
+        connection.commit()
 
 
 def read(folder: Path, choice: Choices | None = None) -> Iterator[str]:

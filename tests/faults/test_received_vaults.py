@@ -7,12 +7,14 @@ import os
 import shutil
 import sqlite3
 import warnings
+from functools import partial
+from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 import pytest
 import xxhash
-from hostile_vaults import make_vault, read
+from hostile_vaults import agree, make_vault, read
 
 from tablevault import TableVault, delete_vault, tv_errors
 from tablevault.storage.frame_data import FrameData
@@ -108,7 +110,7 @@ def test_an_owner_that_is_no_lock_file_is_nobody(db_dir, name):
     vault.stop_process("mine", force=True)
 
 
-@pytest.mark.parametrize("folder", ["../outside", "/etc", "..", "a/b", ""])
+@pytest.mark.parametrize("folder", ["../outside", "/etc", "..", "a/b", "", "x" * 300])
 @pytest.mark.parametrize("table", ["tables", "instances"])
 def test_folders_that_lead_elsewhere_are_damage(db_dir, table, folder):
     change(db_dir, f"UPDATE {table} SET folder = '{folder}'")
@@ -188,6 +190,72 @@ def test_a_sealed_file_that_is_a_link_is_not_followed(db_dir, outside):
     with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
         vault.get_dataframe("pictures")
     assert not vault.verify().ok
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"path": "../../../outside/kept.txt"},
+        {"path": "/etc/passwd"},
+        {"path": "/"},
+        {"path": "a\0b"},
+        {"path": None},
+        {"size": None},
+    ],
+    ids=str,
+)
+def test_records_of_artifacts_cannot_name_files_elsewhere(db_dir, record):
+    path = next(db_dir.glob("pictures/base_*/artifacts.parquet"))
+    data = read_frame(path)
+    rows = [{**row, **record} for row in data.table.to_pylist()]
+    path.parent.chmod(0o755)
+    path.unlink()
+    write_frame(path, FrameData(pa.Table.from_pylist(rows, data.table.schema), data.types))
+    agree(db_dir, path.relative_to(db_dir))
+    problems = TableVault(db_dir).verify().problems
+    assert any("records of artifacts" in problem.detail for problem in problems), problems
+
+
+def test_a_folder_of_artifacts_that_is_a_link_is_not_looked_into(db_dir, outside):
+    path = next(db_dir.glob("pictures/base_*/artifacts"))
+    path.parent.chmod(0o755)
+    path.rename(path.with_name("away"))
+    path.symlink_to(outside)
+    problems = TableVault(db_dir).verify().problems
+    assert any("symbolic link" in problem.detail for problem in problems), problems
+
+
+@pytest.mark.parametrize("place", ["code_functions/drawing.py", "pictures/TEMP_base/builders/draw.yaml"])
+def test_a_file_that_people_edit_is_not_read_through_a_link(db_dir, outside, place):
+    (db_dir / place).unlink()
+    (db_dir / place).symlink_to(outside / "kept.txt")
+    vault = TableVault(db_dir)
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.plan_instance("pictures")
+    read_it = vault.get_code_module_str if place.startswith("code") else partial(vault.get_builder_str, "pictures")
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        read_it(Path(place).stem)
+
+
+def test_a_pinned_builder_is_not_read_through_a_link(db_dir, outside):
+    path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
+    path.unlink()
+    path.symlink_to(outside / "kept.txt")
+    vault = TableVault(db_dir)
+    assert len(vault.get_dataframe("paused", "TEMP_base")[0]) == 3
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.execute_instance("paused", process_id="mine")
+
+
+def test_a_missing_manifest_is_a_named_error(db_dir):
+    path = next(db_dir.glob("pictures/base_*/manifest.json"))
+    path.parent.chmod(0o755)
+    path.unlink()
+    vault = TableVault(db_dir)
+    with pytest.raises(tv_errors.TVFileError, match=r"manifest\.json is missing"):
+        vault.get_lineage("pictures")
+    with pytest.raises(tv_errors.TVFileError, match=r"manifest\.json is missing"):
+        vault.get_builder_str("pictures", "draw", is_temp=False)
 
 
 def test_a_pipe_in_the_place_of_a_lock_file_holds_nobody_up(db_dir):

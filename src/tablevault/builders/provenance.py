@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
+from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints
@@ -146,9 +147,17 @@ def write_artifact_records(path: Path, records: Sequence[ArtifactRecord]) -> Non
 
 
 def read_artifact_records(path: Path) -> dict[str, ArtifactRecord]:
-    """Read what `write_artifact_records` wrote, by path; nothing if there is no such file."""
+    """Read what `write_artifact_records` wrote, by path; nothing if there is no such file.
+
+    Raises `TVFileError` if it is something else, or names files that are not inside the folder of the artifacts.
+    """
     if not path.is_file():
         return {}
-    table: pa.Table = read_frame(path).table
-    rows = zip(*(table.column(name).to_pylist() for name in ("path", "size", "sha256")), strict=True)
-    return {row[0]: ArtifactRecord(*row) for row in rows}
+    try:
+        rows = read_frame(path).table.to_pylist()
+        records = msgspec.convert(rows, type=list[ArtifactRecord])
+        if any(normalise_name(record.path) != record.path for record in records):
+            raise ValueError("it names no files of the folder")
+    except ValueError as error:
+        raise TVFileError(f"The records of artifacts in {path} are damaged: {error}.") from error
+    return {record.path: record for record in records}

@@ -359,7 +359,8 @@ def _snapshot_code(transaction: Transaction, attempt: int) -> None:
         files.remove_tree(unfinished)
         files.make_folder(unfinished)
         for name, path in modules.items():
-            shutil.copyfile(path, unfinished / f"{name}.py")
+            with files.plain_file_expected(path):
+                shutil.copyfile(path, unfinished / f"{name}.py")
 
     transaction.with_files(transaction.code_modules, copy)
     files.fsync_tree(unfinished)

@@ -196,9 +196,9 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a file that people edit, and that may be a link; raises `TVFileError` if it is no text."""
+    """Return the content of a file that people edit; raises `TVFileError` if it is no plain file, or no text."""
     try:
-        with _misplaced_named(path):
+        with plain_file_expected(path):
             return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise TVFileError(f"{path} is not text in UTF-8 ({error}); save it as such.") from error
@@ -211,6 +211,15 @@ def plain_file_expected(path: Path) -> Iterator[None]:
         raise TVFileError(f"{path} is a symbolic link, in the place of a file of the vault; put the file itself there.")
     with _misplaced_named(path):
         yield
+
+
+@contextlib.contextmanager
+def missing_named() -> Iterator[None]:
+    """Raise `TVFileError` for a file that is not there, though the catalog has been read anew."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise TVFileError(f"{error.filename} is missing; restore it from a backup.") from error
 
 
 @contextlib.contextmanager
