@@ -237,6 +237,7 @@ def test_a_file_that_people_edit_is_not_read_through_a_link(db_dir, outside, pla
         read_it(Path(place).stem)
 
 
+@pytest.mark.filterwarnings("ignore:Builder files")
 def test_a_pinned_builder_is_not_read_through_a_link(db_dir, outside):
     path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
     path.unlink()
