@@ -25,6 +25,14 @@ from races import Race, Results, what_is_wrong
 
 from tablevault import TableVault, TVForcedError, TVLockError, TVProcessError
 
+OUTCOMES = {
+    "did": "calls that got their way",
+    "looked": "restarts that left it to others",
+    "refused": "calls that were told why not",
+    "was": "calls that found it done",
+}
+"""The first word of what a contender says of its call -> what is counted."""
+
 CONTENDERS = 4
 RACES = 12
 """In one vault, one after the other."""
@@ -249,7 +257,7 @@ def races(case: dict[str, Any], counts: Counts) -> None:
         for problem in judged["problems"]:
             counts.violate(case, problem)
         for outcome, number in judged["outcomes"].items():
-            counts.count(outcome, number)
+            counts.count(OUTCOMES[outcome], number)
 
 
 def _barrier() -> Barrier:
