@@ -30,6 +30,8 @@ OUTCOMES = {
     "looked": "restarts that left it to others",
     "refused": "calls that were told why not",
     "was": "calls that found it done",
+    "stopped": "calls that were stopped",
+    "raised": "calls that raised something else",
 }
 """The first word of what a contender says of its call -> what is counted."""
 
