@@ -157,11 +157,12 @@ class Sweep:
         answers = [self._ask("call", fault)]
         hit = 0
         for recovery in recoveries:
-            calls = self._count_calls(recovery["action"])
-            if calls:
-                n = 1 + int(recovery["part"] * calls)
-                answers.append(self._ask(recovery["action"], Fault(n, recovery["error"], recovery["lasting"])))
-                hit += 1
+            action, calls = self._action_with_calls(recovery["action"])
+            if not calls:
+                break
+            n = 1 + int(recovery["part"] * calls)
+            answers.append(self._ask(action, Fault(n, recovery["error"], recovery["lasting"])))
+            hit += 1
         seconds = self._time_of_recovery()
         problem = next(filter(None, map(_hung, answers)), "") or self._problem(answers[0]["returned"])
         return hit, seconds, f"{problem}; the calls: {answers}" if problem else ""
@@ -189,6 +190,17 @@ class Sweep:
         self.before = self._operation.look(self.place, self.process_id)
         self._between = self._operation.between(self.place)
         self._renew()
+
+    def _action_with_calls(self, wanted: str) -> tuple[str, int]:
+        """Return a recovery that changes files, the wanted one if it does, and in how many calls.
+
+        Only a restart has anything to do for what is paused.
+        """
+        for action in (wanted, "restart"):
+            calls = self._count_calls(action)
+            if calls:
+                return action, calls
+        return wanted, 0
 
     def _count_calls(self, action: str) -> int:
         """Count the calls of a recovery, which can only be told by letting it happen; put things back afterwards."""

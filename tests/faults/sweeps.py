@@ -198,10 +198,12 @@ def recovery_among_many_tables(prepared: Sweeps) -> dict[str, str]:
 def _recovery(counts: dict[Key, int], choice: random.Random) -> Case:
     operation, process_id = choice.choice(list(counts))
     n = choice.randint(1, counts[operation, process_id])
+    # What fails once has reverted what it did, and leaves nothing to recover from.
+    error = choice.choice([KILL, KILL, *ERRORS])
     return {
         "operation": operation,
         "process_id": process_id,
-        **asdict(Fault(n, *_kind(choice))),
+        **asdict(Fault(n, error, lasting=bool(error))),
         "recoveries": [_recovery_fault(choice) for _ in range(3)],
     }
 
