@@ -268,3 +268,16 @@ def test_of_two_stops_at_the_same_moment_one_is_refused(paused):
     go.touch()
     assert sorted(ended(other).output for other in both) == ["refused\n", "stopped\n"]
     assert TableVault(paused.path).get_process("nightly").status == "stopped"
+
+
+def test_what_was_taken_over_is_there_when_a_copy_is_stopped_and_materialized(job):
+    job.execute()
+    job.vault.create_instance("stories", copy=True)
+    job.build(count=12)
+    job.tell("fail", 11)
+    with pytest.raises(RuntimeError):
+        job.execute("nightly")
+    job.vault.stop_process("nightly", materialize=True)
+    frame, _ = job.vault.get_dataframe("stories")
+    assert frame["answer"].dropna().tolist() == [f"{x}-ok" for x in range(11)]
+    assert job.noted("returned") == list(range(11))

@@ -20,14 +20,26 @@ ROW_WISE = ("row-wise", "threads", "nested")
 """Kinds of builders that are called once per row."""
 
 
+@dataclass(frozen=True)
+class Done:
+    """The rows of `answer` that an execution has."""
+
+    computed: frozenset[int] = frozenset()
+    taken_over: frozenset[int] = frozenset()
+
+    @property
+    def rows(self) -> frozenset[int]:
+        """All of them."""
+        return self.computed | self.taken_over
+
+
 class ExpectedError(Exception):
     """The call has to raise this kind of error, and to change nothing but what the model says."""
 
-    def __init__(self, kind: str, done: frozenset[int] = frozenset()) -> None:
+    def __init__(self, kind: str, done: Done | None = None) -> None:
         super().__init__(kind)
         self.kind = kind
-        self.done = done
-        """The rows that are computed by then."""
+        self.done = done or Done()
 
 
 @dataclass(frozen=True)
@@ -102,8 +114,8 @@ class Instance:
     success: bool = True
     origin: tuple[Table, Instance] | None = None
     """What it was copied from."""
-    partial: tuple[Recipe, frozenset[int]] | None = None
-    """What the last execution that was reverted had computed, and by which recipe."""
+    partial: tuple[Recipe, Done] | None = None
+    """What the last execution that was reverted had, and by which recipe."""
     builders: list[str] = field(default_factory=list)
     """The names of the builders it was made by, which do not change when its table's name does."""
 
@@ -147,8 +159,7 @@ class Process:
     status: str
     locks: dict[str, bool] = field(default_factory=dict)
     """Resource -> whether it is held exclusively."""
-    done: frozenset[int] = frozenset()
-    """The rows of `answer` that are computed, or taken over from the origin."""
+    done: Done = Done()
 
 
 @dataclass
@@ -412,11 +423,11 @@ class Model:
         recipe = temporary.recipe
         assert recipe is not None
         known = self.paused.get(process_id)
-        done = known.done if known is not None else self._taken_over(temporary, force, reuse_partial)
+        done = known.done if known is not None else Done(taken_over=self._taken_over(temporary, force, reuse_partial))
         # A generator is replayed from its first row, unless all of it is there.
-        passed = done if recipe.decides_rows or len(done) == recipe.rows else frozenset()
+        passed = done.rows if recipe.decides_rows or len(done.rows) == recipe.rows else frozenset()
         if fault is not None and recipe.kind and fault.row < recipe.rows and fault.row not in passed:
-            done |= self._computed_before(fault, recipe, passed)
+            done = replace(done, computed=done.computed | self._computed_before(fault, recipe, passed))
             if not process_id:
                 temporary.partial = (recipe, done)
             raise ExpectedError(fault.kind, done)
@@ -475,7 +486,7 @@ class Model:
         assert recipe is not None
         found: list[tuple[Recipe, frozenset[int]]] = []
         if reuse_partial and temporary.partial is not None:
-            found.append(temporary.partial)
+            found.append((temporary.partial[0], temporary.partial[1].rows))
         origin = self._origin(temporary)
         if origin is not None and origin[1].recipe is not None and origin[1].frame is not None:
             answers = origin[1].frame.get("answer", [])
@@ -566,7 +577,7 @@ class Model:
         temporary = table.instances[f"TEMP_{version}"]
         assert temporary.recipe is not None
         if materialize:
-            self._materialize(table, temporary, temporary.recipe.frame(process.done), False)
+            self._materialize(table, temporary, temporary.recipe.frame(process.done.rows), False)
         else:
             temporary.partial = (temporary.recipe, process.done)
         process.status, process.locks = "stopped", {}
@@ -579,13 +590,13 @@ class Model:
         raise ExpectedError(TABLE if wrong == "column" and newest is not None else ARGUMENT)
 
     def computed(self, table_name: str, temporary: Instance) -> tuple[Recipe, frozenset[int]] | None:
-        """Return what was computed for a temporary instance, and by which recipe."""
+        """Return what the last execution of a temporary instance has computed itself, and by which recipe."""
         for process in self.paused.values():
             call = process.call
             if call[0] == "execute_instance" and call[1].lower() == table_name.lower() and call[2] == temporary.version:
                 assert temporary.recipe is not None
-                return temporary.recipe, process.done
-        return temporary.partial
+                return temporary.recipe, process.done.computed
+        return (temporary.partial[0], temporary.partial[1].computed) if temporary.partial is not None else None
 
     def holders(self, table_name: str) -> Iterable[Process]:
         """Return the paused processes that let nobody read a table."""

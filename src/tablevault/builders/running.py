@@ -97,6 +97,43 @@ class BuilderRun:
         kinds[spec.return_type]()
         self._counter.done = True
 
+    def restore(self, reusing: bool) -> bool:
+        """Put what an execution had when it was cut off into the building, with nulls in the rest; calls no function.
+
+        Parameters
+        ----------
+        reusing
+            Whether it had come so far that this builder took over what could be reused.
+
+        Returns
+        -------
+        bool
+            Whether this builder was complete.
+        """
+        spec, execution = self._spec, self._execution
+        if self._saved is not None and self._saved.frame is not None:
+            data = read_frame(self._saved.frame.path)
+            self._counter.computed = len(data)
+            execution.building.records.update((record.path, record) for record in self._saved.frame.artifacts)
+            self._put_frame(data)
+            self._add_outcome(whole=self._saved.frame.fingerprint)
+            return True
+        if reusing and self._saved is None and not spec.is_row_wise and self.decide_whole():
+            return True
+        table = self._restored_table()
+        if spec.is_index:
+            execution.building.row_count = len(table.filled)
+        table.resize(execution.building.row_count)
+        if reusing and spec.is_row_wise and not spec.is_index:
+            self._reuse_rows(RowWiseRun(table, self._row_call()), table)
+        # Of a column of the IndexBuilder that it was to overwrite the old values stay until there are new ones.
+        self.put_columns(table, over=any(table.filled))
+        self._add_outcome(versions=tuple(table.versions), fingerprints=table.fingerprints, codes=table.codes)
+        done = self._saved is not None and self._saved.done
+        if spec.is_index and done:
+            self._keep_old_rows()
+        return done or (spec.is_row_wise and all(table.filled))
+
     # --- dataframe ------------------------------------------------------------------------------------------------
 
     def _run_whole(self) -> None:
@@ -367,9 +404,14 @@ class BuilderRun:
         else:
             self._add_outcome(versions=tuple(table.versions), whole=table.generator_fingerprint or None)
 
-    def put_columns(self, table: RowTable) -> None:
-        """Put the columns as they are into the building, with nulls in the rows that are missing."""
+    def put_columns(self, table: RowTable, over: bool = True) -> None:
+        """Put the columns as they are into the building, with nulls in the rows that are missing.
+
+        Those that are there already are replaced only if `over`.
+        """
         for name, cells in zip(self._spec.changed_columns, table.columns, strict=True):
+            if not over and name in self._execution.building.columns:
+                continue
             column, column_type = typed_column(self._spec, name, cells)
             self._execution.building.put(name, column, column_type, cells, table.adopted[name])
 

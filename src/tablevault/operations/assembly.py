@@ -20,10 +20,7 @@ from tablevault.builders.provenance import (
     write_fingerprints,
     write_provenance,
 )
-from tablevault.builders.results import typed_column
-from tablevault.builders.rows import RowTable
-from tablevault.builders.running import tracked_arguments
-from tablevault.builders.spec import BuilderSpec
+from tablevault.builders.running import BuilderRun, tracked_arguments
 from tablevault.errors import TableVaultWarning, TVArtifactError
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
@@ -43,7 +40,7 @@ from tablevault.operations.base import instance_folder, remove, write_descriptio
 from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.frames import FrameRecord, read_frame, write_frame
+from tablevault.storage.frames import FrameRecord, write_frame
 from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.transaction import Transaction
 
@@ -244,42 +241,12 @@ def check_artifacts(
 
 
 def restore_partial(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Put what the checkpoints hold into the building, with nulls where nothing was computed."""
+    """Put what an execution had into the building, computed or taken over, with nulls in the rest."""
+    complete = True
     for builder in builders:
-        state = execution.checkpoints.load(builder.spec.name)
-        counter = execution.progress.start(builder.spec.name, len(builder.spec.changed_columns))
-        building = execution.building
-        if state is not None and state.frame is not None:
-            data = read_frame(state.frame.path)
-            counter.computed = len(data)
-            if builder.spec.is_index:
-                building.row_count = len(data)
-            for name, column_type in data.types.items():
-                building.put(name, data.table.column(name), column_type)
-            building.records.update((record.path, record) for record in state.frame.artifacts)
-            whole: bytes | None = state.frame.fingerprint
-            execution.outcomes.append(BuilderOutcome(builder, (builder.version,), len(data), 0, whole=whole))
-            continue
-        table = RowTable(execution, builder, counter)
-        if state is not None:
-            table.restore(state)
-        if builder.spec.is_index:
-            building.row_count = len(table.filled)
-        table.resize(building.row_count)
-        _put_partial_columns(building, builder.spec, table)
-        execution.outcomes.append(_partial_outcome(builder, table))
-
-
-def _put_partial_columns(building: Building, spec: BuilderSpec, table: RowTable) -> None:
-    for name, cells in zip(spec.changed_columns, table.columns, strict=True):
-        if name in building.columns and not any(table.filled):
-            continue
-        column, column_type = typed_column(spec, name, cells)
-        building.put(name, column, column_type, cells)
-
-
-def _partial_outcome(builder: PreparedBuilder, table: RowTable) -> BuilderOutcome:
-    return BuilderOutcome(builder, tuple(table.versions), table.counter.computed, 0, table.fingerprints, table.codes)
+        complete = BuilderRun(execution, builder).restore(reusing=complete) and complete
+        if builder.spec.is_index and complete:
+            execution.match_origins()
 
 
 def describe_instance(
