@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -28,13 +29,13 @@ class Interrupts:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._take_over(number)
+            _entered.append(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler if handler is not _terminate else signal.SIG_DFL)
+        self._give_back()
         # An error does not swallow an interrupt that came while it was dealt with; another interrupt does.
         if error is None or isinstance(error, Exception):
             self.check()
@@ -55,6 +56,12 @@ class Interrupts:
         finally:
             self._exposed = False
 
+    def _give_back(self) -> None:
+        if self in _entered:
+            _entered.remove(self)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not _terminate else signal.SIG_DFL)
+
     def _take_over(self, number: int) -> None:
         handler = signal.getsignal(number)
         if handler is signal.SIG_DFL and number == signal.SIGTERM:
@@ -72,3 +79,20 @@ class Interrupts:
 
 def _terminate(number: int, frame: FrameType | None) -> None:
     raise SystemExit(128 + number)
+
+
+_entered: list[Interrupts] = []
+"""Those that have taken signals over, in the order in which they did."""
+
+
+def _give_back_in_child() -> None:
+    """Let signals do in a forked child what they would do without us.
+
+    Whoever ends the workers of a pool waits for their death: a SIGTERM must not become an exception that gets lost.
+    """
+    while _entered:
+        _entered[-1]._give_back()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_give_back_in_child)

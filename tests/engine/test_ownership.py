@@ -152,6 +152,29 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert job.answers() == job.complete()
 
 
+def test_a_child_that_a_function_forks_dies_of_the_signal_that_is_sent_to_it(job):
+    forking(
+        job,
+        """
+note(control, "forked", 1)
+import signal
+ready, telling = os.pipe()
+child = os.fork()
+if child == 0:
+    try:
+        os.write(telling, b".")
+        time.sleep(60)
+    finally:
+        os._exit(1)
+os.read(ready, 1)
+os.kill(child, signal.SIGTERM)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGTERM
+""",
+    )
+    left = job.run("vault.execute_instance('stories', process_id='nightly')")
+    assert left.status == 0, left.errors
+
+
 USED_IN_CHILD = """
 def child():
     vault.execute_instance("stories", process_id="nightly")
