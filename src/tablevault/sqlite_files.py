@@ -29,9 +29,12 @@ def distrust(connection: sqlite3.Connection) -> None:
     """
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
-    for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master"):
-        if kind not in ("table", "index") or not _is_plain(text):
-            raise StrangeSchemaError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
+    try:
+        for kind, name, text in connection.execute("SELECT type, name, sql FROM sqlite_master"):
+            if kind not in ("table", "index") or not _is_plain(text):
+                raise StrangeSchemaError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
+    except UnicodeDecodeError as error:
+        raise StrangeSchemaError(f"its schema is no text ({error})") from error
 
 
 def _is_plain(text: object) -> bool:

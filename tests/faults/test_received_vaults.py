@@ -137,6 +137,16 @@ def test_a_catalog_that_does_more_than_hold_rows_is_refused(db_dir, statement):
         TableVault(db_dir)
 
 
+def test_a_catalog_whose_schema_is_no_text_is_damaged(db_dir):
+    change(db_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
+    path = db_dir / "metadata" / "catalog.db"
+    content = path.read_bytes()
+    assert b"CREATE TABLE instances (" in content
+    path.write_bytes(content.replace(b"CREATE TABLE instances (", b"CREATE TABLE instances \xcb"))
+    with pytest.raises(tv_errors.TVFileError, match="no text"):
+        TableVault(db_dir)
+
+
 @MORE_THAN_ROWS
 def test_a_checkpoint_that_does_more_than_hold_rows_is_refused(db_dir, statement):
     segment = next(db_dir.glob("_temp/*/partial/checkpoints/segment-1.db"))
