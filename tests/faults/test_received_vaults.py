@@ -258,6 +258,12 @@ def test_a_pinned_builder_is_not_read_through_a_link(db_dir, outside):
         vault.execute_instance("paused", process_id="mine")
 
 
+def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
+    path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
+    path.write_text(path.read_text().replace("{picture: artifact_string}", "{picture: }"))
+    assert len(TableVault(db_dir).get_dataframe("paused", "TEMP_base")[0]) == 3
+
+
 def test_a_missing_manifest_is_a_named_error(db_dir):
     path = next(db_dir.glob("pictures/base_*/manifest.json"))
     path.parent.chmod(0o755)

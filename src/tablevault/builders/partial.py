@@ -20,7 +20,8 @@ def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
     for path in builder_files:
         try:
             declared = read_document(files.read_text(path), path.name).fields.get("dtypes")
-            found = {name: parse_dtype(text) for name, text in declared.items()} if isinstance(declared, dict) else {}
+            texts = declared if isinstance(declared, dict) else {}
+            found = {name: parse_dtype(text) for name, text in texts.items() if isinstance(text, str)}
         except (TableVaultError, ValueError, TypeError):
             continue
         types.update({name: column_type for name, column_type in found.items() if column_type is not None})
