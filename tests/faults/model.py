@@ -266,7 +266,7 @@ class Model:
         def plan(locks: Locks) -> Callable[[], None]:
             _check(name not in FORBIDDEN)
             locks[f"table/{name.lower()}"] = True
-            _check(self._spelt(name) is None)
+            _check(self.spelt(name) is None)
             return lambda: self.tables.__setitem__(name, Table(multiple, effects))
 
         self.run(process_id, ("create_table", name, multiple, effects), plan)
@@ -276,7 +276,7 @@ class Model:
             _check(new not in FORBIDDEN)
             locks[f"table/{new.lower()}"] = locks[f"table/{old.lower()}"] = True
             table = self._table(old)
-            _check((new.lower() == old.lower() and new != self._spelt(old)) or self._spelt(new) is None)
+            _check((new.lower() == old.lower() and new != self.spelt(old)) or self.spelt(new) is None)
             return lambda: self._rename(table, new)
 
         self.run(process_id, ("rename_table", new, old), plan)
@@ -293,18 +293,19 @@ class Model:
         self.run(process_id, ("delete_table", name), plan)
 
     def _forget_table(self, name: str) -> None:
-        spelt = self._spelt(name)
+        spelt = self.spelt(name)
         assert spelt is not None
         del self.tables[spelt]
 
-    def _spelt(self, name: str) -> str | None:
+    def spelt(self, name: str) -> str | None:
+        """Return how the name of a table is spelt, if there is one."""
         return next((each for each in self.tables if each.lower() == name.lower()), None)
 
     def _name(self, table: Table) -> str:
         return next(name for name, each in self.tables.items() if each is table)
 
     def _table(self, name: str) -> Table:
-        spelt = self._spelt(name)
+        spelt = self.spelt(name)
         if spelt is None:
             raise ExpectedError(ARGUMENT)
         return self.tables[spelt]
@@ -464,7 +465,7 @@ class Model:
 
     def planned(self, table_name: str, version: str, force: bool) -> tuple[int, int] | None:
         """Return how many rows of `answer` an execution would take over, and compute; nothing if it would fail."""
-        spelt = self._spelt(table_name)
+        spelt = self.spelt(table_name)
         temporary = self.tables[spelt].instances.get(f"TEMP_{version}") if spelt is not None else None
         recipe = temporary.recipe if temporary is not None else None
         if temporary is None or recipe is None or not recipe.indexed or not recipe.kind or self.paused:

@@ -267,7 +267,7 @@ class Comparison(RuleBasedStateMachine):
         raise AssertionError("a table with side effects was read while it executes")
 
     def _instances(self, table: str, temporary: bool = True) -> list[str]:
-        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), None)
+        spelt = self.model.spelt(table)
         there = self.model.tables[spelt].instances.values() if spelt is not None else []
         return [instance.name for instance in there if temporary or not instance.temporary]
 
@@ -304,7 +304,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(table=TABLES, version=VERSIONS, recipe=RECIPES | st.none(), copy=st.booleans(), process_id=PROCESS_IDS)
     def create_instance(self, table: str, version: str, recipe: Recipe | None, copy: bool, process_id: str) -> None:
-        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), table)
+        spelt = self.model.spelt(table) or table
         if copy and recipe is None and (spelt not in self.model.tables or not self.model.tables[spelt].newest(None)):
             # Then a template is written, which is made to be edited.
             return
@@ -434,7 +434,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(table=TABLES, version=VERSIONS, factor=st.integers(1, 2), process_id=PROCESS_IDS, data=st.data())
     def change_builder(self, table: str, version: str, factor: int, process_id: str, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from(list(FUNCTIONS)))
-        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), "")
+        spelt = self.model.spelt(table) or ""
         found = self.model.tables[spelt].instances.get(f"TEMP_{version}") if spelt else None
         if found is not None and found.recipe is None:
             return
@@ -453,7 +453,7 @@ class Comparison(RuleBasedStateMachine):
         process_id=PROCESS_IDS,
     )
     def delete_builder(self, builder: str, table: str, version: str, process_id: str) -> None:
-        spelt = next((name for name in self.model.tables if name.lower() == table.lower()), table)
+        spelt = self.model.spelt(table) or table
         name = f"{spelt}_index" if builder == "index" else builder
         self.both(
             lambda: self.vault.delete_builder_file(name, table, version, process_id=process_id),
