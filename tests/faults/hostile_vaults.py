@@ -346,15 +346,12 @@ def _written(table: pa.Table, metadata: dict[bytes, bytes] | None, choice: Choic
 
 
 def _sealed(content: bytes) -> bytes:
-    """Return a Parquet file with checksums that are right, whatever is in it."""
+    """Return a Parquet file with checksums that are right, whatever is in it: each column's are those of no bytes."""
     import io
 
-    from tablevault.storage.frame_files import _open_parquet, _spans
-
-    with _open_parquet(pa.BufferReader(content)) as parquet:
-        spans = _spans(parquet.metadata)
+    metadata = pq.read_metadata(io.BytesIO(content))
     file = io.BytesIO(content)
-    seal(file, spans)
+    seal(file, [[(0, 0)] * metadata.num_columns] * metadata.num_row_groups)
     return file.getvalue()
 
 

@@ -1,17 +1,20 @@
 import datetime
 import decimal
+import io
 import json
 import random
 import resource
 import string
 import zoneinfo
 
+import msgspec
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
@@ -509,6 +512,32 @@ def test_a_parquet_file_of_someone_else_is_named_as_such(folder):
     pq.write_table(pa.table({"a": [1]}), folder / "foreign")
     with pytest.raises(TVFileError, match="not written by TableVault"):
         read_frame(folder / "foreign")
+
+
+def forged(data, place, footer_changed=(b"", b"")):
+    """Return a file whose checksums are right, and say that each column lies at one place."""
+    metadata = pq.read_metadata(io.BytesIO(data))
+    length = int.from_bytes(data[-8:-4], "little")
+    footer = data[-8 - length : -8].replace(*footer_changed)
+    columns = [[(*place, xxhash.xxh3_128_digest(b""))] * metadata.num_columns] * metadata.num_row_groups
+    content = msgspec.msgpack.encode((xxhash.xxh3_128_digest(footer), columns))
+    end = len(content).to_bytes(4, "little") + xxhash.xxh3_128_digest(content) + b"TVSEAL01"
+    return data[: -8 - length] + content + end + footer + data[-8:]
+
+
+def test_a_forged_footer_is_an_error_and_does_not_end_the_interpreter(folder, intact):
+    (folder / "forged").write_bytes(forged(intact[1], (0, 0), (b"\x25\x02\x18\x01", b"\x25\x00\x18\x01")))
+    with pytest.raises(TVFileError, match="histogram size mismatch"):
+        read_frame(folder / "forged")
+
+
+@pytest.mark.parametrize(
+    "place", [(-1, 1), (4, -1), (4, 2**62), (2**62, 4), (2**63 - 1, 2**63 - 1), (2**64 - 1, 1)], ids=str
+)
+def test_forged_places_of_columns_are_an_error(folder, intact, place):
+    (folder / "forged").write_bytes(forged(intact[1], place))
+    with pytest.raises(TVFileError, match="does not have"):
+        read_frame(folder / "forged")
 
 
 @pytest.mark.parametrize(

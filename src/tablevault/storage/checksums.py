@@ -5,10 +5,11 @@ So a *seal* stands between the last page and the footer, where every reader of P
 
     PAR1, pages, seal, footer, length of the footer (4), PAR1
 
-    seal = MessagePack of [digest of the footer, [[digest of each column] of each row group]], length of that (4),
-           digest of that, TVSEAL01
+    seal = MessagePack of [digest of the footer, [[[start, length, digest] of each column] of each row group]],
+           length of that (4), digest of that, TVSEAL01
 
-Digests are 128 bits of XXH3. They guard against accidents, not against forgers.
+Digests are 128 bits of XXH3. They guard against accidents, not against forgers. The footer has the places of the
+columns as well; but Arrow ends the interpreter when it is asked for them in a footer that somebody has forged.
 """
 
 from __future__ import annotations
@@ -34,6 +35,12 @@ Span = tuple[int, int]
 """Where the pages of one column of one row group begin, and how many bytes they have."""
 
 
+class _Column(msgspec.Struct, frozen=True, array_like=True):
+    start: int
+    length: int
+    digest: bytes
+
+
 class DamagedFileError(ValueError):
     """A file is not what was written; the message says in which respect."""
 
@@ -43,8 +50,8 @@ class Seal:
     """The digests of one file."""
 
     footer: bytes
-    columns: list[list[bytes]]
-    """For each row group, one for each of its columns."""
+    columns: list[list[_Column]]
+    """For each row group, each of its columns."""
 
     @classmethod
     def read(cls, file: BinaryIO) -> Self:
@@ -59,20 +66,27 @@ class Seal:
         content = file.read(length)
         if _digest([content]) != end[_LENGTH_BYTES : _LENGTH_BYTES + _DIGEST_BYTES]:
             raise DamagedFileError("its checksums are damaged")
-        footer_digest, columns = msgspec.msgpack.decode(content, type=tuple[bytes, list[list[bytes]]])
+        footer_digest, columns = msgspec.msgpack.decode(content, type=tuple[bytes, list[list[_Column]]])
         if _digest([footer]) != footer_digest:
             raise DamagedFileError("its footer does not match its checksum")
+        if any(
+            not 0 <= column.start <= column.start + column.length <= footer_start
+            for group in columns
+            for column in group
+        ):
+            raise DamagedFileError("its checksums are said to be those of bytes that it does not have")
         return cls(footer_digest, columns)
 
-    def check(self, file: BinaryIO, row_group: int, column: int, span: Span) -> None:
+    def check(self, file: BinaryIO, row_group: int, column: int) -> None:
         """Compare one column of one row group with its digest; raises `DamagedFileError` if they differ."""
-        if _digest(_pieces(file, span)) != self.columns[row_group][column]:
+        guarded = self.columns[row_group][column]
+        if _digest(_pieces(file, (guarded.start, guarded.length))) != guarded.digest:
             raise DamagedFileError(f"column {column} of row group {row_group} does not match its checksum")
 
 
 def seal(file: BinaryIO, row_groups: Sequence[Sequence[Span]]) -> None:
     """Write the seal into a complete Parquet file, whose columns lie at the given places."""
-    columns = [[_digest(_pieces(file, span)) for span in spans] for spans in row_groups]
+    columns = [[_Column(*span, _digest(_pieces(file, span))) for span in spans] for spans in row_groups]
     footer_start, footer = _footer(file)
     content = msgspec.msgpack.encode((_digest([footer]), columns))
     file.seek(footer_start)

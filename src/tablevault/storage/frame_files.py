@@ -122,7 +122,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | Non
             stored = _stored_schema(metadata)
             names = stored.names if columns is None else _known(columns, stored.names)
             groups = _groups_needed(parquet, rows)
-            _check_columns(file, guard, _spans(parquet.metadata), groups, _leaves(stored, names))
+            _check_columns(file, guard, groups, _leaves(stored, names))
             table = _read(parquet, groups, None if columns is None else names, rows)
         # Arrow takes `a` to mean also a column called `a.b`: what is too much is dropped by name.
         return _restored(table.select(names), stored, metadata)
@@ -297,12 +297,10 @@ def _groups_needed(parquet: pq.ParquetFile, rows: int | None) -> list[int]:
     return needed
 
 
-def _check_columns(
-    file: BinaryIO, guard: Seal, spans: list[list[Span]], groups: Sequence[int], leaves: Sequence[int]
-) -> None:
+def _check_columns(file: BinaryIO, guard: Seal, groups: Sequence[int], leaves: Sequence[int]) -> None:
     for group in groups:
         for leaf in leaves:
-            guard.check(file, group, leaf, spans[group][leaf])
+            guard.check(file, group, leaf)
 
 
 def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, rows: int | None) -> pa.Table:
