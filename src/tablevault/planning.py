@@ -12,10 +12,13 @@ from tablevault import names
 from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.execution import Execution, PreparedBuilder
 from tablevault.builders.functions import CodeSnapshot
+from tablevault.builders.generator_run import GeneratorRun
 from tablevault.builders.origins import Origin
 from tablevault.builders.reasons import Reasons, rows_text
+from tablevault.builders.row_wise_run import RowDecision, RowWiseRun
 from tablevault.builders.rows import RowTable
-from tablevault.builders.running import BuilderRun, RowDecision, run_builder
+from tablevault.builders.running import run_builder, run_of
+from tablevault.builders.single_call_run import SingleCallRun
 from tablevault.builders.spec import SELF, BuilderSpec
 from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
@@ -167,7 +170,8 @@ class _Planning:
     def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
         if builder.spec.is_row_wise:
             return self._plan_row_wise_index(builder)
-        shown = BuilderRun(self._execution, builder).shown_origin()
+        run = run_of(self._execution, builder)
+        shown = run.shown_origin() if isinstance(run, GeneratorRun) else None
         reasons = [_ALWAYS_RUNS, *self._reasons.of_spec(builder)]
         if shown is not None:
             reasons.append(f"it goes on after the {rows_text(shown.row_count)} of the origin")
@@ -175,7 +179,7 @@ class _Planning:
         return BuilderPlan(None, None if keeps else 0, None, tuple(reasons))
 
     def _plan_row_wise_index(self, builder: PreparedBuilder) -> BuilderPlan:
-        decision = BuilderRun(self._execution, builder).decide_rows()
+        decision = RowWiseRun(self._execution, builder).decide()
         missing = decision.table.missing()
         if not missing:
             # It has nothing to compute, so its function is not called.
@@ -205,7 +209,8 @@ class _Planning:
             self._leave_empty(builder)
             reasons = (*self._reasons.of_spec(builder), f"unknown until `{self._index}` has run")
             return BuilderPlan(None, None, None, reasons)
-        return self._plan_rows(builder) if builder.spec.is_row_wise else self._plan_whole(builder)
+        run = run_of(self._execution, builder)
+        return self._plan_whole(builder, run) if isinstance(run, SingleCallRun) else self._plan_rows(builder)
 
     def _may_reuse(self, builder: PreparedBuilder) -> bool:
         """Tell whether any origin has cells of the same builder and code."""
@@ -217,7 +222,7 @@ class _Planning:
         if not all(_reads_current_row_only(builder.spec, column) for column in gaps):
             return self._plan_unknown_rows(builder, gaps)
         unknown = frozenset[int]().union(*(gap.rows for gap in gaps.values()))
-        decision = BuilderRun(self._execution, builder).decide_rows(unknown)
+        decision = RowWiseRun(self._execution, builder).decide(unknown)
         self._leave(builder, decision)
         total, missing = len(decision.table.filled), decision.table.missing()
         reasons = self._reasons.of_rows(builder, decision)
@@ -227,21 +232,21 @@ class _Planning:
 
     def _plan_unknown_rows(self, builder: PreparedBuilder, gaps: Mapping[str, _Gap]) -> BuilderPlan:
         """Plan for rows of which none has arguments that are known."""
-        decision = BuilderRun(self._execution, builder).undecided_rows()
+        decision = RowWiseRun(self._execution, builder).decide_without_arguments()
         self._leave_empty(builder)
         total, reasons = len(decision.table.filled), self._reasons.of_rows(builder, decision)
         if decision.undecided:
             return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
         return BuilderPlan(total, 0, total, reasons)
 
-    def _plan_whole(self, builder: PreparedBuilder) -> BuilderPlan:
-        run, total = BuilderRun(self._execution, builder), self._execution.building.row_count
+    def _plan_whole(self, builder: PreparedBuilder, run: SingleCallRun) -> BuilderPlan:
+        total = self._execution.building.row_count
         gaps = self._gaps_read_by(builder.spec)
-        if gaps and run.may_reuse_whole():
+        if gaps and run.may_reuse():
             self._leave_empty(builder)
             reasons = (*self._reasons.of_spec(builder), *_waiting(gaps, None))
             return BuilderPlan(total, None, None, reasons)
-        if not gaps and run.decide_whole():
+        if not gaps and run.decide():
             self._close_gaps(builder)
             return BuilderPlan(total, total, 0, self._reasons.of_unchanged(total))
         self._leave_empty(builder)
@@ -262,7 +267,7 @@ class _Planning:
     def _leave(self, builder: PreparedBuilder, decision: RowDecision) -> None:
         """Put what can be reused into the building, and note what is missing."""
         missing = frozenset(decision.table.missing())
-        BuilderRun(self._execution, builder).put_columns(decision.table)
+        run_of(self._execution, builder).put_columns(decision.table)
         self._close_gaps(builder)
         if missing:
             self._gaps.update(dict.fromkeys(builder.spec.changed_columns, _Gap(builder.spec.name, missing)))
@@ -272,7 +277,7 @@ class _Planning:
         count = self._execution.building.row_count
         table = RowTable(self._execution, builder, BuilderCounter(len(builder.spec.changed_columns)))
         table.resize(count)
-        BuilderRun(self._execution, builder).put_columns(table)
+        run_of(self._execution, builder).put_columns(table)
         gap = _Gap(builder.spec.name, frozenset(range(count)))
         self._gaps.update(dict.fromkeys(builder.spec.changed_columns, gap))
 

@@ -13,7 +13,8 @@ from tablevault.builders.fingerprint import describe_changes
 from tablevault.builders.inputs import PinnedKey
 from tablevault.builders.origins import Origin, names_artifacts
 from tablevault.builders.provenance import BuilderFacts, InputFacts
-from tablevault.builders.running import BuilderRun, RowDecision, tracked_arguments
+from tablevault.builders.row_wise_run import RowDecision, RowWiseRun
+from tablevault.builders.single_call_run import SingleCallRun
 from tablevault.builders.spec import BuilderSpec
 from tablevault.lookup import Lookup
 from tablevault.model import InstanceRecord
@@ -76,17 +77,17 @@ class Reasons:
         rows = [row for row in decision.table.missing() if row not in decision.undecided]
         if not rows and not decision.undecided:
             return self.of_unchanged(total)
-        causes = self._causes(builder, rows, BuilderRun(self._execution, builder).matched_origins(total))
+        causes = self._causes(builder, rows, RowWiseRun(self._execution, builder).matched_origins(total))
         new = self._described_new(causes.pop(_NEW, 0))
         static = self.of_spec(builder) if causes or decision.undecided else ()
         return (*static, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items()), *new)
 
-    def of_whole(self, builder: PreparedBuilder, run: BuilderRun) -> tuple[str, ...]:
+    def of_whole(self, builder: PreparedBuilder, run: SingleCallRun) -> tuple[str, ...]:
         """Return why a builder that is decided as a whole has to run."""
         known = (*self.of_spec(builder), *self.of_new_rows())
         if known:
             return known
-        same_rows = run.may_reuse_whole()
+        same_rows = run.may_reuse()
         return ("values of arguments changed" if same_rows else "the rows are not those of the origin in their order",)
 
     def of_new_rows(self) -> tuple[str, ...]:
@@ -168,7 +169,7 @@ class Reasons:
 def _changes_of_arguments(spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
     """Yield which arguments are written differently."""
     before = facts.arguments
-    now = msgspec.to_builtins(tracked_arguments(spec))
+    now = msgspec.to_builtins(spec.tracked_arguments)
     for name in dict.fromkeys([*before, *now]):
         if name not in now:
             yield f"argument `{name}` was removed"

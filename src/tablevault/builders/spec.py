@@ -67,6 +67,11 @@ class BuilderSpec:
         """Whether its function is called once per row."""
         return self.return_type == "row-wise"
 
+    @property
+    def tracked_arguments(self) -> dict[str, object]:
+        """The arguments as written, without those that are recorded nowhere."""
+        return {name: value for name, value in self.arguments.items() if name not in self.untracked}
+
     def error(self, path: tuple[object, ...], sentence: str) -> TVBuilderError:
         """Return the error that says what is wrong with one of its fields or items."""
         return self.document.error(path, sentence)

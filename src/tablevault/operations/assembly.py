@@ -20,7 +20,7 @@ from tablevault.builders.provenance import (
     write_fingerprints,
     write_provenance,
 )
-from tablevault.builders.running import BuilderRun, tracked_arguments
+from tablevault.builders.running import run_of
 from tablevault.errors import TableVaultWarning, TVArtifactError
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
@@ -140,7 +140,7 @@ class Assembly:
             module=spec.code_module,
             is_custom=spec.is_custom,
             return_type=spec.return_type,
-            arguments=tracked_arguments(spec),
+            arguments=spec.tracked_arguments,
             own_columns=own,
             inputs=tuple(self._input_columns(reads)),
             versions=outcome.versions,
@@ -244,7 +244,7 @@ def restore_partial(execution: Execution, builders: Sequence[PreparedBuilder]) -
     """Put what an execution had into the building, computed or taken over, with nulls in the rest."""
     complete = True
     for builder in builders:
-        complete = BuilderRun(execution, builder).restore(reusing=complete) and complete
+        complete = run_of(execution, builder).restore(reusing=complete) and complete
         if builder.spec.is_index and complete:
             execution.match_origins()
 

@@ -1,4 +1,4 @@
-"""Row-wise functions: called once for each row that cannot be taken over."""
+"""The calls of a row-wise function: one for each row that cannot be taken over."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ Finished = tuple[tuple[object, ...], bytes]
 _Prepared = TypeVar("_Prepared", bound=Counted)
 
 
-class RowWiseRun:
-    """Fills a table by calling a function once per row.
+class RowCalls:
+    """The calls that fill a table, one per row.
 
     Parameters
     ----------

@@ -1,0 +1,91 @@
+"""Builders whose function is called once: all their cells are taken over, or none."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tablevault.builders.builder_run import BuilderRun
+from tablevault.builders.calls import FunctionCall
+from tablevault.builders.origins import Origin, ReusableRows
+from tablevault.builders.rows import RowTable
+from tablevault.interfaces import FunctionError
+
+
+@dataclass(frozen=True)
+class SingleCall:
+    """The one call of a function."""
+
+    function: FunctionCall
+    counted: Mapping[str, object]
+    fingerprint: bytes
+
+    def arguments(self) -> dict[str, object]:
+        """Return what the function is called with, which is known only if it has to be called."""
+        return self.function.completed(None, self.counted)
+
+
+class SingleCallRun(BuilderRun):
+    """A builder whose function is called once."""
+
+    def decide(self) -> bool:
+        """Take the columns of a ColumnBuilder over if nothing changed, and return whether that could be done.
+
+        Calls no function.
+        """
+        return self._reuse(self._first_call().fingerprint)
+
+    def may_reuse(self) -> bool:
+        """Tell whether the same arguments would be enough to take the columns over."""
+        return any(True for _ in self._candidates())
+
+    def _restore(self, reusing: bool) -> bool:
+        if reusing and self._saved is None and self.decide():
+            return True
+        return self._put_rows_so_far(self._rows_so_far())
+
+    @abstractmethod
+    def _first_call(self) -> SingleCall:
+        """Return the call with which the builder would begin."""
+
+    def _prepared_call(self, unfinished: Mapping[str, list[object]]) -> SingleCall:
+        """Return the call; of its own columns the function sees what is given."""
+        call = FunctionCall(self._spec, self._execution.views(unfinished))
+        counted = call.counted(None)
+        return SingleCall(call, counted, call.fingerprint(None, counted))
+
+    def _call(self, arguments: dict[str, object]) -> object:
+        try:
+            return self._builder.function(**arguments)
+        except BaseException as error:
+            error.add_note(f"raised by {self._spec.python_function}() of builder '{self._spec.name}'")
+            raise FunctionError(error) from error
+
+    def _candidates(self) -> Iterator[tuple[Origin, ReusableRows]]:
+        """Yield the origins with the same rows, in which the same builder and code made the columns."""
+        spec, execution = self._spec, self._execution
+        if spec.is_index:
+            return
+        count = execution.building.row_count
+        for origin, matches in execution.reusable:
+            rows = origin.rows(spec.changed_columns, is_index=False)
+            same_rows = origin.row_count == count and list(matches) == list(range(count))
+            if rows is not None and same_rows and not set(rows.versions) - {self._builder.version}:
+                yield origin, rows
+
+    def _reuse(self, fingerprint: bytes) -> bool:
+        """Take the columns over from an origin in which they were made from the same; return whether there is one."""
+        count = self._execution.building.row_count
+        for origin, rows in self._candidates():
+            if rows.whole != fingerprint:
+                continue
+            table = RowTable(self._execution, self._builder, self._counter)
+            table.resize(count)
+            if all(table.reuse(position, rows, position, origin) for position in range(count)):
+                self._counter.total = count
+                self.put_columns(table)
+                self._add_outcome(whole=fingerprint)
+                return True
+            self._counter.reused = 0
+        return False
