@@ -362,7 +362,22 @@ class TableVault:
     def get_history(
         self, table_name: str = "", author: str = "", operation: str = "", status: str = "", limit: int = 100
     ) -> list[ProcessInfo]:
-        """Return what was done to this vault, newest first."""
+        """Return what was done to this vault, newest first.
+
+        Parameters
+        ----------
+        table_name, author, operation, status
+            Only the processes of these; empty: of any.
+        limit
+            How many to return at most.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such operation or status, or `limit` is not 1 or more.
+        TVTableError
+            If there is no such table, and never was.
+        """
         filters = {"table_name": table_name, "author": author, "operation": operation, "status": status}
         return self._processes.history(filters, limit)
 

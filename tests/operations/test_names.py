@@ -177,3 +177,9 @@ def test_misspelt_versions_process_ids_and_filters_of_the_history_are_answered_w
         with pytest.raises(tv_errors.TableVaultError, match=f"did you mean {meant}"):
             call()
     assert vault.get_history(status="paused", operation="execute_instance") == []
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, None, "5", 2.0])
+def test_a_limit_that_is_no_number_of_processes_is_refused(vault, limit):
+    with pytest.raises(tv_errors.TVArgumentError, match="limit is how many"):
+        vault.get_history(limit=limit)
