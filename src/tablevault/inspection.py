@@ -90,7 +90,10 @@ class InstanceInspection:
         for path in (self._folder.builders, self._folder.artifacts):
             if not path.is_dir():
                 self._findings.add("missing", path, "a folder of a temporary instance; make it again, empty")
-        inspect_checkpoints(self._folder.partial / CHECKPOINTS, self._findings)
+        self._findings.examine(self._folder.partial, self._inspect_partial)
+
+    def _inspect_partial(self) -> None:
+        inspect_checkpoints(files.unlinked(self._folder.partial) / CHECKPOINTS, self._findings)
 
     def _inspect_sealed(self) -> None:
         folder, findings = self._folder, self._findings

@@ -98,6 +98,8 @@ class ProcessFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.builders = root / BUILDERS
+        self.codes = root / CODE
+        """The code of all attempts, a folder each."""
         self.partial = root / PARTIAL
         """What has been computed: it outlives a revert in the temporary instance's folder."""
         self.checkpoints = self.partial / CHECKPOINTS
@@ -110,7 +112,7 @@ class ProcessFolder:
 
     def code(self, attempt: int) -> Path:
         """Return the folder of the code that an attempt runs."""
-        return self.root / CODE / str(attempt)
+        return self.codes / str(attempt)
 
 
 class InstanceFolder:

@@ -12,7 +12,7 @@ from tablevault import names
 from tablevault.catalog import Catalog
 from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
-from tablevault.layout import InstanceFolder, VaultLayout
+from tablevault.layout import InstanceFolder, ProcessFolder, VaultLayout
 from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
 from tablevault.storage import files
 
@@ -116,11 +116,11 @@ class Lookup:
             previous = self.layout.table(table.previous_folder)
             # The folder may have been moved between the two looks.
             folder = previous if previous.exists() else folder
-        return _unlinked(folder)
+        return files.unlinked(folder)
 
     def folder(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder:
         """Return an instance's folder."""
-        return InstanceFolder(_unlinked(self.table_folder(table) / instance.folder))
+        return InstanceFolder(files.unlinked(self.table_folder(table) / instance.folder))
 
     def folder_of(self, instance: InstanceRecord) -> InstanceFolder:
         """Return the folder of an instance whose table is not at hand."""
@@ -128,6 +128,13 @@ class Lookup:
         if table is None:
             raise TVFileError(f"The catalog is damaged: instance '{instance.instance_id}' belongs to no table.")
         return self.folder(table, instance)
+
+    def workspace_of(self, serial: int) -> ProcessFolder:
+        """Return the folder of a process's invisible work, to be read; raises `TVFileError` if a link is in it."""
+        workspace = self.layout.process(serial)
+        for folder in (workspace.root, workspace.builders, workspace.codes, workspace.partial):
+            files.unlinked(folder)
+        return workspace
 
     def current_file(self, path: Path) -> Path | None:
         """Return where the content of an editable file is now, `None` if there is none.
@@ -148,7 +155,7 @@ class Lookup:
         here = self.layout.relative(folder) + "/"
         # The catalog first: what is put in its place after that is in the folder by then.
         pending = self.contents.pending_moves()
-        found = {path.stem: path for path in _visible_files(_unlinked(folder), suffix)}
+        found = {path.stem: path for path in _visible_files(files.unlinked(folder), suffix)}
         for target, staged in pending.items():
             name = target.removeprefix(here)
             if target.startswith(here) and name.endswith(suffix) and "/" not in name:
@@ -231,15 +238,6 @@ class Lookup:
         if self.context.owners.is_alive(current.owner_lock):
             return Status.RUNNING
         return Status.PAUSED if current.user_given else current.status
-
-
-def _unlinked(folder: Path) -> Path:
-    """Return a folder of ours; raise `TVFileError` if it is a link, that could lead anywhere."""
-    if folder.is_symlink():
-        raise TVFileError(
-            f"'{folder}' is a symbolic link to '{folder.readlink()}'; put the folder itself in its place."
-        )
-    return folder
 
 
 def _visible_files(folder: Path, suffix: str) -> list[Path]:

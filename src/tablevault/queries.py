@@ -157,11 +157,11 @@ class Queries:
         for record in self._context.catalog.processes.unfinished():
             at_work = record.operation == "execute_instance" and not record.status.ended
             if at_work and record.plan.data.get("temporary") == instance.row_id:
-                workspace = self._lookup.layout.process(record.serial)
+                workspace = self._lookup.workspace_of(record.serial)
                 if workspace.checkpoints.is_dir():
                     created = self._lookup.layout.absolute(record.plan.data["creates"][0])
                     return workspace.checkpoints, created / ARTIFACTS, sorted(workspace.builders.glob("*.yaml"))
-        checkpoints = folder.partial / CHECKPOINTS
+        checkpoints = files.unlinked(folder.partial) / CHECKPOINTS
         if not checkpoints.is_dir():
             return None
         return checkpoints, folder.partial / ARTIFACTS, list(self.builders(table, instance).values())

@@ -155,12 +155,15 @@ class Verification:
         for record in self._processes.unfinished():
             if self._lookup.is_alive(record):
                 continue
+            path = self._layout.process(record.serial).root
             if self._lookup.status(record) is Status.PAUSED:
-                inspect_checkpoints(self._layout.process(record.serial).checkpoints, findings)
+                findings.examine(path, partial(self._inspect_paused, record.serial, findings))
             else:
-                path = self._layout.process(record.serial).root
                 detail = f"process '{record.process_id}' was cut off; verify(repair=True) ends it"
                 findings.add("unfinished", path, detail)
+
+    def _inspect_paused(self, serial: int, findings: Findings) -> None:
+        inspect_checkpoints(self._lookup.workspace_of(serial).checkpoints, findings)
 
     # --- tables ---------------------------------------------------------------------------------------------------
 

@@ -258,6 +258,29 @@ def test_a_pinned_builder_is_not_read_through_a_link(db_dir, outside):
         vault.execute_instance("paused", process_id="mine")
 
 
+@pytest.mark.parametrize("inner", ["", "builders", "partial"])
+def test_what_a_paused_process_has_done_is_not_read_through_a_link(db_dir, tmp_path, inner):
+    vault = TableVault(db_dir)
+    path = next(db_dir.glob("_temp/*/builders")).parent / inner
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.get_dataframe("paused", "TEMP_base")
+    assert any("symbolic link" in problem.detail for problem in vault.verify().problems)
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.execute_instance("paused", process_id="mine")
+
+
+def test_what_a_reverted_process_had_done_is_not_read_through_a_link(db_dir, tmp_path):
+    vault = TableVault(db_dir)
+    path = db_dir / "pictures" / "TEMP_base" / "partial"
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        vault.get_dataframe("pictures", "TEMP_base")
+    assert any("symbolic link" in problem.detail for problem in vault.verify().problems)
+
+
 def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
     path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
     path.write_text(path.read_text().replace("{picture: artifact_string}", "{picture: }"))

@@ -46,6 +46,7 @@ from tablevault.operations.executing import (
     code_sources,
     edited_builders,
     pin_inputs,
+    pinned_builders,
     read_documents,
 )
 from tablevault.operations.watching import OwnerWatch
@@ -164,9 +165,8 @@ class ExecuteInstance(Operation):
         self._pin_unless_done(plan, transaction)
         attempt = self._code_attempt(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
-        snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
         sources = code_sources(transaction.workspace.code(attempt))
-        builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
+        builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
         with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
             prepared = _prepare(builders, code, sources)
             execution = self._execution(plan, transaction, inputs, builders)
@@ -250,9 +250,8 @@ class ExecuteInstance(Operation):
         """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
         self._pin_unless_done(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
-        snapshot_files = {path.stem: path for path in sorted(transaction.workspace.builders.glob(f"*{SUFFIX}"))}
         sources = _last_sources(transaction)
-        builders = check_builders(plan.table_name, read_documents(snapshot_files), inputs, sources)
+        builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
         execution = self._execution(plan, transaction, inputs, builders)
         restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
@@ -265,7 +264,7 @@ def _check_variables(places: Mapping[str, str]) -> None:
 
 
 def _partial_folder(plan: Plan, lookup: Lookup) -> Path:
-    return InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial
+    return files.unlinked(InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial)
 
 
 def _partial_origins(partial: Path) -> Iterator[PartialOrigin]:
@@ -369,7 +368,7 @@ def _snapshot_code(transaction: Transaction, attempt: int) -> None:
 
 
 def _last_sources(transaction: Transaction) -> dict[str, str]:
-    attempts = sorted(transaction.workspace.code(1).parent.iterdir(), key=lambda path: int(path.name))
+    attempts = sorted(transaction.workspace_of(transaction.serial).codes.iterdir(), key=lambda path: int(path.name))
     return code_sources(attempts[-1])
 
 

@@ -261,9 +261,15 @@ def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:
     return InputFacts(table.name, instance.instance_id, instance.row_id)
 
 
+def pinned_builders(transaction: Transaction) -> dict[str, Path]:
+    """Return the builder files that an execution runs, as they were when it started: name -> file."""
+    folder = transaction.workspace_of(transaction.serial).builders
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
 def edited_builders(plan: Plan, transaction: Transaction) -> list[str]:
     """Return the builder files that are not what they were when the process started."""
-    snapshot = {path.stem: path for path in transaction.workspace.builders.glob(f"*{SUFFIX}")}
+    snapshot = pinned_builders(transaction)
     folder = InstanceFolder(transaction.layout.absolute(plan.data["temporary_folder"])).builders
     current = transaction.current_files(folder, SUFFIX)
     return [name for name in sorted(snapshot.keys() | current.keys()) if _text(snapshot, name) != _text(current, name)]

@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
-from tablevault.errors import TVFileError
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
 
@@ -161,8 +160,7 @@ class ArtifactFolder:
 
     def _walk(self) -> Iterator[tuple[str, bool]]:
         """Yield the name of each entry that is not a folder, and whether it is a plain file."""
-        if self.path.is_symlink():
-            raise TVFileError(f"{self.path} is a symbolic link, in the place of a folder of the vault.")
+        files.unlinked(self.path)
         waiting = [""]
         while waiting:
             prefix = waiting.pop()

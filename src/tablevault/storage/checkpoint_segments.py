@@ -229,10 +229,8 @@ def read_builders(folder: Path) -> tuple[str, ...]:
 
 
 def _segments(folder: Path) -> list[tuple[int, Path]]:
-    if folder.is_symlink():
-        raise TVFileError(f"{folder} is a symbolic link, in the place of a folder of checkpoints.")
     try:
-        entries = list(folder.iterdir())
+        entries = list(files.unlinked(folder).iterdir())
     except FileNotFoundError:
         return []
     matches = ((_SEGMENT_NAME.fullmatch(path.name), path) for path in entries)

@@ -189,6 +189,15 @@ def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
         fsync_folder(path.parent)
 
 
+def unlinked(folder: Path) -> Path:
+    """Return a folder of the vault; raises `TVFileError` if it is a link, which could lead anywhere."""
+    if folder.is_symlink():
+        raise TVFileError(
+            f"'{folder}' is a symbolic link to '{folder.readlink()}'; put the folder itself in its place."
+        )
+    return folder
+
+
 def read_bytes(path: Path) -> bytes:
     """Return the content of a file that only TableVault writes; raises `TVFileError` if it is no plain file."""
     with plain_file_expected(path):
