@@ -145,9 +145,11 @@ class _Instance:
         """Return which rows a builder computed under which version of its code."""
         facts, count = self.builders[place], self.record.row_count or 0
         assert self._folder is not None
-        codes = read_row_versions(self._folder.fingerprints, facts.name) if facts.return_type == "row-wise" else None
+        by_row = facts.return_type == "row-wise" or len(facts.versions) > 1
+        codes = read_row_versions(self._folder.fingerprints, facts.name) if by_row else None
         if codes is not None:
-            return tuple(_code_version(version, number, codes) for number, version in enumerate(facts.versions))
+            found = tuple(_code_version(version, number, codes) for number, version in enumerate(facts.versions))
+            return tuple(version for version in found if version.rows) or found[:1]
         if len(facts.versions) == 1:
             return (CodeVersion(facts.versions[0], count, ((0, count - 1),) if count else ()),)
         return tuple(CodeVersion(version, None, ()) for version in facts.versions)

@@ -128,6 +128,78 @@ def test_a_generator_of_a_column_is_decided_as_a_whole(desk: Desk) -> None:
     assert desk.frame()["letters"].tolist() == [3, 3, 4, 3, 3]
 
 
+LATER = """
+builder_type: ColumnBuilder
+changed_columns: [later]
+python_function: late
+code_module: llm
+is_custom: true
+return_type: row-wise
+arguments: {letters: "<<self.letters[index]>>"}
+"""
+
+
+@pytest.mark.parametrize("column", [LENGTH, NUMBER], ids=["dataframe", "generator"])
+@pytest.mark.parametrize("is_stopped", [False, True], ids=["resumed", "stopped"])
+def test_what_earlier_code_computed_before_a_pause_does_not_count_as_computed_by_the_new(
+    desk: Desk, column: str, is_stopped: bool
+) -> None:
+    late = "\n\ndef late(letters):\n    return letters\n"
+    sound = desk.code + late
+    desk.write_code(sound.replace("return letters", "raise OSError('gone')"))
+    desk.vault.create_instance(
+        "answers", builders={"answers_index": INDEX.format(key="[name]", keep_old="false"), "col": column, "x": LATER}
+    )
+    with pytest.raises(OSError, match="gone"):
+        desk.run(process_id="nightly")
+    changed = sound.replace("len(name)", "-len(name)")
+    desk.write_code(changed.replace("return letters", "raise OSError('gone')") if is_stopped else changed)
+    if is_stopped:
+        with pytest.raises(OSError, match="gone"):
+            desk.run(process_id="nightly")
+        desk.vault.stop_process("nightly", materialize=True)
+        desk.write_code(changed)
+    else:
+        desk.run(process_id="nightly")
+    assert desk.frame()["letters"].tolist() == [3, 3, 4, 3]
+    (step,) = [step for step in desk.vault.get_lineage("answers", column="letters").columns if step.column == "letters"]
+    (old,) = step.code_versions
+    assert old.rows == 4
+
+    desk.vault.create_instance("answers", copy=True)
+    planned = desk.vault.plan_instance("answers", run_index=True).builders["col"]
+    assert (planned.reused, planned.computed) == (0, 4)
+    assert any("code" in reason and "changed" in reason for reason in planned.reasons)
+    desk.run()
+    assert desk.frame()["letters"].tolist() == [-3, -3, -4, -3]
+    (step,) = [step for step in desk.vault.get_lineage("answers", column="letters").columns if step.column == "letters"]
+    assert [version.rows for version in step.code_versions] == [4]
+    assert step.code_versions[0].version != old.version
+
+
+def test_a_generator_that_went_on_with_new_code_tells_its_rows_apart(desk: Desk) -> None:
+    sound = desk.code.replace("number(names)", "number(names, mine)").replace(
+        "in names:", "in names[mine['letters'].notna().sum():]:"
+    )
+    assert sound != desk.code
+    broken = sound.replace(
+        "        yield len(name)", "        if name == 'cleo': raise OSError('gone')\n        yield len(name)"
+    )
+    going_on = NUMBER.replace("arguments: {", 'arguments: {mine: "<<self.letters>>", ')
+    desk.write_code(broken)
+    index = INDEX.format(key="[name]", keep_old="false")
+    desk.vault.create_instance("answers", builders={"answers_index": index, "col": going_on})
+    with pytest.raises(OSError, match="gone"):
+        desk.run(process_id="nightly")
+    desk.write_code(sound)
+    desk.run(process_id="nightly")
+    assert desk.calls() == {"number": 1, "numbered": 2}
+    (step,) = [step for step in desk.vault.get_lineage("answers", column="letters").columns if step.column == "letters"]
+    assert sorted(version.ranges for version in step.code_versions) == [((0, 1),), ((2, 3),)]
+    desk.again()
+    assert desk.calls()["numbered"] == 4
+
+
 def test_force_execute_reuses_nothing(desk: Desk) -> None:
     desk.first()
     desk.again(force_execute=True)

@@ -1,4 +1,4 @@
-"""What one builder does in one attempt, of whichever kind it is: take over what is done, and leave its columns."""
+"""What any builder does in one attempt: take over what is done, compute the rest, and leave its columns."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ class BuilderRun(ABC):
         self._compute()
         self._counter.done = True
 
+    @abstractmethod
     def restore(self, reusing: bool) -> bool:
         """Put what an execution had when it was cut off into the building, with nulls in the rest; calls no function.
 
@@ -53,19 +54,14 @@ class BuilderRun(ABC):
         bool
             Whether this builder was complete.
         """
-        return self._restore(reusing)
 
     @abstractmethod
     def _compute(self) -> None:
         """Do what is left to do, and put the columns into the building."""
 
-    @abstractmethod
-    def _restore(self, reusing: bool) -> bool:
-        """Do what `restore` says."""
-
     @property
     def _is_done(self) -> bool:
-        """Whether an earlier attempt finished this builder."""
+        """Whether this builder was finished."""
         return self._saved is not None and self._saved.done
 
     def _begin(self) -> None:
@@ -80,23 +76,22 @@ class BuilderRun(ABC):
         return table
 
     def _rows_so_far(self) -> RowTable:
-        """Return the rows of an execution that was cut off; those of an IndexBuilder are all that there are."""
+        """Return the rows of an execution that was cut off; those of an IndexBuilder become the building's."""
         table = self._restored_table()
         if self._spec.is_index:
             self._execution.building.row_count = len(table.filled)
         table.resize(self._execution.building.row_count)
         return table
 
-    def _put_rows_so_far(self, table: RowTable) -> bool:
-        """Put the rows of an execution that was cut off into the building; return whether that are all."""
+    def _put_rows_so_far(self, table: RowTable) -> None:
+        """Put the rows of an execution that was cut off into the building."""
         # Of a column of the IndexBuilder that it was to overwrite the old values stay until there are new ones.
         self.put_columns(table, over=any(table.filled))
-        self._add_outcome(versions=tuple(table.versions), fingerprints=table.fingerprints, codes=table.codes)
+        self._add_row_outcome(table)
         if self._spec.is_index and self._is_done:
             self._keep_old_rows()
-        return self._is_done
 
-    # --- columns that are complete --------------------------------------------------------------------------------
+    # --- what is left in the building -----------------------------------------------------------------------------
 
     def _complete(self, table: RowTable, total: int) -> None:
         """Record that the builder is complete, and put its columns into the building."""
@@ -156,6 +151,10 @@ class BuilderRun(ABC):
         execution.building.row_count = count + sum(kept)
         self._counter.total = execution.building.row_count
         self._counter.reused += sum(kept)
+
+    def _add_row_outcome(self, table: RowTable, whole: bytes | None = None) -> None:
+        """Record of each row which version of the code computed it."""
+        self._add_outcome(tuple(table.versions), table.fingerprints, table.codes, whole)
 
     def _add_outcome(
         self,

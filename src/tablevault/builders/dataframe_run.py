@@ -21,20 +21,21 @@ class DataframeRun(SingleCallRun):
             return
         call = self._first_call()
         if not self._reuse(call.fingerprint):
-            self._put_frame(self._returned(call))
+            self._put_frame(self._compute_frame(call))
             self._add_outcome(whole=call.fingerprint)
 
-    def _restore(self, reusing: bool) -> bool:
+    def restore(self, reusing: bool) -> bool:
+        """Put what there was when the execution was cut off into the building, as `BuilderRun.restore` says."""
         saved = self._saved.frame if self._saved is not None else None
         if saved is None:
-            return super()._restore(reusing)
+            return super().restore(reusing)
         self._put_saved(saved)
         return True
 
     def _first_call(self) -> SingleCall:
         return self._prepared_call({})
 
-    def _returned(self, call: SingleCall) -> FrameData:
+    def _compute_frame(self, call: SingleCall) -> FrameData:
         """Call the function, and save what it returns."""
         spec, execution = self._spec, self._execution
         self._counter.total = None if spec.is_index else execution.building.row_count

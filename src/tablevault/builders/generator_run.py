@@ -20,7 +20,7 @@ class GeneratorRun(SingleCallRun):
         if not (keeps and column_dependencies(spec).reads_whole_self and origins):
             return None
         facts = origins[-1].facts(spec.changed_columns)
-        if facts is None or facts.versions[-1:] != (self._builder.version,):
+        if facts is None or facts.versions != (self._builder.version,):
             return None
         return origins[-1] if facts.arguments == spec.tracked_arguments else None
 
@@ -48,7 +48,12 @@ class GeneratorRun(SingleCallRun):
 
     def _finish(self, table: RowTable, total: int) -> None:
         self._complete(table, total)
-        self._add_outcome(versions=tuple(table.versions), whole=table.generator_fingerprint or None)
+        whole = table.generator_fingerprint or None
+        if len(table.versions) == 1:
+            self._add_outcome(whole=whole)
+        else:
+            # Some rows are of code that was replaced while this was paused.
+            self._add_row_outcome(table, whole)
 
     def _first_call(self) -> SingleCall:
         table = RowTable(self._execution, self._builder, self._counter)

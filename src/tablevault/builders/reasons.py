@@ -130,9 +130,10 @@ class Reasons:
         return next((facts for facts in found if facts is not None), None)
 
     def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts) -> list[str]:
-        if builder.version in facts.versions:
-            return []
         spec = builder.spec
+        if builder.version in facts.versions:
+            is_mixed = len(facts.versions) > 1 and not spec.is_row_wise
+            return ["code changed while the origin was paused"] if is_mixed else []
         reasons = []
         before, after = (facts.module, facts.function), (spec.code_module, spec.python_function)
         if (before, facts.is_custom) != (after, spec.is_custom):
@@ -144,7 +145,7 @@ class Reasons:
         if facts.is_index != spec.is_index:
             reasons.append(f"builder_type changed to {spec.kind}")
         reasons.extend(self._changes_of_types(spec))
-        return reasons or ["declared dtypes changed"]
+        return reasons or ["the builder or its code changed"]
 
     def _changes_of_types(self, spec: BuilderSpec) -> Iterator[str]:
         stored = {column.name: column.type_name for column in self._origin.columns} if self._origin is not None else {}

@@ -59,13 +59,15 @@ class RowWiseRun(BuilderRun):
         self._reuse(calls, table)
         calls.compute()
         self._complete(table, len(table.filled))
-        self._add_outcome(versions=tuple(table.versions), fingerprints=table.fingerprints, codes=table.codes)
+        self._add_row_outcome(table)
 
-    def _restore(self, reusing: bool) -> bool:
+    def restore(self, reusing: bool) -> bool:
+        """Put what there was when the execution was cut off into the building, as `BuilderRun.restore` says."""
         table = self._rows_so_far()
         if reusing and not self._spec.is_index:
             self._reuse(self._calls(table), table)
-        return self._put_rows_so_far(table) or all(table.filled)
+        self._put_rows_so_far(table)
+        return self._is_done or all(table.filled)
 
     def _table(self) -> RowTable:
         """Return the rows, those filled that earlier attempts computed."""

@@ -11,7 +11,7 @@ from tablevault.builders.fields import ReturnType
 from tablevault.builders.generator_run import GeneratorRun
 from tablevault.builders.row_wise_run import RowWiseRun
 
-_KINDS: Mapping[ReturnType, type[BuilderRun]] = {
+_RUNS: Mapping[ReturnType, type[BuilderRun]] = {
     "dataframe": DataframeRun,
     "row-wise": RowWiseRun,
     "generator": GeneratorRun,
@@ -37,4 +37,4 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
 
 def run_of(execution: Execution, builder: PreparedBuilder) -> BuilderRun:
     """Return the run of a builder, which has not begun."""
-    return _KINDS[builder.spec.return_type](execution, builder)
+    return _RUNS[builder.spec.return_type](execution, builder)

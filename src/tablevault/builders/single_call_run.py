@@ -1,4 +1,4 @@
-"""Builders whose function is called once: all their cells are taken over, or none."""
+"""Builders whose function is called once: of a ColumnBuilder all cells are taken over, or none."""
 
 from __future__ import annotations
 
@@ -40,17 +40,19 @@ class SingleCallRun(BuilderRun):
         """Tell whether the same arguments would be enough to take the columns over."""
         return any(True for _ in self._candidates())
 
-    def _restore(self, reusing: bool) -> bool:
+    def restore(self, reusing: bool) -> bool:
+        """Put what there was when the execution was cut off into the building, as `BuilderRun.restore` says."""
         if reusing and self._saved is None and self.decide():
             return True
-        return self._put_rows_so_far(self._rows_so_far())
+        self._put_rows_so_far(self._rows_so_far())
+        return self._is_done
 
     @abstractmethod
     def _first_call(self) -> SingleCall:
-        """Return the call with which the builder would begin."""
+        """Return the call of a builder that has done nothing yet."""
 
     def _prepared_call(self, unfinished: Mapping[str, list[object]]) -> SingleCall:
-        """Return the call; of its own columns the function sees what is given."""
+        """Return the call; of these columns of its own the function sees what is given."""
         call = FunctionCall(self._spec, self._execution.views(unfinished))
         counted = call.counted(None)
         return SingleCall(call, counted, call.fingerprint(None, counted))
@@ -75,7 +77,7 @@ class SingleCallRun(BuilderRun):
                 yield origin, rows
 
     def _reuse(self, fingerprint: bytes) -> bool:
-        """Take the columns over from an origin in which they were made from the same; return whether there is one."""
+        """Take the columns over from an origin that made them from the same; return whether that could be done."""
         count = self._execution.building.row_count
         for origin, rows in self._candidates():
             if rows.whole != fingerprint:
