@@ -16,6 +16,7 @@ from tablevault.overview import Overview, read_overview
 from tablevault.processes import ProcessReader
 from tablevault.queries import Queries
 from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
+from tablevault.storage.memory import release_memory
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -417,7 +418,10 @@ class TableVault:
         convert = self._queries.converter(format)
         choose = self._queries.chooser(instance_id, version, active_only, successful_only)
         data, found = self._queries.frame(table_name, choose, columns, rows, full_artifact_path)
-        return convert(data), found
+        frame = convert(data)
+        del data
+        release_memory()
+        return frame, found
 
     def get_tables(self) -> list[str]:
         """Return the names of all tables, oldest first."""
@@ -546,6 +550,7 @@ class TableVault:
 
     def _run(self, operation: operations.Operation, process_id: str, background: bool = False) -> str:
         finished = self._engine.run(operation, process_id or None, background)
+        release_memory()
         if self._verbose:
             _logger.info("%s %s: process %s", operation.name, operation.record(digest_payload=False), finished)
         return finished

@@ -25,7 +25,7 @@ def reset_peak():
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")
 
-rows = 1_000_000
+rows = 3_000_000
 vault = TableVault(sys.argv[1], author="ada", create=True)
 vault.create_table("small"); vault.create_instance("small", external_edit=True)
 vault.write_instance(pd.DataFrame({"a": [1], "t": ["x"]}), "small"); vault.get_dataframe("small")
@@ -46,18 +46,22 @@ vault.write_instance(frame, "data")
 written = status("VmHWM") - baseline
 total = int(frame["i"].sum())
 del frame
-import gc; gc.collect(); pyarrow.default_memory_pool().release_unused()
+# What the caller's own frame had, Arrow holds as well, until the next call.
+import gc; gc.collect(); vault.get_dataframe("small")
 left = status("VmRSS") - baseline
 reset_peak()
 back, _ = vault.get_dataframe("data")
 assert int(back["i"].sum()) == total and len(back) == rows
-print(json.dumps({"frame": size, "write": written, "left": left, "read": status("VmHWM") - baseline}))
+read = status("VmHWM") - baseline
+del back; gc.collect(); vault.get_dataframe("small")
+left = max(left, status("VmRSS") - baseline)
+print(json.dumps({"frame": size, "write": written, "left": left, "read": read}))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="peaks are read from Linux's /proc")
-def test_a_large_frame_is_written_and_read_within_three_times_its_size(tmp_path):
+def test_a_large_frame_is_written_and_read_within_three_times_its_size_and_leaves_no_memory_behind(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parent.parent)}
     run = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path / "vault")],
@@ -70,3 +74,4 @@ def test_a_large_frame_is_written_and_read_within_three_times_its_size(tmp_path)
     peaks = json.loads(run.stdout.splitlines()[-1])
     assert peaks["write"] <= 3 * peaks["frame"], peaks
     assert peaks["read"] <= 3 * peaks["frame"], peaks
+    assert peaks["left"] <= 0.4 * peaks["frame"], peaks
