@@ -198,7 +198,8 @@ class ReceivedVault:
 
     def _change_place(self, choice: Choices) -> str:
         """Put something else where a file or folder is expected."""
-        path = choice.choice([*self.files, *{parent for path in self.files for parent in path.parents if parent.name}])
+        folders = {parent for path in self.files for parent in path.parents if parent.name}
+        path = choice.choice([*self.files, *sorted(folders)])
         target = self.folder / path
         _make_writable(target.parent)
         _remove(target)
