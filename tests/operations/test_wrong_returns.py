@@ -20,8 +20,8 @@ FOLDER = '{x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}'
 
 # What is there: columns, arguments and dtypes of the builder `y`, the function, and what the error says.
 ROW_WISE = {
-    "too few values": ("a, b", "", "return 1, ", "row 0.*1 values for 2 columns"),
-    "too many values": ("a, b", "", "return 1, 2, 3", "row 0.*3 values for 2 columns"),
+    "too few values": ("a, b", "", "return 1, ", "row 0.*length 1 for the 2 columns"),
+    "too many values": ("a, b", "", "return 1, 2, 3", "row 0.*length 3 for the 2 columns"),
     "no sequence": ("a, b", "", "return 7", "row 0.*not int"),
     "a text for two columns": ("a, b", "", "return 'ab'", "row 0.*not str"),
     "a mapping of other names": ("a, b", "", "return {'a': 1, 'c': 2}", "row 0.*'c'"),
@@ -44,8 +44,13 @@ ROW_WISE = {
 }
 
 DATAFRAME = {
-    "too few columns": ("a, b", "", "return pd.DataFrame({'a': [1, 2, 3]})", "1 columns"),
-    "too many columns": ("a", "", "return pd.DataFrame({'a': [1, 2, 3], 'b': 1})", "2 columns"),
+    "too few columns": (
+        "a, b",
+        "",
+        "return pd.DataFrame({'a': [1, 2, 3]})",
+        "the columns a; there have to be as many as changed_columns, which are a, b",
+    ),
+    "too many columns": ("a", "", "return pd.DataFrame({'a': [1, 2, 3], 'b': 1})", "the columns a, b; there"),
     "too few rows": ("a", "", "return pd.DataFrame({'a': [1, 2]})", "2 rows; the instance has 3"),
     "too many rows": ("a", "", "return pd.DataFrame({'a': [1, 2, 3, 4]})", "4 rows; the instance has 3"),
     "no frame": ("a, b", "", "return 7", "not int"),
@@ -69,7 +74,7 @@ GENERATOR = {
     "too few rows": ("a", "", "yield 1\n    yield 2", "yielded 2 rows, but 3"),
     "too many rows": ("a", "", "yield from range(4)", "more rows than the instance's 3"),
     "no iterator": ("a", "", "return 7", "not return int"),
-    "too few values": ("a, b", "", "yield 1, 2\n    yield 3,", "row 1.*1 values for 2 columns"),
+    "too few values": ("a, b", "", "yield 1, 2\n    yield 3,", "row 1.*length 1 for the 2 columns"),
     "a value outside its dtype": ("a", "dtypes: {a: int64}", "yield 1\n    yield 'word'", "'a', row 1"),
 }
 
@@ -104,9 +109,9 @@ def test_a_generator(vault, wrong):
 
 
 INDEXES = {
-    "too few columns": ("dataframe", "return pd.DataFrame({'a': [1]})", "1 columns"),
+    "too few columns": ("dataframe", "return pd.DataFrame({'a': [1]})", "the columns a; there"),
     "no frame": ("dataframe", "return 'rows'", "not str"),
-    "a generator of too few values": ("generator", "yield 1,", "row 0.*1 values"),
+    "a generator of too few values": ("generator", "yield 1,", "row 0.*length 1"),
     "a generator that is none": ("generator", "return 7", "not return int"),
 }
 

@@ -17,6 +17,8 @@ from tablevault.storage.frames import FrameData, table_from_frame, with_nullable
 ReadRow = Callable[[object, int], tuple[object, ...]]
 """Takes what a function returned for the row at a position apart into cells."""
 
+_MOST_LISTED = 20
+
 
 def row_reader(spec: BuilderSpec, artifacts: ArtifactFolder) -> ReadRow:
     """Return how the rows of a builder are read.
@@ -105,8 +107,8 @@ def _cells(value: object, spec: BuilderSpec, row: int) -> Sequence[object]:
         )
     if len(value) != len(columns):
         raise ValueError(
-            f"Builder '{spec.name}', row {row}: {spec.python_function}() returned {len(value)} values for "
-            f"{len(columns)} columns ({', '.join(columns)})."
+            f"Builder '{spec.name}', row {row}: {spec.python_function}() returned a sequence of length "
+            f"{len(value)} for the {len(columns)} columns {', '.join(columns)}."
         )
     return value
 
@@ -178,26 +180,30 @@ def _as_frame(spec: BuilderSpec, value: object) -> object:
         import pyarrow as pa
 
         table = pa.table(value)
-        _check_width(spec, table.num_columns)
+        _check_width(spec, table.column_names)
         by_name = set(table.column_names) == set(columns) and len(set(columns)) == table.num_columns
         return table.select(columns) if by_name else table.rename_columns(columns)
     raise TypeError(
-        f"Builder '{spec.name}': {spec.python_function}() must return a DataFrame with {len(columns)} columns "
-        f"({', '.join(columns)}), not {type(value).__name__}."
+        f"Builder '{spec.name}': {spec.python_function}() must return a DataFrame with the columns "
+        f"{', '.join(columns)}, not {type(value).__name__}."
     )
 
 
 def _renamed(spec: BuilderSpec, frame: pd.DataFrame) -> pd.DataFrame:
     columns = list(spec.changed_columns)
-    _check_width(spec, frame.shape[1])
+    _check_width(spec, list(frame.columns))
     if set(frame.columns) == set(columns):
         return frame[columns]
     return frame.set_axis(columns, axis=1)
 
 
-def _check_width(spec: BuilderSpec, width: int) -> None:
-    if width != len(spec.changed_columns):
+def _check_width(spec: BuilderSpec, returned: Sequence[object]) -> None:
+    if len(returned) != len(spec.changed_columns):
+        more = ", …" if len(returned) > _MOST_LISTED else ""
+        listed = (
+            f"with the columns {', '.join(map(str, returned[:_MOST_LISTED]))}{more}" if returned else "without columns"
+        )
         raise ValueError(
-            f"Builder '{spec.name}': {spec.python_function}() returned a frame with {width} columns; "
-            f"changed_columns are {', '.join(spec.changed_columns)}."
+            f"Builder '{spec.name}': {spec.python_function}() returned a frame {listed}; there have to be as many as "
+            f"changed_columns, which are {', '.join(spec.changed_columns)}."
         )
