@@ -20,6 +20,7 @@ from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.notes import add_note
 from tablevault.operations.base import Operation
 from tablevault.recovery import Recovery
 from tablevault.storage import files
@@ -146,7 +147,7 @@ class Engine:
             try:
                 self.endings.complete(attempt, changes)
             except BaseException as error:
-                error.add_note(messages.COMMITTED)
+                add_note(error, messages.COMMITTED)
                 raise
         finally:
             attempt.leave()
@@ -203,7 +204,7 @@ class Engine:
             self._processes.record_refused(new, describe_error(error))
             self.endings.write_log()
         except OSError as trouble:
-            error.add_note(f"The refusal could not be logged ({trouble}).")
+            add_note(error, f"The refusal could not be logged ({trouble}).")
 
     def _pin(self, operation: Operation, new: NewProcess, serial: int, plan: Plan, owner_lock: OwnerLock) -> Attempt:
         transaction = Transaction(self._context, new.process_id, serial, 1)
@@ -338,9 +339,10 @@ class Engine:
         if attempt.owner_lock.is_inherited:
             return
         try:
-            original.add_note(self._end_failed(attempt, error))
+            note = self._end_failed(attempt, error)
         except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
-            original.add_note(messages.left_to_recovery(attempt.transaction.process_id, trouble))
+            note = messages.left_to_recovery(attempt.transaction.process_id, trouble)
+        add_note(original, note)
 
     def _end_failed(self, attempt: Attempt, error: BaseException) -> str:
         process_id = attempt.transaction.process_id
@@ -376,11 +378,13 @@ def _outcome_of(ended: ProcessRecord) -> str:
 
 def _raise_as_it_was(error: BaseException) -> NoReturn:
     """Raise an error of user code with the cause and context that it had there."""
-    cause, context, suppressed = error.__cause__, error.__context__, error.__suppress_context__
+    had = {name: getattr(error, name) for name in ("__cause__", "__context__", "__suppress_context__")}
     try:
         raise error
     finally:
-        error.__cause__, error.__context__, error.__suppress_context__ = cause, context, suppressed
+        for name, value in had.items():
+            # Past the class, which may be a frozen one.
+            BaseException.__setattr__(error, name, value)
 
 
 def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from tablevault.builders.results import row_reader, unchanged_types
 from tablevault.builders.rows import RowTable
 from tablevault.interfaces import FunctionError
+from tablevault.notes import add_note
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
@@ -29,11 +30,15 @@ class RowFilling:
         The table.
     blame
         Returns the note for an error that the function raised at a position.
+    may_end
+        Whether results may end before the positions do, as those of a generator. A function that is called for each
+        row may not: a `StopIteration` of it is an error as any other.
     """
 
-    def __init__(self, table: RowTable, blame: Callable[[int], str]) -> None:
+    def __init__(self, table: RowTable, blame: Callable[[int], str], may_end: bool = False) -> None:
         self._table = table
         self._blame = blame
+        self._may_end = may_end
         self._checkpoints = table.execution.checkpoints
         self._owner = table.execution.owner
         self.read = row_reader(table.spec, ArtifactFolder(table.execution.artifact_folder))
@@ -46,7 +51,7 @@ class RowFilling:
         """How many rows may be filled at once."""
         return 1 if self._table.names_artifacts else self._checkpoints.batch_rows
 
-    def fill(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterable[object]) -> int:
+    def fill(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
         """Take results over until there are no more, or somebody wants to be heard. Return how many.
 
         Raises `FunctionError` for what escapes from the function, and a located `TypeError` or `ValueError` for a
@@ -70,7 +75,7 @@ class RowFilling:
             raise unreadable.error from unreadable.error.__cause__
         except BaseException as error:
             table.counter.failed += isinstance(error, Exception)
-            error.add_note(self._blame(positions[len(batch.cells)] if len(batch.cells) < len(positions) else -1))
+            add_note(error, self._blame(positions[len(batch.cells)] if len(batch.cells) < len(positions) else -1))
             raise FunctionError(error) from error
         finally:
             batch.is_closed = True
@@ -89,18 +94,25 @@ class RowFilling:
             return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
         return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
 
-    def _append(self, batch: RowBatch, results: Iterable[object]) -> None:
+    def _append(self, batch: RowBatch, results: Iterator[object]) -> None:
         append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
         text, unchanged = self._text, self._unchanged
         checkpoints, owner = self._checkpoints, self._owner
-        for result in results:
-            kind = type(result)
-            if (kind is text and result.isascii()) or kind in unchanged:  # type: ignore[attr-defined]
-                append(result)
-            else:
-                append(read(result, positions[len(cells)]))
-            if checkpoints.room < 0 or owner.stop_requested:
-                return
+        # Not `for`, to which a StopIteration of the function would look like the end of the rows.
+        next_result = results.__next__
+        try:
+            while True:
+                result = next_result()
+                kind = type(result)
+                if (kind is text and result.isascii()) or kind in unchanged:  # type: ignore[attr-defined]
+                    append(result)
+                else:
+                    append(read(result, positions[len(cells)]))
+                if checkpoints.room < 0 or owner.stop_requested:
+                    return
+        except StopIteration:
+            if len(cells) < len(positions) and not self._may_end:
+                raise
 
     def _read(self, result: object, position: int) -> object:
         try:

@@ -9,6 +9,7 @@ from itertools import islice
 from tablevault.builders.filling import RowFilling
 from tablevault.builders.rows import RowTable, described
 from tablevault.interfaces import FunctionError
+from tablevault.notes import add_note
 
 
 def run_generator(table: RowTable, values: object, passed_over: int, total: int | None, first: int) -> None:
@@ -27,7 +28,7 @@ def run_generator(table: RowTable, values: object, passed_over: int, total: int 
     first
         Position of the first row that the generator yields.
     """
-    filling = RowFilling(table, lambda position: _blame(table, position))
+    filling = RowFilling(table, lambda position: _blame(table, position), may_end=True)
     iterator = _iterator_of(table, values)
     for position in range(first, first + passed_over):
         if not _pass_over(table, iterator, filling, position):
@@ -52,7 +53,7 @@ def _pass_over(table: RowTable, iterator: Iterator[object], filling: RowFilling,
     except StopIteration:
         return False
     except BaseException as error:
-        error.add_note(_blame(table, position))
+        add_note(error, _blame(table, position))
         raise FunctionError(error) from error
     cells = filling.read(value, position)
     if table.filled[position]:
@@ -74,7 +75,7 @@ def _check_count(table: RowTable, iterator: Iterator[object], position: int, fir
     except StopIteration:
         return
     except BaseException as error:
-        error.add_note(_blame(table, position))
+        add_note(error, _blame(table, position))
         raise FunctionError(error) from error
     raise ValueError(f"Builder '{spec.name}': {spec.python_function}() yielded more rows than the instance's {total}.")
 

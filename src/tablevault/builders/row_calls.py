@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import repeat, starmap
 from types import FunctionType
 from typing import TypeVar
 
@@ -14,6 +15,7 @@ from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable, consecutive, described, reuse_candidates
 from tablevault.executors import ThreadExecutor
 from tablevault.interfaces import FunctionError
+from tablevault.notes import add_note
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt waits for rows in flight in other threads."""
@@ -105,11 +107,11 @@ class RowCalls:
         for calls in self._prepared(self._call.calls, self._table.missing(), lambda: self._filling.most_rows):
             if owner.stop_requested:
                 return
-            results: Iterable[object]
+            results: Iterator[object]
             if order:
                 results = map(function, *(calls.arguments[place] for place in order))
             else:
-                results = (function() for _ in calls.positions)
+                results = starmap(function, repeat((), len(calls.positions)))
             done = 0
             while done < len(calls.positions) and not owner.stop_requested:
                 done += self._filling.fill(calls.positions[done:], calls.fingerprints.rows(done), results)
@@ -162,7 +164,7 @@ class RowCalls:
         try:
             value = self._function(**arguments)
         except BaseException as error:
-            error.add_note(self._blame(position))
+            add_note(error, self._blame(position))
             raise FunctionError(error) from error
         return self._filling.read(value, position), fingerprint
 

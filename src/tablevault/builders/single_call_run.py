@@ -11,6 +11,7 @@ from tablevault.builders.calls import FunctionCall
 from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable
 from tablevault.interfaces import FunctionError
+from tablevault.notes import add_note
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class SingleCallRun(BuilderRun):
         try:
             return self._builder.function(**arguments)
         except BaseException as error:
-            error.add_note(f"raised by {self._spec.python_function}() of builder '{self._spec.name}'")
+            add_note(error, f"raised by {self._spec.python_function}() of builder '{self._spec.name}'")
             raise FunctionError(error) from error
 
     def _candidates(self) -> Iterator[tuple[Origin, ReusableRows]]:

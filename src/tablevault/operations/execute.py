@@ -35,6 +35,7 @@ from tablevault.layout import (
 )
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.notes import add_note
 from tablevault.operations.assembly import Assembly, reopen, restore_partial
 from tablevault.operations.base import Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
@@ -313,7 +314,7 @@ def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Mapping[str, st
     except TableVaultError:
         raise
     except BaseException as error:
-        error.add_note(f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
+        add_note(error, f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
         raise FunctionError(error) from error
     return replace(unloaded_builder(spec, sources), function=function)
 
