@@ -85,6 +85,25 @@ _entered: list[Interrupts] = []
 """Those that have taken signals over, in the order in which they did."""
 
 
+_forking = threading.local()
+"""Which signals the thread that forks had blocked before, while it does."""
+
+
+def _hold_signals() -> None:
+    """Let signals wait while the interpreter forks.
+
+    A child would hear of them with our handlers, and lose what these raise: other hooks run before ours.
+    """
+    if _entered:
+        _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def _let_signals_go() -> None:
+    blocked = vars(_forking).pop("blocked", None)
+    if blocked is not None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
+
 def _give_back_in_child() -> None:
     """Let signals do in a forked child what they would do without us.
 
@@ -92,7 +111,8 @@ def _give_back_in_child() -> None:
     """
     while _entered:
         _entered[-1]._give_back()
+    _let_signals_go()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_give_back_in_child)
+    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_give_back_in_child)

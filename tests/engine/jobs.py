@@ -144,11 +144,11 @@ class Job:
         """Start another interpreter that has opened the vault as `vault` and runs this text."""
         return self.bare_interpreter(OPENED.format(path=str(self.path)) + text)
 
-    def bare_interpreter(self, text: str) -> subprocess.Popen[str]:
-        """Start another interpreter that runs this text, and has opened no vault."""
+    def bare_interpreter(self, text: str, first: str = "") -> subprocess.Popen[str]:
+        """Start another interpreter that runs this text, and has opened no vault; `first` before it imports ours."""
         source = str(Path(tablevault.__file__).parents[1])
         return subprocess.Popen(
-            [sys.executable, "-c", OPENING + text],
+            [sys.executable, "-c", first + OPENING + text],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 import pytest
-from jobs import Job, ended, until
+from jobs import OPENED, Job, ended, until
 
 
 @pytest.fixture
@@ -131,3 +131,27 @@ def test_an_interrupt_while_an_error_is_dealt_with_is_not_lost(job):
     assert "paused as 'nightly'" in caught.value.__context__.__notes__[-1]
     assert job.vault.get_process("nightly").status == "paused"
     assert job.vault.get_process("nightly").progress["answer"].computed == 4
+
+
+FORKING = """
+def answer(x, control):
+    child = os.fork()
+    if not child:
+        time.sleep(20)
+        os._exit(7)
+    return os.waitpid(child, 0)[1]
+"""
+TERMINATED_AT_ONCE = """
+import os, signal
+# Other libraries have hooks of their own, and theirs may come first.
+os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+
+
+def test_a_forked_child_that_is_terminated_at_once_dies_of_it(job):
+    code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
+    job.vault.create_code_module("jobs", text=code + FORKING)
+    opened = OPENED.format(path=str(job.path))
+    other = job.bare_interpreter(f"{opened}vault.execute_instance('stories')", first=TERMINATED_AT_ONCE)
+    assert ended(other).status == 0
+    assert set(job.answers()) == {signal.SIGTERM}
