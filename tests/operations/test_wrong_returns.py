@@ -14,6 +14,10 @@ from pathlib import Path
 def rows():
     return pd.DataFrame({"x": [1, 2, 3]})
 
+class Failing(list):
+    def __iter__(self):
+        raise KeyError("gone")
+
 """
 X = '{x: "<<self.x[index]>>"}'
 FOLDER = '{x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}'
@@ -32,6 +36,11 @@ ROW_WISE = {
     "a frame": ("a", "", "return pd.DataFrame({'b': [1, 2]})", "'a', row 0: b 0 1 1 2 is of type pandas.DataFrame"),
     "a function": ("a", "", "return rows", "'a', row 0"),
     "a wrong list": ("a", "dtypes: {a: list<float32>}", "return ['word']", "'a', row 0"),
+    "a list that contains itself": ("a", "", "a = [1]\n    a.append(a)\n    return a", "'a', row 0.*contains itself"),
+    "a dict that contains itself": ("a", "", "a = {}\n    a['a'] = a\n    return a", "'a', row 0.*contains itself"),
+    "a number of too many digits": ("a", "", "return 10**5000 if x == 2 else x", "'a', row 1"),
+    "such a number in a dict": ("a", "", "return {'a': 10**5000}", "'a', row 0"),
+    "a value whose class fails": ("a", "", "return Failing([1])", "'a', row 0.*of type made.Failing.*KeyError: 'gone'"),
     "an absolute artifact": ("a", "dtypes: {a: artifact_string}", "return '/etc/hostname'", "'a', row 0"),
     "an artifact outside": ("a", "dtypes: {a: artifact_string}", "return '../a.txt'", "'a', row 0"),
     "an artifact whose name is too long": (
@@ -93,6 +102,15 @@ def paused_by_a_plain_error(vault, builder, body, match, arguments="x"):
 def test_a_row_wise_function(vault, wrong):
     columns, dtypes, body, match = ROW_WISE[wrong]
     paused_by_a_plain_error(vault, column_builder(columns, "made", X, f"return_type: row-wise\n{dtypes}"), body, match)
+
+
+@pytest.mark.parametrize("wrong", ["a list that contains itself", "a number of too many digits"])
+def test_what_could_not_be_stored_is_not_kept_so_that_a_mended_function_replaces_it(vault, wrong):
+    columns, dtypes, body, match = ROW_WISE[wrong]
+    paused_by_a_plain_error(vault, column_builder(columns, "made", X, f"return_type: row-wise\n{dtypes}"), body, match)
+    vault.create_code_module("made", text=f"{ROWS}def made(x):\n    return x\n")
+    vault.execute_instance("made", process_id="mine")
+    assert vault.get_dataframe("made")[0]["a"].tolist() == [1, 2, 3]
 
 
 @pytest.mark.parametrize("wrong", DATAFRAME)

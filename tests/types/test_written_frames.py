@@ -58,6 +58,36 @@ def test_names_of_columns_may_be_any_text(vault):
     assert_frame_equal(read(vault, columns=["x.y", "a b"]), frame[["x.y", "a b"]])
 
 
+def nested(depth):
+    """A number in so many lists, and the type of these."""
+    value, arrow = 1, pa.int64()
+    for _ in range(depth):
+        value, arrow = [value], pa.list_(arrow)
+    return value, arrow
+
+
+def column_of_objects(*values):
+    return pd.DataFrame({"a": pd.Series(values, dtype=object)})
+
+
+class Failing(list):
+    def __iter__(self):
+        raise KeyError("gone")
+
+
+RECURSIVE = [1]
+RECURSIVE.append(RECURSIVE)
+NO_TEXT = pa.Array.from_buffers(
+    pa.string(), 1, [None, pa.py_buffer(bytes([0, 0, 0, 0, 2, 0, 0, 0])), pa.py_buffer(b"\xff\xfe")]
+)
+
+
+@pytest.mark.parametrize("depth", [1, 39, 40, 41, 60, 90])
+def test_lists_nested_however_deeply_come_back(vault, depth):
+    write(vault, column_of_objects(nested(depth)[0]))
+    assert read(vault)["a"].tolist() == [nested(depth)[0]]
+
+
 @pytest.mark.parametrize(
     ("frame", "text"),
     [
@@ -71,6 +101,13 @@ def test_names_of_columns_may_be_any_text(vault):
         (pd.DataFrame({"a": [b"x", "text"]}, dtype=object), "row 1"),
         (pd.DataFrame({"a": [{1: 2}]}, dtype=object), "row 0"),
         (pd.DataFrame({"a": [1]}, index=pd.Index([7], name="key")), "key"),
+        (column_of_objects(1, RECURSIVE), "'a', row 1: [1, [...]] contains itself"),
+        (column_of_objects(1, 10**5000), "'a', row 1: a value of type int cannot"),
+        (column_of_objects(1, Failing()), "row 1"),
+        (pa.table({"a": pa.array([nested(60)[0]], nested(60)[1])}), "'a'"),
+        (pa.table({"a": NO_TEXT}), "'a' is damaged"),
+        (pd.DataFrame({"a": pd.Series(NO_TEXT, dtype=pd.ArrowDtype(pa.string()))}), "'a': it is damaged"),
+        (pd.DataFrame, "type"),
         ({"a": [1]}, "dict"),
         (None, ""),
     ],

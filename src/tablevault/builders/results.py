@@ -13,6 +13,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, build_column
 from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
 from tablevault.storage.frames import FrameData, table_from_frame, with_nullable_types
+from tablevault.storage.plain import NOT_THE_VALUES, refusal
 
 ReadRow = Callable[[object, int], tuple[object, ...]]
 """Takes what a function returned for the row at a position apart into cells."""
@@ -68,8 +69,10 @@ def _single_reader(spec: BuilderSpec, check: CellChecker) -> ReadRow:
             value = value[0]
         try:
             return (check(value),)
-        except (TypeError, ValueError) as error:
-            raise located(error, spec, column, row) from error
+        except NOT_THE_VALUES:
+            raise
+        except Exception as error:
+            raise located(refusal(value, error), spec, column, row) from error
 
     return read
 
@@ -82,8 +85,10 @@ def _multiple_reader(spec: BuilderSpec, checkers: Sequence[CellChecker]) -> Read
         for column, check, cell in zip(columns, checkers, _cells(value, spec, row), strict=True):
             try:
                 cells.append(check(cell))
-            except (TypeError, ValueError) as error:
-                raise located(error, spec, column, row) from error
+            except NOT_THE_VALUES:
+                raise
+            except Exception as error:
+                raise located(refusal(cell, error), spec, column, row) from error
         return tuple(cells)
 
     return read

@@ -22,6 +22,8 @@ Column: TypeAlias = pa.Array | pa.ChunkedArray
 
 _JSON_KINDS = frozenset({bool, int, float, str, list, dict})
 _EXACT_IN_FLOAT = 2**53
+_DEEPEST_LIST = 40
+"""Lists nested deeper than this are JSON: the readers of Parquet refuse types of more than a hundred levels."""
 _ARROW_ERRORS = (pa.ArrowException, OverflowError, UnicodeError, TypeError, ValueError)
 
 _encode_json = msgspec.json.Encoder().encode
@@ -70,8 +72,11 @@ def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
     return _plain_list(column)
 
 
-def _natural_arrow(values: Sequence[object]) -> pa.DataType | None:
-    """Return the Arrow type that holds all values exactly; `None` if there is none."""
+def _natural_arrow(values: Sequence[object], depth: int = 0) -> pa.DataType | None:
+    """Return the Arrow type that holds all values exactly; `None` if there is none.
+
+    `depth` is in how many lists they are.
+    """
     kinds = frozenset(map(type, values)) - {NoneType}
     if not kinds:
         return pa.null()
@@ -85,7 +90,7 @@ def _natural_arrow(values: Sequence[object]) -> pa.DataType | None:
         return None
     (kind,) = kinds
     if kind is list:
-        return _natural_list(values)
+        return _natural_list(values, depth)
     if kind is decimal.Decimal:
         return _natural_decimal(values)
     if kind is datetime.time:
@@ -134,9 +139,11 @@ def _zone_name(zone: datetime.tzinfo) -> str:
     return "UTC"
 
 
-def _natural_list(values: Sequence[Any]) -> pa.DataType | None:
+def _natural_list(values: Sequence[Any], depth: int) -> pa.DataType | None:
+    if depth == _DEEPEST_LIST:
+        return None
     items = list(itertools.chain.from_iterable(value for value in values if value is not None))
-    item = _natural_arrow(items)
+    item = _natural_arrow(items, depth + 1)
     return None if item is None else pa.list_(item)
 
 

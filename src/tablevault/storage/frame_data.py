@@ -19,7 +19,7 @@ from tablevault.storage.cells import cell_checker
 from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.pandas_forms import column_of_series, pandas_array
-from tablevault.storage.plain import checked_text, shown, type_name
+from tablevault.storage.plain import NOT_THE_VALUES, checked_text, refusal, shown, type_name
 
 if TYPE_CHECKING:
     import polars as pl
@@ -158,6 +158,10 @@ def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str,
     table = _arrow_table(frame)
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for position, name in enumerate(_check_names(table.column_names)):
+        try:
+            table.column(position).validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise TVTableError(f"column {name!r} is damaged: {error}") from error
         column, column_type = _without_views(table.column(position)), dtypes.get(name)
         own_type = type_of_arrow(column.type)
         try:
@@ -178,7 +182,7 @@ def _arrow_table(frame: object) -> pa.Table:
         )
     try:
         return pa.table(frame)
-    except (pa.ArrowException, TypeError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, TypeError, ValueError) as error:
         raise TVTableError(f"the object of type {type_name(frame)} cannot be read as a table: {error}") from error
 
 
@@ -249,8 +253,10 @@ def _checked_column(values: Sequence[object], column_type: ColumnType) -> tuple[
     for position, value in enumerate(values):
         try:
             checked.append(check(value))
-        except (TypeError, ValueError) as error:
-            raise CellError(position, str(error)) from error
+        except NOT_THE_VALUES:
+            raise
+        except Exception as error:
+            raise CellError(position, str(refusal(value, error))) from error
     return build_column(checked, column_type)
 
 
@@ -301,7 +307,10 @@ def _has_unstorable(arrow: pa.DataType, inside: bool = False) -> bool:
 def _parquet_takes(field: pa.Field) -> bool:
     plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     try:
-        pq.ParquetWriter(io.BytesIO(), pa.schema([pa.field("column", plain)])).close()
+        written = io.BytesIO()
+        pq.ParquetWriter(written, pa.schema([pa.field("column", plain)])).close()
+        if plain.num_fields:  # What is nested too deeply can be written, but not read.
+            pq.read_schema(written)
     except (pa.ArrowException, OSError):
         return False
     return True

@@ -21,6 +21,8 @@ Encode = Callable[[object], bytes]
 _ATOMS = frozenset({NoneType, bool, int, float, str, bytes})
 _SIMPLE = _ATOMS | {list, dict}
 _FEW = 16
+_LARGEST_INTEGER_BITS = 14_000
+"""Python makes texts, and so JSON, of whole numbers of up to 4,300 digits."""
 _PACKED_DIRECTLY = _SIMPLE | {tuple}
 
 _INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
@@ -137,6 +139,8 @@ def _wrapped(value: Any) -> Any:
 def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
     if -(2**63) <= value < 2**64:
         return value
+    if value.bit_length() > _LARGEST_INTEGER_BITS:
+        raise ValueError(f"a whole number of {value.bit_length():,} bits is too large to be stored; make it text")
     return msgspec.msgpack.Ext(_INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True))
 
 

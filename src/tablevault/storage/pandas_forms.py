@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
 from tablevault.storage.columns import Column, build_column, plain_values
-from tablevault.storage.plain import is_missing, natural_value
+from tablevault.storage.plain import NOT_THE_VALUES, is_missing, natural_value, refusal
 
 _MASKED: dict[str, Callable[[], Any]] = {
     **{name: getattr(pd, f"{name}Dtype") for name in ("Int8", "Int16", "Int32", "Int64")},
@@ -125,6 +125,10 @@ def _text_error(array: Any) -> CellError | None:
 
 def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
     column = _arrow_of(array)
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise TypeError(f"it is damaged: {error}") from error
     plain = type_of_arrow(column.type)
     name = plain.name if plain.kind is Kind.CATEGORY else f"{plain.name}[pyarrow]"
     return column, ColumnType(name, plain.arrow, plain.kind, "arrow")
@@ -155,8 +159,10 @@ def _column_of_objects(values: list[Any]) -> tuple[Column, ColumnType]:
     for position, value in enumerate(values):
         try:
             plain.append(natural_value(value))
-        except (TypeError, ValueError) as error:
-            raise CellError(position, str(error)) from error
+        except NOT_THE_VALUES:
+            raise
+        except Exception as error:
+            raise CellError(position, str(refusal(value, error))) from error
     column, column_type = build_column(plain, None)
     form = f"object:{_null_form(values)}{_cells_form(values)}"
     return column, ColumnType(column_type.name, column_type.arrow, column_type.kind, form)

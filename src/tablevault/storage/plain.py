@@ -11,6 +11,7 @@ import datetime
 import decimal
 import enum
 import os
+import re
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any
@@ -19,6 +20,10 @@ import numpy as np
 import pandas as pd
 
 MAXIMUM_SHOWN = 60
+NOT_THE_VALUES = (OSError, MemoryError)
+"""What reading a value may raise without the value being wrong."""
+_OF_A_VAULT = re.compile(r"^tablevault_code\.[0-9a-f]+\.")
+"""What code modules of a vault are called by Python, before their own name."""
 _AS_THEY_ARE = frozenset(
     {bool, int, float, bytes, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta}
 )
@@ -113,7 +118,10 @@ def unwrapped(value: Any) -> Any:
 
 def shown(value: object) -> str:
     """Return a value as an error message shows it."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 - the class is the user's; and of the largest whole numbers Python makes no text
+        return f"a value of type {type_name(value)}"
     if "\n" in text:  # A frame, say: a message is a sentence.
         text = " ".join(text.split())
     return text if len(text) <= MAXIMUM_SHOWN else f"{text[: MAXIMUM_SHOWN - 1]}…"
@@ -122,7 +130,17 @@ def shown(value: object) -> str:
 def type_name(value: object) -> str:
     """Return the name of a value's type as an error message shows it."""
     kind = type(value)
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    module = _OF_A_VAULT.sub("", kind.__module__)
+    return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
+
+
+def refusal(value: object, error: Exception) -> TypeError | ValueError:
+    """Return the error that says why a value is no cell, from whatever was raised when it was read."""
+    if isinstance(error, RecursionError):
+        return ValueError(f"{shown(value)} contains itself, or is nested too deeply")
+    if isinstance(error, (TypeError, ValueError)):
+        return error
+    return TypeError(f"{shown(value)}, of type {type_name(value)}, cannot be read: {type(error).__name__}: {error}")
 
 
 def _natural_list(value: list[Any]) -> list[Any]:
