@@ -96,6 +96,13 @@ FlushListener = Callable[[], None]
 """Called on the checkpoint store's background thread after each interval, also when nothing was to be written."""
 
 
+CAME_BACK_IN_CHILD = (
+    "A child that was forked inside a function came back from it, and is not the one that executes; let it end with "
+    "os._exit()."
+)
+"""Said to a forked child that goes on with the work of its parent."""
+
+
 class FunctionError(Exception):
     """What escaped from a user's function, on its way to the engine; callers see the original.
 

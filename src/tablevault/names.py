@@ -103,6 +103,19 @@ def check_process_id(process_id: str) -> str:
     return process_id
 
 
+def check_text(kind: str, text: str) -> str:
+    """Return a text for people; raises `TVArgumentError` if it is none, or none that can be stored."""
+    if not isinstance(text, str):
+        raise TVArgumentError(f"{kind} must be a str, not {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise TVArgumentError(
+            f"{kind} has a lone surrogate ({text[error.start]!r} at character {error.start}); it cannot be stored"
+        ) from error
+    return text
+
+
 def is_file_name(text: str) -> bool:
     """Tell whether a text is the name of one file or folder, and so cannot lead out of the folder that it stands in."""
     is_short = len(text.encode("utf-8", "surrogatepass")) <= _LONGEST_FILE_NAME

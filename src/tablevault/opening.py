@@ -22,6 +22,7 @@ from tablevault.catalog.schema import FORMAT
 from tablevault.errors import TableVaultWarning, TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.lookup import Lookup, VaultContext
+from tablevault.names import check_text
 from tablevault.storage import files
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "9p", "afs", "ceph", "gluster", "lustre")
@@ -36,6 +37,14 @@ class Settings:
     parent_id: str = ""
     catalog_url: str | None = None
 
+    def __post_init__(self) -> None:
+        """Raise `TVArgumentError` for what nothing could be opened with."""
+        check_text("author", self.author)
+        check_text("parent_id", self.parent_id)
+        seconds = self.lock_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+            raise TVArgumentError(f"lock_timeout is a number of seconds, 0 or more, not {seconds!r}")
+
 
 def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     """Open a vault.
@@ -47,7 +56,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     TVProcessError
         If `parent_id` does not name a running process.
     """
-    layout = VaultLayout(Path(db_dir).expanduser().absolute())
+    layout = _layout_of(db_dir)
     check_marker(layout)
     _check_own_places(layout)
     _warn_of_network(layout.root)
@@ -72,7 +81,8 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
     TVArgumentError
         If there is anything in the folder, but for a creation that was cut off.
     """
-    layout = VaultLayout(Path(db_dir).expanduser().absolute())
+    layout = _layout_of(db_dir)
+    check_text("description", description)
     if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
         if is_legacy_vault(layout.root):
             raise TVArgumentError(_why_not_a_vault(layout))
@@ -135,6 +145,16 @@ def _why_not_a_vault(layout: VaultLayout) -> str:
         f"'{layout.root}' is not a vault; TableVault({str(layout.root)!r}, create=True), or in a shell "
         f"{shlex.join(['tablevault', 'init', str(layout.root)])}, makes one."
     )
+
+
+def _layout_of(db_dir: str | Path) -> VaultLayout:
+    try:
+        root = Path(db_dir).expanduser().absolute()
+    except (TypeError, RuntimeError) as error:
+        raise TVArgumentError(f"db_dir must be the path of a folder, not {db_dir!r}: {error}") from error
+    if "\0" in str(root):
+        raise TVArgumentError(f"db_dir must be the path of a folder; {db_dir!r} has a null character in it")
+    return VaultLayout(root)
 
 
 def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:

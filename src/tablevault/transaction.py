@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tablevault.catalog.owners import OwnerLock
-from tablevault.errors import TVForcedError, TVImplementationError
+from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
+from tablevault.interfaces import CAME_BACK_IN_CHILD
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Lock, Tidying, TidyingAction
@@ -77,7 +80,9 @@ class Transaction(Lookup):
         self.checkpoints: CheckpointStore | None = None
         """Opened by operations that compute row by row; closed by the engine, however the attempt ends."""
         self.stop_requested = False
-        """Set by the checkpoints' background thread when the owner of this attempt is asked to stop."""
+        """Set by the checkpoints' background thread when the owner of this attempt is asked to stop, and in a child."""
+        self._made_by = os.getpid()
+        _open_here.add(self)
         self.functions_started = False
         """Whether the work has come so far that an error is one of the work, not of the call that resumed it."""
         self.claimed: list[OwnerLock] = []
@@ -107,7 +112,9 @@ class Transaction(Lookup):
         return (self.workspace.staged / name).is_file()
 
     def raise_if_stopped(self) -> None:
-        """Raise `TVForcedError` if somebody asked this process to stop."""
+        """Raise `TVForcedError` if somebody asked this process to stop, `TVProcessError` in a forked child."""
+        if self._made_by != os.getpid():
+            raise TVProcessError(CAME_BACK_IN_CHILD)
         if self.stop_requested:
             raise TVForcedError(
                 f"Process '{self.process_id}' was stopped by stop_process(force=True); to do it after all, call it "
@@ -139,3 +146,16 @@ class Transaction(Lookup):
         if not self.workspace.root.exists():
             return ()
         return (Tidying(TidyingAction.REMOVE, self.layout.relative(self.workspace.root)),)
+
+
+_open_here: weakref.WeakSet[Transaction] = weakref.WeakSet()
+
+
+def _stop_in_child() -> None:
+    """Let a child that comes back from the function that forked it call that function for no further row."""
+    for transaction in list(_open_here):
+        transaction.stop_requested = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_stop_in_child)

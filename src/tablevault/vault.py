@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -82,6 +84,7 @@ class TableVault:
         settings = Settings(author, lock_timeout, parent_id, catalog_url)
         if create:
             create_vault(db_dir, description, settings)
+        self._settings = settings
         self._context = open_context(db_dir, settings)
         self._verbose = verbose
         self._engine = Engine(self._context)
@@ -92,6 +95,10 @@ class TableVault:
         if restart:
             self.restart_report = self._engine.restart()
         self._engine.recovery.recover_all()
+
+    def __reduce__(self) -> tuple[Callable[[], TableVault], tuple[()]]:
+        """Let a copy, also one in another interpreter, open the vault anew: connections and locks do not travel."""
+        return partial(TableVault, self.db_dir, verbose=self._verbose, **asdict(self._settings)), ()
 
     @property
     def db_dir(self) -> str:

@@ -115,7 +115,7 @@ time.sleep(60)
         os.kill(job.noted("forked")[0], signal.SIGKILL)
 
 
-@pytest.mark.parametrize("leaving", ["sys.exit(0)", "raise RuntimeError('in the child')"])
+@pytest.mark.parametrize("leaving", ["sys.exit(0)", "raise RuntimeError('in the child')", "return 7"])
 def test_a_forked_child_that_leaves_the_function_by_an_error_ends_nothing(job, leaving):
     forking(
         job,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import getpass
 import json
 import os
+import pickle
 
 import pytest
 from operated import interpreter, picture
@@ -178,3 +180,57 @@ def test_an_open_vault_says_where_it_is_and_who_works(tmp_path, monkeypatch):
     for name in ("db_dir", "author"):
         with pytest.raises(AttributeError):
             setattr(vault, name, "other")
+
+
+@pytest.mark.parametrize(
+    ("db_dir", "more", "said"),
+    [
+        (None, {}, "db_dir must be the path of a folder, not None"),
+        (5, {"create": True}, "db_dir must be the path of a folder, not 5"),
+        (b"vault", {}, "db_dir must be the path of a folder"),
+        ("~nobody-of-this-name/vault", {"create": True}, "db_dir must be the path"),
+        ("a\0b", {"create": True}, "null character"),
+        ("vault", {"author": 5}, "author must be a str, not int"),
+        ("vault", {"author": "\udc80"}, "author has a lone surrogate"),
+        ("vault", {"parent_id": 5}, "parent_id must be a str"),
+        ("vault", {"lock_timeout": "x"}, "lock_timeout is a number of seconds"),
+        ("vault", {"lock_timeout": -1}, "lock_timeout is a number of seconds"),
+        ("vault", {"lock_timeout": float("nan")}, "lock_timeout is a number of seconds"),
+        ("vault", {"create": True, "description": "\udc80"}, "description has a lone surrogate"),
+    ],
+)
+def test_what_nothing_can_be_opened_with_is_a_wrong_argument(tmp_path, monkeypatch, db_dir, more, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(tv_errors.TVArgumentError, match=said):
+        TableVault(db_dir, **more)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("description", [5, "\udc80"])
+def test_a_description_that_is_no_text_is_refused(tmp_path, description):
+    vault = TableVault(tmp_path / "vault", create=True)
+    with pytest.raises(tv_errors.TVArgumentError, match="description"):
+        vault.create_table("stories", description=description)
+    vault.create_table("stories")
+    with pytest.raises(tv_errors.TVArgumentError, match="description"):
+        vault.create_instance("stories", description=description)
+    assert vault.get_table_instances("stories", include_temp=True) == []
+
+
+def test_a_pickled_or_copied_vault_is_the_vault_opened_anew(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True, lock_timeout=2.5)
+    vault.create_table("stories")
+    for number, again in enumerate((pickle.loads(pickle.dumps(vault)), copy.deepcopy(vault))):
+        assert (again.db_dir, again.author) == (vault.db_dir, "ada")
+        again.create_table(f"copy-{number}")
+        assert again.get_history()[0].author == "ada"
+    assert len(vault.get_tables()) == 3
+
+
+def test_a_vault_that_was_moved_while_it_was_open_leaves_nothing_where_it_was(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    (tmp_path / "vault").rename(tmp_path / "moved")
+    with pytest.raises(tv_errors.TVFileError, match="moved or deleted"):
+        vault.create_table("stories")
+    assert not (tmp_path / "vault").exists()
+    TableVault(tmp_path / "moved").create_table("stories")

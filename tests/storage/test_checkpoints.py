@@ -668,7 +668,7 @@ def test_a_forked_child_leaves_the_store_alone(folder):
     script = """
         import os, sys, warnings
         from pathlib import Path
-        from tablevault.errors import TVImplementationError
+        from tablevault.errors import TVProcessError
         from tablevault.storage.checkpoints import CheckpointStore
         warnings.simplefilter("ignore")
         store = CheckpointStore.open(Path(sys.argv[1]), None, None)
@@ -681,7 +681,7 @@ def test_a_forked_child_leaves_the_store_alone(folder):
                 if child == 0:
                     try:
                         store.flush()
-                    except TVImplementationError:
+                    except TVProcessError:
                         store.close()
                         del store
                         sys.exit(7)

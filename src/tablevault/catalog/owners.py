@@ -77,8 +77,10 @@ class Owners:
         Raises
         ------
         TVFileError
-            If the file system has no kernel locks: there is no soft fallback.
+            If the vault is not where it was, or the file system has no kernel locks: there is no soft fallback.
         """
+        if not self._folder.parent.is_dir():
+            raise TVFileError(f"{self._folder.parent} is gone: the vault was moved or deleted.")
         name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
         lock = FileLock(self._folder / name, fallback_to_soft=False, thread_local=False)
         try:

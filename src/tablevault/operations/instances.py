@@ -50,6 +50,7 @@ class CreateInstance(Operation):
     def plan(self, draft: Drafting) -> Plan:
         """Find the table and the origin; validate the builders' names."""
         version = names.check_version(self.version)
+        names.check_text("description", self.description)
         instance_id = names.temporary_instance_id(version)
         draft.lock_exclusive(lock_on_instance(names.fold(str(self.table_name)), instance_id))
         table = draft.table(self.table_name)

@@ -29,6 +29,7 @@ class CreateTable(Operation):
     def plan(self, draft: Drafting) -> Plan:
         """Validate the name and choose the folder."""
         names.check_table_name(self.table_name)
+        names.check_text("description", self.description)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
         check_name_is_free(draft, self.table_name)
         folder = draft.free_folder(draft.layout.root, self.table_name)

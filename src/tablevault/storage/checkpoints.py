@@ -7,12 +7,14 @@ is not durable is still there, to be counted and to be written again.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from tablevault.errors import TVImplementationError
+from tablevault.errors import TVImplementationError, TVProcessError
+from tablevault.interfaces import CAME_BACK_IN_CHILD
 from tablevault.storage import files
 from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
@@ -50,6 +52,7 @@ class CheckpointStore:
         self._failure: BaseException | None = None
         self._noted: list[BaseException] = []
         self._is_open = True
+        self._opened_by = os.getpid()
         self._flusher = Flusher(self._at_interval, FLUSH_SECONDS)
 
     @classmethod
@@ -232,8 +235,10 @@ class CheckpointStore:
             raise error
 
     def _check_open(self) -> None:
+        if self._opened_by != os.getpid():
+            raise TVProcessError(CAME_BACK_IN_CHILD)
         if not (self._is_open and self._flusher.is_running):
-            raise TVImplementationError(f"{self.folder}: these checkpoints are closed, or were opened before a fork")
+            raise TVImplementationError(f"{self.folder}: these checkpoints are closed")
 
     # On the background thread:
 
