@@ -287,6 +287,18 @@ def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
     assert len(TableVault(db_dir).get_dataframe("paused", "TEMP_base")[0]) == 3
 
 
+@pytest.mark.parametrize("listed", ["/", "/etc/hostname", "../../outside/kept.txt", ""])
+def test_a_manifest_cannot_list_files_elsewhere(db_dir, outside, listed):
+    path = next(db_dir.glob("pictures/base_*/manifest.json")).relative_to(db_dir)
+    (db_dir / path).chmod(0o644)
+    (db_dir / path).write_text((db_dir / path).read_text().replace('"table.parquet"', f'"{listed}"'))
+    agree(db_dir, path)
+    vault = TableVault(db_dir)
+    assert any("is no file of the folder" in problem.detail for problem in vault.verify().problems)
+    with pytest.raises(tv_errors.TVFileError, match="is no file of the folder"):
+        vault.get_lineage("pictures")
+
+
 def test_a_missing_manifest_is_a_named_error(db_dir):
     path = next(db_dir.glob("pictures/base_*/manifest.json"))
     path.parent.chmod(0o755)

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from tablevault.errors import TVFileError
+from tablevault.names import is_inner_path
 from tablevault.storage import files
 
 
@@ -54,7 +55,11 @@ def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise TVFileError(f"The manifest {path} is damaged: its hash is not the one in the catalog.")
     try:
-        return {record.path: record for record in msgspec.json.decode(data, type=list[FileRecord])}
+        records = msgspec.json.decode(data, type=list[FileRecord])
+        outside = [record.path for record in records if not is_inner_path(record.path)]
+        if outside:
+            raise ValueError(f"it lists {outside[0][:200]!r}, which is no file of the folder")
+        return {record.path: record for record in records}
     except (ValueError, RecursionError) as error:
         raise TVFileError(f"The manifest {path} is not one ({error}).") from error
 
