@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
+import contextlib
 import time
 from collections.abc import Callable
 from typing import NoReturn
@@ -129,6 +131,16 @@ class ProcessReader:
         raise TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
 
 
+def _argument_of(kind: type[BaseException], message: str) -> object:
+    """Return what an exception was made from, given its text."""
+    if kind is SystemExit and message.isdecimal():  # An interpreter's exit status is a number.
+        return int(message)
+    if kind is KeyError:  # Its text shows the key as Python writes it.
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            return ast.literal_eval(message)
+    return message
+
+
 def _raise_again(record: ProcessRecord) -> NoReturn:
     """Raise the error of a process that ran in another interpreter, by its own class where that is known."""
     assert record.error is not None
@@ -136,10 +148,8 @@ def _raise_again(record: ProcessRecord) -> NoReturn:
     known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
     kind = known or getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
-        message = record.error.message
         try:
-            # An interpreter's exit status is a number.
-            raised = kind(int(message) if kind is SystemExit and message.isdecimal() else message)
+            raised = kind(_argument_of(kind, record.error.message))
         except TypeError:
             # Some built-in exceptions cannot be made from a text alone.
             raised = TVProcessError(f"{name}: {record.error.message}")

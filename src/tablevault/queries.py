@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+_MOST_ROWS = 2**62
+"""More than any frame has, and no more than Arrow counts to."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
 
 
@@ -68,6 +70,7 @@ class Queries:
             Whether artifacts come back as full paths.
         """
         _check_selection(columns, rows)
+        rows = rows if rows is None else min(rows, _MOST_ROWS)
         self._check_side_effects(table_name)
 
         def read() -> tuple[FrameData, str]:

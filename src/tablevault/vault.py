@@ -382,9 +382,7 @@ class TableVault:
         Raises
         ------
         TVArgumentError
-            If there is no such operation or status, or `limit` is not 1 or more.
-        TVTableError
-            If there is no such table, and never was.
+            If there is no such operation or status, no such table and never was, or `limit` is not 1 or more.
         """
         filters = {"table_name": table_name, "author": author, "operation": operation, "status": status}
         return self._processes.history(filters, limit)

@@ -96,13 +96,13 @@ arguments: {name: "<<self.picture[index]>>", folder: ~ARTIFACT_FOLDER~, control:
     assert [path.name for path in archive.paths()] == ["ann.png", "dan.png"]
 
 
-def test_a_new_file_of_a_reused_files_name_never_reaches_the_committed_one(archive):
+def test_a_new_file_of_a_reused_files_name_is_refused_and_never_reaches_the_committed_one(archive):
     first = archive.make()
     archive.plan(rows=["ann", "dan"], files={"dan": {"ann.png": "by dan"}}, cells={"dan": "ann.png"})
-    second = archive.again()
+    with pytest.raises(ValueError, match="row 1: 'ann.png' is the file of a cell that was taken over"):
+        archive.again()
     assert archive.painted() == ["dan"]
     assert archive.paths(first)[0].read_text() == "picture of ann"
-    assert archive.paths(second)[1].read_text() == "by dan"
 
 
 def test_the_same_content_under_another_name_counts_as_the_same(archive):

@@ -127,6 +127,36 @@ def test_a_pause_exits_with_4_and_says_how_to_resume_and_stop(run, folder):
     assert json.loads(run("ps").output) == []
 
 
+def test_an_id_of_another_command_that_is_paused_is_a_refusal(run, folder):
+    prepare(folder, "raise OSError('gone')")
+    assert run("execute-instance", "stories", "--process-id", "nightly").exit_code == 4
+    refused = run("create-table", "poems", "--process-id", "nightly")
+    assert refused.exit_code == 1
+    assert "is a call of execute_instance, not of create_table" in refused.stderr
+    assert "Paused" not in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a,a\n1,2\n", "has two columns 'a'"),
+        (b"", "cannot be read as a frame"),
+        (b"a,b\n1,2\n3,4,5,6\n", "cannot be read as a frame"),
+        (b"a\n\xff\xfe\n", "cannot be read as a frame"),
+    ],
+)
+def test_a_file_that_is_no_frame_is_refused_in_one_line_that_names_it(run, folder, tmp_path, content, said):
+    prepare(folder)
+    (tmp_path / "frame.csv").write_bytes(content)
+    run("create-table", "poems")
+    run("create-instance", "poems", "--external-edit")
+    refused = run("write-instance", "poems", "--csv", str(tmp_path / "frame.csv"))
+    assert refused.exit_code == 1, refused.stderr
+    assert said in refused.stderr
+    assert "frame.csv" in refused.stderr
+    assert refused.stderr.count("\n") == 1
+
+
 def test_frames_are_written_by_the_suffix_of_the_file_and_read_from_csv_and_parquet(run, folder, tmp_path):
     frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
     frame.to_parquet(tmp_path / "given.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import pytest
 from jobs import ended, until
@@ -172,3 +173,26 @@ def test_a_caller_killed_before_its_worker_claims_leaves_a_paused_process(job, t
     until(lambda: job.vault.get_process("nightly").status == "paused")
     job.execute("nightly")
     assert job.answers() == job.complete()
+
+
+def test_a_stop_that_comes_before_the_worker_has_claimed_the_process_reaches_it(job):
+    code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
+    slow = 'def answer(x, control):\n    note(control, "called", x)\n    time.sleep(0.1)\n    return f"{x}-ok"\n'
+    job.vault.create_code_module("jobs", text=code + slow)
+    job.build(count=100)
+    starting = threading.Thread(target=lambda: job.execute("nightly", background=True))
+    starting.start()
+    until(lambda: "nightly" in job.vault.get_active_processes())
+    job.vault.stop_process("nightly", force=True, timeout=60)
+    starting.join()
+    assert job.vault.get_process("nightly").status == "stopped"
+    assert len(job.noted("called")) < 90
+
+
+def test_waiting_raises_a_key_error_with_its_key(job):
+    code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
+    job.vault.create_code_module("jobs", text=code + "def answer(x, control):\n    raise KeyError('clock')\n")
+    job.execute("nightly", background=True)
+    with pytest.raises(KeyError) as caught:
+        job.vault.wait_process("nightly", timeout=60)
+    assert caught.value.args == ("clock",)

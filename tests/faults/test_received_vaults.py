@@ -17,6 +17,7 @@ import xxhash
 from hostile_vaults import agree, make_vault, read
 
 from tablevault import TableVault, delete_vault, tv_errors
+from tablevault.storage.column_types import type_of_arrow
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.frame_files import read_frame, write_frame
 
@@ -285,6 +286,32 @@ def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
     path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
     path.write_text(path.read_text().replace("{picture: artifact_string}", "{picture: }"))
     assert len(TableVault(db_dir).get_dataframe("paused", "TEMP_base")[0]) == 3
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda table: table.set_column(1, "draw:version", pa.nulls(len(table), pa.int64())),
+        lambda table: table.set_column(1, "draw:version", pa.array([99] * len(table))),
+        lambda table: table.set_column(1, "draw:version", pa.array([-1] * len(table))),
+        lambda table: table.set_column(1, "draw:version", pa.array([[0]] * len(table))),
+        lambda table: table.set_column(0, "draw:fingerprint", pa.array([7] * len(table))),
+        lambda table: table.select(["draw:version"]),
+        lambda table: table.slice(0, 1),
+    ],
+    ids=["nulls", "too large", "negative", "lists", "numbers", "no fingerprints", "too few"],
+)
+def test_forged_fingerprints_are_damage(db_dir, forge):
+    path = next(db_dir.glob("pictures/base_*/fingerprints.parquet"))
+    table = read_frame(path).table
+    assert table.column_names == ["draw:fingerprint", "draw:version"]
+    path.parent.chmod(0o755)
+    path.unlink()
+    forged = forge(table)
+    write_frame(path, FrameData(forged, {field.name: type_of_arrow(field.type) for field in forged.schema}))
+    agree(db_dir, path.relative_to(db_dir))
+    with pytest.raises(tv_errors.TVFileError, match="damaged"):
+        TableVault(db_dir).plan_instance("pictures", run_index=True)
 
 
 @pytest.mark.parametrize("listed", ["/", "/etc/hostname", "../../outside/kept.txt", ""])

@@ -154,6 +154,37 @@ def test_after_the_function_is_fixed_the_rest_of_the_rows_run(vault):
     assert vault.get_dataframe("made")[0]["a"].tolist() == [1, 20, 30]
 
 
+MIXED = "datetime.date(2020, 1, 1) if x < 2 else datetime.datetime(2020, 1, 1)"
+
+
+def mixed(vault, returns):
+    arguments, body = {
+        "row-wise": (X, f"def made(x):\n    return {MIXED}\n"),
+        "generator": ("{}", f"def made():\n    for x in (1, 2, 3):\n        yield {MIXED}\n"),
+    }[returns]
+    code = f"import datetime\n{ROWS}{body}"
+    build(vault, index_builder("x", "rows"), code, y=column_builder("a", "made", arguments, f"return_type: {returns}"))
+    with pytest.raises(ValueError, match="'y', column 'a', row 1: .* cannot stand in one column with"):
+        vault.execute_instance("made", process_id="mine")
+    assert vault.get_process("mine").progress["y"].computed == 1
+    return code
+
+
+@pytest.mark.parametrize("returns", ["row-wise", "generator"])
+def test_rows_that_do_not_fit_the_first_are_not_kept_so_that_a_mended_function_replaces_them(vault, returns):
+    code = mixed(vault, returns)
+    vault.create_code_module("made", text=code.replace(MIXED, "datetime.date(2020, 1, x)"))
+    vault.execute_instance("made", process_id="mine")
+    assert [day.day for day in vault.get_dataframe("made")[0]["a"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("returns", ["row-wise", "generator"])
+def test_rows_that_do_not_fit_the_first_are_null_when_the_process_is_stopped(vault, returns):
+    mixed(vault, returns)
+    vault.stop_process("mine", materialize=True)
+    assert vault.get_dataframe("made", successful_only=False)[0]["a"].isna().tolist() == [False, True, True]
+
+
 def test_a_link_out_of_the_artifact_folder_is_refused(vault, tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     body = f"Path(folder, 'link.txt').symlink_to({str(tmp_path / 'secret.txt')!r})\n    return 'link.txt'"

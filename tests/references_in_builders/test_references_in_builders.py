@@ -373,3 +373,54 @@ def test_columns_of_random_strings(vault, function, returns, arguments):
     frame = built_in(vault, "create_data_table_from_list", "word", "{vals: [a, b, c]}", r=column)
     assert list(frame) == ["word", "r", "s"]
     assert frame[["r", "s"]].map(len).gt(0).all(axis=None)
+
+
+def json_column(vault, values, dtypes=None):
+    """Write a table `mixed` whose column `n` is JSON."""
+    vault.create_table("mixed")
+    vault.create_instance("mixed", external_edit=True)
+    frame = pd.DataFrame({"at": range(len(values)), "n": pd.Series(values, dtype=object)})
+    vault.write_instance(frame, "mixed", dtypes=dtypes or {"n": "json"})
+
+
+def test_a_condition_on_json_compares_values_with_their_types(vault):
+    json_column(vault, ["x", 2, "2", True, 1, None])
+    found = [told(vault, f"<<mixed.at[n::<<mixed.n[index::{position}]>>]>>")[0] for position in range(6)]
+    assert found == [["int", "0"], ["int", "1"], ["int", "2"], ["int", "3"], ["int", "4"], NULL]
+    assert told(vault, "<<mixed.at[at::4, n::<<mixed.n[index::3]>>]>>")[0] == NULL
+    assert told(vault, "<<mixed.at[n::x]>>")[0] == ["int", "0"]
+
+
+@pytest.mark.parametrize("written", ["2", "1.5", "true", "null"])
+def test_what_is_written_and_could_be_a_text_or_a_number_is_refused_for_json(vault, written):
+    json_column(vault, [1, 2, 3])
+    with pytest.raises(tv_errors.TableReferenceError, match=f"{written} could be a text or not, in a column of json"):
+        told(vault, f"<<mixed.at[n::{written}]>>")
+
+
+def test_a_mixture_that_nobody_declared_is_looked_up_by_its_values(vault):
+    code = CODE.replace('"fruit": ["apple", "pear", None][:count]', '"fruit": pd.Series([1, "1", 2.5], dtype=object)')
+    vault.create_code_module("made", text=code)
+    assert told(vault, "<<self.index[fruit::<<self.fruit[index]>>]>>") == [["int", "0"], ["int", "1"], ["int", "2"]]
+
+
+@pytest.mark.parametrize("row_wise", [True, False])
+def test_positions_come_with_other_columns_if_they_are_named(vault, row_wise):
+    expected = ["DataFrame", {"index": [["int", "1"]], "name": [text("pear")]}]
+    assert told(vault, "<<stock.{index, name}[id::1]>>", row_wise)[0] == expected
+    assert told(vault, "<<stock.index>>", row_wise)[0] == ["DataFrame", {"index": IDS["id"]}]
+    vault.create_instance("made", copy=True)
+    assert vault.plan_instance("made", run_index=True).builders["t"].computed == 0
+
+
+def test_an_error_in_the_arguments_names_the_builder_and_the_row(vault):
+    vault.create_instance(
+        "made", builders={"made_index": INDEX, "t": builder("<<stock.name[price::<<self.fruit[index]>>]>>")}
+    )
+    with pytest.raises(tv_errors.TableReferenceError, match="'apple' is not a number") as caught:
+        vault.execute_instance("made")
+    assert "raised by the arguments of told() of builder 't', row 0" in caught.value.__notes__[0]
+    vault.create_builder_file("made", "t", text=builder("<<self.fruit[nothing::1]>>"))
+    with pytest.raises(tv_errors.TableVaultError) as caught:
+        vault.execute_instance("made")
+    assert "t.yaml" in str(caught.value)

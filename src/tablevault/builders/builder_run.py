@@ -7,8 +7,8 @@ from array import array
 from itertools import compress
 
 from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
-from tablevault.builders.origins import names_artifacts
-from tablevault.builders.results import typed_column
+from tablevault.builders.origins import MaterializedOrigin, names_artifacts
+from tablevault.builders.results import misfits, typed_column
 from tablevault.builders.rows import RowTable
 from tablevault.progress import BuilderCounter
 from tablevault.storage.checkpoints import BuilderState
@@ -35,6 +35,7 @@ class BuilderRun(ABC):
 
     def run(self) -> None:
         """Take over what is done or can be reused, compute the rest, and put the columns into the building."""
+        self._check_old_rows()
         if not self._is_done:
             self._begin()
         self._compute()
@@ -85,6 +86,9 @@ class BuilderRun(ABC):
 
     def _put_rows_so_far(self, table: RowTable) -> None:
         """Put the rows of an execution that was cut off into the building."""
+        for position in self._misfits(table):
+            for cells in table.columns:
+                cells[position] = None
         # Of a column of the IndexBuilder that it was to overwrite the old values stay until there are new ones.
         self.put_columns(table, over=any(table.filled))
         self._add_row_outcome(table)
@@ -96,13 +100,26 @@ class BuilderRun(ABC):
     def _complete(self, table: RowTable, total: int) -> None:
         """Record that the builder is complete, and put its columns into the building."""
         self._counter.total = total
-        self.put_columns(table)
+        try:
+            self.put_columns(table)
+        except ValueError:
+            # As a row that is refused at once, so that the function can be mended and the process resumed.
+            refused = self._misfits(table)
+            table.forget(refused)
+            self._counter.computed -= len(refused)
+            self._counter.failed += len(refused)
+            raise
         if not self._is_done or table.is_incomplete:
             self._execution.checkpoints.finish(self._spec.name, total)
         self._record_artifacts()
         if self._spec.is_index:
             self._execution.building.row_count = total
             self._keep_old_rows()
+
+    def _misfits(self, table: RowTable) -> list[int]:
+        """Return the rows with a cell that cannot stand in one column with those before it."""
+        named = zip(self._spec.changed_columns, table.columns, strict=True)
+        return sorted({position for name, cells in named for position in misfits(self._spec, name, cells)})
 
     def put_columns(self, table: RowTable, over: bool = True) -> None:
         """Put the columns as they are into the building, with nulls in the rows that are missing.
@@ -123,23 +140,35 @@ class BuilderRun(ABC):
             for records in state.artifacts.values() if state is not None else ():
                 self._execution.building.records.update((record.path, record) for record in records)
 
+    def _check_old_rows(self) -> None:
+        """Raise `TVBuilderError` if rows of the origin are to be kept that nothing could tell from the new ones."""
+        origin = self._execution.origins[-1] if self._execution.origins else None
+        if self._spec.is_index and self._spec.keep_old and isinstance(origin, MaterializedOrigin):
+            unknown = [name for name in self._spec.primary_key if origin.column(name) is None]
+            if unknown and origin.row_count:
+                raise self._spec.error(
+                    ("keep_old",),
+                    f"the origin has no column '{unknown[0]}' by which its rows could be told from new ones; set "
+                    "keep_old to false, or start without an origin",
+                )
+
     def _keep_old_rows(self) -> None:
         """Append the origin's rows that the new run did not produce, where the builder says so."""
         execution, spec = self._execution, self._spec
         if not (spec.keep_old and execution.origins):
             return
         origin = execution.origins[-1]
-        rows = origin.rows(spec.changed_columns, is_index=True)
-        if rows is None:
+        old_columns = [origin.column(name) for name in spec.changed_columns]
+        if all(old is None for old in old_columns) or any(origin.column(name) is None for name in spec.primary_key):
             return
         execution.check_primary_key()
         execution.match_origins()
         produced = {place for place in execution.matches[-1] if place is not None}
         kept = [place not in produced for place in range(origin.row_count)]
         count = execution.building.row_count
-        for name, old in zip(spec.changed_columns, rows.values, strict=True):
+        for name, old in zip(spec.changed_columns, old_columns, strict=True):
             built = execution.building.columns[name]
-            added = list(compress(old, kept))
+            added = list(compress(old, kept)) if old is not None else [None] * sum(kept)
             column, column_type = typed_column(spec, name, [*built.values, *added])
             adopted = dict(execution.building.adopted[name])
             if names_artifacts(spec.dtypes.get(name)):
@@ -147,6 +176,7 @@ class BuilderRun(ABC):
                     file = origin.adopted(str(cell)) if cell is not None else None
                     if file is not None:
                         adopted[count + offset] = file
+                        execution.building.taken_over[file.record.path] = file.record
             execution.building.put(name, column, column_type, adopted=adopted)
         execution.building.row_count = count + sum(kept)
         self._counter.total = execution.building.row_count

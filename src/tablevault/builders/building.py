@@ -10,6 +10,7 @@ from tablevault.builders.inputs import ContentFrame
 from tablevault.interfaces import Frame
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
 from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
@@ -58,6 +59,8 @@ class Building:
     """Artifacts of reused cells: column -> position -> file."""
     records: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of this run that are recorded already, by relative path."""
+    taken_over: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Files of reused cells, by relative path."""
 
     def put(
         self,
@@ -80,6 +83,24 @@ class Building:
         """
         self.columns[name] = BuiltColumn(column, column_type, cells)
         self.adopted[name] = dict(adopted or {})
+
+    def artifact_name(self, value: object) -> str:
+        """Return the name of the file that a computed cell stands for.
+
+        Raises `ValueError` if it cannot be one: also because a cell that was taken over names a file of that name and
+        another content.
+        """
+        folder = ArtifactFolder(self.artifact_folder)
+        name = folder.checked_name(value)
+        record = self.taken_over.get(name)
+        if record is not None and folder.exists(name) and not folder.matches(record):
+            # The row is not kept, and nothing else may name what it wrote.
+            files.remove_tree(self.artifact_folder / name)
+            raise ValueError(
+                f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
+                "name files by what they are made from, such as the row's key"
+            )
+        return name
 
     def frame(self) -> FrameData:
         """Return the whole frame as it will be stored."""
@@ -128,6 +149,16 @@ class Building:
         for name, built in self.columns.items():
             if built.holds_artifacts:
                 found.update((str(cell), (name, row)) for row, cell in enumerate(built.values) if cell is not None)
+        return found
+
+    def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
+        """Return every file that a cell names which was not taken over, with the (last) column and row that do."""
+        found: dict[str, tuple[str, int]] = {}
+        for name, built in self.columns.items():
+            if built.holds_artifacts:
+                adopted = self.adopted[name]
+                cells = enumerate(built.values)
+                found.update((str(cell), (name, row)) for row, cell in cells if cell is not None and row not in adopted)
         return found
 
     def _types(self) -> dict[str, ColumnType | None]:

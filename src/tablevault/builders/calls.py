@@ -13,9 +13,13 @@ from typing import cast
 import xxhash
 
 from tablevault.builders.spec import BuilderSpec
+from tablevault.notes import add_note
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
+
+BLAME = "raised by the arguments of"
+"""How the note begins that says whose arguments were evaluated."""
 
 _PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
 
@@ -48,6 +52,33 @@ class Views:
     """Whether the two can differ."""
     artifact_folder: str
     process_id: str
+
+
+class arguments_blamed:  # noqa: N801 - it is used as a function
+    """Says of an error for which builder, and for which row if for one, arguments were evaluated.
+
+    Parameters
+    ----------
+    spec
+        The builder.
+    row
+        The row's position.
+    """
+
+    def __init__(self, spec: BuilderSpec, row: int | None = None) -> None:
+        self._spec = spec
+        self._row = row
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, Exception):
+            of_row = "" if self._row is None else f", row {self._row}"
+            add_note(
+                error,
+                f"{BLAME} {self._spec.python_function}() of builder '{self._spec.name}'{of_row}",
+            )
 
 
 class FunctionCall:

@@ -43,8 +43,7 @@ class DataframeRun(SingleCallRun):
             # It was complete, but its files are not what they were.
             self._begin()
         returned = self._call(call.arguments())
-        folder = ArtifactFolder(execution.artifact_folder)
-        data = read_frame_result(spec, returned, self._counter.total, folder)
+        data = read_frame_result(spec, returned, self._counter.total, execution.building.artifact_name)
         self._counter.computed = len(data)
         artifacts = _artifacts_of(data)
         execution.checkpoints.save_frame(spec.name, data, call.fingerprint, artifacts)

@@ -8,7 +8,6 @@ from tablevault.builders.results import row_reader, unchanged_types
 from tablevault.builders.rows import RowTable
 from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
 
@@ -41,7 +40,7 @@ class RowFilling:
         self._may_end = may_end
         self._checkpoints = table.execution.checkpoints
         self._owner = table.execution.owner
-        self.read = row_reader(table.spec, ArtifactFolder(table.execution.artifact_folder))
+        self.read = row_reader(table.spec, table.execution.building.artifact_name)
         unchanged = unchanged_types(table.spec)
         self._text = str if str in unchanged else None
         self._unchanged = unchanged - {str}

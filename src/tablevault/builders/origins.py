@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 from tablevault.builders.building import AdoptedArtifact
 from tablevault.builders.inputs import ContentFrame
 from tablevault.builders.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.errors import TVFileError
 from tablevault.interfaces import Frame
 from tablevault.model import ArtifactRecord
 from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
@@ -42,6 +44,10 @@ class Origin(Protocol):
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return what identifies each row; `None` if it does not have these columns."""
+        ...
+
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column as it is in the end, whoever made it; `None` if there is none of this name."""
         ...
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
@@ -113,6 +119,10 @@ class MaterializedOrigin:
         """Return its frame as fingerprints count it, artifacts as hashes of their content."""
         return ContentFrame.of_stored(self._frame_path, self._artifacts)
 
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column of its frame."""
+        return self._frame.values(name) if name in self._frame.column_names else None
+
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return what identifies each row."""
         if not set(primary_key) <= set(self._frame.column_names):
@@ -127,16 +137,15 @@ class MaterializedOrigin:
         stored = self._fingerprints.get(facts.name)
         if stored is None:
             stored = ([None] * self.row_count, [0] * self.row_count)
+        if len(stored[1]) != self.row_count or not set(stored[1]) <= set(range(len(facts.versions))):
+            raise TVFileError(f"{self._fingerprint_path} is damaged: its rows are not those of the instance.")
         values = tuple(self._frame.values(column) for column in spec_columns)
         versions = [facts.versions[code] for code in stored[1]]
         return ReusableRows(values, stored[0], versions, facts.whole)
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it is still there."""
-        record = self._artifacts.get(name)
-        if record is None or not (self._artifact_folder / name).is_file():
-            return None
-        return AdoptedArtifact(self._artifact_folder, record)
+        return _adopted(self._artifact_folder, self._artifacts.get(name))
 
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
         """Return what is known of the builder of these columns."""
@@ -180,6 +189,11 @@ class PartialOrigin:
         """How many rows its IndexBuilder had produced."""
         return self._row_count
 
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column of its IndexBuilder: of the others some cells may be missing."""
+        rows = self._loaded.get(self._index)
+        return rows.values[self._index.index(name)] if rows is not None and name in self._index else None
+
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return what identifies each row."""
         rows = self._loaded.get(self._index)
@@ -193,10 +207,7 @@ class PartialOrigin:
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it was recorded and is still there."""
-        record = self._records.get(name)
-        if record is None or not (self._artifact_folder / name).is_file():
-            return None
-        return AdoptedArtifact(self._artifact_folder, record)
+        return _adopted(self._artifact_folder, self._records.get(name))
 
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
         """Return `None`: an execution that was reverted has no provenance."""
@@ -216,6 +227,18 @@ class PartialOrigin:
         if is_index:
             self._index, self._row_count = state.columns, len(rows.fingerprints)
         self._loaded[state.columns] = rows
+
+
+def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | None:
+    """Return a file of an origin, unless it is gone or somebody has changed it as far as its size tells."""
+    if record is None:
+        return None
+    try:
+        status = (folder / record.path).stat()
+    except OSError:
+        return None
+    is_there = stat.S_ISREG(status.st_mode) and status.st_size == record.size
+    return AdoptedArtifact(folder, record) if is_there else None
 
 
 def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:

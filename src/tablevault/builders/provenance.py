@@ -20,7 +20,7 @@ from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
+from tablevault.storage.frames import FrameData, frame_of_columns, read_frame, write_frame
 
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
@@ -113,10 +113,22 @@ def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[in
     """Read what `write_fingerprints` wrote; nothing if there is no such file."""
     if not path.is_file():
         return {}
-    data = read_frame(path)
+    data = _checked_fingerprints(path, read_frame(path))
     columns = {name: plain_values(data.table.column(name), kind) for name, kind in data.types.items()}
     names = [name.removesuffix(":version") for name in columns if name.endswith(":version")]
     return {name: (columns[f"{name}:fingerprint"], columns[f"{name}:version"]) for name in names}
+
+
+def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:
+    """Return what was read if it is what `write_fingerprints` writes; raises `TVFileError`."""
+    kinds = {"fingerprint": _BYTES.arrow, "version": _INTEGER.arrow}
+    for name, kind in data.types.items():
+        builder, _, what = name.rpartition(":")
+        other = f"{builder}:{'version' if what == 'fingerprint' else 'fingerprint'}"
+        has_nulls = what == "version" and data.table.column(name).null_count
+        if kinds.get(what) != kind.arrow or other not in data.types or has_nulls:
+            raise TVFileError(f"The fingerprints in {path} are damaged: {name!r} is not what is written there.")
+    return data
 
 
 def read_row_versions(path: Path, builder: str) -> list[int | None] | None:
@@ -128,7 +140,7 @@ def read_row_versions(path: Path, builder: str) -> list[int | None] | None:
         return None
     columns = [f"{builder}:fingerprint", f"{builder}:version"]
     try:
-        data = read_frame(path, columns)
+        data = _checked_fingerprints(path, read_frame(path, columns))
     except KeyError:
         return None
     fingerprints, versions = (data.table.column(name).combine_chunks() for name in columns)

@@ -9,7 +9,6 @@ import pandas as pd
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, build_column
 from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
 from tablevault.storage.frames import FrameData, table_from_frame, with_nullable_types
@@ -18,10 +17,13 @@ from tablevault.storage.plain import NOT_THE_VALUES, refusal
 ReadRow = Callable[[object, int], tuple[object, ...]]
 """Takes what a function returned for the row at a position apart into cells."""
 
+NameArtifact = Callable[[object], str]
+"""Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
+
 _MOST_LISTED = 20
 
 
-def row_reader(spec: BuilderSpec, artifacts: ArtifactFolder) -> ReadRow:
+def row_reader(spec: BuilderSpec, artifact_name: NameArtifact) -> ReadRow:
     """Return how the rows of a builder are read.
 
     What it raises is a plain `TypeError` or `ValueError` that names builder, column and row: the function can be
@@ -31,10 +33,10 @@ def row_reader(spec: BuilderSpec, artifacts: ArtifactFolder) -> ReadRow:
     ----------
     spec
         The builder.
-    artifacts
-        Where the files that its cells name have to be.
+    artifact_name
+        Returns the name of the file that a cell stands for.
     """
-    checkers = [_checker(spec.dtypes.get(column), artifacts) for column in spec.changed_columns]
+    checkers = [_checker(spec.dtypes.get(column), artifact_name) for column in spec.changed_columns]
     return _single_reader(spec, checkers[0]) if len(checkers) == 1 else _multiple_reader(spec, checkers)
 
 
@@ -49,14 +51,14 @@ def unchanged_types(spec: BuilderSpec) -> frozenset[type]:
     return unchanged_kinds(spec.dtypes.get(spec.changed_columns[0]))
 
 
-def _checker(column_type: ColumnType | None, artifacts: ArtifactFolder) -> CellChecker:
+def _checker(column_type: ColumnType | None, artifact_name: NameArtifact) -> CellChecker:
     check = cell_checker(column_type)
     if column_type is None or column_type.kind is not Kind.ARTIFACT:
         return check
 
     def check_artifact(value: object) -> str | None:
         cell = check(value)
-        return None if cell is None else artifacts.checked_name(cell)
+        return None if cell is None else artifact_name(cell)
 
     return check_artifact
 
@@ -132,7 +134,28 @@ def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tu
         raise located(ValueError(str(error)), spec, column, error.position) from error
 
 
-def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None, artifacts: ArtifactFolder) -> FrameData:
+def misfits(spec: BuilderSpec, column: str, values: Sequence[object]) -> list[int]:
+    """Return the rows whose cells make it impossible to have all checked cells in one column."""
+    declared = spec.dtypes.get(column)
+    try:
+        build_column(values, declared)
+        return []
+    except CellError as error:
+        first = next(value for value in values if value is not None)
+        return [row for row, value in enumerate(values) if not _fit(first, value, declared)] or [error.position]
+
+
+def _fit(first: object, value: object, declared: ColumnType | None) -> bool:
+    try:
+        build_column([first, value], declared)
+    except CellError:
+        return False
+    return True
+
+
+def read_frame_result(
+    spec: BuilderSpec, value: object, row_count: int | None, artifact_name: NameArtifact
+) -> FrameData:
     """Return what a `dataframe` function returned, with the builder's column names.
 
     Parameters
@@ -143,8 +166,8 @@ def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None, a
         A frame of pandas, polars, pyarrow or Arrow's PyCapsule interface; a series, array or list for one column.
     row_count
         How many rows it has to have; `None` for an IndexBuilder.
-    artifacts
-        Where the files that its cells name have to be.
+    artifact_name
+        Returns the name of the file that a cell stands for.
     """
     frame = _as_frame(spec, value)
     try:
@@ -155,10 +178,10 @@ def read_frame_result(spec: BuilderSpec, value: object, row_count: int | None, a
         raise ValueError(
             f"Builder '{spec.name}': {spec.python_function}() returned {len(data)} rows; the instance has {row_count}."
         )
-    return _with_checked_artifacts(spec, data, artifacts)
+    return _with_checked_artifacts(spec, data, artifact_name)
 
 
-def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifacts: ArtifactFolder) -> FrameData:
+def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifact_name: NameArtifact) -> FrameData:
     """Return a frame whose artifacts go by the one form of their names."""
     table = data.table
     for place, (name, column_type) in enumerate(data.types.items()):
@@ -166,7 +189,7 @@ def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifacts: Artif
             names: list[str | None] = []
             for row, cell in enumerate(table.column(place).to_pylist()):
                 try:
-                    names.append(None if cell is None else artifacts.checked_name(cell))
+                    names.append(None if cell is None else artifact_name(cell))
                 except ValueError as error:
                     raise located(error, spec, name, row) from error
             table = table.set_column(place, table.schema.field(place), build_column(names, column_type)[0])

@@ -8,7 +8,7 @@ from itertools import repeat, starmap
 from types import FunctionType
 from typing import TypeVar
 
-from tablevault.builders.calls import Counted, FunctionCall
+from tablevault.builders.calls import Counted, FunctionCall, arguments_blamed
 from tablevault.builders.filling import RowFilling
 from tablevault.builders.functions import Function
 from tablevault.builders.origins import Origin, ReusableRows
@@ -123,7 +123,8 @@ class RowCalls:
         start, size = 0, _FIRST_ROWS
         while start < len(positions):
             began = time.perf_counter()
-            prepared = prepare(positions[start : start + min(size, most_rows())])
+            with arguments_blamed(self._table.spec, positions[start]):
+                prepared = prepare(positions[start : start + min(size, most_rows())])
             yield prepared
             start += len(prepared.positions)
             seconds = time.perf_counter() - began
@@ -159,8 +160,9 @@ class RowCalls:
             yield position
 
     def _compute_row(self, position: int) -> Finished:
-        arguments = self._call.arguments(position)
-        fingerprint = self._call.fingerprint(position, arguments)
+        with arguments_blamed(self._table.spec, position):
+            arguments = self._call.arguments(position)
+            fingerprint = self._call.fingerprint(position, arguments)
         try:
             value = self._function(**arguments)
         except BaseException as error:

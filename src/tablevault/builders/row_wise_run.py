@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tablevault.builders.builder_run import BuilderRun
-from tablevault.builders.calls import FunctionCall
+from tablevault.builders.calls import FunctionCall, arguments_blamed
 from tablevault.builders.origins import MaterializedOrigin, Origin, ReusableRows
 from tablevault.builders.row_calls import RowCalls
 from tablevault.builders.rows import RowTable, reuse_candidates
@@ -78,7 +78,8 @@ class RowWiseRun(BuilderRun):
         return table
 
     def _calls(self, table: RowTable) -> RowCalls:
-        return RowCalls(table, FunctionCall(self._spec, self._execution.views({}, self._row_origin)))
+        with arguments_blamed(self._spec):
+            return RowCalls(table, FunctionCall(self._spec, self._execution.views({}, self._row_origin)))
 
     @property
     def _row_origin(self) -> MaterializedOrigin | None:

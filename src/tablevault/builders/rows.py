@@ -145,17 +145,24 @@ class RowTable:
         for number in self._artifact_columns:
             if cells[number] is not None:
                 file = origin.adopted(str(cells[number]))
-                if file is None:
+                if file is None or not self._may_stand_beside(file):
                     return False
                 adopted[self.spec.changed_columns[number]] = file
         for column, cell in zip(self.columns, cells, strict=True):
             column[position] = cell
         for name, file in adopted.items():
             self.adopted[name][position] = file
+            self.execution.building.taken_over[file.record.path] = file.record
         self.fingerprints[position] = rows.fingerprints[place]
         self.filled[position] = 1
         self.counter.reused += 1
         return True
+
+    def _may_stand_beside(self, file: AdoptedArtifact) -> bool:
+        """Tell whether no other cell, computed or taken over, names another file of the same name."""
+        building, name = self.execution.building, file.record.path
+        others = (building.records.get(name), building.taken_over.get(name))
+        return all(other is None or other.sha256 == file.record.sha256 for other in others)
 
     def missing(self) -> Sequence[int]:
         """Return the positions of the rows that are not filled: as a range, where they follow each other."""

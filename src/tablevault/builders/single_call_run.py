@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from tablevault.builders.builder_run import BuilderRun
-from tablevault.builders.calls import FunctionCall
+from tablevault.builders.calls import FunctionCall, arguments_blamed
 from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable
+from tablevault.builders.spec import BuilderSpec
 from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
 
@@ -18,13 +19,15 @@ from tablevault.notes import add_note
 class SingleCall:
     """The one call of a function."""
 
+    spec: BuilderSpec
     function: FunctionCall
     counted: Mapping[str, object]
     fingerprint: bytes
 
     def arguments(self) -> dict[str, object]:
         """Return what the function is called with, which is known only if it has to be called."""
-        return self.function.completed(None, self.counted)
+        with arguments_blamed(self.spec):
+            return self.function.completed(None, self.counted)
 
 
 class SingleCallRun(BuilderRun):
@@ -54,9 +57,10 @@ class SingleCallRun(BuilderRun):
 
     def _prepared_call(self, unfinished: Mapping[str, list[object]]) -> SingleCall:
         """Return the call; of these columns of its own the function sees what is given."""
-        call = FunctionCall(self._spec, self._execution.views(unfinished))
-        counted = call.counted(None)
-        return SingleCall(call, counted, call.fingerprint(None, counted))
+        with arguments_blamed(self._spec):
+            call = FunctionCall(self._spec, self._execution.views(unfinished))
+            counted = call.counted(None)
+            return SingleCall(self._spec, call, counted, call.fingerprint(None, counted))
 
     def _call(self, arguments: dict[str, object]) -> object:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from tablevault.errors import TableVaultError, TableVaultWarning
+from tablevault.errors import TableVaultError, TableVaultWarning, TVProcessError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -182,7 +182,7 @@ def in_place(command: Command) -> Command:
 
 def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
     paused = _paused(place, process_id) if process_id and place.was_opened else None
-    if paused is not None:
+    if paused is not None and not _is_of_another_command(error, paused):
         _say_what_happened(error)
         _say(f"Paused as '{process_id}'. What has been computed is kept.")
         _say_remedies(place, paused)
@@ -195,6 +195,14 @@ def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
     raise SystemExit(REFUSED if isinstance(error, TableVaultError) else REVERTED)
 
 
+def _is_of_another_command(error: BaseException, paused: ProcessInfo) -> bool:
+    """Tell whether this command was refused because the id is that of another one, which is paused."""
+    from tablevault.operations.base import operation_names
+
+    command = str(click.get_current_context().info_name).replace("-", "_")
+    return isinstance(error, TVProcessError) and command in operation_names() and command != paused.operation
+
+
 def _paused(place: Place, process_id: str) -> ProcessInfo | None:
     try:
         info = place.vault().get_process(process_id)
@@ -205,10 +213,12 @@ def _paused(place: Place, process_id: str) -> ProcessInfo | None:
 
 def _say_what_happened(error: BaseException) -> None:
     """Say what went wrong: an error of ours in one line, any other with where it came from."""
+    from tablevault.builders.calls import BLAME
     from tablevault.messages import PAUSED as PAUSED_NOTE
 
     if isinstance(error, TableVaultError):
-        _say(f"{type(error).__name__}: {' '.join(str(error).split(chr(10)))}")
+        where = [f"({note})" for note in getattr(error, "__notes__", ()) if note.startswith(BLAME)]
+        _say(f"{type(error).__name__}: {' '.join([*str(error).split(chr(10)), *where])}")
         return
     if isinstance(error, KeyboardInterrupt):
         _say("Interrupted.")

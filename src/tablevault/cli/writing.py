@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tablevault.cli.application import Place, in_place
 from tablevault.cli.completion import builders, instances, modules, tables
+from tablevault.errors import TVTableError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
@@ -137,7 +141,21 @@ def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Pat
     """Fill a temporary instance with a frame from a file."""
     if (csv is None) == (parquet is None):
         raise click.UsageError("Name one file: --csv FILE or --parquet FILE.")
-    import pandas as pd
+    return place.vault().write_instance(_frame(csv, parquet), table_name, **options)
 
-    frame = pd.read_csv(csv) if csv is not None else pd.read_parquet(str(parquet))
-    return place.vault().write_instance(frame, table_name, **options)
+
+def _frame(csv: Path | None, parquet: Path | None) -> pd.DataFrame:
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        if csv is None:
+            return pd.read_parquet(str(parquet))
+        header = pd.read_csv(csv, header=None, nrows=1, dtype=str).iloc[0].tolist()
+        twice = next((name for place, name in enumerate(header) if name in header[:place]), None)
+        if twice is not None:
+            raise TVTableError(f"'{csv}' has two columns '{twice}'; a frame's columns have names of their own.")
+        return pd.read_csv(csv)
+    except (ValueError, pa.ArrowException) as error:
+        # What is wrong with a text is a ValueError of one kind or another.
+        raise TVTableError(f"'{csv or parquet}' cannot be read as a frame: {error}") from error

@@ -202,11 +202,20 @@ def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
 def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactRecord]:
     """Take the files of reused cells over from their origins; return their records by name."""
     by_source: dict[Path, dict[str, ArtifactRecord]] = {}
+    computed = building.computed_artifact_names()
     for by_row in building.adopted.values():
         for file in by_row.values():
-            # A row computed in this run may have written a file of the same name: what is newer stays.
-            if not folder.exists(file.record.path) or folder.matches(file.record):
-                by_source.setdefault(file.folder, {})[file.record.path] = file.record
+            name = file.record.path
+            if folder.exists(name) and not folder.matches(file.record):
+                if name in computed:
+                    raise TVArtifactError(
+                        f"{name} is named by column '{computed[name][0]}', row {computed[name][1]}, and by a cell that "
+                        "was taken over from the origin, with another content; name files by what they are made from, "
+                        "such as the row's key."
+                    )
+                # What a row has left that failed.
+                files.remove_tree(building.artifact_folder / name)
+            by_source.setdefault(file.folder, {})[name] = file.record
     for source, records in by_source.items():
         folder.adopt(source, records.values())
     return {name: record for records in by_source.values() for name, record in records.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,7 +211,21 @@ def check_builders(
         _check_function(spec, sources)
         _check_input_columns(spec, inputs)
         _check_input_artifacts(spec, inputs)
+    _check_kept_keys(ordered)
     return BuilderSet(tuple(ordered))
+
+
+def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
+    """Refuse a builder that overwrites the key by which old rows are to be known among new ones."""
+    index, *others = ordered
+    for spec in others if index.keep_old else ():
+        overwritten = sorted(set(spec.changed_columns) & set(index.primary_key))
+        if overwritten:
+            raise index.error(
+                ("keep_old",),
+                f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, by which old rows are known "
+                "among new ones; make it another column, or set keep_old to false",
+            )
 
 
 def code_sources(folder: Path) -> dict[str, str]:

@@ -80,10 +80,6 @@ class StopProcess(Operation):
 
 def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> None:
     """Wait until no owner is alive; kill only workers that the vault itself started."""
-    processes = transaction.context.catalog.processes
-    for record in family:
-        if transaction.is_alive(record):
-            processes.request_stop(record.serial)
     if _wait_until_dead(transaction, family, timeout):
         return
     owners = [_get(transaction, record.serial) for record in family]
@@ -98,12 +94,21 @@ def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout:
 
 
 def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> bool:
+    """Ask owners to stop until none is alive: also one that took a process over since it was asked for."""
     deadline = time.monotonic() + timeout
-    while any(transaction.is_alive(_get(transaction, record.serial)) for record in family):
+    asked: dict[int, int] = {}
+    while True:
+        now = [_get(transaction, record.serial) for record in family]
+        owned = [record for record in now if transaction.is_alive(record)]
+        for record in owned:
+            if asked.get(record.serial) != record.attempt:
+                transaction.context.catalog.processes.request_stop(record.serial)
+                asked[record.serial] = record.attempt
+        if not owned:
+            return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(_POLL)
-    return True
 
 
 def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | None:

@@ -36,6 +36,8 @@ class Coercion:
     coerce: Coerce
     exact: type | None
     """Values of exactly this Python type may be looked up as they are: whatever they equal, they match."""
+    written: Coerce
+    """Coerces a text that stands in the reference itself."""
 
 
 def coercion_into(arrow: pa.DataType) -> Coercion:
@@ -49,6 +51,8 @@ def coercion_into(arrow: pa.DataType) -> Coercion:
     types = pa.types
     if types.is_dictionary(arrow):
         return coercion_into(arrow.value_type)
+    if isinstance(arrow, pa.JsonType):
+        return Coercion(_without_nulls(_json), None, _json_written)
     for is_kind, make, exact in (
         (types.is_integer, _integer, int),
         (_is_text, lambda _: _text, str),
@@ -63,7 +67,8 @@ def coercion_into(arrow: pa.DataType) -> Coercion:
         (types.is_null, lambda _: _nothing, None),
     ):
         if is_kind(arrow):
-            return Coercion(_without_nulls(make(arrow)), exact)
+            coerce = _without_nulls(make(arrow))
+            return Coercion(coerce, exact, coerce)
     raise ValueError(f"a column of {arrow} cannot be compared with a value")
 
 
@@ -120,6 +125,26 @@ def _is_binary(arrow: pa.DataType) -> bool:
 
 def _nothing(_: object) -> None:
     return None
+
+
+def json_key(value: object) -> object:
+    """Return what a JSON value is searched for by: of those that Python takes for equal, `true` is not 1."""
+    return f"\0{value}" if isinstance(value, bool) else value
+
+
+def _json(value: object) -> object:
+    if isinstance(value, bytes | dt.date | dt.time | dt.timedelta):
+        raise _refused(value, "a value that JSON can express")
+    return json_key(value)
+
+
+def _json_written(value: object) -> object:
+    if isinstance(value, str) and (_NUMBER.fullmatch(value.strip()) or value in ("true", "false", "null")):
+        raise ValueError(
+            f"{value} could be a text or not, in a column of json; bring the value in by a reference, or declare a "
+            "dtype for the column"
+        )
+    return value
 
 
 def _text(value: object) -> str:

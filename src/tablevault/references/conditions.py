@@ -86,7 +86,7 @@ class SameValues:
     def narrowed(self, positions: Sequence[int], row: int | None) -> Sequence[int]:
         """Compare the values at the given positions."""
         for key in self.keys:
-            wanted, values = key.find(row), self.lookups.column(key.column)
+            wanted, values = key.find(row), self.lookups.keys(key.column)
             positions = [position for position in positions if wanted is not None and values[position] == wanted]
         return positions
 

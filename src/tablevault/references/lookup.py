@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, TypeAlias
 
+import pyarrow as pa
+
 from tablevault.interfaces import Frame
+from tablevault.references.coerce import json_key
 from tablevault.references.parser import INDEX
 
 HashIndex: TypeAlias = dict[object, int | list[int]]
@@ -39,6 +42,7 @@ class Lookups:
 
     def __init__(self, frame: Frame) -> None:
         self.frame = frame
+        self._keys: dict[str, Sequence[Any]] = {}
         self._hashed: dict[tuple[str, ...], HashIndex] = {}
         self._sorted: dict[str, SortedIndex] = {}
         # Rows may run in several threads: the first one builds an index, the others wait for it.
@@ -47,6 +51,15 @@ class Lookups:
     def column(self, name: str) -> Sequence[Any]:
         """Return a column as plain Python values; `index` is the column of positions."""
         return range(len(self.frame)) if name == INDEX else self.frame.values(name)
+
+    def keys(self, name: str) -> Sequence[Any]:
+        """Return a column as it is searched for values."""
+        known = self._keys.get(name)
+        if known is None:
+            values = self.column(name)
+            is_json = name != INDEX and isinstance(self.frame.arrow_type(name), pa.JsonType)
+            known = self._keys[name] = list(map(json_key, values)) if is_json else values
+        return known
 
     def hashed(self, columns: tuple[str, ...]) -> HashIndex:
         """Return the hash index of one or several columns.
@@ -59,7 +72,7 @@ class Lookups:
         with self._building:
             if columns not in self._hashed:
                 values = (
-                    self.column(columns[0]) if len(columns) == 1 else list(zip(*map(self.column, columns), strict=True))
+                    self.keys(columns[0]) if len(columns) == 1 else list(zip(*map(self.keys, columns), strict=True))
                 )
                 self._hashed[columns] = _hash(values)
             return self._hashed[columns]

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from tablevault.errors import TableReferenceError
 from tablevault.names import nearest
-from tablevault.references.coerce import INDEX_TYPE, coercion_into, describe
+from tablevault.references.coerce import INDEX_TYPE, Coerce, coercion_into, describe
 from tablevault.references.compiled import Compiled, Evaluate, once
 from tablevault.references.conditions import Key, Matching, Position, SameValues, Within, matcher
 from tablevault.references.lookup import Lookups
@@ -183,9 +183,9 @@ class Resolver:
         except ValueError as error:
             raise fault(str(error)) from error
 
-        def coerce(found: object) -> object:
+        def coerce(found: object, how: Coerce = coercion.coerce) -> object:
             try:
-                return coercion.coerce(found)
+                return how(found)
             except ValueError as error:
                 place = operand.place if value is None else value.place
                 raise reference_error(f"{error}, as column {column!r} needs", reference.place, place) from error
@@ -193,7 +193,7 @@ class Resolver:
         if value is None:
             return Key(column, lambda row: row, coerce, coercion.exact, fault)
         if isinstance(value, Literal):
-            constant = coerce(value.value)
+            constant = coerce(value.value, coercion.written)
             return Key(column, lambda _: constant, lambda found: found, coercion.exact, fault)
         inner = self._inner(reference, value)
         if inner.is_constant:

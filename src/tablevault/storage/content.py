@@ -12,7 +12,7 @@ import pyarrow as pa
 import xxhash
 
 from tablevault.errors import TVTableError
-from tablevault.storage.frame_data import FrameData, table_from_frame
+from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_frame
 from tablevault.storage.packing import canonical
 from tablevault.storage.plain import is_missing, type_name, unwrapped
 
@@ -47,6 +47,9 @@ def _array_form(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
 
 
 def _frame_digest(frame: object) -> bytes:
+    if isinstance(frame, pd.DataFrame) and ROW_NUMBER in frame.columns:
+        # A reference may bring in the positions of rows as a column, which no frame in a vault can have.
+        frame = frame.rename(columns={ROW_NUMBER: f"\0{ROW_NUMBER}"})
     try:
         data = table_from_frame(frame, {})
     except TVTableError as error:

@@ -65,7 +65,7 @@ class StoredFrame:
 
     def arrow_type(self, column: str) -> pa.DataType:
         """Return the Arrow type of a column's values; raises `KeyError` for an unknown column."""
-        return _value_type(self._types[column].arrow)
+        return _value_type(self._types[column])
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return columns and rows of the frame, in pandas' nullable types."""
@@ -120,7 +120,7 @@ class MemoryFrame:
         values, declared = self._columns[column], self._types.get(column)
         if declared is None or (declared.kind is Kind.CATEGORY and pa.types.is_null(declared.arrow.value_type)):
             declared = natural_type(values)
-        return _value_type(declared.arrow)
+        return _value_type(declared)
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return columns and rows of the frame, in pandas' nullable types."""
@@ -133,5 +133,9 @@ class MemoryFrame:
         return to_pandas(with_nullable_types(frame_of_columns(built)))
 
 
-def _value_type(arrow: pa.DataType) -> pa.DataType:
+def _value_type(column_type: ColumnType) -> pa.DataType:
+    """Return the Arrow type of the values, which for JSON is not the one in which they are stored."""
+    if column_type.kind is Kind.JSON:
+        return pa.json_()
+    arrow = column_type.arrow
     return arrow.value_type if pa.types.is_dictionary(arrow) else arrow
