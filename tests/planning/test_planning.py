@@ -462,7 +462,7 @@ def test_what_the_index_builder_raises_is_raised_and_leaves_nothing(desk: Desk) 
 
 def test_what_is_wrong_with_the_builders_is_an_error_of_the_plan(desk: Desk) -> None:
     desk.vault.create_instance("answers", builders={"answers_index": INDEX.replace("people", "peple")})
-    with pytest.raises(tv_errors.TVBuilderError, match="people"):
+    with pytest.raises(tv_errors.TableReferenceError, match="people"):
         desk.vault.plan_instance("answers")
     with pytest.raises(tv_errors.TVArgumentError, match="no temporary instance"):
         desk.vault.plan_instance("people")

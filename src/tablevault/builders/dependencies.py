@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from tablevault.builders.document import BuilderDocument, Path
 from tablevault.builders.spec import ALL_COLUMNS, SELF, BuilderSpec
+from tablevault.errors import TableReferenceError, TableVaultError
 from tablevault.references import Dependencies, Dependency, Literal, Reference, dependencies
 
 
@@ -20,6 +21,8 @@ class BuilderReads:
     """Whether it also reads all columns of the instance being built, as bare `<<self>>` does."""
     tables: tuple[Dependency, ...]
     """Other tables, with the columns that are read, in the order of the file."""
+    places: Mapping[Dependency, Path]
+    """For each of them the first field or item that names it."""
 
 
 def column_dependencies(spec: BuilderSpec) -> BuilderReads:
@@ -44,11 +47,38 @@ def document_dependencies(document: BuilderDocument) -> BuilderReads:
             _check_declared(document, path, reference, declared.values())
     found.extend(declared.items())
     own = [(path, read) for path, read in found if read.table == SELF]
+    places: dict[Dependency, Path] = {}
+    for path, read in found:
+        if read.table != SELF:
+            places.setdefault(read, path)
     return BuilderReads(
         own_columns={column: path for path, read in reversed(own) for column in read.columns or ()},
         reads_whole_self=any(read.columns is None for _, read in own),
-        tables=tuple(dict.fromkeys(read for _, read in found if read.table != SELF)),
+        tables=tuple(places),
+        places=places,
     )
+
+
+def dependency_error(
+    document: BuilderDocument, path: Path, dependency: Dependency, message: str, name: str | None = None
+) -> TableVaultError:
+    """Return the error that says what is wrong with what a builder reads.
+
+    Parameters
+    ----------
+    document, path
+        The builder file, and the field or item that names what is read.
+    dependency
+        What is read.
+    message
+        What is wrong with it.
+    name
+        The part of a reference that is to be marked; `None`: its table.
+    """
+    error = dependency.error(message, name)
+    if error is None:
+        return document.error(path, f"'{dependency.text}' cannot be read: {message}")
+    return TableReferenceError(f"{document.place(*path)}:\n{error}")
 
 
 def _values_with_references(document: BuilderDocument) -> Iterator[tuple[Path, object]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tablevault.builders.calls import environment_variables
-from tablevault.builders.dependencies import column_dependencies, document_dependencies
+from tablevault.builders.dependencies import column_dependencies, dependency_error, document_dependencies
 from tablevault.builders.document import BuilderDocument, read_document
 from tablevault.builders.functions import built_in, built_in_sources, check_accepts, read_sources
 from tablevault.builders.inputs import ContentFrame, PinnedFrames, PinnedKey
@@ -96,26 +96,30 @@ def pin_inputs(
     """Resolve every table that the builders read to a concrete instance."""
     pins: dict[PinnedKey, int] = {}
     for document in documents.values():
-        for dependency in document_dependencies(document).tables:
+        for dependency, path in document_dependencies(document).places.items():
             key = PinnedKey(fold(dependency.table), dependency.instance)
             if key not in pins:
-                table, instance = _resolve(lookup, document, dependency)
+                table, instance = _resolve(lookup, document, path, dependency)
                 locked(table, instance)
                 pins[key] = instance.row_id
     return [PinnedInput(key, row_id) for key, row_id in pins.items()]
 
 
-def _resolve(lookup: Lookup, document: BuilderDocument, dependency: Dependency) -> tuple[TableRecord, InstanceRecord]:
+def _resolve(
+    lookup: Lookup, document: BuilderDocument, path: tuple[object, ...], dependency: Dependency
+) -> tuple[TableRecord, InstanceRecord]:
+    marked = None
     try:
         table = lookup.table(dependency.table)
         if dependency.instance is None:
             return table, lookup.newest(table, None)
+        marked = dependency.instance
         found = lookup.contents.instance(table.table_id, dependency.instance)
         if found is not None and not found.temporary:
             return table, found
         return table, lookup.newest(table, dependency.instance)
     except TVArgumentError as error:
-        raise TVBuilderError(f"{document.file}: '{dependency.text}' cannot be resolved: {error}") from error
+        raise dependency_error(document, path, dependency, str(error), marked) from error
 
 
 class PinnedInputs:
@@ -245,14 +249,12 @@ def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:
 
 
 def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
-    for dependency in column_dependencies(spec).tables:
+    for dependency, path in column_dependencies(spec).places.items():
         known = inputs.columns(PinnedKey(fold(dependency.table), dependency.instance))
         for column in sorted(dependency.columns or ()):
             if column not in known:
-                raise TVBuilderError(
-                    f"{spec.file}: '{dependency.text}' names the column '{column}', which table "
-                    f"'{dependency.table}' does not have{nearest(column, known)}"
-                )
+                message = f"there is no column '{column}' in table '{dependency.table}'{nearest(column, known)}"
+                raise dependency_error(spec.document, path, dependency, message, column)
 
 
 def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tablevault.errors import TableReferenceError
 from tablevault.references.parser import INDEX, CurrentRow, Literal, Reference, is_name, parse
@@ -39,6 +39,17 @@ class Dependency:
     """The columns, those in conditions included; `None`: all of them. The pseudo-column `index` does not count."""
     text: str
     """The reference."""
+    reference: Reference | None = field(default=None, compare=False, repr=False)
+    """The same, if it is one and not an entry of `dependencies`."""
+
+    def error(self, message: str, name: str | None = None) -> TableReferenceError | None:
+        """Return the error that marks a name in the reference, or else its table; `None` if it is no reference."""
+        if self.reference is None:
+            return None
+        conditions = (condition.column for condition in self.reference.conditions)
+        named = [self.reference.instance, *(self.reference.columns or ()), *conditions]
+        marked = next((part for part in named if isinstance(part, Literal) and part.value == name), None)
+        return reference_error(message, self.reference.place, (marked or self.reference.table).place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +141,7 @@ def _read(reference: Reference) -> Dependency | None:
     if not isinstance(table, Literal) or isinstance(instance, Reference):
         return None
     columns = None if reference.columns is None else frozenset(_known_columns(reference))
-    return Dependency(table.value, None if instance is None else instance.value, columns, reference.text)
+    return Dependency(table.value, None if instance is None else instance.value, columns, reference.text, reference)
 
 
 def _known_columns(reference: Reference) -> Iterator[str]:
