@@ -424,3 +424,21 @@ def test_an_error_in_the_arguments_names_the_builder_and_the_row(vault):
     with pytest.raises(tv_errors.TableVaultError) as caught:
         vault.execute_instance("made")
     assert "t.yaml" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("<<stock.name[price::abc]>>", "'abc' is not a number"),
+        ("<<stock.name[since::soon:later]>>", "'soon' is not"),
+        ("<<stock.name[tags::red]>>", "cannot be compared"),
+        ("<<stock.name[id::<<stock.id[price::abc]>>]>>", "'abc' is not a number"),
+    ],
+)
+def test_what_is_written_and_fits_no_column_is_an_error_before_any_function_runs(vault, tmp_path, reference, said):
+    code = CODE.replace("def rows(count):\n", f"def rows(count):\n    open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    vault.create_code_module("made", text=code)
+    vault.create_instance("made", builders={"made_index": INDEX, "t": builder(reference)})
+    with pytest.raises(tv_errors.TableReferenceError, match=f"(?s)t.yaml, line .*, arguments.value:.*{said}"):
+        vault.execute_instance("made")
+    assert not (tmp_path / "ran").exists()

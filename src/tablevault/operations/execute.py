@@ -44,6 +44,7 @@ from tablevault.operations.executing import (
     PinnedInput,
     PinnedInputs,
     check_builders,
+    check_conditions,
     code_sources,
     edited_builders,
     pin_inputs,
@@ -168,6 +169,7 @@ class ExecuteInstance(Operation):
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
         sources = code_sources(transaction.workspace.code(attempt))
         builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
+        check_conditions(builders, inputs)
         with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
             prepared = _prepare(builders, code, sources)
             execution = self._execution(plan, transaction, inputs, builders)

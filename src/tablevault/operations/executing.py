@@ -23,7 +23,7 @@ from tablevault.lookup import Lookup
 from tablevault.model import ArtifactState, InstanceRecord, Plan, TableRecord
 from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
-from tablevault.references import Dependency, Evaluator, Placement
+from tablevault.references import Dependency, Evaluator, Placement, Reference, find_references
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame
@@ -230,6 +230,25 @@ def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
                 f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, by which old rows are known "
                 "among new ones; make it another column, or set keep_old to false",
             )
+
+
+def check_conditions(builders: BuilderSet, inputs: PinnedInputs) -> None:
+    """Check what is written in conditions on other tables against their columns, before any function runs.
+
+    Raises
+    ------
+    TableReferenceError
+        If a written value could be in no cell of its column.
+    """
+    evaluator = Evaluator(inputs.paths)
+    for spec in builders.specs:
+        for argument, value in spec.arguments.items():
+            for reference in find_references(value):
+                nested = list(reference.nested())
+                if any(part.is_self or any(isinstance(name, Reference) for name in part.names()) for part in nested):
+                    continue
+                with spec.document.located("arguments", argument):
+                    evaluator.compile(reference.text, placement=Placement.ROW_ARGUMENT)
 
 
 def code_sources(folder: Path) -> dict[str, str]:
