@@ -83,8 +83,18 @@ def builder(about):
     return f"builder_type: ColumnBuilder\nchanged_columns: [y]\ncode_module: raising\nis_custom: true\n{about}\n"
 
 
-@pytest.mark.parametrize("failure", FAILURES)
-@pytest.mark.parametrize("kind", BUILDERS)
+USUAL = [("one after the other", "StopIteration"), ("side by side", "StopIteration"), ("generator", "Frozen")]
+"""The others are tried with the slow tests."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "failure"),
+    [
+        pytest.param(kind, failure, marks=() if (kind, failure) in USUAL else pytest.mark.slow)
+        for kind in BUILDERS
+        for failure in FAILURES
+    ],
+)
 def test_an_exception_of_any_class_pauses_and_is_the_callers_and_no_row_moves(vault, kind, failure):
     vault.create_code_module("raising", text=CODE.replace("FAIL", FAILURES[failure]))
     vault.create_instance("stories", builders={"stories_index": INDEX, "y": builder(BUILDERS[kind])})

@@ -1,6 +1,7 @@
 import datetime
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -52,7 +53,7 @@ def test_an_unknown_column_is_a_key_error(frame):
 
 
 def test_the_types_of_values_are_arrow_types(frame):
-    names = ["string", "int64", "string", "string", "string", "timestamp[us]"]
+    names = ["string", "int64", str(pa.json_()), "string", "string", "timestamp[us]"]
     assert [str(frame.arrow_type(name)) for name in NAMES] == names
 
 
