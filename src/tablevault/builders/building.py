@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -145,21 +145,17 @@ class Building:
 
     def artifact_names(self) -> dict[str, tuple[str, int]]:
         """Return every file that a cell names, with the (last) column and row that do."""
-        found: dict[str, tuple[str, int]] = {}
-        for name, built in self.columns.items():
-            if built.holds_artifacts:
-                found.update((str(cell), (name, row)) for row, cell in enumerate(built.values) if cell is not None)
-        return found
+        return {file: (name, row) for file, name, row in self._artifact_cells()}
 
     def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
         """Return every file that a cell names which was not taken over, with the (last) column and row that do."""
-        found: dict[str, tuple[str, int]] = {}
+        return {file: (name, row) for file, name, row in self._artifact_cells() if row not in self.adopted[name]}
+
+    def _artifact_cells(self) -> Iterator[tuple[str, str, int]]:
+        """Yield every file that a cell names, with the cell's column and row."""
         for name, built in self.columns.items():
             if built.holds_artifacts:
-                adopted = self.adopted[name]
-                cells = enumerate(built.values)
-                found.update((str(cell), (name, row)) for row, cell in cells if cell is not None and row not in adopted)
-        return found
+                yield from ((str(cell), name, row) for row, cell in enumerate(built.values) if cell is not None)
 
     def _types(self) -> dict[str, ColumnType | None]:
         return {name: _TEXT if built.holds_artifacts else built.type for name, built in self.columns.items()}

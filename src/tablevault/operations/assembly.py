@@ -202,11 +202,11 @@ def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
 def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactRecord]:
     """Take the files of reused cells over from their origins; return their records by name."""
     by_source: dict[Path, dict[str, ArtifactRecord]] = {}
-    computed = building.computed_artifact_names()
     for by_row in building.adopted.values():
         for file in by_row.values():
             name = file.record.path
             if folder.exists(name) and not folder.matches(file.record):
+                computed = building.computed_artifact_names()
                 if name in computed:
                     raise TVArtifactError(
                         f"{name} is named by column '{computed[name][0]}', row {computed[name][1]}, and by a cell that "
