@@ -19,10 +19,13 @@ class BuilderReads:
     """Columns of the instance being built that it names, each with the first field or item that does."""
     reads_whole_self: bool
     """Whether it also reads all columns of the instance being built, as bare `<<self>>` does."""
-    tables: tuple[Dependency, ...]
-    """Other tables, with the columns that are read, in the order of the file."""
     places: Mapping[Dependency, Path]
-    """For each of them the first field or item that names it."""
+    """Other tables, with the columns that are read, each with the first field or item that names it."""
+
+    @property
+    def tables(self) -> tuple[Dependency, ...]:
+        """Other tables, with the columns that are read, in the order of the file."""
+        return tuple(self.places)
 
 
 def column_dependencies(spec: BuilderSpec) -> BuilderReads:
@@ -54,7 +57,6 @@ def document_dependencies(document: BuilderDocument) -> BuilderReads:
     return BuilderReads(
         own_columns={column: path for path, read in reversed(own) for column in read.columns or ()},
         reads_whole_self=any(read.columns is None for _, read in own),
-        tables=tuple(places),
         places=places,
     )
 
