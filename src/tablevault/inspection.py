@@ -15,7 +15,7 @@ from tablevault.records import Problem
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import read_checkpoints
-from tablevault.storage.frames import read_frame, read_schema
+from tablevault.storage.frames import check_frame, read_schema
 from tablevault.storage.manifest import FileRecord, listing, read_manifest
 
 
@@ -132,7 +132,7 @@ class InstanceInspection:
         self._findings.examine(path, check)
 
     def _check_frame(self) -> None:
-        """Compare the frame with what the catalog knows of it, and read it column by column."""
+        """Compare the frame with what the catalog knows of it, and read all of it."""
         types, rows = read_schema(self._folder.frame)
         columns = [(column.name, column.type_name) for column in self._instance.columns]
         found = [(name, column_type.name) for name, column_type in types.items()]
@@ -140,8 +140,7 @@ class InstanceInspection:
             raise TVFileError(f"it has {rows:,} rows, but {self._instance.row_count:,} in the catalog")
         if found != columns:
             raise TVFileError(f"its columns are {found}, but {columns} in the catalog")
-        for name in types:
-            read_frame(self._folder.frame, [name])
+        check_frame(self._folder.frame)
 
     # --- artifacts ------------------------------------------------------------------------------------------------
 
@@ -183,4 +182,4 @@ def _read_all(folder: Path) -> None:
     for builder in stored.builders():
         state = stored.load(builder)
         if state is not None and state.frame is not None:
-            read_frame(state.frame.path)
+            check_frame(state.frame.path)

@@ -1,3 +1,7 @@
+import os
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
@@ -75,6 +79,15 @@ class TestPaperTable:
     def test_fewer_than_one_copy_is_refused_before_anything_is_copied(self, papers, artifacts):
         with pytest.raises(ValueError, match="copies must be at least 1, not 0"):
             create_paper_table_from_folder(papers, 0, artifacts)
+
+        assert list(artifacts.iterdir()) == []
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names of files are always text")
+    def test_a_file_name_that_is_not_utf8_is_named(self, papers, artifacts):
+        Path(os.fsdecode(os.fsencode(papers) + b"/caf\xe9.pdf")).touch()
+
+        with pytest.raises(ValueError, match=r"caf\\xe9.pdf' is not UTF-8.*rename it, for example to 'caf\?.pdf'"):
+            create_paper_table_from_folder(papers, 1, artifacts)
 
         assert list(artifacts.iterdir()) == []
 

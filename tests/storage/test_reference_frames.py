@@ -2,14 +2,15 @@ import datetime
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pandas.testing import assert_frame_equal
 
 from tablevault.errors import TVFileError
 from tablevault.interfaces import Frame
-from tablevault.storage import reference_frames
+from tablevault.storage import frame_files, reference_frames
 from tablevault.storage.dtypes import build_column, parse_dtype
-from tablevault.storage.frames import MemoryFrame, StoredFrame, frame_of_columns, write_frame
+from tablevault.storage.frames import MemoryFrame, StoredFrame, check_frame, frame_of_columns, write_frame
 
 COLUMNS = {
     "name": ["a", None, "c"],
@@ -114,3 +115,48 @@ def test_a_frame_being_built_shows_the_rows_that_are_there():
     columns["b"].extend(["x", "y"])
     assert len(frame) == 2
     assert frame.data_frame(None, None).to_dict("list") == {"a": [1, 2], "b": ["x", "y"]}
+
+
+@pytest.fixture
+def wide_path(tmp_path):
+    built = {f"c{number}": build_column([number, None], None) for number in range(300)}
+    write_frame(tmp_path / "wide", frame_of_columns(built))
+    return tmp_path / "wide"
+
+
+def count_reads(monkeypatch, module):
+    reads = []
+    original = module.read_frame
+
+    def recording(path, columns=None, rows=None):
+        reads.append(columns)
+        return original(path, columns, rows)
+
+    monkeypatch.setattr(module, "read_frame", recording)
+    return reads
+
+
+def test_columns_of_a_wide_frame_are_read_in_few_reads(wide_path, monkeypatch):
+    reads = count_reads(monkeypatch, reference_frames)
+    frame = StoredFrame(wide_path)
+    assert [frame.values(name) for name in frame.column_names] == [[number, None] for number in range(300)]
+    assert frame.data_frame(["c7", "c299"], None)["c299"].tolist()[0] == 299
+    assert len(reads) <= 4
+
+
+def test_a_damaged_column_of_a_wide_frame_spoils_no_other(wide_path):
+    whole = wide_path.read_bytes()
+    place = pq.ParquetFile(wide_path).metadata.row_group(0).column(7).data_page_offset
+    wide_path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    frame = StoredFrame(wide_path)
+    assert frame.values("c6") == [6, None]
+    assert frame.values("c8") == [8, None]
+    with pytest.raises(TVFileError, match="checksum"):
+        frame.values("c7")
+
+
+def test_a_wide_frame_is_checked_in_few_reads(wide_path, monkeypatch):
+    reads = count_reads(monkeypatch, frame_files)
+    check_frame(wide_path)
+    assert sorted(name for block in reads for name in block) == sorted(StoredFrame(wide_path).column_names)
+    assert len(reads) == 1

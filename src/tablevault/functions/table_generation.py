@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable
 from os import PathLike
@@ -93,7 +94,16 @@ def create_data_table_from_list(vals: Iterable[Any]) -> pd.DataFrame:
 
 
 def _files(folder: Path, extension: str) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.name.endswith(extension) and path.is_file())
+    found = sorted(path for path in folder.iterdir() if path.name.endswith(extension) and path.is_file())
+    for path in found:
+        try:
+            str(path).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the path of the file {os.fsencode(path)!r} is not UTF-8, so no column can hold it; rename it, "
+                f"for example to {path.name.encode('utf-8', 'replace').decode()!r}"
+            ) from error
+    return found
 
 
 def _stems(stem: str, copies: int) -> list[str]:

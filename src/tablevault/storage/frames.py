@@ -12,7 +12,7 @@ from tablevault.storage.frame_data import (
     with_artifact_folder,
     with_nullable_types,
 )
-from tablevault.storage.frame_files import FrameRecord, read_frame, read_schema, whole_frame, write_frame
+from tablevault.storage.frame_files import FrameRecord, check_frame, read_frame, read_schema, whole_frame, write_frame
 from tablevault.storage.reference_frames import MemoryFrame, StoredFrame
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "FrameRecord",
     "MemoryFrame",
     "StoredFrame",
+    "check_frame",
     "frame_of_columns",
     "read_frame",
     "read_schema",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from tablevault.errors import TVFileError
 from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.columns import build_column, natural_type, plain_values
 from tablevault.storage.frame_data import (
@@ -18,10 +19,14 @@ from tablevault.storage.frame_data import (
     with_artifact_folder,
     with_nullable_types,
 )
-from tablevault.storage.frame_files import read_frame, read_schema
+from tablevault.storage.frame_files import column_blocks, read_frame, read_schema
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_FEW_COLUMNS = 64
+_BYTES_PER_READ = 2**18
 
 
 class StoredFrame:
@@ -42,6 +47,13 @@ class StoredFrame:
         self._names = tuple(self._types)
         self._values: dict[str, Sequence[object]] = {}
         self._data: dict[str, FrameData] = {}
+        self._unread: dict[str, FrameData] = {}
+        """Columns that were read along with others, for whoever asks first."""
+        self._blocks: dict[str, list[str]] = {}
+        """What is read along with each column of a wide frame, of which every read takes a look at all columns."""
+        if len(self._names) > _FEW_COLUMNS:
+            for block in column_blocks(path, self._names, _BYTES_PER_READ):
+                self._blocks.update(dict.fromkeys(block, block))
         self._reading = RLock()
 
     @property
@@ -59,7 +71,7 @@ class StoredFrame:
             return known
         with self._reading:
             if column not in self._values:
-                data = self._read(column)
+                data = self._taken(column)
                 self._values[column] = plain_values(data.table.column(0), data.types[column])
             return self._values[column]
 
@@ -78,14 +90,34 @@ class StoredFrame:
 
     def _column(self, column: str) -> FrameData:
         if column not in self._data:
-            self._data[column] = self._read(column)
+            self._data[column] = self._taken(column)
         return self._data[column]
 
+    def _taken(self, column: str) -> FrameData:
+        """Return a column that was read before, or read it."""
+        known = self._data.get(column)
+        if known is None:
+            known = self._unread.pop(column, None)
+        return self._read(column) if known is None else known
+
     def _read(self, column: str) -> FrameData:
+        """Read a column, and of a wide frame its neighbours along with it."""
         if column not in self._types:
             raise KeyError(column)
-        data = read_frame(self._path, [column])
-        return data if self._artifact_folder is None else with_artifact_folder(data, self._artifact_folder)
+        block = self._blocks.get(column, [column])
+        for name in block:
+            self._blocks.pop(name, None)
+        try:
+            data = read_frame(self._path, block)
+        except TVFileError:
+            if len(block) == 1:
+                raise
+            data = read_frame(self._path, [column])  # What was not asked for is checked when it is.
+        if self._artifact_folder is not None:
+            data = with_artifact_folder(data, self._artifact_folder)
+        for name in data.types:
+            self._unread[name] = FrameData(data.table.select([name]), {name: data.types[name]})
+        return self._unread.pop(column)
 
 
 class MemoryFrame:
