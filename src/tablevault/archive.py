@@ -19,11 +19,13 @@ from tablevault.lookup import VaultContext
 from tablevault.opening import Settings, check_marker, open_context
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
+from tablevault.surface import public
 from tablevault.unpacking import Counted, Unpacking
 
 SUFFIX = ".tar.xz"
 
 
+@public
 def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     """Pack a vault into `<db_dir>.tar.xz` and return the path of that file; the vault stays as it is.
 
@@ -66,6 +68,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     return str(target)
 
 
+@public
 def decompress_vault(db_dir: str | Path) -> str:
     """Unpack `<db_dir>.tar.xz` into the folder `db_dir` and return its path.
 
@@ -103,6 +106,7 @@ def decompress_vault(db_dir: str | Path) -> str:
     return str(target)
 
 
+@public
 def delete_vault(db_dir: str | Path) -> None:
     """Delete a vault with everything in its folder. Links are removed, never followed.
 

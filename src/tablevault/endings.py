@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from tablevault import names
 from tablevault.attempts import Attempt, describe_error
-from tablevault.errors import TableVaultWarning, TVFileError
+from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
@@ -111,11 +110,9 @@ class Endings:
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
-                warnings.warn(
+                warn(
                     f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
-                    "verify() reports it, verify(repair=True) tries again.",
-                    TableVaultWarning,
-                    stacklevel=2,
+                    "verify() reports it, verify(repair=True) tries again."
                 )
         return problems
 
@@ -127,11 +124,7 @@ class Endings:
                 lambda end: [_log_entry(place, record) for place, record in self._processes.ended_after(end)],
             )
         except OSError as error:
-            warnings.warn(
-                f"The log {self._layout.log.name} could not be written ({error}); the next operation makes it good.",
-                TableVaultWarning,
-                stacklevel=2,
-            )
+            warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation makes it good.")
 
     def _drop_artifacts(self, serial: int, superseded: Sequence[InstanceRecord]) -> None:
         """Add the sets of artifacts that were replaced, and that nobody else holds, to what is to be removed."""

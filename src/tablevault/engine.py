@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -15,7 +14,7 @@ from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import WORKER, OwnerLock
 from tablevault.display import shown
 from tablevault.endings import Endings, save_checkpoints
-from tablevault.errors import TableVaultError, TableVaultWarning, TVForcedError, TVLockError, TVProcessError
+from tablevault.errors import TableVaultError, TVForcedError, TVLockError, TVProcessError, warn
 from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
@@ -121,11 +120,8 @@ class Engine:
             if self._lookup.is_alive(current):
                 # Somebody else took it up at the same moment.
                 return "left running"
-            warnings.warn(
-                f"Restarting process '{record.process_id}' ({record.operation}) failed: "
-                f"{type(error).__name__}: {error}",
-                TableVaultWarning,
-                stacklevel=6,
+            warn(
+                f"Restarting process '{record.process_id}' ({record.operation}) failed: {type(error).__name__}: {error}"
             )
             return _outcome_of(current) if current.finished else "paused again"
         return "resumed"
@@ -290,7 +286,7 @@ class Engine:
 
     def _already_done(self, record: ProcessRecord, operation: Operation) -> str:
         _check_same_call(record, operation)
-        warnings.warn(messages.already_done(record), TableVaultWarning, stacklevel=4)
+        warn(messages.already_done(record))
         return record.process_id
 
     def _take_up(self, record: ProcessRecord, operation: Operation | None) -> Attempt:

@@ -21,6 +21,11 @@ An exception that escapes from a user's function is never wrapped in one of thes
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import warnings
+
+_PACKAGE = __file__.removesuffix("errors.py")
 _REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
 
 
@@ -75,3 +80,15 @@ class TableReferenceError(TableVaultError):
 
 class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called TableVault, however deep inside it the reason was found."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, TableVaultWarning, stacklevel=level)
+
+
+def _is_inside(file: str) -> bool:
+    return file.startswith(_PACKAGE) or file == contextlib.__file__

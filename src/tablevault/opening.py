@@ -7,7 +7,6 @@ import getpass
 import json
 import shlex
 import uuid
-import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +18,7 @@ from filelock import FileLock
 from tablevault.catalog import Catalog, file_url
 from tablevault.catalog.owners import Owners
 from tablevault.catalog.schema import FORMAT
-from tablevault.errors import TableVaultWarning, TVArgumentError, TVFileError, TVProcessError
+from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
 from tablevault.layout import VaultLayout
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.names import check_text
@@ -41,9 +40,8 @@ class Settings:
         """Raise `TVArgumentError` for what nothing could be opened with."""
         check_text("author", self.author)
         check_text("parent_id", self.parent_id)
-        seconds = self.lock_timeout
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
-            raise TVArgumentError(f"lock_timeout is a number of seconds, 0 or more, not {seconds!r}")
+        if not self.lock_timeout >= 0:
+            raise TVArgumentError(f"lock_timeout is a number of seconds, 0 or more, not {self.lock_timeout!r}")
 
 
 def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
@@ -150,7 +148,7 @@ def _why_not_a_vault(layout: VaultLayout) -> str:
 def _layout_of(db_dir: str | Path) -> VaultLayout:
     try:
         root = Path(db_dir).expanduser().absolute()
-    except (TypeError, RuntimeError) as error:
+    except RuntimeError as error:
         raise TVArgumentError(f"db_dir must be the path of a folder, not {db_dir!r}: {error}") from error
     if "\0" in str(root):
         raise TVArgumentError(f"db_dir must be the path of a folder; {db_dir!r} has a null character in it")
@@ -187,9 +185,7 @@ def _warn_of_network(root: Path) -> None:
         if inside and len(partition.mountpoint) > len(best[0]):
             best = (partition.mountpoint, partition.fstype.lower())
     if any(name in best[1] for name in _NETWORK_FILE_SYSTEMS):
-        warnings.warn(
+        warn(
             f"The vault '{root}' is on a network file system ({best[1]}): locks and durability are not promised "
-            "there. Keep vaults on a local disk.",
-            TableVaultWarning,
-            stacklevel=4,
+            "there. Keep vaults on a local disk."
         )

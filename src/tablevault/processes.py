@@ -81,7 +81,7 @@ class ProcessReader:
         A filter by what does not exist is answered with the nearest that does. What was done is known by the names of
         that time: by tables that were deleted since, and operations of a vault that was imported.
         """
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        if limit < 1:
             raise TVArgumentError(f"limit is how many processes to return at most, 1 or more, not {limit!r}.")
         wanted = {name: value for name, value in filters.items() if value}
         records = self._processes.history(wanted, limit)

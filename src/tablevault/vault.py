@@ -19,6 +19,7 @@ from tablevault.processes import ProcessReader
 from tablevault.queries import Queries
 from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
 from tablevault.storage.memory import release_memory
+from tablevault.surface import public_class
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("tablevault")
 
 
+@public_class
 class TableVault:
     """A vault: a folder of tables, each a series of immutable instances, and everything that was done to them.
 
@@ -278,7 +280,7 @@ class TableVault:
     # --- code and builders ----------------------------------------------------------------------------------------
 
     def create_code_module(
-        self, module_name: str = "", copy_dir: str = "", text: str = "", process_id: str = ""
+        self, module_name: str = "", copy_dir: str | Path = "", text: str = "", process_id: str = ""
     ) -> str:
         """Write a code module: from a text, from a file or folder, or a template where there is none yet."""
         return self._run(operations.CreateCodeModule(module_name, str(copy_dir), text or None), process_id)
@@ -292,7 +294,7 @@ class TableVault:
         table_name: str,
         builder_name: str = "",
         version: str = names.DEFAULT_VERSION,
-        copy_dir: str = "",
+        copy_dir: str | Path = "",
         text: str = "",
         process_id: str = "",
     ) -> str:

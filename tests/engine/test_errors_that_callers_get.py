@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from tablevault import tv_errors
+from tablevault import TableVault, TableVaultWarning, tv_errors
 
 
 def failed(job, process_id=""):
@@ -192,3 +192,25 @@ def test_an_error_whose_text_cannot_be_had_pauses_like_any_other(job):
     job.tell("fail")
     job.execute("nightly")
     assert job.answers() == job.complete()
+
+
+def test_warning_points_to_the_line_that_called(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_table("t", process_id="once")
+    with pytest.warns(TableVaultWarning, match="already succeeded") as caught:
+        vault.create_table("t", process_id="once")
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_error_raised_by_a_function_keeps_its_traceback_of_whatever_class(tmp_path, monkeypatch):
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_code_module(
+        "nested",
+        text="from tablevault import tv_errors\ndef make():\n    raise tv_errors.TVArgumentError('of the function')\n",
+    )
+    vault.create_table("t")
+    index = "builder_type: IndexBuilder\nchanged_columns: [k]\npython_function: make\ncode_module: nested\nis_custom: true\n"
+    vault.create_instance("t", builders={"t_index": index})
+    with pytest.raises(tv_errors.TVArgumentError) as caught:
+        vault.execute_instance("t")
+    assert traceback.extract_tb(caught.value.__traceback__)[-1].name == "make"

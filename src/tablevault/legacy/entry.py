@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tablevault.errors import TableVaultWarning, TVArgumentError, TVLockError
+from tablevault.errors import TVArgumentError, TVLockError, warn
 from tablevault.legacy.importing import VaultImport
 from tablevault.legacy.source import LegacyVault
 from tablevault.opening import is_legacy_vault
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
+from tablevault.surface import public
 
 
+@public
 def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
     """Copy a vault of TableVault 0.1.x into a new vault, and return the id of the process that stands for it there.
 
@@ -52,7 +53,7 @@ def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
         _check_target(target)
         files.replace(staged, target)
     for note in importing.notes:
-        warnings.warn(f"{note}.", TableVaultWarning, stacklevel=2)
+        warn(f"{note}.")
     return importing.process_id
 
 

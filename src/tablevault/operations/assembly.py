@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from tablevault.builders.provenance import (
     write_provenance,
 )
 from tablevault.builders.running import run_of
-from tablevault.errors import TableVaultWarning, TVArtifactError
+from tablevault.errors import TVArtifactError, warn
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.model import (
@@ -328,11 +327,9 @@ def drop_temporary(transaction: Transaction, plan: Plan, temporary: str) -> Iter
         return
     archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
     target = transaction.layout.relative(archived)
-    warnings.warn(
+    warn(
         f"Builder files edited by hand while '{plan.instance_id}' of table '{plan.table_name}' was executing "
-        f"({', '.join(edited)}) did not run; they are kept in {target}.",
-        TableVaultWarning,
-        stacklevel=2,
+        f"({', '.join(edited)}) did not run; they are kept in {target}."
     )
     yield Tidying(TidyingAction.MOVE_FOLDER, temporary, target)
     yield Tidying(TidyingAction.PRUNE, target)

@@ -6,7 +6,6 @@ import os
 import shutil
 import time
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigi
 from tablevault.builders.provenance import read_artifact_records, read_provenance
 from tablevault.builders.running import run_builders
 from tablevault.builders.spec import BuilderSpec
-from tablevault.errors import TableVaultError, TableVaultWarning, TVArgumentError, TVBuilderError, TVFileError
+from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
 from tablevault.interfaces import FunctionError
 from tablevault.layout import (
     ARTIFACTS,
@@ -378,9 +377,7 @@ def _last_sources(transaction: Transaction) -> dict[str, str]:
 def _warn_of_edits(plan: Plan, transaction: Transaction) -> None:
     edited = edited_builders(plan, transaction)
     if edited:
-        warnings.warn(
+        warn(
             f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process was "
-            f"paused ({', '.join(edited)}); it goes on with those of its start. Stop it to use the new ones.",
-            TableVaultWarning,
-            stacklevel=2,
+            f"paused ({', '.join(edited)}); it goes on with those of its start. Stop it to use the new ones."
         )

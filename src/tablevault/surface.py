@@ -1,0 +1,209 @@
+"""The public surface: arguments checked by their annotations, and errors that end at the caller's frame."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+import sysconfig
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from inspect import Parameter
+from itertools import chain
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, NoneType, TracebackType, UnionType
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeGuard, TypeVar, Union, cast, get_args, get_origin
+
+from tablevault.errors import TableReferenceError, TVArgumentError, TVBuilderError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Class = TypeVar("Class", bound=type)
+
+_ABOUT_THE_CALL = (TVArgumentError, TVBuilderError, TableReferenceError)
+"""Errors that name what is wrong with a call or a file: what raised them inside adds nothing."""
+
+_WORDS = {
+    str: "text",
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    Path: "a path",
+    NoneType: "None",
+}
+
+_OWN_FOLDERS = tuple(
+    f"{folder}{os.sep}"
+    for folder in (Path(__file__).parent, *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")))
+)
+"""Where TableVault itself and what it is built on lie; any other file in a traceback is a user's."""
+
+
+def public_class(cls: Class) -> Class:
+    """Check the arguments of a class's public methods, and of its constructor, by their annotations.
+
+    A method that has two names stays one method.
+    """
+    checked: dict[FunctionType, Callable[..., object]] = {}
+    for name, member in list(vars(cls).items()):
+        if isinstance(member, FunctionType) and (name == "__init__" or not name.startswith("_")):
+            checked.setdefault(member, public(member))
+            setattr(cls, name, checked[member])
+    return cls
+
+
+def public(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Check a public function's arguments by their annotations before it is called.
+
+    An argument of the wrong type is a `TVArgumentError` that names argument and type. NumPy's scalars count as the
+    Python values that they are. An error about the call or a builder file reaches the caller without the frames and
+    causes inside TableVault.
+    """
+    signature = inspect.signature(function)
+    original = cast("FunctionType", function)
+
+    @functools.wraps(function)
+    def call(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            # Wrongly many or unknown arguments: Python's own error says so best.
+            return function(*args, **kwargs)
+        try:
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = _checked(original, name, value)
+            return function(*bound.args, **bound.kwargs)
+        except _ABOUT_THE_CALL as error:
+            if _passed_user_code(error.__traceback__):
+                raise
+            raise error.with_traceback(None) from None
+
+    return call
+
+
+def _checked(function: FunctionType, name: str, value: object) -> object:
+    """Return an argument in its annotated type; raise `TVArgumentError` if it is of another."""
+    expected = _annotations(function).get(name, Any)
+    value = _plain(expected, value)
+    misfit = _misfit(expected, value, name)
+    if misfit is not None:
+        raise TVArgumentError(_sentence(function, name, misfit))
+    return value
+
+
+@functools.cache
+def _annotations(function: FunctionType) -> dict[str, Any]:
+    """Return the annotations of a function's parameters as types."""
+    return {
+        name: eval(text, function.__globals__) for name, text in function.__annotations__.items() if name != "return"
+    }
+
+
+def _plain(expected: Any, value: object) -> object:
+    """Return NumPy's scalars, arrays and enums of text as the Python values that they stand for."""
+    if expected is Any:
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if type(value).__module__.partition(".")[0] in ("numpy", "pandas"):
+        convert = getattr(value, "tolist", None)
+        return convert() if callable(convert) else value
+    return value
+
+
+class _Misfit(NamedTuple):
+    """A value that is not of the type that an annotation asks for."""
+
+    place: str
+    """The argument, and the key or position in it."""
+    expected: Any
+    value: object
+
+
+def _misfit(expected: Any, value: object, place: str) -> _Misfit | None:
+    """Return the first part of a value that is of the wrong type; `None` if there is none."""
+    origin, inner = get_origin(expected), get_args(expected)
+    if origin in (Union, UnionType):
+        found = [_misfit(kind, value, place) for kind in inner]
+        # A list with one wrong item is told by that item.
+        deeper = [misfit for misfit in found if misfit is not None and misfit.place != place]
+        return None if None in found else next(iter(deeper), _Misfit(place, expected, value))
+    items: Iterable[_Misfit | None]
+    if origin is Sequence and _is_sequence(value):
+        items = (_misfit(inner[0], item, f"{place}[{number}]") for number, item in enumerate(value))
+    elif origin is Mapping and isinstance(value, Mapping):
+        items = (_misfit(inner[1], item, f"{place}[{key!r:.80}]") for key, item in value.items())
+        items = chain((_misfit(inner[0], key, f"a key of {place}") for key in value), items)
+    elif origin is tuple and _is_sequence(value) and len(value) == len(inner):
+        parts = zip(inner, value, strict=True)
+        items = (_misfit(kind, item, f"{place}[{number}]") for number, (kind, item) in enumerate(parts))
+    else:
+        return None if _is_instance(expected, value) else _Misfit(place, expected, value)
+    return next((misfit for misfit in items if misfit is not None), None)
+
+
+def _is_sequence(value: object) -> TypeGuard[Sequence[object]]:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray | memoryview)
+
+
+def _is_instance(expected: Any, value: object) -> bool:
+    if expected is Any:
+        return True
+    if expected is None or expected is NoneType:
+        return value is None
+    if get_origin(expected) is Literal:
+        # Which texts there are is the function's to say, with the nearest one.
+        return isinstance(value, type(get_args(expected)[0]))
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if expected is Path:
+        return isinstance(value, os.PathLike) and isinstance(os.fspath(value), str)
+    return isinstance(expected, type) and isinstance(value, expected)
+
+
+def _sentence(function: FunctionType, name: str, misfit: _Misfit) -> str:
+    called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+    remedy = ""
+    if misfit.value is None and inspect.signature(function).parameters[name].default is not Parameter.empty:
+        remedy = " Leave it out to take the default."
+    elif callable(misfit.value) and str in (misfit.expected, *get_args(misfit.expected)):
+        shown = getattr(misfit.value, "__name__", "function")
+        remedy = f" To hand over code, pass its source, inspect.getsource({shown}), or the path of a file as copy_dir."
+    return f"{misfit.place} of {called} must be {_words(misfit.expected)}, not {_described(misfit.value)}.{remedy}"
+
+
+def _words(expected: Any) -> str:
+    """Return a type as a sentence names it."""
+    origin, inner = get_origin(expected), get_args(expected)
+    if origin in (Union, UnionType):
+        *others, last = [_words(kind) for kind in inner]
+        return f"{', '.join(others)} or {last}"
+    if origin is Sequence:
+        return f"a list of {_words(inner[0])}"
+    if origin is Mapping:
+        return f"a mapping of {_words(inner[0])} to {_words(inner[1])}"
+    if origin is tuple:
+        return f"({', '.join(map(_words, inner))})"
+    if origin is Literal:
+        return " or ".join(map(repr, inner))
+    return _WORDS.get(expected, getattr(expected, "__name__", str(expected)))
+
+
+def _described(value: object) -> str:
+    """Return what a value is; never its own text, which may fail or be large."""
+    if value is None or isinstance(value, bool):
+        return str(value)
+    name = getattr(value, "__name__", None)
+    if isinstance(name, str) and isinstance(value, FunctionType | BuiltinFunctionType):
+        return f"the function {name}"
+    return type(value).__name__
+
+
+def _passed_user_code(traceback: TracebackType | None) -> bool:
+    """Return whether an error was raised in a function that TableVault called: then its frames are the user's."""
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith((*_OWN_FOLDERS, "<")):
+            return True
+        traceback = traceback.tb_next
+    return False
