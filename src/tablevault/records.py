@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tablevault.hypertext import Branch, Count, Sheet, State
+from tablevault.json_forms import json_form
 from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ class LineageStep:
     """Empty for what was written from outside."""
     function: str
     """`module.function`; empty for what was written from outside."""
-    arguments: JsonObject
+    arguments: dict[str, Any]
     """As written in the builder, without untracked ones."""
     code_versions: tuple[CodeVersion, ...]
     """More than one after a fix in a paused run."""
@@ -384,7 +385,7 @@ def _plain_facts(step: LineageStep) -> JsonObject:
         "column": step.column,
         "builder": step.builder,
         "function": step.function,
-        "arguments": dict(step.arguments),
+        "arguments": json_form(step.arguments),
         "code_versions": [
             {"version": item.version, "rows": item.rows, "ranges": [list(pair) for pair in item.ranges]}
             for item in step.code_versions

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import yaml
 
-from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, Problem, field_problems
+from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, Problem, describe, field_problems
 from tablevault.errors import TableReferenceError, TVBuilderError
 from tablevault.references import Placement, check_placement, find_references
 
@@ -23,6 +24,10 @@ _SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float"
 _MERGE_TAG = _TAG + "merge"
 _SCANNER_TOO_DEEP = "exceeded maximum nesting depth"
 """What newer versions of libyaml say of 1,000 open brackets, which their scanner reads ahead of the first event."""
+_NO_CHARACTER = "found invalid Unicode character escape code"
+_SURROGATES = re.compile(r"\\u[dD][89a-bA-B][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
+_NUMBER_AS_TEXT = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+|0o[0-7]+")
+"""Numbers of YAML 1.2 and of most languages, which YAML 1.1 takes for text."""
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 Path = tuple[object, ...]
@@ -38,6 +43,8 @@ class BuilderDocument:
     """What the file says; fields that are null or that mean nothing (`name`) are left out."""
     lines: Mapping[Path, int] = field(repr=False, compare=False)
     """The line of every field and item, by its path."""
+    doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Values under `arguments` that YAML 1.1 reads as something else than they look like, each with its place."""
 
     def line(self, *path: object) -> int:
         """Return the line of a field or item, counted from 1; of what it would stand in, if it is not there."""
@@ -82,7 +89,7 @@ def read_document(text: str, file: str) -> BuilderDocument:
         )
     reader = _Reader(file)
     content = reader.read(root)
-    document = BuilderDocument(file, _present(content), reader.lines)
+    document = BuilderDocument(file, _present(content), reader.lines, tuple(reader.doubts))
     _check_references(document)
     _check_fields(document)
     return document
@@ -129,6 +136,34 @@ def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TV
     if len(ordered) > MAXIMUM_PROBLEMS:
         lines.append(f"{document.file}: and {len(ordered) - MAXIMUM_PROBLEMS:,} more problems.")
     return TVBuilderError("\n".join(lines))
+
+
+def _doubt(written: str, value: object) -> str | None:
+    """Return what is said of a plain scalar that YAML 1.1 reads as something else than it looks like."""
+    if isinstance(value, bool) and written.lower() not in ("true", "false"):
+        meant = str(value).lower()
+    elif isinstance(value, int | float) and not isinstance(value, bool) and _looks_otherwise(written):
+        meant = str(value)
+    elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(written):
+        number = written.lower().replace("_", "")
+        meant = str(int(number, 8)) if number.startswith("0o") else repr(float(number))
+        meant = meant if "e" not in meant or "." in meant else meant.replace("e", ".0e")
+        return f"{written} is read as text. Write {meant} to mean the number, or quote it ('{written}') to mean text."
+    else:
+        return None
+    return f"{written} is read as {meant}. Quote it ('{written}') to mean text, or write {meant}."
+
+
+def _looks_otherwise(written: str) -> bool:
+    """Tell whether a number is written with a base of 8 or 60, or with underscores."""
+    digits = written.lstrip("+-")
+    return ":" in digits or "_" in digits or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal())
+
+
+def _given_twice(key: object, other: object) -> str:
+    if type(key) is type(other):
+        return "this is given twice; keep one of them."
+    return f"{describe(key)} and {describe(other)} are one key for Python; quote one of them, or keep one."
 
 
 def _place(file: str, line: int, path: Path) -> str:
@@ -188,6 +223,11 @@ def _yaml_errors(text: str, file: str) -> Iterator[None]:
         if error.problem == _SCANNER_TOO_DEEP:
             raise _too_deep(file, number) from error
         problem = ", ".join(part for part in (error.context, error.problem) if part)
+        if pair := _SURROGATES.search(text.splitlines()[number - 1]) if error.problem == _NO_CHARACTER else None:
+            raise TVBuilderError(
+                f"{file}, line {number}: not valid YAML: {pair[0]} is JSON's spelling of one character in two halves, "
+                "which YAML does not know. Write the character itself, as json.dumps(..., ensure_ascii=False) does."
+            ) from error
         raise TVBuilderError(f"{file}, line {number}: not valid YAML: {problem}{_remedy(text, number)}.") from error
     except yaml.YAMLError as error:
         position = getattr(error, "position", 0)
@@ -210,6 +250,7 @@ class _Reader:
     def __init__(self, file: str) -> None:
         self.file = file
         self.lines: dict[Path, int] = {}
+        self.doubts: list[str] = []
         self._count = 0
         self._depth = 0
         self._loader = yaml.SafeLoader("")
@@ -251,7 +292,8 @@ class _Reader:
                 continue
             key = self._key(key_node, path)
             if key in own:
-                raise self._error(key_node, (*path, key), "this is given twice; keep one of them.")
+                other = next(known for known in own if known == key)
+                raise self._error(key_node, (*path, key), _given_twice(key, other))
             own[key] = self._value(value_node, (*path, key), _line(key_node))
         self._depth -= 1
         return {**inherited, **own}
@@ -267,17 +309,30 @@ class _Reader:
     def _key(self, node: yaml.Node, path: Path) -> object:
         if not isinstance(node, yaml.ScalarNode):
             raise self._error(node, path, "a list or mapping cannot be a key; use text.")
-        return self._scalar(node, path)
+        key = self._scalar(node, path)
+        if key != key:
+            raise self._error(node, path, "NaN equals no key, not even itself; use text.")
+        return key
 
     def _scalar(self, node: yaml.Node, path: Path) -> object:
         tag = node.tag
         if isinstance(node, yaml.ScalarNode):
             if tag in _TEXT_TAGS or tag == _MERGE_TAG:
+                self._doubt(node, path, str(node.value))
                 return str(node.value)
             if tag in _SCALAR_TAGS and tag == self._resolved_tag(node):
-                return self._plain(node, path)
+                value = self._plain(node, path)
+                self._doubt(node, path, value)
+                return value
         shown = tag.replace(_TAG, "!!")
         raise self._error(node, path, f"the tag {shown} is not allowed here; builder files hold plain values only.")
+
+    def _doubt(self, node: yaml.ScalarNode, path: Path, value: object) -> None:
+        """Note a value under `arguments` that the author may have meant otherwise."""
+        # libyaml gives a plain scalar the style '', the Python scanner None.
+        sentence = _doubt(node.value, value) if path[:1] == ("arguments",) and not node.style else None
+        if sentence is not None:
+            self.doubts.append(f"{_place(self.file, _line(node), path)}: {sentence}")
 
     def _resolved_tag(self, node: yaml.ScalarNode) -> str:
         resolve: Callable[..., str] = self._loader.resolve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
+from tablevault.json_forms import from_json_form, json_form
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
@@ -88,14 +89,18 @@ class Provenance:
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
     """Write provenance as JSON that people can read; the caller makes it durable."""
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(asdict(provenance)), indent=2))
+    builders = tuple(replace(facts, arguments=json_form(facts.arguments)) for facts in provenance.builders)
+    recorded = asdict(replace(provenance, builders=builders))
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(recorded), indent=2))
 
 
 def read_provenance(path: Path) -> Provenance:
     """Read provenance; raises `TVFileError` if the file is damaged."""
     try:
-        return msgspec.json.decode(files.read_bytes(path), type=Provenance)
-    except (ValueError, RecursionError) as error:
+        recorded = msgspec.json.decode(files.read_bytes(path), type=Provenance)
+        builders = (replace(facts, arguments=from_json_form(facts.arguments)) for facts in recorded.builders)
+        return replace(recorded, builders=tuple(builders))
+    except (ValueError, TypeError, RecursionError) as error:
         raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-import msgspec
-
 from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.execution import Execution, PreparedBuilder
 from tablevault.builders.fingerprint import describe_changes
@@ -16,6 +14,7 @@ from tablevault.builders.provenance import BuilderFacts, InputFacts
 from tablevault.builders.row_wise_run import RowDecision, RowWiseRun
 from tablevault.builders.single_call_run import SingleCallRun
 from tablevault.builders.spec import BuilderSpec
+from tablevault.json_forms import json_form
 from tablevault.lookup import Lookup
 from tablevault.model import InstanceRecord
 from tablevault.names import fold
@@ -169,8 +168,8 @@ class Reasons:
 
 def _changes_of_arguments(spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
     """Yield which arguments are written differently."""
-    before = facts.arguments
-    now = msgspec.to_builtins(spec.tracked_arguments)
+    # By their recorded forms, in which true is not 1, and NaN equals itself.
+    before, now = json_form(facts.arguments), json_form(spec.tracked_arguments)
     for name in dict.fromkeys([*before, *now]):
         if name not in now:
             yield f"argument `{name}` was removed"

@@ -104,6 +104,9 @@ class ExecuteInstance(Operation):
         inputs = PinnedInputs(draft, pins)
         sources = draft.code_texts()
         builders = check_builders(table.name, documents, inputs, sources)
+        for document in documents.values():
+            for doubt in document.doubts:
+                warn(doubt)
         origin = self._origin(draft, temporary, builders)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))

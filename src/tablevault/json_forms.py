@@ -1,0 +1,50 @@
+"""Values of builder files as JSON that loses nothing: what JSON has no notation for stands under its YAML tag.
+
+A date is `{"!!timestamp": "2024-01-01"}`, infinity `{"!!float": "inf"}`, and a mapping whose keys are not all text
+`{"!!map": [[key, value], …]}`. Everything else is the JSON that it looks like.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+_TIMESTAMP, _FLOAT, _INTEGER, _MAP = "!!timestamp", "!!float", "!!int", "!!map"
+_TAGS = frozenset({_TIMESTAMP, _FLOAT, _INTEGER, _MAP})
+_EXACT_INTEGERS = range(-(2**63), 2**63)
+"""Those that every reader of JSON keeps as integers."""
+
+
+def json_form(value: object) -> Any:
+    """Return a value of a builder file as JSON that `from_json_form` reads back equal."""
+    if isinstance(value, Mapping):
+        if all(isinstance(key, str) for key in value) and not (len(value) == 1 and _TAGS.intersection(value)):
+            return {key: json_form(item) for key, item in value.items()}
+        return {_MAP: [[json_form(key), json_form(item)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return [json_form(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return {_FLOAT: str(value)}
+    if isinstance(value, int) and not isinstance(value, bool) and value not in _EXACT_INTEGERS:
+        return {_INTEGER: hex(value)}
+    return {_TIMESTAMP: value.isoformat()} if isinstance(value, date) else value
+
+
+def from_json_form(form: Any) -> Any:
+    """Return the value that `json_form` made a form of."""
+    if isinstance(form, list):
+        return [from_json_form(item) for item in form]
+    if not isinstance(form, dict):
+        return form
+    match form:
+        case {"!!timestamp": str(text)} if len(form) == 1:
+            return datetime.fromisoformat(text) if "T" in text else date.fromisoformat(text)
+        case {"!!float": str(text)} if len(form) == 1:
+            return float(text)
+        case {"!!int": str(text)} if len(form) == 1:
+            return int(text, 16)
+        case {"!!map": list(pairs)} if len(form) == 1:
+            return {from_json_form(key): from_json_form(item) for key, item in pairs}
+    return {key: from_json_form(item) for key, item in form.items()}
