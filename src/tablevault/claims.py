@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +23,9 @@ _OF_METADATA = frozenset(
     {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "logs.txt", "logs.lock"}
     | {"worker_logs", "owners", "ARCHIVED_TRASH"}
 )
+
+_MOMENT = 0.1
+"""Seconds after which a lock file that was just made is held, too."""
 
 
 class Claims:
@@ -77,7 +81,13 @@ class Claims:
         owners = self._context.owners
         dead = [name for name in owners.names() if not owners.is_alive(name)]
         expected = {record.owner_lock for record in self._processes.unfinished()}
-        return [self._layout.owners / name for name in dead if name not in expected]
+        unexpected = [name for name in dead if name not in expected]
+        if not unexpected:
+            return []
+        # An owner makes its file a moment before it holds it.
+        time.sleep(_MOMENT)
+        still_there = set(owners.names())
+        return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 
     def pending(self) -> set[str]:
         """Return the paths of the vault that processes are at work on, or could not tidy up."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,8 +23,6 @@ _WITH_TARGET = (
     TidyingAction.LINK,
     TidyingAction.UNLINK,
 )
-
-_WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 class Endings:
@@ -200,19 +197,19 @@ def _remove(path: Path) -> None:
     # Not its mode tells whether it is sealed: who was killed in the middle of this has left it writable.
     sealed = names.is_materialized(path.parent.name) and path.parent.joinpath(MANIFEST).exists()
     if sealed and os.path.lexists(path):
-        path.parent.chmod(stat.S_IRWXU)
+        files.make_writable(path.parent)
     try:
         files.remove_tree(path)
     finally:
         if sealed:
-            path.parent.chmod(stat.S_IMODE(path.parent.stat().st_mode) & ~_WRITABLE)
+            files.take_write_permission(path.parent)
 
 
 def _move_folder(source: Path, target: Path) -> None:
     files.make_folder(target.parent)
     # A folder can be moved to another one only by who may write into it and into the one that holds it.
     for folder in (source.parent, source):
-        folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_IRWXU)
+        files.make_writable(folder)
     files.replace(source, target)
     files.fsync_folder(source.parent)
 
@@ -223,7 +220,7 @@ def _prune(archived: Path) -> None:
         return
     for folder in (archived, *(path for path in archived.iterdir() if path.is_dir() and not path.is_symlink())):
         if folder.exists():
-            folder.chmod(0o755)
+            files.make_writable(folder)
             for name in (FRAME, ARTIFACTS, PARTIAL):
                 files.remove_tree(folder / name)
 

@@ -67,6 +67,7 @@ class Engine:
         BaseException
             Whatever stopped the work, with a note that says what became of the process.
         """
+        self._context.check_writable()
         with Interrupts() as interrupts:
             record = self._existing(process_id)
             if record is None:
@@ -96,6 +97,7 @@ class Engine:
 
     def restart(self) -> dict[str, str]:
         """Take up every active process that has no live owner, oldest first; return what became of each."""
+        self._context.check_writable()
         return {
             listed.process_id: self._restart_one(self._processes.get(listed.serial) or listed, listed.attempt)
             for listed in self._processes.unfinished()

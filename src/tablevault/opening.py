@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import getpass
 import json
 import shlex
 import uuid
@@ -22,6 +21,7 @@ from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
 from tablevault.layout import VaultLayout
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.names import check_text
+from tablevault.permissions import user_name
 from tablevault.storage import files
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "9p", "afs", "ceph", "gluster", "lustre")
@@ -63,7 +63,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         layout=layout,
         catalog=catalog,
         owners=Owners(layout.owners),
-        author=settings.author or getpass.getuser(),
+        author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
     )
     if not settings.parent_id:
@@ -164,7 +164,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     files.make_folder(layout.temporary)
     catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
     catalog.create()
-    facts = {"description": description, "author": settings.author or getpass.getuser(), "created": created}
+    facts = {"description": description, "author": settings.author or user_name(), "created": created}
     files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
     marker = {"format": FORMAT, "vault_id": uuid.uuid4().hex, "created": created}
     files.write_text(layout.marker, json.dumps(marker) + "\n")
@@ -180,7 +180,12 @@ def _running_parent(context: VaultContext, parent_id: str) -> int:
 def _warn_of_network(root: Path) -> None:
     """Warn where the kernel of another machine would have to keep our locks."""
     best = ("", "")
-    for partition in psutil.disk_partitions(all=True):
+    try:
+        partitions = psutil.disk_partitions(all=True)
+    except (OSError, psutil.Error):
+        # A sandbox may hide its mounts.
+        return
+    for partition in partitions:
         inside = root == Path(partition.mountpoint) or Path(partition.mountpoint) in root.parents
         if inside and len(partition.mountpoint) > len(best[0]):
             best = (partition.mountpoint, partition.fstype.lower())

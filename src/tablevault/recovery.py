@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -36,7 +37,10 @@ class Recovery:
 
     def recover_all(self) -> dict[str, str]:
         """Deal with every process whose owner is dead; return what became of each."""
-        outcomes = {}
+        outcomes: dict[str, str] = {}
+        if not self._context.is_writable:
+            # Who may only read leaves it to the next one who may write.
+            return outcomes
         for record in self._processes.unfinished():
             if not self._lookup.is_alive(record):
                 outcome = self.recover(record)
@@ -52,7 +56,7 @@ class Recovery:
         It is claimed first, in a transaction of its own: only after that is its state in the catalog beyond doubt,
         even if its owner's last commit had failed half-way.
         """
-        if record.status is Status.PAUSED and record.user_given:
+        if (record.status is Status.PAUSED and record.user_given) or not self._context.is_writable:
             return None
         attempt = claim(self._context, record, kind=RECOVERY)
         if attempt is None:
@@ -87,14 +91,14 @@ class Recovery:
                 if path.name.endswith(files.TEMPORARY_SUFFIX):
                     half_written.append(path)
                 elif names.is_materialized(path.name) and self._processes.created(layout.relative(path)):
-                    files.remove_tree(path)
+                    _remove_if_allowed(path)
         self._remove_unless_written(half_written)
 
     def _remove_creation_lock(self) -> None:
         """Remove what marks a creation as unfinished, if that was cut off after its last step."""
         path = self._context.layout.creating
         if path.exists():
-            with FileLock(path, fallback_to_soft=False, thread_local=False):
+            with contextlib.suppress(PermissionError), FileLock(path, fallback_to_soft=False, thread_local=False):
                 files.remove_tree(path)
 
     def _sweep(self) -> None:
@@ -108,7 +112,7 @@ class Recovery:
         found = list(folder.iterdir()) if folder.is_dir() else []
         for path in found:
             if path.name.isdecimal() and self._is_over(int(path.name)):
-                files.remove_tree(path)
+                _remove_if_allowed(path)
         self._remove_unless_written(path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
 
     def _is_over(self, serial: int) -> bool:
@@ -121,7 +125,13 @@ class Recovery:
         leftovers = list(found)
         if leftovers and not any(map(self._lookup.is_alive, self._processes.unfinished())):
             for path in leftovers:
-                files.remove_tree(path)
+                _remove_if_allowed(path)
+
+
+def _remove_if_allowed(path: Path) -> None:
+    """Remove what nobody needs, unless it belongs to another user, who will; `verify` reports it until then."""
+    with contextlib.suppress(PermissionError):
+        files.remove_tree(path)
 
 
 def _owner_died(record: ProcessRecord) -> ErrorInfo:

@@ -1,9 +1,18 @@
-"""SQLite files that may come from anybody: what in them could do more than hold rows is refused before it is used."""
+"""SQLite files that may come from anybody, and that another user may be allowed to read only."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import re
 import sqlite3
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import quote
+
+from tablevault.permissions import may_write
 
 _PLAIN = re.compile(r"\s*CREATE\s+(?:TABLE|(?:UNIQUE\s+)?INDEX)\b", re.IGNORECASE)
 _COMPUTED = re.compile(r"\bAS\b", re.IGNORECASE)
@@ -41,3 +50,126 @@ def _is_plain(text: object) -> bool:
     if text is None:  # An index that SQLite makes by itself.
         return True
     return isinstance(text, str) and bool(_PLAIN.match(text)) and not _COMPUTED.search(text)
+
+
+# --- modes and reading without writing ----------------------------------------------------------------------------
+
+_WAL_HEADER_SIZE = 32
+_TICK = 50_000_000
+"""Nanoseconds within which two changes of a file may carry the same time: more than a tick of any kernel's clock."""
+_LONGEST_COPY = 60.0
+"""Seconds in which a copy must succeed between two checkpoints of a busy writer."""
+
+State = tuple[object, ...]
+
+
+class Snapshot(sqlite3.Connection):
+    """A copy in memory of a SQLite file, as it was committed at one moment."""
+
+    state: State = ()
+    """Of the files that were copied: equal to `state_of` as long as nothing has been written since."""
+
+
+def create_empty(path: Path) -> None:
+    """Create an empty file for SQLite, with the mode that the umask says; fine if it is there.
+
+    SQLite alone would create it readable for all and writable for its owner only. Its companions (`-wal`, `-shm`) get
+    the mode of the file.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666))
+
+
+def may_open_live(path: Path) -> bool:
+    """Return whether SQLite can open a file and its companions without leaving files that lock out their owner."""
+    return may_write(path) and may_write(path.parent)
+
+
+def state_of(path: Path) -> State:
+    """Return what changes with every commit to a SQLite file in WAL mode."""
+    return _stamp(path), _stamp(_wal(path))
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """Return a copy in memory of a SQLite file, with all that is committed; nothing beside the file is touched.
+
+    For a user who cannot write the file or its folder. A live connection would need files beside it, and leave them in
+    this user's name, so that the file's owner could not write any more. SQLite itself reads the file, which keeps the
+    locks of other connections of this interpreter; a checkpoint that happens meanwhile is noticed, and the copy is
+    made again.
+
+    Raises
+    ------
+    OSError
+        If the file is written so busily that no copy succeeds, or there is no folder for temporary files.
+    """
+    deadline = time.monotonic() + _LONGEST_COPY
+    while True:
+        copied = _try_to_copy(path)
+        if copied is not None:
+            return copied
+        if time.monotonic() >= deadline:
+            raise OSError(errno.EBUSY, "The file is written too often to be copied", str(path))
+        time.sleep(_TICK / 1e9)
+
+
+def _try_to_copy(path: Path) -> Snapshot | None:
+    """Copy a file and the frames of its WAL, or return `None` if a checkpoint may have come between."""
+    main, state, header = _stamp(path), state_of(path), _read_wal(path, _WAL_HEADER_SIZE)
+    if _is_recent(main):
+        return None
+    copy = sqlite3.connect(":memory:", factory=Snapshot, check_same_thread=False)
+    try:
+        _copy_into(copy, path, header)
+    except sqlite3.DatabaseError:
+        copy.close()
+        if _stamp(path) == main:
+            raise
+        return None
+    if _stamp(path) != main or _read_wal(path, _WAL_HEADER_SIZE) != header:
+        copy.close()
+        return None
+    # A change within the same tick of the clock would not be seen: such a copy serves once.
+    copy.state = (object(),) if _is_recent(_stamp(_wal(path))) else state
+    return copy
+
+
+def _copy_into(copy: sqlite3.Connection, path: Path, header: bytes) -> None:
+    source = f"file:{quote(str(path.absolute()))}?mode=ro&immutable=1"
+    with contextlib.closing(sqlite3.connect(source, uri=True)) as unchanging:
+        if not header:
+            unchanging.backup(copy)
+            return
+        with tempfile.TemporaryDirectory(prefix="tablevault-") as folder:
+            private = Path(folder) / path.name
+            with contextlib.closing(sqlite3.connect(private)) as target:
+                unchanging.backup(target)
+            # No lock is on the WAL itself, so that it may be opened and closed. A commit that is being appended is
+            # cut off by its checksum.
+            _wal(private).write_bytes(_read_wal(path))
+            with contextlib.closing(sqlite3.connect(private)) as recovered:
+                recovered.backup(copy)
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _read_wal(path: Path, size: int = -1) -> bytes:
+    try:
+        with _wal(path).open("rb") as file:
+            return file.read(size)
+    except FileNotFoundError:
+        return b""
+
+
+def _stamp(path: Path) -> tuple[int, int, int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _is_recent(stamp: tuple[int, int, int, int] | None) -> bool:
+    return stamp is not None and 0 <= time.time_ns() - stamp[3] < _TICK

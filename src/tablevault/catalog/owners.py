@@ -106,6 +106,9 @@ class Owners:
             descriptor = os.open(path, _LOOKING)
         except (FileNotFoundError, IsADirectoryError):
             return False
+        except PermissionError:
+            # Another user's, who lets nobody look: what cannot be known to be dead is not taken over.
+            return True
         try:
             # A shared lock: two that look at the same moment do not take each other for the owner.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -124,7 +127,8 @@ class Owners:
     def forget(self, name: str | None) -> None:
         """Remove the lock file of an attempt that is known to be dead."""
         if name is not None and _NAME.fullmatch(name):
-            (self._folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(PermissionError):
+                (self._folder / name).unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """Return the names of all lock files, held or not."""
@@ -151,7 +155,7 @@ def _remove_unless_held(path: Path) -> None:
         if os.path.samestat(os.fstat(descriptor), path.stat()):
             # It is not a newer file that took the place of one that somebody else has just removed.
             path.unlink(missing_ok=True)
-    except (BlockingIOError, FileNotFoundError):
+    except (BlockingIOError, FileNotFoundError, PermissionError):
         return
     finally:
         os.close(descriptor)

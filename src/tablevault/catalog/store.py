@@ -23,7 +23,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault.catalog import schema
 from tablevault.errors import TVFileError, TVImplementationError
-from tablevault.sqlite_files import distrust
+from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
@@ -107,6 +107,7 @@ class Store:
         if _sqlite_file(self._url) is None:
             raise TVFileError(f"The catalog {self.url} is not a file of the vault; its own server makes backups of it.")
         with _translated(self.url), self._engine.connect() as connection:
+            create_empty(target)
             copy = sqlite3.connect(target)
             try:
                 source = connection.connection.driver_connection
@@ -144,7 +145,7 @@ class Store:
         """Create the catalog's tables."""
         path = _sqlite_file(self._url)
         if path is not None:
-            _open_sqlite(path, mode="rwc").close()
+            create_empty(path)
         with self.write() as connection:
             schema.metadata.create_all(connection)
             for name in ("generation", "end_order"):
@@ -231,18 +232,27 @@ def _sqlite_file(url: URL) -> Path | None:
     return Path(url.database) if url.get_backend_name() == "sqlite" and url.database else None
 
 
-def _open_sqlite(path: Path, mode: str = "rw") -> sqlite3.Connection:
+def _open_sqlite(path: Path) -> sqlite3.Connection:
+    if path.exists() and not may_open_live(path):
+        return read_snapshot(path)
     # Without "create": a catalog that is gone must not come back as an empty one.
-    uri = f"file:{quote(str(path))}?mode={mode}"
+    uri = f"file:{quote(str(path))}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT, check_same_thread=False)
 
 
-def _check_same_file(path: Path, _connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
-    """Let the pool open the file anew, if the folder was deleted and another vault stands in its place."""
+def _check_same_file(path: Path, connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """Let the pool open the file anew, if it was replaced, or has changed since it was copied."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DisconnectionError(f"The catalog {path} is gone.") from error
+    if isinstance(connection, Snapshot):
+        # The first use is that of a copy just made: under a busy writer a second look would never be satisfied.
+        is_new = "used" not in record.info
+        record.info["used"] = True
+        if not is_new and (state_of(path) != connection.state or may_open_live(path)):
+            raise DisconnectionError(f"The catalog {path} has changed.")
+        return
     identity = (found.st_dev, found.st_ino)
     if record.info.setdefault("file", identity) != identity:
         raise DisconnectionError(f"The catalog {path} was replaced.")

@@ -43,7 +43,6 @@ from tablevault.storage.frames import FrameRecord, write_frame
 from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.transaction import Transaction
 
-_OPEN_FOLDER = 0o755
 _MOST_LISTED = 1_000
 """How many files an error names before it only counts them."""
 
@@ -300,13 +299,13 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
     """
     if not folder.root.is_dir():
         return
-    folder.root.chmod(_OPEN_FOLDER)
+    files.make_writable(folder.root)
     for path in folder.root.iterdir():
         if path != kept:
             files.remove_tree(path)
     for path in [kept, *kept.rglob("*")]:
         if path.is_dir() and not path.is_symlink():
-            path.chmod(_OPEN_FOLDER)
+            files.make_writable(path)
         elif path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1):
             path.unlink()
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -24,7 +23,7 @@ import xxhash
 
 from tablevault.errors import TVFileError
 from tablevault.names import is_file_name
-from tablevault.sqlite_files import distrust
+from tablevault.sqlite_files import create_empty, distrust, may_open_live, read_snapshot
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
@@ -238,6 +237,7 @@ def _segments(folder: Path) -> list[tuple[int, Path]]:
 
 
 def _write_empty_segment(path: Path) -> None:
+    create_empty(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it gets its name.
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
@@ -288,11 +288,9 @@ def _read_segment(path: Path) -> list[tuple[str, bytes]]:
 
 
 def _connect_for_reading(path: Path) -> sqlite3.Connection:
-    # In a folder that cannot be written to, SQLite can read a WAL file only if its index is there too; a segment
-    # without a WAL is complete, and then nothing but the file itself is needed.
-    writable = os.access(path.parent, os.W_OK)
-    mode = "mode=ro" if writable or path.with_name(path.name + "-wal").exists() else "mode=ro&immutable=1"
-    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?{mode}", uri=True, timeout=_BUSY_SECONDS)
+    if path.exists() and not may_open_live(path):
+        return read_snapshot(path)
+    return sqlite3.connect(f"file:{quote(str(path.absolute()))}?mode=ro", uri=True, timeout=_BUSY_SECONDS)
 
 
 def _check_format(path: Path, connection: sqlite3.Connection) -> None:

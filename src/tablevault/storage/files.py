@@ -22,8 +22,9 @@ from tablevault.errors import TVFileError
 TEMPORARY_SUFFIX = ".tablevault-temporary"
 """Ending of the files that exist only while something is being written; one that a crash left behind is rubbish."""
 
-_READ_ONLY_FILE = 0o444
-_READ_ONLY_FOLDER = 0o555
+_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
+_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+_ENTER = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _MISPLACED = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 """What the system says where there is something else than a file; all else that it says is about the disk."""
 _NO_HARD_LINK = frozenset(
@@ -155,17 +156,35 @@ def make_folder(path: Path) -> None:
 
 
 def make_read_only(path: Path) -> None:
-    """Take away the permission to write a file, or a folder and everything below it. Links are left alone."""
+    """Take away the permission to write a file, or a folder and everything below it. Links are left alone.
+
+    Who may read it is what the mode of the folder says, which is that of the umask under which it was made. What
+    belongs to another user, who began what this one finishes, keeps its mode: only its owner may change that.
+    """
     if path.is_symlink():
         return
     if not path.is_dir():
-        path.chmod(_READ_ONLY_FILE)
+        _set_mode(path, _READ & _mode(path.parent))
         return
+    readers = _mode(path) & (_READ | _ENTER)
     for folder, entries in _walk(path):
         for entry in entries:
-            if entry.is_file(follow_symlinks=False):
-                Path(entry.path).chmod(_READ_ONLY_FILE)
-        folder.chmod(_READ_ONLY_FOLDER)
+            if entry.is_file(follow_symlinks=False) and entry.stat().st_mode & _WRITE:
+                # One that is read-only already may be a link to a file of another instance.
+                _set_mode(Path(entry.path), _READ & readers)
+        _set_mode(folder, readers | (_mode(folder) & stat.S_ISGID))
+
+
+def make_writable(folder: Path) -> None:
+    """Give a folder back to its owner, to be filled or emptied; what belongs to another user is left as it is."""
+    mode = _mode(folder)
+    if mode & stat.S_IRWXU != stat.S_IRWXU:
+        _set_mode(folder, mode | stat.S_IRWXU)
+
+
+def take_write_permission(folder: Path) -> None:
+    """Make one folder, but nothing in it, read-only; what belongs to another user is left as it is."""
+    _set_mode(folder, _mode(folder) & (_READ | _ENTER | stat.S_ISGID))
 
 
 def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
@@ -257,14 +276,26 @@ def _link_for_tree(source: str, target: str) -> None:
     link_or_copy(Path(source), Path(target))
 
 
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def _set_mode(path: Path, mode: int) -> None:
+    try:
+        path.chmod(mode)
+    except PermissionError:
+        if path.stat().st_uid == os.geteuid():
+            raise
+
+
 def _remove_folder(path: Path, removed: Callable[[], None]) -> None:
-    path.chmod(stat.S_IRWXU)
+    make_writable(path)
     folders: list[Path] = []
     for folder, entries in _walk(path):
         folders.append(folder)
         for entry in entries:
             if entry.is_dir(follow_symlinks=False):
-                Path(entry.path).chmod(stat.S_IRWXU)
+                make_writable(Path(entry.path))
             else:
                 Path(entry.path).unlink(missing_ok=True)
                 removed()

@@ -1,0 +1,22 @@
+"""What the user of this interpreter may do with files, and who that is."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+
+_ACCESS = {"effective_ids": True} if os.access in os.supports_effective_ids else {}
+
+
+def may_write(path: Path) -> bool:
+    """Return whether this user may write a file or folder; false on a read-only mount."""
+    return os.access(path, os.W_OK, **_ACCESS)
+
+
+def user_name() -> str:
+    """Return the system user's name, or `uid-<number>` in a container whose user has none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid-{os.getuid()}" if hasattr(os, "getuid") else "unknown"
