@@ -183,7 +183,6 @@ def test_declared_dependencies_count():
     [
         ("<<orders.<<cfg.column[k::1]>>>>", "columns", "orders.*"),
         ("<<<<cfg.table[k::1]>>.x>>", "table", "orders.*"),
-        ("<<orders(<<cfg.v[k::1]>>).x>>", "instance", "orders.*"),
     ],
 )
 def test_names_that_are_references_must_be_declared(reference, part, remedy):

@@ -95,7 +95,6 @@ def test_dependencies_are_read_off_the_references(
     ("text", "known"),
     [
         ("<<<<s.name[i::0]>>.x>>", ["s"]),
-        ("<<t(<<s.name[i::0]>>).x>>", ["s"]),
         ("<<t.<<s.name[i::0]>>>>", ["t", "s"]),
         ("<<t.{x,<<s.name[i::0]>>}>>", ["t", "s"]),
         ("<<t.x[<<s.name[i::0]>>::3]>>", ["t", "s"]),

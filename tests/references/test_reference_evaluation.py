@@ -35,6 +35,24 @@ def source() -> MemorySource:
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("<<other.x[id]>>", ["a", "b", ["c", "d"], None]),
+        ("<<other.id[id]>>", [0, 1, [2, 2], None]),
+        ("<<other.x[index]>>", ["a", "b", "c", "d"]),
+        ("<<other.x['index']>>", ["a", "b", "c", "d"]),
+        ("<<other.x[id, index]>>", ["a", "b", "c", None]),
+        ("<<other.index[id]>>", [0, 1, [2, 3], None]),
+    ],
+)
+def test_bare_condition_is_on_the_column_that_it_names(source: MemorySource, text: str, rows: list[object]) -> None:
+    """Row by row, and for several rows together."""
+    item = compiled(source, text)
+    assert [item(row) for row in range(4)] == rows
+    assert item.evaluate_rows(range(4)) == rows
+
+
 def compiled(source: MemorySource, value: object, placement: Placement = ROW) -> Compiled:
     return Evaluator(source).compile(value, placement=placement)
 
@@ -226,8 +244,7 @@ def test_inner_references_take_part_as_values(source: MemorySource) -> None:
     assert evaluated(source, "<<other.x[id::<<names.number[index::0]>>]>>") == "b"
     assert evaluated(source, "<<<<names.table[index::0]>>.x[id::1]>>") == "b"
     assert evaluated(source, "<<other.<<names.column[index::0]>>[id::1]>>") == "b"
-    source.frames["versions"] = frame(version=["v2"], key=["id"])
-    assert evaluated(source, "<<other(<<versions.version[index::0]>>).x[id::0]>>") == "from v2"
+    source.frames["versions"] = frame(key=["id"])
     assert evaluated(source, "<<other.x[<<versions.key[index::0]>>::0]>>") == "a"
     assert evaluated(source, "<<other.x[<<versions.key[index::0]>>::0:2]>>") == ["a", "b"]
     assert evaluated(source, "<<other.x[<<versions.key[index::0]>>]>>", row=1) == "b"

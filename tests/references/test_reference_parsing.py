@@ -57,10 +57,10 @@ def columns(*names: str) -> tuple[Literal, ...]:
             ),
         ),
         (
-            "<<<<a.b>>(<<c.d>>).<<e.f>>>>",
+            "<<<<a.b>>(c).<<e.f>>>>",
             Reference(
                 Reference(Literal("a"), None, columns("b")),
-                Reference(Literal("c"), None, columns("d")),
+                Literal("c"),
                 (Reference(Literal("e"), None, columns("f")),),
             ),
         ),
@@ -122,7 +122,9 @@ def test_a_template_knows_whether_it_holds_references() -> None:
         (r"\<<", "<<"),
         (r"1 \<< 2", "1 << 2"),
         (r"\<<t.x>>", "<<t.x>>"),
-        (r"\\<<", r"\<<"),
+        (r"\\\<<", r"\<<"),
+        (r"\\\\\<<", r"\\<<"),
+        (r"\\server\\", r"\\server\\"),
         (r"\<<<", "<<<"),
         ("a > b >> c < d", "a > b >> c < d"),
         (r"C:\path", r"C:\path"),
@@ -135,6 +137,19 @@ def test_an_escaped_opening_is_literal_text(written: str, text: str) -> None:
 
 def test_escaped_text_before_a_reference_stays_one_piece() -> None:
     assert parse(r"a \<< b <<t>>") == Template(("a << b ", Reference(Literal("t"))))
+
+
+@pytest.mark.parametrize(
+    ("written", "before"), [(r"\\<<t>>", "\\"), (r"C:\x\\\\<<t>>", "C:\\x\\\\"), (r"\\\<<\\<<t>>", "\\<<\\")]
+)
+def test_two_backslashes_before_a_reference_are_one(written: str, before: str) -> None:
+    assert parse(written) == Template((before, Reference(Literal("t"))))
+
+
+def test_instance_that_is_itself_a_reference_is_refused() -> None:
+    with pytest.raises(TableReferenceError, match="an instance cannot itself be a reference") as caught:
+        parse("<<t(<<u.id[x::1]>>).x>>")
+    assert str(caught.value).splitlines()[-1].strip() == "^" * len("<<u.id[x::1]>>")
 
 
 def test_references_keep_their_text_and_offset() -> None:

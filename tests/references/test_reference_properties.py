@@ -85,12 +85,12 @@ def references_of(operands: st.SearchStrategy[Operand]) -> st.SearchStrategy[Ref
         st.builds(Between, operands, operands, operands),
     )
     columns = st.none() | st.lists(operands, min_size=1, max_size=3, unique=True).map(tuple)
-    instances = st.none() | operands
+    instances = st.none() | literals
     return st.builds(well_formed, operands, instances, columns, st.lists(conditions, max_size=3).map(tuple))
 
 
 def well_formed(
-    table: Operand, instance: Operand | None, columns: tuple[Operand, ...] | None, conditions: tuple[Condition, ...]
+    table: Operand, instance: Literal | None, columns: tuple[Operand, ...] | None, conditions: tuple[Condition, ...]
 ) -> Reference:
     return Reference(table, None if table == Literal("self") else instance, columns, conditions)
 

@@ -153,3 +153,37 @@ def test_yes_and_no_of_other_fields_are_what_they_mean(tmp_path):
 def test_surrogate_pair_is_named_with_its_remedy(tmp_path):
     with pytest.raises(tv_errors.TVBuilderError, match=r"\\ud83d\\ude00 is JSON's spelling.*ensure_ascii=False"):
         read_document(COLUMN + '"\\ud83d\\ude00"', "out.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("~PROCES_ID~", "did you mean ~PROCESS_ID~"),
+        ("~process_id~", "did you mean ~PROCESS_ID~"),
+        ("'run ~PROCESS-ID~'", "did you mean ~PROCESS_ID~"),
+        ("~ARTIFACTS_FOLDER~/x.txt", "did you mean ~ARTIFACT_FOLDER~"),
+        ("'~ARTIFACT_FOLDER/x.txt'", "did you mean ~ARTIFACT_FOLDER~"),
+        ("'PROCESS_ID~'", "did you mean ~PROCESS_ID~"),
+        ("{deep: ['~PROCESSID~']}", "did you mean ~PROCESS_ID~"),
+        ("'~ENV:API_KEY'", "written ~ENV:NAME~"),
+        ("'~ENV:~'", "written ~ENV:NAME~"),
+        ("'~ENV: API_KEY~'", "written ~ENV:NAME~"),
+        ("'~ENV:API KEY~'", "written ~ENV:NAME~"),
+        ("'~env:API_KEY~'", "written ~ENV:NAME~"),
+        ("'~ENV_API_KEY~'", "written ~ENV:NAME~"),
+        ("'~ENV.API_KEY~'", "written ~ENV:NAME~"),
+    ],
+)
+def test_misspelt_placeholder_is_refused_with_the_nearest(written, said, tmp_path):
+    vault = vault_with(tmp_path, written)
+    with pytest.raises(tv_errors.TVBuilderError, match=rf"^out\.yaml, line 8, arguments\.value: .*{said}"):
+        vault.plan_instance("t")
+
+
+@pytest.mark.parametrize(
+    "written", ["~/folder", "about ~5~ or ~approx~", "~environment", "~project~", "'~env/bin'", "a~b~c"]
+)
+def test_tilde_in_a_text_is_no_placeholder(written, tmp_path):
+    vault = vault_with(tmp_path, written)
+    vault.execute_instance("t")
+    assert vault.get_dataframe("t")[0]["out"][0] == repr(written.strip("'"))

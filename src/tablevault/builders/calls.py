@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain, repeat
+from itertools import repeat
 from typing import cast
 
 import xxhash
 
+from tablevault.builders.placeholders import PLACEHOLDER, has_placeholder
 from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_note
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
@@ -20,8 +21,6 @@ from tablevault.storage.packing import canonical, canonical_rows
 
 BLAME = "raised by the arguments of"
 """How the note begins that says whose arguments were evaluated."""
-
-_PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
 
 
 @dataclass(frozen=True)
@@ -225,10 +224,10 @@ class FunctionCall:
 
     def _counts_as_given(self, name: str) -> bool:
         """Tell whether an argument counts for what it is: no paths and no placeholders stand in it."""
-        return not self._views.have_artifacts and not _has_placeholder(self._spec.arguments[name])
+        return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
     def _fill_in(self, text: str) -> str:
-        return _PLACEHOLDER.sub(self._placeholder_value, text)
+        return PLACEHOLDER.sub(self._placeholder_value, text)
 
     def _placeholder_value(self, match: re.Match[str]) -> str:
         if match[1] == "ARTIFACT_FOLDER":
@@ -249,22 +248,3 @@ def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
     """Return the value of every row: for each call a copy of its own of what it could change."""
     value = item.evaluate(positions[0])
     return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)
-
-
-def environment_variables(value: object) -> Iterator[str]:
-    """Yield the names of the environment variables that a value under `arguments` is to be made of."""
-    for text in _texts(value):
-        yield from (match[2] for match in _PLACEHOLDER.finditer(text) if match[2])
-
-
-def _has_placeholder(value: object) -> bool:
-    return any(_PLACEHOLDER.search(text) for text in _texts(value))
-
-
-def _texts(value: object) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from chain.from_iterable(map(_texts, value.values()))
-    elif isinstance(value, list | tuple):
-        yield from chain.from_iterable(map(_texts, value))

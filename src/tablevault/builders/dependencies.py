@@ -119,6 +119,4 @@ def _check_declared(
 
 
 def _unknown_part(reference: Reference) -> str:
-    if isinstance(reference.table, Reference):
-        return "table"
-    return "instance" if isinstance(reference.instance, Reference) else "columns"
+    return "table" if isinstance(reference.table, Reference) else "columns"

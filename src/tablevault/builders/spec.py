@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tablevault.builders.document import BuilderDocument, problems_error
 from tablevault.builders.fields import UNRESOLVED_FIELDS, BuilderFields, BuilderKind, ReturnType, validate_fields
+from tablevault.builders.placeholders import misspelt_placeholder
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
 from tablevault.references import Placement, check_placement
@@ -214,6 +215,9 @@ def _check_arguments(document: BuilderDocument, fields: BuilderFields) -> None:
     for argument, value in fields.arguments.items():
         with document.located("arguments", argument):
             check_placement(value, where=where)
+        slip = misspelt_placeholder(value)
+        if slip is not None:
+            raise document.error(("arguments", argument), slip)
 
 
 def _column_types(document: BuilderDocument, fields: BuilderFields) -> dict[str, ColumnType]:

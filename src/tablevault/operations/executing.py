@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tablevault.builders.calls import environment_variables
 from tablevault.builders.dependencies import column_dependencies, dependency_error, document_dependencies
 from tablevault.builders.document import BuilderDocument, read_document
 from tablevault.builders.functions import built_in, built_in_sources, check_accepts, read_sources
 from tablevault.builders.inputs import ContentFrame, PinnedFrames, PinnedKey
+from tablevault.builders.placeholders import environment_variables
 from tablevault.builders.planner import order_builders
 from tablevault.builders.provenance import InputFacts, read_artifact_records
 from tablevault.builders.source import check_source

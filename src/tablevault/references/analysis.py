@@ -59,7 +59,7 @@ class Dependencies:
     reads: tuple[Dependency, ...]
     """What is known, in the order of the text. Where only columns are unknown, the known ones are there."""
     undecided: tuple[Reference, ...]
-    """The references whose table, instance or columns are themselves references."""
+    """The references whose table or columns are themselves references."""
 
 
 def find_references(value: object) -> tuple[Reference, ...]:
@@ -136,9 +136,9 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _read(reference: Reference) -> Dependency | None:
-    """Return what a reference is known to read; `None` if it is not known which instance it looks into."""
+    """Return what a reference is known to read; `None` if it is not known which table it looks into."""
     table, instance = reference.table, reference.instance
-    if not isinstance(table, Literal) or isinstance(instance, Reference):
+    if not isinstance(table, Literal):
         return None
     columns = None if reference.columns is None else frozenset(_known_columns(reference))
     return Dependency(table.value, None if instance is None else instance.value, columns, reference.text, reference)

@@ -60,7 +60,7 @@ class Reference:
 
     table: Operand
     """Name of the table, or `self`."""
-    instance: Operand | None = None
+    instance: Literal | None = None
     """Instance id or version; `None`: the newest active instance."""
     columns: tuple[Operand, ...] | None = None
     """Names of the columns; `None`: all of them."""
@@ -136,7 +136,7 @@ class Template:
     """A string of a builder, split into literal text and references."""
 
     parts: tuple[str | Reference, ...]
-    r"""In order; in literal text, `\<<` has become `<<`."""
+    r"""In order; in literal text, `\<<` has become `<<`, and before `<<` each `\\` one backslash."""
 
     @property
     def is_constant(self) -> bool:
@@ -171,14 +171,14 @@ def parse(text: str) -> Template:
 
 
 def _parse_template(tokenizer: Tokenizer) -> Template:
-    r"""template = { text | "\<<" | reference }"""  # noqa: D403
+    r"""template = { text | { "\\" } [ "\<<" ] | reference }"""  # noqa: D403
     parts: list[str | Reference] = []
     text = ""
     while not tokenizer.at_end():
         if (found := tokenizer.read_text()) is not None:
             text += found
-        elif tokenizer.read_escaped_opening():
-            text += "<<"
+        elif (escaped := tokenizer.read_escapes()) is not None:
+            text += escaped
         else:
             parts += [text] if text else []
             parts.append(_parse_reference(tokenizer))
@@ -188,7 +188,7 @@ def _parse_template(tokenizer: Tokenizer) -> Template:
 
 
 def _parse_reference(tokenizer: Tokenizer) -> Reference:
-    """reference = "<<" table [ "(" token ")" ] [ columns ] [ conditions ] ">>"."""  # noqa: D403
+    """reference = "<<" table [ "(" instance ")" ] [ columns ] [ conditions ] ">>"."""  # noqa: D403
     with tokenizer.reference():
         opening = tokenizer.expect("OPEN", expected="'<<'")
         table = _parse_table(tokenizer)
@@ -205,8 +205,8 @@ def _parse_table(tokenizer: Tokenizer) -> Operand:
     return _parse_token(tokenizer, expected=r"the name of a table, or 'self' (a literal << is written \<<)")
 
 
-def _parse_instance(tokenizer: Tokenizer, table: Operand) -> Operand | None:
-    """[ "(" token ")" ]"""
+def _parse_instance(tokenizer: Tokenizer, table: Operand) -> Literal | None:
+    """[ "(" ( name | quoted ) ")" ]"""
     opening = tokenizer.read("LEFT_PARENTHESIS")
     if opening is None:
         return None
@@ -215,6 +215,11 @@ def _parse_instance(tokenizer: Tokenizer, table: Operand) -> Operand | None:
             "'self' is the instance being built and takes no instance; expected '.', '[' or '>>'", opening.place
         )
     instance = _parse_token(tokenizer, expected="an instance id or a version")
+    if isinstance(instance, Reference):
+        # Instances are pinned before anything is evaluated.
+        raise tokenizer.error_at(
+            "an instance cannot itself be a reference; write an instance id or a version", instance.place
+        )
     tokenizer.expect("RIGHT_PARENTHESIS", expected="')' after the instance")
     return instance
 

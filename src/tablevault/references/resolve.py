@@ -74,8 +74,11 @@ class Resolver:
         """Return the column of `<<table.column[index]>>`; `None` for every other reference."""
         if any(isinstance(name, Reference) for name in reference.names()):
             return None
-        if len(reference.conditions) != 1 or not isinstance(reference.conditions[0], CurrentRow):
-            return None
+        match reference.conditions:
+            case (CurrentRow(Literal(value=column)),) if column == INDEX:
+                pass
+            case _:
+                return None
         lookups = self._lookups(reference)
         columns = self._columns(reference, lookups)
         return (lambda: lookups.column(columns[0])) if len(columns) == 1 else None
@@ -107,7 +110,7 @@ class Resolver:
 
     def _with_names_brought_in(self, reference: Reference) -> Evaluate:
         """Compile the reference anew for each combination of names that its inner references bring in."""
-        if isinstance(reference.table, Literal) and not isinstance(reference.instance, Reference):
+        if isinstance(reference.table, Literal):
             self._lookups(reference)
         # Those in values are compiled with the others, so that what is wrong with them is found now.
         compiled = {
@@ -247,7 +250,6 @@ def _renamed(reference: Reference, names: dict[Reference, str]) -> Reference:
     return replace(
         reference,
         table=written(reference.table),
-        instance=None if reference.instance is None else written(reference.instance),
         columns=None if reference.columns is None else tuple(map(written, reference.columns)),
         conditions=tuple(replace(condition, column=written(condition.column)) for condition in reference.conditions),
     )

@@ -34,7 +34,8 @@ _RULES = {
     "QUOTE": re.compile(r"""['"]"""),
 }
 _WHITE_SPACE = re.compile(r"\s*")
-_OPENING = re.compile(r"\\?<<")
+_OPENING = re.compile(r"\\*<<")
+_ESCAPES = re.compile(r"((?:\\\\)*)(\\<<)?")
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPED = {"\\": "\\", "'": "'", '"': '"', "<": "<", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -107,7 +108,7 @@ class Tokenizer:
         self._depth = 0
 
     def read_text(self) -> str | None:
-        r"""Read literal text up to the next `<<` or `\<<`; `None` if there is none here."""
+        r"""Read literal text up to the next `<<` or the backslashes before it; `None` if there is none here."""
         opening = _OPENING.search(self.source, self.position)
         end = opening.start() if opening else len(self.source)
         if end == self.position:
@@ -116,12 +117,16 @@ class Tokenizer:
         self.position = end
         return text
 
-    def read_escaped_opening(self) -> bool:
-        r"""Read `\<<` if it stands here, and tell whether it did."""
-        found = self.source.startswith("\\<<", self.position)
-        if found:
-            self.position += len("\\<<")
-        return found
+    def read_escapes(self) -> str | None:
+        r"""Read the backslashes before a `<<`; return the text that they stand for, `None` if there are none.
+
+        Two are a backslash, and what follows is a reference; `\<<` is a literal `<<`.
+        """
+        match = _ESCAPES.match(self.source, self.position)
+        if match is None or not match[0]:
+            return None
+        self.position = match.end()
+        return "\\" * (len(match[1]) // 2) + ("<<" if match[2] else "")
 
     def at_end(self) -> bool:
         """Tell whether the whole text has been read."""
