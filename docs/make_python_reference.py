@@ -122,6 +122,8 @@ def _docstring(documented: griffe.Object) -> Iterator[str]:
                 yield f"{section.value}\n"
             case griffe.DocstringSectionKind.parameters:
                 yield from _table("Parameter", _merged(section.value))
+            case griffe.DocstringSectionKind.returns:
+                yield from _table("Returns", [(str(item.annotation), item.description) for item in section.value])
             case griffe.DocstringSectionKind.raises:
                 yield from _table("Raises", [(str(item.annotation), item.description) for item in section.value])
             case griffe.DocstringSectionKind.examples:

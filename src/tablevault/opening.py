@@ -71,8 +71,15 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     return VaultContext(**{**vars(context), "parent_serial": _running_parent(context, settings.parent_id)})
 
 
-def create_vault(db_dir: str | Path, description: str, settings: Settings) -> None:
+def create_vault(db_dir: str | Path, description: str, settings: Settings, exist_ok: bool = False) -> None:
     """Make a new vault in a folder that is empty or does not exist.
+
+    Parameters
+    ----------
+    db_dir, description, settings
+        Of the new vault.
+    exist_ok
+        Leave a vault that is there already as it is. Of several that create it at the same moment, one does.
 
     Raises
     ------
@@ -84,9 +91,13 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
     if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
         if is_legacy_vault(layout.root):
             raise TVArgumentError(_why_not_a_vault(layout))
+        # In this order: one that is being created has this file until it has its marker.
+        is_being_created = layout.creating.exists()
         if layout.marker.exists():
+            if exist_ok:
+                return
             raise TVArgumentError(f"'{layout.root}' is a vault already; open it without create=True.")
-        if not layout.creating.exists():
+        if not is_being_created:
             raise TVArgumentError(f"'{layout.root}' is not empty; a vault needs a folder of its own.")
     files.make_folder(layout.root)
     with FileLock(layout.creating, fallback_to_soft=False, thread_local=False):
@@ -97,20 +108,33 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings) -> No
         files.remove_tree(layout.creating)
 
 
+@dataclass(frozen=True)
+class Marker:
+    """What the file says that makes a folder a vault."""
+
+    format: int
+    vault_id: str
+
+
 def check_marker(layout: VaultLayout) -> None:
     """Raise `TVArgumentError` unless the folder is a vault of our format."""
+    marker = marker_of(layout)
+    if marker.format != FORMAT:
+        raise TVArgumentError(
+            f"The vault '{layout.root}' has format {marker.format}; this version of TableVault reads format {FORMAT}. "
+            "Install a newer version of TableVault."
+        )
+
+
+def marker_of(layout: VaultLayout) -> Marker:
+    """Return what a vault's marker says; raise `TVArgumentError` if the folder is none, `TVFileError` for damage."""
     if not layout.marker.is_file() or is_legacy_vault(layout.root):
         raise TVArgumentError(_why_not_a_vault(layout))
     try:
         marker = json.loads(files.read_bytes(layout.marker))
-        number = marker["format"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return Marker(marker["format"], str(marker.get("vault_id", "")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error
-    if number != FORMAT:
-        raise TVArgumentError(
-            f"The vault '{layout.root}' has format {number}; this version of TableVault reads format {FORMAT}. "
-            "Install a newer version of TableVault."
-        )
 
 
 def _check_own_places(layout: VaultLayout) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pyarrow as pa
 import yaml
 
 from tablevault import names
@@ -17,6 +19,7 @@ from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.messages import blocked, blocked_by_paused
 from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
+from tablevault.opening import marker_of
 from tablevault.operations.builder_files import builder_files
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+LABEL = "tablevault"
+"""Under this key a frame says which instance it is of."""
 _MOST_ROWS = 2**62
 """More than any frame has, and no more than Arrow counts to."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
@@ -79,6 +84,10 @@ class Queries:
             return self._read(table, instance, columns, rows, full_paths), instance.instance_id
 
         return self._again_if_moved(table_name, read)
+
+    def vault_id(self) -> str:
+        """Return the id that this vault was given when it was made."""
+        return marker_of(self._context.layout).vault_id
 
     def converter(self, format_name: str) -> Callable[[FrameData], Any]:
         """Return how a frame becomes one of the caller's library."""
@@ -295,6 +304,16 @@ def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:
             branch = tree.add(path.name)
             if path.is_dir() and not path.is_symlink():
                 _grow(branch, path, wanted)
+
+
+def labelled(frame: Any, **facts: str) -> Any:
+    """Return a frame that says which instance it is of, in pandas and Arrow; polars has no place for it."""
+    if isinstance(frame, pa.Table):
+        kept = frame.schema.metadata or {}
+        return frame.replace_schema_metadata({**kept, LABEL: json.dumps(facts)})
+    if hasattr(frame, "attrs"):
+        frame.attrs[LABEL] = facts
+    return frame
 
 
 def _check_selection(columns: Sequence[str] | None, rows: int | None) -> None:

@@ -10,19 +10,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
+from tablevault.addresses import parse_address
 from tablevault.engine import Engine
 from tablevault.errors import TVArgumentError
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.overview import Overview, read_overview
 from tablevault.processes import ProcessReader
-from tablevault.queries import Queries
+from tablevault.queries import Queries, labelled
 from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 
 if TYPE_CHECKING:
     from rich.tree import Tree
+
+    from tablevault.storage.frames import FrameData
 
 _logger = logging.getLogger("tablevault")
 
@@ -422,13 +425,74 @@ class TableVault:
         format
             `pandas`, `arrow` or `polars`.
         """
-        convert = self._queries.converter(format)
         choose = self._queries.chooser(instance_id, version, active_only, successful_only)
-        data, found = self._queries.frame(table_name, choose, columns, rows, full_artifact_path)
-        frame = convert(data)
-        del data
-        release_memory()
-        return frame, found
+        read = partial(self._queries.frame, table_name, choose, columns, rows, full_artifact_path)
+        return self._converted(format, read)
+
+    def read(
+        self,
+        address: str,
+        *,
+        columns: Sequence[str] | None = None,
+        rows: int | None = None,
+        format: Literal["pandas", "arrow", "polars"] = "pandas",
+    ) -> Any:
+        """Return the frame that an address names.
+
+        Parameters
+        ----------
+        address
+            `table` (the newest active instance of version `base`), `table(version)`, `table(instance id)` or
+            `table(TEMP_version)`.
+        columns
+            Only these, in this order.
+        rows
+            Only the first rows.
+        format
+            `pandas`, `arrow` or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame, pyarrow.Table or polars.DataFrame
+            Its instance is in `frame.attrs["tablevault"]` in pandas, and as JSON under `tablevault` in the schema
+            metadata of Arrow: `table`, `instance_id` and `vault_id`.
+
+        Raises
+        ------
+        TVArgumentError
+            If it is no address, or there is no such table, version or instance.
+        TVTableError
+            If there is no such column, or the instance has no frame.
+
+        Examples
+        --------
+        >>> vault.read("stories", columns=["hero"], rows=10)  # doctest: +SKIP
+        """
+        named = parse_address(address)
+        choose = self._queries.chooser(named.instance_id, named.version, active_only=True, successful_only=False)
+        frame, found = self._converted(
+            format, partial(self._queries.frame, named.table_name, choose, columns, rows, full_paths=True)
+        )
+        return labelled(frame, table=named.table_name, instance_id=found, vault_id=self._queries.vault_id())
+
+    def _export_dataframe(
+        self,
+        output: Path,
+        table_name: str,
+        instance_id: str,
+        version: str,
+        active_only: bool,
+        rows: int | None,
+        full_artifact_path: bool,
+    ) -> tuple[str, int]:
+        """Write a frame to a file for the command line; return the id of its instance and its number of rows."""
+        from tablevault.storage.exports import export_frame, format_of
+
+        format_of(output)
+        choose = self._queries.chooser(instance_id, version, active_only, successful_only=False)
+        data, found = self._queries.frame(table_name, choose, None, rows, full_artifact_path)
+        export_frame(data, output)
+        return found, len(data)
 
     def get_tables(self) -> list[str]:
         """Return the names of all tables, oldest first."""
@@ -554,6 +618,15 @@ class TableVault:
 
     def _overview(self) -> Overview:
         return read_overview(self._context, self._processes.active().values())
+
+    def _converted(self, format_name: str, read: Callable[[], tuple[FrameData, str]]) -> tuple[Any, str]:
+        """Return what was read as a frame of a library, without keeping both in memory longer than needed."""
+        convert = self._queries.converter(format_name)
+        data, found = read()
+        frame = convert(data)
+        del data
+        release_memory()
+        return frame, found
 
     def _run(self, operation: operations.Operation, process_id: str, background: bool = False) -> str:
         finished = self._engine.run(operation, process_id or None, background)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import click
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from terminals import Terminal
@@ -140,9 +142,9 @@ def test_an_id_of_another_command_that_is_paused_is_a_refusal(run, folder):
     ("content", "said"),
     [
         (b"a,a\n1,2\n", "has two columns 'a'"),
-        (b"", "cannot be read as a frame"),
-        (b"a,b\n1,2\n3,4,5,6\n", "cannot be read as a frame"),
-        (b"a\n\xff\xfe\n", "cannot be read as a frame"),
+        (b"", "has no first line"),
+        (b"a,b\n1,2\n3,4,5,6\n", "Row #3: Expected 2 columns, got 4"),
+        (b"a\n\xff\xfe\n", "Convert it to UTF-8"),
     ],
 )
 def test_a_file_that_is_no_frame_is_refused_in_one_line_that_names_it(run, folder, tmp_path, content, said):
@@ -165,15 +167,52 @@ def test_frames_are_written_by_the_suffix_of_the_file_and_read_from_csv_and_parq
         assert run("create-instance", "stories", "--external-edit").exit_code == 0
         result = run("write-instance", "stories", f"--{given}", str(tmp_path / f"given.{given}"))
         assert result.exit_code == 0
-        for suffix in ("csv", "parquet", "json", "text"):
-            output = tmp_path / f"out.{suffix}"
+        for suffix in (".csv", ".parquet", ".json", ""):
+            output = tmp_path / f"out{suffix}"
             facts = json.loads(run("get-dataframe", "stories", "--output", str(output)).output)
             assert facts["rows"] == 2
-            assert facts[suffix if suffix != "text" else "csv"] == str(output)
-        assert (tmp_path / "out.text").read_text() == (tmp_path / "out.csv").read_text()
+            assert facts[suffix.removeprefix(".") or "csv"] == str(output)
+        assert (tmp_path / "out").read_text() == (tmp_path / "out.csv").read_text()
         assert pd.read_parquet(tmp_path / "out.parquet")["y"].tolist() == ["a", "b"]
         assert [row["x"] for row in json.loads((tmp_path / "out.json").read_text())] == [1, 2]
     assert run("write-instance", "stories").exit_code == 2
+
+
+def test_get_dataframe_refuses_a_suffix_without_a_format(run, folder, tmp_path):
+    refused = run("get-dataframe", "stories", "--output", str(tmp_path / "out.parq"))
+    assert refused.exit_code == 1
+    assert ".csv, .tsv, .parquet, .json, .jsonl, .arrow, .feather or .xlsx" in refused.stderr
+    assert not (tmp_path / "out.parq").exists()
+
+
+def test_write_instance_keeps_the_values_of_a_parquet_file(run, folder, tmp_path):
+    table = pa.table(
+        {
+            "id": pa.array([2**53 + 1, None], pa.int64()),
+            "price": pa.array([1, 2], pa.int64()).cast(pa.decimal128(25, 2)),
+            "small": pa.array([[1], None], pa.list_(pa.int32())),
+            "ratio": pa.array([float("nan"), None], pa.float64()),
+        }
+    )
+    pq.write_table(table, tmp_path / "given.parquet")
+    run("create-instance", "stories", "--external-edit")
+    assert run("write-instance", "stories", "--parquet", str(tmp_path / "given.parquet")).exit_code == 0
+    read = TableVault(folder, author="a").get_dataframe("stories", format="arrow")[0]
+    assert read.schema.equals(table.schema)
+    assert repr(read.to_pylist()) == repr(table.to_pylist())
+
+
+def test_write_instance_refuses_a_damaged_parquet_file_in_one_line(run, folder, tmp_path):
+    path = tmp_path / "given.parquet"
+    pq.write_table(pa.table({"x": list(range(100))}), path)
+    data = bytearray(path.read_bytes())
+    data[4:40] = b"\xff" * 36
+    path.write_bytes(data)
+    run("create-instance", "stories", "--external-edit")
+    refused = run("write-instance", "stories", "--parquet", str(path))
+    assert refused.exit_code == 1
+    assert "given.parquet" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 def test_lists_are_json_when_piped_and_tables_on_a_terminal(folder):

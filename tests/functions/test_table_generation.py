@@ -14,6 +14,11 @@ from tablevault.functions.table_generation import (
 )
 
 
+def plain(value):
+    """Return a value of pandas as one of Python."""
+    return value.item() if hasattr(value, "item") else value
+
+
 @pytest.fixture
 def papers(tmp_path):
     folder = tmp_path / "papers"
@@ -146,6 +151,76 @@ class TestTableFromCsv:
         assert str(counts.dtype) == "Int64"
         assert counts[0] == 9007199254740993
         assert counts[1] is pd.NA
+
+    @pytest.mark.parametrize(
+        ("text", "said"),
+        [
+            ("A,B,C\n1,4,7,\n2,5,8,\n", "Row #2: Expected 3 columns, got 4"),
+            ("A,B,C\n1,4,7\n2,5\n", "Row #3: Expected 3 columns, got 2"),
+            ("A,A\n1,2\n", "two columns 'A'"),
+            ("A,\n1,2\n", "Column 2 of .*fruit.csv' has no name"),
+            (",A\n0,2\n", "Column 1 of .*fruit.csv' has no name"),
+            ("A;B\n1;2\n", "seems to be separated by ';'"),
+            ("A\tB\n1\t2\n", "seems to be separated by"),
+            ("", "no first line"),
+            ('A,B\n1,"2\n3,4\n', "never closed"),
+        ],
+    )
+    def test_a_file_that_does_not_fit_its_header_is_refused(self, tmp_path, text, said):
+        file = tmp_path / "fruit.csv"
+        file.write_text(text)
+        with pytest.raises(ValueError, match=f"(?s){said}"):
+            create_data_table_from_csv(file)
+
+    @pytest.mark.parametrize("content", [b"A,B\n1,\xe9\n", b"\xe9,B\n1,2\n"])
+    def test_a_file_in_another_encoding_is_refused(self, tmp_path, content):
+        file = tmp_path / "fruit.csv"
+        file.write_bytes(content)
+        with pytest.raises(ValueError, match="(?s)fruit.csv.*UTF-8"):
+            create_data_table_from_csv(file)
+
+    @pytest.mark.parametrize(
+        ("fields", "dtype", "values"),
+        [
+            (["1", "-2", "NA", ""], "Int64", [1, -2, None, None]),
+            ([" 1", "2 "], "Int64", [1, 2]),
+            (["1", "0.5", "NaN", "null", "-inf"], "Float64", [1.0, 0.5, float("nan"), None, float("-inf")]),
+            (["true", "False", "N/A"], "boolean", [True, False, None]),
+            (["NA", "null", "None"], "string", ["NA", "null", "None"]),
+            (["00501", "10001"], "string", ["00501", "10001"]),
+            (["+49", "49"], "string", ["+49", "49"]),
+            (["9007199254740993", "0.5"], "string", ["9007199254740993", "0.5"]),
+            (["123456789012345678901", "1"], "string", ["123456789012345678901", "1"]),
+            (["1e999", "1"], "string", ["1e999", "1"]),
+            (["e5", "1"], "string", ["e5", "1"]),
+            (['""', "x"], "string", ["", "x"]),
+            (['"a\nb"', '"say ""hi"""'], "string", ["a\nb", 'say "hi"']),
+            (["2024-01-01", "2024-01-02"], "string", ["2024-01-01", "2024-01-02"]),
+        ],
+    )
+    def test_types_are_inferred_where_no_digit_is_lost(self, tmp_path, fields, dtype, values):
+        file = tmp_path / "column.csv"
+        file.write_text("\n".join(["key,value", *(f"k,{field}" for field in fields)]) + "\n")
+
+        column = create_data_table_from_csv(file)["value"]
+
+        assert str(column.dtype) == dtype
+        assert repr([None if value is pd.NA else plain(value) for value in column]) == repr(values)
+
+    def test_a_blank_line_is_an_empty_field_of_a_file_of_one_column(self, tmp_path):
+        file = tmp_path / "column.csv"
+        file.write_text("value\n1\n\n3\n")
+        assert create_data_table_from_csv(file)["value"].isna().tolist() == [False, True, False]
+
+    def test_a_byte_order_mark_is_no_part_of_the_first_name(self, tmp_path):
+        file = tmp_path / "fruit.csv"
+        file.write_text("fruit,count\napple,3\n", encoding="utf-8-sig")
+        assert list(create_data_table_from_csv(file).columns) == ["fruit", "count"]
+
+    def test_a_tsv_file_is_separated_by_tabs(self, tmp_path):
+        file = tmp_path / "fruit.tsv"
+        file.write_text("fruit\tcount\na,b\t3\n")
+        assert create_data_table_from_csv(file).values.tolist() == [["a,b", 3]]
 
 
 class TestTableFromList:

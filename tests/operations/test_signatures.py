@@ -31,6 +31,7 @@ SIGNATURES = {
     "generate_process_id": "",
     "get_dataframe": "table_name, instance_id='', version='base', active_only=True, successful_only=False, rows=None, "
     "full_artifact_path=True, *, columns=None, format='pandas'",
+    "read": "address, *, columns=None, rows=None, format='pandas'",
     "get_tables": "",
     "get_table_instances": "table_name='', version='base', include_temp=False",
     "get_active_processes": "",

@@ -144,7 +144,12 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 
 @click.command()
 @table
-@click.option("--output", required=True, type=click.Path(dir_okay=False, path_type=Path), help="csv, parquet or json.")
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file ending in .csv, .tsv, .parquet, .json, .jsonl, .arrow, .feather or .xlsx.",
+)
 @instance
 @version
 @click.option("--rows", type=int, default=None, help="The first rows only.")
@@ -165,36 +170,10 @@ def get_dataframe(
     """Write the frame of an instance to a file, whose suffix says how."""
     if not output.parent.is_dir():
         raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
-    kind = _format_of(output)
-    frame, found = place.vault().get_dataframe(
-        table_name,
-        instance_id,
-        version,
-        active_only=not include_inactive,
-        rows=rows,
-        full_artifact_path=not no_artifact_path,
-        # Parquet keeps what pandas has no type for.
-        format="arrow" if kind == "parquet" else "pandas",
+    found, count = place.vault()._export_dataframe(
+        output, table_name, instance_id, version, not include_inactive, rows, not no_artifact_path
     )
-    _write(frame, output)
-    show(place, {"instance_id": found, "rows": len(frame), kind: str(output)})
-
-
-def _format_of(output: Path) -> str:
-    kind = output.suffix.lower().removeprefix(".")
-    return kind if kind in ("parquet", "json") else "csv"
-
-
-def _write(frame: Any, output: Path) -> None:
-    kind = _format_of(output)
-    if kind == "parquet":
-        from pyarrow import parquet
-
-        parquet.write_table(frame, output)
-    elif kind == "json":
-        frame.to_json(output, orient="records", date_format="iso")
-    else:
-        frame.to_csv(output, index=False)
+    show(place, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
 
 
 @click.command()

@@ -12,7 +12,7 @@ from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.errors import TVTableError
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import pyarrow as pa
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
@@ -144,18 +144,20 @@ def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Pat
     return place.vault().write_instance(_frame(csv, parquet), table_name, **options)
 
 
-def _frame(csv: Path | None, parquet: Path | None) -> pd.DataFrame:
-    import pandas as pd
+def _frame(csv: Path | None, parquet: Path | None) -> pa.Table:
     import pyarrow as pa
+    from pyarrow import parquet as parquet_files
+
+    from tablevault.functions.table_generation import read_delimited
 
     try:
-        if csv is None:
-            return pd.read_parquet(str(parquet))
-        header = pd.read_csv(csv, header=None, nrows=1, dtype=str).iloc[0].tolist()
-        twice = next((name for place, name in enumerate(header) if name in header[:place]), None)
-        if twice is not None:
-            raise TVTableError(f"'{csv}' has two columns '{twice}'; a frame's columns have names of their own.")
-        return pd.read_csv(csv)
-    except (ValueError, pa.ArrowException) as error:
-        # What is wrong with a text is a ValueError of one kind or another.
-        raise TVTableError(f"'{csv or parquet}' cannot be read as a frame: {error}") from error
+        return parquet_files.read_table(parquet) if csv is None else read_delimited(csv)
+    except pa.ArrowException as error:
+        raise TVTableError(f"'{parquet}' cannot be read as a Parquet file; it may be damaged: {error}") from None
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        # What Arrow says of data that cannot be decompressed or decoded.
+        raise TVTableError(f"'{parquet}' cannot be read as a Parquet file; it may be damaged: {error}") from None
+    except ValueError as error:
+        raise TVTableError(str(error)) from None

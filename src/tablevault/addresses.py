@@ -1,0 +1,63 @@
+"""Addresses: texts such as `stories(v2)` that name an instance of a table."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from tablevault import names
+from tablevault.errors import TVArgumentError
+
+_ADDRESS = re.compile(r"(?P<table>[^()@]+)(?:\((?P<inside>[^()@]*)\))?(?:@(?P<tag>.*))?")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A table, and which of its instances is meant.
+
+    Parameters
+    ----------
+    table_name
+        The table.
+    instance_id
+        The id of the instance; empty for the newest active one of a version.
+    version
+        The version, where there is no id.
+    """
+
+    table_name: str
+    instance_id: str = ""
+    version: str = names.DEFAULT_VERSION
+
+
+def parse_address(text: str) -> Address:
+    """Return what an address names.
+
+    Parameters
+    ----------
+    text
+        `table`, `table(version)`, `table(instance id)` or `table(TEMP_version)`.
+
+    Raises
+    ------
+    TVArgumentError
+        If it is no address.
+
+    Examples
+    --------
+    >>> parse_address("stories(v2)")
+    Address(table_name='stories', instance_id='', version='v2')
+    """
+    found = _ADDRESS.fullmatch(text)
+    if found is None or found["inside"] == "" or re.search(r"\s", text):
+        raise TVArgumentError(
+            f"{text!r:.200} is not an address. Write the table, and in parentheses a version or the id of an instance, "
+            "as in 'stories' or 'stories(v2)'."
+        )
+    if found["tag"] is not None:
+        raise TVArgumentError(f"{text!r:.200} names a tag, and this vault has none. Write the id of the instance.")
+    inside = found["inside"]
+    if inside is None:
+        return Address(found["table"])
+    # A version has no underscore, and every id has one.
+    return Address(found["table"], inside) if "_" in inside else Address(found["table"], version=inside)

@@ -1,0 +1,179 @@
+"""Frames as files for other programs: each value is written exactly, as text where the format has no type for it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+from pyarrow import feather, parquet
+
+from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.storage.cell_texts import is_written_by_arrow, json_values, text_column
+from tablevault.storage.column_types import ColumnType
+from tablevault.storage.frame_data import FrameData
+
+_ROWS_AT_ONCE = 65_536
+"""Rows that are made into Python values at a time."""
+
+
+def format_of(output: Path) -> str:
+    """Return the format that a file's suffix names, without the dot; no suffix means `csv`.
+
+    Raises `TVArgumentError`, naming the formats there are, for any other suffix.
+    """
+    name = output.suffix.lower().removeprefix(".") or "csv"
+    if name not in _WRITERS:
+        *most, last = (f".{known}" for known in _WRITERS)
+        raise TVArgumentError(
+            f"There is no format for the suffix '{output.suffix}' of '{output.name}'. Use {', '.join(most)} or {last}; "
+            "no suffix means .csv."
+        )
+    return name
+
+
+def export_frame(data: FrameData, output: Path) -> None:
+    """Write a frame to a file in the format of its suffix, in the place of what is there.
+
+    The file appears whole or not at all, unless `output` is no regular file (a pipe, a device).
+
+    Raises
+    ------
+    TVArgumentError
+        If the suffix names no format.
+    TVTableError
+        If a value cannot be written exactly; names column and row.
+    """
+    write = _WRITERS[format_of(output)]
+    with _whole(output) as path:
+        write(data, path)
+
+
+@contextmanager
+def _whole(output: Path) -> Iterator[Path]:
+    if output.exists() and not output.is_file():
+        yield output
+        return
+    target = output.resolve()  # The file that a link leads to is replaced, not the link.
+    partial = target.with_name(f".{secrets.token_hex(8)}.partial")
+    try:
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _write_csv(data: FrameData, path: Path) -> None:
+    _write_delimited(data, path, ",")
+
+
+def _write_tsv(data: FrameData, path: Path) -> None:
+    _write_delimited(data, path, "\t")
+
+
+def _write_delimited(data: FrameData, path: Path, delimiter: str) -> None:
+    """Write text in quotation marks and null as nothing, so that an empty text and null differ."""
+    columns = [_delimited_column(data, position) for position in range(len(data.types))]
+    options = arrow_csv.WriteOptions(include_header=False, delimiter=delimiter, quoting_style="needed")
+    with path.open("wb") as file:
+        file.write(_header(data, delimiter))
+        if columns:
+            arrow_csv.write_csv(pa.table(columns, names=[str(at) for at in range(len(columns))]), file, options)
+
+
+def _delimited_column(data: FrameData, position: int) -> pa.ChunkedArray:
+    column = data.table.column(position)
+    if pa.types.is_float16(column.type):
+        return column.cast(pa.float32())
+    # Numbers and times go without quotation marks, as Arrow writes them: `nan`, `inf` and `-inf` among fractions.
+    bare = pa.types.is_floating(column.type) or is_written_by_arrow(column.type)
+    return column if bare else text_column(column, _type_at(data, position))
+
+
+def _header(data: FrameData, delimiter: str) -> bytes:
+    line = _Line()
+    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(list(data.types))
+    return line.text.encode()
+
+
+class _Line:
+    """Takes what a `csv.writer` writes."""
+
+    text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+def _write_json(data: FrameData, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write("[")
+        for number, row in enumerate(_json_rows(data)):
+            file.write(",\n" if number else "\n")
+            file.write(row)
+        file.write("\n]\n")
+
+
+def _write_json_lines(data: FrameData, path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(f"{row}\n" for row in _json_rows(data))
+
+
+def _json_rows(data: FrameData) -> Iterator[str]:
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    names = list(data.types)
+    for start in range(0, len(data), _ROWS_AT_ONCE):
+        part = data.table.slice(start, _ROWS_AT_ONCE)
+        columns = [_json_column(data, part, position, start) for position in range(len(names))]
+        for cells in zip(*columns, strict=True):
+            yield encode(dict(zip(names, cells, strict=True)))
+
+
+def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> list[object]:
+    try:
+        return json_values(part.column(position), _type_at(data, position))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TVTableError(
+            f"Column {list(data.types)[position]!r} cannot be written as JSON, in the rows from {start:,} on: {error}. "
+            "Write the frame as .parquet, which has a type for it."
+        ) from error
+
+
+def _write_parquet(data: FrameData, path: Path) -> None:
+    parquet.write_table(data.table, path)
+
+
+def _write_feather(data: FrameData, path: Path) -> None:
+    feather.write_feather(data.table, str(path))
+
+
+def _write_arrow(data: FrameData, path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, data.table.schema) as writer:
+        writer.write_table(data.table)
+
+
+def _write_excel(data: FrameData, path: Path) -> None:
+    from tablevault.storage.excel import write_sheet
+
+    write_sheet(data, path)
+
+
+def _type_at(data: FrameData, position: int) -> ColumnType:
+    return list(data.types.values())[position]
+
+
+_WRITERS: dict[str, Callable[[FrameData, Path], None]] = {
+    "csv": _write_csv,
+    "tsv": _write_tsv,
+    "parquet": _write_parquet,
+    "json": _write_json,
+    "jsonl": _write_json_lines,
+    "arrow": _write_arrow,
+    "feather": _write_feather,
+    "xlsx": _write_excel,
+}
