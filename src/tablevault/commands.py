@@ -73,6 +73,8 @@ class Recorded:
         given = [f"{name}={value!r}" for name, value in self._given()]
         if self.operation == "write_instance":
             given.insert(0, FRAME)
+        elif self.operation == "write":
+            given.insert(1, f"frame={FRAME}")
         return f"{_opened(self.root)}.{self.operation}({', '.join([*given, f'process_id={self.process_id!r}'])})"
 
     def _resuming_command(self) -> str:
@@ -81,10 +83,12 @@ class Recorded:
         options = ["--process-id", self.process_id]
         for name, value in self._given():
             if name not in positional and not isinstance(value, float):
-                option = f"--{_OPTIONS.get(name, name.replace('_', '-'))}"
-                options += [option] if value is True else [option, str(value)]
+                option = f"--{'no-' if value is False else ''}{_OPTIONS.get(name, name.replace('_', '-'))}"
+                options += [option, str(value)] if not isinstance(value, bool) else [option]
         if self.operation == "write_instance":
             options += ["--csv", "FILE"]
+        elif self.operation == "write":
+            places += ["FILE"]
         if any(place.startswith("-") for place in places):
             # Otherwise such a name would be taken for an option.
             options, places = [], [*options, "--", *places]

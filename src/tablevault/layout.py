@@ -157,6 +157,11 @@ def lock_on_instance(name_key: str, instance_id: str) -> str:
     return f"table/{name_key}/instance/{instance_id}"
 
 
+def lock_on_version(name_key: str, version: str) -> str:
+    """Return the resource of the order in which the instances of a version are written."""
+    return f"table/{name_key}/version/{version}"
+
+
 def lock_on_artifacts(name_key: str) -> str:
     """Return the resource of a table's one set of artifacts."""
     return f"table/{name_key}/artifacts"

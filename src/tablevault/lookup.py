@@ -211,6 +211,14 @@ class Lookup:
             self.code_modules, lambda found: {name: files.read_text(path) for name, path in found.items()}
         )
 
+    def check_version_is_unique(self, table: TableRecord, version: str) -> None:
+        """Raise `TVArgumentError` if a table has this version in another case of its letters."""
+        other = self.contents.version_like(table.table_id, version)
+        if other is not None:
+            raise TVArgumentError(
+                f"Table '{table.name}' has a version '{other}' already; versions are unique regardless of case"
+            )
+
     def is_alive(self, record: ProcessRecord) -> bool:
         """Tell whether some owner is running a process right now."""
         if record.finished:

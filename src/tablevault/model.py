@@ -216,13 +216,40 @@ class MaterializedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class WrittenInstance:
+    """A materialized instance appears that was no temporary one before."""
+
+    table_name: str
+    """Of a table that may appear in the same decision, before it."""
+    version: str
+    instance_id: str
+    folder: str
+    row_count: int
+    columns: tuple[ColumnRecord, ...]
+    manifest: str
+    """SHA-256 of the file that lists all others of the instance."""
+    description: str
+    reads: tuple[Read, ...] = ()
+    replaces_artifacts: bool = False
+    """Whether it holds the table's one set of artifacts from now on."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedInstance:
     """An instance disappears."""
 
     row_id: int
 
 
-Change = NewTable | RenamedTable | DeletedTable | NewTemporaryInstance | MaterializedInstance | DeletedInstance
+Change = (
+    NewTable
+    | RenamedTable
+    | DeletedTable
+    | NewTemporaryInstance
+    | MaterializedInstance
+    | WrittenInstance
+    | DeletedInstance
+)
 
 
 @dataclass(frozen=True, slots=True)

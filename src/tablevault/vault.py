@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
-from tablevault.addresses import parse_address
+from tablevault.addresses import Address, parse_address
 from tablevault.engine import Engine
 from tablevault.errors import TVArgumentError
 from tablevault.lookup import Lookup
@@ -58,11 +58,13 @@ class TableVault:
         Seconds that an operation waits for a live process that is in its way.
     catalog_url
         SQLAlchemy URL of the catalog; by default a SQLite file in the vault.
+    exist_ok
+        With `create`: open the vault if there is one. Of several interpreters that do so at once, one makes it.
 
     Raises
     ------
     TVArgumentError
-        If the folder is not a vault, or with `create` if it is one or is not empty.
+        If the folder is not a vault; with `create`, if it is not empty, or is a vault and `exist_ok` is not set.
     TVProcessError
         If `parent_id` is not a running process.
 
@@ -85,10 +87,11 @@ class TableVault:
         *,
         lock_timeout: float = 5.0,
         catalog_url: str | None = None,
+        exist_ok: bool = False,
     ) -> None:
         settings = Settings(author, lock_timeout, parent_id, catalog_url)
         if create:
-            create_vault(db_dir, description, settings)
+            create_vault(db_dir, description, settings, exist_ok)
         self._settings = settings
         self._context = open_context(db_dir, settings)
         self._verbose = verbose
@@ -124,6 +127,8 @@ class TableVault:
         has_side_effects: bool = False,
         description: str = "",
         process_id: str = "",
+        *,
+        exist_ok: bool = False,
     ) -> str:
         """Make a table without instances.
 
@@ -141,8 +146,17 @@ class TableVault:
             For people.
         process_id
             To pause instead of revert on errors.
+        exist_ok
+            Change nothing if there is such a table with the same `allow_multiple_artifacts` and `has_side_effects`.
+
+        Raises
+        ------
+        TVArgumentError
+            If the name is not allowed, or taken; with `exist_ok`, if the table of this name has other settings.
         """
-        operation = operations.CreateTable(table_name, allow_multiple_artifacts, has_side_effects, description)
+        operation = operations.CreateTable(
+            table_name, allow_multiple_artifacts, has_side_effects, description, exist_ok
+        )
         return self._run(operation, process_id)
 
     make_table = create_table
@@ -154,6 +168,58 @@ class TableVault:
     def delete_table(self, table_name: str, process_id: str = "") -> str:
         """Remove a table: frames and artifacts go, metadata stays in `metadata/ARCHIVED_TRASH`."""
         return self._run(operations.DeleteTable(table_name), process_id)
+
+    def write(
+        self,
+        table_name: str,
+        frame: Any,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        primary_key: Sequence[str] | str | None = None,
+        dtypes: Mapping[str, str] | None = None,
+        dependencies: Sequence[tuple[str, str]] | None = None,
+        description: str = "",
+        skip_unchanged: bool = True,
+        process_id: str = "",
+    ) -> str:
+        """Make a frame the newest instance of a table, in one operation; a missing table is made with it.
+
+        A temporary instance of the version is left alone.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        frame
+            A frame of pandas, polars, pyarrow or anything with Arrow's PyCapsule interface; never modified.
+        version
+            The version of the instance.
+        primary_key
+            Columns whose values are not null and differ from row to row; checked and recorded.
+        dtypes
+            Column -> dtype, as in builder files; other columns keep their own.
+        dependencies
+            `(table_name, instance_id)` of what it was made from, for its lineage.
+        description
+            Of the instance, for people.
+        skip_unchanged
+            Make no instance if the newest one of the version has the same rows, types and primary key.
+        process_id
+            To pause instead of revert on errors.
+
+        Raises
+        ------
+        TVTableError
+            If a column's name or a value is wrong, or the primary key is null or not unique; names column and row.
+
+        Examples
+        --------
+        >>> vault.write("prices", pandas.DataFrame({"fruit": ["fig"], "price": [0.3]}))  # doctest: +SKIP
+        """
+        operation = operations.Write(
+            table_name, frame, version, _listed(primary_key), _mapped(dtypes), dependencies, description, skip_unchanged
+        )
+        return self._run(operation, process_id)
 
     # --- instances ------------------------------------------------------------------------------------------------
 
@@ -226,8 +292,8 @@ class TableVault:
         TVArtifactError
             If named and existing artifacts do not agree.
         """
-        given = dict(dtypes) if isinstance(dtypes, Mapping) else dtypes
-        return self._run(operations.WriteInstance(table_df, table_name, version, dependencies, given), process_id)
+        operation = operations.WriteInstance(table_df, table_name, version, dependencies, _mapped(dtypes))
+        return self._run(operation, process_id)
 
     def execute_instance(
         self,
@@ -469,11 +535,17 @@ class TableVault:
         >>> vault.read("stories", columns=["hero"], rows=10)  # doctest: +SKIP
         """
         named = parse_address(address)
-        choose = self._queries.chooser(named.instance_id, named.version, active_only=True, successful_only=False)
-        frame, found = self._converted(
-            format, partial(self._queries.frame, named.table_name, choose, columns, rows, full_paths=True)
-        )
+        frame, found = self._converted(format, partial(self._frame_at, named, columns, rows))
         return labelled(frame, table=named.table_name, instance_id=found, vault_id=self._queries.vault_id())
+
+    def _read_rows(
+        self, address: str, columns: Sequence[str] | None, rows: int | None
+    ) -> tuple[list[str], list[dict[str, Any]]]:
+        """Return the names of the columns and the rows of a frame for the command line, as JSON holds them."""
+        from tablevault.storage.exports import json_records
+
+        data, _ = self._frame_at(parse_address(address), columns, rows)
+        return list(data.types), list(json_records(data))
 
     def _export_dataframe(
         self,
@@ -619,6 +691,10 @@ class TableVault:
     def _overview(self) -> Overview:
         return read_overview(self._context, self._processes.active().values())
 
+    def _frame_at(self, address: Address, columns: Sequence[str] | None, rows: int | None) -> tuple[FrameData, str]:
+        choose = self._queries.chooser(address.instance_id, address.version, active_only=True, successful_only=False)
+        return self._queries.frame(address.table_name, choose, columns, rows, full_paths=True)
+
     def _converted(self, format_name: str, read: Callable[[], tuple[FrameData, str]]) -> tuple[Any, str]:
         """Return what was read as a frame of a library, without keeping both in memory longer than needed."""
         convert = self._queries.converter(format_name)
@@ -634,3 +710,11 @@ class TableVault:
         if self._verbose:
             _logger.info("%s %s: process %s", operation.name, operation.record(digest_payload=False), finished)
         return finished
+
+
+def _mapped(dtypes: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if dtypes is None else dict(dtypes)
+
+
+def _listed(columns: Sequence[str] | str | None) -> list[str] | None:
+    return [columns] if isinstance(columns, str) else list(columns) if columns else None

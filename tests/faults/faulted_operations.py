@@ -284,6 +284,13 @@ OTHERS = {
         lambda vault, process: vault.delete_instance(_only(vault, "given"), "given", process)
     ),
     "delete_temporary": VaultOperation(lambda vault, process: vault.delete_instance("TEMP_base", "made", process)),
+    "write": VaultOperation(
+        lambda vault, process: vault.write("fresh", pd.DataFrame({"x": [4, 5]}), primary_key="x", process_id=process),
+    ),
+    "write_again": VaultOperation(
+        lambda vault, process: vault.write("given", pd.DataFrame({"x": [4, 5]}), process_id=process),
+        is_variant=True,
+    ),
     "write_instance": VaultOperation(
         lambda vault, process: vault.write_instance(pd.DataFrame({"x": [4, 5]}), "given", process_id=process),
         _external,

@@ -13,9 +13,13 @@ EMPTY = inspect.Parameter.empty
 
 SIGNATURES = {
     "__init__": "db_dir, author='', description='', create=False, restart=False, verbose=False, parent_id='', *, "
-    "lock_timeout=5.0, catalog_url=None",
-    "create_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', process_id=''",
-    "make_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', process_id=''",
+    "lock_timeout=5.0, catalog_url=None, exist_ok=False",
+    "create_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', "
+    "process_id='', *, exist_ok=False",
+    "make_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', "
+    "process_id='', *, exist_ok=False",
+    "write": "table_name, frame, *, version='base', primary_key=None, dtypes=None, dependencies=None, "
+    "description='', skip_unchanged=True, process_id=''",
     "create_instance": "table_name, version='base', origin_id='', origin_table='', external_edit=False, copy=False, "
     "builders=None, *, process_id='', description=''",
     "create_code_module": "module_name='', copy_dir='', text='', process_id=''",

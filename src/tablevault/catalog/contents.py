@@ -29,6 +29,7 @@ from tablevault.model import (
     TableRecord,
     Tidying,
     TidyingAction,
+    WrittenInstance,
 )
 from tablevault.names import fold
 
@@ -291,29 +292,48 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
         connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
         connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
-    row = {
-        "table_id": temporary["table_id"],
-        "instance_id": change.instance_id,
-        "version": temporary["version"],
-        "folder": change.folder,
-        "temporary": False,
-        "active": True,
-        "success": change.success,
-        "external_edit": temporary["external_edit"],
-        "origin": temporary["origin"],
-        "row_count": change.row_count,
-        "columns": json.dumps([[column.name, column.type_name] for column in change.columns]),
-        "manifest": change.manifest,
-        "description": temporary["description"],
+    facts = {name: temporary[name] for name in ("table_id", "version", "external_edit", "origin", "description")}
+    _insert_materialized(connection, change, {**facts, "success": change.success}, serial)
+
+
+@apply_change.register
+def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
+    table = connection.execute(_TABLE_BY_NAME, {"name_key": fold(change.table_name)}).mappings().one()
+    if change.replaces_artifacts:
+        connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": table["table_id"]})
+    facts = {
+        "table_id": table["table_id"],
+        "version": change.version,
+        "external_edit": True,
+        "origin": None,
+        "description": change.description,
+        "success": True,
     }
-    row_id = _insert_instance(connection, row, serial)
-    if change.reads:
-        connection.execute(_INSERT_READS, [_read_row(row_id, read) for read in change.reads])
+    _insert_materialized(connection, change, facts, serial)
 
 
 @apply_change.register
 def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
     connection.execute(_UPDATE_INSTANCE, {"of_row": change.row_id, "deleted": True})
+
+
+def _insert_materialized(
+    connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
+) -> None:
+    """Insert an active instance with what it was computed from."""
+    row = {
+        **facts,
+        "instance_id": change.instance_id,
+        "folder": change.folder,
+        "temporary": False,
+        "active": True,
+        "row_count": change.row_count,
+        "columns": json.dumps([[column.name, column.type_name] for column in change.columns]),
+        "manifest": change.manifest,
+    }
+    row_id = _insert_instance(connection, row, serial)
+    if change.reads:
+        connection.execute(_INSERT_READS, [_read_row(row_id, read) for read in change.reads])
 
 
 def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:

@@ -38,6 +38,7 @@ _COMMANDS = {
         "delete-table",
         "execute-instance",
         "rename-table",
+        "write",
         "write-instance",
     ),
     "tablevault.cli.processes": (
@@ -67,6 +68,7 @@ _COMMANDS = {
         "get-table-instances",
         "get-tables",
         "plan-instance",
+        "read",
         "verify",
     ),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),

@@ -15,11 +15,12 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--description", default="", help="For people.")
+@click.option("--exist-ok", is_flag=True, help="Change nothing if it is a vault already.")
 @in_place
-def init(place: Place, folder: Path, description: str) -> None:
+def init(place: Place, folder: Path, description: str, exist_ok: bool) -> None:
     """Make a vault in a folder that is missing or empty."""
     place.db_dir = folder
-    place.vault(create=True, description=description)
+    place.vault(create=True, description=description, exist_ok=exist_ok)
     click.echo(str(folder))
 
 

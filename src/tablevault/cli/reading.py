@@ -177,6 +177,18 @@ def get_dataframe(
 
 
 @click.command()
+@click.argument("address", shell_complete=tables)
+@click.option("--column", "columns", multiple=True, help="Only this column; repeatable, in this order.")
+@click.option("--rows", type=int, default=None, help="The first rows only.")
+@json_option
+@in_place
+def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None) -> None:
+    """Print the frame that ADDRESS names: TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'."""
+    names, listed = place.vault()._read_rows(address, list(columns) or None, rows)
+    show(place, listed, names)
+
+
+@click.command()
 @table
 @instance
 @click.option("--column", default="", help="Of one column; else of all.")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from tablevault.cli.application import Place, in_place
 from tablevault.cli.completion import builders, instances, modules, tables
-from tablevault.errors import TVTableError
+from tablevault.errors import TVArgumentError, TVTableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -23,9 +25,10 @@ process_id = click.option("--process-id", default="", help="Pause instead of rev
 @click.option("--multiple-artifacts", is_flag=True, help="Give each instance an artifact folder of its own.")
 @click.option("--side-effects", is_flag=True, help="Executing has effects elsewhere: one active instance at a time.")
 @click.option("--description", default="", help="For people.")
+@click.option("--exist-ok", is_flag=True, help="Change nothing if there is such a table.")
 @process_id
 @in_place
-def create_table(place: Place, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: str) -> str:
+def create_table(place: Place, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: Any) -> str:
     """Make a table."""
     return place.vault().create_table(table_name, multiple_artifacts, side_effects, **options)
 
@@ -141,23 +144,75 @@ def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Pat
     """Fill a temporary instance with a frame from a file."""
     if (csv is None) == (parquet is None):
         raise click.UsageError("Name one file: --csv FILE or --parquet FILE.")
-    return place.vault().write_instance(_frame(csv, parquet), table_name, **options)
+    frame = _read_delimited(csv) if csv is not None else _read_parquet(cast("Path", parquet))
+    return place.vault().write_instance(frame, table_name, **options)
 
 
-def _frame(csv: Path | None, parquet: Path | None) -> pa.Table:
-    import pyarrow as pa
-    from pyarrow import parquet as parquet_files
+@click.command()
+@click.argument("table_name", shell_complete=tables)
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@version
+@click.option("--primary-key", multiple=True, help="Column of the primary key; repeatable.")
+@click.option("--description", default="", help="Of the instance, for people.")
+@click.option("--skip-unchanged/--no-skip-unchanged", default=True, help="Make no instance that equals the newest.")
+@process_id
+@in_place
+def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
+    """Make a frame from a file the newest instance of a table; a missing table is made with it.
 
+    FILE ends in .csv, .tsv, .parquet, .arrow or .feather.
+    """
+    return place.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
+
+
+def _frame_of(file: Path) -> pa.Table:
+    suffix = file.suffix.lower()
+    if suffix not in _READERS:
+        *most, last = _READERS
+        raise TVArgumentError(f"There is no reader for '{file.name}'. Use a file in {', '.join(most)} or {last}.")
+    return _READERS[suffix](file)
+
+
+def _read_delimited(file: Path) -> pa.Table:
     from tablevault.functions.table_generation import read_delimited
 
     try:
-        return parquet_files.read_table(parquet) if csv is None else read_delimited(csv)
-    except pa.ArrowException as error:
-        raise TVTableError(f"'{parquet}' cannot be read as a Parquet file; it may be damaged: {error}") from None
-    except OSError as error:
-        if error.errno is not None:
-            raise
-        # What Arrow says of data that cannot be decompressed or decoded.
-        raise TVTableError(f"'{parquet}' cannot be read as a Parquet file; it may be damaged: {error}") from None
+        return read_delimited(file)
     except ValueError as error:
         raise TVTableError(str(error)) from None
+
+
+def _read_parquet(file: Path) -> pa.Table:
+    from pyarrow import parquet
+
+    with _damage_named(file):
+        return parquet.read_table(file)
+
+
+def _read_arrow(file: Path) -> pa.Table:
+    from pyarrow import feather
+
+    with _damage_named(file):
+        return feather.read_table(str(file))
+
+
+@contextmanager
+def _damage_named(file: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:
+            raise
+        # Also an OSError without a number: what Arrow says of data that cannot be decompressed or decoded.
+        raise TVTableError(f"'{file}' cannot be read as a {file.suffix} file; it may be damaged: {error}") from None
+
+
+_READERS: dict[str, Callable[[Path], pa.Table]] = {
+    ".csv": _read_delimited,
+    ".tsv": _read_delimited,
+    ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
+    ".feather": _read_arrow,
+}

@@ -9,7 +9,8 @@ from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.stop import StopProcess
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
-from tablevault.operations.write import WriteInstance
+from tablevault.operations.write import Write
+from tablevault.operations.write_instance import WriteInstance
 
 __all__ = [
     "CreateBuilderFile",
@@ -24,6 +25,7 @@ __all__ = [
     "Operation",
     "RenameTable",
     "StopProcess",
+    "Write",
     "WriteInstance",
     "operation_named",
 ]

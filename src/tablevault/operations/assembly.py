@@ -84,7 +84,9 @@ class Assembly:
         write_provenance(folder.provenance, self._provenance())
         self._archive_texts()
         columns = tuple(ColumnRecord(name, column_type.name) for name, column_type in frame.types.items())
-        describe_instance(self._transaction, folder, self._table, self._plan.data["instance_id"], len(frame), success)
+        describe_instance(
+            self._transaction, folder, self._table.name, self._plan.data["instance_id"], len(frame), success
+        )
         manifest = seal(folder, stored)
         shares = success and not self._table.allow_multiple_artifacts
         change = MaterializedInstance(
@@ -257,12 +259,12 @@ def restore_partial(execution: Execution, builders: Sequence[PreparedBuilder]) -
 
 
 def describe_instance(
-    transaction: Transaction, folder: InstanceFolder, table: TableRecord, instance_id: str, rows: int, success: bool
+    transaction: Transaction, folder: InstanceFolder, table_name: str, instance_id: str, rows: int, success: bool
 ) -> None:
     """Write what people read about a materialized instance."""
     write_description(
         folder,
-        table=table.name,
+        table=table_name,
         instance=instance_id,
         author=transaction.context.author,
         process_id=transaction.process_id,

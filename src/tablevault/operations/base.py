@@ -99,8 +99,9 @@ class Operation(ABC):
     @classmethod
     def restore(cls, recorded: JsonObject) -> Self:
         """Return the operation that was recorded, without its payload."""
-        values = {item.name: None if _is_payload(item) else recorded[item.name] for item in fields(cls)}
-        return cls(**values)
+        # An argument that was added since has its default in what was recorded before.
+        kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
+        return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
     def with_payload_of(self, other: Operation) -> Self:
         """Return this operation with the payload of another call of it."""

@@ -59,11 +59,7 @@ class CreateInstance(Operation):
                 f"Table '{table.name}' has a temporary instance of version '{version}' already; "
                 f"delete_instance('{instance_id}', '{table.name}') removes it"
             )
-        other = draft.contents.version_like(table.table_id, version)
-        if other is not None:
-            raise TVArgumentError(
-                f"Table '{table.name}' has a version '{other}' already; versions are unique regardless of case"
-            )
+        draft.check_version_is_unique(table, version)
         given = self._given_builders()
         origin = self._origin(draft, table, version)
         _check_distinct(self._texts(draft, table, origin, given))

@@ -14,7 +14,7 @@ from tablevault.lookup import Lookup
 from tablevault.model import Changes, Decision, Owner, Plan, ProcessRecord, Status
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
-from tablevault.operations.write import WriteInstance
+from tablevault.operations.write_instance import WriteInstance
 from tablevault.transaction import Drafting, Transaction
 
 _POLL = 0.02

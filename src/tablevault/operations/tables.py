@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from tablevault import names
@@ -25,11 +26,17 @@ class CreateTable(Operation):
     allow_multiple_artifacts: bool = False
     has_side_effects: bool = False
     description: str = ""
+    exist_ok: bool = False
 
     def plan(self, draft: Drafting) -> Plan:
         """Validate the name and choose the folder."""
         names.check_table_name(self.table_name)
         names.check_text("description", self.description)
+        existing = draft.contents.table(self.table_name) if self.exist_ok else None
+        if existing is not None:
+            # Nothing will be changed, so nobody who works in the table is in the way.
+            self._check_same(existing)
+            return Plan(existing.name, "", (), {"exists": True})
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
         check_name_is_free(draft, self.table_name)
         folder = draft.free_folder(draft.layout.root, self.table_name)
@@ -37,12 +44,10 @@ class CreateTable(Operation):
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Make the table's folder."""
+        if "exists" in plan.data:
+            return Changes()
         folder = transaction.layout.table(plan.data["folder"])
         files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
-        folder.mkdir()
-        write_description(InstanceFolder(folder), **describe_table(self.table_name, self.description, self))
-        files.fsync_tree(folder)
-        files.fsync_folder(folder.parent)
         new = NewTable(
             self.table_name,
             plan.data["folder"],
@@ -50,7 +55,19 @@ class CreateTable(Operation):
             self.has_side_effects,
             self.description,
         )
+        make_table_folder(folder, new)
         return Changes((new,))
+
+    def _check_same(self, table: TableRecord) -> None:
+        """Raise `TVArgumentError` unless an existing table is the one that this call would make."""
+        if table.name != self.table_name:
+            raise _taken(table)
+        for flag in ("allow_multiple_artifacts", "has_side_effects"):
+            if getattr(table, flag) != getattr(self, flag):
+                raise TVArgumentError(
+                    f"Table '{table.name}' exists with {flag}={getattr(table, flag)}, not {getattr(self, flag)}; give "
+                    "the same value, or another name."
+                )
 
 
 @dataclass(frozen=True)
@@ -128,16 +145,28 @@ class DeleteTable(Operation):
         return Changes((DeletedTable(plan.data["table_id"]),), steps)
 
 
+def make_table_folder(folder: Path, new: NewTable) -> None:
+    """Make the folder of a new table durable, with its description; what is in it already stays."""
+    files.make_folder(folder)
+    write_description(InstanceFolder(folder), **describe_table(new.name, new.description, new))
+    files.fsync_tree(folder)
+    files.fsync_folder(folder.parent)
+
+
 def check_name_is_free(lookup: Lookup, table_name: str) -> None:
     """Raise `TVArgumentError` if a table has this name in any case of its letters."""
     existing = lookup.contents.table(table_name)
     if existing is not None:
-        raise TVArgumentError(
-            f"There is a table '{existing.name}' already; choose another name, or delete_table('{existing.name}')"
-        )
+        raise _taken(existing)
 
 
-def describe_table(table_name: str, description: str, settings: CreateTable | TableRecord) -> dict[str, object]:
+def _taken(table: TableRecord) -> TVArgumentError:
+    return TVArgumentError(
+        f"There is a table '{table.name}' already; choose another name, or delete_table('{table.name}')"
+    )
+
+
+def describe_table(table_name: str, description: str, settings: NewTable | TableRecord) -> dict[str, object]:
     """Return what people read about a table in its folder."""
     return {
         "table": table_name,

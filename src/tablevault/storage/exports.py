@@ -125,13 +125,17 @@ def _write_json_lines(data: FrameData, path: Path) -> None:
 
 
 def _json_rows(data: FrameData) -> Iterator[str]:
-    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    return map(json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode, json_records(data))
+
+
+def json_records(data: FrameData) -> Iterator[dict[str, object]]:
+    """Yield each row as an object that `json.dumps` writes exactly."""
     names = list(data.types)
     for start in range(0, len(data), _ROWS_AT_ONCE):
         part = data.table.slice(start, _ROWS_AT_ONCE)
         columns = [_json_column(data, part, position, start) for position in range(len(names))]
         for cells in zip(*columns, strict=True):
-            yield encode(dict(zip(names, cells, strict=True)))
+            yield dict(zip(names, cells, strict=True))
 
 
 def _json_column(data: FrameData, part: pa.Table, position: int, start: int) -> list[object]:
