@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tablevault import clock
 from tablevault.layout import (
     ARTIFACTS,
     CODE_FUNCTIONS,
@@ -85,7 +85,7 @@ class Claims:
         if not unexpected:
             return []
         # An owner makes its file a moment before it holds it.
-        time.sleep(_MOMENT)
+        clock.sleep(_MOMENT)
         still_there = set(owners.names())
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 

@@ -96,9 +96,10 @@ class Recorded:
 
     def _given(self) -> Iterator[tuple[str, object]]:
         """Yield the arguments that were given; what is recorded by its content alone may be left out."""
-        defaults = operation_named(self.operation).default_arguments()
+        operation = operation_named(self.operation)
+        defaults, long = operation.default_arguments(), operation.long_arguments()
         for name, value in self.arguments.items():
-            left_out = name in defaults and defaults[name] == value
+            left_out = name in long or (name in defaults and defaults[name] == value)
             if not left_out and isinstance(value, str | bool | int | float):
                 yield name, value
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+from tablevault import clock
 from tablevault.model import BuilderProgress
 from tablevault.progress import ExecutionProgress
 
@@ -166,7 +166,7 @@ class Rates:
 
     def rate(self, name: str, count: int) -> float:
         """Note how far something is; return how much it grows per second."""
-        now = time.monotonic()
+        now = clock.monotonic()
         looks = self._looks.setdefault(name, deque())
         if looks and count < looks[-1][1]:
             # It is counted anew.

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from tablevault import names
 from tablevault.attempts import Attempt, describe_error
 from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.lookup import Lookup, VaultContext, note_content, was_edited
 from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.storage import files, log
 from tablevault.transaction import Transaction
@@ -57,14 +59,14 @@ class Endings:
             self.tidy_and_finish(ended.serial)
         self.tidy_and_finish(attempt.serial)
 
-    def revert(self, attempt: Attempt, error: BaseException | None) -> None:
+    def revert(self, attempt: Attempt, error: BaseException | None, status: Status = Status.REVERTED) -> None:
         """Record durably that the process did not happen, and only then remove its invisible files."""
         transaction = attempt.transaction
         save_checkpoints(transaction)
         decision = Decision(
             attempt.serial,
             attempt.number,
-            Status.REVERTED,
+            status,
             Changes(tidying=attempt.operation.abandon(attempt.plan, transaction)),
             describe_error(error) if error is not None else None,
             transaction.progress.snapshot(),
@@ -88,11 +90,12 @@ class Endings:
             self._processes.finish(serial, self._tidy_all(serial))
         self.write_log()
 
-    def retry_tidying(self, serial: int) -> None:
-        """Try again what could not be tidied up when a process ended."""
-        self._processes.settle_tidying(serial, self._tidy_all(serial))
+    def retry_tidying(self, tell: bool = False) -> None:
+        """Try again what could not be tidied up when its process ended; `tell` whether to warn of what fails again."""
+        for serial in self._processes.with_failed_tidying():
+            self._processes.settle_tidying(serial, self._tidy_all(serial, again=True, tell=tell))
 
-    def _tidy_all(self, serial: int) -> list[tuple[int, str]]:
+    def _tidy_all(self, serial: int, again: bool = False, tell: bool = True) -> list[tuple[int, str]]:
         """Do what remains on disk for a process; return the steps that failed, each with its reason."""
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
@@ -103,14 +106,21 @@ class Endings:
                 problems.append((step_id, f"it waits for '{needed.action} {needed.source} {needed.target}'"))
                 continue
             try:
-                self._tidy(step)
+                if again and step.action is TidyingAction.PUT_FILE:
+                    # Nothing newer can be decided for the file meanwhile.
+                    self._processes.while_undone(step_id, partial(self._put_again, step))
+                else:
+                    self._tidy(step)
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
-                warn(
-                    f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
-                    "verify() reports it, verify(repair=True) tries again."
-                )
+                if not again:
+                    self._note_content(step)
+                if tell:
+                    warn(
+                        f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on "
+                        "it; verify() reports it, and whoever opens the vault next tries again."
+                    )
         return problems
 
     def write_log(self) -> None:
@@ -160,6 +170,26 @@ class Endings:
             case TidyingAction.UNLINK:
                 if target.is_symlink():
                     files.remove_tree(target)
+
+    def _note_content(self, step: Tidying) -> None:
+        """Note which content a staged file could not replace, so that an edit by hand is not taken for it."""
+        if step.action is TidyingAction.PUT_FILE:
+            with contextlib.suppress(OSError):
+                note_content(self._place(step.source), self._place(step.target))
+
+    def _put_again(self, step: Tidying) -> None:
+        """Put a staged file in its place at last, unless the one there was edited by hand since it could not be."""
+        source, target = self._place(step.source), self._place(step.target)
+        if source.exists() and was_edited(source, target):
+            archived = self._layout.archived(int(source.parent.parent.name), source.name)
+            files.make_folder(archived.parent)
+            files.replace(source, archived)
+            warn(
+                f"{step.target} was edited by hand before its new content could be put in its place: the edit stays, "
+                f"and what was to be put is in {self._layout.relative(archived)}."
+            )
+        else:
+            self._tidy(step)
 
     def _place(self, path: str) -> Path:
         """Return where a step takes place: inside the vault, whatever the catalog says, and wherever links lead."""

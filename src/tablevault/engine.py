@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from tablevault import messages, names
+from tablevault import clock, messages, names
 from tablevault.attempts import Attempt, claim, describe_error, new_owner
 from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import WORKER, OwnerLock
@@ -109,7 +108,8 @@ class Engine:
             return "left running" if record.attempt == attempt else _outcome_of(record)
         if self._lookup.is_running(record):
             return "left running"
-        if record.status is Status.COMMITTING or record.status.ended or not record.user_given:
+        was_stopped = record.status is Status.RUNNING and record.stop_requested
+        if record.is_decided or was_stopped or not record.user_given:
             outcome = None if self._lookup.is_alive(record) else self.recovery.recover(record)
             return outcome or "left running"
         return self._resume_in_restart(record)
@@ -170,6 +170,7 @@ class Engine:
         self, operation: Operation, process_id: str | None, background: bool, interrupts: Interrupts
     ) -> Attempt:
         new = self._describe(operation, process_id, background)
+        self.endings.retry_tidying()
         owner_lock, owner = new_owner(self._context)
         try:
             serial, plan = self._begin(operation, new, owner, interrupts)
@@ -217,7 +218,7 @@ class Engine:
 
     def _begin(self, operation: Operation, new: NewProcess, owner: Owner, interrupts: Interrupts) -> tuple[int, Plan]:
         """Plan and take the locks; wait for whoever is in the way."""
-        deadline = time.monotonic() + self._context.lock_timeout
+        deadline = clock.monotonic() + self._context.lock_timeout
         wait = _SHORTEST_WAIT
         while True:
             interrupts.check()
@@ -225,7 +226,7 @@ class Engine:
             if not isinstance(outcome, Blocked):
                 return outcome
             if self._clear_the_way(outcome.holders, deadline):
-                time.sleep(wait)
+                clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
     def _try_to_begin(self, operation: Operation, new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
@@ -280,7 +281,7 @@ class Engine:
                 live.append(record)
             else:
                 self.recovery.recover(record)
-        if live and time.monotonic() >= deadline:
+        if live and clock.monotonic() >= deadline:
             raise TVLockError(messages.blocked(live[0], self._context.lock_timeout))
         return bool(live)
 
@@ -346,9 +347,12 @@ class Engine:
         process_id = attempt.transaction.process_id
         if isinstance(error, UnknownOutcomeError):
             return messages.UNKNOWN_OUTCOME
-        if isinstance(error, TVForcedError):
-            # Whoever asked for the stop ends the process; if they are gone, recovery does.
-            save_checkpoints(attempt.transaction)
+        if isinstance(error, TVForcedError) or attempt.transaction.stop_requested:
+            if self._lookup.is_being_stopped(attempt.serial):
+                # The process that stops this one claims it, and ends it with itself.
+                save_checkpoints(attempt.transaction)
+            else:
+                self.endings.revert(attempt, None, Status.STOPPED)
             return messages.STOPPED
         if isinstance(error, TVProcessError) and not self._owns(attempt):
             return messages.TAKEN_OVER

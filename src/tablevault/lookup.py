@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tablevault import names, permissions
+from tablevault import clock, names, permissions
 from tablevault.catalog import Catalog
 from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
@@ -165,7 +164,7 @@ class Lookup:
             source = self.layout.absolute(staged) if staged else None
             if source is None:
                 return None
-            if source.exists():
+            if source.exists() and not was_edited(source, path):
                 return source
         return path if path.is_file() else None
 
@@ -181,8 +180,11 @@ class Lookup:
                 source = self.layout.absolute(staged) if staged else None
                 if source is None:
                     found.pop(Path(name).stem, None)
-                elif source.exists():
+                elif source.exists() and not was_edited(source, folder / name):
                     found[Path(name).stem] = source
+                    if source.parent == folder:
+                        # It is about to be renamed.
+                        found.pop(source.stem, None)
                 elif (folder / name).is_file():
                     # It was put in its place since the folder was read.
                     found[Path(name).stem] = folder / name
@@ -234,19 +236,28 @@ class Lookup:
         is_recovery = (record.owner_lock or "").startswith(f"{RECOVERY}-")
         return not is_recovery and not record.finished and self.context.owners.is_alive(record.owner_lock)
 
+    def is_being_stopped(self, serial: int) -> bool:
+        """Tell whether a call of `stop_process` that is running is about to end a process or one of its ancestors."""
+        processes = self.context.catalog.processes
+        stops = [record for record in processes.unfinished() if record.operation == "stop_process"]
+        return any(
+            self.is_alive(stop) and not stop.status.ended and processes.is_ancestor(stop.plan.data["serial"], serial)
+            for stop in stops
+        )
+
     def claim_when_free(
         self, record: ProcessRecord, claim: Callable[[ProcessRecord], Claimed | None]
     ) -> Claimed | None:
         """Claim a process, after whoever is just recovering it; `None` if it has a live owner or is over."""
-        deadline = time.monotonic() + self.context.lock_timeout
+        deadline = clock.monotonic() + self.context.lock_timeout
         while True:
             claimed = None if self.is_alive(record) else claim(record)
             if claimed is not None:
                 return claimed
             record = self.context.catalog.processes.get_now(record.serial) or record
-            if record.finished or self.is_running(record) or time.monotonic() >= deadline:
+            if record.finished or self.is_running(record) or clock.monotonic() >= deadline:
                 return None
-            time.sleep(_RECOVERY_POLL)
+            clock.sleep(_RECOVERY_POLL)
 
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
         """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""
@@ -265,6 +276,25 @@ class Lookup:
         if self.context.owners.is_alive(current.owner_lock):
             return Status.RUNNING
         return Status.PAUSED if current.user_given else current.status
+
+
+def note_content(staged: Path, target: Path) -> None:
+    """Note beside a staged file the content that it could not replace."""
+    files.write_text(_note_of(staged), _content(target))
+
+
+def was_edited(staged: Path, target: Path) -> bool:
+    """Tell whether a file was changed since a staged one could not replace it."""
+    note = _note_of(staged)
+    return note.is_file() and target.is_file() and note.read_text(encoding="utf-8") != _content(target)
+
+
+def _note_of(staged: Path) -> Path:
+    return staged.with_name(f"{staged.name}.replaces")
+
+
+def _content(path: Path) -> str:
+    return files.sha256(path) if path.is_file() else ""
 
 
 def _visible_files(folder: Path, suffix: str) -> list[Path]:

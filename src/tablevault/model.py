@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
+
+from tablevault.clock import datetime
 
 JsonObject = dict[str, Any]
 
@@ -79,6 +80,11 @@ class Tidying:
     action: TidyingAction
     source: str = ""
     target: str = ""
+
+    @property
+    def path(self) -> str:
+        """What the step changes: the place that it fills or frees."""
+        return self.target or self.source
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,8 @@ class RenamedTable:
     table_id: int
     name: str
     folder: str
+    previous_folder: str
+    """Where its files are until the folder has been moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,6 +348,11 @@ class ProcessRecord:
     error: ErrorInfo | None
     progress: Mapping[str, BuilderProgress]
     stop_requested: bool
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether nothing is left to do but to tidy up."""
+        return self.status is Status.COMMITTING or self.status.ended
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 # Folders of a vault, and names that file systems reserve: both would collide on disk.
 _FORBIDDEN = frozenset(
     {"self", "artifacts", "metadata", "code_functions", "locks", "builders", "_temp", "partial", "code", "provenance"}
+    | {"archived_trash", "worker_logs", "owners", "checkpoints", "earlier", "staged", "unfinished_code"}
     | {"con", "prn", "aux", "nul"}
     | {f"{device}{number}" for device in ("com", "lpt") for number in range(10)}
 )

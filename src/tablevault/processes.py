@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
-import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from tablevault import errors, messages, names
+from tablevault import clock, errors, messages, names
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import OwnerInfo, ProcessRecord, Status
@@ -57,7 +56,7 @@ class ProcessReader:
             parent_id=parent.process_id if parent is not None else None,
             status=str(status),
             started_at=record.started_at,
-            ended_at=record.ended_at,
+            ended_at=record.ended_at if record.finished else None,
             error=record.error,
             owner=owner,
             locks=tuple(lock.text for lock in self._processes.locks_of(record.serial)),
@@ -66,14 +65,18 @@ class ProcessReader:
         )
 
     def active(self) -> dict[str, ProcessInfo]:
-        """Return the processes that have not ended, oldest first."""
-        found = [self.info(record) for record in self._processes.unfinished() if not record.status.ended]
+        """Return the processes that have not ended, oldest first; one that is letting go of its locks has not."""
+        found = [self.info(record) for record in self._processes.unfinished()]
         return {info.process_id: info for info in found if info.ended_at is None}
 
     def has_ended(self, process_id: str) -> bool:
         """Tell whether a process has ended, however it ended."""
         record = self._processes.find(process_id) if isinstance(process_id, str) else None
-        return record is not None and record.status.ended
+        if record is not None and record.is_decided and not record.finished and not self._lookup.is_alive(record):
+            # Its owner died while it let go of its locks and files.
+            self._recover(record)
+            record = self._processes.find(process_id)
+        return record is not None and record.finished
 
     def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
         """Return processes whose recorded columns equal the filters that are not empty, newest first.
@@ -106,7 +109,7 @@ class ProcessReader:
         TimeoutError
             If it is still running after `timeout` seconds.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         pause = _SHORTEST_WAIT
         while True:
             record = self.record(process_id)
@@ -115,11 +118,11 @@ class ProcessReader:
                 self._recover(record)
                 record = self.record(process_id)
             status = record.status
-            if status.ended or (status is Status.PAUSED and not self._lookup.is_alive(record)):
+            if record.finished or (status is Status.PAUSED and not self._lookup.is_alive(record)):
                 return self._outcome(record, status)
-            if deadline is not None and time.monotonic() >= deadline:
+            if deadline is not None and clock.monotonic() >= deadline:
                 raise TimeoutError(f"Process '{process_id}' ({record.operation}) is still {status} after {timeout} s.")
-            time.sleep(pause)
+            clock.sleep(pause)
             pause = min(pause * 1.5, _LONGEST_WAIT)
 
     def _outcome(self, record: ProcessRecord, status: Status) -> ProcessInfo:

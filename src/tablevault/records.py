@@ -108,7 +108,7 @@ class ProcessInfo:
         if self.ended_at is not None:
             yield "ended", moment(self.ended_at)
         elif self.owner is not None:
-            alive = "" if self.owner.alive else " (not running any more)"
+            alive = "" if self.owner.alive else " (no longer runs it)"
             yield "owner", f"process number {self.owner.pid} on {self.owner.host}{alive}"
 
     def _described_progress(self) -> Iterable[tuple[str, str]]:

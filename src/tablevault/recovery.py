@@ -46,6 +46,7 @@ class Recovery:
                 outcome = self.recover(record)
                 if outcome is not None:
                     outcomes[record.process_id] = outcome
+        self._endings.retry_tidying()
         self._sweep()
         self._endings.write_log()
         return outcomes
@@ -68,6 +69,10 @@ class Recovery:
             if attempt.user_given and attempt.status is Status.PAUSED:
                 # Somebody paused it after the record was read, and knows why.
                 return "paused"
+            if record.stop_requested and not self._lookup.is_being_stopped(record.serial):
+                # Its owner was asked to stop, and died before it did; who had asked has given up.
+                self._endings.revert(attempt, None, Status.STOPPED)
+                return "reverted"
             if attempt.user_given:
                 self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
                 return "paused"
@@ -75,11 +80,6 @@ class Recovery:
             return "reverted"
         finally:
             attempt.leave()
-
-    def retry_failed_tidying(self) -> None:
-        """Try again what could not be tidied up when its process ended."""
-        for serial in self._processes.with_failed_tidying():
-            self._endings.retry_tidying(serial)
 
     def remove_leftovers(self) -> None:
         """Remove what crashes left in tables' folders: instances that never came to be, and files half written."""

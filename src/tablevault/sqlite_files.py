@@ -8,10 +8,10 @@ import os
 import re
 import sqlite3
 import tempfile
-import time
 from pathlib import Path
 from urllib.parse import quote
 
+from tablevault import clock
 from tablevault.permissions import may_write
 
 _PLAIN = re.compile(r"\s*CREATE\s+(?:TABLE|(?:UNIQUE\s+)?INDEX)\b", re.IGNORECASE)
@@ -103,14 +103,14 @@ def read_snapshot(path: Path) -> Snapshot:
     OSError
         If the file is written so busily that no copy succeeds, or there is no folder for temporary files.
     """
-    deadline = time.monotonic() + _LONGEST_COPY
+    deadline = clock.monotonic() + _LONGEST_COPY
     while True:
         copied = _try_to_copy(path)
         if copied is not None:
             return copied
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             raise OSError(errno.EBUSY, "The file is written too often to be copied", str(path))
-        time.sleep(_TICK / 1e9)
+        clock.sleep(_TICK / 1e9)
 
 
 def _try_to_copy(path: Path) -> Snapshot | None:
@@ -172,4 +172,4 @@ def _stamp(path: Path) -> tuple[int, int, int, int] | None:
 
 
 def _is_recent(stamp: tuple[int, int, int, int] | None) -> bool:
-    return stamp is not None and 0 <= time.time_ns() - stamp[3] < _TICK
+    return stamp is not None and 0 <= clock.file_time_ns() - stamp[3] < _TICK

@@ -675,8 +675,9 @@ class TableVault:
         from tablevault.verification import Verification
 
         if repair:
+            self._context.check_writable()
             self._engine.recovery.recover_all()
-            self._engine.recovery.retry_failed_tidying()
+            self._engine.endings.retry_tidying(tell=True)
             self._engine.recovery.remove_leftovers()
         return Verification(self._context).report()
 
@@ -708,7 +709,7 @@ class TableVault:
         finished = self._engine.run(operation, process_id or None, background)
         release_memory()
         if self._verbose:
-            _logger.info("%s %s: process %s", operation.name, operation.record(digest_payload=False), finished)
+            _logger.info("%s %s: process %s", operation.name, operation.summary(), finished)
         return finished
 
 

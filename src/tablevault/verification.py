@@ -98,7 +98,11 @@ class Verification:
         return self._contents.generation(), self._processes.begun(), attempts
 
     def _note(self, problem: Problem) -> None:
-        if problem not in self._problems:
+        # What could not be tidied up is there still, or is missing: that is not a second problem.
+        is_told = problem.kind in ("unclaimed", "missing") and any(
+            known.kind == "tidying failed" and known.path == problem.path for known in self._problems
+        )
+        if problem not in self._problems and not is_told:
             self._problems.append(problem)
 
     # --- the vault ------------------------------------------------------------------------------------------------

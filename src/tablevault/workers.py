@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
+from tablevault import clock
 from tablevault.attempts import Attempt
 from tablevault.errors import TVProcessError
 from tablevault.lookup import VaultContext
@@ -44,7 +44,7 @@ def hand_over(context: VaultContext, attempt: Attempt) -> None:
             # From here on the worker is nobody's child that somebody waits for.
             worker.returncode = 0
             return
-        time.sleep(_POLL)
+        clock.sleep(_POLL)
     record = context.catalog.processes.get(attempt.serial)
     if record is not None and record.attempt == attempt.number:
         raise TVProcessError(

@@ -10,6 +10,7 @@ import pytest
 from jobs import ended, until
 
 from tablevault import tv_errors
+from tablevault.endings import Endings
 
 
 def test_a_background_execution_outlives_its_caller(job):
@@ -196,3 +197,27 @@ def test_waiting_raises_a_key_error_with_its_key(job):
     with pytest.raises(KeyError) as caught:
         job.vault.wait_process("nightly", timeout=60)
     assert caught.value.args == ("clock",)
+
+
+def test_completion_means_that_locks_and_files_are_let_go(job, monkeypatch):
+    job.tell("fail", 4)
+    seen = []
+    real = Endings._tidy_all
+
+    def looking(endings, serial, **options):
+        process_id = job.vault.get_history(operation="execute_instance")[0].process_id
+        info = job.vault.get_process(process_id)
+        seen.append(
+            (job.vault.get_process_completion(process_id), info.ended_at, list(job.vault.get_active_processes()))
+        )
+        with pytest.raises(TimeoutError):
+            job.vault.wait_process(process_id, timeout=0)
+        return real(endings, serial, **options)
+
+    monkeypatch.setattr(Endings, "_tidy_all", looking)
+    with pytest.raises(RuntimeError):
+        job.execute()
+    [info] = job.vault.get_history(operation="execute_instance")
+    assert seen == [(False, None, [info.process_id])]
+    assert job.vault.get_process_completion(info.process_id)
+    assert (info.status, info.locks, info.ended_at is None) == ("reverted", (), False)

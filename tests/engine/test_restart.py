@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -172,6 +174,75 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))
 vault.write_instance(frame, "frames", process_id="written")
 """
+
+
+FULL = {
+    "create_code_module": {"module_name": "m", "text": "ANSWER = 1\n"},
+    "create_builder_file": {"table_name": "stories", "builder_name": "more", "text": "builder_type: ColumnBuilder\n"},
+    "create_instance": {"table_name": "stories", "version": "new", "builders": {"more": "# nothing\n"}},
+}
+"""Arguments of operations that stage texts."""
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """A disk on which nothing can be staged; returns what makes room."""
+    real = os.open
+
+    def full(path, flags, *rest, **options):
+        if flags & os.O_CREAT and "_temp" in str(path):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        return real(path, flags, *rest, **options)
+
+    monkeypatch.setattr(os, "open", full)
+    return monkeypatch.undo
+
+
+def made_by(vault, operation):
+    """Return the text that an operation was given, as it can be read afterwards."""
+    if operation == "create_code_module":
+        return vault.get_code_module_str("m")
+    version = "new" if operation == "create_instance" else "base"
+    return vault.get_builder_str("stories", "more", version=version)
+
+
+@pytest.mark.parametrize("how", ["restart", "without arguments", "same arguments"])
+@pytest.mark.parametrize("operation", FULL)
+def test_texts_are_recorded_so_that_what_a_full_disk_paused_goes_on(job, full_disk, operation, how):
+    arguments = FULL[operation]
+    with pytest.raises(OSError, match="No space left") as caught:
+        getattr(job.vault, operation)(**arguments, process_id="full")
+    assert "# nothing" not in "".join(caught.value.__notes__), "a long text is not part of the call that resumes"
+    full_disk()
+    info = job.vault.get_process("full")
+    assert (info.status, info.arguments["table_name" if "table_name" in arguments else "text"] is None) == (
+        "paused",
+        False,
+    )
+    if how == "restart":
+        assert TableVault(job.path, restart=True).restart_report == {"full": "resumed"}
+    else:
+        given = (
+            arguments
+            if how == "same arguments"
+            else {k: v for k, v in arguments.items() if k in ("table_name", "version")}
+        )
+        getattr(job.vault, operation)(**given, process_id="full")
+    given = arguments.get("text") or arguments["builders"]["more"]
+    assert made_by(job.vault, operation) == given
+
+
+@pytest.mark.parametrize("operation", FULL)
+def test_other_text_is_another_call(job, full_disk, operation):
+    arguments = dict(FULL[operation])
+    with pytest.raises(OSError, match="No space left"):
+        getattr(job.vault, operation)(**arguments, process_id="full")
+    full_disk()
+    changed = "builders" if operation == "create_instance" else "text"
+    arguments[changed] = {"more": "# other\n"} if changed == "builders" else "# other\n"
+    with pytest.raises(tv_errors.TVProcessError, match=f"another value of '{changed}'"):
+        getattr(job.vault, operation)(**arguments, process_id="full")
+    assert job.vault.get_process("full").status == "paused"
 
 
 def test_a_write_whose_frame_was_not_staged_whole_stays_paused(vault, job):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from jobs import ended, tree, until
 
 from tablevault import TableVault, tv_errors
+from tablevault.transaction import Transaction
 
 
 @pytest.fixture
@@ -107,14 +109,13 @@ def test_after_a_materialized_stop_the_remaining_rows_can_be_computed_alone(paus
     assert paused.vault.get_dataframe("stories", successful_only=True)[0]["answer"].notna().all()
 
 
-def test_materialize_is_for_operations_that_make_instances(vault, job):
-    left = job.run(
-        "import resource\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))\n"
-        "vault.create_code_module('long', text='#' * 3_000_000, process_id='made')"
-    )
-    assert "paused as 'made'" in left.errors
+def test_materialize_is_for_operations_that_make_instances(vault, job, monkeypatch):
+    def full(self, name, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Transaction, "stage_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        vault.create_code_module("long", text="# long", process_id="made")
     with pytest.raises(tv_errors.TVArgumentError, match="create_code_module"):
         vault.stop_process("made", materialize=True)
     assert vault.get_process("made").status == "paused"
@@ -209,10 +210,63 @@ def test_force_does_not_kill_the_users_interpreter_and_says_so(job):
     assert job.vault.get_process("nightly").status == "running"
     job.tell("hold")
     assert "TVForcedError" in ended(other).errors
-    # It stopped as it was asked to, after nobody waited for it any more.
-    assert job.vault.get_process("nightly").status == "paused"
-    job.execute("nightly")
+    # It ends as it was asked to, though nobody waits for it any more.
+    info = job.vault.get_process("nightly")
+    assert (info.status, info.locks) == ("stopped", ())
+    job.execute(reuse_partial=True)
     assert job.noted("returned") == list(range(10))
+
+
+def test_owner_killed_after_a_stop_gave_up_is_stopped_not_paused(job):
+    other = running(job)
+    with pytest.raises(tv_errors.TVProcessError, match="never killed"):
+        job.vault.stop_process("nightly", force=True, timeout=0.1)
+    other.kill()
+    ended(other)
+    assert TableVault(job.path, restart=True).restart_report == {"nightly": "reverted"}
+    assert job.vault.get_process("nightly").status == "stopped"
+
+
+HELD = """
+import time
+from pathlib import Path
+
+
+def answer(x, control):
+    if x == 4:
+        Path(control, "held").write_text("4")
+        while not Path(control, "go").exists():
+            time.sleep(0.01)
+        raise RuntimeError("too late")
+    return str(x)
+
+
+def index(count):
+    import pandas as pd
+    return pd.DataFrame({"x": range(count)})
+"""
+
+
+def test_error_after_a_stop_gave_up_ends_the_process_as_stopped(job):
+    job.vault.create_code_module("jobs", text=HELD)
+    other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: job.noted("held"), other)
+    with pytest.raises(tv_errors.TVProcessError, match="never killed"):
+        job.vault.stop_process("nightly", force=True, timeout=1.0)
+    (job.control / "go").touch()
+    left = ended(other)
+    assert "RuntimeError: too late" in left.errors
+    assert "stopped by stop_process(force=True)" in left.errors
+    assert job.vault.get_process("nightly").status == "stopped"
+
+
+def test_killed_worker_leaves_no_finding_of_verify(job):
+    job.tell("hold", 4)
+    job.execute("nightly", background=True)
+    until(lambda: job.noted("held"))
+    job.vault.stop_process("nightly", force=True, timeout=0.2)
+    report = job.vault.verify()
+    assert report.ok, report.problems
 
 
 def test_force_kills_a_background_worker_that_does_not_answer(job):

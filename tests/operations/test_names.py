@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import product
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from operated import INDEX
 
 from tablevault import TableVault, tv_errors
+from tablevault.layout import InstanceFolder, ProcessFolder, VaultLayout
 
 FORBIDDEN = [
     "",
@@ -21,6 +23,10 @@ FORBIDDEN = [
     "locks",
     "builders",
     "_temp",
+    "ARCHIVED_TRASH",
+    "archived_trash",
+    "Worker_Logs",
+    "owners",
     "con",
     "NUL",
     "Com1",
@@ -52,6 +58,22 @@ def test_a_forbidden_name_is_an_argument_error(stories, kind, name):
     with pytest.raises(tv_errors.TVArgumentError) as caught:
         CREATE[kind](stories, name)
     assert str(caught.value).startswith(f"Forbidden {kind}: ")
+
+
+def test_folders_of_a_vault_are_no_names(path, vault):
+    vault.create_table("stories")
+    instance = InstanceFolder(path / "stories" / "TEMP_base")
+    own = [
+        getattr(place, attribute).name
+        for place in (VaultLayout(path), ProcessFolder(path / "_temp" / "1"), instance)
+        for attribute, value in vars(place).items()
+        if attribute != "root" and isinstance(value, Path) and not value.suffix
+    ]
+    assert {"worker_logs", "checkpoints", "builders"} <= set(own)
+    for name in own:
+        if not name.startswith("."):
+            with pytest.raises(tv_errors.TVArgumentError, match="Forbidden Table Name"):
+                vault.create_table(name.upper())
 
 
 def test_a_forbidden_name_is_all_that_the_error_says_of_reserved_ones(vault):

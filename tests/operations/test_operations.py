@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from operated import INDEX, SHOUT, build, column_builder, index_builder, make_table
@@ -266,3 +269,27 @@ def test_templates_as_they_are_written_can_be_executed(vault):
     frame, _ = vault.get_dataframe("fresh")
     assert len(frame) == 3
     assert list(frame) == ["name", "extra"]
+
+
+def test_process_names_the_instance_that_it_made(vault):
+    make_table(vault)
+    created = vault.get_history(operation="create_instance")[0]
+    assert created.instance_id == "TEMP_base"
+    executed = vault.execute_instance("stories")
+    instance = vault.get_dataframe("stories")[1]
+    assert vault.get_process(executed).instance_id == instance
+    assert vault.get_history(operation="execute_instance")[0].instance_id == instance
+    vault.create_table("frames")
+    vault.create_instance("frames", external_edit=True)
+    written = vault.write_instance(pd.DataFrame({"a": [1]}), "frames")
+    assert vault.get_process(written).instance_id == vault.get_dataframe("frames")[1]
+    last = Path(vault.db_dir, "metadata", "logs.txt").read_text().splitlines()[-1]
+    assert json.loads(last)["instance_id"] == vault.get_dataframe("frames")[1]
+
+
+def test_failed_process_names_the_temporary_instance(vault):
+    make_table(vault)
+    vault.create_code_module("words", text="def rows(count):\n    raise ValueError('no')\ndef shout(word): pass\n")
+    with pytest.raises(ValueError, match="no"):
+        vault.execute_instance("stories")
+    assert vault.get_history(operation="execute_instance")[0].instance_id == "TEMP_base"

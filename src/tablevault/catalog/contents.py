@@ -256,7 +256,12 @@ def _(change: RenamedTable, connection: Connection, serial: int) -> None:
     connection.execute(
         update(tables)
         .where(tables.c.table_id == change.table_id)
-        .values(name=change.name, name_key=fold(change.name), previous_folder=tables.c.folder, folder=change.folder)
+        .values(
+            name=change.name,
+            name_key=fold(change.name),
+            previous_folder=change.previous_folder,
+            folder=change.folder,
+        )
     )
 
 

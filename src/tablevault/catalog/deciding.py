@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from tablevault.catalog import locks
 from tablevault.catalog.contents import apply_change
 from tablevault.catalog.process_rows import BY_SERIAL, UPDATE_BY_SERIAL, dump_error, dump_progress, first_process, now
+from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import next_value
 from tablevault.errors import TVProcessError
-from tablevault.model import Decision, Plan, Status, Tidying, TidyingAction
+from tablevault.model import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
 
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),
@@ -23,14 +24,15 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
 """Of what an attempt owns: nothing takes back a decision, also not the attempt that made it."""
 _STATE = select(processes.c.status, processes.c.finished).where(processes.c.serial == bindparam("serial"))
 _INSERT_STEPS = insert(tidying)
-_FORGET_STEPS = delete(tidying).where(
-    tidying.c.problem.is_not(None),
-    or_(
-        and_(tidying.c.action == TidyingAction.PUT_FILE.value, tidying.c.target == bindparam("path")),
-        and_(tidying.c.action == TidyingAction.REMOVE.value, tidying.c.source == bindparam("path")),
-    ),
-)
+_FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
+_DELETE_STEP = delete(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _FORGET_FAILED = delete(tidying).where(tidying.c.problem.is_not(None), tidying.c.source == bindparam("path"))
+_FORGET_MOVES = delete(tidying).where(
+    tidying.c.problem.is_not(None),
+    tidying.c.action == TidyingAction.MOVE_FOLDER.value,
+    tidying.c.source == bindparam("path"),
+)
+"""Of a folder that could not be moved, and is to have yet another name."""
 _SAVE_PROBLEM = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
@@ -51,6 +53,8 @@ def decide_one(connection: Connection, decision: Decision) -> None:
     if result.rowcount != 1:
         raise not_owned(connection, decision.serial)
     for change in decision.changes.changes:
+        if isinstance(change, RenamedTable):
+            _follow_renaming(connection, change)
         apply_change(change, connection, decision.serial)
     if remaining:
         _forget_superseded(connection, remaining)
@@ -61,6 +65,19 @@ def decide_one(connection: Connection, decision: Decision) -> None:
     if decision.changes.changes or not remaining:
         # Whoever waits for released locks may have planned before they were released.
         next_value(connection, "generation")
+
+
+def name_instance(connection: Connection, decisions: Sequence[Decision]) -> None:
+    """Let processes that materialized an instance together name it, instead of the temporary one that it was."""
+    made = [
+        change.instance_id
+        for decision in decisions
+        for change in decision.changes.changes
+        if isinstance(change, MaterializedInstance)
+    ]
+    if made:
+        rows = [{"of_serial": decision.serial, "instance_id": made[0]} for decision in decisions]
+        connection.execute(UPDATE_BY_SERIAL, rows)
 
 
 def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
@@ -134,7 +151,32 @@ def _ended(connection: Connection, status: Status) -> dict[str, Any]:
 
 def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:
     """Drop steps that failed on a path whose content is decided anew: done later, they would undo what is newer."""
-    replacing = (TidyingAction.PUT_FILE, TidyingAction.REMOVE)
-    paths = [{"path": step.target or step.source} for step in steps if step.action in replacing]
-    if paths:
-        connection.execute(_FORGET_STEPS, paths)
+    failed = [(row["tidying_id"], as_record(Tidying, row)) for row in connection.execute(_FAILED_STEPS).mappings()]
+    moot = [{"of_id": tidying_id} for tidying_id, old in failed if any(_is_moot(old, new) for new in steps)]
+    if moot:
+        connection.execute(_DELETE_STEP, moot)
+
+
+def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
+    """Let steps that failed in a table's folder follow it, and drop those that would move it elsewhere."""
+    connection.execute(_FORGET_MOVES, {"path": change.previous_folder})
+    before, after = f"{change.previous_folder}/", f"{change.folder}/"
+    for row in connection.execute(_FAILED_STEPS).mappings().all():
+        moved = {
+            name: after + row[name].removeprefix(before)
+            for name in ("source", "target")
+            if row[name].startswith(before) and before != after
+        }
+        if moved:
+            connection.execute(_SAVE_PROBLEM, {"of_id": row["tidying_id"], **moved})
+
+
+def _is_moot(old: Tidying, new: Tidying) -> bool:
+    """Tell whether a step that failed is overruled by a new one: about the same path, or the folder around it."""
+    if old.path == new.path:
+        return True
+    if new.action not in (TidyingAction.REMOVE, TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER):
+        return False
+    is_renaming = new.action is TidyingAction.MOVE_FOLDER and "/" not in new.target
+    # The folder that the old step would move is gone; so are the files in it, unless it has only another name.
+    return old.source == new.source or (old.path.startswith(f"{new.source}/") and not is_renaming)

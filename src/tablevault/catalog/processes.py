@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select
@@ -184,6 +184,7 @@ class Processes:
         with self._store.write() as connection:
             for decision in decisions:
                 deciding.decide_one(connection, decision)
+            deciding.name_instance(connection, decisions)
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
         """Record that a decided process is tidied up, and release its locks; fine if somebody else did it.
@@ -202,6 +203,12 @@ class Processes:
         """Record which tidying steps of a process that is over still fail; the others are done."""
         with self._store.write() as connection:
             deciding.settle_tidying(connection, serial, problems)
+
+    def while_undone(self, tidying_id: int, do: Callable[[], None]) -> None:
+        """Do a step that had failed, if it is still recorded: nobody decides anything while this runs."""
+        with self._store.write() as connection:
+            if connection.scalar(select(tidying.c.serial).where(tidying.c.tidying_id == tidying_id)) is not None:
+                do()
 
     def with_failed_tidying(self) -> list[int]:
         """Return the processes that are over, but for steps on disk that failed."""

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from tablevault.model import InstanceRecord, ProcessRecord, TableRecord
 from tablevault.names import is_file_name
 
 Record = TypeVar("Record")
@@ -20,6 +21,12 @@ def damage_named(what: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"a row of {what} is not what was written ({type(error).__name__}: {error!s:.200})") from error
+
+
+# The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
+# clocks lets `datetime` mean another class.
+for _kind in (TableRecord, InstanceRecord, ProcessRecord):
+    msgspec.json.Decoder(_kind)
 
 
 def as_record(kind: type[Record], values: Mapping[Any, Any]) -> Record:

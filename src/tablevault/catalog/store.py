@@ -8,7 +8,6 @@ import os
 import random
 import sqlite3
 import threading
-import time
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event,
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from tablevault import clock
 from tablevault.catalog import schema
 from tablevault.errors import TVFileError, TVImplementationError
 from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
@@ -30,6 +30,9 @@ BUSY_TIMEOUT = 60.0
 
 
 _BUSY_STEP = (0.0005, 0.002)
+
+_JITTER = random.Random()
+"""Of its own: the numbers that follow from a program's `random.seed` are the program's."""
 
 
 class UnknownOutcomeError(OSError):
@@ -283,16 +286,16 @@ def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
             driver.execute(statement)
             return True
         return False
-    deadline = time.monotonic() + BUSY_TIMEOUT
+    deadline = clock.monotonic() + BUSY_TIMEOUT
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        while time.monotonic() < deadline:
+        while clock.monotonic() < deadline:
             try:
                 driver.execute(statement)
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     return False  # SQLAlchemy is to meet it too, and to say so in its way.
-                time.sleep(random.uniform(*_BUSY_STEP))
+                clock.sleep(_JITTER.uniform(*_BUSY_STEP))
             else:
                 return True
         return False

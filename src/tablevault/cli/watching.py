@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tablevault import clock
 from tablevault.cli.application import INTERRUPTED, REFUSED
 from tablevault.display import Rates, builder_lines, duration
 
@@ -42,7 +42,7 @@ def follow(vault: TableVault, process_id: str) -> ProcessInfo:
     """Show a process, if standard output is a terminal, until it has ended or paused; return it as it is then."""
     if not sys.stdout.isatty():
         while not _is_over(vault, process_id):
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
         return vault.get_process(process_id)
     from rich.live import Live
 
@@ -54,7 +54,7 @@ def follow(vault: TableVault, process_id: str) -> ProcessInfo:
             live.update(_shown(info, rates), refresh=True)
             if over:
                 return info
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            clock.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 def _is_over(vault: TableVault, process_id: str) -> bool:
@@ -62,11 +62,15 @@ def _is_over(vault: TableVault, process_id: str) -> bool:
     from tablevault import TableVault
 
     info = vault.get_process(process_id)
-    if info.status == "running" and info.owner is not None and not info.owner.alive:
+    if not _has_stopped(info) and info.owner is not None and not info.owner.alive:
         # Opening a vault deals with what dead owners left.
         TableVault(vault.db_dir, vault.author)
         info = vault.get_process(process_id)
-    return info.status not in ("running", "committing")
+    return _has_stopped(info)
+
+
+def _has_stopped(info: ProcessInfo) -> bool:
+    return info.ended_at is not None or info.status == "paused"
 
 
 def _shown(info: ProcessInfo, rates: Rates) -> RenderableType:

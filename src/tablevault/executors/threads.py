@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
 from typing import Generic, TypeVar
 
+from tablevault import clock
 from tablevault.interfaces import RowRun
 
 Task = TypeVar("Task")
@@ -113,7 +113,7 @@ class _ThreadRun(Generic[Task, Result]):
     def drain(self, timeout: float | None) -> Iterator[tuple[Task, Result | None, BaseException | None]]:
         self._tasks = None
         self._order_again()
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         self._forget_seen()
         while self._awaited:
             if self._crew.outcomes:
@@ -122,7 +122,7 @@ class _ThreadRun(Generic[Task, Result]):
                 self._forget_seen()
                 continue
             try:
-                self._crew.news.get(timeout=None if deadline is None else max(0.0, deadline - time.monotonic()))
+                self._crew.news.get(timeout=None if deadline is None else max(0.0, deadline - clock.monotonic()))
             except Empty:
                 if not self._crew.outcomes:
                     # What is still at work is given up.

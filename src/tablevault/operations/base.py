@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, Field, dataclass, fields, replace
@@ -19,6 +18,8 @@ from tablevault.transaction import Drafting, Transaction
 
 PAYLOAD = {"payload": True}
 """Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""
+LONG = {"long": True}
+"""Metadata of an argument that is recorded as it is, and too long to be repeated where a call is shown."""
 
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
@@ -90,6 +91,11 @@ class Operation(ABC):
         plain: JsonObject = json.loads(json.dumps(recorded, default=self._refuse))
         return plain
 
+    def summary(self) -> JsonObject:
+        """Return the arguments without those that are too long to be shown."""
+        long = self.long_arguments()
+        return {name: value for name, value in self.record(digest_payload=False).items() if name not in long}
+
     def _refuse(self, value: object) -> NoReturn:
         raise TVArgumentError(
             f"An argument of {self.name} is of the type {type(value).__name__}, which cannot be recorded: "
@@ -123,6 +129,11 @@ class Operation(ABC):
         return value is None if _is_payload(argument) else value == _default(argument)
 
     @classmethod
+    def long_arguments(cls) -> frozenset[str]:
+        """Return the arguments that are too long to be repeated where a call is shown."""
+        return frozenset(item.name for item in fields(cls) if item.metadata)
+
+    @classmethod
     def default_arguments(cls) -> JsonObject:
         """Return the arguments that may be left out, with their defaults."""
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
@@ -133,8 +144,7 @@ class Operation(ABC):
 
     def digest(self, value: Any) -> JsonObject:
         """Return what is recorded in the place of a payload."""
-        data = value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        return {"sha256": hashlib.sha256(data.encode("utf-8", "surrogatepass")).hexdigest()}
+        raise TVImplementationError(f"A call of {self.name} has no payload.")
 
 
 def remove(path: str) -> Tidying:

@@ -12,7 +12,7 @@ from tablevault.errors import TVArgumentError
 from tablevault.layout import index_builder_name, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.model import Changes, InstanceRecord, Plan, TableRecord
-from tablevault.operations.base import PAYLOAD, Operation
+from tablevault.operations.base import LONG, Operation
 from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
 
@@ -29,7 +29,7 @@ class CreateBuilderFile(Operation):
     builder_name: str = ""
     version: str = names.DEFAULT_VERSION
     copy_dir: str = ""
-    text: str | None = field(default=None, metadata=PAYLOAD)
+    text: str | None = field(default=None, metadata=LONG)
 
     def plan(self, draft: Drafting) -> Plan:
         """Find the instance; validate names and sources."""
@@ -44,7 +44,7 @@ class CreateBuilderFile(Operation):
         if not self.text and not self.copy_dir:
             written = [name for name in written if name not in existing]
         folder = draft.layout.relative(draft.folder(table, instance).builders)
-        data = {"builders": written, "folder": folder, "wanted": wanted, "has_text": bool(self.text)}
+        data = {"builders": written, "folder": folder, "wanted": wanted}
         return Plan(table.name, instance.instance_id, (), data)
 
     def pin(self, plan: Plan, transaction: Transaction) -> None:
@@ -62,11 +62,6 @@ class CreateBuilderFile(Operation):
             self.pin(plan, transaction)
         folder = transaction.layout.absolute(plan.data["folder"])
         return put_staged(transaction, plan.data["builders"], folder, SUFFIX)
-
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether the text is here, or had been staged; a template must not take its place."""
-        needs_text = plan.data.get("has_text", False) and not self.text
-        return not needs_text or all_staged(transaction, plan.data["builders"], SUFFIX)
 
     @property
     def _source(self) -> TextSource:

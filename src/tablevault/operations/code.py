@@ -11,7 +11,7 @@ from tablevault.builders.templates import module_template
 from tablevault.errors import TVArgumentError
 from tablevault.layout import lock_on_code
 from tablevault.model import Changes, Plan
-from tablevault.operations.base import PAYLOAD, Operation
+from tablevault.operations.base import LONG, Operation
 from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
 
@@ -26,7 +26,7 @@ class CreateCodeModule(Operation):
 
     module_name: str = ""
     copy_dir: str = ""
-    text: str | None = field(default=None, metadata=PAYLOAD)
+    text: str | None = field(default=None, metadata=LONG)
 
     def plan(self, draft: Drafting) -> Plan:
         """Validate names and sources."""
@@ -37,7 +37,7 @@ class CreateCodeModule(Operation):
             _check_case(name, existing)
         if not self.text and not self.copy_dir:
             written = [name for name in written if name not in existing]
-        return Plan("", "", (), {"modules": written, "has_text": bool(self.text)})
+        return Plan("", "", (), {"modules": written})
 
     def pin(self, plan: Plan, transaction: Transaction) -> None:
         """Stage the new content."""
@@ -54,11 +54,6 @@ class CreateCodeModule(Operation):
         if not all_staged(transaction, plan.data["modules"], SUFFIX):
             self.pin(plan, transaction)
         return put_staged(transaction, plan.data["modules"], transaction.layout.code_functions, SUFFIX)
-
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether the text is here, or had been staged; a template must not take its place."""
-        needs_text = plan.data.get("has_text", False) and not self.text
-        return not needs_text or all_staged(transaction, plan.data["modules"], SUFFIX)
 
     @property
     def _source(self) -> TextSource:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +24,7 @@ from tablevault.model import (
     Tidying,
     TidyingAction,
 )
-from tablevault.operations.base import PAYLOAD, Operation, instance_folder, write_description
+from tablevault.operations.base import LONG, Operation, instance_folder, write_description
 from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
@@ -44,7 +44,7 @@ class CreateInstance(Operation):
     origin_table: str = ""
     external_edit: bool = False
     copy: bool = False
-    builders: Any = field(default=None, metadata=PAYLOAD)
+    builders: Any = field(default=None, metadata=LONG)
     description: str = ""
 
     def plan(self, draft: Drafting) -> Plan:
@@ -112,10 +112,6 @@ class CreateInstance(Operation):
         )
         return Changes((new,))
 
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether the builders are here, or had been staged; an instance without them is not the same."""
-        return not plan.data["has_builders"] or self.builders is not None or transaction.is_staged(_BUILDERS)
-
     def _pinned_builders(self, plan: Plan, transaction: Transaction) -> dict[str, str | None]:
         if not plan.data["has_builders"]:
             return {}
@@ -155,9 +151,12 @@ class CreateInstance(Operation):
         draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
         return instance
 
-    def digest(self, value: Any) -> JsonObject:
-        """Return what is recorded of the builders: a digest of their names and texts."""
-        return super().digest(self._given_builders())
+    def record(self, digest_payload: bool = True) -> JsonObject:
+        """Return the arguments as they are recorded: builders under their checked names."""
+        given: Any = None if self.builders is None else self._given_builders()
+        if given and not any(given.values()):
+            given = list(given)
+        return super(CreateInstance, replace(self, builders=given)).record(digest_payload)
 
     def _given_builders(self) -> dict[str, str | None]:
         """Return the builders of the call: name -> text, `None` for a template."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tablevault import clock
 from tablevault.catalog.owners import WORKER
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup
@@ -89,13 +89,14 @@ def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout:
     if not _wait_until_dead(transaction, family, _KILL_PATIENCE if workers else 0.0):
         raise TVProcessError(
             f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
-            "not returned. It stops at its next row; an interpreter that the vault did not start is never killed."
+            "not returned. It stops at its next row, without materializing anything; an interpreter that the vault "
+            "did not start is never killed."
         )
 
 
 def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> bool:
     """Ask owners to stop until none is alive: also one that took a process over since it was asked for."""
-    deadline = time.monotonic() + timeout
+    deadline = clock.monotonic() + timeout
     asked: dict[int, int] = {}
     while True:
         now = [_get(transaction, record.serial) for record in family]
@@ -106,9 +107,9 @@ def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], time
                 asked[record.serial] = record.attempt
         if not owned:
             return True
-        if time.monotonic() >= deadline:
+        if clock.monotonic() >= deadline:
             return False
-        time.sleep(_POLL)
+        clock.sleep(_POLL)
 
 
 def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | None:
@@ -121,7 +122,10 @@ def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | Non
     owner = Owner(lock.name, context.owners.host, os.getpid())
 
     def claim(current: ProcessRecord) -> ProcessRecord | None:
-        return None if current.status.ended else context.catalog.processes.claim(current, owner)
+        taken = None if current.status.ended else context.catalog.processes.claim(current, owner)
+        if taken is not None:
+            context.owners.forget(current.owner_lock)
+        return taken
 
     claimed = transaction.claim_when_free(record, claim)
     if claimed is None:

@@ -87,12 +87,13 @@ class RenameTable(Operation):
         table = draft.table(self.table_name)
         if names.fold(self.new_table_name) != names.fold(table.name) or self.new_table_name == table.name:
             check_name_is_free(draft, self.new_table_name)
-        if table.folder == self.new_table_name:
-            folder = table.folder
-        else:
-            folder = draft.free_folder(draft.layout.root, self.new_table_name)
+        # After an earlier renaming whose folder could not be moved it is not where the catalog wants it.
+        current = draft.table_folder(table).name
+        folder = self.new_table_name
+        if folder != current:
+            folder = draft.free_folder(draft.layout.root, folder)
         builders = _index_builders(draft, table)
-        data = {"table_id": table.table_id, "from": table.folder, "to": folder, "index_builders": builders}
+        data = {"table_id": table.table_id, "from": current, "to": folder, "index_builders": builders}
         return Plan(table.name, "", (), data)
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
@@ -106,17 +107,19 @@ class RenameTable(Operation):
         )
         files.fsync_tree(transaction.workspace.staged)
         source, target = plan.data["from"], plan.data["to"]
-        steps = [Tidying(TidyingAction.MOVE_FOLDER, source, target)] if source != target else []
-        steps.append(put_file(transaction, DESCRIPTION, f"{target}/{DESCRIPTION}"))
+        # The files first: if the folder cannot be moved, they are right where it is.
+        steps = [put_file(transaction, DESCRIPTION, f"{source}/{DESCRIPTION}")]
         steps.extend(
             Tidying(
                 TidyingAction.PUT_FILE,
-                f"{target}/{folder}/builders/{index_builder_name(table.name)}.yaml",
-                f"{target}/{folder}/builders/{index_builder_name(self.new_table_name)}.yaml",
+                f"{source}/{folder}/builders/{index_builder_name(table.name)}.yaml",
+                f"{source}/{folder}/builders/{index_builder_name(self.new_table_name)}.yaml",
             )
             for folder in plan.data["index_builders"]
         )
-        return Changes((RenamedTable(table.table_id, self.new_table_name, target),), tuple(steps))
+        if source != target:
+            steps.append(Tidying(TidyingAction.MOVE_FOLDER, source, target))
+        return Changes((RenamedTable(table.table_id, self.new_table_name, target, source),), tuple(steps))
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ class DeleteTable(Operation):
         """Find the table."""
         draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
         table = draft.table(self.table_name)
-        return Plan(table.name, "", (), {"table_id": table.table_id, "folder": table.folder})
+        return Plan(table.name, "", (), {"table_id": table.table_id, "folder": draft.table_folder(table).name})
 
     def work(self, plan: Plan, transaction: Transaction) -> Changes:
         """Say which folder goes."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-
+from tablevault import clock
 from tablevault.transaction import Transaction
 
 _STOP_SECONDS = 0.2
@@ -24,13 +23,13 @@ class OwnerWatch:
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
         self._processes = transaction.context.catalog.processes
-        self._stop_looked = time.monotonic()
+        self._stop_looked = clock.monotonic()
         self._progress_saved = self._stop_looked - _PROGRESS_SECONDS + _FIRST_PROGRESS_SECONDS
         self._shown = transaction.progress.snapshot()
 
     def look(self) -> None:
         """Note a request to stop, and record how far the execution is."""
-        now = time.monotonic()
+        now = clock.monotonic()
         if now - self._stop_looked >= _STOP_SECONDS:
             self._stop_looked = now
             record = self._processes.get(self._transaction.serial)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
+from tablevault import clock
 from tablevault.errors import TVImplementationError
 
 _LOOK_SECONDS = 1.0
@@ -58,15 +58,15 @@ class Flusher:
             action()
             return
         reply = self.tell(action)
-        deadline = None if timeout is None else time.monotonic() + timeout
+        deadline = None if timeout is None else clock.monotonic() + timeout
         while True:
-            left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))
+            left = _LOOK_SECONDS if deadline is None else min(_LOOK_SECONDS, max(0.0, deadline - clock.monotonic()))
             try:
                 error = reply.get(timeout=left)
             except Empty:
                 if not self._thread.is_alive() and reply.empty():
                     raise TVImplementationError("The thread that writes checkpoints has ended.") from None
-                if deadline is not None and time.monotonic() >= deadline:
+                if deadline is not None and clock.monotonic() >= deadline:
                     raise TimeoutError(f"the disk has not followed within {timeout} s") from None
             else:
                 if error is not None:
@@ -89,12 +89,12 @@ class Flusher:
             self._thread.join()
 
     def _run(self) -> None:
-        due = time.monotonic() + self._interval
+        due = clock.monotonic() + self._interval
         while not self._stopping:
             with contextlib.suppress(Empty):
-                _serve(*self._orders.get(timeout=max(0.0, due - time.monotonic())))
-            if not self._stopping and time.monotonic() >= due:
-                due = time.monotonic() + self._interval
+                _serve(*self._orders.get(timeout=max(0.0, due - clock.monotonic())))
+            if not self._stopping and clock.monotonic() >= due:
+                due = clock.monotonic() + self._interval
                 self._every()
 
 
