@@ -1,9 +1,12 @@
 # make demo       a guided tour on real files, under a minute
 # make test       the tests, on all cores, under five minutes on two
 # make test-slow  the longer experiments
+# make test-busy  the tests twenty times in a row beside eight busy loops: ROUNDS=20 LOOPS=8
+# make test-interrupted  the tests, interrupted in their middle: no process may be left
 # make torture    faults at every point: SECONDS=3600 SEED=1
 # make bench      how fast the work is, next to the least that it can cost, under five minutes; BENCH="--only W3" for a part
 # make bench-peers  the same work with what people use instead, each in an environment of its own
+# make structure  how far a reader of the source has to jump
 # make docs       the pages as a site, in build/docs/site
 # make check      what a change must pass beside the tests: lint, types, contract
 #
@@ -27,7 +30,7 @@ TORTURE := $(VENV)/torture-$(INTERPRETER)
 WORKERS := $(shell $(PYTHON) -c 'import os; f = getattr(os, "sched_getaffinity", None); print((len(f(0)) if f else os.cpu_count()) * 3 // 2 or 1)' 2>/dev/null)
 
 .DEFAULT_GOAL := test
-.PHONY: demo test test-slow torture bench bench-peers docs lint types contract check clean
+.PHONY: demo test test-slow test-busy test-interrupted torture bench bench-peers structure docs lint types contract check clean
 
 demo: $(PACKAGE)
 	$(BIN)/python examples/stdlib_atlas/run.py
@@ -37,6 +40,15 @@ test: $(DEVELOP)
 
 test-slow: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+ROUNDS ?= 20
+LOOPS ?= 8
+
+test-busy: $(DEVELOP)
+	$(BIN)/python tests/suite/busy.py --rounds $(ROUNDS) --loops $(LOOPS) -- -n $(WORKERS) -m "not slow"
+
+test-interrupted: $(DEVELOP)
+	$(BIN)/python tests/suite/interrupted.py --seed $(SEED) -- -n $(WORKERS) -m "not slow"
 
 SEED ?= 0
 
@@ -48,6 +60,9 @@ bench: $(PACKAGE)
 
 bench-peers: $(PACKAGE)
 	$(BIN)/python -m benchmarks.peers $(BENCH)
+
+structure: $(PACKAGE)
+	$(BIN)/python -m benchmarks.structure
 
 docs: $(DOCS)
 	$(BIN)/python docs/make_site.py

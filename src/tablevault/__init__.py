@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     )
     from tablevault.vault import TableVault
 
-__version__ = "0.2.0.dev0"
+__version__ = "1.0.0.dev0"
 
 # Imported when first used: a program that only wants the version does not wait for pandas.
 _LAZY = {
