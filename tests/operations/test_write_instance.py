@@ -29,7 +29,7 @@ def read_back(vault, frame, **options):
 
 FRAMES = {
     "pandas": lambda: pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}),
-    "pandas with an index": lambda: pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}, index=["r1", "r2"]),
+    "pandas with an index": lambda: pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}, index=[7, 3]),
     "polars": lambda: polars.DataFrame({"x": [1, 2], "y": ["a", "b"]}),
     "arrow": lambda: pa.table({"x": [1, 2], "y": ["a", "b"]}),
     "arrow capsule": lambda: Capsule(pa.table({"x": [1, 2], "y": ["a", "b"]})),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-from tablevault.builders.results import row_reader, unchanged_types
+from tablevault.builders.results import RowReader
 from tablevault.builders.rows import RowTable
 from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.mixtures import EXACT_IN_FLOAT
 
 
 class _UnreadableError(Exception):
@@ -40,10 +41,9 @@ class RowFilling:
         self._may_end = may_end
         self._checkpoints = table.execution.checkpoints
         self._owner = table.execution.owner
-        self.read = row_reader(table.spec, table.execution.building.artifact_name)
-        unchanged = unchanged_types(table.spec)
-        self._text = str if str in unchanged else None
-        self._unchanged = unchanged - {str}
+        self._reader = RowReader(table.spec, table.execution.building.artifact_name, table.columns)
+        self.read = self._reader.read
+        self._learn()
 
     @property
     def most_rows(self) -> int:
@@ -95,7 +95,7 @@ class RowFilling:
 
     def _append(self, batch: RowBatch, results: Iterator[object]) -> None:
         append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
-        text, unchanged = self._text, self._unchanged
+        text, whole, unchanged = self._text, self._whole, self._unchanged
         checkpoints, owner = self._checkpoints, self._owner
         # Not `for`, to which a StopIteration of the function would look like the end of the rows.
         next_result = results.__next__
@@ -103,10 +103,15 @@ class RowFilling:
             while True:
                 result = next_result()
                 kind = type(result)
-                if (kind is text and result.isascii()) or kind in unchanged:  # type: ignore[attr-defined]
+                if (
+                    (kind is text and result.isascii())  # type: ignore[attr-defined]
+                    or kind in unchanged
+                    or (kind is whole and -EXACT_IN_FLOAT <= result <= EXACT_IN_FLOAT)  # type: ignore[operator]
+                ):
                     append(result)
                 else:
                     append(read(result, positions[len(cells)]))
+                    text, whole, unchanged = self._text, self._whole, self._unchanged
                 if checkpoints.room < 0 or owner.stop_requested:
                     return
         except StopIteration:
@@ -118,4 +123,13 @@ class RowFilling:
             row = self.read(result, position)
         except Exception as error:
             raise _UnreadableError(error) from error
+        if self._known is not self._reader.unchanged:
+            self._learn()
         return row if len(row) != 1 else row[0]
+
+    def _learn(self) -> None:
+        """Take note of the types of results that are cells as they are."""
+        self._known = self._reader.unchanged
+        self._text = str if str in self._known else None
+        self._whole = int if int in self._known else None
+        self._unchanged = self._known - {str, int}

@@ -71,6 +71,8 @@ def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
 
 
 def _hashable(value: object) -> object:
+    if isinstance(value, bool):
+        return bool, value  # Python takes it for 1 or 0.
     return canonical(value) if isinstance(value, list | dict) else value
 
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
-from tablevault.storage.columns import Column, build_column
+from tablevault.storage.columns import Column, build_column, normal_cells
 from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
-from tablevault.storage.frames import FrameData, table_from_frame, with_nullable_types
-from tablevault.storage.plain import NOT_THE_VALUES, refusal
-
-ReadRow = Callable[[object, int], tuple[object, ...]]
-"""Takes what a function returned for the row at a position apart into cells."""
+from tablevault.storage.frames import (
+    FrameData,
+    in_order_of_positions,
+    is_plain_row_index,
+    is_polars_frame,
+    table_from_frame,
+    with_nullable_types,
+)
+from tablevault.storage.mixtures import Mixture
+from tablevault.storage.plain import NOT_THE_VALUES, array_items, refusal, remedy, type_name
 
 NameArtifact = Callable[[object], str]
 """Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
@@ -23,8 +30,8 @@ NameArtifact = Callable[[object], str]
 _MOST_LISTED = 20
 
 
-def row_reader(spec: BuilderSpec, artifact_name: NameArtifact) -> ReadRow:
-    """Return how the rows of a builder are read.
+class RowReader:
+    """Takes what a function returns for each row apart into cells.
 
     What it raises is a plain `TypeError` or `ValueError` that names builder, column and row: the function can be
     mended, and a paused run goes on.
@@ -35,24 +42,67 @@ def row_reader(spec: BuilderSpec, artifact_name: NameArtifact) -> ReadRow:
         The builder.
     artifact_name
         Returns the name of the file that a cell stands for.
+    kept
+        The cells of each column that are there already, beside which those to come have to stand.
     """
-    checkers = [_checker(spec.dtypes.get(column), artifact_name) for column in spec.changed_columns]
-    return _single_reader(spec, checkers[0]) if len(checkers) == 1 else _multiple_reader(spec, checkers)
+
+    def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
+        self._spec = spec
+        self._columns = spec.changed_columns
+        types = [spec.dtypes.get(column) for column in self._columns]
+        self._mixtures = [Mixture(known) if _is_natural(known) else None for known in types]
+        self._checkers = [
+            _checker(known, artifact_name, mixture) for known, mixture in zip(types, self._mixtures, strict=True)
+        ]
+        for mixture, cells in zip(self._mixtures, kept, strict=False):
+            if mixture is not None:
+                mixture.add_kept(cells)
+        self._unchanged = unchanged_kinds(types[0]) if len(types) == 1 else frozenset()
+
+    @property
+    def unchanged(self) -> frozenset[type]:
+        """The types of values that are cells as they are, as `unchanged_kinds` says, so that nothing has to look.
+
+        There may be more after each row that was read. Empty for builders of several columns, whose values have to be
+        taken apart.
+        """
+        mixture = self._mixtures[0]
+        return self._unchanged if mixture is None or not self._unchanged else mixture.unchanged
+
+    def read(self, value: object, row: int) -> tuple[object, ...]:
+        """Return the cells of what a function returned for the row at a position."""
+        if len(self._checkers) == 1:
+            if type(value) is tuple and len(value) == 1:
+                value = value[0]
+            return (self._cell(0, value, row),)
+        values = _cells(value, self._spec, row)
+        return tuple([self._cell(place, cell, row) for place, cell in enumerate(values)])
+
+    def _cell(self, place: int, value: object, row: int) -> object:
+        try:
+            return self._checkers[place](value)
+        except NOT_THE_VALUES:
+            raise
+        except Exception as error:
+            raise located(refusal(value, error), self._spec, self._columns[place], row) from error
 
 
-def unchanged_types(spec: BuilderSpec) -> frozenset[type]:
-    """Return the types of values that are cells as they are, so that nothing has to look at them.
-
-    Text is among them where text without characters beyond ASCII is a cell as it is. Empty for builders of several
-    columns, whose values have to be taken apart.
-    """
-    if len(spec.changed_columns) != 1:
-        return frozenset()
-    return unchanged_kinds(spec.dtypes.get(spec.changed_columns[0]))
+def _is_natural(column_type: ColumnType | None) -> bool:
+    """Tell whether the type of a column comes from its values."""
+    return column_type is None or (column_type.kind is Kind.CATEGORY and pa.types.is_null(column_type.arrow.value_type))
 
 
-def _checker(column_type: ColumnType | None, artifact_name: NameArtifact) -> CellChecker:
+def _checker(column_type: ColumnType | None, artifact_name: NameArtifact, mixture: Mixture | None) -> CellChecker:
     check = cell_checker(column_type)
+    if mixture is not None:
+        add = mixture.add
+
+        def check_beside_others(value: object) -> object:
+            cell = check(value)
+            add(cell)
+            return cell
+
+        return check_beside_others
     if column_type is None or column_type.kind is not Kind.ARTIFACT:
         return check
 
@@ -63,54 +113,25 @@ def _checker(column_type: ColumnType | None, artifact_name: NameArtifact) -> Cel
     return check_artifact
 
 
-def _single_reader(spec: BuilderSpec, check: CellChecker) -> ReadRow:
-    column = spec.changed_columns[0]
-
-    def read(value: object, row: int) -> tuple[object, ...]:
-        if type(value) is tuple and len(value) == 1:
-            value = value[0]
-        try:
-            return (check(value),)
-        except NOT_THE_VALUES:
-            raise
-        except Exception as error:
-            raise located(refusal(value, error), spec, column, row) from error
-
-    return read
-
-
-def _multiple_reader(spec: BuilderSpec, checkers: Sequence[CellChecker]) -> ReadRow:
-    columns = spec.changed_columns
-
-    def read(value: object, row: int) -> tuple[object, ...]:
-        cells = []
-        for column, check, cell in zip(columns, checkers, _cells(value, spec, row), strict=True):
-            try:
-                cells.append(check(cell))
-            except NOT_THE_VALUES:
-                raise
-            except Exception as error:
-                raise located(refusal(cell, error), spec, column, row) from error
-        return tuple(cells)
-
-    return read
-
-
 def _cells(value: object, spec: BuilderSpec, row: int) -> Sequence[object]:
     columns = spec.changed_columns
     if isinstance(value, Mapping):
-        if set(value) != set(columns):
-            raise ValueError(
-                f"Builder '{spec.name}', row {row}: {spec.python_function}() returned a mapping with the keys "
-                f"{sorted(map(str, value))}; its columns are {list(columns)}."
-            )
-        return [value[column] for column in columns]
-    if isinstance(value, pd.Series | np.ndarray):
-        value = value.tolist()
+        return _cells_by_name(value, list(value), spec, row)
+    if isinstance(value, pd.Series):
+        if value.index.name is not None or not is_plain_row_index(value.index):
+            return _cells_by_name(value, list(value.index), spec, row)
+        value = in_order_of_positions(value, len(value)).tolist()
+    names = _field_names(value)
+    if names is not None and set(names) == set(columns) and len(names) == len(columns):
+        return [value[names.index(column)] for column in columns]  # type: ignore[index]
+    if isinstance(value, np.void) and names is not None:
+        value = [value[name] for name in names]
+    if isinstance(value, np.ndarray) and value.ndim:
+        value = array_items(value)
     if not isinstance(value, list | tuple):
         raise TypeError(
             f"Builder '{spec.name}', row {row}: {spec.python_function}() must return a sequence or a mapping with "
-            f"{len(columns)} values ({', '.join(columns)}), not {type(value).__name__}."
+            f"{len(columns)} values ({', '.join(columns)}), not {type(value).__name__}; {remedy(value)}."
         )
     if len(value) != len(columns):
         raise ValueError(
@@ -118,6 +139,24 @@ def _cells(value: object, spec: BuilderSpec, row: int) -> Sequence[object]:
             f"{len(value)} for the {len(columns)} columns {', '.join(columns)}."
         )
     return value
+
+
+def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec, row: int) -> list[object]:
+    columns = spec.changed_columns
+    if len(names) != len(columns) or set(names) != set(columns):
+        raise ValueError(
+            f"Builder '{spec.name}', row {row}: {spec.python_function}() returned a {type_name(value)} with the keys "
+            f"{sorted(map(str, names))}; its columns are {list(columns)}."
+        )
+    return [value[column] for column in columns]
+
+
+def _field_names(value: object) -> list[str] | None:
+    """Return the names that the items of a sequence go by as well: of a named tuple, or a NumPy record."""
+    if isinstance(value, np.void):
+        return None if value.dtype.names is None else list(value.dtype.names)
+    fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
+    return list(fields) if isinstance(fields, tuple) and len(fields) == len(value) else None  # type: ignore[arg-type]
 
 
 def located(error: TypeError | ValueError, spec: BuilderSpec, column: str, row: int) -> TypeError | ValueError:
@@ -132,6 +171,15 @@ def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tu
         return build_column(values, spec.dtypes.get(column))
     except CellError as error:
         raise located(ValueError(str(error)), spec, column, error.position) from error
+
+
+def normal_values(spec: BuilderSpec, column: str, values: Sequence[object]) -> Sequence[object]:
+    """Return checked cells as they would be read back if the column ended here."""
+    try:
+        built, column_type = build_column(values, spec.dtypes.get(column))
+    except CellError:  # Some will be refused when the column is complete.
+        return values
+    return normal_cells(values, built, column_type)
 
 
 def misfits(spec: BuilderSpec, column: str, values: Sequence[object]) -> list[int]:
@@ -169,9 +217,8 @@ def read_frame_result(
     artifact_name
         Returns the name of the file that a cell stands for.
     """
-    frame = _as_frame(spec, value)
     try:
-        data = with_nullable_types(table_from_frame(frame, spec.dtypes))
+        data = with_nullable_types(table_from_frame(_as_frame(spec, value, row_count), spec.dtypes))
     except TableVaultError as error:
         raise ValueError(f"Builder '{spec.name}': {spec.python_function}() returned a wrong frame: {error}") from error
     if row_count is not None and len(data) != row_count:
@@ -196,24 +243,34 @@ def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifact_name: N
     return FrameData(table, data.types)
 
 
-def _as_frame(spec: BuilderSpec, value: object) -> object:
+def _as_frame(spec: BuilderSpec, value: object, row_count: int | None) -> object:
     columns = list(spec.changed_columns)
-    if isinstance(value, pd.Series | np.ndarray | list | tuple) and len(columns) == 1:
-        values = value if isinstance(value, pd.Series) else list(value)
-        series = pd.Series(values, dtype=None if isinstance(value, pd.Series) else object)
-        return pd.DataFrame({columns[0]: series.reset_index(drop=True)})
+    if isinstance(value, pd.Series) and len(columns) == 1:
+        return in_order_of_positions(value.to_frame(columns[0]), row_count)
+    if isinstance(value, np.ndarray | list | tuple) and len(columns) == 1:
+        return pd.DataFrame({columns[0]: pd.Series(list(value), dtype=object)})
     if isinstance(value, pd.DataFrame):
-        return _renamed(spec, value.reset_index(drop=True))
+        return in_order_of_positions(_renamed(spec, value), row_count)
+    if is_polars_frame(value):
+        frame: Any = value
+        _check_width(spec, frame.columns)
+        by_name = set(frame.columns) == set(columns)
+        return frame.select(columns) if by_name else frame.rename(dict(zip(frame.columns, columns, strict=True)))
     if hasattr(value, "__arrow_c_stream__"):
-        import pyarrow as pa
-
-        table = pa.table(value)
+        try:
+            table = pa.table(value)
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise _not_a_frame(spec, value) from error
         _check_width(spec, table.column_names)
         by_name = set(table.column_names) == set(columns) and len(set(columns)) == table.num_columns
         return table.select(columns) if by_name else table.rename_columns(columns)
-    raise TypeError(
+    raise _not_a_frame(spec, value)
+
+
+def _not_a_frame(spec: BuilderSpec, value: object) -> TypeError:
+    return TypeError(
         f"Builder '{spec.name}': {spec.python_function}() must return a DataFrame with the columns "
-        f"{', '.join(columns)}, not {type(value).__name__}."
+        f"{', '.join(spec.changed_columns)}, not {type(value).__name__}."
     )
 
 

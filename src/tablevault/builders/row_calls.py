@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from itertools import repeat, starmap
 from types import FunctionType
 from typing import TypeVar
@@ -48,7 +49,6 @@ class RowCalls:
         self._table = table
         self._call = call
         self._function = table.builder.function
-        self._filling = RowFilling(table, self._blame)
         self._failure: BaseException | None = None
 
     def reuse(
@@ -93,18 +93,19 @@ class RowCalls:
 
         When one fails, those in flight are finished and kept, no new ones start, and the first error is raised.
         """
+        filling = RowFilling(self._table, self._blame)
         if self._table.spec.n_threads == 1:
-            self._compute_here()
+            self._compute_here(filling)
         else:
-            self._compute_in_threads()
+            self._compute_in_threads(filling)
         self._table.execution.owner.raise_if_stopped()
 
     # --- one after the other --------------------------------------------------------------------------------------
 
-    def _compute_here(self) -> None:
+    def _compute_here(self, filling: RowFilling) -> None:
         owner = self._table.execution.owner
         order, function = _positional(self._function, self._call.names)
-        for calls in self._prepared(self._call.calls, self._table.missing(), lambda: self._filling.most_rows):
+        for calls in self._prepared(self._call.calls, self._table.missing(), lambda: filling.most_rows):
             if owner.stop_requested:
                 return
             results: Iterator[object]
@@ -114,7 +115,7 @@ class RowCalls:
                 results = starmap(function, repeat((), len(calls.positions)))
             done = 0
             while done < len(calls.positions) and not owner.stop_requested:
-                done += self._filling.fill(calls.positions[done:], calls.fingerprints.rows(done), results)
+                done += filling.fill(calls.positions[done:], calls.fingerprints.rows(done), results)
 
     def _prepared(
         self, prepare: Callable[[Sequence[int]], _Prepared], positions: Sequence[int], most_rows: Callable[[], int]
@@ -138,10 +139,10 @@ class RowCalls:
 
     # --- side by side ---------------------------------------------------------------------------------------------
 
-    def _compute_in_threads(self) -> None:
+    def _compute_in_threads(self, filling: RowFilling) -> None:
         if self._table.missing():
             self._call.make_ready()
-        run = ThreadExecutor(self._table.spec.n_threads).map(self._compute_row, self._tasks())
+        run = ThreadExecutor(self._table.spec.n_threads).map(partial(self._compute_row, filling), self._tasks())
         try:
             for position, finished, error in run:
                 self._take(position, finished, error)
@@ -159,7 +160,7 @@ class RowCalls:
                 return
             yield position
 
-    def _compute_row(self, position: int) -> Finished:
+    def _compute_row(self, filling: RowFilling, position: int) -> Finished:
         with arguments_blamed(self._table.spec, position):
             arguments = self._call.arguments(position)
             fingerprint = self._call.fingerprint(position, arguments)
@@ -168,7 +169,7 @@ class RowCalls:
         except BaseException as error:
             add_note(error, self._blame(position))
             raise FunctionError(error) from error
-        return self._filling.read(value, position), fingerprint
+        return filling.read(value, position), fingerprint
 
     def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
         if finished is not None:

@@ -13,12 +13,11 @@
 from __future__ import annotations
 
 import re
-import zoneinfo
 from collections.abc import Callable
 
 import pyarrow as pa
 
-from tablevault.names import nearest
+from tablevault.storage.zones import check_zone
 
 _SIMPLE: dict[str, pa.DataType] = {
     "null": pa.null(),
@@ -68,7 +67,6 @@ _SHORT: dict[pa.DataType, str] = {
 }
 
 _ZONED = re.compile(r"timestamp\[(s|ms|us|ns), ?tz=([A-Za-z0-9_+\-:/]+)\]")
-_OFFSET = re.compile(r"[+-]\d\d:\d\d")
 _DECIMAL = re.compile(r"(decimal128|decimal256)\( ?(\d+) ?, ?(-?\d+) ?\)")
 _WORD = re.compile(r"[A-Za-z0-9_]+(?:\[[A-Za-z]+\])?")
 _FIELD_NAME = re.compile(r"""\s*(?:"([^"]*)"|'([^']*)'|([^\s:<>,]+))\s*:""")
@@ -97,13 +95,6 @@ def arrow_name(arrow: pa.DataType) -> str:
     if pa.types.is_map(arrow):
         return f"map<{arrow_name(arrow.key_type)}, {arrow_name(arrow.item_type)}>"
     return str(arrow)
-
-
-def check_zone(zone: str) -> str:
-    """Return the name of a time zone, or a fixed offset such as `+02:00`; raises `ValueError` if there is none such."""
-    if not _OFFSET.fullmatch(zone) and zone not in zoneinfo.available_timezones():
-        raise ValueError(f"unknown time zone {zone!r}{nearest(zone, zoneinfo.available_timezones())}")
-    return zone
 
 
 class _Parser:

@@ -10,7 +10,6 @@ import datetime
 import decimal
 import os
 import struct
-import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +19,9 @@ import pyarrow as pa
 
 from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.plain import (
+    array_items,
     checked_text,
+    in_stored_zone,
     is_missing,
     json_value,
     natural_value,
@@ -28,6 +29,7 @@ from tablevault.storage.plain import (
     type_name,
     unwrapped,
 )
+from tablevault.storage.zones import zone_of_name
 
 CellChecker = Callable[[Any], Any]
 
@@ -66,11 +68,13 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
 
 
 def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
-    """Return the types whose values the `cell_checker` of a column type returns as they are; `str` if it does so for
-    ASCII text.
+    """Return the types whose values the `cell_checker` of a column type returns as they are: of `str` ASCII text, of
+    `int` numbers that a float holds exactly.
+
+    Without a column type they still have to be able to stand in one column, which a `Mixture` decides.
     """
     if column_type is None:
-        return frozenset({str, int, bool, bytes, datetime.datetime, datetime.date, decimal.Decimal})
+        return frozenset({str, int, bool, bytes, datetime.date})
     if column_type.kind in (Kind.JSON, Kind.ARTIFACT, Kind.CATEGORY):
         return frozenset()
     arrow = column_type.arrow
@@ -186,7 +190,7 @@ def _boolean(value: Any) -> bool:
 def _text(value: Any) -> str:
     if type(value) is str:
         return checked_text(value)
-    plain = os.fspath(value) if isinstance(value, os.PathLike) else unwrapped(value)
+    plain = unwrapped(os.fspath(value) if isinstance(value, os.PathLike) else value)
     if type(plain) is not str:
         raise _unfit(value, "string")
     return checked_text(plain)
@@ -202,7 +206,8 @@ def _artifact(value: Any) -> str:
 def _bytes(value: Any) -> bytes:
     if not isinstance(value, (bytes, bytearray, memoryview)):
         raise _unfit(value, "bytes")
-    return bytes(value)
+    plain = unwrapped(value)
+    return plain if type(plain) is bytes else bytes(plain)
 
 
 def _nothing(value: Any) -> None:
@@ -285,17 +290,13 @@ def _datetime_converter(name: str, arrow: pa.DataType) -> CellChecker:
             raise ValueError(f"{shown(value)} is finer than {name} can express")
         if abs(nanoseconds // step) > _INT64_MAXIMUM:
             raise ValueError(f"{shown(value)} is outside the range of {name}")
-        return plain if zone is None else plain.astimezone(zone)
+        return in_stored_zone(plain, zone)
 
     return convert
 
 
 def _time_zone(name: str | None) -> datetime.tzinfo | None:
-    if not name:
-        return None
-    if name[0] in "+-":
-        return datetime.datetime.strptime(name, "%z").tzinfo
-    return zoneinfo.ZoneInfo(name)
+    return zone_of_name(name) if name else None
 
 
 def _nanoseconds(value: datetime.datetime) -> int:
@@ -325,9 +326,10 @@ def _timedelta_converter(name: str, arrow: pa.DataType) -> CellChecker:
 
 
 def _date(value: Any) -> datetime.date:
-    if not isinstance(value, datetime.date) or isinstance(value, datetime.datetime):
+    plain = unwrapped(value)
+    if type(plain) is not datetime.date:
         raise _unfit(value, "date")
-    return value
+    return plain
 
 
 def _time_converter(name: str, arrow: pa.DataType) -> CellChecker:
@@ -338,9 +340,10 @@ def _time_converter(name: str, arrow: pa.DataType) -> CellChecker:
             raise _unfit(value, name)
         if value.tzinfo is not None:
             raise ValueError(f"{shown(value)} has a time zone, so it does not fit {name}")
-        if value.microsecond * 1000 % step:
+        plain: datetime.time = unwrapped(value)
+        if plain.microsecond * 1000 % step:
             raise ValueError(f"{shown(value)} is finer than {name} can express")
-        return value
+        return plain.replace(fold=0)
 
     return convert
 
@@ -370,7 +373,7 @@ def _list_converter(name: str, arrow: pa.DataType) -> CellChecker:
 
     def convert(value: Any) -> list[Any]:
         if isinstance(value, np.ndarray) and value.ndim:
-            value = list(value) if value.dtype.kind in "mM" else value.tolist()
+            value = array_items(value)
         if not isinstance(value, (list, tuple)):
             raise _unfit(value, name)
         if size is not None and len(value) != size:

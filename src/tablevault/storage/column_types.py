@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from tablevault.names import nearest
-from tablevault.storage.arrow_names import ARROW_NAMES, arrow_name, check_zone, parse_arrow_type
+from tablevault.storage.arrow_names import ARROW_NAMES, arrow_name, parse_arrow_type
+from tablevault.storage.zones import check_zone
 
 
 class Kind(enum.StrEnum):

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from tablevault.storage.column_types import CellError, ColumnType, Kind, category_of, json_type, type_of_arrow
 from tablevault.storage.plain import json_value, shown, type_name, unwrapped
+from tablevault.storage.zones import zone_name
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
 
@@ -70,6 +71,36 @@ def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
     if column_type.kind is Kind.JSON:
         return [None if text is None else _read_json(text) for text in _plain_list(column)]
     return _plain_list(column)
+
+
+def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnType) -> Sequence[object]:
+    """Return the plain values that will be read back from a column, given those that it was built from.
+
+    They differ where values have a form of their own and a column has one for all: the digits of decimals, numbers of
+    several kinds, the zones of times. What is computed from a cell must be computed from what a later run reads.
+    """
+    kinds = set(map(type, cells)) - {NoneType}
+    is_same = column_type.kind is not Kind.JSON and kinds <= _READ_AS_BUILT.get(_value_type(column_type), frozenset())
+    return cells if is_same else plain_values(column, column_type)
+
+
+def _value_type(column_type: ColumnType) -> pa.DataType:
+    arrow = column_type.arrow
+    return arrow.value_type if pa.types.is_dictionary(arrow) else arrow
+
+
+_READ_AS_BUILT: dict[pa.DataType, frozenset[type]] = {
+    pa.null(): frozenset(),
+    pa.bool_(): frozenset({bool}),
+    pa.string(): frozenset({str}),
+    pa.large_string(): frozenset({str}),
+    pa.binary(): frozenset({bytes}),
+    pa.large_binary(): frozenset({bytes}),
+    pa.float64(): frozenset({float}),
+    pa.date32(): frozenset({datetime.date}),
+    **{getattr(pa, f"{sign}int{bits}")(): frozenset({int}) for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""The classes of values that come back as they are, by the type of their column."""
 
 
 def _natural_arrow(values: Sequence[object], depth: int = 0) -> pa.DataType | None:
@@ -126,17 +157,8 @@ def _natural_datetime(values: Sequence[Any]) -> pa.DataType | None:
         return pa.timestamp(unit)
     if None in zones:
         return None
-    names = {_zone_name(zone) for zone in zones}
+    names = {zone_name(zone) for zone in zones}
     return pa.timestamp(unit, names.pop() if len(names) == 1 else "UTC")
-
-
-def _zone_name(zone: datetime.tzinfo) -> str:
-    key = getattr(zone, "key", None) or getattr(zone, "zone", None)
-    if isinstance(key, str):
-        return key
-    if isinstance(zone, datetime.timezone) and zone.utcoffset(None).seconds % 60 == 0 and zone != datetime.UTC:
-        return datetime.time(tzinfo=zone).strftime("%z")[:3] + ":" + datetime.time(tzinfo=zone).strftime("%z")[3:]
-    return "UTC"
 
 
 def _natural_list(values: Sequence[Any], depth: int) -> pa.DataType | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -20,12 +21,16 @@ from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.pandas_forms import column_of_series, pandas_array
 from tablevault.storage.plain import NOT_THE_VALUES, checked_text, refusal, shown, type_name
+from tablevault.storage.zones import is_known_zone
 
 if TYPE_CHECKING:
     import polars as pl
 
 _LEADS_OUT = r"^/|(?:^|/)\.\.(?:/|$)"
 """What no path of an artifact has: it is written without."""
+
+_Labelled = TypeVar("_Labelled", pd.DataFrame, "pd.Series[Any]")
+_MOST_POLARS_DIGITS = 38
 
 ROW_NUMBER = "index"
 """The pseudo-column of every frame, which therefore no column can be called."""
@@ -47,13 +52,14 @@ def table_from_frame(frame: object, dtypes: Mapping[str, ColumnType]) -> FrameDa
     """Return a frame of pandas, polars, pyarrow or any library with Arrow's PyCapsule interface.
 
     Columns named in `dtypes` get that type, if every value fits it as `cell_checker` says; the others keep their own,
-    exactly. The frame itself is never modified. A row index without a name is dropped.
+    exactly. The frame itself is never modified. A row index of whole numbers without a name is dropped.
 
     Raises
     ------
     TVTableError
         If it is not a frame; if a column's name is empty, not text, `index` or used twice; if the row index has a
-        name, since then it is data; if a value does not fit its column. The message names column and row.
+        name, or other labels than whole numbers, since then it is data; if a value does not fit its column. The message
+        names column and row.
     """
     read = _columns_of_pandas if isinstance(frame, pd.DataFrame) else _columns_of_arrow
     named = read(frame, dtypes)
@@ -113,10 +119,52 @@ def to_arrow(data: FrameData) -> pa.Table:
 
 
 def to_polars(data: FrameData) -> pl.DataFrame:
-    """Return a frame for polars: each column in its stored type, so `json` as text."""
+    """Return a frame for polars: each column in its stored type, so `json` as text, or in the nearest that polars has.
+
+    Times with an offset that polars has no name for are in UTC; decimals of more than 38 digits are text.
+    """
     import polars as pl
 
-    return pl.DataFrame(data.table)
+    columns = [_polars_column(column) for column in data.table.columns]
+    return pl.DataFrame(pa.table(columns, names=data.table.column_names))
+
+
+def _polars_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    target = _polars_type(column.type, pa.decimal128)
+    if target == column.type:
+        return column
+    try:
+        return column.cast(target)
+    except pa.ArrowInvalid:  # Some decimal has too many digits.
+        return column.cast(_polars_type(column.type, lambda *_: pa.string()))
+
+
+def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType]) -> pa.DataType:
+    """Return the type in which polars takes a column; `decimal` makes the type of one with many digits."""
+    types = pa.types
+    if types.is_decimal256(arrow):
+        return decimal(_MOST_POLARS_DIGITS, arrow.scale) if arrow.scale <= _MOST_POLARS_DIGITS else pa.string()
+    if types.is_timestamp(arrow) and arrow.tz and _is_broken_offset(arrow.tz):
+        return pa.timestamp(arrow.unit, "UTC")
+    if types.is_date64(arrow):
+        return pa.date32()
+    if types.is_dictionary(arrow) and not (
+        types.is_string(arrow.value_type) or types.is_large_string(arrow.value_type)
+    ):
+        return _polars_type(arrow.value_type, decimal)
+    if types.is_struct(arrow):
+        return pa.struct([field.with_type(_polars_type(field.type, decimal)) for field in arrow])
+    if types.is_fixed_size_list(arrow):
+        return pa.list_(arrow.value_field.with_type(_polars_type(arrow.value_type, decimal)), arrow.list_size)
+    if types.is_list(arrow) or types.is_large_list(arrow):
+        item = arrow.value_field.with_type(_polars_type(arrow.value_type, decimal))
+        return pa.list_(item) if types.is_list(arrow) else pa.large_list(item)
+    return arrow
+
+
+def _is_broken_offset(zone: str) -> bool:
+    """Tell whether a time zone is an offset that is not one of the whole hours, which polars has names for."""
+    return zone[0] in "+-" and not (zone.endswith(":00") and -12 <= int(zone[:3]) <= 14)
 
 
 def _nullable(column_type: ColumnType) -> ColumnType:
@@ -129,17 +177,51 @@ def _nullable(column_type: ColumnType) -> ColumnType:
 
 def _columns_of_pandas(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
     names = _check_names(list(frame.columns))
-    index_names = [name for name in frame.index.names if name is not None]
-    if index_names:
-        raise TVTableError(
-            f"the row index is named {shown(index_names[0])} and would be lost; make it a column with reset_index(), "
-            "or drop it with reset_index(drop=True)"
-        )
+    _check_row_index(frame.index)
     if not names and len(frame):
         raise TVTableError(f"the frame has {len(frame)} rows but no columns")
     return {
         name: _column_of_pandas(name, frame.iloc[:, position], dtypes.get(name)) for position, name in enumerate(names)
     }
+
+
+def _check_row_index(index: pd.Index[Any]) -> None:
+    """Raise `TVTableError` if a row index says more than in which order the rows stand."""
+    names = [name for name in index.names if name is not None]
+    if names:
+        what = f"is named {shown(names[0])}"
+    elif not is_plain_row_index(index):
+        what = f"holds {shown(index[0])}"
+    else:
+        return
+    raise TVTableError(
+        f"the row index {what} and would be lost; make it a column with reset_index(), or drop it with "
+        "reset_index(drop=True)"
+    )
+
+
+def is_plain_row_index(index: pd.Index[Any]) -> bool:
+    """Tell whether the labels of rows are whole numbers, such as pandas gives them by itself."""
+    return isinstance(index, pd.RangeIndex) or not len(index) or index.inferred_type == "integer"
+
+
+def in_order_of_positions(frame: _Labelled, count: int | None) -> _Labelled:
+    """Return a frame or series whose row labels are the positions up to `count` in another order in that order.
+
+    So pandas does when such a frame is assigned to columns of the one that it was made from; others are as they are.
+    """
+    labels = frame.index
+    if count is None or len(labels) != count or not is_plain_row_index(labels):
+        return frame
+    if labels.is_monotonic_increasing or not labels.is_unique:
+        return frame
+    return frame.sort_index() if labels.min() == 0 and labels.max() == count - 1 else frame
+
+
+def is_polars_frame(frame: object) -> bool:
+    """Tell whether an object is a DataFrame of polars, which need not be installed."""
+    polars = sys.modules.get("polars")
+    return polars is not None and isinstance(frame, polars.DataFrame)
 
 
 def _column_of_pandas(name: str, series: pd.Series[Any], column_type: ColumnType | None) -> tuple[Column, ColumnType]:
@@ -155,9 +237,27 @@ def _column_of_pandas(name: str, series: pd.Series[Any], column_type: ColumnType
 
 
 def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
-    table = _arrow_table(frame)
+    if is_polars_frame(frame):
+        return _columns_of_polars(frame, dtypes)
+    return _columns_of_table(_arrow_table(frame), dtypes)
+
+
+def _columns_of_polars(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
+    """Return the columns of a frame of polars, which hands over the addresses of Python objects instead of these."""
+    objects = [name for name, dtype in zip(frame.columns, frame.dtypes, strict=True) if dtype.is_object()]
+    columns = _columns_of_table(_arrow_table(frame.drop(objects)), dtypes)
+    _check_names(objects)
+    for name in objects:
+        cells = pd.Series(frame.get_column(name).to_list(), dtype=object)
+        column, own_type = _column_of_pandas(name, cells, dtypes.get(name))
+        columns[name] = (column, _nullable(own_type))
+    return {name: columns[name] for name in frame.columns}
+
+
+def _columns_of_table(table: pa.Table, dtypes: Mapping[str, ColumnType]) -> dict[str, tuple[Column, ColumnType]]:
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for position, name in enumerate(_check_names(table.column_names)):
+        _check_field(name, table.schema.field(position))
         try:
             table.column(position).validate(full=True)
         except pa.ArrowInvalid as error:
@@ -169,6 +269,21 @@ def _columns_of_arrow(frame: Any, dtypes: Mapping[str, ColumnType]) -> dict[str,
         except CellError as error:
             raise _cell_error(name, error) from error
     return columns
+
+
+def _check_field(name: str, field: pa.Field) -> None:
+    """Raise `TVTableError` if a column, or what is in it, is of an extension type that pyarrow does not know.
+
+    It comes as the type that it is stored as, with the name of what it means in its metadata.
+    """
+    extension = (field.metadata or {}).get(b"ARROW:extension:name")
+    if extension is not None:
+        shown_name = extension.decode("utf-8", "replace")
+        raise TVTableError(
+            f"column {name!r}: its type extension<{shown_name}> cannot be stored; cast it to a simpler one"
+        )
+    for position in range(field.type.num_fields):
+        _check_field(name, field.type.field(position))
 
 
 def _arrow_table(frame: object) -> pa.Table:
@@ -187,7 +302,10 @@ def _arrow_table(frame: object) -> pa.Table:
 
 
 def _without_views(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column in plain layouts: polars makes texts views, which pandas does not know nor Arrow compares."""
+    """Return a column in plain layouts: polars makes texts views, which pandas does not know nor Arrow compares.
+
+    Times of a zone that not every reader knows are in UTC.
+    """
     plain = _plain_layout(column.type)
     if plain == column.type:
         return column
@@ -205,6 +323,8 @@ def _plain_layout(arrow: pa.DataType) -> pa.DataType:
         return pa.large_string()
     if pa.types.is_binary_view(arrow):
         return pa.large_binary()
+    if pa.types.is_timestamp(arrow) and arrow.tz and not is_known_zone(arrow.tz):
+        return pa.timestamp(arrow.unit, "UTC")
     if pa.types.is_dictionary(arrow):
         return pa.dictionary(arrow.index_type, _plain_layout(arrow.value_type), arrow.ordered)
     if pa.types.is_struct(arrow):

@@ -27,6 +27,7 @@ import pyarrow as pa
 from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.plain import NOT_THE_VALUES, is_missing, natural_value, refusal
+from tablevault.storage.zones import is_known_zone, zone_name
 
 _MASKED: dict[str, Callable[[], Any]] = {
     **{name: getattr(pd, f"{name}Dtype") for name in ("Int8", "Int16", "Int32", "Int64")},
@@ -63,7 +64,8 @@ def column_of_series(series: pd.Series[Any]) -> tuple[Column, ColumnType]:
     if str(dtype) in _MASKED:
         return _typed(_arrow_of(series.array), str(dtype))
     if isinstance(dtype, pd.DatetimeTZDtype):
-        return _typed(_arrow_of(series.array), str(dtype))
+        zoned = series.dt.tz_convert(zone_name(dtype.tz))
+        return _typed(_arrow_of(zoned.array), f"datetime64[{dtype.unit}, {zone_name(dtype.tz)}]")
     if not isinstance(dtype, np.dtype):
         raise _unstorable(dtype)
     if dtype.kind == "O":
@@ -129,6 +131,8 @@ def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
         column.validate(full=True)
     except pa.ArrowInvalid as error:
         raise TypeError(f"it is damaged: {error}") from error
+    if pa.types.is_timestamp(column.type) and column.type.tz and not is_known_zone(column.type.tz):
+        column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     plain = type_of_arrow(column.type)
     name = plain.name if plain.kind is Kind.CATEGORY else f"{plain.name}[pyarrow]"
     return column, ColumnType(name, plain.arrow, plain.kind, "arrow")

@@ -1,8 +1,8 @@
 """Plain values: what a cell is while it is in memory, whatever library made it.
 
 A plain value is `None`, a bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, a list of such, or a
-dict that JSON can express. A pandas Timestamp or Timedelta is one only where it is finer than a microsecond, which
-Python has no type for.
+dict that JSON can express, of exactly these classes. A pandas Timestamp or Timedelta is one only where it is finer than
+a microsecond, which Python has no type for. What is here can be packed into a checkpoint and stored in some column.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import decimal
 import enum
 import os
 import re
+import uuid
 from collections.abc import Callable, Mapping
 from types import NoneType
 from typing import Any
@@ -19,23 +20,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tablevault.storage.zones import stored_zone
+
 MAXIMUM_SHOWN = 60
 NOT_THE_VALUES = (OSError, MemoryError)
 """What reading a value may raise without the value being wrong."""
 _OF_A_VAULT = re.compile(r"^tablevault_code\.[0-9a-f]+\.")
 """What code modules of a vault are called by Python, before their own name."""
-_AS_THEY_ARE = frozenset(
-    {bool, int, float, bytes, decimal.Decimal, datetime.datetime, datetime.date, datetime.time, datetime.timedelta}
-)
-_UNCHECKED_ITEMS = frozenset({bool, int, float, bytes, NoneType})
-_JSON_UNCHECKED = frozenset({bool, int, NoneType})
+_AS_THEY_ARE = frozenset({bool, bytes, datetime.date})
+_UNCHECKED_ITEMS = frozenset({bool, float, bytes, NoneType})
+_JSON_UNCHECKED = frozenset({bool, NoneType})
+_PLAIN_ARRAYS = frozenset({np.ndarray, np.ma.MaskedArray, np.recarray, np.memmap, np.matrix})
+"""Arrays of other classes have something that their items do not say, such as a unit."""
+_LARGEST_INTEGER_BITS = 14_000
+"""Python makes texts, and so JSON, of whole numbers of up to 4,300 digits."""
+_MOST_DECIMAL_DIGITS = 76
+_LONGEST_TIMEDELTA = datetime.timedelta(microseconds=2**63 - 1)
+_MICROSECOND = datetime.timedelta(microseconds=1)
 
 
 def natural_value(value: Any) -> Any:
     """Return the plain value that a value stands for; a missing value of any library, also NaN, is `None`.
 
-    Raises `TypeError` for what no column can hold, and `ValueError` for text that UTF-8, or dicts that JSON, cannot
-    express.
+    Raises `TypeError` for what no column can hold, and `ValueError` for a text, number, time or dict that none can.
     """
     kind = type(value)
     if kind is str:
@@ -44,10 +51,15 @@ def natural_value(value: Any) -> Any:
         return value if value == value else None
     if value is None or kind in _AS_THEY_ARE:
         return value
+    if kind is int:
+        return _checked_integer(value)
     if kind is list:
         return _natural_list(value)
     if kind is dict:
         return json_value(value)
+    check = _SCALARS.get(kind)
+    if check is not None:
+        return check(unwrapped(value))
     if is_missing(value):
         return None
     return _converted(value, natural_value)
@@ -63,16 +75,18 @@ def json_value(value: Any) -> Any:
         return value if value.isascii() else checked_text(value)
     if kind in _JSON_UNCHECKED:
         return value
+    if kind is int:
+        return _checked_integer(value)
     if kind is float:
         return _finite(value)
     if kind is list or kind is tuple:
         return [json_value(item) for item in value]
     if kind is dict or isinstance(value, Mapping):
-        return {_json_key(key): json_value(item) for key, item in value.items()}
+        return _json_object(value)
+    if value is pd.NA or value is pd.NaT or value is np.ma.masked:
+        return None
     if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, decimal.Decimal, bytes, bytearray)):
         raise TypeError(f"{shown(value)} is of type {type_name(value)}, which JSON cannot express; make it text")
-    if value is pd.NA:
-        return None
     return _converted(value, json_value)
 
 
@@ -90,8 +104,8 @@ def checked_text(value: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is one of the ways to say that there is none: `None`, `NA`, `NaT`, NaN."""
-    if value is None or value is pd.NA or value is pd.NaT:
+    """Tell whether a value is one of the ways to say that there is none: `None`, `NA`, `NaT`, `masked`, NaN."""
+    if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):
         return bool(value != value)
@@ -99,21 +113,49 @@ def is_missing(value: object) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """Return the plain value of a scalar of NumPy or pandas, or of an enumeration; others as they are."""
-    if isinstance(value, (np.datetime64, np.timedelta64)):
-        value = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+    """Return the value of a built-in class that a scalar of NumPy or pandas, or of a subclass, equals; others as is.
+
+    Of a subclass its content counts, whatever it prints. A number or time that is finer than Python's stays what it is.
+    Raises `ValueError` for a time that Python cannot express.
+    """
+    if isinstance(value, np.generic):
+        return _unwrapped_numpy(value)
     if isinstance(value, pd.Timestamp):
-        return value if value.nanosecond else value.to_pydatetime()
+        return value if value.nanosecond else value.to_pydatetime(warn=False)
     if isinstance(value, pd.Timedelta):
         return value if value.nanoseconds else value.to_pytimedelta()
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, enum.Enum) and isinstance(value, (str, int, float)):
-        return value.value
-    for plain in (str, int, float):
-        if isinstance(value, plain) and type(value) is not bool:
-            return plain(value)
+    for plain, content in _CONTENTS:
+        if isinstance(value, plain):
+            return value if type(value) is plain else content(value)
     return value
+
+
+def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
+    """Return the items of an array with at least one dimension; raises `TypeError` where they would not say it all."""
+    if type(array) not in _PLAIN_ARRAYS:
+        raise TypeError(
+            f"{shown(array)} is of type {type_name(array)}, of which a cell would keep only the numbers; take them out "
+            "with numpy.asarray()"
+        )
+    # `tolist` would make plain numbers of nanoseconds, and lose the names of fields.
+    return list(array) if array.dtype.kind in "mMV" else array.tolist()
+
+
+def in_stored_zone(value: datetime.datetime, zone: datetime.tzinfo | None = None) -> datetime.datetime:
+    """Return the same moment in a time zone: without one in its own, if every reader knows that by name, or in UTC.
+
+    Raises `ValueError` if the moment is beyond what can be expressed there, or its own zone does not say where it is.
+    """
+    own = value.tzinfo
+    if own is None:
+        return value.replace(fold=0) if value.fold else value
+    if value.utcoffset() is None:
+        raise ValueError(f"{shown(value)} has a time zone that does not say how far from UTC it is; use another zone")
+    try:
+        # By way of UTC, so that an hour that clocks pass over, or go through twice, is what a reader will make of it.
+        return value.astimezone(datetime.UTC).astimezone(zone or stored_zone(own))
+    except (OverflowError, pd.errors.OutOfBoundsDatetime) as error:
+        raise ValueError(f"{shown(value)} is before the year 1 or after the year 9999 in UTC, or as stored") from error
 
 
 def shown(value: object) -> str:
@@ -144,7 +186,8 @@ def refusal(value: object, error: Exception) -> TypeError | ValueError:
 
 
 def _natural_list(value: list[Any]) -> list[Any]:
-    if set(map(type, value)) <= _UNCHECKED_ITEMS:
+    kinds = set(map(type, value))
+    if kinds <= _UNCHECKED_ITEMS:
         return value.copy()  # The function that returned it may still hold it.
     return [_natural_item(item) for item in value]
 
@@ -154,10 +197,53 @@ def _natural_item(item: Any) -> Any:
     return item if type(item) is float else natural_value(item)
 
 
+def _checked_integer(value: int) -> int:
+    if value.bit_length() > _LARGEST_INTEGER_BITS:
+        raise ValueError(f"a whole number of {value.bit_length():,} bits is too large to be stored; make it text")
+    return value
+
+
+def _checked_decimal(value: decimal.Decimal) -> decimal.Decimal:
+    if not value.is_finite():
+        raise ValueError(f"{shown(value)} is not a finite number, so no column of decimals can hold it; use None")
+    exponent = value.as_tuple().exponent
+    scale = max(-int(exponent), 0)
+    if max(value.adjusted() + 1, 0) + scale > _MOST_DECIMAL_DIGITS or scale > _MOST_DECIMAL_DIGITS:
+        raise ValueError(f"{shown(value)} needs more than {_MOST_DECIMAL_DIGITS} digits; make it text")
+    return value
+
+
+def _checked_timedelta(value: datetime.timedelta) -> datetime.timedelta:
+    if not -_LONGEST_TIMEDELTA <= value <= _LONGEST_TIMEDELTA:
+        raise ValueError(f"{shown(value)} is longer than a column can hold; make it a number of days")
+    return value
+
+
+def _checked_time(value: datetime.time) -> datetime.time:
+    if value.tzinfo is not None:
+        raise ValueError(
+            f"{shown(value)} is a time of day with a time zone, which no column can hold; leave out the zone"
+        )
+    return value.replace(fold=0) if value.fold else value
+
+
+_SCALARS: dict[type, Callable[[Any], Any]] = {
+    datetime.datetime: in_stored_zone,
+    pd.Timestamp: in_stored_zone,
+    datetime.timedelta: _checked_timedelta,
+    pd.Timedelta: lambda value: value,
+    datetime.time: _checked_time,
+    decimal.Decimal: _checked_decimal,
+}
+"""What is looked at before it may be a cell, by its class."""
+
+
 def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
     """Return the plain value of what is not built in, as `convert` takes the parts of it."""
     if isinstance(value, np.ndarray):
         return _array_items(value, convert)
+    if isinstance(value, np.void):
+        return _record(value, convert)
     if isinstance(value, (tuple, list)):
         return convert(list(value))
     if isinstance(value, Mapping):
@@ -167,22 +253,89 @@ def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
     if isinstance(value, os.PathLike):
         return convert(os.fspath(value))
     plain = unwrapped(value)
-    if plain is value and isinstance(value, (pd.Timestamp, pd.Timedelta)):
-        return value
     if plain is value or type(plain) is type(value):
-        raise TypeError(
-            f"{shown(value)} is of type {type_name(value)}, which a cell cannot hold; use text, numbers, dates, bytes, "
-            "lists or dicts"
-        )
+        raise TypeError(f"{shown(value)} is of type {type_name(value)}, which a cell cannot hold; {remedy(value)}")
     return convert(plain)
 
 
+def remedy(value: object) -> str:
+    """Return what to do with an object that is no cell; nothing of the object itself is asked, which may be hostile."""
+    attributes = set().union(*(vars(base) for base in type(value).__mro__))
+    if "model_dump" in attributes:
+        return "use its .model_dump(mode='json')"
+    if "__dataclass_fields__" in attributes:
+        return "use dataclasses.asdict()"
+    if isinstance(value, enum.Enum):
+        return "use its .value"
+    if isinstance(value, uuid.UUID):
+        return "use str()"
+    return "use text, numbers, dates, bytes, lists or dicts"
+
+
 def _array_items(array: np.ndarray[Any, Any], convert: Callable[[Any], Any]) -> Any:
-    if array.ndim == 0:
-        return convert(array[()])
-    if array.dtype.kind in "mM":  # `tolist` would make plain numbers of nanoseconds.
-        return [convert(item) for item in array]
-    return convert(array.tolist())
+    return convert(array[()]) if array.ndim == 0 else convert(array_items(array))
+
+
+def _record(record: Any, convert: Callable[[Any], Any]) -> Any:
+    """Return what a NumPy record holds, by the names of its fields; of one without fields its bytes."""
+    if record.dtype.names is None:
+        return record.tobytes()
+    return json_value({name: record[name] for name in record.dtype.names})
+
+
+def _unwrapped_numpy(value: Any) -> Any:
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return _unwrapped_numpy_time(value)
+    if isinstance(value, np.longdouble):
+        plain = float(value)
+        return plain if plain == value or plain != plain else value
+    return value if isinstance(value, np.void) else value.item()
+
+
+def _unwrapped_numpy_time(value: Any) -> Any:
+    whole = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
+    if not pd.isna(whole) and whole.to_numpy() != value:  # pandas drops what is finer than a nanosecond.
+        raise ValueError(f"{shown(value)} is finer than a nanosecond, which no column can express")
+    return unwrapped(whole)
+
+
+def _content_of_decimal(value: decimal.Decimal) -> decimal.Decimal:
+    sign, digits, exponent = decimal.Decimal.as_tuple(value)
+    return decimal.Decimal((sign, digits, exponent))  # type: ignore[arg-type]  # Of NaN the exponent is a letter.
+
+
+def _content_of(plain: Any, *fields: str) -> Callable[[Any], Any]:
+    descriptors = [getattr(plain, field) for field in fields]
+
+    def content(value: Any) -> Any:
+        return plain(*(descriptor.__get__(value) for descriptor in descriptors))
+
+    return content
+
+
+def _content_of_fold(plain: Any, *fields: str) -> Callable[[Any], Any]:
+    content = _content_of(plain, *fields)
+    return lambda value: content(value).replace(fold=plain.fold.__get__(value))
+
+
+_CONTENTS: tuple[tuple[type, Callable[[Any], Any]], ...] = (
+    (bool, bool),
+    (str, str.__str__),
+    (int, int.__int__),
+    (float, float.__float__),
+    (bytes, lambda value: bytes.__getitem__(value, slice(None))),
+    (
+        datetime.datetime,
+        _content_of_fold(
+            datetime.datetime, "year", "month", "day", "hour", "minute", "second", "microsecond", "tzinfo"
+        ),
+    ),
+    (datetime.date, _content_of(datetime.date, "year", "month", "day")),
+    (datetime.time, _content_of_fold(datetime.time, "hour", "minute", "second", "microsecond", "tzinfo")),
+    (datetime.timedelta, _content_of(datetime.timedelta, "days", "seconds", "microseconds")),
+    (decimal.Decimal, _content_of_decimal),
+)
+"""How to get at the content of a subclass, past whatever it overrides."""
 
 
 def _finite(value: float) -> float:
@@ -191,7 +344,14 @@ def _finite(value: float) -> float:
     return value
 
 
+def _json_object(value: Mapping[Any, Any]) -> dict[str, Any]:
+    items = {_json_key(key): json_value(item) for key, item in value.items()}
+    if len(items) != len(value):
+        raise ValueError(f"{shown(value)} has keys that are the same text")
+    return items
+
+
 def _json_key(key: object) -> str:
     if not isinstance(key, str):
         raise TypeError(f"the key {shown(key)} is of type {type_name(key)}, but keys of JSON are text")
-    return checked_text(key if type(key) is str else str(key))
+    return checked_text(key if type(key) is str else str.__str__(key))
