@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tablevault.builders.inputs import ContentFrame
@@ -11,7 +12,7 @@ from tablevault.interfaces import Frame
 from tablevault.model import ArtifactRecord
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.columns import Column
+from tablevault.storage.columns import Column, normal_cells
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
 from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
 
@@ -25,14 +26,13 @@ class BuiltColumn:
     column: Column
     type: ColumnType
     cells: Sequence[object] | None = None
-    """The same as plain values, once somebody needed them."""
+    """The plain values that it was built from, if they are at hand."""
 
-    @property
+    @cached_property
     def values(self) -> Sequence[object]:
-        """The cells as plain Python values."""
-        if self.cells is None:
-            self.cells = plain_values(self.column, self.type)
-        return self.cells
+        """The cells as plain Python values, as a later run will read them from the file."""
+        cells, self.cells = self.cells, None
+        return plain_values(self.column, self.type) if cells is None else normal_cells(cells, self.column, self.type)
 
     @property
     def holds_artifacts(self) -> bool:
@@ -77,7 +77,7 @@ class Building:
         name, column, column_type
             The column.
         cells
-            The same as plain values, if they are at hand.
+            The plain values that it was built from, if they are at hand.
         adopted
             The files of reused cells, by position.
         """

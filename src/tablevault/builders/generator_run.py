@@ -5,6 +5,7 @@ from __future__ import annotations
 from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.generators import run_generator
 from tablevault.builders.origins import Origin, names_artifacts
+from tablevault.builders.results import normal_values
 from tablevault.builders.rows import RowTable
 from tablevault.builders.single_call_run import SingleCall, SingleCallRun
 from tablevault.errors import TVArtifactError
@@ -68,7 +69,8 @@ class GeneratorRun(SingleCallRun):
     def _own_rows(self, table: RowTable, total: int | None) -> dict[str, list[object]]:
         """Return the generator's own columns as it sees them: as far as they are filled."""
         shown = {}
-        for name, cells in zip(self._spec.changed_columns, table.columns, strict=True):
+        for name, kept in zip(self._spec.changed_columns, table.columns, strict=True):
+            cells = normal_values(self._spec, name, kept)
             old = self._execution.building.columns.get(name)
             rest = 0 if total is None else total - len(cells)
             unfilled = list(old.values[len(cells) :]) if old is not None else [None] * rest
