@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from tablevault.builders.functions import built_in_sources
 from tablevault.builders.spec import BuilderSpec
-from tablevault.builders.syntax import EVERYTHING, WHOLE, Statement, Use, split_module
+from tablevault.builders.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 
@@ -17,11 +18,23 @@ MODULE_LEVEL = "module level"
 """Stands for the statements of a module that do more than bind names."""
 
 
+SOURCE_TEXT = "source text"
+"""Stands for a whole text, comments and all, where code reads it."""
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """All that a function reaches."""
+
+    parts: tuple[tuple[str, tuple[str, ...], str], ...]
+    """For each part its module, the names that it is known by, and its digest."""
+
+
 class CodeIndex:
     """The code modules of a vault at one time, and what each of their functions reaches.
 
     A function reaches the definitions that its code names, and theirs, through all modules of the vault; a whole module
-    where its text does not decide what is used. Comments, docstrings and layout do not count.
+    where its text does not decide what is used. Comments and layout do not count, docstrings where they can be read.
 
     Parameters
     ----------
@@ -32,7 +45,7 @@ class CodeIndex:
     def __init__(self, sources: Mapping[str, str]) -> None:
         self._sources = dict(sources)
         self._statements: dict[str, tuple[Statement, ...]] = {}
-        self._reached: dict[Use, tuple[Statement, ...]] = {}
+        self._reached: dict[Use, _Reached] = {}
 
     @classmethod
     def of_built_ins(cls) -> CodeIndex:
@@ -48,7 +61,7 @@ class CodeIndex:
             If the module does not exist, or a module that is reached has a syntax error.
         """
         reached = self._reach((module, function))
-        return _digest([[statement.module, statement.digest] for statement in reached])
+        return _digest([[owner, digest] for owner, _, digest in reached.parts])
 
     def reaches(self, module: str, function: str) -> dict[str, tuple[str, ...]]:
         """Return the names that a function reaches, by module, in alphabetical order.
@@ -72,18 +85,42 @@ class CodeIndex:
             If the module does not exist, or a module that is reached has a syntax error.
         """
         digests: dict[tuple[str, str], list[str]] = defaultdict(list)
-        for statement in self._reach((module, function)):
-            for name in sorted(statement.binds) if statement.binds and not statement.always else [MODULE_LEVEL]:
-                digests[statement.module, name].append(statement.digest)
+        for owner, names, digest in self._reach((module, function)).parts:
+            for name in names:
+                digests[owner, name].append(digest)
         return {key: _digest(found) for key, found in digests.items()}
 
-    def _reach(self, start: Use) -> tuple[Statement, ...]:
+    def _reach(self, start: Use) -> _Reached:
         if start not in self._reached:
             if start[0] not in self._sources:
                 raise TVBuilderError(f"there is no code module {start[0]!r}{nearest(start[0], self._sources)}")
-            reached = _Reach(self, start).statements()
-            self._reached[start] = tuple(sorted(reached, key=_place))
+            self._reached[start] = self._read(sorted(_Reach(self, start).statements(), key=_place))
         return self._reached[start]
+
+    def _read(self, statements: Sequence[Statement]) -> _Reached:
+        """Return what counts of statements: also the docstrings and texts that some of them read."""
+        mentions = set[str]().union(*(statement.mentions for statement in statements))
+        mentions.update(name for statement in statements for other, name in statement.renames if other in mentions)
+        reads = frozenset[Reading]().union(*(statement.reads for statement in statements))
+        parts = [
+            (
+                statement.module,
+                tuple(sorted(statement.binds)) if statement.binds and not statement.always else (MODULE_LEVEL,),
+                statement.version(mentions, reads),
+            )
+            for statement in statements
+        ]
+        modules = sorted({statement.module for statement in statements})
+        if Reading.DOCSTRINGS in reads:
+            described = (item for module in modules for item in self.statements(module)[:1])
+            parts += [
+                (item.module, ("__doc__",), item.digest)
+                for item in described
+                if "__doc__" in item.binds and item not in statements
+            ]
+        if Reading.SOURCE in reads:
+            parts += [(module, (SOURCE_TEXT,), _digest(self._sources[module])) for module in modules]
+        return _Reached(tuple(parts))
 
     def statements(self, module: str) -> tuple[Statement, ...]:
         """Return the statements of a module."""

@@ -1,20 +1,22 @@
 """Code modules taken apart into statements: what each of them binds, uses, and runs when the module is imported.
 
-Statements are compared by their syntax trees, without docstrings; comments and layout are not part of these anyway.
+Statements are compared by their syntax trees, and by those docstrings that a program can read; comments and layout are
+not part of these anyway.
 """
 
 from __future__ import annotations
 
 import ast
-import dis
+import enum
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from types import CodeType
 
+from tablevault.builders.scopes import global_names
 from tablevault.builders.source import parse_module
-from tablevault.builders.syntax_text import syntax_text, without_docstring
+from tablevault.builders.syntax_text import docstring, names_used_as_values, syntax_text, without_docstring
+from tablevault.builders.text_annotations import annotations_in_text
 
 WHOLE = "*"
 """In a use: everything in the module."""
@@ -28,19 +30,25 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITION = (*_FUNCTION, ast.ClassDef)
 _TYPE_ALIAS: tuple[type, ...] = (ast.TypeAlias,) if hasattr(ast, "TypeAlias") else ()
 
-# The import above binds the feature itself, which knows the flag that compilers take for it.
-_POSTPONED_ANNOTATIONS = annotations.compiler_flag
-
 _READS_ITS_MODULE = frozenset({"globals", "vars", "locals"})
 _READS_ANY_MODULE = frozenset({"exec", "eval", "__import__"})
 _IMPORTS_ANY_MODULE = frozenset({"importlib", "runpy", "pkgutil"})
 _REVEALS_ITS_MODULE = frozenset({"__globals__", "f_globals"})
 _REVEALS_ANY_MODULE = frozenset({"__subclasses__"})
+_READS_DOCSTRINGS = frozenset({"__doc__", "getdoc", "inspect", "pydoc"})
+_READS_SOURCE = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
 _UNCHANGING_CALLS = frozenset(
     {"getLogger", "compile", "frozenset", "Path", "TypeVar", "NewType", "namedtuple", "field", "Field"}
 )
 _UNCHANGING_NODES = (ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
 _EFFECTS = (ast.Call, ast.AugAssign, ast.NamedExpr, ast.Await)
+
+
+class Reading(enum.Enum):
+    """What code can read of other code."""
+
+    DOCSTRINGS = "docstrings"
+    SOURCE = "source text"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,8 +73,23 @@ class Statement:
     """Whether what it binds can be changed later by code that uses its name."""
     movable: bool
     """Whether its place in the module does not matter."""
+    mentions: frozenset[str]
+    """Names and attributes that it uses otherwise than by calling them: what gets them can read their docstrings."""
+    renames: tuple[tuple[str, str], ...]
+    """Other names that it imports something under, each with its own name."""
+    functions: frozenset[str]
+    """Names of the functions and methods that are defined in it."""
+    reads: frozenset[Reading]
+    """What it reads of the code that it is given, beyond running it."""
     digest: str
-    """Digest of its syntax tree."""
+    """Digest of its syntax tree, with the docstrings that are read wherever it is used."""
+    documented_digest: str
+    """Digest of its syntax tree with all docstrings."""
+
+    def version(self, mentions: Collection[str], reads: Collection[Reading]) -> str:
+        """Return the digest that counts where these names are mentioned, and this is read."""
+        is_read = Reading.DOCSTRINGS in reads or not self.functions.isdisjoint(mentions)
+        return self.documented_digest if is_read else self.digest
 
 
 def split_module(name: str, source: str, modules: Iterable[str]) -> tuple[Statement, ...]:
@@ -94,13 +117,36 @@ class _Splitter:
     def __init__(self, module: str, tree: ast.Module, modules: frozenset[str]) -> None:
         self._module = module
         self._modules = modules
+        self._docstring = docstring(tree.body)
         self._body = [part for node in without_docstring(tree.body) for part in _parts(node)]
         self._aliases = dict(_alias for node in self._body for _alias in self._module_aliases(node))
-        self._flags = _future_flags(tree)
         self._bindings = Counter(name for node in self._body for name in set(_names_bound(node)))
 
     def split(self) -> tuple[Statement, ...]:
-        return tuple(self._statement(position, node) for position, node in enumerate(self._body))
+        statements = (self._statement(position, node) for position, node in enumerate(self._body))
+        return (*self._docstring_statement(), *statements)
+
+    def _docstring_statement(self) -> Iterator[Statement]:
+        """Yield the module's docstring as what binds `__doc__`."""
+        if self._docstring is not None:
+            digest = _digest(self._docstring)
+            yield Statement(
+                module=self._module,
+                position=-1,
+                binds=frozenset({"__doc__"}),
+                uses=frozenset(),
+                runs=frozenset(),
+                imports=frozenset(),
+                always=False,
+                changeable=False,
+                movable=False,
+                mentions=frozenset(),
+                renames=(),
+                functions=frozenset(),
+                reads=frozenset(),
+                digest=digest,
+                documented_digest=digest,
+            )
 
     def _statement(self, position: int, node: ast.stmt) -> Statement:
         names = frozenset(_names_bound(node))
@@ -114,7 +160,12 @@ class _Splitter:
             always=_is_always(node),
             changeable=_is_changeable(node),
             movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),
-            digest=hashlib.sha256(syntax_text(node).encode("utf-8", "surrogatepass")).hexdigest(),
+            mentions=frozenset(names_used_as_values(node)),
+            renames=tuple(_renames(node)),
+            functions=frozenset(part.name for part in ast.walk(node) if isinstance(part, _FUNCTION)),
+            reads=frozenset(_readings(node)),
+            digest=_digest(syntax_text(node)),
+            documented_digest=_digest(syntax_text(node, all_docstrings=True)),
         )
 
     def _module_aliases(self, node: ast.AST) -> Iterator[tuple[str, str]]:
@@ -135,13 +186,14 @@ class _Splitter:
 
     def _uses(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
         nodes = list(nodes)
+        nodes.extend(annotations_in_text(nodes))
         inner = [part for node in nodes for part in ast.walk(node)]
         yield from self._uses_of_imports(inner)
         aliases = dict(self._aliases)
         for node in inner:
             aliases.update(self._module_aliases(node))
         yield from self._uses_of_attributes(inner, aliases)
-        for name in _global_names(nodes, self._flags):
+        for name in global_names(nodes):
             if name in _READS_ANY_MODULE:
                 yield EVERYTHING
             if name in _READS_ITS_MODULE:
@@ -309,46 +361,31 @@ def _walk_at_import(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
             waiting.extend(ast.iter_child_nodes(node))
 
 
-def _future_flags(tree: ast.Module) -> int:
-    for node in tree.body:
-        match node:
-            case ast.ImportFrom("__future__", names) if any(alias.name == "annotations" for alias in names):
-                return _POSTPONED_ANNOTATIONS
-    return 0
+def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.alias) and part.asname is not None:
+            yield part.asname, part.name
 
 
-def _global_names(nodes: Iterable[ast.AST], flags: int) -> set[str]:
-    """Return the names that code looks up outside of its own functions."""
-    statements = [_as_statement(node) for node in nodes]
-    try:
-        return _compiled_names(compile(ast.Module(statements, []), "<module>", "exec", flags, dont_inherit=True))
-    except (RecursionError, ValueError):
-        # Trees are compiled less deep than text, and integers of thousands of digits are not disassembled: then every
-        # name counts, whether or not it is a function's own.
-        return {part.id for node in statements for part in ast.walk(node) if isinstance(part, ast.Name)}
+def _readings(node: ast.AST) -> Iterator[Reading]:
+    """Yield what a statement reads of code, as far as the names that it uses say so."""
+    for part in ast.walk(node):
+        match part:
+            case ast.Import(names):
+                used = {name for alias in names for name in alias.name.split(".")}
+            case ast.ImportFrom(module, names):
+                used = {*(module or "").split("."), *(alias.name for alias in names)}
+            case ast.Attribute(attr=name):
+                used = {name}
+            case ast.Name(name) if name != "__doc__":
+                used = {name}
+            case _:
+                continue
+        if not _READS_DOCSTRINGS.isdisjoint(used):
+            yield Reading.DOCSTRINGS
+        if not _READS_SOURCE.isdisjoint(used):
+            yield Reading.SOURCE
 
 
-def _compiled_names(code: CodeType) -> set[str]:
-    names: set[str] = set()
-    waiting = [code]
-    while waiting:
-        current = waiting.pop()
-        waiting.extend(constant for constant in current.co_consts if isinstance(constant, CodeType))
-        names.update(_looked_up(current))
-    return names
-
-
-def _as_statement(node: ast.AST) -> ast.stmt:
-    if isinstance(node, ast.keyword | ast.Starred):
-        node = node.value
-    if isinstance(node, ast.expr):
-        return ast.copy_location(ast.Expr(node), node)
-    assert isinstance(node, ast.stmt)
-    return node
-
-
-def _looked_up(code: CodeType) -> Iterator[str]:
-    for instruction in dis.get_instructions(code):
-        name = instruction.opname
-        if (name.endswith(("_NAME", "_GLOBAL")) and name != "IMPORT_NAME") or name == "LOAD_FROM_DICT_OR_GLOBALS":
-            yield instruction.argval
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

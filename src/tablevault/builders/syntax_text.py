@@ -1,23 +1,53 @@
-"""Syntax trees as text: the same text if and only if the code is the same."""
+"""Syntax trees as text: the same text if and only if the code is the same, under every Python version."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
-_DEFINITION = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def docstring(body: list[ast.stmt]) -> str | None:
+    """Return the docstring of a module, class or function as it is written; `None` if there is none."""
+    match body:
+        case [ast.Expr(ast.Constant(str(text))), *_]:
+            return text
+    return None
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
     """Return the statements of a module, class or function, its docstring aside."""
-    match body:
-        case [ast.Expr(ast.Constant(str())), *rest]:
-            return rest
-    return body
+    return body if docstring(body) is None else body[1:]
 
 
-def syntax_text(root: ast.AST) -> str:
-    """Return a text that two syntax trees share if and only if they mean the same; the same for all Python versions."""
+def names_used_as_values(root: ast.AST) -> Iterator[str]:
+    """Yield the names and attributes that are used otherwise than by being called, or as decorators."""
+    called = set()
+    for node in ast.walk(root):
+        if isinstance(node, ast.Call):
+            called.add(id(node.func))
+        elif isinstance(node, ast.Attribute):
+            called.add(id(node.value))
+        elif isinstance(node, (*_FUNCTION, ast.ClassDef)):
+            called.update(map(id, node.decorator_list))
+    for node in ast.walk(root):
+        if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load) and id(node) not in called:
+            yield node.id if isinstance(node, ast.Name) else node.attr
+
+
+def syntax_text(root: ast.AST, *, all_docstrings: bool = False) -> str:
+    """Return a text that two syntax trees share if and only if they mean the same.
+
+    Parameters
+    ----------
+    root
+        The tree.
+    all_docstrings
+        Whether all docstrings count. If not, those do that something can read by what stands in the tree: of classes,
+        of decorated functions, and of functions that are used as values.
+    """
+    read = None if all_docstrings else frozenset(names_used_as_values(root))
     words: list[str] = []
     waiting: list[object] = [root]
     while waiting:
@@ -25,7 +55,7 @@ def syntax_text(root: ast.AST) -> str:
         if isinstance(item, ast.AST):
             words.append(f"({type(item).__name__}")
             waiting.append(_Mark(")"))
-            waiting.extend(reversed(list(_fields(item))))
+            waiting.extend(reversed(list(_fields(item, read))))
         elif isinstance(item, list):
             words.append("[")
             waiting.append(_Mark("]"))
@@ -41,10 +71,12 @@ class _Mark(str):
     __slots__ = ()
 
 
-def _fields(node: ast.AST) -> Iterator[object]:
+def _fields(node: ast.AST, read: Collection[str] | None) -> Iterator[object]:
     for name, value in ast.iter_fields(node):
-        if name == "body" and isinstance(node, (*_DEFINITION, ast.Module)):
+        if name == "body" and isinstance(node, _FUNCTION) and not _is_read(node, read):
             value = without_docstring(value)
+        elif name == "values" and isinstance(node, ast.JoinedStr):
+            value = _pieces(value)
         # Python versions differ in what they write down about nothing.
         nothing = value == [] or (value is None and not isinstance(node, ast.Constant))
         if nothing or name in ("ctx", "kind", "type_comment"):
@@ -53,6 +85,25 @@ def _fields(node: ast.AST) -> Iterator[object]:
         yield value
 
 
+def _is_read(function: ast.FunctionDef | ast.AsyncFunctionDef, read: Collection[str] | None) -> bool:
+    return read is None or bool(function.decorator_list) or function.name in read
+
+
+def _pieces(values: list[ast.expr]) -> list[ast.expr]:
+    """Return the parts of an f-string with neighbouring text in one piece: Python versions cut it differently."""
+    pieces: list[ast.expr] = []
+    for value in values:
+        match value, pieces[-1:]:
+            case ast.Constant(""), _:
+                pass
+            case ast.Constant(str(text)), [ast.Constant(str(before))]:
+                pieces[-1] = ast.Constant(before + text)
+            case _:
+                pieces.append(value)
+    return pieces
+
+
 def _constant(value: object) -> str:
-    # repr refuses integers of thousands of digits; hex takes any.
-    return hex(value) if type(value) is int else repr(value)
+    # repr refuses integers of thousands of digits; hex takes any. Which characters are printable, as repr shows them,
+    # differs between Python versions.
+    return hex(value) if type(value) is int else ascii(value)
