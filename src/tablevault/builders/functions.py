@@ -20,8 +20,8 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Self
 
+from tablevault.builders.parsing import syntax_problem
 from tablevault.builders.signatures import argument_problem
-from tablevault.builders.source import syntax_problem
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, nearest

@@ -3,53 +3,20 @@
 from __future__ import annotations
 
 import ast
-import threading
-import warnings
 from collections.abc import Iterator, Mapping
 from inspect import Parameter, Signature
 from typing import Any
 
+from tablevault.builders.parsing import parse_module
 from tablevault.builders.signatures import argument_problem
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 
-# Filters of warnings belong to the whole interpreter: two threads must not change them at once.
-_warnings = threading.Lock()
-
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 # Code that uses one of these can make names that its text does not show.
 _NAME_MAKERS = frozenset({"globals", "exec", "eval", "setattr", "vars", "locals", "__dict__", "__getattr__"})
-
-
-def parse_module(source: str, file: str) -> ast.Module:
-    """Return the syntax tree of a module.
-
-    Raises
-    ------
-    TVBuilderError
-        If the module has a syntax error; names file and line.
-    """
-    try:
-        with _warnings, warnings.catch_warnings():
-            # A warning about a questionable escape is for whoever runs the module, not for whoever looks at it.
-            warnings.simplefilter("ignore", SyntaxWarning)
-            warnings.simplefilter("ignore", DeprecationWarning)
-            compile(source, file, "exec", dont_inherit=True)
-            return ast.parse(source, file)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TVBuilderError(syntax_problem(file, error)) from error
-
-
-def syntax_problem(file: str, error: BaseException) -> str:
-    """Return the sentence about a module that cannot be compiled."""
-    if isinstance(error, SyntaxError):
-        text = f": {error.text.strip()[:80]}" if error.text else ""
-        return f"{file}, line {error.lineno or 1}: {error.msg}{text}; correct the module."
-    if isinstance(error, ValueError):
-        return f"{file} cannot be compiled: {error}; correct the module."
-    return f"{file} is nested too deeply to be compiled; simplify it."
 
 
 def static_functions(source: str, file: str = "module") -> dict[str, Signature | None]:

@@ -13,8 +13,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from tablevault.builders.parsing import parse_module
 from tablevault.builders.scopes import global_names
-from tablevault.builders.source import parse_module
 from tablevault.builders.syntax_text import docstring, names_used_as_values, syntax_text, without_docstring
 from tablevault.builders.text_annotations import annotations_in_text
 

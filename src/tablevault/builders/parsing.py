@@ -1,0 +1,41 @@
+"""The text of code modules as syntax trees; needs nothing but Python itself."""
+
+from __future__ import annotations
+
+import ast
+import threading
+import warnings
+
+from tablevault.errors import TVBuilderError
+
+# Filters of warnings belong to the whole interpreter: two threads must not change them at once.
+_warnings = threading.Lock()
+
+
+def parse_module(source: str, file: str) -> ast.Module:
+    """Return the syntax tree of a module.
+
+    Raises
+    ------
+    TVBuilderError
+        If the module has a syntax error; names file and line.
+    """
+    try:
+        with _warnings, warnings.catch_warnings():
+            # A warning about a questionable escape is for whoever runs the module, not for whoever looks at it.
+            warnings.simplefilter("ignore", SyntaxWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            compile(source, file, "exec", dont_inherit=True)
+            return ast.parse(source, file)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise TVBuilderError(syntax_problem(file, error)) from error
+
+
+def syntax_problem(file: str, error: BaseException) -> str:
+    """Return the sentence about a module that cannot be compiled."""
+    if isinstance(error, SyntaxError):
+        text = f": {error.text.strip()[:80]}" if error.text else ""
+        return f"{file}, line {error.lineno or 1}: {error.msg}{text}; correct the module."
+    if isinstance(error, ValueError):
+        return f"{file} cannot be compiled: {error}; correct the module."
+    return f"{file} is nested too deeply to be compiled; simplify it."
