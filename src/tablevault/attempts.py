@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import traceback
 from dataclasses import dataclass
 
 from tablevault.catalog.owners import OwnerLock
 from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
 from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord, Status
+from tablevault.notes import class_name_of, message_of, traceback_of
 from tablevault.operations.base import Operation, operation_named
+from tablevault.texts import Secrets, storable
 from tablevault.transaction import Transaction
 
 
@@ -82,17 +83,12 @@ def _attempt_of(context: VaultContext, claimed: ProcessRecord, lock: OwnerLock) 
     return Attempt(operation, claimed.plan, transaction, lock, claimed.user_given, claimed.status)
 
 
-def describe_error(error: BaseException) -> ErrorInfo:
-    """Return an exception as the catalog keeps it."""
+def describe_error(error: BaseException, hidden: Secrets | None = None) -> ErrorInfo:
+    """Return an exception as the catalog keeps it: whatever its class does, storable, and without secrets."""
     original = error.original if isinstance(error, FunctionError) else error
-    kind = type(original)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    text = "".join(traceback.format_exception(original))
-    return ErrorInfo(name, _message(original), text)
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as trouble:  # noqa: BLE001 - an error that cannot be told must be recorded all the same
-        return f"<its text cannot be had: {type(trouble).__name__}>"
+    hide = hidden or Secrets()
+    return ErrorInfo(
+        storable(hide(class_name_of(original))),
+        storable(hide(message_of(original))),
+        storable(hide(traceback_of(original))),
+    )

@@ -14,7 +14,9 @@ from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.lookup import Lookup, VaultContext, note_content, was_edited
 from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
+from tablevault.operations.base import long_arguments
 from tablevault.storage import files, log
+from tablevault.texts import MOST_SHOWN, cut, shortened
 from tablevault.transaction import Transaction
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
@@ -68,7 +70,7 @@ class Endings:
             attempt.number,
             status,
             Changes(tidying=attempt.operation.abandon(attempt.plan, transaction)),
-            describe_error(error) if error is not None else None,
+            describe_error(error, transaction.secrets) if error is not None else None,
             transaction.progress.snapshot(),
         )
         self._processes.decide([decision])
@@ -78,7 +80,9 @@ class Endings:
         """Keep the process's locks and checkpoints for a later attempt."""
         save_checkpoints(attempt.transaction)
         progress = attempt.transaction.progress.snapshot()
-        self._processes.pause(attempt.serial, attempt.number, describe_error(error), progress)
+        self._processes.pause(
+            attempt.serial, attempt.number, describe_error(error, attempt.transaction.secrets), progress
+        )
 
     def tidy_and_finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
@@ -256,6 +260,7 @@ def _prune(archived: Path) -> None:
 
 
 def _log_entry(place: int, record: ProcessRecord) -> log.Entry:
+    long = long_arguments(record.operation)
     return {
         "end": place,
         "process_id": record.process_id,
@@ -266,6 +271,6 @@ def _log_entry(place: int, record: ProcessRecord) -> log.Entry:
         "status": record.status.value,
         "started_at": record.started_at.isoformat(),
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
-        "error": f"{record.error.type}: {record.error.message}" if record.error else None,
-        "arguments": record.arguments,
+        "error": cut(f"{record.error.type}: {record.error.message}", MOST_SHOWN) if record.error else None,
+        "arguments": shortened({name: value for name, value in record.arguments.items() if name not in long}),
     }

@@ -18,10 +18,11 @@ from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
-from tablevault.notes import add_note
+from tablevault.notes import add_note, message_of, origin_of, set_origin
 from tablevault.operations.base import Operation
 from tablevault.recovery import Recovery
 from tablevault.storage import files
+from tablevault.texts import Secrets, in_line
 from tablevault.transaction import Drafting, Transaction
 from tablevault.workers import hand_over
 
@@ -46,6 +47,8 @@ class Engine:
         self._lookup = Lookup(context)
         self.endings = Endings(context)
         self.recovery = Recovery(context, self.endings)
+        self.secrets = Secrets()
+        """Of the attempt that failed last: what must not be shown of its error."""
 
     # --- entering -------------------------------------------------------------------------------------------------
 
@@ -122,9 +125,7 @@ class Engine:
             if self._lookup.is_alive(current):
                 # Somebody else took it up at the same moment.
                 return "left running"
-            warn(
-                f"Restarting process '{record.process_id}' ({record.operation}) failed: {type(error).__name__}: {error}"
-            )
+            warn(f"Restarting process '{record.process_id}' ({record.operation}) failed: {_told(current, error)}")
             return _outcome_of(current) if current.finished else "paused again"
         return "resumed"
 
@@ -337,10 +338,11 @@ class Engine:
         """Revert, pause, or let go, as the contract's table says, and add a note about it to the error."""
         if attempt.owner_lock.is_inherited:
             return
+        self.secrets = attempt.transaction.secrets
         try:
             note = self._end_failed(attempt, error)
         except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
-            note = messages.left_to_recovery(attempt.transaction.process_id, trouble)
+            note = self.secrets(messages.left_to_recovery(attempt.transaction.process_id, trouble))
         add_note(original, note)
 
     def _end_failed(self, attempt: Attempt, error: BaseException) -> str:
@@ -378,15 +380,20 @@ def _outcome_of(ended: ProcessRecord) -> str:
     return "resumed" if ended.status is Status.SUCCEEDED else "reverted"
 
 
+def _told(record: ProcessRecord, error: BaseException) -> str:
+    """Return an error in a line, as it was recorded if it was."""
+    if record.error is not None:
+        return messages.error_in_line(record.error)
+    return f"{type(error).__name__}: {in_line(message_of(error))}"
+
+
 def _raise_as_it_was(error: BaseException) -> NoReturn:
     """Raise an error of user code with the cause and context that it had there."""
-    had = {name: getattr(error, name) for name in ("__cause__", "__context__", "__suppress_context__")}
+    had = origin_of(error)
     try:
         raise error
     finally:
-        for name, value in had.items():
-            # Past the class, which may be a frozen one.
-            BaseException.__setattr__(error, name, value)
+        set_origin(error, had)
 
 
 def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:
@@ -402,5 +409,5 @@ def _check_same_call(record: ProcessRecord, operation: Operation) -> None:
     if different is not None:
         raise TVProcessError(
             f"Process '{record.process_id}' was started with another value of '{different}' "
-            f"({record.arguments.get(different)!r}); arguments cannot be changed, leave it out or use another id."
+            f"({record.arguments.get(different)!r:.200}); arguments cannot be changed, leave it out or use another id."
         )

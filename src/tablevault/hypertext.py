@@ -10,6 +10,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from tablevault.texts import shown
+
 MOST_ROWS = 100
 """Rows of a table that are shown; a sentence says how many more there are."""
 
@@ -107,12 +109,12 @@ class Sheet:
     def heading(self, kind: str, name: str, state: State | None = None) -> None:
         """Say what the record is."""
         after = f' <span style="font-weight:400;font-size:13px;padding-left:8px">{_cell(state)}</span>' if state else ""
-        before = f'<span style="font-weight:400;{_MUTED}">{html.escape(kind)}</span> ' if kind else ""
-        self._parts.append(f'<div style="{_HEADING}">{before}{html.escape(name)}{after}</div>')
+        before = f'<span style="font-weight:400;{_MUTED}">{_escaped(kind)}</span> ' if kind else ""
+        self._parts.append(f'<div style="{_HEADING}">{before}{_escaped(name)}{after}</div>')
 
     def note(self, text: str) -> None:
         """Say something in a low voice."""
-        self._parts.append(f'<div style="{_NOTE}">{html.escape(text)}</div>')
+        self._parts.append(f'<div style="{_NOTE}">{_escaped(text)}</div>')
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Show rows; a `Count` stands at the right."""
@@ -120,7 +122,7 @@ class Sheet:
         numbers = [any(isinstance(row[place], Count) for row in shown) for place in range(len(headers))]
         head = "".join(
             f'<th style="{_HEAD}{";text-align:right" if number else ""}"><span style="{_MUTED}">'
-            f"{html.escape(text)}</span></th>"
+            f"{_escaped(text)}</span></th>"
             for text, number in zip(headers, numbers, strict=True)
         )
         body = "".join(f'<tr style="{_ROW}">{"".join(map(_table_cell, row))}</tr>' for row in shown)
@@ -132,7 +134,7 @@ class Sheet:
     def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
         """Show names with values."""
         body = "".join(
-            f'<tr style="{_ROW}"><th style="{_CELL};white-space:nowrap"><span style="{_MUTED}">{html.escape(name)}'
+            f'<tr style="{_ROW}"><th style="{_CELL};white-space:nowrap"><span style="{_MUTED}">{_escaped(name)}'
             f"</span></th>{_table_cell(value)}</tr>"
             for name, value in facts
         )
@@ -141,16 +143,16 @@ class Sheet:
     def commands(self, commands: Iterable[tuple[str, Sequence[str]]]) -> None:
         """Show what can be copied and run, each in a place of its own, after what all of them do."""
         for name, texts in commands:
-            codes = "".join(f'<code style="{_COPIED}">{html.escape(text)}</code>' for text in texts)
+            codes = "".join(f'<code style="{_COPIED}">{_escaped(text)}</code>' for text in texts)
             self._parts.append(
-                f'<div style="margin:4px 0 0"><span style="{_MUTED}">{html.escape(name)}</span>{codes}</div>'
+                f'<div style="margin:4px 0 0"><span style="{_MUTED}">{_escaped(name)}</span>{codes}</div>'
             )
 
     def folded(self, name: str, text: str) -> None:
         """Offer a long text that opens on a click."""
         self._parts.append(
-            f'<details style="margin:4px 0"><summary style="{_MUTED};cursor:pointer">{html.escape(name)}</summary>'
-            f'<pre style="{_CODE};overflow-x:auto">{html.escape(text)}</pre></details>'
+            f'<details style="margin:4px 0"><summary style="{_MUTED};cursor:pointer">{_escaped(name)}</summary>'
+            f'<pre style="{_CODE};overflow-x:auto">{_escaped(text)}</pre></details>'
         )
 
     def card(self, state: State, inner: Sheet) -> None:
@@ -167,9 +169,13 @@ def _list(branches: Iterable[Branch]) -> str:
 
 
 def _item(branch: Branch) -> str:
-    text = f' <span style="{_MUTED}">{html.escape(branch.text)}</span>' if branch.text else ""
+    text = f' <span style="{_MUTED}">{_escaped(branch.text)}</span>' if branch.text else ""
     below = _list(branch.branches) if branch.branches else ""
-    return f'<li style="{_ITEM}">{html.escape(branch.name)}{text}{below}</li>'
+    return f'<li style="{_ITEM}">{_escaped(branch.name)}{text}{below}</li>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(shown(text))
 
 
 def _table_cell(value: Cell) -> str:
@@ -178,9 +184,9 @@ def _table_cell(value: Cell) -> str:
 
 def _cell(value: Cell) -> str:
     if isinstance(value, State):
-        return f'<span style="color:{value.colour}">●</span> {html.escape(value.name)}'
+        return f'<span style="color:{value.colour}">●</span> {_escaped(value.name)}'
     if isinstance(value, Count):
         return f'<span style="{_MUTED}">?</span>' if value.value is None else f"{value.value:,}"
     if isinstance(value, str):
-        return html.escape(value)
-    return "".join(f"<div>{html.escape(text)}</div>" for text in value)
+        return _escaped(value)
+    return "".join(f"<div>{_escaped(text)}</div>" for text in value)

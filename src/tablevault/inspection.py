@@ -17,6 +17,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.frames import check_frame, read_schema
 from tablevault.storage.manifest import FileRecord, listing, read_manifest
+from tablevault.texts import in_line, storable
 
 
 class Findings:
@@ -36,7 +37,7 @@ class Findings:
     def add(self, kind: str, path: Path, detail: str) -> None:
         """Note a problem; of several of one kind with one file the first counts."""
         relative = self._layout.relative(path)
-        self.problems.setdefault((kind, relative), Problem(kind, relative, detail))
+        self.problems.setdefault((kind, relative), Problem(kind, storable(relative), in_line(detail)))
 
     def has(self, path: Path) -> bool:
         """Tell whether anything is wrong with a file."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from tablevault.commands import Recorded
-from tablevault.model import ProcessRecord
+from tablevault.model import ErrorInfo, ProcessRecord
+from tablevault.notes import message_of
 from tablevault.operations.base import Operation
+from tablevault.texts import in_line
 
 COMMITTED = "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
 PAUSED = "paused as"
@@ -48,9 +50,14 @@ def needs_payload(root: Path, record: ProcessRecord) -> str:
 def left_to_recovery(process_id: str, trouble: BaseException) -> str:
     """Return the note of a process whose end could not be recorded."""
     return (
-        f"process '{process_id}' could not record its end ({type(trouble).__name__}: {trouble}); "
+        f"process '{process_id}' could not record its end ({type(trouble).__name__}: {in_line(message_of(trouble))}); "
         "whoever opens the vault next deals with it."
     )
+
+
+def error_in_line(error: ErrorInfo) -> str:
+    """Return a recorded error as it is told within a sentence."""
+    return in_line(f"{error.type}: {error.message}".removesuffix(": "))
 
 
 def hint(root: Path, record: ProcessRecord) -> str:
@@ -69,7 +76,7 @@ def hint_in_line(root: Path, record: ProcessRecord) -> str:
 
 def blocked_by_paused(root: Path, record: ProcessRecord) -> str:
     """Return the message for somebody who needs what a paused process holds."""
-    error = f" by {record.error.type}: {record.error.message}" if record.error else ""
+    error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
         f"{_target(record)} is held by the paused process '{record.process_id}' ({record.operation}), "
         f"which was paused{error}; {hint_in_line(root, record)}."

@@ -1,14 +1,128 @@
-"""Notes on exceptions that are not ours."""
+"""Exceptions that are not ours: noted and described without trusting their classes."""
 
 from __future__ import annotations
 
 import contextlib
+import traceback
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from tablevault.texts import cut
+
+RAISED_BY = "raised by "
+"""How the note begins that names the function out of which an exception came."""
+
+_MOST_CHAINED = 100
+"""Causes and contexts that are followed."""
+_MOST_FORMATTED = 1_000_000
+"""Characters of one part of an exception that are used."""
 
 
 def add_note(error: BaseException, note: str) -> None:
     """Add a note to an exception of whatever class: one that takes none is still the one to be raised."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(BaseException):
         try:
             error.add_note(note)
-        except Exception:  # noqa: BLE001 - a frozen dataclass, for example, lets nothing be set
-            BaseException.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), note])
+        except BaseException:  # noqa: BLE001 - a frozen dataclass, for example, lets nothing be set
+            BaseException.__setattr__(error, "__notes__", [*notes_of(error), note])
+
+
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes of an exception; what else stands in their place is left out."""
+    with contextlib.suppress(BaseException):
+        notes = vars(error).get("__notes__", ())
+        return [str.__str__(note) for note in notes if isinstance(note, str)]
+    return []
+
+
+def message_of(error: BaseException) -> str:
+    """Return the text of an exception; one that has none to give is recorded all the same."""
+    try:
+        return str.__str__(str(error))
+    except BaseException as trouble:  # noqa: BLE001 - whatever the class does
+        return f"<its text cannot be had: {type(trouble).__name__}>"
+
+
+def class_name_of(error: BaseException) -> str:
+    """Return the qualified name of an exception's class."""
+    kind = type(error)
+    try:
+        module, name = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__qualname__")
+        return str.__str__(name if module == "builtins" else f"{module}.{name}")
+    except BaseException:  # noqa: BLE001 - whatever the class does
+        return "Exception"
+
+
+def origin_of(error: BaseException) -> dict[str, Any]:
+    """Return an exception's cause and context, past the class, which may answer anything."""
+    return {name: _own(error, name) for name in _ORIGIN}
+
+
+def set_origin(error: BaseException, origin: Mapping[str, Any]) -> None:
+    """Give an exception the cause and context that `origin_of` had returned, past the class."""
+    for name, value in origin.items():
+        vars(BaseException)[name].__set__(error, value)
+
+
+def frames_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an exception, past the class."""
+    frames: TracebackType | None = _own(error, "__traceback__")
+    return frames
+
+
+def _own(error: BaseException, name: str) -> Any:
+    return vars(BaseException)[name].__get__(error)
+
+
+_ORIGIN = ("__cause__", "__context__", "__suppress_context__")
+
+
+def traceback_of(error: BaseException, begin: TracebackType | None = None, notes: bool = True) -> str:
+    """Return an exception as Python prints it, also one whose class prevents that.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    begin
+        Where its traceback is to begin; at its own beginning if left out.
+    notes
+        Whether its notes are part of it.
+    """
+    begin = begin or frames_of(error)
+    if len(message_of(error)) <= _MOST_FORMATTED:
+        with contextlib.suppress(BaseException):
+            lines = traceback.TracebackException(type(error), error, begin)
+            if not notes:
+                lines.__notes__ = None
+            return "".join(map(str.__str__, lines.format()))
+    return "".join(_formatted(error, begin, notes))
+
+
+def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -> Iterator[str]:
+    """Yield the parts of a traceback, each made without calling the exception's class."""
+    chain = [(error, "")]
+    seen = {id(error)}
+    while len(chain) < _MOST_CHAINED:
+        origin = origin_of(chain[-1][0])
+        before = origin["__cause__"] or (None if origin["__suppress_context__"] else origin["__context__"])
+        if before is None or id(before) in seen:
+            break
+        seen.add(id(before))
+        between = (
+            "\nThe above exception was the direct cause of the following exception:\n\n"
+            if origin["__cause__"] is not None
+            else "\nDuring handling of the above exception, another exception occurred:\n\n"
+        )
+        chain.append((before, between))
+    for place, (each, after) in reversed(list(enumerate(chain))):
+        frames = begin if place == 0 else frames_of(each)
+        if frames is not None:
+            yield "Traceback (most recent call last):\n"
+            yield from traceback.format_tb(frames)
+        message = cut(message_of(each), _MOST_FORMATTED)
+        yield f"{class_name_of(each)}: {message}\n" if message else f"{class_name_of(each)}\n"
+        if notes or place:
+            yield from (f"{note}\n" for note in notes_of(each))
+        yield after

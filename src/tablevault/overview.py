@@ -11,6 +11,7 @@ from tablevault.hypertext import Cell, Count, Sheet, State
 from tablevault.lookup import VaultContext
 from tablevault.model import InstanceRecord, TableRecord
 from tablevault.records import ProcessInfo, moment
+from tablevault.texts import MOST_RECORDED, shown
 
 _MOST_TABLES = 20
 """Tables that are shown, the newest; `get_tables()` has all."""
@@ -39,7 +40,7 @@ class Overview:
         for process in self.processes:
             lines.append(f"process {process.process_id}: {process.operation}, {process.status}")
             lines.extend(f"    {line}" for line in process.hint.splitlines())
-        return "\n".join(lines)
+        return shown("\n".join(lines), MOST_RECORDED)
 
     @property
     def html(self) -> str:

@@ -31,6 +31,7 @@ from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.texts import Secrets
 from tablevault.transaction import Drafting
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
@@ -121,6 +122,9 @@ class _NeverStopped:
     """Nobody knows of a plan, so nobody can ask to stop it."""
 
     stop_requested = False
+
+    def __init__(self) -> None:
+        self.secrets = Secrets()
 
     def raise_if_stopped(self) -> None:
         """Do nothing."""

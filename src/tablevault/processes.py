@@ -14,6 +14,7 @@ from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import OwnerInfo, ProcessRecord, Status
 from tablevault.operations.base import operation_names
 from tablevault.records import ProcessInfo
+from tablevault.texts import MOST_RECORDED, shown
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 
@@ -152,14 +153,14 @@ def _raise_again(record: ProcessRecord) -> NoReturn:
     kind = known or getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
         try:
-            raised = kind(_argument_of(kind, record.error.message))
+            raised = kind(_argument_of(kind, shown(record.error.message, MOST_RECORDED)))
         except TypeError:
             # Some built-in exceptions cannot be made from a text alone.
-            raised = TVProcessError(f"{name}: {record.error.message}")
+            raised = TVProcessError(f"{name}: {shown(record.error.message)}")
     else:
         raised = TVProcessError(
-            f"Process '{record.process_id}' ({record.operation}) failed with {name}: {record.error.message}\n"
-            f"{record.error.traceback}"
+            f"Process '{record.process_id}' ({record.operation}) failed with {name}: {shown(record.error.message)}\n"
+            f"{shown(record.error.traceback)}"
         )
-    raised.add_note(f"raised in process '{record.process_id}':\n{record.error.traceback}")
+    raised.add_note(f"raised in process '{record.process_id}':\n{shown(record.error.traceback)}")
     raise raised

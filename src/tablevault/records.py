@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tablevault.hypertext import Branch, Count, Sheet, State
 from tablevault.json_forms import json_form
 from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
+from tablevault.texts import MOST_RECORDED, in_line, shown
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -69,7 +70,7 @@ class ProcessInfo:
         if self.error is not None:
             lines.append(("error", self.error_line))
         text = "\n".join(f"{name}: {value}" for name, value in lines)
-        return f"{text}\n{self.hint}" if self.hint else text
+        return shown(f"{text}\n{self.hint}" if self.hint else text, MOST_RECORDED)
 
     def _repr_html_(self) -> str:
         sheet = Sheet()
@@ -91,12 +92,10 @@ class ProcessInfo:
 
     @property
     def error_line(self) -> str:
-        """The error in one line, empty if there is none."""
-        return (
-            ""
-            if self.error is None
-            else f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": ")
-        )
+        """The error as it is shown in one line, empty if there is none."""
+        if self.error is None:
+            return ""
+        return in_line(f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": "))
 
     def _facts(self) -> Iterable[tuple[str, str]]:
         yield "operation", f"{self.operation} by {self.author}"
@@ -140,7 +139,7 @@ class InstancePlan:
     """By name, in the order in which they would run."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self._facts()) or "nothing to do"
+        return shown("\n".join(f"{name}: {value}" for name, value in self._facts()), MOST_RECORDED) or "nothing to do"
 
     def _repr_html_(self) -> str:
         sheet = Sheet()
@@ -186,7 +185,7 @@ class VerifyReport:
     """How many files and folders were looked at."""
 
     def __repr__(self) -> str:
-        return "\n".join(f"{name}: {value}" for name, value in self._facts())
+        return shown("\n".join(f"{name}: {value}" for name, value in self._facts()), MOST_RECORDED)
 
     def _repr_html_(self) -> str:
         sheet = Sheet()
@@ -264,7 +263,7 @@ class LineageStep:
         return f"{self.table_name}({self.instance_id}).{self.column}"
 
     def __repr__(self) -> str:
-        return f"{self.name}: {_text(self)}"
+        return shown(f"{self.name}: {_text(self)}", MOST_RECORDED)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -326,7 +325,7 @@ class Lineage:
                 yield "  " * depth + branch.label
                 yield from lines(branch.branches, depth + 1)
 
-        return "\n".join([self._title, *lines(self._branches(), 1)])
+        return shown("\n".join([self._title, *lines(self._branches(), 1)]), MOST_RECORDED)
 
     def _repr_html_(self) -> str:
         sheet = Sheet()

@@ -16,6 +16,7 @@ from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Lock, Tidying, TidyingAction
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
+from tablevault.texts import Secrets
 
 if TYPE_CHECKING:
     from tablevault.storage.checkpoints import CheckpointStore
@@ -85,6 +86,8 @@ class Transaction(Lookup):
         _open_here.add(self)
         self.functions_started = False
         """Whether the work has come so far that an error is one of the work, not of the call that resumed it."""
+        self.secrets = Secrets()
+        """Values that functions were given and that are recorded nowhere; known once one of them has failed."""
         self.claimed: list[OwnerLock] = []
         """Claims on other processes, released when this attempt ends."""
 

@@ -689,6 +689,10 @@ class TableVault:
     def _repr_html_(self) -> str:
         return self._overview().html
 
+    def _hide_secrets(self, text: str) -> str:
+        """Return a text without values that functions were given and that are shown nowhere."""
+        return self._engine.secrets(text)
+
     def _overview(self) -> Overview:
         return read_overview(self._context, self._processes.active().values())
 

@@ -5,11 +5,15 @@ Started by `workers.hand_over`; not meant to be called by people.
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 
 from tablevault.engine import Engine
+from tablevault.notes import traceback_of
 from tablevault.opening import Settings, open_context
+from tablevault.texts import MOST_RECORDED, shown
 
 
 def main(arguments: list[str]) -> int:
@@ -20,13 +24,23 @@ def main(arguments: list[str]) -> int:
     arguments
         The vault's folder, the process's number, the number of its attempt.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # The log is ours: it takes what functions print, whatever the encoding of the terminal was.
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     context = open_context(db_dir, Settings())
     record = context.catalog.processes.get(serial)
     if record is None or record.attempt != attempt:
         return 0
     author = open_context(db_dir, Settings(author=record.author))
-    Engine(author).take_over(record)
+    engine = Engine(author)
+    try:
+        engine.take_over(record)
+    except BaseException as error:  # noqa: BLE001 - it is recorded; here it is only told
+        with contextlib.suppress(OSError):
+            print(shown(engine.secrets(traceback_of(error)), MOST_RECORDED), file=sys.stderr)
+        return 1
     return 0
 
 

@@ -13,6 +13,7 @@ from typing import cast
 import xxhash
 
 from tablevault.builders.placeholders import PLACEHOLDER, has_placeholder
+from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_note
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
@@ -134,6 +135,12 @@ class FunctionCall:
     def arguments(self, row: int | None) -> dict[str, object]:
         """Return the arguments for a row; the caller owns them."""
         return {name: evaluate(row) for name, evaluate in self._evaluators}
+
+    def secrets(self, row: int | None) -> list[tuple[str, str]]:
+        """Return the values for a row that must not be told, each with its mark."""
+        untracked = {name: self._compiled[name] for name in self._spec.untracked if name in self._spec.arguments}
+        given = {name: item.evaluate(row) for name, item in untracked.items()}
+        return [*written_secrets(self._spec), *given_secrets(self._spec, given)]
 
     def counted(self, row: int | None) -> dict[str, object]:
         """Return those of the arguments for a row that its fingerprint is made of as they are.

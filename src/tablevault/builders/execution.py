@@ -22,12 +22,18 @@ from tablevault.references import Evaluator
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
 from tablevault.storage.fingerprints import Fingerprints
+from tablevault.texts import Secrets
 
 
 class Interruptible(Protocol):
-    """Somebody who may be asked to stop."""
+    """Runs the builders: may be asked to stop, and knows what must not be told of an error."""
 
     stop_requested: bool
+
+    @property
+    def secrets(self) -> Secrets:
+        """Takes values that functions were given, before an error that may quote them is raised."""
+        ...
 
     def raise_if_stopped(self) -> None:
         """Raise if so."""

@@ -71,6 +71,7 @@ class RowFilling:
             self._append(batch, results)
         except _UnreadableError as unreadable:
             table.counter.failed += 1
+            self._blame(positions[len(batch.cells)])
             raise unreadable.error from unreadable.error.__cause__
         except BaseException as error:
             table.counter.failed += isinstance(error, Exception)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
@@ -135,6 +136,9 @@ class RowCalls:
                 size = max(1, len(prepared.positions) // 2)
 
     def _blame(self, position: int) -> str:
+        """Return the note of an error of a row; what its function was given must not be told with it."""
+        with contextlib.suppress(Exception):
+            self._table.execution.owner.secrets.add(self._call.secrets(position))
         return f"raised by {described(self._table)} for row {position}"
 
     # --- side by side ---------------------------------------------------------------------------------------------

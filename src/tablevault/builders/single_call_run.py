@@ -10,6 +10,7 @@ from tablevault.builders.builder_run import BuilderRun
 from tablevault.builders.calls import FunctionCall, arguments_blamed
 from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable
+from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
@@ -63,6 +64,8 @@ class SingleCallRun(BuilderRun):
             return SingleCall(self._spec, call, counted, call.fingerprint(None, counted))
 
     def _call(self, arguments: dict[str, object]) -> object:
+        self._execution.owner.secrets.add(written_secrets(self._spec))
+        self._execution.owner.secrets.add(given_secrets(self._spec, arguments))
         try:
             return self._builder.function(**arguments)
         except BaseException as error:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import wraps
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
 from tablevault.errors import TableVaultError, TableVaultWarning, TVProcessError
+from tablevault.notes import RAISED_BY, frames_of, notes_of, traceback_of
+from tablevault.texts import shown
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -85,8 +91,8 @@ class Place:
     db_dir: Path | None
     author: str
     as_json: bool
-    was_opened: bool = False
-    """Whether a vault was opened: before that nothing can have begun."""
+    opened: TableVault | None = None
+    """The vault: before it was opened nothing can have begun."""
 
     def vault(self, **options: Any) -> TableVault:
         """Open the vault; raises `UsageError` if nobody said where it is."""
@@ -94,8 +100,8 @@ class Place:
             raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
         from tablevault import TableVault
 
-        vault = TableVault(self.db_dir, self.author or _user(), **options)
-        self.was_opened = True
+        vault = TableVault(self.db_dir, self.author, **options)
+        self.opened = self.opened or vault
         return vault
 
 
@@ -146,6 +152,10 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
     warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # What an encoding lacks is escaped instead of ending the command.
+            stream.reconfigure(errors="backslashreplace")
     application(prog_name="tablevault")
 
 
@@ -174,27 +184,52 @@ def in_place(command: Command) -> Command:
             result = command(place, *args, **kwargs)
             if result is not None:
                 click.echo(result)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except BaseException as error:  # noqa: BLE001  (each kind has its exit status)
+        except BaseException as error:
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) and not _is_foreign(error):
+                raise
             _end(place, error, str(kwargs.get("process_id") or ""))
 
     return run  # type: ignore[return-value]
 
 
 def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
-    paused = _paused(place, process_id) if process_id and place.was_opened else None
+    paused = _paused(place, process_id) if process_id and place.opened is not None else None
     if paused is not None and not _is_of_another_command(error, paused):
         _say_what_happened(error)
         _say(f"Paused as '{process_id}'. What has been computed is kept.")
         _say_remedies(place, paused)
         raise SystemExit(PAUSED)
     _say_what_happened(error)
-    if isinstance(error, SystemExit):
-        raise error
-    if isinstance(error, KeyboardInterrupt):
-        raise SystemExit(INTERRUPTED)
-    raise SystemExit(REFUSED if isinstance(error, TableVaultError) else REVERTED)
+    if not _is_foreign(error):
+        if isinstance(error, SystemExit):
+            raise error
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED)
+        if isinstance(error, TableVaultError):
+            raise SystemExit(REFUSED)
+    raise SystemExit(REVERTED)
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Tell whether an exception came out of a function, of whatever class it is; a signal that met it there did not."""
+    if any(note.startswith(RAISED_BY) or f"\n{RAISED_BY}" in note for note in notes_of(error)):
+        return not _is_signal(error)
+    return False
+
+
+def _is_signal(error: BaseException) -> bool:
+    """Tell whether an exception was raised by our handler of signals, here or in the process that was waited for."""
+    if not isinstance(error, KeyboardInterrupt | SystemExit):
+        return False
+    innermost = frames_of(error)
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    here = innermost is not None and innermost.tb_frame.f_globals.get("__name__") == "tablevault.interrupts"
+    return here or any(_IN_HANDLER.search(note) for note in notes_of(error))
+
+
+_IN_HANDLER = re.compile(r"[/\\]interrupts\.py\", line \d+, in _(?:receive|terminate)\n")
+"""Stands in a recorded traceback of an interrupt."""
 
 
 def _is_of_another_command(error: BaseException, paused: ProcessInfo) -> bool:
@@ -218,17 +253,17 @@ def _say_what_happened(error: BaseException) -> None:
     from tablevault.builders.calls import BLAME
     from tablevault.messages import PAUSED as PAUSED_NOTE
 
-    if isinstance(error, TableVaultError):
-        where = [f"({note})" for note in getattr(error, "__notes__", ()) if note.startswith(BLAME)]
+    if isinstance(error, TableVaultError) and not _is_foreign(error):
+        where = [f"({note})" for note in notes_of(error) if note.startswith(BLAME)]
         _say(f"{type(error).__name__}: {' '.join([*str(error).split(chr(10)), *where])}")
         return
-    if isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt) and not _is_foreign(error):
         _say("Interrupted.")
-    elif isinstance(error, SystemExit):
+    elif isinstance(error, SystemExit) and not _is_foreign(error):
         _say("Asked to end.")
     else:
         _say_traceback(error)
-    for note in getattr(error, "__notes__", ()):
+    for note in notes_of(error):
         # What becomes of a paused process is said as commands.
         if not note.startswith(PAUSED_NOTE):
             _say(note)
@@ -236,14 +271,10 @@ def _say_what_happened(error: BaseException) -> None:
 
 def _say_traceback(error: BaseException) -> None:
     """Print a traceback that begins where code of the user's does."""
-    import traceback
-
-    inner = error.__traceback__
+    inner = frames_of(error)
     while inner is not None and _is_ours(inner):
         inner = inner.tb_next
-    lines = traceback.TracebackException(type(error), error, inner or error.__traceback__)
-    lines.__notes__ = None
-    _say("".join(lines.format()).rstrip("\n"))
+    _say(traceback_of(error, inner, notes=False).rstrip("\n"))
 
 
 def _is_ours(frame: TracebackType) -> bool:
@@ -268,13 +299,13 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
 
 
 def _say(text: str) -> None:
-    click.echo(text, err=True)
+    # Where nobody can be told, the exit status still tells.
+    with contextlib.suppress(OSError):
+        click.echo(shown(_secrets(text)), err=True)
 
 
-def _user() -> str:
-    import getpass
-
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return ""
+def _secrets(text: str) -> str:
+    """Return a text without what no function's error may show."""
+    context = click.get_current_context(silent=True)
+    place = context.find_root().obj if context is not None else None
+    return place.opened._hide_secrets(text) if isinstance(place, Place) and place.opened is not None else text

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tablevault.cli.application import Place
+from tablevault.texts import in_line, shown, shown_json
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -37,9 +38,9 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
         Of a list of mappings: those that the table has.
     """
     if isinstance(value, str):
-        click.echo(value)
+        echo_text(value)
     elif is_json(place):
-        click.echo(json.dumps(plain(value), indent=2, default=str, ensure_ascii=False))
+        click.echo(_json(plain(value)))
     elif dataclasses.is_dataclass(value):
         # Records have a `__repr__` that a person can read.
         click.echo(repr(value))
@@ -50,20 +51,40 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
         _print_table(columns, [tuple(row.get(name) for name in columns) for row in rows])
     else:
         for item in value:  # type: ignore[attr-defined]
-            click.echo(str(item))
+            click.echo(in_line(str(item)))
 
 
 def show_tree(place: Place, tree: Tree) -> None:
     """Print a tree; as JSON only if that is asked for."""
     if place.as_json:
-        click.echo(json.dumps({str(tree.label): _branches(tree)}, indent=2, ensure_ascii=False))
+        click.echo(_json({str(tree.label): _branches(tree)}))
         return
     from rich.console import Console
 
     # At a terminal's own width rich would cut off what is longer.
-    lines = StringIO()
+    lines = _Lines()
     Console(file=lines, width=_WIDER_THAN_ANY_LINE).print(tree, highlight=False)
     click.echo(lines.getvalue(), nl=False)
+
+
+def echo_text(text: str) -> None:
+    """Print a text as it is where a program reads it, and harmless on a terminal."""
+    if sys.stdout.isatty():
+        click.echo(shown(text, len(text)))
+    else:
+        # A stream that cannot encode a character would have another text in its place.
+        click.echo(text.encode("utf-8", "surrogateescape"))
+
+
+def _json(value: Any) -> str:
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return shown_json(json.dumps(value, indent=2, default=str, ensure_ascii=not is_unicode))
+
+
+class _Lines(StringIO):
+    """Takes lines for standard output, in what its encoding has."""
+
+    encoding = property(lambda self: sys.stdout.encoding)
 
 
 def _branches(tree: Tree) -> dict[str, Any]:
@@ -114,4 +135,4 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 def _text(cell: Any) -> str:
     if cell is None:
         return ""
-    return json.dumps(cell, default=str, ensure_ascii=False) if isinstance(cell, dict | list) else str(cell)
+    return in_line(json.dumps(cell, default=str, ensure_ascii=False) if isinstance(cell, dict | list) else str(cell))

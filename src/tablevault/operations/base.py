@@ -38,6 +38,11 @@ def operation_names() -> list[str]:
     return sorted(_operations)
 
 
+def long_arguments(name: str) -> frozenset[str]:
+    """Return the arguments of an operation that are too long to be shown; none of one that is not known any more."""
+    return _operations[name].long_arguments() if name in _operations else frozenset()
+
+
 @dataclass(frozen=True)
 class Operation(ABC):
     """One kind of write, with the arguments of one call.

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,6 +20,7 @@ from tablevault.builders.functions import CodeSnapshot, builder_function
 from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigin
 from tablevault.builders.provenance import read_artifact_records, read_provenance
 from tablevault.builders.running import run_builders
+from tablevault.builders.secrets import written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
 from tablevault.interfaces import FunctionError
@@ -172,11 +174,15 @@ class ExecuteInstance(Operation):
         sources = code_sources(transaction.workspace.code(attempt))
         builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
         check_conditions(builders, inputs)
-        with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
-            prepared = _prepare(builders, code, sources)
-            execution = self._execution(plan, transaction, inputs, builders)
-            transaction.functions_started = True
-            run_builders(execution, prepared)
+        try:
+            with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
+                prepared = _prepare(builders, code, sources)
+                execution = self._execution(plan, transaction, inputs, builders)
+                transaction.functions_started = True
+                run_builders(execution, prepared)
+        except BaseException:
+            transaction.secrets.add(chain.from_iterable(map(written_secrets, builders.specs)))
+            raise
         assembly = Assembly(transaction, plan, execution, inputs)
         return assembly.materialize(success=True)
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from tablevault.texts import shown_json
+
 Entry = dict[str, Any]
 
 _POLL = 0.001
@@ -29,7 +31,7 @@ def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> N
     lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False, thread_local=False, poll_interval=_POLL)
     with lock, path.open("a+b") as log:
         entries = ended_after(_last_end(log))
-        lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+        lines = "".join(shown_json(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in entries)
         log.write(lines.encode("utf-8", "backslashreplace"))
 
 

@@ -1,0 +1,64 @@
+"""Which values that functions are given must not be told: variables of the environment, and untracked arguments."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+
+from tablevault.builders.placeholders import environment_variables, has_placeholder
+from tablevault.builders.spec import BuilderSpec
+from tablevault.references import parse
+
+_MOST_VALUES = 10_000
+"""Of one argument: a whole column may be one."""
+_LEAST_DIGITS = 6
+"""Shorter numbers are settings, and stand in any text by chance."""
+
+
+def written_secrets(spec: BuilderSpec) -> Iterator[tuple[str, str]]:
+    """Yield the values that a builder's file names, each with its mark: those that are the same for every row."""
+    for value in spec.arguments.values():
+        for name in environment_variables(value):
+            if name in os.environ:
+                yield os.environ[name], f"[~ENV:{name}~]"
+    for name in spec.untracked:
+        if name in spec.arguments and not _has_reference(spec.arguments[name]):
+            yield from _marked(name, spec.arguments[name])
+
+
+def given_secrets(spec: BuilderSpec, arguments: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield the untracked ones of the values that a function was given, each with its mark."""
+    for name in spec.untracked:
+        if name in arguments:
+            yield from _marked(name, arguments[name])
+
+
+def _marked(name: str, value: object) -> Iterator[tuple[str, str]]:
+    for text in islice(_leaves(value), _MOST_VALUES):
+        if not has_placeholder(text):
+            yield text, f"[untracked: {name}]"
+
+
+def _has_reference(value: object) -> bool:
+    return any(len(parse(text).parts) > 1 or "<<" in text for text in _leaves(value))
+
+
+def _leaves(value: object) -> Iterator[str]:
+    """Yield the texts, and the long numbers, that a value is made of."""
+    if isinstance(value, str):
+        yield str.__str__(value)
+    elif isinstance(value, bytes):
+        yield value.decode("utf-8", "replace")
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        text = repr(value)
+        if sum(map(str.isdigit, text)) >= _LEAST_DIGITS:
+            yield text
+    elif isinstance(value, Mapping):
+        yield from chain.from_iterable(map(_leaves, value.values()))
+    elif isinstance(value, list | tuple | set | frozenset):
+        yield from chain.from_iterable(map(_leaves, value))
+    elif hasattr(value, "to_dict") and hasattr(value, "columns"):
+        yield from chain.from_iterable(_leaves(value[column].tolist()) for column in value.columns)  # type: ignore[index]
+    elif hasattr(value, "tolist"):
+        yield from _leaves(value.tolist())

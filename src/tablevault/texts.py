@@ -1,0 +1,113 @@
+"""Texts that came from outside: made storable where they are recorded, escaped and bounded where they are shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+MOST_RECORDED = 1_000_000
+"""Characters of a text that are recorded; the middle of a longer one is left out, and a remark says so."""
+MOST_SHOWN = 20_000
+"""Characters of a text of several lines that are shown."""
+MOST_IN_LINE = 500
+"""Characters of a text that is shown within a line."""
+
+_SURROGATES = re.compile("[\ud800-\udfff]")
+_ACTIVE = re.compile(
+    # Controls but tab and line feed; what joins letters or emoji (U+200C, U+200D) is text.
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What a terminal, an editor or a page would obey instead of showing it, and what cannot be encoded."""
+
+
+def storable(text: str) -> str:
+    """Return a text as it is recorded: lone surrogates escaped, the middle of a very long one left out."""
+    return _SURROGATES.sub(_escaped, cut(text, MOST_RECORDED))
+
+
+def shown(text: str, limit: int = MOST_SHOWN) -> str:
+    """Return a text as it is shown to people: nothing in it is obeyed by a terminal or a page, and it is bounded."""
+    return _ACTIVE.sub(_escaped, cut(text, limit).replace("\r\n", "\n"))
+
+
+def in_line(text: str, limit: int = MOST_IN_LINE) -> str:
+    """Return a text as it is shown within a line."""
+    return " ".join(shown(text, limit).split("\n"))
+
+
+def shown_json(text: str) -> str:
+    """Return JSON that says the same, and in which nothing is obeyed by a terminal."""
+    return _ACTIVE.sub(_escaped_in_json, text)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text with its middle left out if it is longer than a limit; the end of an error often says most."""
+    if len(text) <= limit:
+        return text
+    end = limit // 4
+    left_out = len(text) - limit
+    return f"{text[: limit - end]} [… {left_out:,} characters left out …] {text[-end:]}"
+
+
+def shortened(value: Any, limit: int = MOST_IN_LINE) -> Any:
+    """Return a value of JSON whose texts are cut."""
+    if isinstance(value, str):
+        return cut(value, limit)
+    if isinstance(value, Mapping):
+        return {name: shortened(item, limit) for name, item in value.items()}
+    return [shortened(item, limit) for item in value] if isinstance(value, list) else value
+
+
+class Secrets:
+    """Values that must not be recorded or shown, and what stands in their place.
+
+    Calling it replaces them in a text.
+    """
+
+    def __init__(self) -> None:
+        self._marks: dict[str, str] = {}
+
+    def add(self, values: Iterable[tuple[str, str]]) -> None:
+        """Add values, each with its mark."""
+        for value, mark in values:
+            if len(value) >= _SHORTEST_SECRET:
+                for form in _forms(value):
+                    self._marks.setdefault(form, mark)
+
+    def __call__(self, text: str) -> str:
+        """Return a text with each value replaced by its mark."""
+        for form in sorted(self._marks, key=len, reverse=True):
+            if form in text:
+                text = text.replace(form, self._marks[form])
+        return text
+
+
+_SHORTEST_SECRET = 4
+"""Shorter values stand in any text by chance."""
+
+
+def _forms(value: str) -> set[str]:
+    """Return how a value may stand in a text: as it is, and escaped as Python, JSON and addresses do."""
+    import json
+    from urllib.parse import quote, quote_plus
+
+    plain = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+    return {value, repr(value)[1:-1], json.dumps(value)[1:-1], quote(plain), quote(plain, safe=""), quote_plus(plain)}
+
+
+def _escaped(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _escaped_in_json(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        # In JSON that is white space between values.
+        return match[0]
+    if code > 0xFFFF:
+        code -= 0x10000
+        return f"\\u{0xD800 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}"
+    return f"\\u{code:04x}"
