@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NoReturn
@@ -22,7 +21,7 @@ from tablevault.notes import add_note, message_of, origin_of, set_origin
 from tablevault.operations.base import Operation
 from tablevault.recovery import Recovery
 from tablevault.storage import files
-from tablevault.texts import Secrets, in_line
+from tablevault.texts import Secrets, in_line, storable
 from tablevault.transaction import Drafting, Transaction
 from tablevault.workers import hand_over
 
@@ -178,7 +177,7 @@ class Engine:
         except BaseException as error:
             owner_lock.release()
             if isinstance(error, Exception):
-                self._record_refused(new, error)
+                self._record_refused(new, operation, error)
             raise
         return self._pin(operation, new, serial, plan, owner_lock)
 
@@ -196,12 +195,14 @@ class Engine:
             return replace(new, arguments=operation.record(digest_payload=new.user_given))
         except Exception as error:
             # What cannot even be recorded is refused like any other wrong argument.
-            self._record_refused(new, error)
+            self._record_refused(new, operation, error)
             raise
 
-    def _record_refused(self, new: NewProcess, error: Exception) -> None:
+    def _record_refused(self, new: NewProcess, operation: Operation, error: Exception) -> None:
+        named = getattr(operation, "table_name", "")
+        table_name = storable(named)[: names.MAXIMUM_NAME_LENGTH] if isinstance(named, str) else ""
         try:
-            self._processes.record_refused(new, describe_error(error))
+            self._processes.record_refused(new, table_name, describe_error(error))
             self.endings.write_log()
         except OSError as trouble:
             add_note(error, f"The refusal could not be logged ({trouble}).")
@@ -226,7 +227,7 @@ class Engine:
             outcome = self._try_to_begin(operation, new, owner)
             if not isinstance(outcome, Blocked):
                 return outcome
-            if self._clear_the_way(outcome.holders, deadline):
+            if self._clear_the_way(outcome, deadline):
                 clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
@@ -246,11 +247,11 @@ class Engine:
             holders = self._processes.conflicts(draft.locks, new.parent_serial)
             if not holders and self._lookup.contents.generation() == generation:
                 raise
-            return Blocked(holders)
+            return Blocked(holders, draft.locks)
         begun = self._processes.begin(new, plan, owner)
         if isinstance(begun, Begun) and begun.generation != generation:
             return self._plan_again(operation, new, begun.serial, plan)
-        return (begun.serial, plan) if isinstance(begun, Begun) else begun
+        return (begun.serial, plan) if isinstance(begun, Begun) else replace(begun, wanted=plan.locks)
 
     def _plan_again(self, operation: Operation, new: NewProcess, serial: int, plan: Plan) -> tuple[int, Plan] | Blocked:
         """Plan once more with the locks in hand, because something became visible since the first time."""
@@ -267,24 +268,31 @@ class Engine:
             self._processes.save_plan(serial, again)
         return serial, again
 
-    def _clear_the_way(self, holders: Sequence[int], deadline: float) -> bool:
+    def _clear_the_way(self, blocked: Blocked, deadline: float) -> bool:
         """Deal with dead holders. Return whether a live one has to be waited for; raise if that is pointless."""
         live: list[ProcessRecord] = []
-        for serial in holders:
+        for serial in blocked.holders:
             record = self._processes.get(serial)
             if record is None or record.finished:
                 continue
             if self._lookup.status(record) is Status.PAUSED:
-                raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record))
+                held = self._in_the_way(record, blocked)
+                raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record, held))
             if self._processes.is_ancestor(serial, self._context.parent_serial):
-                raise TVLockError(messages.blocked_by_ancestor(record))
+                raise TVLockError(messages.blocked_by_ancestor(record, self._in_the_way(record, blocked)))
             if self._lookup.is_alive(record):
                 live.append(record)
             else:
                 self.recovery.recover(record)
         if live and clock.monotonic() >= deadline:
-            raise TVLockError(messages.blocked(live[0], self._context.lock_timeout))
+            held = self._in_the_way(live[0], blocked)
+            raise TVLockError(messages.blocked(live[0], self._context.lock_timeout, held))
         return bool(live)
+
+    def _in_the_way(self, holder: ProcessRecord, blocked: Blocked) -> Lock | None:
+        """Return the lock of a process that conflicts with what another needs; `None` if it has just let go of it."""
+        held = self._processes.locks_of(holder.serial)
+        return next((lock for lock in held if any(map(lock.conflicts, blocked.wanted))), None)
 
     # --- continuing -----------------------------------------------------------------------------------------------
 

@@ -117,6 +117,12 @@ class Lookup:
             raise TVArgumentError(f"Table '{table.name}' has no {kind}{of_version}{advice}")
         return found
 
+    def check_version_exists(self, table: TableRecord, version: str) -> None:
+        """Raise `TVArgumentError` if a table has no instance of a version, temporary or materialized."""
+        known = {instance.version for instance in self.contents.instances(table.table_id)}
+        if version not in known:
+            raise TVArgumentError(f"Table '{table.name}' has no version '{version}'{names.nearest(version, known)}")
+
     def process(self, process_id: str) -> ProcessRecord:
         """Return the newest process of an id; raise `TVProcessError` if there is none."""
         processes = self.context.catalog.processes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tablevault.commands import Recorded
-from tablevault.model import ErrorInfo, ProcessRecord
+from tablevault.model import ErrorInfo, Lock, ProcessRecord
 from tablevault.notes import message_of
 from tablevault.operations.base import Operation
 from tablevault.texts import in_line
@@ -74,27 +74,27 @@ def hint_in_line(root: Path, record: ProcessRecord) -> str:
     )
 
 
-def blocked_by_paused(root: Path, record: ProcessRecord) -> str:
-    """Return the message for somebody who needs what a paused process holds."""
+def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = None) -> str:
+    """Return the message for an operation that needs what a paused process holds."""
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
-        f"{_target(record)} is held by the paused process '{record.process_id}' ({record.operation}), "
+        f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
         f"which was paused{error}; {hint_in_line(root, record)}."
     )
 
 
-def blocked_by_ancestor(record: ProcessRecord) -> str:
+def blocked_by_ancestor(record: ProcessRecord, held: Lock | None = None) -> str:
     """Return the message for a nested operation that would change what its parent uses."""
     return (
-        f"{_target(record)} is read or built by process '{record.process_id}' ({record.operation}), inside which "
+        f"{_in_the_way(record, held)} process '{record.process_id}' ({record.operation}), inside which "
         "this operation runs; it may read that, but not change it."
     )
 
 
-def blocked(record: ProcessRecord, waited: float) -> str:
-    """Return the message for somebody who waited in vain for a live process."""
+def blocked(record: ProcessRecord, waited: float, held: Lock | None = None) -> str:
+    """Return the message for an operation that waited in vain for a live process."""
     return (
-        f"{_target(record)} is held by the running process '{record.process_id}' ({record.operation} by "
+        f"{_in_the_way(record, held)} the running process '{record.process_id}' ({record.operation} by "
         f"{record.author}, process number {record.owner_pid} on {record.owner_host}); waited {waited:g} s. "
         "Try again later, or open the vault with a larger lock_timeout."
     )
@@ -136,6 +136,31 @@ def _remedies(recorded: Recorded) -> str:
         f"resume it with\n    {resume.python}\n    {resume.command}\n"
         f"or stop it with\n    {stop.python}\n    {stop.command}"
     )
+
+
+_BUILDING = frozenset({"create_instance", "execute_instance", "write_instance", "write"})
+"""Operations whose exclusive lock on an instance means that they make it."""
+
+
+def _in_the_way(record: ProcessRecord, held: Lock | None) -> str:
+    """Return what a process holds, and for what: the beginning of a sentence that goes on with the process."""
+    if held is None:
+        return f"{_target(record)} is used by"
+    if not held.exclusive:
+        return f"{_named(held.resource)} is read by"
+    is_built = record.operation in _BUILDING and "/instance/" in held.resource
+    return f"{_named(held.resource)} is {'built' if is_built else 'changed'} by"
+
+
+def _named(resource: str) -> str:
+    match resource.split("/"):
+        case ["table", table, "instance", instance_id]:
+            return f"Instance '{instance_id}' of table '{table}'"
+        case ["table", table, "artifacts"]:
+            return f"The set of artifacts of table '{table}'"
+        case ["table", table]:
+            return f"Table '{table}'"
+    return "The code of the vault"
 
 
 def _target(record: ProcessRecord) -> str:

@@ -48,6 +48,11 @@ class Lock:
     """A path such as `code` or `table/stories/instance/TEMP_base`; it covers everything below it."""
     exclusive: bool
 
+    def conflicts(self, other: Lock) -> bool:
+        """Return whether two processes cannot hold both: one of them changes what the other covers."""
+        mine, theirs = f"{self.resource}/", f"{other.resource}/"
+        return (self.exclusive or other.exclusive) and (mine.startswith(theirs) or theirs.startswith(mine))
+
     @property
     def text(self) -> str:
         """The lock as people read it."""
@@ -391,6 +396,8 @@ class Blocked:
     """A process could not begin, because others hold what it needs."""
 
     holders: tuple[int, ...]
+    wanted: tuple[Lock, ...] = ()
+    """What it needs."""
 
 
 @dataclass(frozen=True, slots=True)

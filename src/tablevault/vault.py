@@ -575,13 +575,15 @@ class TableVault:
     ) -> list[str]:
         """Return the ids of a table's instances, oldest first; without a table the tables' names.
 
-        An empty `version` means all versions.
+        An empty `version` means all versions; one that the table does not have is a `TVArgumentError`.
         """
         if not table_name:
             return self.get_tables()
         table = Lookup(self._context).table(table_name)
         wanted = names.check_version(version) if version else None
         found = self._context.catalog.contents.instances(table.table_id, wanted, None if include_temp else False)
+        if not found and wanted not in (None, names.DEFAULT_VERSION):
+            Lookup(self._context).check_version_exists(table, str(wanted))
         return [instance.instance_id for instance in found]
 
     def get_descriptions(self, instance_id: str = "", table_name: str = "") -> dict[str, Any]:

@@ -137,6 +137,38 @@ note(control, "seen", f"{{info.status}} {{info.owner.alive}}")
     assert job.vault.get_process("nightly").status == "succeeded"
 
 
+@pytest.mark.parametrize(
+    ("leaving", "status"),
+    [("return 7", 1), ("raise RuntimeError('in the child')", 1), ("sys.exit(0)", 0), ("sys.exit(5)", 5)],
+)
+def test_child_forked_in_a_thread_that_comes_back_ends(job, leaving, status):
+    job.build(threads=3)
+    forking(
+        job,
+        f"""
+child = os.fork()
+if child == 0:
+    note(control, "forked", 1)
+    {leaving}
+for _ in range(3000):
+    ended, left = os.waitpid(child, os.WNOHANG)
+    if ended:
+        break
+    time.sleep(0.01)
+else:
+    os.kill(child, 9)
+    os.waitpid(child, 0)
+    raise TimeoutError("the child waits for ever")
+note(control, "left", os.waitstatus_to_exitcode(left))
+""",
+    )
+    left = job.run("vault.execute_instance('stories', process_id='nightly')")
+    assert left.status == 0, left.errors
+    assert job.noted("left") == [status]
+    assert sorted(job.noted("called")) == list(range(10))
+    assert job.answers() == job.complete()
+
+
 def test_a_pool_that_a_function_forks_and_ends_leaves_the_process_alone(job):
     forking(
         job,

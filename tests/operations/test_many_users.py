@@ -302,3 +302,83 @@ def test_the_same_instance_is_executed_once(path):
     outcomes = run_all(*[lambda one=one: one.execute_instance("stories") for one in vaults])
     assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
     assert len(vault.get_table_instances("stories")) == 1
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from tablevault import TableVault
+vault = TableVault(sys.argv[1], author="grace")
+vault.execute_instance(sys.argv[2], process_id="night")
+"""
+
+
+def holding(path, vault):
+    """Let another interpreter execute the table `reader`, which reads `stories`, and hold in a row."""
+    make_table(vault)
+    vault.execute_instance("stories")
+    code = f"""
+import time
+from pathlib import Path
+def rows(frame):
+    return frame
+def wait(word):
+    Path({str(path.parent)!r}, "held").touch()
+    while not Path({str(path.parent)!r}, "go").exists():
+        time.sleep(0.01)
+    return word
+"""
+    index = index_builder("word", "rows", '{frame: "<<stories.{word}>>"}')
+    build(vault, index, code, "reader", out=column_builder("out", "wait", '{word: "<<self.word[index]>>"}'))
+    other = interpreter(HOLDING, str(path), "reader")
+    deadline = time.monotonic() + 60
+    while not (path.parent / "held").exists():
+        assert other.poll() is None, other.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return other
+
+
+def test_lock_error_names_what_is_in_the_way_and_whether_it_is_read_or_built(path, vault):
+    other = holding(path, vault)
+    try:
+        instance = vault.get_table_instances("stories")[0]
+        with pytest.raises(
+            tv_errors.TVLockError, match=f"^Instance '{instance}' of table 'stories' is read by the running"
+        ):
+            vault.delete_instance(instance, "stories")
+        with pytest.raises(
+            tv_errors.TVLockError, match=f"^Instance '{instance}' of table 'stories' is read by the running"
+        ):
+            vault.delete_table("stories")
+        with pytest.raises(
+            tv_errors.TVLockError, match="^Instance 'TEMP_base' of table 'reader' is built by the running"
+        ):
+            vault.rename_table("other", "reader")
+        refused = vault.get_history(status="reverted")
+        assert [info.table_name for info in refused] == ["reader", "stories", "stories"]
+    finally:
+        other.kill()
+        other.communicate()
+    with pytest.raises(tv_errors.TVLockError, match="^Instance 'TEMP_base' of table 'reader' is built by the paused"):
+        vault.delete_instance("TEMP_base", "reader")
+    vault.stop_process("night")
+
+
+def test_refused_call_is_logged_with_its_table(vault):
+    for name in ("nothing", "\udce9", "x" * 1000):
+        with pytest.raises(tv_errors.TVArgumentError):
+            vault.execute_instance(name)
+    names = [info.table_name for info in vault.get_history(operation="execute_instance")]
+    assert names == ["x" * 128, "\\udce9", "nothing"]
+    assert len(vault.get_history(table_name="nothing")) == 1
+
+
+def test_unknown_version_of_a_table_names_the_known_ones(vault):
+    make_table(vault)
+    vault.create_instance("stories", "long", external_edit=True)
+    assert vault.get_table_instances("stories") == []
+    assert vault.get_table_instances("stories", "long") == []
+    assert vault.get_table_instances("stories", "long", include_temp=True) == ["TEMP_long"]
+    with pytest.raises(tv_errors.TVArgumentError, match="has no version 'lang'; did you mean 'long'"):
+        vault.get_table_instances("stories", "lang")

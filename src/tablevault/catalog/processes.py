@@ -111,10 +111,10 @@ class Processes:
             locks.release(connection, serial)
             connection.execute(delete(processes).where(processes.c.serial == serial))
 
-    def record_refused(self, new: NewProcess, error: ErrorInfo) -> None:
+    def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
         """Record a process that failed while it was prepared: it leaves its line in the log and nothing else."""
         with self._store.write() as connection:
-            serial = insert_process(connection, new, Plan("", "", ()), None)
+            serial = insert_process(connection, new, Plan(table_name, "", ()), None)
             deciding.refuse(connection, serial, dump_error(error))
 
     def conflicts(self, wanted: Iterable[Lock], parent_serial: int | None) -> tuple[int, ...]:

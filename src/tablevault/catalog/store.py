@@ -22,8 +22,9 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault import clock
 from tablevault.catalog import schema
-from tablevault.errors import TVFileError, TVImplementationError
+from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
 from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
+from tablevault.texts import in_line
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
@@ -168,6 +169,11 @@ class Store:
         """Translate the errors of rows whose content is none of ours."""
         try:
             yield
+        except UnicodeEncodeError as error:
+            # Not the catalog's: it is what was looked for in it.
+            raise TVArgumentError(
+                f"{in_line(error.object)!r} has a lone surrogate, which no text in a vault has; correct it."
+            ) from error
         except ValueError as error:
             raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
 

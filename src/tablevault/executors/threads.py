@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
+import os
+import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from queue import Empty, SimpleQueue
-from typing import Generic, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 from tablevault import clock
-from tablevault.interfaces import RowRun
+from tablevault.interfaces import CAME_BACK_IN_CHILD, FunctionError, RowRun
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -51,6 +54,7 @@ class _Crew(Generic[Task, Result]):
         self.threads: list[threading.Thread] = []
         self._function = function
         self._context = contextvars.copy_context()
+        self._made_by = os.getpid()
 
     def grow(self) -> None:
         """Add a thread."""
@@ -68,7 +72,10 @@ class _Crew(Generic[Task, Result]):
         while (number := self.orders.get()) is not None:
             wrapped = self.tasks.pop(number, None)
             if wrapped is not None:
-                self.outcomes.append(self._outcome(*wrapped))
+                outcome = self._outcome(*wrapped)
+                if os.getpid() != self._made_by:
+                    _end_child(outcome[2])
+                self.outcomes.append(outcome)
                 self.news.put(None)
             del wrapped  # Else an idle thread would keep its last task alive.
 
@@ -77,6 +84,23 @@ class _Crew(Generic[Task, Result]):
             return task, self._context.copy().run(self._function, task), None
         except BaseException as error:  # noqa: BLE001  (whatever it is, it is the outcome)
             return task, None, error
+
+
+def _end_child(error: BaseException | None) -> NoReturn:
+    """End a child that a function forked in a thread, and that came back from it: its parent may wait for that.
+
+    It has no other thread, so that nobody would ever give it another row.
+    """
+    status = 1
+    error = error.original if isinstance(error, FunctionError) else error
+    with contextlib.suppress(BaseException):
+        if isinstance(error, SystemExit):
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        else:
+            print(CAME_BACK_IN_CHILD, file=sys.stderr)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+    os._exit(status & 0xFF)
 
 
 class _ThreadRun(Generic[Task, Result]):
