@@ -20,6 +20,7 @@ import report
 from bit_rot import BitRot
 from concurrent_history import ConcurrentHistory
 from experiment import Budget, CannotRunHereError, Experiment, Figures, command
+from feeding import ForeignValues
 from fuzzing import FUZZING
 from model_checking import ModelCheck
 from power_loss import PowerLoss
@@ -39,6 +40,7 @@ EXPERIMENTS: tuple[Experiment, ...] = (
     Racing(),
     *FUZZING,
     BitRot(),
+    ForeignValues(),
     Resources(),
 )
 """All of them, in the order of the table."""

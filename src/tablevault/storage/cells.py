@@ -386,7 +386,7 @@ def _list_converter(name: str, arrow: pa.DataType) -> CellChecker:
 
 
 def _item(item: Any, convert: CellChecker) -> Any:
-    if is_missing(item) and not isinstance(item, float):
+    if is_missing(item) and not isinstance(item, (float, np.floating)):
         return None
     return convert(item)
 

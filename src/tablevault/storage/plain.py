@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import enum
+import math
 import os
 import re
 import uuid
@@ -194,7 +195,11 @@ def _natural_list(value: list[Any]) -> list[Any]:
 
 def _natural_item(item: Any) -> Any:
     # In a list NaN is a number like any other: an embedding with a NaN comes back as it was.
-    return item if type(item) is float else natural_value(item)
+    if type(item) is float:
+        return item
+    if isinstance(item, (float, np.floating)) and item != item:
+        return math.nan
+    return natural_value(item)
 
 
 def _checked_integer(value: int) -> int:
@@ -293,6 +298,10 @@ def _unwrapped_numpy(value: Any) -> Any:
 
 
 def _unwrapped_numpy_time(value: Any) -> Any:
+    if np.datetime_data(value.dtype)[0] == "generic" and not np.isnat(value):
+        raise ValueError(
+            f"{shown(value)} has no unit, so it is no time span; use one such as numpy.timedelta64(5, 's')"
+        )
     whole = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
     if not pd.isna(whole) and whole.to_numpy() != value:  # pandas drops what is finer than a nanosecond.
         raise ValueError(f"{shown(value)} is finer than a nanosecond, which no column can express")
