@@ -216,7 +216,7 @@ class Lookup:
     def code_texts(self) -> dict[str, str]:
         """Return the text of each code module."""
         return self.with_files(
-            self.code_modules, lambda found: {name: files.read_text(path) for name, path in found.items()}
+            self.code_modules, lambda found: {name: files.read_source(path) for name, path in found.items()}
         )
 
     def check_version_is_unique(self, table: TableRecord, version: str) -> None:
@@ -306,4 +306,6 @@ def _content(path: Path) -> str:
 def _visible_files(folder: Path, suffix: str) -> list[Path]:
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith(".")]
+    named = (path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith("."))
+    # Links and what is missing stay, to be refused by their names.
+    return [path for path in named if path.is_symlink() or not path.exists() or path.is_file()]

@@ -19,6 +19,7 @@ from tablevault.builders.row_wise_run import RowDecision, RowWiseRun
 from tablevault.builders.rows import RowTable
 from tablevault.builders.running import run_builder, run_of
 from tablevault.builders.single_call_run import SingleCallRun
+from tablevault.builders.sources import Sources
 from tablevault.builders.spec import SELF, BuilderSpec
 from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
@@ -82,8 +83,7 @@ class _Work:
 
     builders: BuilderSet
     inputs: PinnedInputs
-    sources: Mapping[str, str]
-    """The code modules: name -> text."""
+    sources: Sources
 
 
 def _read_work(draft: Drafting, plan: Plan) -> _Work:
@@ -92,9 +92,9 @@ def _read_work(draft: Drafting, plan: Plan) -> _Work:
     assert table is not None
     assert temporary is not None
     inputs = PinnedInputs(draft, map(PinnedInput.restore, plan.data["inputs"]))
-    sources = draft.code_texts()
+    sources = Sources.of_now(draft.code_texts())
     documents = draft.with_files(lambda: builder_files(draft, table, temporary), read_documents)
-    return _Work(check_builders(table.name, documents, inputs, sources), inputs, sources)
+    return _Work(check_builders(table.name, documents, inputs, sources.modules), inputs, sources)
 
 
 @contextmanager
@@ -109,12 +109,12 @@ def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
 
 
 @contextmanager
-def _code(folder: Path, sources: Mapping[str, str]) -> Iterator[CodeSnapshot]:
+def _code(folder: Path, sources: Sources) -> Iterator[CodeSnapshot]:
     modules = folder / "code"
     modules.mkdir()
-    for name, text in sources.items():
-        (modules / f"{name}.py").write_text(text, encoding="utf-8")
-    with CodeSnapshot(modules) as code:
+    for name, text in sources.modules.items():
+        (modules / f"{name}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+    with CodeSnapshot(modules, local=sources.local) as code:
         yield code
 
 
@@ -252,7 +252,7 @@ class _Planning:
             return BuilderPlan(total, None, None, reasons)
         if not gaps and run.decide():
             self._close_gaps(builder)
-            return BuilderPlan(total, total, 0, self._reasons.of_unchanged(total))
+            return BuilderPlan(total, total, 0, self._reasons.of_unchanged(builder, total))
         self._leave_empty(builder)
         return BuilderPlan(total, 0, total, self._reasons.of_whole(builder, run))
 

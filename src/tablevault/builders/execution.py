@@ -49,6 +49,8 @@ class PreparedBuilder:
     version: str
     """Digest of all that counts for reuse, apart from the values of arguments."""
     code_parts: Mapping[str, str]
+    packages: Mapping[str, str]
+    """Versions of the installed packages that its code imports."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tablevault.builders.functions import built_in_sources
+from tablevault.builders.local_code import LocalCode, Reached
 from tablevault.builders.spec import BuilderSpec
 from tablevault.builders.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
 from tablevault.errors import TVBuilderError
@@ -22,12 +23,18 @@ SOURCE_TEXT = "source text"
 """Stands for a whole text, comments and all, where code reads it."""
 
 
+WHOLE_FILE = "whole file"
+"""Stands for a local module outside the vault."""
+
+
 @dataclass(frozen=True)
 class _Reached:
     """All that a function reaches."""
 
     parts: tuple[tuple[str, tuple[str, ...], str], ...]
     """For each part its module, the names that it is known by, and its digest."""
+    packages: tuple[str, ...]
+    """Top-level names of installed packages."""
 
 
 class CodeIndex:
@@ -40,10 +47,13 @@ class CodeIndex:
     ----------
     sources
         Text of each module, by its name. A module that nothing reaches may have errors.
+    local
+        The local modules outside the vault that they lead to.
     """
 
-    def __init__(self, sources: Mapping[str, str]) -> None:
+    def __init__(self, sources: Mapping[str, str], local: LocalCode | None = None) -> None:
         self._sources = dict(sources)
+        self._local = local or LocalCode()
         self._statements: dict[str, tuple[Statement, ...]] = {}
         self._reached: dict[Use, _Reached] = {}
 
@@ -94,10 +104,17 @@ class CodeIndex:
         if start not in self._reached:
             if start[0] not in self._sources:
                 raise TVBuilderError(f"there is no code module {start[0]!r}{nearest(start[0], self._sources)}")
-            self._reached[start] = self._read(sorted(_Reach(self, start).statements(), key=_place))
+            reach = _Reach(self, start)
+            statements = sorted(reach.statements(), key=_place)
+            outside = self._local.reached(name for item in reach.importing() for name in item.outside)
+            self._reached[start] = self._read(statements, outside)
         return self._reached[start]
 
-    def _read(self, statements: Sequence[Statement]) -> _Reached:
+    def packages(self, module: str, function: str) -> tuple[str, ...]:
+        """Return the top-level names of installed packages that a function's code imports, in alphabetical order."""
+        return self._reach((module, function)).packages
+
+    def _read(self, statements: Sequence[Statement], outside: Reached) -> _Reached:
         """Return what counts of statements: also the docstrings and texts that some of them read."""
         mentions = set[str]().union(*(statement.mentions for statement in statements))
         mentions.update(name for statement in statements for other, name in statement.renames if other in mentions)
@@ -120,7 +137,8 @@ class CodeIndex:
             ]
         if Reading.SOURCE in reads:
             parts += [(module, (SOURCE_TEXT,), _digest(self._sources[module])) for module in modules]
-        return _Reached(tuple(parts))
+        parts += [(item.name.replace(".", "/"), (WHOLE_FILE,), item.digest) for item in outside.modules]
+        return _Reached(tuple(parts), outside.packages)
 
     def statements(self, module: str) -> tuple[Statement, ...]:
         """Return the statements of a module."""
@@ -152,6 +170,20 @@ class _Reach:
         while missed := self._touching():
             self._include(missed)
         return self._included
+
+    def importing(self) -> set[Statement]:
+        """Return the statements whose imports count, once those that are reached are known.
+
+        A module that is imported, and whose name nothing uses, is imported for what it does.
+        """
+        everything = [item for module in self._executed for item in self._index.statements(module)]
+        used = {use for item in everything for use in item.uses if use[1] not in item.binds}
+        unused = (
+            item
+            for item in everything
+            if item.outside and item.binds and not any((item.module, name) in used for name in item.binds)
+        )
+        return self._included.union(unused)
 
     def _follow(self, uses: Iterable[Use]) -> None:
         waiting = list(uses)
@@ -246,7 +278,12 @@ def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple
     for module, name in sorted(before.keys() | after.keys()):
         if before.get((module, name)) != after.get((module, name)):
             changed[module].append(name)
-    return tuple(f"code of '{module}.py' changed: {', '.join(names)}" for module, names in changed.items())
+    return tuple(
+        f"local module '{module.replace('/', '.')}' changed"
+        if names == [WHOLE_FILE]
+        else f"code of '{module}.py' changed: {', '.join(names)}"
+        for module, names in changed.items()
+    )
 
 
 def builder_version(spec: BuilderSpec, code_version: str) -> str:

@@ -12,7 +12,6 @@ import importlib.machinery
 import importlib.resources
 import importlib.util
 import inspect
-import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -20,11 +19,14 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Self
 
+from tablevault.builders.local_code import LocalCode
+from tablevault.builders.local_modules import ImportlibOfCode, LocalModules, register, unregister
 from tablevault.builders.parsing import syntax_problem
 from tablevault.builders.signatures import argument_problem
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, nearest
+from tablevault.storage import files
 
 _NAMESPACE = "tablevault_code"
 _BUILT_IN_PACKAGE = "tablevault.functions"
@@ -38,20 +40,8 @@ def describe_modules(folder: Path) -> tuple[str, ...]:
 
 
 def read_sources(folder: Path) -> dict[str, str]:
-    """Return the source text of each code module in a folder, by the module's name.
-
-    Raises
-    ------
-    TVBuilderError
-        If a module's bytes are not text in the encoding that it declares.
-    """
-    sources = {}
-    for name in describe_modules(folder):
-        try:
-            sources[name] = importlib.util.decode_source((folder / f"{name}.py").read_bytes())
-        except (SyntaxError, UnicodeDecodeError) as error:
-            raise TVBuilderError(f"{name}.py cannot be read as text: {error}; save it as UTF-8.") from error
-    return sources
+    """Return the source text of each code module in a folder, by the module's name; as `files.read_source` does."""
+    return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
 
 
 def built_in_sources() -> dict[str, str]:
@@ -131,9 +121,12 @@ class CodeSnapshot:
         Holds the modules, as `*.py`; must not change while the snapshot is open.
     shown_as
         The folder that tracebacks name, where people find the files to edit; by default `folder` itself.
+    local
+        The local modules outside the vault that they lead to.
     """
 
-    def __init__(self, folder: Path, shown_as: Path | None = None) -> None:
+    def __init__(self, folder: Path, shown_as: Path | None = None, local: LocalCode | None = None) -> None:
+        self._local = LocalModules(local or LocalCode())
         self._folder = folder
         self._shown_as = shown_as or folder
         self._package = f"{_NAMESPACE}.{uuid.uuid4().hex}"
@@ -143,6 +136,7 @@ class CodeSnapshot:
         self._loading: dict[str, ModuleType] = {}
         self._loaded: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
+        self._importlib = ImportlibOfCode(self._import_module)
 
     def __enter__(self) -> Self:
         return self
@@ -169,8 +163,7 @@ class CodeSnapshot:
     def close(self) -> None:
         """Forget the modules; functions that were loaded still work."""
         with self._lock:
-            for module in self._loaded.values():
-                sys.modules.pop(module.__name__, None)
+            unregister(module.__name__ for module in self._loaded.values())
 
     def _module(self, name: str) -> ModuleType:
         loaded = self._loaded.get(name)
@@ -187,14 +180,15 @@ class CodeSnapshot:
         module = importlib.util.module_from_spec(specification)
         module.__file__ = str(path)
         module.__dict__["__builtins__"] = self._builtins
-        self._loading[name] = sys.modules[module.__name__] = module
+        self._loading[name] = module
+        register(module.__name__, module)
         try:
             exec(code, module.__dict__)
             self._loaded[name] = module
         finally:
             del self._loading[name]
             if name not in self._loaded:
-                sys.modules.pop(module.__name__, None)
+                unregister([module.__name__])
         return module
 
     def _import(
@@ -208,7 +202,8 @@ class CodeSnapshot:
         """Stand in for `__import__` in the snapshot's modules: look among them first."""
         head, _, rest = name.partition(".")
         if level == 0 and head not in self._names:
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+            found = self._local.import_(name, globals, locals, fromlist or (), level)
+            return self._importlib if isinstance(found, ImportlibOfCode) else found
         if level > 1:
             raise ImportError("attempted relative import beyond the vault's code modules")
         if not name:
@@ -218,6 +213,11 @@ class CodeSnapshot:
         if rest:
             raise ModuleNotFoundError(f"No module named {name!r}; {head!r} is not a package", name=name)
         return self._module(head)
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """Stand in for `importlib.import_module`: look among the snapshot's modules first."""
+        own = name.removeprefix(".") if name.startswith(".") and package == self._package else name
+        return self._module(own) if own in self._names else self._local.import_module(name, package)
 
     def _siblings(self, names: Iterable[str]) -> ModuleType:
         """Return what `from . import a, b` takes its names from."""

@@ -36,6 +36,9 @@ def syntax_problem(file: str, error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         text = f": {error.text.strip()[:80]}" if error.text else ""
         return f"{file}, line {error.lineno or 1}: {error.msg}{text}; correct the module."
+    if isinstance(error, UnicodeEncodeError):
+        line = str(error.object).count("\n", 0, error.start) + 1
+        return f"{file}, line {line}: this is not text in the encoding of the file; save it as UTF-8."
     if isinstance(error, ValueError):
         return f"{file} cannot be compiled: {error}; correct the module."
     return f"{file} is nested too deeply to be compiled; simplify it."

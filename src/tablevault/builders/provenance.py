@@ -62,6 +62,8 @@ class BuilderFacts:
     """What the newest code version consists of: `module.name` -> digest."""
     computed: int
     reused: int
+    packages: dict[str, str] = field(default_factory=dict)
+    """Versions of the installed packages that its code imports; they do not count for reuse."""
     whole_fingerprint: str | None = None
     """Of a function that is called once, in hexadecimal."""
 

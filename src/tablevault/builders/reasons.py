@@ -66,6 +66,7 @@ class Reasons:
             return () if self._origin is None else (f"no builder of the origin made exactly the columns {made}",)
         return (
             *self._changes_of_version(builder, facts),
+            *_changes_of_packages(builder.packages, facts.packages),
             *_changes_of_arguments(builder.spec, facts),
             *self._changes_of_inputs(builder.spec, facts),
         )
@@ -75,7 +76,7 @@ class Reasons:
         total = len(decision.table.filled)
         rows = [row for row in decision.table.missing() if row not in decision.undecided]
         if not rows and not decision.undecided:
-            return self.of_unchanged(total)
+            return self.of_unchanged(builder, total)
         causes = self._causes(builder, rows, RowWiseRun(self._execution, builder).matched_origins(total))
         new = self._described_new(causes.pop(_NEW, 0))
         static = self.of_spec(builder) if causes or decision.undecided else ()
@@ -97,9 +98,11 @@ class Reasons:
             return ()
         return self._described_new(sum(1 for row in zip(*places, strict=True) if all(place is None for place in row)))
 
-    def of_unchanged(self, total: int) -> tuple[str, ...]:
+    def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
         """Return what is said of a builder that has nothing to do."""
-        return ("nothing changed",) if total else ("there are no rows",)
+        facts = self._facts(builder.spec)
+        packages = _changes_of_packages(builder.packages, facts.packages) if facts is not None else ()
+        return ("nothing changed" if total else "there are no rows", *packages)
 
     def _described_new(self, count: int) -> tuple[str, ...]:
         return (f"{count:,} new {'row' if count == 1 else 'rows'}",) if count else ()
@@ -164,6 +167,13 @@ class Reasons:
             old = [item.instance_id for item in earlier if item.table_id == record.table_id]
             was = f", was {', '.join(old)}" if old else ""
             yield f"input `{now.table}` is instance {now.instance_id}{was}"
+
+
+def _changes_of_packages(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+    """Yield which installed packages have other versions than they had; they do not count."""
+    for name, version in now.items():
+        if before.get(name, version) != version:
+            yield f"package `{name}` is {version}, was {before[name]} (versions of packages do not count)"
 
 
 def _changes_of_arguments(spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
+from tablevault.builders.local_code import imported_names
 from tablevault.builders.parsing import parse_module
 from tablevault.builders.scopes import global_names
 from tablevault.builders.syntax_text import docstring, names_used_as_values, syntax_text, without_docstring
@@ -67,6 +68,8 @@ class Statement:
     """Names that it uses when the module is imported, if that could change what they stand for."""
     imports: frozenset[str]
     """Modules of the vault that it imports when the module is imported."""
+    outside: frozenset[str]
+    """Full names of what it may import from outside the vault, whenever it runs."""
     always: bool
     """Whether it does more than bind names, so that it counts for whatever uses the module."""
     changeable: bool
@@ -137,6 +140,7 @@ class _Splitter:
                 uses=frozenset(),
                 runs=frozenset(),
                 imports=frozenset(),
+                outside=frozenset(),
                 always=False,
                 changeable=False,
                 movable=False,
@@ -157,6 +161,7 @@ class _Splitter:
             uses=frozenset(self._uses([node])),
             runs=frozenset(self._uses(_effects_at_import(node))),
             imports=frozenset(self._imported_at_import(node)),
+            outside=frozenset(name for name in imported_names(node, "") if name.partition(".")[0] not in self._modules),
             always=_is_always(node),
             changeable=_is_changeable(node),
             movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),

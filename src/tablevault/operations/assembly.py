@@ -145,6 +145,7 @@ class Assembly:
             inputs=tuple(self._input_columns(reads)),
             versions=outcome.versions,
             code_parts=dict(outcome.builder.code_parts),
+            packages=dict(outcome.builder.packages),
             computed=outcome.computed,
             reused=outcome.reused,
             whole_fingerprint=outcome.whole.hex() if outcome.whole is not None else None,
@@ -338,17 +339,12 @@ def drop_temporary(transaction: Transaction, plan: Plan, temporary: str) -> Iter
 
 def _archive_code(attempts: Sequence[Path], target: Path) -> None:
     """Keep the code of the last attempt, and beside it that of earlier ones where it was different."""
-    target.mkdir()
-    for path in sorted(attempts[-1].glob("*.py")):
-        shutil.copyfile(path, target / path.name)
+    shutil.copytree(attempts[-1], target, copy_function=shutil.copyfile)
     newest = _texts(attempts[-1])
     for attempt in attempts[:-1]:
         if _texts(attempt) != newest:
-            earlier = target / f"attempt-{attempt.name}"
-            earlier.mkdir()
-            for path in sorted(attempt.glob("*.py")):
-                shutil.copyfile(path, earlier / path.name)
+            shutil.copytree(attempt, target / f"attempt-{attempt.name}", copy_function=shutil.copyfile)
 
 
-def _texts(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.py")}
+def _texts(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}

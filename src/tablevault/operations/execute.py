@@ -16,11 +16,14 @@ from tablevault import names
 from tablevault.builders.building import Building
 from tablevault.builders.execution import Execution, Interruptible, PreparedBuilder
 from tablevault.builders.fingerprint import CodeIndex, builder_version
-from tablevault.builders.functions import CodeSnapshot, builder_function
+from tablevault.builders.functions import CodeSnapshot, builder_function, read_sources
+from tablevault.builders.local_code import FOLDER, find_local_code
 from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigin
+from tablevault.builders.packages import installed_versions
 from tablevault.builders.provenance import read_artifact_records, read_provenance
 from tablevault.builders.running import run_builders
 from tablevault.builders.secrets import written_secrets
+from tablevault.builders.sources import Sources
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
 from tablevault.interfaces import FunctionError
@@ -46,7 +49,6 @@ from tablevault.operations.executing import (
     PinnedInputs,
     check_builders,
     check_conditions,
-    code_sources,
     edited_builders,
     pin_inputs,
     pinned_builders,
@@ -171,11 +173,13 @@ class ExecuteInstance(Operation):
         self._pin_unless_done(plan, transaction)
         attempt = self._code_attempt(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
-        sources = code_sources(transaction.workspace.code(attempt))
-        builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
+        sources = Sources.of_snapshot(transaction.workspace.code(attempt))
+        documents = read_documents(pinned_builders(transaction))
+        builders = check_builders(plan.table_name, documents, inputs, sources.modules)
         check_conditions(builders, inputs)
+        folder, shown_as = transaction.workspace.code(attempt), transaction.layout.code_functions
         try:
-            with CodeSnapshot(transaction.workspace.code(attempt), transaction.layout.code_functions) as code:
+            with CodeSnapshot(folder, shown_as, sources.local) as code:
                 prepared = _prepare(builders, code, sources)
                 execution = self._execution(plan, transaction, inputs, builders)
                 transaction.functions_started = True
@@ -262,7 +266,8 @@ class ExecuteInstance(Operation):
         self._pin_unless_done(plan, transaction)
         inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
         sources = _last_sources(transaction)
-        builders = check_builders(plan.table_name, read_documents(pinned_builders(transaction)), inputs, sources)
+        documents = read_documents(pinned_builders(transaction))
+        builders = check_builders(plan.table_name, documents, inputs, sources.modules)
         execution = self._execution(plan, transaction, inputs, builders)
         restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
@@ -313,11 +318,11 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
         raise TVFileError(f"A file of the origin is missing ({error.filename}); verify() tells all.") from error
 
 
-def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: dict[str, str]) -> list[PreparedBuilder]:
+def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: Sources) -> list[PreparedBuilder]:
     return [load_builder(spec, code, sources) for spec in builders.specs]
 
 
-def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Mapping[str, str]) -> PreparedBuilder:
+def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Sources) -> PreparedBuilder:
     """Return a builder that can be run; what its module raises when it is imported is a `FunctionError`."""
     try:
         function = builder_function(spec, code)
@@ -329,12 +334,14 @@ def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Mapping[str, st
     return replace(unloaded_builder(spec, sources), function=function)
 
 
-def unloaded_builder(spec: BuilderSpec, sources: Mapping[str, str]) -> PreparedBuilder:
+def unloaded_builder(spec: BuilderSpec, sources: Sources) -> PreparedBuilder:
     """Return a builder of which everything is known, but whose function cannot be called."""
-    index = CodeIndex(sources) if spec.is_custom else CodeIndex.of_built_ins()
+    index = sources.index if spec.is_custom else CodeIndex.of_built_ins()
     version = builder_version(spec, index.version(spec.code_module, spec.python_function))
     parts = index.parts(spec.code_module, spec.python_function)
-    return PreparedBuilder(spec, _never_called, version, {".".join(name): digest for name, digest in parts.items()})
+    packages = installed_versions(index.packages(spec.code_module, spec.python_function))
+    code_parts = {".".join(name): digest for name, digest in parts.items()}
+    return PreparedBuilder(spec, _never_called, version, code_parts, packages)
 
 
 def _never_called(*_: object, **__: object) -> object:
@@ -373,14 +380,15 @@ def _snapshot_code(transaction: Transaction, attempt: int) -> None:
                 shutil.copyfile(path, unfinished / f"{name}.py")
 
     transaction.with_files(transaction.code_modules, copy)
+    find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
     files.fsync_tree(unfinished)
     files.make_folder(folder.parent)
     files.replace(unfinished, folder)
 
 
-def _last_sources(transaction: Transaction) -> dict[str, str]:
+def _last_sources(transaction: Transaction) -> Sources:
     attempts = sorted(transaction.workspace_of(transaction.serial).codes.iterdir(), key=lambda path: int(path.name))
-    return code_sources(attempts[-1])
+    return Sources.of_snapshot(attempts[-1])
 
 
 def _warn_of_edits(plan: Plan, transaction: Transaction) -> None:

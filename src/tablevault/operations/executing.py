@@ -9,7 +9,7 @@ from typing import Any
 
 from tablevault.builders.dependencies import column_dependencies, dependency_error, document_dependencies
 from tablevault.builders.document import BuilderDocument, read_document
-from tablevault.builders.functions import built_in, built_in_sources, check_accepts, read_sources
+from tablevault.builders.functions import built_in, built_in_sources, check_accepts
 from tablevault.builders.inputs import ContentFrame, PinnedFrames, PinnedKey
 from tablevault.builders.placeholders import environment_variables
 from tablevault.builders.planner import order_builders
@@ -249,11 +249,6 @@ def check_conditions(builders: BuilderSet, inputs: PinnedInputs) -> None:
                     continue
                 with spec.document.located("arguments", argument):
                     evaluator.compile(reference.text, placement=Placement.ROW_ARGUMENT)
-
-
-def code_sources(folder: Path) -> dict[str, str]:
-    """Return the code modules of a folder: name -> text."""
-    return read_sources(folder)
 
 
 def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import importlib.util
 import os
 import shutil
 import stat
@@ -230,6 +231,19 @@ def read_text(path: Path) -> str:
             return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise TVFileError(f"{path} is not text in UTF-8 ({error}); save it as such.") from error
+
+
+def read_source(path: Path) -> str:
+    """Return the text of a Python file, in the encoding that it declares.
+
+    What is no text in it comes back with surrogates, which no Python file can hold: it cannot be compiled, but it does
+    not stand in the way of the files that can.
+    """
+    data = read_bytes(path)
+    try:
+        return importlib.util.decode_source(data)
+    except (SyntaxError, UnicodeDecodeError):
+        return data.decode("ascii", "surrogateescape")
 
 
 @contextlib.contextmanager
