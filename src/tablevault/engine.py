@@ -17,7 +17,7 @@ from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
-from tablevault.notes import add_note, message_of, origin_of, set_origin
+from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin
 from tablevault.operations.base import Operation
 from tablevault.recovery import Recovery
 from tablevault.storage import files
@@ -140,6 +140,7 @@ class Engine:
                 self.endings.commit(attempt, changes)
             except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
                 original = error.original if isinstance(error, FunctionError) else error
+                note_missing_module(original)
                 self._fail(attempt, error, original)
                 _raise_as_it_was(original)
             try:

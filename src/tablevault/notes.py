@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from types import TracebackType
@@ -126,3 +127,9 @@ def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -
         if notes or place:
             yield from (f"{note}\n" for note in notes_of(each))
         yield after
+
+
+def note_missing_module(error: BaseException) -> None:
+    """Say of a module that is not installed which interpreter has looked for it."""
+    if type(error) is ModuleNotFoundError:
+        add_note(error, f"The interpreter {sys.executable} has no module {error.name!r}; install it there.")

@@ -291,7 +291,6 @@ def test_builder_that_cannot_run_is_refused_before_and_after_its_code_is_loaded(
     "text",
     [
         "def ask(text): ...",
-        "async def ask(text): ...",
         "def ask(**anything): ...",
         "def ask(text, /, **rest): ...\nask = print",
         "from other import ask",

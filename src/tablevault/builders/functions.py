@@ -12,6 +12,7 @@ import importlib.machinery
 import importlib.resources
 import importlib.util
 import inspect
+import linecache
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
@@ -22,7 +23,7 @@ from typing import Self
 from tablevault.builders.local_code import LocalCode
 from tablevault.builders.local_modules import ImportlibOfCode, LocalModules, register, unregister
 from tablevault.builders.parsing import syntax_problem
-from tablevault.builders.signatures import argument_problem
+from tablevault.builders.signatures import argument_problem, async_problem
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, nearest
@@ -103,6 +104,8 @@ def builder_function(spec: BuilderSpec, snapshot: CodeSnapshot) -> Function:
         function = load(spec.code_module, spec.python_function)
     except TVBuilderError as error:
         raise spec.error(("python_function",), str(error)) from error
+    if any(check(function) for check in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)):
+        raise spec.error(("python_function",), async_problem(spec.python_function))
     try:
         check_accepts(function, spec.arguments)
     except TVBuilderError as error:
@@ -176,6 +179,7 @@ class CodeSnapshot:
     def _load(self, name: str) -> ModuleType:
         path = self._folder / f"{name}.py"
         code = _compiled(path, self._shown_as / path.name)
+        self._show_lines(path)
         specification = importlib.machinery.ModuleSpec(f"{self._package}.{name}", _Loader(path), origin=str(path))
         module = importlib.util.module_from_spec(specification)
         module.__file__ = str(path)
@@ -190,6 +194,14 @@ class CodeSnapshot:
             if name not in self._loaded:
                 unregister([module.__name__])
         return module
+
+    def _show_lines(self, path: Path) -> None:
+        """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
+        text = files.read_source(path)
+        shown = str(self._shown_as / path.name)
+        # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
+        # are put into words when the snapshot has been closed.
+        linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
 
     def _import(
         self,
@@ -245,10 +257,11 @@ class _Loader(importlib.abc.Loader):
 
 
 def _compiled(path: Path, shown_as: Path) -> CodeType:
+    source = files.read_source(path)
     try:
-        return compile(path.read_bytes(), str(shown_as), "exec", dont_inherit=True)
+        return compile(source, str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TVBuilderError(syntax_problem(path.name, error)) from error
+        raise TVBuilderError(syntax_problem(path.name, error, source)) from error
 
 
 def _function_of(names: Mapping[str, object], file: str, name: str) -> Function:

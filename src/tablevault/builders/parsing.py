@@ -28,13 +28,24 @@ def parse_module(source: str, file: str) -> ast.Module:
             compile(source, file, "exec", dont_inherit=True)
             return ast.parse(source, file)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TVBuilderError(syntax_problem(file, error)) from error
+        raise TVBuilderError(syntax_problem(file, error, source)) from error
 
 
-def syntax_problem(file: str, error: BaseException) -> str:
-    """Return the sentence about a module that cannot be compiled."""
+def syntax_problem(file: str, error: BaseException, source: str) -> str:
+    """Return the sentence about a module that cannot be compiled.
+
+    Parameters
+    ----------
+    file
+        The module's file, as messages show it.
+    error
+        What was raised.
+    source
+        The module's text: Python takes the line that it shows from whatever file is called `file`.
+    """
     if isinstance(error, SyntaxError):
-        text = f": {error.text.strip()[:80]}" if error.text else ""
+        lines = source.splitlines()[(error.lineno or 1) - 1 :][:1]
+        text = f": {lines[0].strip()[:80]}" if lines and lines[0].strip() else ""
         return f"{file}, line {error.lineno or 1}: {error.msg}{text}; correct the module."
     if isinstance(error, UnicodeEncodeError):
         line = str(error.object).count("\n", 0, error.start) + 1

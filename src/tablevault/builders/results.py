@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
+from tablevault.references import find_references
 from tablevault.storage.columns import Column, build_column, normal_cells
 from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
 from tablevault.storage.frames import (
@@ -28,6 +29,7 @@ NameArtifact = Callable[[object], str]
 """Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
 
 _MOST_LISTED = 20
+_ROW_WISE = "A function that is called once per row, and returns a cell, needs 'return_type: row-wise'."
 
 
 class RowReader:
@@ -84,7 +86,25 @@ class RowReader:
         except NOT_THE_VALUES:
             raise
         except Exception as error:
-            raise located(refusal(value, error), self._spec, self._columns[place], row) from error
+            refused = located(refusal(value, error), self._spec, self._columns[place], row)
+            raise _with_hint_of_whole_columns(refused, self._spec, value) from error
+
+
+def _with_hint_of_whole_columns(
+    error: TypeError | ValueError, spec: BuilderSpec, value: object
+) -> TypeError | ValueError:
+    """Return an error that also says which argument of a row-wise function is a whole column, if a frame came back."""
+    if not spec.is_row_wise or not isinstance(value, pd.DataFrame | pd.Series):
+        return error
+    for name, argument in spec.arguments.items():
+        for reference in find_references(argument):
+            if reference.is_self and reference.columns is not None and not reference.conditions:
+                place = f"{reference.text.removesuffix('>>').rstrip()}[index]>>"
+                return type(error)(
+                    f"{error}. The argument '{name}', {reference.text}, is the whole column; write {place} for the "
+                    "cell of the row."
+                )
+    return error
 
 
 def _is_natural(column_type: ColumnType | None) -> bool:
@@ -270,7 +290,7 @@ def _as_frame(spec: BuilderSpec, value: object, row_count: int | None) -> object
 def _not_a_frame(spec: BuilderSpec, value: object) -> TypeError:
     return TypeError(
         f"Builder '{spec.name}': {spec.python_function}() must return a DataFrame with the columns "
-        f"{', '.join(spec.changed_columns)}, not {type(value).__name__}."
+        f"{', '.join(spec.changed_columns)}, not {type(value).__name__}. {_ROW_WISE}"
     )
 
 

@@ -29,6 +29,14 @@ def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str
     return None
 
 
+def async_problem(name: str) -> str:
+    """Return the sentence about a function that has to be awaited."""
+    return (
+        f"{name}() is an async function, and its coroutine would never be awaited. Let a plain function call it with "
+        "asyncio.run()."
+    )
+
+
 def _choices(name: str, named: Iterable[str], given: Iterable[str]) -> str:
     free = [candidate for candidate in named if candidate not in set(given)]
     return nearest(name, free) if free else "; remove it, or let the function take it."

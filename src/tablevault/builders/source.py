@@ -8,7 +8,7 @@ from inspect import Parameter, Signature
 from typing import Any
 
 from tablevault.builders.parsing import parse_module
-from tablevault.builders.signatures import argument_problem
+from tablevault.builders.signatures import argument_problem, async_problem
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
@@ -72,10 +72,18 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
             return
         functions = [key for key, signature in bound.items() if signature is not None and not key.startswith("_")]
         raise spec.error(("python_function",), f"{module}.py has no function {name!r}{nearest(name, functions)}")
+    if _is_async(tree, name):
+        raise spec.error(("python_function",), async_problem(name))
     signature = bound[name]
     problem = argument_problem(signature, spec.arguments) if signature is not None else None
     if problem is not None:
         raise spec.error(("arguments",), f"{name}() in {module}.py {problem}")
+
+
+def _is_async(tree: ast.Module, name: str) -> bool:
+    """Tell whether the text decides that a function is an async one: a decorator could make anything of it."""
+    found = [node for node in tree.body if isinstance(node, _FUNCTION) and node.name == name]
+    return bool(found) and isinstance(found[-1], ast.AsyncFunctionDef) and not found[-1].decorator_list
 
 
 def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) -> str:

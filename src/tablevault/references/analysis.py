@@ -16,6 +16,9 @@ MAXIMUM_ITEMS = 1_000_000
 """How many items a value may have, those of nested lists and dicts included."""
 
 
+_ROW_WISE = ", or 'return_type: row-wise' in the builder for a function that is called once per row"
+
+
 class Placement(enum.Enum):
     """Where in a builder a value stands, which decides what its references may mean."""
 
@@ -109,7 +112,7 @@ def check_placement(value: object, *, where: Placement) -> None:
         if where is not Placement.ROW_ARGUMENT and reference.means_current_row:
             raise reference_error(
                 "the current row is known only in 'arguments' of row-wise functions; expected a condition with a "
-                "value here, such as [index::0]",
+                "value here, such as [index::0]" + _ROW_WISE * (where is Placement.ARGUMENT),
                 reference.place,
                 _place_of_current_row(reference),
             )
