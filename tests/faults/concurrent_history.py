@@ -21,6 +21,7 @@ from concurrent_load import EXECUTED, WRITTEN, Neighbour, User, create
 from experiment import Budget, Figures, Watch
 from forking import Counts, Share, asked, ended, fork, ram_folder, repeat_alone, report, run_side_by_side
 from history import Event, Recorder, anomalies, read_events
+from warmth import warm_up
 
 from tablevault import TableVault
 
@@ -36,6 +37,10 @@ FEWEST_WAITS = 1_000
 """Without and with faults, from which on their hundredth part says something."""
 SMALLEST_WAIT = 0.05
 """Seconds below which a wait is none: a ratio of two hiccups says nothing."""
+
+
+GROUP, USER_IDS = 5000, (2001, 2002)
+"""Of the system's users as whom the interpreters run, half of them each, where the experiment may choose."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +73,32 @@ class Scene:
         return Recorder(self.folder, counted)
 
 
+def share(folder: Path) -> None:
+    """Let the group work in a folder, as a team does."""
+    if os.geteuid() == 0:
+        os.chown(folder, USER_IDS[0], GROUP)
+        folder.chmod(0o2775)
+
+
+def become_user(place: int) -> None:
+    """Go on as one of two users of a group, where that is allowed. Runs in a fork."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setgid(GROUP)
+        os.setuid(USER_IDS[place % len(USER_IDS)])
+        os.umask(0o002)
+
+
+def create_as_user(scene: Scene) -> None:
+    """Make the vault. Runs in a fork."""
+    become_user(0)
+    create(scene.vault, scene.recorder(0))
+
+
 def live(scene: Scene, place: int) -> None:
     """Be one of the interpreters until killed. Runs in a fork."""
     signal.alarm(0)
+    become_user(place)
     chance = random.Random(f"{scene.seed} {place} {time.monotonic_ns()}")
     recorder = scene.recorder(place)
     if place >= USERS + READERS:
@@ -191,7 +219,10 @@ def history(case: dict[str, Any]) -> Counts:
     counters = (ctypes.c_long * (USERS + READERS + NEIGHBOURS)).from_buffer(memory)
     with ram_folder() as folder:
         scene = Scene(folder, case["seed"], case["seconds"], case["tries"], counters)
-        made = asked(lambda: create(scene.vault, scene.recorder(0)))
+        # Other users may not be allowed to read this interpreter's own files, so that nothing can be imported later.
+        held = warm_up(folder / "warm")
+        share(folder)
+        made = asked(lambda: create_as_user(scene))
         if made is not None:
             counts.violate(case, f"the vault cannot be made: {made}")
             return counts
@@ -202,6 +233,7 @@ def history(case: dict[str, Any]) -> Counts:
         for problem in [*(left if isinstance(left, list) else [left]), *([read] if read else [])]:
             counts.violate(case, problem)
         events = read_events(folder)
+        del held
     found = list(anomalies(events))
     for problem in found[:20]:
         counts.violate(case, problem[:3000])
