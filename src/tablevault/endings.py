@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Sequence
 from functools import partial
@@ -89,18 +90,36 @@ class Endings:
         with self._context.catalog.snapshot():
             finished = self._processes.is_finished(serial)
             superseded = [] if finished else self._context.catalog.contents.superseded(serial)
+        told: list[str] = []
         if not finished:
             self._drop_artifacts(serial, superseded)
-            self._processes.finish(serial, self._tidy_all(serial))
+            self._processes.finish(serial, self._tidy_all(serial, told))
         self.write_log()
+        # Last of all: a program may have turned warnings into errors.
+        for message in told:
+            warn(message)
 
     def retry_tidying(self, tell: bool = False) -> None:
         """Try again what could not be tidied up when its process ended; `tell` whether to warn of what fails again."""
+        told: list[str] = []
+        edited: list[str] = []
         for serial in self._processes.with_failed_tidying():
-            self._processes.settle_tidying(serial, self._tidy_all(serial, again=True, tell=tell))
+            self._processes.settle_tidying(serial, self._tidy_all(serial, told, edited))
+        for message in (*edited, *(told if tell else ())):
+            warn(message)
 
-    def _tidy_all(self, serial: int, again: bool = False, tell: bool = True) -> list[tuple[int, str]]:
-        """Do what remains on disk for a process; return the steps that failed, each with its reason."""
+    def _tidy_all(self, serial: int, told: list[str], edited: list[str] | None = None) -> list[tuple[int, str]]:
+        """Do what remains on disk for a process; return the steps that failed, each with its reason.
+
+        Parameters
+        ----------
+        serial
+            The process.
+        told
+            Takes what is to be said of steps that fail.
+        edited
+            Takes what is to be said of files that were edited by hand since a step failed; `None` the first time.
+        """
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
         for step_id, step in self._processes.tidying_of(serial):
@@ -110,21 +129,20 @@ class Endings:
                 problems.append((step_id, f"it waits for '{needed.action} {needed.source} {needed.target}'"))
                 continue
             try:
-                if again and step.action is TidyingAction.PUT_FILE:
+                if edited is not None and step.action is TidyingAction.PUT_FILE:
                     # Nothing newer can be decided for the file meanwhile.
-                    self._processes.while_undone(step_id, partial(self._put_again, step))
+                    self._processes.while_undone(step_id, partial(self._put_again, step, edited))
                 else:
                     self._tidy(step)
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
-                if not again:
+                if edited is None:
                     self._note_content(step)
-                if tell:
-                    warn(
-                        f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on "
-                        "it; verify() reports it, and whoever opens the vault next tries again."
-                    )
+                told.append(
+                    f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
+                    "verify() reports it, and the next operation tries again."
+                )
         return problems
 
     def write_log(self) -> None:
@@ -158,11 +176,11 @@ class Endings:
                     files.replace(source, target)
             case TidyingAction.MOVE_FOLDER:
                 if source.exists() and not target.exists():
-                    _move_folder(source, target)
+                    self._move_folder(source, target)
             case TidyingAction.REPLACE_FOLDER:
                 if source.exists() and target.parent.is_dir():
                     files.remove_tree(target)
-                    _move_folder(source, target)
+                    self._move_folder(source, target)
             case TidyingAction.PRUNE:
                 _prune(source)
             case TidyingAction.LINK:
@@ -175,20 +193,35 @@ class Endings:
                 if target.is_symlink():
                     files.remove_tree(target)
 
+    def _move_folder(self, source: Path, target: Path) -> None:
+        files.make_folder(target.parent)
+        # A folder can be moved to another one only by who may write into it and into the one that holds it.
+        for folder in (source.parent, source):
+            files.make_writable(folder)
+        try:
+            files.replace(source, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            # A folder of a lower layer, as in the image of a container, can be copied but not moved.
+            files.copy_folder(source, target, self._layout.temporary)
+            files.remove_tree(source)
+        files.fsync_folder(source.parent)
+
     def _note_content(self, step: Tidying) -> None:
         """Note which content a staged file could not replace, so that an edit by hand is not taken for it."""
         if step.action is TidyingAction.PUT_FILE:
             with contextlib.suppress(OSError):
                 note_content(self._place(step.source), self._place(step.target))
 
-    def _put_again(self, step: Tidying) -> None:
+    def _put_again(self, step: Tidying, edited: list[str]) -> None:
         """Put a staged file in its place at last, unless the one there was edited by hand since it could not be."""
         source, target = self._place(step.source), self._place(step.target)
         if source.exists() and was_edited(source, target):
             archived = self._layout.archived(int(source.parent.parent.name), source.name)
             files.make_folder(archived.parent)
             files.replace(source, archived)
-            warn(
+            edited.append(
                 f"{step.target} was edited by hand before its new content could be put in its place: the edit stays, "
                 f"and what was to be put is in {self._layout.relative(archived)}."
             )
@@ -237,15 +270,6 @@ def _remove(path: Path) -> None:
     finally:
         if sealed:
             files.take_write_permission(path.parent)
-
-
-def _move_folder(source: Path, target: Path) -> None:
-    files.make_folder(target.parent)
-    # A folder can be moved to another one only by who may write into it and into the one that holds it.
-    for folder in (source.parent, source):
-        files.make_writable(folder)
-    files.replace(source, target)
-    files.fsync_folder(source.parent)
 
 
 def _prune(archived: Path) -> None:

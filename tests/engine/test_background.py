@@ -204,7 +204,7 @@ def test_completion_means_that_locks_and_files_are_let_go(job, monkeypatch):
     seen = []
     real = Endings._tidy_all
 
-    def looking(endings, serial, **options):
+    def looking(endings, serial, *told):
         process_id = job.vault.get_history(operation="execute_instance")[0].process_id
         info = job.vault.get_process(process_id)
         seen.append(
@@ -212,7 +212,7 @@ def test_completion_means_that_locks_and_files_are_let_go(job, monkeypatch):
         )
         with pytest.raises(TimeoutError):
             job.vault.wait_process(process_id, timeout=0)
-        return real(endings, serial, **options)
+        return real(endings, serial, *told)
 
     monkeypatch.setattr(Endings, "_tidy_all", looking)
     with pytest.raises(RuntimeError):

@@ -15,14 +15,14 @@ from tablevault import TableVault, tv_errors
 
 
 @contextmanager
-def failing(name, matches):
+def failing(name, matches, number=errno.EBUSY):
     """Let a function of `os` refuse what `matches` says of its source and target."""
     real, refused = getattr(os, name), []
 
     def call(source, target, **options):
         if matches(str(source), str(target)):
             refused.append(target)
-            raise OSError(errno.EBUSY, "held open elsewhere", str(target))
+            raise OSError(number, "held open elsewhere", str(target))
         return real(source, target, **options)
 
     with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
@@ -175,3 +175,41 @@ def test_artifacts_that_cannot_be_removed_are_one_finding(vault, monkeypatch):
     monkeypatch.undo()
     assert vault.verify(repair=True).ok
     assert isinstance(vault.get_dataframe("t", full_artifact_path=False)[0], pd.DataFrame)
+
+
+def test_folder_of_a_lower_layer_is_copied_where_it_cannot_be_moved(job):
+    job.execute()
+    vault = job.vault
+    frame = vault.get_dataframe("stories")[0]
+    with failing("replace", no_folders, errno.EXDEV):
+        vault.rename_table("tales", "stories")
+        assert vault.verify().ok, vault.verify().problems
+        assert vault.get_dataframe("tales")[0].equals(frame)
+        instance = vault.get_table_instances("tales")[0]
+        assert os.stat(f"{vault.db_dir}/tales/{instance}").st_mode & 0o222 == 0
+        vault.delete_instance(instance, "tales")
+        vault.delete_table("tales")
+    assert vault.verify().ok, vault.verify().problems
+    assert not os.path.exists(f"{vault.db_dir}/stories")
+    assert os.listdir(f"{vault.db_dir}/_temp") == []
+
+
+def test_warnings_that_are_errors_leave_nothing_half_done(vault):
+    vault.create_code_module("m", text="ANSWER = 1\n")
+    with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        real = os.replace
+
+        def replace(source, target, **options):
+            if str(target).endswith("/m.py") and "_temp" not in str(target):
+                raise OSError(errno.EBUSY, "held open elsewhere", str(target))
+            return real(source, target, **options)
+
+        patch.setattr(os, "replace", replace)
+        with pytest.raises(tv_errors.TableVaultWarning, match="Tidying up failed"):
+            vault.create_code_module("m", text="ANSWER = 2\n")
+        assert vault.get_history()[0].status == "succeeded"
+        assert vault.get_history()[0].locks == ()
+        assert TableVault(vault.db_dir).get_code_module_str("m") == "ANSWER = 2\n"
+    TableVault(vault.db_dir)
+    assert vault.verify().ok

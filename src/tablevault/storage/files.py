@@ -128,6 +128,18 @@ def link_tree(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
 
 
+def copy_folder(source: Path, target: Path, temporary_folder: Path) -> None:
+    """Make `target` a new folder like `source`, whole or not at all, with hard links where they are supported."""
+    with _temporary_sibling(temporary_folder / "_") as temporary:
+        try:
+            link_tree(source, temporary)
+            make_writable(temporary)
+            replace(temporary, target)
+        except OSError:
+            remove_tree(temporary)
+            raise
+
+
 def replace(source: Path, target: Path) -> None:
     """Move a file or folder to `target` in one step, replacing a file that is there."""
     source.replace(target)
