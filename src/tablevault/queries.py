@@ -25,8 +25,10 @@ from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
+from tablevault.texts import in_line
 
 if TYPE_CHECKING:
+    from rich.text import Text
     from rich.tree import Tree
 
 Result = TypeVar("Result")
@@ -283,7 +285,7 @@ class Queries:
             root = self._lookup.table_folder(table)
             if instance_id:
                 root = self._lookup.folder(table, self._lookup.instance(table, instance_id)).root
-        tree = Tree(root.name)
+        tree = Tree(_label(root))
         _grow(tree, root, wanted)
         return tree
 
@@ -298,10 +300,17 @@ def _facts(description: Path) -> dict[str, Any]:
     return dict(facts) if isinstance(facts, dict) else {}
 
 
+def _label(path: Path) -> Text:
+    """Return the name of a file as it is shown: neither markup nor escapes in it are obeyed."""
+    from rich.text import Text
+
+    return Text(in_line(path.name))
+
+
 def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:
     for path in sorted(folder.iterdir()):
         if wanted(path):
-            branch = tree.add(path.name)
+            branch = tree.add(_label(path))
             if path.is_dir() and not path.is_symlink():
                 _grow(branch, path, wanted)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pandas as pd
 import polars
@@ -236,3 +237,12 @@ def test_a_table_whose_instances_are_read_by_a_paused_process_is_not_renamed(exe
         with pytest.raises(tv_errors.TVLockError, match="mine"):
             call()
     executed.create_instance("stories", "new")
+
+
+def test_tree_shows_names_of_files_as_they_are(vault):
+    Path(vault.db_dir, "code_functions", "[bold]note \x1b[31m.py").write_text("x")
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(vault.get_file_tree())
+    text = console.export_text()
+    assert "[bold]note \\x1b[31m.py" in text
+    assert "\x1b" not in text
