@@ -16,7 +16,7 @@ from tablevault.display import shown_bytes, shown_files
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.lookup import VaultContext
-from tablevault.opening import Settings, check_marker, open_context
+from tablevault.opening import Settings, marker_of, open_context
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public
@@ -52,7 +52,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     if isinstance(preset, bool) or not isinstance(preset, int) or not 0 <= preset <= 9:
         raise TVArgumentError(f"preset is a number from 0 (fast) to 9 (small), not {preset!r}.")
     layout = _existing_vault(db_dir)
-    check_marker(layout)
+    marker_of(layout)
     _check_nobody_works(layout)
     target = Path(f"{layout.root}{SUFFIX}")
     context = open_context(layout.root, Settings())
@@ -130,7 +130,7 @@ def delete_vault(db_dir: str | Path) -> None:
     layout = _existing_vault(db_dir)
     is_empty = layout.root.is_dir() and not any(layout.root.iterdir())
     if not (layout.deleting.exists() or is_empty):
-        check_marker(layout)
+        marker_of(layout)
         _check_nobody_works(layout)
         files.replace(layout.marker, layout.deleting)
         # Who came in between has begun by now; who comes later finds no vault.
@@ -248,6 +248,6 @@ def _linked_file(link: Path) -> Path:
 def _check_unpacked(layout: VaultLayout, archive: Path) -> None:
     if not layout.marker.is_file() or not layout.catalog.is_file():
         raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
-    check_marker(layout)
+    marker_of(layout)
     for folder in (layout.code_functions, layout.worker_logs, layout.owners, layout.trash, layout.temporary):
         files.make_folder(folder)

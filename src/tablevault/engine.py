@@ -13,6 +13,7 @@ from tablevault.catalog.owners import WORKER, OwnerLock
 from tablevault.display import shown
 from tablevault.endings import Endings, save_checkpoints
 from tablevault.errors import TableVaultError, TVForcedError, TVLockError, TVProcessError, warn
+from tablevault.formats import migrate
 from tablevault.interfaces import FunctionError
 from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
@@ -69,6 +70,7 @@ class Engine:
             Whatever stopped the work, with a note that says what became of the process.
         """
         self._context.check_writable()
+        migrate(self._context)
         with Interrupts() as interrupts:
             record = self._existing(process_id)
             if record is None:
@@ -83,6 +85,7 @@ class Engine:
 
     def resume(self, record: ProcessRecord) -> str:
         """Continue a process with its recorded arguments; as `run`."""
+        migrate(self._context)
         with Interrupts() as interrupts:
             attempt = self._take_up(record, None)
             if record.background:

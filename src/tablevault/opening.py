@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shlex
 import uuid
 from dataclasses import dataclass
@@ -14,10 +13,10 @@ import psutil
 import yaml
 from filelock import FileLock
 
-from tablevault.catalog import Catalog, file_url
+from tablevault.catalog import FORMAT, Catalog, file_url, sqlite_url
 from tablevault.catalog.owners import Owners
-from tablevault.catalog.schema import FORMAT
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
+from tablevault.formats import Marker, check_same_vault, read_marker, write_marker
 from tablevault.layout import VaultLayout
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.names import check_text
@@ -55,10 +54,11 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         If `parent_id` does not name a running process.
     """
     layout = _layout_of(db_dir)
-    check_marker(layout)
+    marker = marker_of(layout)
     _check_own_places(layout)
     _warn_of_network(layout.root)
-    catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
+    named = settings.catalog_url or marker.catalog
+    catalog = Catalog(sqlite_url(named) if named else file_url(layout.catalog))
     context = VaultContext(
         layout=layout,
         catalog=catalog,
@@ -66,6 +66,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
     )
+    check_same_vault(context)
     if not settings.parent_id:
         return context
     return VaultContext(**{**vars(context), "parent_serial": _running_parent(context, settings.parent_id)})
@@ -108,33 +109,19 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         files.remove_tree(layout.creating)
 
 
-@dataclass(frozen=True)
-class Marker:
-    """What the file says that makes a folder a vault."""
-
-    format: int
-    vault_id: str
-
-
-def check_marker(layout: VaultLayout) -> None:
-    """Raise `TVArgumentError` unless the folder is a vault of our format."""
-    marker = marker_of(layout)
-    if marker.format != FORMAT:
-        raise TVArgumentError(
-            f"The vault '{layout.root}' has format {marker.format}; this version of TableVault reads format {FORMAT}. "
-            "Install a newer version of TableVault."
-        )
-
-
 def marker_of(layout: VaultLayout) -> Marker:
-    """Return what a vault's marker says; raise `TVArgumentError` if the folder is none, `TVFileError` for damage."""
+    """Return what a vault's marker says.
+
+    Raises
+    ------
+    TVArgumentError
+        If the folder is not a vault, or one of a format that this version does not read.
+    TVFileError
+        If the marker is damaged.
+    """
     if not layout.marker.is_file() or is_legacy_vault(layout.root):
         raise TVArgumentError(_why_not_a_vault(layout))
-    try:
-        marker = json.loads(files.read_bytes(layout.marker))
-        return Marker(marker["format"], str(marker.get("vault_id", "")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error
+    return read_marker(layout)
 
 
 def _check_own_places(layout: VaultLayout) -> None:
@@ -186,12 +173,12 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
         files.make_folder(folder)
     files.make_folder(layout.temporary)
-    catalog = Catalog(settings.catalog_url or file_url(layout.catalog))
-    catalog.create()
+    url = sqlite_url(settings.catalog_url) if settings.catalog_url else None
+    catalog = Catalog(url or file_url(layout.catalog))
+    vault_id = catalog.create(uuid.uuid4().hex, created)
     facts = {"description": description, "author": settings.author or user_name(), "created": created}
     files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
-    marker = {"format": FORMAT, "vault_id": uuid.uuid4().hex, "created": created}
-    files.write_text(layout.marker, json.dumps(marker) + "\n")
+    write_marker(layout, Marker(FORMAT, vault_id, created, url.render_as_string() if url else None))
 
 
 def _running_parent(context: VaultContext, parent_id: str) -> int:

@@ -13,6 +13,7 @@ from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
 from tablevault.engine import Engine
 from tablevault.errors import TVArgumentError
+from tablevault.formats import migrate
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.overview import Overview, read_overview
@@ -57,7 +58,8 @@ class TableVault:
     lock_timeout
         Seconds that an operation waits for a live process that is in its way.
     catalog_url
-        SQLAlchemy URL of the catalog; by default a SQLite file in the vault.
+        URL of the catalog, as `sqlite:////folder/catalog.db`, which the vault remembers; by default a SQLite file in
+        the vault. Databases other than SQLite are refused.
     exist_ok
         With `create`: open the vault if there is one. Of several interpreters that do so at once, one makes it.
 
@@ -678,6 +680,7 @@ class TableVault:
 
         if repair:
             self._context.check_writable()
+            migrate(self._context)
             self._engine.recovery.recover_all()
             self._engine.endings.retry_tidying(tell=True)
             self._engine.recovery.remove_leftovers()

@@ -13,7 +13,7 @@ from tablevault.inspection import Findings, InstanceInspection, inspect_checkpoi
 from tablevault.layout import ARTIFACTS, DESCRIPTION
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
-from tablevault.opening import check_marker
+from tablevault.opening import marker_of
 from tablevault.records import Problem, VerifyReport
 from tablevault.storage import files
 from tablevault.storage.files import TEMPORARY_SUFFIX
@@ -110,7 +110,7 @@ class Verification:
     def _check_own_files(self, findings: Findings) -> None:
         def check() -> None:
             try:
-                check_marker(self._layout)
+                marker_of(self._layout)
             except TVArgumentError as error:
                 raise TVFileError(str(error)) from error
 

@@ -316,5 +316,5 @@ def test_a_vault_may_be_made_again_in_its_place(db_dir):
     delete_vault(db_dir)
     new = TableVault(db_dir, create=True)
     assert new.get_tables() == []
-    assert json.loads((db_dir / ".tablevault").read_text())["format"] == 1
+    assert json.loads((db_dir / ".tablevault").read_text())["format"] == 2
     assert old.get_tables() == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tarfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from invariants import Content, Expected, Seen, State, check, wrong_content
 
 from tablevault import TableVault
 
+OLD_VAULT = Path(__file__).parents[1] / "migration" / "vault-format-1.tar.xz"
 OWN_ID = "mine"
 """The process id of an operation that is to pause on errors."""
 
@@ -77,6 +79,17 @@ class VaultOperation:
         expected = replace(expected, acknowledged=True, process_id=expected.process_id if self.fails else "")
         again = check(seen, expected) if was_paused else wrong_content(seen, expected)
         return f"after the same call once more: {again}" if again else ""
+
+
+@dataclass(frozen=True)
+class OnOldVault(VaultOperation):
+    """A call on a vault of an older format, which it migrates."""
+
+    def make(self, place: Path) -> None:
+        """Unpack the vault that a former version made."""
+        with tarfile.open(OLD_VAULT) as archive:
+            archive.extractall(place, filter="fully_trusted")
+        (place / "format-1").rename(place / "vault")
 
 
 def base(folder: Path) -> TableVault:
@@ -312,6 +325,10 @@ OTHERS = {
     ),
     "stop_and_materialize": VaultOperation(
         lambda vault, process: vault.stop_process("paused", materialize=True, own_process_id=process), _paused
+    ),
+    "migrate": OnOldVault(lambda vault, process: vault.create_table("new", process_id=process)),
+    "migrate_and_stop": OnOldVault(
+        lambda vault, process: vault.stop_process("night", own_process_id=process), is_variant=True
     ),
     "repair": VaultOperation(lambda vault, _: vault.verify(repair=True), _leftovers, REVERTING, damaged=True),
 }

@@ -22,6 +22,7 @@ SAMPLE = {
     "delete_table_with_artifacts": "",
     "stop_and_materialize": "mine",
     "create_vault": "",
+    "migrate": "",
     "decompress_vault": "",
 }
 """What is tried in the short tests, and with which process id."""

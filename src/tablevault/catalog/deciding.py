@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
-from tablevault.catalog import locks
+from tablevault.catalog import format_2, locks
 from tablevault.catalog.contents import apply_change
 from tablevault.catalog.process_rows import BY_SERIAL, UPDATE_BY_SERIAL, dump_error, dump_progress, first_process, now
 from tablevault.catalog.rows import as_record
@@ -52,6 +52,9 @@ def decide_one(connection: Connection, decision: Decision) -> None:
     )
     if result.rowcount != 1:
         raise not_owned(connection, decision.serial)
+    if decision.status is Status.SUCCEEDED or decision.changes.changes:
+        # Also a stop that materializes.
+        format_2.forget_creates(connection, decision.serial)
     for change in decision.changes.changes:
         if isinstance(change, RenamedTable):
             _follow_renaming(connection, change)

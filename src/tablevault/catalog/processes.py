@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, or_, select
 
-from tablevault.catalog import deciding, locks
+from tablevault.catalog import deciding, format_2, locks
 from tablevault.catalog.process_rows import (
     BY_SERIAL,
     UPDATE_BY_SERIAL,
@@ -90,6 +89,7 @@ class Processes:
                 return Blocked(holders)
             serial = insert_process(connection, new, plan, owner)
             locks.take(connection, serial, plan.locks)
+            format_2.record_creates(connection, serial, plan)
             deciding.forget_moot(connection, plan)
             return Begun(serial, current_value(connection, "generation"))
 
@@ -103,12 +103,14 @@ class Processes:
         with self._store.write() as connection:
             values = {"plan": dump_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
             connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
+            format_2.record_creates(connection, serial, plan)
             deciding.forget_moot(connection, plan)
 
     def withdraw(self, serial: int) -> None:
         """Forget a process that has not begun to work, as if it had never been recorded."""
         with self._store.write() as connection:
             locks.release(connection, serial)
+            format_2.forget_creates(connection, serial)
             connection.execute(delete(processes).where(processes.c.serial == serial))
 
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
@@ -228,13 +230,9 @@ class Processes:
             return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
 
     def created(self, path: str) -> bool:
-        """Tell whether a process that is over had planned to create this path of the vault."""
+        """Return whether a process that is over, without success, had planned to create this path of the vault."""
         with self._store.read() as connection:
-            query = select(processes).where(
-                processes.c.finished.is_(True), processes.c.plan.contains(json.dumps(path), autoescape=True)
-            )
-            records = [process_record(row) for row in connection.execute(query).mappings()]
-        return any(path in record.plan.data.get("creates", ()) for record in records)
+            return format_2.was_to_create(connection, path)
 
     def tidying_of(self, serial: int) -> list[tuple[int, Tidying]]:
         """Return what remains to be done on disk for a process, in order, each with its id."""
@@ -269,7 +267,11 @@ class Processes:
     def unfinished(self) -> list[ProcessRecord]:
         """Return the processes that are not ended or not tidied up, oldest first."""
         with self._store.read() as connection:
-            return [process_record(row) for row in connection.execute(_UNFINISHED).mappings()]
+            return self.unfinished_in(connection)
+
+    def unfinished_in(self, connection: Connection) -> list[ProcessRecord]:
+        """Return the same inside a transaction of the caller's."""
+        return [process_record(row) for row in connection.execute(_UNFINISHED).mappings()]
 
     def children(self, serial: int) -> list[ProcessRecord]:
         """Return the unfinished processes that were begun inside a process, oldest first."""

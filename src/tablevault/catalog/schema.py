@@ -1,4 +1,4 @@
-"""The catalog's tables. Everything here is plain SQL that SQLite and PostgreSQL share."""
+"""The catalog's tables in format 1, to which `format_2` adds: plain SQL that SQLite and PostgreSQL share."""
 
 from __future__ import annotations
 
@@ -17,25 +17,22 @@ from sqlalchemy import (
     text,
 )
 
-FORMAT = 1
-"""Of the vault as a whole: folder, catalog, frames and checkpoints."""
-
 metadata = MetaData()
 
-_SERIAL = BigInteger().with_variant(Integer, "sqlite")
+SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
 
 counters = Table(
     "counters",
     metadata,
     Column("name", String(32), primary_key=True),
-    Column("value", _SERIAL, nullable=False),
+    Column("value", SERIAL, nullable=False),
 )
 
 tables = Table(
     "tables",
     metadata,
-    Column("table_id", _SERIAL, primary_key=True, autoincrement=True),
+    Column("table_id", SERIAL, primary_key=True, autoincrement=True),
     Column("name", String(128), nullable=False),
     Column("name_key", String(128), nullable=False),
     Column("folder", String(160), nullable=False),
@@ -59,8 +56,8 @@ Index(
 instances = Table(
     "instances",
     metadata,
-    Column("row_id", _SERIAL, primary_key=True, autoincrement=True),
-    Column("table_id", _SERIAL, ForeignKey("tables.table_id"), nullable=False),
+    Column("row_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("table_id", SERIAL, ForeignKey("tables.table_id"), nullable=False),
     Column("instance_id", String(200), nullable=False),
     Column("version", String(128), nullable=False),
     Column("folder", String(200), nullable=False),
@@ -68,15 +65,15 @@ instances = Table(
     Column("active", Boolean, nullable=False),
     Column("success", Boolean, nullable=False),
     Column("external_edit", Boolean, nullable=False),
-    Column("origin", _SERIAL),
+    Column("origin", SERIAL),
     Column("artifact_state", String(16), nullable=False),
-    Column("row_count", _SERIAL),
+    Column("row_count", SERIAL),
     Column("columns", Text, nullable=False),
     Column("manifest", String(64)),
     Column("description", Text, nullable=False),
     Column("author", Text, nullable=False),
     Column("created_at", Text, nullable=False),
-    Column("serial", _SERIAL, nullable=False),
+    Column("serial", SERIAL, nullable=False),
     Column("deleted", Boolean, nullable=False, default=False),
     sqlite_autoincrement=True,
 )
@@ -108,11 +105,11 @@ Index("instances_by_process", instances.c.serial)
 reads = Table(
     "reads",
     metadata,
-    Column("read_id", _SERIAL, primary_key=True, autoincrement=True),
-    Column("row_id", _SERIAL, ForeignKey("instances.row_id"), nullable=False),
+    Column("read_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("row_id", SERIAL, ForeignKey("instances.row_id"), nullable=False),
     Column("column", Text, nullable=False),
     Column("builder", String(128), nullable=False),
-    Column("input_row_id", _SERIAL, nullable=False),
+    Column("input_row_id", SERIAL, nullable=False),
     Column("input_column", Text, nullable=False),
 )
 Index("reads_by_instance", reads.c.row_id)
@@ -121,7 +118,7 @@ Index("reads_by_input", reads.c.input_row_id)
 processes = Table(
     "processes",
     metadata,
-    Column("serial", _SERIAL, primary_key=True, autoincrement=True),
+    Column("serial", SERIAL, primary_key=True, autoincrement=True),
     Column("process_id", String(200), nullable=False),
     Column("operation", String(40), nullable=False),
     Column("author", Text, nullable=False),
@@ -129,7 +126,7 @@ processes = Table(
     Column("instance_id", String(200), nullable=False),
     Column("arguments", Text, nullable=False),
     Column("plan", Text, nullable=False),
-    Column("parent_serial", _SERIAL),
+    Column("parent_serial", SERIAL),
     Column("user_given", Boolean, nullable=False),
     Column("background", Boolean, nullable=False),
     Column("status", String(16), nullable=False),
@@ -140,7 +137,7 @@ processes = Table(
     Column("owner_pid", Integer, nullable=False),
     Column("started_at", Text, nullable=False),
     Column("ended_at", Text),
-    Column("end_order", _SERIAL),
+    Column("end_order", SERIAL),
     Column("error", Text),
     Column("progress", Text, nullable=False),
     Column("stop_requested", Boolean, nullable=False),
@@ -167,8 +164,8 @@ Index("processes_by_table", processes.c.table_name, processes.c.serial)
 locks = Table(
     "locks",
     metadata,
-    Column("lock_id", _SERIAL, primary_key=True, autoincrement=True),
-    Column("serial", _SERIAL, ForeignKey("processes.serial"), nullable=False),
+    Column("lock_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("serial", SERIAL, ForeignKey("processes.serial"), nullable=False),
     Column("resource", String(400), nullable=False),
     Column("exclusive", Boolean, nullable=False),
 )
@@ -178,8 +175,8 @@ Index("locks_by_process", locks.c.serial)
 tidying = Table(
     "tidying",
     metadata,
-    Column("tidying_id", _SERIAL, primary_key=True, autoincrement=True),
-    Column("serial", _SERIAL, ForeignKey("processes.serial"), nullable=False),
+    Column("tidying_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("serial", SERIAL, ForeignKey("processes.serial"), nullable=False),
     Column("action", String(20), nullable=False),
     Column("source", Text, nullable=False),
     Column("target", Text, nullable=False),

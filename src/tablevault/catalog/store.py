@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, Inval
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault import clock
-from tablevault.catalog import schema
+from tablevault.catalog import format_2, schema
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
 from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
 from tablevault.texts import in_line
@@ -145,8 +145,8 @@ class Store:
                     _error_number(error), f"The catalog could not confirm a commit ({error.orig})", self.url
                 ) from error
 
-    def create(self) -> None:
-        """Create the catalog's tables."""
+    def create(self, vault_id: str, created_at: str) -> str:
+        """Create the catalog of a vault, where it is missing; return the id of the vault that it is of."""
         path = _sqlite_file(self._url)
         if path is not None:
             create_empty(path)
@@ -155,6 +155,10 @@ class Store:
             for name in ("generation", "end_order"):
                 if connection.scalar(select(schema.counters.c.value).where(schema.counters.c.name == name)) is None:
                     connection.execute(insert(schema.counters).values(name=name, value=0))
+            number, known = format_2.identity_of(connection)
+            if number == 1:
+                format_2.upgrade(connection, vault_id, created_at, migrated_from=None)
+            return known or vault_id
 
     def close(self) -> None:
         """Close all idle connections."""

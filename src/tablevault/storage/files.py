@@ -56,14 +56,17 @@ def fsync_tree(path: Path) -> None:
         fsync_folder(folder)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, whole or not at all; replaces what is there."""
-    write_bytes(path, text.encode("utf-8"))
+def write_text(path: Path, text: str, temporary_folder: Path | None = None) -> None:
+    """Write a text file, in UTF-8, whole or not at all; replaces what is there.
+
+    What a crash may leave is left in `temporary_folder` of the same file system, else beside the file.
+    """
+    write_bytes(path, text.encode("utf-8"), temporary_folder)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; replaces what is there."""
-    with _temporary_sibling(path) as temporary:
+def write_bytes(path: Path, data: bytes, temporary_folder: Path | None = None) -> None:
+    """Write a file as `write_text` does."""
+    with _temporary_sibling(path if temporary_folder is None else temporary_folder / path.name) as temporary:
         _create(temporary, data)
         temporary.replace(path)
     fsync_folder(path.parent)

@@ -1,0 +1,102 @@
+"""The format of a vault: what its marker says, and how an older vault comes to have the newest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from tablevault.catalog import FORMAT
+from tablevault.errors import TVArgumentError, TVFileError, TVLockError
+from tablevault.layout import VaultLayout
+from tablevault.lookup import Lookup, VaultContext
+from tablevault.model import ProcessRecord
+from tablevault.storage import files
+
+OLDEST_READABLE = 1
+
+
+@dataclass(frozen=True)
+class Marker:
+    """What the file says that makes a folder a vault."""
+
+    format: int
+    vault_id: str
+    created: str
+    catalog: str | None = None
+    """URL of the catalog; `None` for the file in the vault."""
+
+
+def read_marker(layout: VaultLayout) -> Marker:
+    """Return what the marker of a vault says.
+
+    Raises
+    ------
+    TVArgumentError
+        If the vault has a format that this version does not read.
+    TVFileError
+        If the file is damaged.
+    """
+    try:
+        marker = json.loads(files.read_bytes(layout.marker))
+        catalog = marker.get("catalog")
+        found = Marker(int(marker["format"]), str(marker["vault_id"]), str(marker["created"]), catalog and str(catalog))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise TVFileError(f"The vault's marker file {layout.marker} is damaged ({error}).") from error
+    if not OLDEST_READABLE <= found.format <= FORMAT:
+        raise TVArgumentError(
+            f"The vault '{layout.root}' has format {found.format}; this version of TableVault reads formats "
+            f"{OLDEST_READABLE} to {FORMAT}. Install a newer version of TableVault."
+        )
+    return found
+
+
+def write_marker(layout: VaultLayout, marker: Marker) -> None:
+    """Write the marker of a vault in the newest format, durably."""
+    facts = {**asdict(marker), "format": FORMAT, "storage": "folder"}
+    files.write_text(layout.marker, json.dumps(facts) + "\n", layout.temporary)
+
+
+def check_same_vault(context: VaultContext) -> None:
+    """Raise `TVFileError` if the catalog in a vault's folder is that of another vault; note what its format is."""
+    marker = read_marker(context.layout)
+    number, vault_id = context.catalog.identity()
+    if number > FORMAT:
+        raise TVArgumentError(
+            f"The catalog of the vault '{context.layout.root}' has format {number}; this version of TableVault reads "
+            f"formats up to {FORMAT}. Install a newer version of TableVault."
+        )
+    if vault_id not in (None, marker.vault_id):
+        raise TVFileError(
+            f"The catalog {context.layout.catalog} is that of the vault {vault_id}, but the marker file of "
+            f"'{context.layout.root}' names {marker.vault_id}. Restore both from one copy."
+        )
+    context.catalog.is_newest = number == marker.format == FORMAT
+
+
+def migrate(context: VaultContext) -> None:
+    """Bring a vault to the newest format before something is written; nothing happens to one that has it.
+
+    The catalog decides which format a vault has; its marker follows, by the next operation if this one is cut off.
+
+    Raises
+    ------
+    TVLockError
+        If a process is running in the vault.
+    """
+    if context.catalog.is_newest:
+        return
+    marker = read_marker(context.layout)
+
+    def check(unfinished: Sequence[ProcessRecord]) -> None:
+        for record in unfinished:
+            if Lookup(context).is_alive(record):
+                raise TVLockError(
+                    f"The vault '{context.layout.root}' has format {marker.format} and is to be brought to format "
+                    f"{FORMAT}, which the running process '{record.process_id}' ({record.operation}) is in the way of. "
+                    "Try again when it has ended."
+                )
+
+    context.catalog.migrate(marker.vault_id, marker.created, check)
+    write_marker(context.layout, marker)
+    context.catalog.is_newest = True

@@ -1,0 +1,219 @@
+"""Vaults of format 1: read as they are, migrated by the first operation, whatever is in them."""
+
+import json
+import shutil
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tablevault import TableVault, compress_vault, decompress_vault, tv_errors
+
+ARCHIVE = Path(__file__).parent / "vault-format-1.tar.xz"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A vault of format 1 with a paused process, a reverted one, and temporary instances."""
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(tmp_path, filter="fully_trusted")
+    return tmp_path / "format-1"
+
+
+def format_in_catalog(folder):
+    connection = sqlite3.connect(f"file:{folder}/metadata/catalog.db?mode=ro", uri=True)
+    try:
+        return connection.execute("SELECT format, migrated_from FROM vault").fetchone()
+    except sqlite3.OperationalError:
+        return None
+    finally:
+        connection.close()
+
+
+def marker_of(folder):
+    return json.loads((folder / ".tablevault").read_text())
+
+
+def content(vault):
+    frames = {
+        (table, instance): vault.get_dataframe(table, instance, full_artifact_path=False)[0].to_dict("list")
+        for table in vault.get_tables()
+        for instance in vault.get_table_instances(table, version="")
+    }
+    return repr(frames)
+
+
+def test_a_vault_of_format_1_is_read_without_being_changed(old):
+    vault = TableVault(old, author="b")
+    assert vault.get_tables() == ["made", "given"]
+    assert len(vault.get_history()) > 5
+    assert vault.get_process("night").status == "paused"
+    assert vault.read("made", columns=["x"])["x"].tolist() == list(range(6))
+    assert vault.get_lineage("made")
+    assert vault.plan_instance("made", "failed").builders["file"].reasons
+    assert vault.verify().ok
+    assert format_in_catalog(old) is None
+    assert marker_of(old)["format"] == 1
+
+
+def test_the_first_operation_migrates(old):
+    vault = TableVault(old, author="b")
+    before, vault_id = content(vault), marker_of(old)["vault_id"]
+    vault.create_table("new")
+    assert format_in_catalog(old) == (2, 1)
+    assert marker_of(old) == {**marker_of(old), "format": 2, "vault_id": vault_id, "catalog": None, "storage": "folder"}
+    assert content(vault) == before
+    assert vault.verify().ok
+    assert content(TableVault(old)) == before
+
+
+def test_a_paused_process_goes_on_after_the_migration(old):
+    vault = TableVault(old, author="b")
+    vault.create_table("new")
+    vault.create_code_module("job", text=vault.get_code_module_str("job").replace("x == 4", "False"))
+    vault.execute_instance("made", process_id="night")
+    assert vault.get_process("night").progress["file"].done
+    assert vault.verify().ok
+
+
+def test_a_paused_process_migrates_when_it_goes_on(old):
+    vault = TableVault(old, author="b")
+    module = old / "code_functions" / "job.py"
+    module.write_text(module.read_text().replace("x == 4", "False"))
+    vault.execute_instance("made", process_id="night")
+    assert format_in_catalog(old) == (2, 1)
+    assert vault.verify().ok
+
+
+def test_a_restart_migrates(old):
+    module = old / "code_functions" / "job.py"
+    module.write_text(module.read_text().replace("x == 4", "False"))
+    vault = TableVault(old, author="b", restart=True)
+    assert vault.restart_report == {"night": "resumed"}
+    assert vault.verify().ok
+
+
+def test_a_paused_process_can_be_stopped_in_a_vault_of_format_1(old):
+    vault = TableVault(old, author="b")
+    vault.stop_process("night", materialize=True)
+    assert vault.get_process("night").status == "stopped"
+    assert vault.verify().ok
+
+
+def test_a_repair_migrates(old):
+    assert TableVault(old, author="b").verify(repair=True).ok
+    assert format_in_catalog(old) == (2, 1)
+
+
+def test_a_migration_that_was_cut_off_before_the_marker_is_completed(old):
+    before = (old / ".tablevault").read_text()
+    TableVault(old, author="b").create_table("new")
+    (old / ".tablevault").write_text(before)
+    vault = TableVault(old, author="b")
+    assert vault.get_tables()[-1] == "new"
+    vault.create_table("newer")
+    assert marker_of(old)["format"] == 2
+    assert format_in_catalog(old) == (2, 1)
+
+
+def test_two_vaults_in_one_folder_are_told_apart(old):
+    vault = TableVault(old, author="b")
+    vault.create_table("new")
+    del vault
+    other = TableVault(old.parent / "other", author="b", create=True)
+    del other
+    shutil.copy(old.parent / "other" / "metadata" / "catalog.db", old / "metadata" / "catalog.db")
+    for name in ("catalog.db-wal", "catalog.db-shm"):
+        (old / "metadata" / name).unlink(missing_ok=True)
+    with pytest.raises(tv_errors.TVFileError, match="is that of the vault"):
+        TableVault(old)
+
+
+def test_a_running_process_refuses_the_migration(old):
+    vault = TableVault(old, author="b")
+    owners = vault._context.owners
+    lock = owners.claim()
+    connection = sqlite3.connect(old / "metadata" / "catalog.db")
+    with connection:
+        connection.execute(
+            "UPDATE processes SET status = 'running', owner_lock = ? WHERE process_id = 'night'", [lock.name]
+        )
+    connection.close()
+    with pytest.raises(tv_errors.TVLockError, match="running process 'night'"):
+        vault.create_table("new")
+    assert format_in_catalog(old) is None
+    lock.release()
+    vault.create_table("new")
+    assert format_in_catalog(old) == (2, 1)
+
+
+def test_locks_that_contradict_each_other_are_damage(old):
+    connection = sqlite3.connect(old / "metadata" / "catalog.db")
+    with connection:
+        connection.execute(
+            "INSERT INTO locks (serial, resource, exclusive) SELECT 1, resource, 1 FROM locks WHERE exclusive = 1"
+        )
+    connection.close()
+    with pytest.raises(tv_errors.TVFileError, match="both hold"):
+        TableVault(old, author="b").create_table("new")
+    assert format_in_catalog(old) is None
+
+
+def test_a_lock_that_a_process_holds_twice_is_kept_once(old):
+    connection = sqlite3.connect(old / "metadata" / "catalog.db")
+    with connection:
+        connection.execute(
+            "INSERT INTO locks (serial, resource, exclusive) SELECT serial, resource, 1 FROM locks WHERE exclusive = 1"
+        )
+    connection.close()
+    vault = TableVault(old, author="b")
+    vault.create_table("new")
+    assert len(set(vault.get_process("night").locks)) == len(vault.get_process("night").locks)
+
+
+def test_an_older_interpreter_that_had_the_vault_open_can_go_on(old):
+    TableVault(old, author="b").create_table("new")
+    connection = sqlite3.connect(old / "metadata" / "catalog.db")
+    columns = [row[1] for row in connection.execute("PRAGMA table_info(processes)")]
+    old_columns = [
+        name for name in columns if name not in ("policies", "budget", "usage", "waiting", "process_key", "pinned")
+    ]
+    names = ", ".join(f'"{name}"' for name in old_columns)
+    values = names.replace('"serial"', "NULL").replace('"process_id"', "'other'").replace('"status"', "'reverted'")
+    with connection:
+        connection.execute(f"INSERT INTO processes ({names}) SELECT {values} FROM processes WHERE process_id = 'first'")
+    connection.close()
+    assert TableVault(old, author="b").get_process("other").status == "reverted"
+
+
+def test_archives_of_format_1_are_read(old):
+    vault = TableVault(old, author="b")
+    vault.stop_process("night")
+    shutil.rmtree(old)
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(old.parent, filter="fully_trusted")
+    archive_path = Path(compress_vault(old))
+    assert marker_of(old)["format"] == 1
+    shutil.rmtree(old)
+    decompress_vault(archive_path)
+    assert marker_of(old)["format"] == 1
+    vault = TableVault(old, author="b")
+    vault.write("new", pd.DataFrame({"x": [1]}))
+    assert vault.verify().ok
+
+
+@pytest.mark.parametrize("url", ["postgresql://u@h/d", "sqlite://", "sqlite:///:memory:", "nonsense", "mysql://h/d"])
+def test_a_catalog_that_is_no_sqlite_file_is_refused(tmp_path, url):
+    with pytest.raises(tv_errors.TVArgumentError, match="catalog_url"):
+        TableVault(tmp_path / "vault", create=True, catalog_url=url)
+    assert not (tmp_path / "vault" / ".tablevault").exists()
+
+
+def test_the_marker_says_where_the_catalog_is(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    url = f"sqlite:///{tmp_path}/elsewhere/catalog.db"
+    TableVault(tmp_path / "vault", author="a", create=True, catalog_url=url).create_table("stories")
+    assert not (tmp_path / "vault" / "metadata" / "catalog.db").exists()
+    assert TableVault(tmp_path / "vault").get_tables() == ["stories"]
