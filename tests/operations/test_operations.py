@@ -10,6 +10,7 @@ import pytest
 from operated import INDEX, SHOUT, build, column_builder, index_builder, make_table
 
 from tablevault import TableVault, tv_errors
+from tablevault.builders import fingerprint
 
 FRAME = pd.DataFrame({"x": [1, 2]})
 
@@ -293,3 +294,19 @@ def test_failed_process_names_the_temporary_instance(vault):
     with pytest.raises(ValueError, match="no"):
         vault.execute_instance("stories")
     assert vault.get_history(operation="execute_instance")[0].instance_id == "TEMP_base"
+
+
+def test_a_module_is_taken_apart_once_for_all_builders(vault, monkeypatch):
+    code = "import pandas as pd\ndef rows():\n    return pd.DataFrame({'x': [1, 2]})\ndef same(x):\n    return x\n"
+    columns = {name: column_builder(name, "same", '{x: "<<self.x[index]>>"}') for name in ("a", "b", "c")}
+    build(vault, index_builder("x", "rows"), code, "many", **columns)
+    taken_apart = []
+    original = fingerprint.split_module
+
+    def recording(name, *rest):
+        taken_apart.append(name)
+        return original(name, *rest)
+
+    monkeypatch.setattr(fingerprint, "split_module", recording)
+    vault.execute_instance("many")
+    assert len(taken_apart) == len(set(taken_apart)) > 0

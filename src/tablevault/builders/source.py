@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from inspect import Parameter, Signature
 from typing import Any
 
@@ -39,7 +41,7 @@ def static_functions(source: str, file: str = "module") -> dict[str, Signature |
     TVBuilderError
         If the module has a syntax error; names file and line.
     """
-    return _bound_names(parse_module(source, file))
+    return dict(_read(source, file).bound)
 
 
 def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
@@ -63,27 +65,21 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
     if module not in module_sources:
         raise spec.error(("code_module",), _unknown_module(module, module_sources, spec))
     try:
-        tree = parse_module(module_sources[module], f"{module}.py")
+        read = _read(module_sources[module], f"{module}.py")
     except TVBuilderError as error:
         raise spec.error(("code_module",), str(error)) from error
-    bound = _bound_names(tree)
+    bound = read.bound
     if name not in bound:
-        if _makes_names(tree):
+        if read.makes_names:
             return
         functions = [key for key, signature in bound.items() if signature is not None and not key.startswith("_")]
         raise spec.error(("python_function",), f"{module}.py has no function {name!r}{nearest(name, functions)}")
-    if _is_async(tree, name):
+    if name in read.asynchronous:
         raise spec.error(("python_function",), async_problem(name))
     signature = bound[name]
     problem = argument_problem(signature, spec.arguments) if signature is not None else None
     if problem is not None:
         raise spec.error(("arguments",), f"{name}() in {module}.py {problem}")
-
-
-def _is_async(tree: ast.Module, name: str) -> bool:
-    """Tell whether the text decides that a function is an async one: a decorator could make anything of it."""
-    found = [node for node in tree.body if isinstance(node, _FUNCTION) and node.name == name]
-    return bool(found) and isinstance(found[-1], ast.AsyncFunctionDef) and not found[-1].decorator_list
 
 
 def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) -> str:
@@ -93,6 +89,28 @@ def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) ->
         f"there is no built-in module {module!r}{nearest(module, known)} "
         "(a module of the vault needs 'is_custom: true')"
     )
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What the text of a module says of its names."""
+
+    bound: dict[str, Signature | None]
+    makes_names: bool
+    """Whether there may be others."""
+    asynchronous: frozenset[str]
+    """The functions of which the text decides that they are async ones: a decorator could make anything of one."""
+
+
+@lru_cache(maxsize=64)
+def _read(source: str, file: str) -> _Module:
+    """Return what a module's text says; kept, since builders of one instance mostly share a module."""
+    tree = parse_module(source, file)
+    last = {node.name: node for node in tree.body if isinstance(node, _FUNCTION)}
+    asynchronous = [
+        name for name, node in last.items() if isinstance(node, ast.AsyncFunctionDef) and not node.decorator_list
+    ]
+    return _Module(_bound_names(tree), _makes_names(tree), frozenset(asynchronous))
 
 
 def _bound_names(tree: ast.Module) -> dict[str, Signature | None]:
