@@ -323,10 +323,10 @@ def test_the_log_is_filtered_newest_first(run, folder):
     def logged(*words):
         return [(row["operation"], row["table"]) for row in json.loads(run("log", *words).output)]
 
-    assert logged() == [("delete_table", ""), ("create_table", "poems"), ("create_table", "stories")]
+    assert logged() == [("delete_table", "nothing"), ("create_table", "poems"), ("create_table", "stories")]
     assert logged("--table", "poems") == [("create_table", "poems")]
     assert logged("--author", "a") == [("create_table", "stories")]
-    assert logged("--operation", "delete-table") == logged("--operation", "delete_table") == [("delete_table", "")]
+    assert logged("--operation", "delete-table") == logged("--operation", "delete_table") == [("delete_table", "nothing")]
     assert logged("--state", "succeeded", "--limit", "1") == [("create_table", "poems")]
     assert run("log", "--operation", "delete-tabl").exit_code == 2
 
