@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from forking import append, opened_log
@@ -23,7 +24,10 @@ import random
 import time
 from pathlib import Path
 
+import local_answer
+import local_file
 import pandas as pd
+import texts
 
 LOG = os.open(os.environ["JOB_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 CHANCE = random.Random(time.monotonic_ns())
@@ -64,11 +68,11 @@ def continuing_index(frame, count):
 
 def answer(x):
     work("answer", x)
-    return f"{x}-answer"
+    return f"{x}-answer" + texts.of_answer() + local_answer.text()
 
 
 def file(x, folder):
-    (Path(folder) / f"{x}.txt").write_text(f"text {x}")
+    (Path(folder) / f"{x}.txt").write_text(f"text {x}" + texts.of_file() + local_file.text())
     work("file", x)
     return f"{x}.txt"
 
@@ -83,6 +87,49 @@ def filling(frame):
         work("filling", x)
         yield f"{x}-filling"
 """
+
+TEXTS = """
+import typing
+
+
+def of_answer():
+    return "{of_answer}" + (Prompt.__doc__ or "") + str(typing.get_type_hints(Prompt)["field"].value)
+
+
+class Prompt:
+    \"\"\"{docstring}\"\"\"
+    field: "Field"
+
+
+class Field:
+    value = "{annotation}"
+
+
+def of_file():
+    return "{of_file}"
+
+
+def unrelated():
+    return "{unrelated}"  # {comment}
+"""
+"""A code module beside the job's, of which each function reaches a part."""
+
+LOCAL = {
+    "local_answer": "from local_package import common\n\n\ndef text():\n    return '{local_answer}' + common.TEXT\n",
+    "local_file": "def text():\n    return '{local_file}'\n",
+    "local_package/__init__": "",
+    "local_package/common": "from .deep import TEXT\n",
+    "local_package/deep": "TEXT = '{local_common}'\n",
+    "local_unused": "TEXT = '{unrelated}'\n",
+}
+"""Modules beside the vault, which count as whole files."""
+
+READ_BY = {
+    "answer": ("of_answer", "docstring", "annotation", "local_answer", "local_common"),
+    "file": ("of_file", "local_file"),
+}
+"""For each builder the parts of the code that its cells are made of, in their order."""
+PARTS = (*READ_BY["answer"], *READ_BY["file"], "unrelated", "comment")
 
 INDEXES = {
     "dataframe": ("frame_index", "dataframe", ""),
@@ -115,6 +162,33 @@ arguments: {{{arguments}}}
 ROW = 'x: "<<self.x[index]>>"'
 
 
+@dataclass
+class Texts:
+    """What the code's parts say at one time; nothing at first."""
+
+    parts: dict[str, str] = field(default_factory=lambda: dict.fromkeys(PARTS, ""))
+
+    def edit(self, folder: Path, chance: random.Random) -> None:
+        """Change one part, and write what it stands in, as an editor does."""
+        part = chance.choice(PARTS)
+        self.parts[part] = chance.choice(["", f"-{part}1", f"-{part}2"])
+        self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Write the modules: the vault's, and the local ones beside it."""
+        written = {folder / "code_functions" / "texts.py": TEXTS}
+        written |= {folder.parent / "local" / f"{name}.py": text for name, text in LOCAL.items()}
+        for path, text in written.items():
+            path.parent.mkdir(exist_ok=True, parents=True)
+            filled = text.format(**self.parts)
+            if not path.exists() or path.read_text() != filled:
+                path.write_text(filled)
+
+    def read_by(self, builder: str) -> str:
+        """Return what a cell of a builder ends with."""
+        return "".join(self.parts[part] for part in READ_BY[builder])
+
+
 @dataclass(frozen=True)
 class Job:
     """One shape of the job, drawn from a seed."""
@@ -142,6 +216,7 @@ class Job:
         """Make the vault with the job, ready to be executed."""
         vault = TableVault(folder, create=True, author="a")
         vault.create_code_module("job", text=CODE)
+        Texts().write(folder)
         vault.create_table("made")
         vault.create_instance("made", builders=self._builders())
 
@@ -161,6 +236,11 @@ class Job:
         threads = self.threads if return_type == "row-wise" else 1
         return COLUMN.format(name=name, return_type=return_type, threads=threads, arguments=arguments)
 
+    def prepare(self, folder: Path, log: Path) -> None:
+        """Let this interpreter run the job's functions."""
+        os.environ.update(JOB_LOG=str(log), JOB_FAILING=str(self.failing), JOB_LONGEST=str(self.longest))
+        sys.path.insert(0, str(folder.parent / "local"))
+
     def expected(self) -> dict[str, list[object]]:
         """Return the columns that an undisturbed run gives."""
         count = range(self.rows)
@@ -173,7 +253,7 @@ def attempt(folder: Path, log: Path, job: Job, restarting: bool) -> None:
 
     Runs in a fork, that is born with interrupts blocked.
     """
-    os.environ.update(JOB_LOG=str(log), JOB_FAILING=str(job.failing), JOB_LONGEST=str(job.longest))
+    job.prepare(folder, log)
     descriptor = opened_log(log)
     threading.Thread(target=_beat, args=(folder.parent / f"beats-{os.getpid()}", descriptor), daemon=True).start()
     while True:

@@ -1,4 +1,9 @@
-"""R7: row jobs killed, failed and interrupted at random moments, and resumed, by the thousand."""
+"""R7: row jobs killed, failed and interrupted at random moments, and resumed, by the thousand.
+
+When a job is done, its code and the local modules that it imports are edited, and it is executed again on its own cells,
+also with failures and edits in between: each cell is what the code of its time makes, and none is computed again that the
+code of now would not make otherwise.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import signal
 import sys
 import time
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +23,7 @@ import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
 from experiment import Budget, Figures, Watch
 from forking import Counts, asked, ended, fork, ram_folder, repeat_alone, run_side_by_side, serve
-from resumed_job import INTERRUPTS, PROCESS, Job, attempt
+from resumed_job import INTERRUPTS, PROCESS, Job, Texts, attempt
 
 from tablevault import TableVault
 
@@ -107,6 +112,65 @@ def what_is_wrong(folder: Path, job: Job) -> str:
     return f"verify finds {problems}" if problems else f"_temp holds {left}" if left else ""
 
 
+RECODED = 6
+"""How often the code of a job that is done is edited, and the job executed again."""
+
+
+def what_edits_break(folder: Path, log: Path, job: Job, seed: int) -> str:
+    """Return which cell was wrongly reused or computed after edits of the code; nothing if none was. Runs in a fork."""
+    chance = random.Random(seed)
+    calm = replace(job, failing=0, longest=0)
+    calm.prepare(folder, log)
+    vault, texts = TableVault(folder, author="a"), Texts()
+    if chance.random() < 0.5:
+        # As in a script that uses its own helpers: what it has loaded grows old.
+        import local_answer  # noqa: F401
+    for number in range(RECODED):
+        before = _cells(vault)
+        for _ in range(chance.randint(1, 2)):
+            texts.edit(folder, chance)
+        vault.create_instance("made", copy=True)
+        is_disturbed, process_id = chance.random() < 0.4, f"recoded-{number}"
+        os.environ["JOB_FAILING"] = "0.1" if is_disturbed else "0"
+        seen = [replace(texts, parts=dict(texts.parts))]
+        while not vault.get_process_completion(process_id):
+            try:
+                vault.execute_instance("made", process_id=process_id)
+            except ConnectionError:
+                if chance.random() < 0.5:
+                    texts.edit(folder, chance)
+                    seen.append(replace(texts, parts=dict(texts.parts)))
+        problem = _what_is_stale(vault, job, before, seen, process_id)
+        if problem:
+            return f"execution {number} after edits to {texts.parts}: {problem}"
+    problems = vault.verify().problems
+    return f"verify finds {problems}" if problems else ""
+
+
+def _cells(vault: TableVault) -> dict[str, list[str]]:
+    """Return what there is of the row-wise builders: of files their contents."""
+    frame, _ = vault.get_dataframe("made")
+    return {"answer": frame["answer"].tolist(), "file": [Path(path).read_text() for path in frame["file"]]}
+
+
+def _what_is_stale(
+    vault: TableVault, job: Job, before: dict[str, list[str]], seen: list[Texts], process_id: str
+) -> str:
+    now, progress = _cells(vault), vault.get_process(process_id).progress
+    for builder, first in (("answer", "{}-answer"), ("file", "text {}")):
+        possible = [[first.format(x) + texts.read_by(builder) for x in range(job.rows)] for texts in seen]
+        for row, cell in enumerate(now[builder]):
+            if cell not in {cells[row] for cells in possible}:
+                return f"row {row} of {builder} is {cell!r}, and not one of {[cells[row] for cells in possible]}"
+        if len(seen) == 1:
+            needed = sum(old != new for old, new in zip(before[builder], possible[0], strict=True))
+            if progress[builder].computed != needed:
+                return (
+                    f"{progress[builder].computed} rows of {builder} were computed, and {needed} are other than before"
+                )
+    return ""
+
+
 def soak(case: dict[str, Any], counts: Counts) -> None:
     """Disturb one job until it is done, and see what became of it."""
     chance = random.Random(case["seed"])
@@ -121,10 +185,12 @@ def soak(case: dict[str, Any], counts: Counts) -> None:
         problem = f"an attempt ended with status {status}" if status else asked(lambda: what_is_wrong(folder, job))
         noted = Log.read(log)
         problem = problem or what_was_lost(noted, killed, job.threads)
+        problem = problem or asked(lambda: what_edits_break(folder, log, job, case["seed"]))
     if problem:
         counts.violate(case, f"{job}: {problem}")
     counts.tried += max(0, noted.total("begun") - 1)
     counts.count("jobs")
+    counts.count("executions after edits", RECODED)
     counts.count("kills", len(killed))
     counts.count("failures", noted.total("paused"))
     counts.count("interrupts", noted.total("interrupted"))
