@@ -279,3 +279,29 @@ def test_error_of_a_local_module_is_the_users_own(vault, local):
     vault.delete_instance("TEMP_base", "t")
     with pytest.raises(SyntaxError, match="invalid syntax"):
         run(vault, "import tv_a\ndef f(x): return x")
+
+
+def test_finished_builder_keeps_what_it_reused_when_its_code_is_edited_while_paused(vault, tmp_path):
+    """It never runs again in this execution; the next one computes what was reused under the old code."""
+    code = "from pathlib import Path\ndef f(x): return x * {}\ndef g(x):\n    if Path({!r}).read_text(): raise OSError('down')\n    return x"
+    switch = tmp_path / "switch"
+    switch.write_text("")
+    later = COLUMN.replace("[out]", "[z]").replace("function: f", "function: g")
+    vault.create_code_module("m", text=code.format(10, str(switch)))
+    vault.create_instance("t", builders={"t_index": INDEX, "out": COLUMN, "z": later})
+    vault.execute_instance("t")
+    switch.write_text("down")
+    vault.create_instance("t", copy=True)
+    vault.create_builder_file("t", "z", text=later + "untracked: []\ndtypes: {z: Int32}\n")
+    with pytest.raises(OSError, match="down"):
+        vault.execute_instance("t", process_id="night")
+    switch.write_text("")
+    vault.create_code_module("m", text=code.format(7, str(switch)))
+    vault.execute_instance("t", process_id="night")
+    progress = vault.get_process("night").progress["out"]
+    assert (progress.computed, progress.reused) == (0, 2)
+    assert vault.get_dataframe("t")[0]["out"].tolist() == [10, 20]
+    vault.create_instance("t", copy=True)
+    vault.execute_instance("t", process_id="next")
+    assert vault.get_process("next").progress["out"].computed == 2
+    assert vault.get_dataframe("t")[0]["out"].tolist() == [7, 14]

@@ -65,6 +65,15 @@ class BuilderRun(ABC):
         """Whether this builder was finished."""
         return self._saved is not None and self._saved.done
 
+    @property
+    def _reused_version(self) -> str:
+        """The version under which cells are taken over: of a finished builder the one that it was finished under.
+
+        It must not run again, and the code may have been edited since.
+        """
+        finished = self._saved.finished_code if self._saved is not None and self._saved.done else None
+        return finished or self._builder.version
+
     def _begin(self) -> None:
         self._execution.checkpoints.begin(self._spec.name, self._spec.changed_columns, self._builder.version)
 
@@ -72,6 +81,7 @@ class BuilderRun(ABC):
 
     def _restored_table(self) -> RowTable:
         table = RowTable(self._execution, self._builder, self._counter)
+        table.reused_version = self._reused_version
         if self._saved is not None:
             table.restore(self._saved)
         return table

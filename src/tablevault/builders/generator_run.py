@@ -21,7 +21,7 @@ class GeneratorRun(SingleCallRun):
         if not (keeps and column_dependencies(spec).reads_whole_self and origins):
             return None
         facts = origins[-1].facts(spec.changed_columns)
-        if facts is None or facts.versions != (self._builder.version,):
+        if facts is None or facts.versions != (self._reused_version,):
             return None
         return origins[-1] if facts.arguments == spec.tracked_arguments else None
 

@@ -57,6 +57,9 @@ class RowWiseRun(BuilderRun):
         table = self._table()
         calls = self._calls(table)
         self._reuse(calls, table)
+        if self._is_done and table.missing():
+            # Files that it named, or that its origin had, are gone.
+            self._begin()
         calls.compute()
         self._complete(table, len(table.filled))
         self._add_row_outcome(table)
@@ -97,7 +100,7 @@ class RowWiseRun(BuilderRun):
         """Yield the origins with rows of the same builder and code."""
         for origin, matches in self.matched_origins(total):
             rows = origin.rows(self._spec.changed_columns, self._spec.is_index)
-            if rows is not None and self._builder.version in rows.versions:
+            if rows is not None and self._reused_version in rows.versions:
                 yield origin, rows, matches
 
 

@@ -38,6 +38,8 @@ class RowTable:
         """Index into `versions`, for each row."""
         self.versions: list[str] = [builder.version]
         self.filled = bytearray()
+        self.reused_version = builder.version
+        """Version of builder and code under which rows of an origin are taken over."""
         self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in self.spec.changed_columns}
         """Files of reused cells: column -> position -> file."""
         self._name = self.spec.name
@@ -154,6 +156,8 @@ class RowTable:
             self.adopted[name][position] = file
             self.execution.building.taken_over[file.record.path] = file.record
         self.fingerprints[position] = rows.fingerprints[place]
+        if self.reused_version != self.builder.version:
+            self.codes[position] = self._code_of(self.reused_version)
         self.filled[position] = 1
         self.counter.reused += 1
         return True
@@ -186,7 +190,7 @@ class RowTable:
 
 def reuse_candidates(table: RowTable, rows: ReusableRows, matches: Sequence[int | None]) -> Iterator[tuple[int, int]]:
     """Yield the missing rows whose counterpart in an origin the same builder and code computed, each with it."""
-    version = table.builder.version
+    version = table.reused_version
     for position in table.missing():
         place = matches[position]
         if place is not None and rows.versions[place] == version and rows.fingerprints[place] is not None:

@@ -49,6 +49,8 @@ class BuilderState:
     """The recorded files of the rows that named any, by position."""
     frame: SavedFrame | None
     """Set instead of rows for a builder that was saved as a whole."""
+    finished_code: str | None = None
+    """The code version under which the builder was finished; `None` while it is not done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,7 @@ class _Merge:
     codes: list[int] = field(default_factory=list)
     artifacts: dict[int, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
     frame: SavedFrame | None = None
+    finished_code: str | None = None
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -162,6 +165,7 @@ class _Merge:
             tuple(self.code_versions),
             self.artifacts,
             self.frame,
+            self.finished_code,
         )
 
     def _add_rows(self, part: Part) -> None:
@@ -183,7 +187,7 @@ class _Merge:
         self.done, self.total, self.frame = False, None, None
 
     def _finish(self, finished: dict[str, Any], code: str) -> None:
-        self.done, self.total = True, finished["total"]
+        self.done, self.total, self.finished_code = True, finished["total"], code
         if finished.get("frame") is not None:
             path = self.folder / finished["frame"]
             self.frame = SavedFrame(path, finished["fingerprint"], _records(finished["artifacts"]), code)
