@@ -9,6 +9,7 @@ from tablevault.catalog.owners import OwnerLock
 from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
 from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord, Status
+from tablevault.names import without_namespaces
 from tablevault.notes import class_name_of, message_of, traceback_of
 from tablevault.operations.base import Operation, operation_named
 from tablevault.texts import Secrets, storable
@@ -88,7 +89,7 @@ def describe_error(error: BaseException, hidden: Secrets | None = None) -> Error
     original = error.original if isinstance(error, FunctionError) else error
     hide = hidden or Secrets()
     return ErrorInfo(
-        storable(hide(class_name_of(original))),
+        storable(hide(without_namespaces(class_name_of(original)))),
         storable(hide(message_of(original))),
-        storable(hide(traceback_of(original))),
+        storable(hide(without_namespaces(traceback_of(original)))),
     )

@@ -29,6 +29,10 @@ _FORBIDDEN = frozenset(
 )
 
 
+_NAMESPACES = re.compile(r"\btablevault_(?:code|local)\.[0-9a-f]+\.")
+"""What the modules of a snapshot of code are called by Python, before their own names."""
+
+
 def fold(name: str) -> str:
     """Return the form under which names are compared: they are unique regardless of case."""
     return name.casefold()
@@ -160,3 +164,8 @@ def _check(kind: str, name: str) -> str:
     if fold(name) in _FORBIDDEN or fold(name).startswith(fold(TEMPORARY_PREFIX)):
         raise TVArgumentError(f"Forbidden {kind}: {name}")
     return name
+
+
+def without_namespaces(text: str) -> str:
+    """Return a text in which code modules go by the names that their authors gave them, not by those in Python."""
+    return _NAMESPACES.sub("", text)

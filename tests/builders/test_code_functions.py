@@ -335,3 +335,8 @@ def test_signatures_are_read_off_the_text():
 
 def test_template_of_a_module_can_be_loaded(load):
     assert load(mine=module_template("mine")).load_function("mine", "shout")(text="a") == "A"
+
+
+def test_snapshots_of_the_same_code_that_are_open_together_have_names_of_their_own(load):
+    first, second = load(m="def f(): return __name__"), load(m="def f(): return __name__")
+    assert first.load_function("m", "f")() != second.load_function("m", "f")()

@@ -141,3 +141,25 @@ def test_plain_wrapper_of_an_async_function_is_called(execute):
     )
     execute(code)
     assert execute.vault.get_dataframe("t")[0]["out"].tolist() == [2, 3]
+
+
+def test_classes_of_code_modules_are_shown_by_the_modules_own_name(execute):
+    with pytest.raises(Exception, match="no") as caught:
+        execute("class Down(Exception): ...\ndef f(x): raise Down('no')", process_id="night")
+    error = execute.vault.get_process("night").error
+    assert (error.type, error.message) == ("m.Down", "no")
+    assert "\nm.Down: no" in error.traceback
+    assert "tablevault_code" not in error.traceback
+    assert type(caught.value).__module__.endswith(".m")
+
+
+def test_modules_of_the_same_code_have_the_same_name_in_every_execution(execute):
+    """So that caches that go by the name of a function find their entries again."""
+    code = "def f(x): return __name__"
+    names = []
+    for _ in range(2):
+        execute(code)
+        names += execute.vault.get_dataframe("t")[0]["out"].tolist()
+    assert len(set(names)) == 1
+    execute(code + " + ''")
+    assert execute.vault.get_dataframe("t")[0]["out"][0] != names[0]

@@ -7,6 +7,7 @@ Each snapshot is isolated from every other in the same interpreter, and none of 
 from __future__ import annotations
 
 import builtins
+import hashlib
 import importlib.abc
 import importlib.machinery
 import importlib.resources
@@ -20,7 +21,7 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Self
 
-from tablevault.builders.local_code import LocalCode
+from tablevault.builders.local_code import LocalCode, digest_of
 from tablevault.builders.local_modules import ImportlibOfCode, LocalModules, register, unregister
 from tablevault.builders.parsing import syntax_problem
 from tablevault.builders.signatures import argument_problem, async_problem
@@ -33,6 +34,9 @@ _NAMESPACE = "tablevault_code"
 _BUILT_IN_PACKAGE = "tablevault.functions"
 
 Function = Callable[..., object]
+
+_open_packages: set[str] = set()
+_names_of_packages = threading.Lock()
 
 
 def describe_modules(folder: Path) -> tuple[str, ...]:
@@ -132,7 +136,7 @@ class CodeSnapshot:
         self._local = LocalModules(local or LocalCode())
         self._folder = folder
         self._shown_as = shown_as or folder
-        self._package = f"{_NAMESPACE}.{uuid.uuid4().hex}"
+        self._package = _free_package(folder, local or LocalCode())
         self._names = frozenset(describe_modules(folder))
         self._lock = threading.RLock()
         # Modules being loaded are seen only by the thread that holds the lock, as circular imports need it.
@@ -167,6 +171,8 @@ class CodeSnapshot:
         """Forget the modules; functions that were loaded still work."""
         with self._lock:
             unregister(module.__name__ for module in self._loaded.values())
+        with _names_of_packages:
+            _open_packages.discard(self._package)
 
     def _module(self, name: str) -> ModuleType:
         loaded = self._loaded.get(name)
@@ -262,6 +268,21 @@ def _compiled(path: Path, shown_as: Path) -> CodeType:
         return compile(source, str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TVBuilderError(syntax_problem(path.name, error, source)) from error
+
+
+def _free_package(folder: Path, local: LocalCode) -> str:
+    """Return the name of a snapshot's package: the same for the same code, so that caches by name find their entries.
+
+    While another snapshot of the same code is open, it is one of its own.
+    """
+    contents = [(name, files.read_bytes(folder / f"{name}.py")) for name in describe_modules(folder)]
+    digest = hashlib.sha256(repr((contents, digest_of(list(local.modules.values())))).encode()).hexdigest()
+    package = f"{_NAMESPACE}.{digest[:32]}"
+    with _names_of_packages:
+        if package in _open_packages:
+            package = f"{_NAMESPACE}.{uuid.uuid4().hex}"
+        _open_packages.add(package)
+    return package
 
 
 def _function_of(names: Mapping[str, object], file: str, name: str) -> Function:

@@ -12,7 +12,6 @@ import decimal
 import enum
 import math
 import os
-import re
 import uuid
 from collections.abc import Callable, Mapping
 from types import NoneType
@@ -21,13 +20,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from tablevault.names import without_namespaces
 from tablevault.storage.zones import stored_zone
 
 MAXIMUM_SHOWN = 60
 NOT_THE_VALUES = (OSError, MemoryError)
 """What reading a value may raise without the value being wrong."""
-_OF_A_VAULT = re.compile(r"^tablevault_code\.[0-9a-f]+\.")
-"""What code modules of a vault are called by Python, before their own name."""
 _AS_THEY_ARE = frozenset({bool, bytes, datetime.date})
 _UNCHECKED_ITEMS = frozenset({bool, float, bytes, NoneType})
 _JSON_UNCHECKED = frozenset({bool, NoneType})
@@ -173,7 +171,7 @@ def shown(value: object) -> str:
 def type_name(value: object) -> str:
     """Return the name of a value's type as an error message shows it."""
     kind = type(value)
-    module = _OF_A_VAULT.sub("", kind.__module__)
+    module = without_namespaces(f"{kind.__module__}.").removesuffix(".")
     return kind.__qualname__ if module == "builtins" else f"{module}.{kind.__qualname__}"
 
 
