@@ -326,7 +326,9 @@ def test_the_log_is_filtered_newest_first(run, folder):
     assert logged() == [("delete_table", "nothing"), ("create_table", "poems"), ("create_table", "stories")]
     assert logged("--table", "poems") == [("create_table", "poems")]
     assert logged("--author", "a") == [("create_table", "stories")]
-    assert logged("--operation", "delete-table") == logged("--operation", "delete_table") == [("delete_table", "nothing")]
+    assert (
+        logged("--operation", "delete-table") == logged("--operation", "delete_table") == [("delete_table", "nothing")]
+    )
     assert logged("--state", "succeeded", "--limit", "1") == [("create_table", "poems")]
     assert run("log", "--operation", "delete-tabl").exit_code == 2
 

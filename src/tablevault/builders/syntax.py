@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import enum
+import functools
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -112,8 +113,13 @@ def split_module(name: str, source: str, modules: Iterable[str]) -> tuple[Statem
     TVBuilderError
         If the module has a syntax error; names file and line.
     """
-    tree = parse_module(source, f"{name}.py")
-    return _Splitter(name, tree, frozenset(modules)).split()
+    return _split(name, source, frozenset(modules))
+
+
+@functools.lru_cache(maxsize=128)
+def _split(name: str, source: str, modules: frozenset[str]) -> tuple[Statement, ...]:
+    # Every execution asks again for the same texts.
+    return _Splitter(name, parse_module(source, f"{name}.py"), modules).split()
 
 
 class _Splitter:
