@@ -232,7 +232,7 @@ class Feeding:
                 vault.execute_instance(table, process_id=f"night-{table}")
                 return True
             except BaseException as error:
-                if raised in (error, error.__cause__) and self._fed.error is raised:
+                if raised is not None and raised in (error, error.__cause__) and self._fed.error is raised:
                     self._look_at_error(vault, f"night-{table}")
                     self._fed.error = None
                     continue

@@ -58,6 +58,11 @@ class Point:
 class Model:
     def model_dump(self):
         return {}
+class Hostile:
+    def __getattribute__(self, name):
+        raise RuntimeError(name)
+    def __repr__(self):
+        raise RuntimeError("no text")
 Pair = collections.namedtuple("Pair", "a b")
 NOON = datetime.datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"))
 
@@ -106,6 +111,7 @@ REFUSED = {
     "plain enumeration": ("Plain.RED", "use its .value"),
     "dataclass": ("Point()", "dataclasses.asdict"),
     "pydantic object": ("Model()", "model_dump"),
+    "object that cannot be looked at": ("Hostile()", "cannot be read: RuntimeError"),
     "zone without offset": ("datetime.datetime(2024, 1, 1, tzinfo=NoOffset())", "how far from UTC"),
     "year 0 in UTC": ("datetime.datetime(1, 1, 1, tzinfo=ZoneInfo('Asia/Tokyo'))", "before the year 1"),
     "time of day with a zone": ("time(1, tzinfo=UTC)", "time of day with a time zone"),
@@ -186,6 +192,16 @@ def test_a_value_that_cannot_be_read_back_is_refused_at_its_row(vault, name):
         "out": builder("f", ["out"], "row-wise", arguments='{i: "<<self.i[index]>>"}'),
     }
     with pytest.raises((TypeError, ValueError), match=f"(?s)column 'out', row 1: .*{why}"):
+        build(vault, code, builders)
+
+
+def test_an_object_that_cannot_be_looked_at_is_refused_as_a_row(vault):
+    code = CODE + "\ndef f(i):\n    return Hostile() if i else (1, 2)\n"
+    builders = {
+        "built_index": builder("rows", ["i"], index=True, arguments="{count: 3}"),
+        "out": builder("f", ["a", "b"], "row-wise", arguments='{i: "<<self.i[index]>>"}'),
+    }
+    with pytest.raises(TypeError, match="Builder 'out', row 1: .*Hostile, cannot be read"):
         build(vault, code, builders)
 
 

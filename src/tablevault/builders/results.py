@@ -77,8 +77,17 @@ class RowReader:
             if type(value) is tuple and len(value) == 1:
                 value = value[0]
             return (self._cell(0, value, row),)
-        values = _cells(value, self._spec, row)
-        return tuple([self._cell(place, cell, row) for place, cell in enumerate(values)])
+        return tuple([self._cell(place, cell, row) for place, cell in enumerate(self._cells(value, row))])
+
+    def _cells(self, value: object, row: int) -> Sequence[object]:
+        try:
+            return _cells(value, self._spec)
+        except NOT_THE_VALUES:
+            raise
+        except Exception as error:
+            reason = refusal(value, error)
+            kind = TypeError if isinstance(reason, TypeError) else ValueError
+            raise kind(f"Builder '{self._spec.name}', row {row}: {reason}") from error
 
     def _cell(self, place: int, value: object, row: int) -> object:
         try:
@@ -94,7 +103,7 @@ def _with_hint_of_whole_columns(
     error: TypeError | ValueError, spec: BuilderSpec, value: object
 ) -> TypeError | ValueError:
     """Return an error that also says which argument of a row-wise function is a whole column, if a frame came back."""
-    if not spec.is_row_wise or not isinstance(value, pd.DataFrame | pd.Series):
+    if not spec.is_row_wise or not issubclass(type(value), pd.DataFrame | pd.Series):
         return error
     for name, argument in spec.arguments.items():
         for reference in find_references(argument):
@@ -133,13 +142,13 @@ def _checker(column_type: ColumnType | None, artifact_name: NameArtifact, mixtur
     return check_artifact
 
 
-def _cells(value: object, spec: BuilderSpec, row: int) -> Sequence[object]:
+def _cells(value: object, spec: BuilderSpec) -> Sequence[object]:
     columns = spec.changed_columns
     if isinstance(value, Mapping):
-        return _cells_by_name(value, list(value), spec, row)
+        return _cells_by_name(value, list(value), spec)
     if isinstance(value, pd.Series):
         if value.index.name is not None or not is_plain_row_index(value.index):
-            return _cells_by_name(value, list(value.index), spec, row)
+            return _cells_by_name(value, list(value.index), spec)
         value = in_order_of_positions(value, len(value)).tolist()
     names = _field_names(value)
     if names is not None and set(names) == set(columns) and len(names) == len(columns):
@@ -150,22 +159,22 @@ def _cells(value: object, spec: BuilderSpec, row: int) -> Sequence[object]:
         value = array_items(value)
     if not isinstance(value, list | tuple):
         raise TypeError(
-            f"Builder '{spec.name}', row {row}: {spec.python_function}() must return a sequence or a mapping with "
+            f"{spec.python_function}() must return a sequence or a mapping with "
             f"{len(columns)} values ({', '.join(columns)}), not {type(value).__name__}; {remedy(value)}."
         )
     if len(value) != len(columns):
         raise ValueError(
-            f"Builder '{spec.name}', row {row}: {spec.python_function}() returned a sequence of length "
+            f"{spec.python_function}() returned a sequence of length "
             f"{len(value)} for the {len(columns)} columns {', '.join(columns)}."
         )
     return value
 
 
-def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec, row: int) -> list[object]:
+def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec) -> list[object]:
     columns = spec.changed_columns
     if len(names) != len(columns) or set(names) != set(columns):
         raise ValueError(
-            f"Builder '{spec.name}', row {row}: {spec.python_function}() returned a {type_name(value)} with the keys "
+            f"{spec.python_function}() returned a {type_name(value)} with the keys "
             f"{sorted(map(str, names))}; its columns are {list(columns)}."
         )
     return [value[column] for column in columns]
