@@ -50,6 +50,7 @@ RIGHT = {
     "float": {"a whole number", "a number", "a not-a-number"},
     "float | None": {"a whole number", "a number", "a not-a-number", "None"},
     "Sequence[str] | None": {"a tuple", "None"},
+    "Sequence[str] | str | None": {"a tuple", "text", "None"},
     "Sequence[tuple[str, str]] | None": {"None"},
     "Mapping[str, str] | None": {"None"},
     "Sequence[str] | Mapping[str, str] | None": {"a tuple", "None"},
