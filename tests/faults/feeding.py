@@ -609,7 +609,7 @@ class ForeignValues:
     title = "values of foreign classes through everything: read back equal in every format, or refused at their row"
     unit = "values"
     target = 1_000_000
-    minutes = 20.0
+    minutes = 12.0
 
     def __init__(self, columns: int = COLUMNS) -> None:
         self._columns = columns
