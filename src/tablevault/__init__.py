@@ -22,7 +22,7 @@ from tablevault.errors import (
 )
 
 if TYPE_CHECKING:
-    from tablevault.archive import compress_vault, decompress_vault, delete_vault
+    from tablevault.archiving.archives import compress_vault, decompress_vault, delete_vault
     from tablevault.legacy import import_legacy_vault
     from tablevault.records import (
         BuilderPlan,
@@ -44,7 +44,7 @@ __version__ = "1.0.0.dev0"
 # Imported when first used: a program that only wants the version does not wait for pandas.
 _LAZY = {
     "TableVault": "tablevault.vault",
-    **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archive"),
+    **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archiving.archives"),
     "import_legacy_vault": "tablevault.legacy",
     **dict.fromkeys(
         (

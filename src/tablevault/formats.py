@@ -10,8 +10,8 @@ from tablevault.catalog import FORMAT
 from tablevault.errors import TVArgumentError, TVFileError, TVLockError
 from tablevault.layout import VaultLayout
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import ProcessRecord
 from tablevault.storage import files
+from tablevault.values import ProcessRecord
 
 OLDEST_READABLE = 1
 

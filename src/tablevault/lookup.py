@@ -12,8 +12,8 @@ from tablevault.catalog import Catalog
 from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import InstanceFolder, ProcessFolder, VaultLayout
-from tablevault.model import InstanceRecord, ProcessRecord, Status, TableRecord
 from tablevault.storage import files
+from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
 
 Claimed = TypeVar("Claimed")
 Result = TypeVar("Result")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 
-from tablevault.model import BuilderProgress
+from tablevault.values import BuilderProgress
 
 
 class BuilderCounter:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from tablevault.hypertext import Branch, Count, Sheet, State
 from tablevault.json_forms import json_form
-from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
 from tablevault.texts import MOST_RECORDED, in_line, shown
+from tablevault.values import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from tablevault.interfaces import Executor
+from tablevault.ports import Executor
 
 __all__ = ["EXECUTOR_CHECKS"]
 
@@ -203,4 +203,4 @@ EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     context_is_that_of_the_caller,
     no_thread_outlives_its_run,
 )
-"""Every promise of `tablevault.interfaces.Executor` and `RowRun` that holds whatever runs the rows."""
+"""Every promise of `tablevault.ports.Executor` and `RowRun` that holds whatever runs the rows."""

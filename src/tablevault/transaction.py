@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from tablevault.catalog.owners import OwnerLock
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
-from tablevault.interfaces import CAME_BACK_IN_CHILD
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import Lock, Tidying, TidyingAction
+from tablevault.ports import CAME_BACK_IN_CHILD
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
 from tablevault.texts import Secrets
+from tablevault.values import Lock, Tidying, TidyingAction
 
 if TYPE_CHECKING:
     from tablevault.storage.checkpoints import CheckpointStore

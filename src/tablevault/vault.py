@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
-from tablevault.engine import Engine
 from tablevault.errors import TVArgumentError
 from tablevault.formats import migrate
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
-from tablevault.overview import Overview, read_overview
-from tablevault.processes import ProcessReader
-from tablevault.queries import Queries, labelled
+from tablevault.processes.engine import Engine
+from tablevault.reading.overview import Overview, read_overview
+from tablevault.reading.processes import ProcessReader
+from tablevault.reading.queries import Queries, labelled
 from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
@@ -340,7 +340,7 @@ class TableVault:
         run_index: bool = False,
     ) -> InstancePlan:
         """Say what `execute_instance` would do; runs no function, but the IndexBuilder's with `run_index`."""
-        from tablevault.planning import plan_execution
+        from tablevault.reading.planning import plan_execution
 
         return plan_execution(self._context, operations.ExecuteInstance(table_name, version, force_execute), run_index)
 
@@ -596,7 +596,7 @@ class TableVault:
 
     def get_lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
         """Return where an instance's columns come from, and what was made from them."""
-        from tablevault.lineage import LineageReader
+        from tablevault.reading.lineage import LineageReader
 
         return LineageReader(self._context).lineage(table_name, instance_id, column)
 
@@ -676,7 +676,7 @@ class TableVault:
         repair
             Finish or remove what a crash left; what users made is never touched.
         """
-        from tablevault.verification import Verification
+        from tablevault.reading.verification import Verification
 
         if repair:
             self._context.check_writable()

@@ -14,8 +14,8 @@ import pytest
 import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
-from tablevault.commands import Recorded
 from tablevault.operations.base import operation_named
+from tablevault.processes.remedies import Recorded
 
 CODE = """
 from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from tablevault import TableVault
-from tablevault.display import duration
+from tablevault.display.progress import duration
 
 CODE = """
 import logging

@@ -10,7 +10,7 @@ import pytest
 from jobs import ended, until
 
 from tablevault import tv_errors
-from tablevault.endings import Endings
+from tablevault.processes.endings import Endings
 
 
 def test_a_background_execution_outlives_its_caller(job):

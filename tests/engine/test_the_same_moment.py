@@ -10,11 +10,11 @@ import pytest
 
 from tablevault import TableVault, tv_errors
 from tablevault.catalog.owners import RECOVERY
-from tablevault.endings import Endings
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, Decision, ErrorInfo, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
 from tablevault.opening import Settings, open_context
-from tablevault.recovery import Recovery
+from tablevault.processes.endings import Endings
+from tablevault.processes.recovery import Recovery
+from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
 
 ARGUMENTS = {
     "table_name": "stories",

@@ -24,14 +24,14 @@ INSTRUMENTED = [
     "tablevault.references",
     "tablevault.builders.document",
     "tablevault.builders.spec",
-    "tablevault.unpacking",
+    "tablevault.archiving.unpacking",
 ]
 INSTRUMENTED += [
     "tablevault.storage",
     "tablevault.catalog",
-    "tablevault.lineage",
-    "tablevault.queries",
-    "tablevault.inspection",
+    "tablevault.reading.lineage",
+    "tablevault.reading.queries",
+    "tablevault.reading.inspection",
 ]
 SLOWEST = 60
 """Seconds that one case may take."""

@@ -23,7 +23,7 @@ def warm_up(place: Path) -> Catalog:
     They stay with what is returned, as long as it is held. No file is open afterwards.
     """
     for module in pkgutil.walk_packages(tablevault.__path__, "tablevault."):
-        if not module.name.endswith("__main__") and module.name != "tablevault.worker":
+        if not module.name.endswith("__main__") and module.name != "tablevault.processes.worker":
             importlib.import_module(module.name)
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tablevault.model import ArtifactRecord
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
+from tablevault.values import ArtifactRecord
 
 
 @pytest.fixture

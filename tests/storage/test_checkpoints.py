@@ -18,11 +18,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tablevault.errors import TVFileError, TVImplementationError
-from tablevault.model import ArtifactRecord
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
 from tablevault.storage.frame_data import table_from_frame
 from tablevault.storage.frames import read_frame
+from tablevault.values import ArtifactRecord
 
 PATIENCE = 20
 

@@ -7,7 +7,7 @@ import pytest
 from pandas.testing import assert_frame_equal
 
 from tablevault.errors import TVFileError
-from tablevault.interfaces import Frame
+from tablevault.ports import Frame
 from tablevault.storage import frame_files, reference_frames
 from tablevault.storage.dtypes import build_column, parse_dtype
 from tablevault.storage.frames import MemoryFrame, StoredFrame, check_frame, frame_of_columns, write_frame

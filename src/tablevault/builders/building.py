@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 from tablevault.builders.inputs import ContentFrame
-from tablevault.interfaces import Frame
-from tablevault.model import ArtifactRecord
+from tablevault.ports import Frame
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, normal_cells
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
 from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
+from tablevault.values import ArtifactRecord
 
 _TEXT = parse_dtype("string")
 

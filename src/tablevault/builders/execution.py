@@ -16,7 +16,7 @@ from tablevault.builders.inputs import WithSelf
 from tablevault.builders.origins import MaterializedOrigin, Origin, row_keys
 from tablevault.builders.primary_keys import check_keys
 from tablevault.builders.spec import BuilderSpec
-from tablevault.interfaces import Frame, FrameSource
+from tablevault.ports import Frame, FrameSource
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.storage.checkpoints import CheckpointStore

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tablevault.builders.results import RowReader
 from tablevault.builders.rows import RowTable
-from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
+from tablevault.ports import FunctionError
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.mixtures import EXACT_IN_FLOAT

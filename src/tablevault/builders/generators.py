@@ -8,8 +8,8 @@ from itertools import islice
 
 from tablevault.builders.filling import RowFilling
 from tablevault.builders.rows import RowTable, described
-from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
+from tablevault.ports import FunctionError
 
 
 def run_generator(table: RowTable, values: object, passed_over: int, total: int | None, first: int) -> None:

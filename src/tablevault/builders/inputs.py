@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
-from tablevault.interfaces import Frame, FrameSource
-from tablevault.model import ArtifactRecord
 from tablevault.names import fold, nearest
+from tablevault.ports import Frame, FrameSource
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import StoredFrame, read_schema
+from tablevault.values import ArtifactRecord
 
 if TYPE_CHECKING:
     import pandas as pd

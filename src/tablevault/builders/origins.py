@@ -13,12 +13,12 @@ from tablevault.builders.building import AdoptedArtifact
 from tablevault.builders.inputs import ContentFrame
 from tablevault.builders.provenance import BuilderFacts, Provenance, read_fingerprints
 from tablevault.errors import TVFileError
-from tablevault.interfaces import Frame
-from tablevault.model import ArtifactRecord
+from tablevault.ports import Frame
 from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
 from tablevault.storage.dtypes import ColumnType, Kind, plain_values
 from tablevault.storage.frames import StoredFrame, read_frame
 from tablevault.storage.packing import canonical
+from tablevault.values import ArtifactRecord
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.json_forms import from_json_form, json_form
-from tablevault.model import ArtifactRecord
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame, write_frame
+from tablevault.values import ArtifactRecord
 
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())

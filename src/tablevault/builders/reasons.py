@@ -16,8 +16,8 @@ from tablevault.builders.single_call_run import SingleCallRun
 from tablevault.builders.spec import BuilderSpec
 from tablevault.json_forms import json_form
 from tablevault.lookup import Lookup
-from tablevault.model import InstanceRecord
 from tablevault.names import fold
+from tablevault.values import InstanceRecord
 
 _NEW = "new"
 _CHANGED = "values of arguments changed"

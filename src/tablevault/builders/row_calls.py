@@ -16,8 +16,8 @@ from tablevault.builders.functions import Function
 from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable, consecutive, described, reuse_candidates
 from tablevault.executors import ThreadExecutor
-from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
+from tablevault.ports import FunctionError
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt waits for rows in flight in other threads."""

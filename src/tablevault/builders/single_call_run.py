@@ -12,8 +12,8 @@ from tablevault.builders.origins import Origin, ReusableRows
 from tablevault.builders.rows import RowTable
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
-from tablevault.interfaces import FunctionError
 from tablevault.notes import add_note
+from tablevault.ports import FunctionError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from tablevault.catalog.imported import Imported, record_imported
 from tablevault.catalog.processes import Processes
 from tablevault.catalog.store import Store, UnknownOutcomeError
 from tablevault.errors import TVArgumentError
-from tablevault.model import ProcessRecord
+from tablevault.values import ProcessRecord
 
 __all__ = ["FORMAT", "Catalog", "Imported", "UnknownOutcomeError", "file_url", "sqlite_url"]
 

@@ -15,7 +15,8 @@ from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVImplementationError
-from tablevault.model import (
+from tablevault.names import fold
+from tablevault.values import (
     ArtifactState,
     Change,
     DeletedInstance,
@@ -31,7 +32,6 @@ from tablevault.model import (
     TidyingAction,
     WrittenInstance,
 )
-from tablevault.names import fold
 
 # Statements are made once: to put one together takes longer than to run it.
 _TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)

@@ -15,7 +15,7 @@ from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import next_value
 from tablevault.errors import TVProcessError
-from tablevault.model import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
+from tablevault.values import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
 
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),

@@ -31,8 +31,8 @@ from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from tablevault.catalog.process_rows import process_record
 from tablevault.catalog.schema import SERIAL, instances, locks, processes, tables
-from tablevault.model import Plan, Status
 from tablevault.names import fold
+from tablevault.values import Plan, Status
 
 FORMAT = 2
 """Of the vault as a whole: folder, catalog, frames and checkpoints."""

@@ -12,8 +12,8 @@ from sqlalchemy import Connection, Table, insert
 from tablevault.catalog.process_rows import dump_progress
 from tablevault.catalog.schema import instances, processes, reads, tables
 from tablevault.catalog.store import Store, next_value
-from tablevault.model import InstanceRecord, ProcessRecord, Read, Status, TableRecord
 from tablevault.names import fold
+from tablevault.values import InstanceRecord, ProcessRecord, Read, Status, TableRecord
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select
 
 from tablevault.catalog.schema import locks
-from tablevault.model import Lock
+from tablevault.values import Lock
 
 # Statements are made once: to put one together takes longer than to run it.
 _TAKE = insert(locks)

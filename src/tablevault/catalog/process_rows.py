@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select
 
 from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import processes
-from tablevault.model import BuilderProgress, ErrorInfo, JsonObject, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.values import BuilderProgress, ErrorInfo, JsonObject, NewProcess, Owner, Plan, ProcessRecord, Status
 
 Progress = Mapping[str, BuilderProgress]
 

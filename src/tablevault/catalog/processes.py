@@ -23,7 +23,7 @@ from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVProcessError
-from tablevault.model import (
+from tablevault.values import (
     Begun,
     Blocked,
     Decision,

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from tablevault.model import InstanceRecord, ProcessRecord, TableRecord
 from tablevault.names import is_file_name
+from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
 
 Record = TypeVar("Record")
 

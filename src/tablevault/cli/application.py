@@ -224,7 +224,7 @@ def _is_signal(error: BaseException) -> bool:
     innermost = frames_of(error)
     while innermost is not None and innermost.tb_next is not None:
         innermost = innermost.tb_next
-    here = innermost is not None and innermost.tb_frame.f_globals.get("__name__") == "tablevault.interrupts"
+    here = innermost is not None and innermost.tb_frame.f_globals.get("__name__") == "tablevault.processes.signals"
     return here or any(_IN_HANDLER.search(note) for note in notes_of(error))
 
 
@@ -251,7 +251,7 @@ def _paused(place: Place, process_id: str) -> ProcessInfo | None:
 def _say_what_happened(error: BaseException) -> None:
     """Say what went wrong: an error of ours in one line, any other with where it came from."""
     from tablevault.builders.calls import BLAME
-    from tablevault.messages import PAUSED as PAUSED_NOTE
+    from tablevault.processes.messages import PAUSED as PAUSED_NOTE
 
     if isinstance(error, TableVaultError) and not _is_foreign(error):
         where = [f"({note})" for note in notes_of(error) if note.startswith(BLAME)]
@@ -283,7 +283,7 @@ def _is_ours(frame: TracebackType) -> bool:
 
 
 def _say_remedies(place: Place, paused: ProcessInfo) -> None:
-    from tablevault.commands import Recorded
+    from tablevault.processes.remedies import Recorded
 
     assert place.db_dir is not None
     recorded = Recorded(place.db_dir.absolute(), paused.operation, paused.arguments, paused.process_id)

@@ -12,11 +12,11 @@ from tablevault.cli.application import OPERATIONS, Place, in_place, json_option
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
-from tablevault.display import duration, rows_done
+from tablevault.display.progress import duration, rows_done
 
 if TYPE_CHECKING:
-    from tablevault.model import BuilderProgress
     from tablevault.records import ProcessInfo
+    from tablevault.values import BuilderProgress
 
 _ACTIVE_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
 _LOG_COLUMNS = ("started", "id", "operation", "table", "state", "rows", "took", "author", "error")

@@ -12,7 +12,7 @@ import click
 
 from tablevault import clock
 from tablevault.cli.application import INTERRUPTED, REFUSED
-from tablevault.display import Rates, builder_lines, duration
+from tablevault.display.progress import Rates, builder_lines, duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,7 +77,7 @@ def _shown(info: ProcessInfo, rates: Rates) -> RenderableType:
     from rich.console import Group
     from rich.text import Text
 
-    from tablevault.terminal import table_of
+    from tablevault.display.terminal import table_of
 
     until = info.ended_at or datetime.now(UTC)
     table = f" on {info.table_name} {info.instance_id}".rstrip() if info.table_name else ""

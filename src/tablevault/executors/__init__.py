@@ -1,4 +1,4 @@
-"""How rows are run side by side: one adapter of `tablevault.interfaces.Executor` per way.
+"""How rows are run side by side: one adapter of `tablevault.ports.Executor` per way.
 
 Rows that run one after the other, in the caller's thread, need none: `builders.filling` is their loop.
 """

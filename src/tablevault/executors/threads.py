@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import Generic, NoReturn, TypeVar
 
 from tablevault import clock
-from tablevault.interfaces import CAME_BACK_IN_CHILD, FunctionError, RowRun
+from tablevault.ports import CAME_BACK_IN_CHILD, FunctionError, RowRun
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

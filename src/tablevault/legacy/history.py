@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.legacy.source import LegacyProcess
-from tablevault.model import ErrorInfo, JsonObject, Plan, ProcessRecord, Status
 from tablevault.names import TEMPORARY_PREFIX
+from tablevault.values import ErrorInfo, JsonObject, Plan, ProcessRecord, Status
 
 _STOPPED = "User Stopped"
 """The error message that version 0.1.x recorded of a process which was stopped."""

@@ -15,12 +15,20 @@ from tablevault import names
 from tablevault.builders.building import Building
 from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.catalog import Imported
-from tablevault.endings import Endings
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
-from tablevault.model import (
+from tablevault.opening import Settings, create_vault, open_context
+from tablevault.operations.assembly import seal
+from tablevault.operations.base import write_description
+from tablevault.operations.tables import describe_table
+from tablevault.processes.endings import Endings
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.frames import FrameData, write_frame
+from tablevault.storage.legacy_frames import read_legacy_frame
+from tablevault.values import (
     ArtifactRecord,
     ArtifactState,
     ColumnRecord,
@@ -31,14 +39,6 @@ from tablevault.model import (
     Status,
     TableRecord,
 )
-from tablevault.opening import Settings, create_vault, open_context
-from tablevault.operations.assembly import seal
-from tablevault.operations.base import write_description
-from tablevault.operations.tables import describe_table
-from tablevault.storage import files
-from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.frames import FrameData, write_frame
-from tablevault.storage.legacy_frames import read_legacy_frame
 
 OPERATION = "import_legacy_vault"
 

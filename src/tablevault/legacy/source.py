@@ -14,8 +14,8 @@ from typing import Any
 import yaml
 
 from tablevault.errors import TVFileError
-from tablevault.model import JsonObject
 from tablevault.storage import files
+from tablevault.values import JsonObject
 
 _METADATA = ("tables_history.json", "tables_temp.json", "active_logs.json", "logs.txt")
 

@@ -23,7 +23,15 @@ from tablevault.builders.running import run_of
 from tablevault.errors import TVArtifactError, warn
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
-from tablevault.model import (
+from tablevault.names import fold
+from tablevault.operations.base import instance_folder, remove, write_description
+from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.frames import FrameRecord, write_frame
+from tablevault.storage.manifest import FileRecord, write_manifest
+from tablevault.transaction import Transaction
+from tablevault.values import (
     ArtifactRecord,
     Changes,
     ColumnRecord,
@@ -34,14 +42,6 @@ from tablevault.model import (
     Tidying,
     TidyingAction,
 )
-from tablevault.names import fold
-from tablevault.operations.base import instance_folder, remove, write_description
-from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
-from tablevault.storage import files
-from tablevault.storage.artifacts import ArtifactFolder
-from tablevault.storage.frames import FrameRecord, write_frame
-from tablevault.storage.manifest import FileRecord, write_manifest
-from tablevault.transaction import Transaction
 
 _MOST_LISTED = 1_000
 """How many files an error names before it only counts them."""

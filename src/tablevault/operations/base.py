@@ -12,9 +12,9 @@ import yaml
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
 
 PAYLOAD = {"payload": True}
 """Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""

@@ -11,10 +11,10 @@ from tablevault.builders.templates import column_builder_template, index_builder
 from tablevault.errors import TVArgumentError
 from tablevault.layout import index_builder_name, lock_on_instance
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, InstanceRecord, Plan, TableRecord
 from tablevault.operations.base import LONG, Operation
 from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, InstanceRecord, Plan, TableRecord
 
 SUFFIX = ".yaml"
 

@@ -10,10 +10,10 @@ from tablevault import names
 from tablevault.builders.templates import module_template
 from tablevault.errors import TVArgumentError
 from tablevault.layout import lock_on_code
-from tablevault.model import Changes, Plan
 from tablevault.operations.base import LONG, Operation
 from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, Plan
 
 SUFFIX = ".py"
 

@@ -26,7 +26,6 @@ from tablevault.builders.secrets import written_secrets
 from tablevault.builders.sources import Sources
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
-from tablevault.interfaces import FunctionError
 from tablevault.layout import (
     ARTIFACTS,
     CHECKPOINTS,
@@ -38,7 +37,6 @@ from tablevault.layout import (
     lock_on_table,
 )
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
 from tablevault.notes import add_note
 from tablevault.operations.assembly import Assembly, reopen, restore_partial
 from tablevault.operations.base import Operation, instance_folder, remove
@@ -55,12 +53,14 @@ from tablevault.operations.executing import (
     read_documents,
 )
 from tablevault.operations.watching import OwnerWatch
+from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.manifest import check_listed
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from tablevault.builders.provenance import InputFacts, read_artifact_records
 from tablevault.builders.source import check_source
 from tablevault.builders.spec import BuilderSpec, build_spec
 from tablevault.errors import TVArgumentError, TVArtifactError, TVBuilderError, TVFileError
-from tablevault.interfaces import Frame
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
-from tablevault.model import ArtifactState, InstanceRecord, Plan, TableRecord
 from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
+from tablevault.ports import Frame
 from tablevault.references import Dependency, Evaluator, Placement, Reference, find_references
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame
 from tablevault.transaction import Transaction
+from tablevault.values import ArtifactState, InstanceRecord, Plan, TableRecord
 
 ARTIFACT_COLUMN = artifact_type().name
 

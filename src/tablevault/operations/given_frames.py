@@ -16,7 +16,6 @@ from tablevault import names
 from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.errors import TVArgumentError
 from tablevault.layout import InstanceFolder, lock_on_instance
-from tablevault.model import ArtifactRecord, ColumnRecord, JsonObject, Read
 from tablevault.operations.assembly import describe_instance, seal
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
@@ -24,6 +23,7 @@ from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtyp
 from tablevault.storage.frames import FrameData, FrameRecord, table_from_frame, write_frame
 from tablevault.storage.packing import canonical
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import ArtifactRecord, ColumnRecord, JsonObject, Read
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,11 @@ from tablevault.builders.document import read_document
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import ARTIFACTS, index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
-from tablevault.model import (
+from tablevault.operations.base import LONG, Operation, instance_folder, write_description
+from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
+from tablevault.storage import files
+from tablevault.transaction import Drafting, Transaction
+from tablevault.values import (
     Changes,
     DeletedInstance,
     InstanceRecord,
@@ -24,10 +28,6 @@ from tablevault.model import (
     Tidying,
     TidyingAction,
 )
-from tablevault.operations.base import LONG, Operation, instance_folder, write_description
-from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
-from tablevault.storage import files
-from tablevault.transaction import Drafting, Transaction
 
 _BUILDERS = "builders.json"
 

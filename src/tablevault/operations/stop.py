@@ -11,11 +11,11 @@ from tablevault import clock
 from tablevault.catalog.owners import WORKER
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, Decision, Owner, Plan, ProcessRecord, Status
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.write_instance import WriteInstance
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, Decision, Owner, Plan, ProcessRecord, Status
 
 _POLL = 0.02
 _KILL_PATIENCE = 5.0

@@ -10,10 +10,10 @@ from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder, index_builder_name, lock_on_table
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, DeletedTable, NewTable, Plan, RenamedTable, TableRecord, Tidying, TidyingAction
 from tablevault.operations.base import Operation, put_file, write_description
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, DeletedTable, NewTable, Plan, RenamedTable, TableRecord, Tidying, TidyingAction
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablevault.errors import TVArgumentError, TVImplementationError
-from tablevault.model import Changes
 from tablevault.operations.base import put_file, remove
 from tablevault.storage import files
 from tablevault.transaction import Transaction
+from tablevault.values import Changes
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from tablevault.builders.provenance import read_provenance
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.layout import InstanceFolder, lock_on_instance, lock_on_table, lock_on_version
 from tablevault.lookup import Lookup
-from tablevault.model import Changes, InstanceRecord, JsonObject, NewTable, Plan, TableRecord, Tidying, WrittenInstance
 from tablevault.operations.assembly import artifact_link, reopen
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder
 from tablevault.operations.given_frames import (
@@ -31,6 +30,7 @@ from tablevault.operations.tables import make_table_folder
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, read_frame, whole_frame
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, InstanceRecord, JsonObject, NewTable, Plan, TableRecord, Tidying, WrittenInstance
 
 _UNCHANGED = "unchanged"
 

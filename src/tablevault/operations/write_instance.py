@@ -13,16 +13,6 @@ from tablevault.builders.primary_keys import check_primary_key
 from tablevault.errors import TVArgumentError, TVArtifactError, TVProcessError, TVTableError
 from tablevault.layout import index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
-from tablevault.model import (
-    ArtifactRecord,
-    Changes,
-    InstanceRecord,
-    JsonObject,
-    MaterializedInstance,
-    Plan,
-    TableRecord,
-    Tidying,
-)
 from tablevault.operations.assembly import artifact_link, check_artifacts, reopen
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
@@ -41,6 +31,16 @@ from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, read_frame, whole_frame
 from tablevault.transaction import Drafting, Transaction
+from tablevault.values import (
+    ArtifactRecord,
+    Changes,
+    InstanceRecord,
+    JsonObject,
+    MaterializedInstance,
+    Plan,
+    TableRecord,
+    Tidying,
+)
 
 
 @dataclass(frozen=True)

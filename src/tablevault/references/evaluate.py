@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tablevault.interfaces import FrameSource
+from tablevault.ports import FrameSource
 from tablevault.references.analysis import Placement, check_placement
 from tablevault.references.compiled import Compiled, Evaluate, once
 from tablevault.references.lookup import Lookups

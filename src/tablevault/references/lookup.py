@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from tablevault.interfaces import Frame
+from tablevault.ports import Frame
 from tablevault.references.coerce import json_key
 from tablevault.references.parser import INDEX
 

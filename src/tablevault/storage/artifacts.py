@@ -9,8 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
-from tablevault.model import ArtifactRecord
 from tablevault.storage import files
+from tablevault.values import ArtifactRecord
 
 _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "__pycache__", "icon\r"})
 

@@ -20,8 +20,8 @@ from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import pack
 
 if TYPE_CHECKING:
-    from tablevault.interfaces import ArtifactStore
-    from tablevault.model import ArtifactRecord
+    from tablevault.ports import ArtifactStore
+    from tablevault.values import ArtifactRecord
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What packing a value may raise."""

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from tablevault.errors import TVFileError
-from tablevault.model import ArtifactRecord
 from tablevault.storage import checkpoint_segments
 from tablevault.storage.checkpoint_segments import Part
+from tablevault.values import ArtifactRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tablevault.errors import TVImplementationError, TVProcessError
-from tablevault.interfaces import CAME_BACK_IN_CHILD
+from tablevault.ports import CAME_BACK_IN_CHILD
 from tablevault.storage import files
 from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
@@ -22,7 +22,7 @@ from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.flusher import Flusher
 
 if TYPE_CHECKING:
-    from tablevault.interfaces import ArtifactStore, FlushListener
+    from tablevault.ports import ArtifactStore, FlushListener
     from tablevault.storage.frame_data import FrameData
 
 __all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedFrame", "read_checkpoints"]

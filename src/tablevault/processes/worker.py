@@ -10,9 +10,9 @@ import sys
 from io import TextIOWrapper
 from pathlib import Path
 
-from tablevault.engine import Engine
 from tablevault.notes import traceback_of
 from tablevault.opening import Settings, open_context
+from tablevault.processes.engine import Engine
 from tablevault.texts import MOST_RECORDED, shown
 
 

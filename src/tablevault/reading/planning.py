@@ -21,12 +21,11 @@ from tablevault.builders.running import run_builder, run_of
 from tablevault.builders.single_call_run import SingleCallRun
 from tablevault.builders.sources import Sources
 from tablevault.builders.spec import SELF, BuilderSpec
-from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
-from tablevault.model import Plan
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
 from tablevault.operations.executing import BuilderSet, PinnedInput, PinnedInputs, check_builders, read_documents
+from tablevault.ports import FunctionError
 from tablevault.progress import BuilderCounter, ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
@@ -34,6 +33,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.transaction import Drafting
+from tablevault.values import Plan
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 

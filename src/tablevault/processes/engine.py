@@ -6,25 +6,26 @@ from dataclasses import replace
 from functools import partial
 from typing import NoReturn
 
-from tablevault import clock, messages, names
-from tablevault.attempts import Attempt, claim, describe_error, new_owner
+from tablevault import clock, names
 from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import WORKER, OwnerLock
-from tablevault.display import shown
-from tablevault.endings import Endings, save_checkpoints
+from tablevault.display.progress import shown
 from tablevault.errors import TableVaultError, TVForcedError, TVLockError, TVProcessError, warn
 from tablevault.formats import migrate
-from tablevault.interfaces import FunctionError
-from tablevault.interrupts import Interrupts
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin
 from tablevault.operations.base import Operation
-from tablevault.recovery import Recovery
+from tablevault.ports import FunctionError
+from tablevault.processes import messages
+from tablevault.processes.attempts import Attempt, claim, describe_error, new_owner
+from tablevault.processes.background import hand_over
+from tablevault.processes.endings import Endings, save_checkpoints
+from tablevault.processes.recovery import Recovery
+from tablevault.processes.signals import Interrupts
 from tablevault.storage import files
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.transaction import Drafting, Transaction
-from tablevault.workers import hand_over
+from tablevault.values import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
 """Seconds between two looks at a lock that somebody holds."""

@@ -13,10 +13,10 @@ from tablevault.builders.provenance import BuilderFacts, InputFacts, Provenance,
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import InstanceRecord, Read, TableRecord
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
+from tablevault.values import InstanceRecord, Read, TableRecord
 
 _ANY = "*"
 """Stands for all columns of an instance."""

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from tablevault.model import ArtifactRecord
+    from tablevault.values import ArtifactRecord
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

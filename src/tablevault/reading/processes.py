@@ -8,13 +8,14 @@ import contextlib
 from collections.abc import Callable
 from typing import NoReturn
 
-from tablevault import clock, errors, messages, names
+from tablevault import clock, errors, names
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import OwnerInfo, ProcessRecord, Status
 from tablevault.operations.base import operation_names
+from tablevault.processes import messages
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
+from tablevault.values import OwnerInfo, ProcessRecord, Status
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 

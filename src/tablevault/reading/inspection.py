@@ -7,10 +7,9 @@ from functools import partial
 from pathlib import Path
 
 from tablevault.builders.provenance import read_artifact_records, read_provenance
-from tablevault.claims import is_hidden
 from tablevault.errors import TVFileError
 from tablevault.layout import CHECKPOINTS, FRAME, MANIFEST, PROVENANCE, InstanceFolder, VaultLayout
-from tablevault.model import ArtifactRecord, ArtifactState, InstanceRecord
+from tablevault.processes.claims import is_hidden
 from tablevault.records import Problem
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -18,6 +17,7 @@ from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.frames import check_frame, read_schema
 from tablevault.storage.manifest import FileRecord, listing, read_manifest
 from tablevault.texts import in_line, storable
+from tablevault.values import ArtifactRecord, ArtifactState, InstanceRecord
 
 
 class Findings:

@@ -7,16 +7,16 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tablevault.claims import Claims
 from tablevault.errors import TVArgumentError, TVFileError
-from tablevault.inspection import Findings, InstanceInspection, inspect_checkpoints
 from tablevault.layout import ARTIFACTS, DESCRIPTION
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
 from tablevault.opening import marker_of
+from tablevault.processes.claims import Claims
+from tablevault.reading.inspection import Findings, InstanceInspection, inspect_checkpoints
 from tablevault.records import Problem, VerifyReport
 from tablevault.storage import files
 from tablevault.storage.files import TEMPORARY_SUFFIX
+from tablevault.values import ArtifactState, InstanceRecord, Status, TableRecord
 
 Check = Callable[[Findings], None]
 Moment = tuple[int, int, tuple[tuple[int, int], ...]]

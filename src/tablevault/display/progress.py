@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tablevault import clock
-from tablevault.model import BuilderProgress
 from tablevault.progress import ExecutionProgress
+from tablevault.values import BuilderProgress
 
 SECONDS_BEFORE_IT_SHOWS = 0.5
 _RATE_SECONDS = 30.0
@@ -131,11 +131,11 @@ class _Late:
 def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
     """Return where somebody looks, if anywhere."""
     if _in_notebook():
-        from tablevault.notebook import NotebookView
+        from tablevault.display.notebook import NotebookView
 
         return NotebookView(lines)
     if on_terminal():
-        from tablevault.terminal import TerminalView
+        from tablevault.display.terminal import TerminalView
 
         return TerminalView(lines)
     return None

@@ -17,15 +17,15 @@ from tablevault.builders.partial import declared_types, read_partial
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.messages import blocked, blocked_by_paused
-from tablevault.model import ArtifactState, InstanceRecord, Status, TableRecord
 from tablevault.opening import marker_of
 from tablevault.operations.builder_files import builder_files
+from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
 from tablevault.texts import in_line
+from tablevault.values import ArtifactState, InstanceRecord, Status, TableRecord
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from tablevault.archiving.unpacking import Counted, Unpacking
 from tablevault.catalog.owners import Owners
-from tablevault.display import shown_bytes, shown_files
+from tablevault.display.progress import shown_bytes, shown_files
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
 from tablevault.lookup import VaultContext
@@ -20,7 +21,6 @@ from tablevault.opening import Settings, marker_of, open_context
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public
-from tablevault.unpacking import Counted, Unpacking
 
 SUFFIX = ".tar.xz"
 

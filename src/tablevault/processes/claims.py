@@ -16,8 +16,8 @@ from tablevault.layout import (
     TEMPORARY,
 )
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import TableRecord
 from tablevault.storage.files import TEMPORARY_SUFFIX
+from tablevault.values import TableRecord
 
 _OF_METADATA = frozenset(
     {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "logs.txt", "logs.lock"}

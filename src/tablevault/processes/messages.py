@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tablevault.commands import Recorded
-from tablevault.model import ErrorInfo, Lock, ProcessRecord
 from tablevault.notes import message_of
 from tablevault.operations.base import Operation
+from tablevault.processes.remedies import Recorded
 from tablevault.texts import in_line
+from tablevault.values import ErrorInfo, Lock, ProcessRecord
 
 COMMITTED = "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
 PAUSED = "paused as"

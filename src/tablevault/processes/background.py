@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from tablevault import clock
-from tablevault.attempts import Attempt
 from tablevault.errors import TVProcessError
 from tablevault.lookup import VaultContext
+from tablevault.processes.attempts import Attempt
 from tablevault.storage import files
 
 _POLL = 0.01
@@ -28,7 +28,14 @@ def hand_over(context: VaultContext, attempt: Attempt) -> None:
     layout = context.layout
     files.make_folder(layout.worker_logs)
     path = layout.worker_log(attempt.transaction.process_id)
-    command = [sys.executable, "-m", "tablevault.worker", str(layout.root), str(attempt.serial), str(attempt.number)]
+    command = [
+        sys.executable,
+        "-m",
+        "tablevault.processes.worker",
+        str(layout.root),
+        str(attempt.serial),
+        str(attempt.number),
+    ]
     with path.open("ab") as log:
         worker = subprocess.Popen(
             command,

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tablevault.commands import Recorded
 from tablevault.hypertext import Cell, Count, Sheet, State
 from tablevault.lookup import VaultContext
-from tablevault.model import InstanceRecord, TableRecord
+from tablevault.processes.remedies import Recorded
 from tablevault.records import ProcessInfo, moment
 from tablevault.texts import MOST_RECORDED, shown
+from tablevault.values import InstanceRecord, TableRecord
 
 _MOST_TABLES = 20
 """Tables that are shown, the newest; `get_tables()` has all."""

@@ -10,15 +10,15 @@ from functools import partial
 from pathlib import Path
 
 from tablevault import names
-from tablevault.attempts import Attempt, describe_error
 from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.lookup import Lookup, VaultContext, note_content, was_edited
-from tablevault.model import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.operations.base import long_arguments
+from tablevault.processes.attempts import Attempt, describe_error
 from tablevault.storage import files, log
 from tablevault.texts import MOST_SHOWN, cut, shortened
 from tablevault.transaction import Transaction
+from tablevault.values import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
 _WITH_TARGET = (

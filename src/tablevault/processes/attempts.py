@@ -6,14 +6,14 @@ import os
 from dataclasses import dataclass
 
 from tablevault.catalog.owners import OwnerLock
-from tablevault.interfaces import FunctionError
 from tablevault.lookup import VaultContext
-from tablevault.model import ErrorInfo, Owner, Plan, ProcessRecord, Status
 from tablevault.names import without_namespaces
 from tablevault.notes import class_name_of, message_of, traceback_of
 from tablevault.operations.base import Operation, operation_named
+from tablevault.ports import FunctionError
 from tablevault.texts import Secrets, storable
 from tablevault.transaction import Transaction
+from tablevault.values import ErrorInfo, Owner, Plan, ProcessRecord, Status
 
 
 @dataclass

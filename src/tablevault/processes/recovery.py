@@ -9,13 +9,13 @@ from pathlib import Path
 from filelock import FileLock
 
 from tablevault import names
-from tablevault.attempts import claim
 from tablevault.catalog.owners import RECOVERY
-from tablevault.claims import Claims
-from tablevault.endings import Endings
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.model import ErrorInfo, ProcessRecord, Status
+from tablevault.processes.attempts import claim
+from tablevault.processes.claims import Claims
+from tablevault.processes.endings import Endings
 from tablevault.storage import files
+from tablevault.values import ErrorInfo, ProcessRecord, Status
 
 
 class Recovery:

@@ -1,0 +1,1 @@
+"""Whole vaults as archives: packing, unpacking, deleting."""

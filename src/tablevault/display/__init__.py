@@ -1,0 +1,1 @@
+"""How progress is shown, on a terminal and in notebooks."""

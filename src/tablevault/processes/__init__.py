@@ -1,0 +1,1 @@
+"""The life of processes: beginning, working, deciding, tidying up; pausing, resuming, stopping."""
