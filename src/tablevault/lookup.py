@@ -228,7 +228,7 @@ class Lookup:
             )
 
     def is_alive(self, record: ProcessRecord) -> bool:
-        """Tell whether some owner is running a process right now."""
+        """Return whether some owner is running a process right now."""
         if record.finished:
             return False
         if self.context.owners.is_alive(record.owner_lock):
@@ -238,12 +238,12 @@ class Lookup:
         return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
 
     def is_running(self, record: ProcessRecord) -> bool:
-        """Tell whether a process has a live owner that is not just recovering it, as the record says."""
+        """Return whether a process has a live owner that is not just recovering it, as the record says."""
         is_recovery = (record.owner_lock or "").startswith(f"{RECOVERY}-")
         return not is_recovery and not record.finished and self.context.owners.is_alive(record.owner_lock)
 
     def is_being_stopped(self, serial: int) -> bool:
-        """Tell whether a call of `stop_process` that is running is about to end a process or one of its ancestors."""
+        """Return whether a call of `stop_process` that is running is about to end a process or one of its ancestors."""
         processes = self.context.catalog.processes
         stops = [record for record in processes.unfinished() if record.operation == "stop_process"]
         return any(
@@ -290,7 +290,7 @@ def note_content(staged: Path, target: Path) -> None:
 
 
 def was_edited(staged: Path, target: Path) -> bool:
-    """Tell whether a file was changed since a staged one could not replace it."""
+    """Return whether a file was changed since a staged one could not replace it."""
     note = _note_of(staged)
     return note.is_file() and target.is_file() and note.read_text(encoding="utf-8") != _content(target)
 

@@ -122,13 +122,13 @@ def check_text(kind: str, text: str) -> str:
 
 
 def is_file_name(text: str) -> bool:
-    """Tell whether a text is the name of one file or folder, and so cannot lead out of the folder that it stands in."""
+    """Return whether a text is the name of one file or folder, so that it cannot lead out of the folder around it."""
     is_short = len(text.encode("utf-8", "surrogatepass")) <= _LONGEST_FILE_NAME
     return is_short and text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
 
 
 def is_inner_path(text: str) -> bool:
-    """Tell whether a text is a path with `/` between names that leads down into a folder, and nowhere else."""
+    """Return whether a text is a path with `/` between names that leads down into a folder, and nowhere else."""
     return all(map(is_file_name, text.split("/")))
 
 
@@ -143,12 +143,12 @@ def temporary_instance_id(version: str) -> str:
 
 
 def is_temporary(instance_id: str) -> bool:
-    """Tell whether an instance id names a temporary instance."""
+    """Return whether an instance id names a temporary instance."""
     return instance_id.startswith(TEMPORARY_PREFIX)
 
 
 def is_materialized(instance_id: str) -> bool:
-    """Tell whether a text is the id of a materialized instance, which no two instances ever share."""
+    """Return whether a text is the id of a materialized instance, which no two instances ever share."""
     return _MATERIALIZED.fullmatch(instance_id) is not None
 
 

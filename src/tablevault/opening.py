@@ -136,7 +136,7 @@ def _check_own_places(layout: VaultLayout) -> None:
 
 
 def is_legacy_vault(root: Path) -> bool:
-    """Tell whether a folder is a vault of TableVault 0.1.x, whose marker file is there too, but empty."""
+    """Return whether a folder is a vault of TableVault 0.1.x, whose marker file is there too, but empty."""
     return (root / "metadata" / "tables_history.json").is_file()
 
 

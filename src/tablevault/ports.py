@@ -1,4 +1,4 @@
-"""Every boundary of the house, as Protocols with their contracts."""
+"""The boundaries between layers, as Protocols with their contracts."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ class Transaction(Lookup):
         return path.read_text(encoding="utf-8")
 
     def is_staged(self, name: str) -> bool:
-        """Tell whether an earlier step staged a file of this name."""
+        """Return whether an earlier step staged a file of this name."""
         return (self.workspace.staged / name).is_file()
 
     def raise_if_stopped(self) -> None:

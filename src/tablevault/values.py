@@ -1,4 +1,4 @@
-"""Frozen values that travel between the rooms of the house: no behaviour beyond derivation."""
+"""Immutable values shared by all layers, with no behaviour beyond derivation."""
 
 from __future__ import annotations
 

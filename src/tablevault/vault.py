@@ -424,7 +424,7 @@ class TableVault:
         return self._processes.info(self._processes.record(process_id))
 
     def get_process_completion(self, process_id: str) -> bool:
-        """Tell whether a process has ended, however it ended."""
+        """Return whether a process has ended, however it ended."""
         return self._processes.has_ended(process_id)
 
     def wait_process(self, process_id: str, timeout: float | None = None) -> ProcessInfo:

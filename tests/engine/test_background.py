@@ -42,9 +42,9 @@ def test_errors_in_arguments_are_raised_at_once(job):
 def test_an_execution_waits_for_nobody_when_its_id_is_running(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
-    with pytest.raises(tv_errors.TVProcessError, match="live owner is never robbed"):
+    with pytest.raises(tv_errors.TVProcessError, match="running process cannot be taken over"):
         job.execute("nightly")
-    with pytest.raises(tv_errors.TVProcessError, match="live owner is never robbed"):
+    with pytest.raises(tv_errors.TVProcessError, match="running process cannot be taken over"):
         job.execute("nightly", background=True)
     job.tell("hold")
     assert job.vault.wait_process("nightly", timeout=30).status == "succeeded"

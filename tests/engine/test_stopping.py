@@ -1,4 +1,4 @@
-"""Stopping processes: reverted, or materialized as far as they are; live owners are asked, never robbed."""
+"""Stopping processes: reverted, or materialized as far as they are; running processes are asked to stop first."""
 
 from __future__ import annotations
 

@@ -265,7 +265,7 @@ def _refused(vault):
 
 def test_a_running_process_is_not_resumed_nor_stopped_without_force(held, path):
     vault = TableVault(path)
-    with pytest.raises(tv_errors.TVProcessError, match="never robbed"):
+    with pytest.raises(tv_errors.TVProcessError, match="cannot be taken over"):
         vault.execute_instance("made", process_id="holder")
     with pytest.raises(tv_errors.TVProcessError, match="force=True"):
         vault.stop_process("holder")

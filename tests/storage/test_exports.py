@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tablevault.delimited_text import read_delimited
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.functions.table_generation import read_delimited
 from tablevault.storage.column_types import json_type
 from tablevault.storage.exports import export_frame
 from tablevault.storage.frame_data import FrameData, table_from_frame

@@ -227,7 +227,7 @@ def _packed(layout: VaultLayout) -> Iterator[Path]:
 
 
 def _is_momentary(layout: VaultLayout, path: Path) -> bool:
-    """Tell whether a file is a lock, or part of the live catalog, of which the archive holds a copy."""
+    """Return whether a file is a lock, or part of the live catalog, of which the archive holds a copy."""
     catalog = path.name.startswith(layout.catalog.name)
     return path.parent == layout.owners or catalog or path == layout.log.with_suffix(".lock")
 

@@ -113,7 +113,7 @@ class BuilderRun(ABC):
         try:
             self.put_columns(table)
         except ValueError:
-            # As a row that is refused at once, so that the function can be mended and the process resumed.
+            # As a row that is refused at once, so that the function can be fixed and the process resumed.
             refused = self._misfits(table)
             table.forget(refused)
             self._counter.computed -= len(refused)

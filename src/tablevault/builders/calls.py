@@ -230,7 +230,7 @@ class FunctionCall:
         return self._views.paths.compile(value, placement=self._placement, literal=self._fill_in)
 
     def _counts_as_given(self, name: str) -> bool:
-        """Tell whether an argument counts for what it is: no paths and no placeholders stand in it."""
+        """Return whether an argument counts for what it is: no paths and no placeholders stand in it."""
         return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
     def _fill_in(self, text: str) -> str:

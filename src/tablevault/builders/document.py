@@ -155,7 +155,7 @@ def _doubt(written: str, value: object) -> str | None:
 
 
 def _looks_otherwise(written: str) -> bool:
-    """Tell whether a number is written with a base of 8 or 60, or with underscores."""
+    """Return whether a number is written with a base of 8 or 60, or with underscores."""
     digits = written.lstrip("+-")
     return ":" in digits or "_" in digits or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal())
 

@@ -62,7 +62,7 @@ class GeneratorRun(SingleCallRun):
         return self._prepared_call(unfinished)
 
     def _continues(self) -> bool:
-        """Tell whether the generator looks at its own rows, and so goes on where it was."""
+        """Return whether the generator looks at its own rows, and so goes on where it was."""
         reads = column_dependencies(self._spec)
         return reads.reads_whole_self or bool(set(reads.own_columns) & set(self._spec.changed_columns))
 

@@ -154,7 +154,7 @@ class MaterializedOrigin:
         return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
 
     def _is_overwritten(self, facts: BuilderFacts) -> bool:
-        """Tell whether the frame no longer has what this builder computed."""
+        """Return whether the frame no longer has what this builder computed."""
         others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
         return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
 
@@ -263,5 +263,5 @@ def _scattered_rows(state: Any, count: int) -> ReusableRows:
 
 
 def names_artifacts(column_type: ColumnType | None) -> bool:
-    """Tell whether cells of this type name artifacts."""
+    """Return whether cells of this type name artifacts."""
     return column_type is not None and column_type.kind is Kind.ARTIFACT

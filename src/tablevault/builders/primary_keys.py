@@ -40,7 +40,7 @@ def check_keys(
 
 
 def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
-    """Tell whether Arrow can say for sure that no key is null and none is there twice."""
+    """Return whether Arrow can say for sure that no key is null and none is there twice."""
     if any(column.null_count or not _compares_as_python_does(kind) for column, kind in columns):
         return False
     if len(columns) == 1 and _ascends(columns[0][0]):
@@ -51,7 +51,7 @@ def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
 
 
 def _ascends(column: Column) -> bool:
-    """Tell whether whole numbers grow from row to row, as most keys of this kind do."""
+    """Return whether whole numbers grow from row to row, as most keys of this kind do."""
     if not pa.types.is_integer(column.type):
         return False
     values = column.to_numpy()
@@ -59,7 +59,7 @@ def _ascends(column: Column) -> bool:
 
 
 def _compares_as_python_does(kind: ColumnType) -> bool:
-    """Tell whether what differs in Arrow differs in Python (0.0 and -0.0 do not, nor do two texts of one JSON)."""
+    """Return whether what differs in Arrow differs in Python (0.0 and -0.0 do not, nor do two texts of one JSON)."""
     types, arrow = pa.types, kind.arrow
     simple = types.is_integer(arrow) or types.is_string(arrow) or types.is_date(arrow) or types.is_boolean(arrow)
     return kind.kind is not Kind.JSON and bool(simple)

@@ -36,7 +36,7 @@ class RowReader:
     """Takes what a function returns for each row apart into cells.
 
     What it raises is a plain `TypeError` or `ValueError` that names builder, column and row: the function can be
-    mended, and a paused run goes on.
+    fixed, and a paused run goes on.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def _with_hint_of_whole_columns(
 
 
 def _is_natural(column_type: ColumnType | None) -> bool:
-    """Tell whether the type of a column comes from its values."""
+    """Return whether the type of a column comes from its values."""
     return column_type is None or (column_type.kind is Kind.CATEGORY and pa.types.is_null(column_type.arrow.value_type))
 
 

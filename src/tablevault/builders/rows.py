@@ -163,7 +163,7 @@ class RowTable:
         return True
 
     def _may_stand_beside(self, file: AdoptedArtifact) -> bool:
-        """Tell whether no other cell, computed or taken over, names another file of the same name."""
+        """Return whether no other cell, computed or taken over, names another file of the same name."""
         building, name = self.execution.building, file.record.path
         others = (building.records.get(name), building.taken_over.get(name))
         return all(other is None or other.sha256 == file.record.sha256 for other in others)

@@ -42,7 +42,7 @@ class SingleCallRun(BuilderRun):
         return self._reuse(self._first_call().fingerprint)
 
     def may_reuse(self) -> bool:
-        """Tell whether the same arguments would be enough to take the columns over."""
+        """Return whether the same arguments would be enough to take the columns over."""
         return any(True for _ in self._candidates())
 
     def restore(self, reusing: bool) -> bool:

@@ -175,7 +175,7 @@ def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
 
 
 def _is_moot(old: Tidying, new: Tidying) -> bool:
-    """Tell whether a step that failed is overruled by a new one: about the same path, or the folder around it."""
+    """Return whether a step that failed is overruled by a new one: about the same path, or the folder around it."""
     if old.path == new.path:
         return True
     if new.action not in (TidyingAction.REMOVE, TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER):

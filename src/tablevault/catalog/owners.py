@@ -96,7 +96,7 @@ class Owners:
         return OwnerLock(name, lock)
 
     def is_alive(self, name: str | None) -> bool:
-        """Tell whether somebody holds the lock file `name`; a missing file is held by nobody."""
+        """Return whether somebody holds the lock file `name`; a missing file is held by nobody."""
         if name is None or _NAME.fullmatch(name) is None:
             return False
         path = self._folder / name

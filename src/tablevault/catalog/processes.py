@@ -253,7 +253,7 @@ class Processes:
             return first_process(connection, BY_SERIAL, {"serial": serial})
 
     def is_finished(self, serial: int) -> bool:
-        """Tell whether a process is over, and nothing remains to be done for it on disk."""
+        """Return whether a process is over, and nothing remains to be done for it on disk."""
         with self._store.read() as connection:
             return connection.scalar(_IS_FINISHED, {"serial": serial}) is not False
 
@@ -296,7 +296,7 @@ class Processes:
             return [(row["end_order"], process_record(row)) for row in rows]
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
-        """Tell whether a process is `of` itself or one of its ancestors."""
+        """Return whether a process is `of` itself or one of its ancestors."""
         with self._store.read() as connection:
             return serial in _ancestors(connection, of)
 

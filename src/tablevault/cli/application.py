@@ -211,14 +211,14 @@ def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Tell whether an exception came out of a function, of whatever class it is; a signal that met it there did not."""
+    """Return whether a user function raised an exception, of whatever class; signals do not count."""
     if any(note.startswith(RAISED_BY) or f"\n{RAISED_BY}" in note for note in notes_of(error)):
         return not _is_signal(error)
     return False
 
 
 def _is_signal(error: BaseException) -> bool:
-    """Tell whether an exception was raised by our handler of signals, here or in the process that was waited for."""
+    """Return whether an exception was raised by our handler of signals, here or in the process that was waited for."""
     if not isinstance(error, KeyboardInterrupt | SystemExit):
         return False
     innermost = frames_of(error)
@@ -233,7 +233,7 @@ _IN_HANDLER = re.compile(r"[/\\]interrupts\.py\", line \d+, in _(?:receive|termi
 
 
 def _is_of_another_command(error: BaseException, paused: ProcessInfo) -> bool:
-    """Tell whether this command was refused because the id is that of another one, which is paused."""
+    """Return whether this command was refused because the id is that of another one, which is paused."""
     from tablevault.operations.base import operation_names
 
     command = str(click.get_current_context().info_name).replace("-", "_")

@@ -226,7 +226,7 @@ def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Mend what can be mended.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
 @json_option
 @in_place
 def verify(place: Place, repair: bool) -> None:

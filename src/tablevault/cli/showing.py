@@ -92,7 +92,7 @@ def _branches(tree: Tree) -> dict[str, Any]:
 
 
 def is_json(place: Place) -> bool:
-    """Tell whether lists and records are to be printed as JSON."""
+    """Return whether lists and records are to be printed as JSON."""
     return place.as_json or not sys.stdout.isatty()
 
 

@@ -58,7 +58,7 @@ def follow(vault: TableVault, process_id: str) -> ProcessInfo:
 
 
 def _is_over(vault: TableVault, process_id: str) -> bool:
-    """Tell whether a process has ended or paused; one whose owner has died is dealt with, as by any who wait for it."""
+    """Return whether a process has ended or paused, after dealing with one whose owner has died."""
     from tablevault import TableVault
 
     info = vault.get_process(process_id)

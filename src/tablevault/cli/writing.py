@@ -174,7 +174,7 @@ def _frame_of(file: Path) -> pa.Table:
 
 
 def _read_delimited(file: Path) -> pa.Table:
-    from tablevault.functions.table_generation import read_delimited
+    from tablevault.delimited_text import read_delimited
 
     try:
         return read_delimited(file)

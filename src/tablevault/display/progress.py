@@ -142,7 +142,7 @@ def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
 
 
 def on_terminal() -> bool:
-    """Tell whether standard error is a terminal."""
+    """Return whether standard error is a terminal."""
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # It was closed.
@@ -150,7 +150,7 @@ def on_terminal() -> bool:
 
 
 def _in_notebook() -> bool:
-    """Tell whether IPython runs with a kernel, which is how every notebook does."""
+    """Return whether IPython runs with a kernel, which is how every notebook does."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 

@@ -1,4 +1,4 @@
 """Code modules that every vault has: builders name them with `is_custom: false`.
 
-They are ordinary user code and import nothing of TableVault.
+They are ordinary user code and import nothing of TableVault but its reader of delimited text.
 """

@@ -354,7 +354,7 @@ class VaultImport:
 
 
 def _artifact_state(table: LegacyTable, instance: LegacyInstance) -> ArtifactState:
-    """Tell whether the artifacts of an instance are still there: a table with one set has those of one instance."""
+    """Return whether the artifacts of an instance are still there: a table with one set has those of one instance."""
     own = table.allow_multiple_artifacts or not instance.success
     return ArtifactState.PRESENT if own or instance.instance_id == table.artifact_instance else ArtifactState.DROPPED
 

@@ -101,11 +101,11 @@ class LegacyVault:
         """What could not be read as it should be."""
 
     def has_changed(self) -> bool:
-        """Tell whether somebody has written into the vault since it was opened."""
+        """Return whether somebody has written into the vault since it was opened."""
         return any(self._metadata(name) != data for name, data in self._read.items())
 
     def is_file(self, path: Path) -> bool:
-        """Tell whether a path is a file of this vault; one that a link leads to from here is not."""
+        """Return whether a path is a file of this vault; one that a link leads to from here is not."""
         return path.is_file() and files.is_inside(self.root, path)
 
     def texts(self, folder: Path, suffix: str) -> list[Path]:

@@ -144,7 +144,7 @@ class Operation(ABC):
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
     def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether a process of this operation has the payload of its first call: staged whole, or given again."""
+        """Return whether a process has the payload of its first call, staged whole or given again."""
         return True
 
     def digest(self, value: Any) -> JsonObject:

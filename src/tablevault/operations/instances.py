@@ -209,7 +209,7 @@ class DeleteInstance(Operation):
         return Changes((DeletedInstance(plan.data["row_id"]),), tuple(steps))
 
     def _shown_artifacts(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> bool:
-        """Tell whether the table's link leads to the artifacts of this instance."""
+        """Return whether the table's link leads to the artifacts of this instance."""
         link = draft.table_folder(table) / ARTIFACTS
         return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
 

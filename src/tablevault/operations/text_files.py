@@ -61,7 +61,7 @@ def stage_copies(transaction: Transaction, sources: Iterable[tuple[str, Path]], 
 
 
 def all_staged(transaction: Transaction, names: Iterable[str], suffix: str) -> bool:
-    """Tell whether the process has staged all of these files."""
+    """Return whether the process has staged all of these files."""
     return all(transaction.is_staged(f"{name}{suffix}") for name in names)
 
 

@@ -130,7 +130,7 @@ class WriteInstance(Operation):
         return self._make_instance(plan, transaction, success=False)
 
     def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
-        """Tell whether the frame is here, or had been staged whole."""
+        """Return whether the frame is here, or had been staged whole."""
         if self.table_df is not None:
             return True
         table = transaction.contents.table_by_id(plan.data["table_id"])

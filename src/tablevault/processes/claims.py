@@ -115,7 +115,7 @@ class Claims:
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a file is one that users or their system hide; what a cut-off write of ours left is not."""
+    """Return whether a file is one that users or their system hide; what a cut-off write of ours left is not."""
     return name.startswith(".") and name not in (MARKER, CREATING) and not name.endswith(TEMPORARY_SUFFIX)
 
 

@@ -245,7 +245,7 @@ def save_checkpoints(transaction: Transaction) -> None:
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
-    """Tell whether a step has to wait for another: of what it is about, something was to be taken away or brought."""
+    """Return whether a step has to wait for another: of what it is about, something was to be taken away or brought."""
     return (
         _is_inside(other.source, step.source)
         or _is_inside(step.source, other.target)

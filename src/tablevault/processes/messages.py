@@ -92,7 +92,7 @@ def blocked_by_ancestor(record: ProcessRecord, held: Lock | None = None) -> str:
 
 
 def blocked(record: ProcessRecord, waited: float, held: Lock | None = None) -> str:
-    """Return the message for an operation that waited in vain for a live process."""
+    """Return the message for an operation that timed out waiting for a running process."""
     return (
         f"{_in_the_way(record, held)} the running process '{record.process_id}' ({record.operation} by "
         f"{record.author}, process number {record.owner_pid} on {record.owner_host}); waited {waited:g} s. "
@@ -104,7 +104,8 @@ def still_running(record: ProcessRecord) -> str:
     """Return the message for somebody who would take a process from its live owner."""
     return (
         f"Process '{record.process_id}' ({record.operation}) is running in process number {record.owner_pid} on "
-        f"{record.owner_host}; a live owner is never robbed. wait_process('{record.process_id}') waits for it, "
+        f"{record.owner_host}; a running process cannot be taken over. "
+        f"wait_process('{record.process_id}') waits for it, "
         f"stop_process('{record.process_id}', force=True) asks it to stop."
     )
 

@@ -116,7 +116,7 @@ class Recovery:
         self._remove_unless_written(path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
 
     def _is_over(self, serial: int) -> bool:
-        """Tell whether nothing needs the folder of a process any more: failed tidying may still take files from it."""
+        """Return whether nothing needs the folder of a process any more, not even tidying that failed."""
         record = self._processes.get(serial)
         return (record is None or record.finished) and not self._processes.tidying_of(serial)
 

@@ -40,7 +40,7 @@ class Findings:
         self.problems.setdefault((kind, relative), Problem(kind, storable(relative), in_line(detail)))
 
     def has(self, path: Path) -> bool:
-        """Tell whether anything is wrong with a file."""
+        """Return whether anything is wrong with a file."""
         relative = self._layout.relative(path)
         return any(known == relative for _, known in self.problems)
 

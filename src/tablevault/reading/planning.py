@@ -217,7 +217,7 @@ class _Planning:
         return self._plan_whole(builder, run) if isinstance(run, SingleCallRun) else self._plan_rows(builder)
 
     def _may_reuse(self, builder: PreparedBuilder) -> bool:
-        """Tell whether any origin has cells of the same builder and code."""
+        """Return whether any origin has cells of the same builder and code."""
         found = [origin.rows(builder.spec.changed_columns, is_index=False) for origin in self._origins]
         return any(rows is not None and builder.version in rows.versions for rows in found)
 
@@ -291,7 +291,7 @@ class _Planning:
 
 
 def _reads_current_row_only(spec: BuilderSpec, column: str) -> bool:
-    """Tell whether a row's arguments depend on no other row's cell of a column."""
+    """Return whether a row's arguments depend on no other row's cell of a column."""
     if not spec.is_row_wise or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
         return False
     references = find_references(dict(spec.arguments))

@@ -72,7 +72,7 @@ class ProcessReader:
         return {info.process_id: info for info in found if info.ended_at is None}
 
     def has_ended(self, process_id: str) -> bool:
-        """Tell whether a process has ended, however it ended."""
+        """Return whether a process has ended, however it ended."""
         record = self._processes.find(process_id) if isinstance(process_id, str) else None
         if record is not None and record.is_decided and not record.finished and not self._lookup.is_alive(record):
             # Its owner died while it let go of its locks and files.

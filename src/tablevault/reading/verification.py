@@ -85,7 +85,7 @@ class Verification:
             self._note(problem)
 
     def _nothing_has_changed(self) -> bool:
-        """Tell whether nobody was at work since this was asked last, or since the beginning."""
+        """Return whether nobody was at work since this was asked last, or since the beginning."""
         before, self._before = self._before, self._moment()
         return before is not None and before == self._before
 

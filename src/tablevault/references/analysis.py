@@ -93,12 +93,12 @@ def dependencies(value: object) -> Dependencies:
 
 
 def needs_row(value: object) -> bool:
-    """Tell whether any reference in a value means the current row."""
+    """Return whether any reference in a value means the current row."""
     return any(reference.means_current_row for reference in find_references(value))
 
 
 def uses_self(value: object) -> bool:
-    """Tell whether any reference in a value looks into the instance being built."""
+    """Return whether any reference in a value looks into the instance being built."""
     return any(reference.is_self for reference in find_references(value))
 
 

@@ -87,7 +87,7 @@ _COMPARABLE = (str, int, float, Decimal, dt.date, dt.time, dt.timedelta, bytes)
 
 
 def _is_not_a_number(value: object) -> bool:
-    """Tell whether a value is NaN or NaT: as null does, it matches nothing."""
+    """Return whether a value is NaN or NaT: as null does, it matches nothing."""
     if isinstance(value, Decimal):
         return value.is_nan()
     return isinstance(value, float | dt.datetime | dt.timedelta) and value != value

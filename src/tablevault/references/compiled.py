@@ -82,7 +82,7 @@ def once(compute: Callable[[], object]) -> Compiled:
 
 
 def are_immutable(values: Iterable[object]) -> bool:
-    """Tell whether nobody can change any of these values."""
+    """Return whether nobody can change any of these values."""
     return set(map(type, values)) <= _IMMUTABLE_TYPES
 
 

@@ -150,7 +150,7 @@ class Template:
 
 
 def is_name(operand: Operand, name: str) -> bool:
-    """Tell whether an operand is this name, written out.
+    """Return whether an operand is this name, written out.
 
     `self` and `index` are special only where they are written out: a value that an inner reference brings in can
     never mean more than the name of a table or column.

@@ -129,11 +129,11 @@ class Tokenizer:
         return "\\" * (len(match[1]) // 2) + ("<<" if match[2] else "")
 
     def at_end(self) -> bool:
-        """Tell whether the whole text has been read."""
+        """Return whether the whole text has been read."""
         return self.position == len(self.source)
 
     def check(self, rule: str) -> bool:
-        """Tell whether the named token comes next, white space aside."""
+        """Return whether the named token comes next, white space aside."""
         self._skip_white_space()
         return _RULES[rule].match(self.source, self.position) is not None
 

@@ -81,11 +81,11 @@ class ArtifactFolder:
         return None if real is None else ArtifactRecord(name, real.stat().st_size, files.sha256(real))
 
     def exists(self, name: str) -> bool:
-        """Tell whether there is anything of this name."""
+        """Return whether there is anything of this name."""
         return os.path.lexists(self.path / normalise_name(name))
 
     def matches(self, record: ArtifactRecord) -> bool:
-        """Tell whether the file is there as it was recorded, by size and then by content."""
+        """Return whether the file is there as it was recorded, by size and then by content."""
         try:
             real = self._inside(self.path / normalise_name(record.path))
             status = real.stat()

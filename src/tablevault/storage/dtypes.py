@@ -1,4 +1,4 @@
-"""Column types, cells and columns: what the rooms above need to know about values."""
+"""Column types, cells and columns: the interface for the layers above."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ def sha256(path: Path) -> str:
 
 
 def is_inside(folder: Path, path: Path) -> bool:
-    """Tell whether `path`, with all links followed, lies below `folder`; the folder itself does not."""
+    """Return whether `path`, with all links followed, lies below `folder`; the folder itself does not."""
     resolved = Path(os.path.realpath(folder))
     return resolved in Path(os.path.realpath(path)).parents
 

@@ -91,7 +91,9 @@ def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
     for position, (name, column_type) in enumerate(data.types.items()):
         if column_type.kind is Kind.ARTIFACT:
             if pc.any(pc.match_substring_regex(table.column(position), _LEADS_OUT)).as_py():
-                raise TVFileError(f"Column {name!r} names files outside of {folder}; whoever wrote it meant no good.")
+                raise TVFileError(
+                    f"Column {name!r} names files outside {folder}. The file may have been tampered with."
+                )
             full = pc.binary_join_element_wise(f"{folder}/", table.column(position), "")
             table = table.set_column(position, name, full)
     return FrameData(table, data.types)
@@ -163,7 +165,7 @@ def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType])
 
 
 def _is_broken_offset(zone: str) -> bool:
-    """Tell whether a time zone is an offset that is not one of the whole hours, which polars has names for."""
+    """Return whether a time zone is an offset that is not one of the whole hours, which polars has names for."""
     return zone[0] in "+-" and not (zone.endswith(":00") and -12 <= int(zone[:3]) <= 14)
 
 
@@ -201,7 +203,7 @@ def _check_row_index(index: pd.Index[Any]) -> None:
 
 
 def is_plain_row_index(index: pd.Index[Any]) -> bool:
-    """Tell whether the labels of rows are whole numbers, such as pandas gives them by itself."""
+    """Return whether the labels of rows are whole numbers, such as pandas gives them by itself."""
     return isinstance(index, pd.RangeIndex) or not len(index) or index.inferred_type == "integer"
 
 
@@ -219,7 +221,7 @@ def in_order_of_positions(frame: _Labelled, count: int | None) -> _Labelled:
 
 
 def is_polars_frame(frame: object) -> bool:
-    """Tell whether an object is a DataFrame of polars, which need not be installed."""
+    """Return whether an object is a DataFrame of polars, which need not be installed."""
     polars = sys.modules.get("polars")
     return polars is not None and isinstance(frame, polars.DataFrame)
 
@@ -349,7 +351,7 @@ def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tu
 
 
 def _castable(source: pa.DataType, target: pa.DataType) -> bool:
-    """Tell whether Arrow's checked cast loses nothing that `cell_checker` would not, once NaN is null."""
+    """Return whether Arrow's checked cast loses nothing that `cell_checker` would not, once NaN is null."""
     if pa.types.is_integer(source):
         return bool(pa.types.is_integer(target) or pa.types.is_float64(target))
     if pa.types.is_floating(source) and pa.types.is_integer(target):

@@ -1,4 +1,4 @@
-"""Frames: in memory, on disk, and as references see them. What the rooms above need to know about frames."""
+"""Frames in memory, on disk, and as references see them: the interface for the layers above."""
 
 from __future__ import annotations
 

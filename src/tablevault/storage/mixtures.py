@@ -117,7 +117,7 @@ def _trait(value: Any) -> Hashable:
 
 
 def _has_nanoseconds(value: datetime.datetime) -> Hashable:
-    """Tell whether a moment could have nanoseconds; return the moment itself where that has to be tried."""
+    """Return whether a moment could have nanoseconds; return the moment itself where that has to be tried."""
     local = value.replace(tzinfo=None)
     first, last = _NANOSECONDS
     if abs(local - first) < _EDGE or abs(local - last) < _EDGE:

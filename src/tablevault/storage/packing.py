@@ -82,12 +82,12 @@ def canonical_rows(columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
 
 
 def _are_atoms(values: Iterable[object]) -> bool:
-    """Tell whether all values are plain ones that nobody can change: text, bytes, numbers, `None`."""
+    """Return whether all values are plain ones that nobody can change: text, bytes, numbers, `None`."""
     return set(map(type, values)) <= _ATOMS
 
 
 def _is_simple(value: Any) -> bool:
-    """Tell whether a value consists of simple ones; what arguments usually are, a few items, takes few steps."""
+    """Return whether a value consists of simple ones; what arguments usually are, a few items, takes few steps."""
     kind = type(value)
     if kind in _ATOMS:
         return True
@@ -102,7 +102,7 @@ def _is_simple(value: Any) -> bool:
 
 
 def _consists_of(value: object, simple: frozenset[type]) -> bool:
-    """Tell whether a value and all that is in it is of exactly these types; level by level, at the speed of C."""
+    """Return whether a value and all that is in it is of exactly these types; level by level, at the speed of C."""
     level: list[Any] = [value]
     while level:
         kinds = set(map(type, level))

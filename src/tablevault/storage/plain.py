@@ -103,7 +103,7 @@ def checked_text(value: str) -> str:
 
 
 def is_missing(value: object) -> bool:
-    """Tell whether a value is one of the ways to say that there is none: `None`, `NA`, `NaT`, `masked`, NaN."""
+    """Return whether a value is one of the ways to say that there is none: `None`, `NA`, `NaT`, `masked`, NaN."""
     if value is None or value is pd.NA or value is pd.NaT or value is np.ma.masked:
         return True
     if isinstance(value, (float, np.floating)):

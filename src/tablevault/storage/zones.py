@@ -22,7 +22,7 @@ def check_zone(zone: str) -> str:
 
 
 def is_known_zone(zone: str) -> bool:
-    """Tell whether a text is the name of a time zone, or a fixed offset such as `+02:00`."""
+    """Return whether a text is the name of a time zone, or a fixed offset such as `+02:00`."""
     return bool(_OFFSET.fullmatch(zone)) or zone in _names()
 
 
