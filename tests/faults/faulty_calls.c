@@ -119,6 +119,8 @@ WRAP(int, fchown, (int fd, uid_t user, gid_t group), (int, uid_t, gid_t), (fd, u
 WRAP(int, chmod, (const char *path, mode_t mode), (const char *, mode_t), (path, mode))
 WRAP(int, fchmod, (int fd, mode_t mode), (int, mode_t), (fd, mode))
 WRAP(int, fchmodat, (int fd, const char *path, mode_t mode, int flags), (int, const char *, mode_t, int), (fd, path, mode, flags))
+WRAP(int, utimensat, (int fd, const char *path, const struct timespec *times, int flags), (int, const char *, const struct timespec *, int), (fd, path, times, flags))
+WRAP(int, futimens, (int fd, const struct timespec *times), (int, const struct timespec *), (fd, times))
 
 #define WRAP_OPEN(name, parameters, types, arguments) \
     int name parameters { \
