@@ -16,7 +16,7 @@ RUN_ELSEWHERE = {
     "examples/ask_documents/README.md",  # a service: tests/examples
 }
 # A command after the other, and waiting for what they show.
-SLOW = {"docs/tutorial-in-a-shell.md", "docs/what-survives-what.md"}
+SLOW = {"docs/files.md", "docs/tutorial-in-a-shell.md", "docs/what-survives-what.md"}
 # Blocks in languages of other shells, which the page names.
 LEFT_ALONE = {"docs/command-line.md": ["zsh", "fish"]}
 

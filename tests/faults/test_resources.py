@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import tablevault
 
 RUN = """
@@ -20,6 +22,7 @@ print(json.dumps([figures.tried, [violation.problem for violation in figures.vio
 """
 
 
+@pytest.mark.slow
 def test_descriptors_threads_memory_and_working_folders_return_to_where_they_were():
     # In an interpreter of its own, in which nothing else comes and goes.
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(tablevault.__file__).parents[1])])

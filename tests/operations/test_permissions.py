@@ -134,6 +134,7 @@ def test_reader_sees_what_is_committed_while_the_owner_works(shared):
     assert "last" in as_user(COLLEAGUE, lambda: TableVault(path).get_tables())
 
 
+@pytest.mark.slow
 def test_reader_sees_what_a_killed_owner_had_committed(shared):
     path = shared / "vault"
     as_user(OWNER, lambda: make(path) and None, umask=0o022)
@@ -203,6 +204,7 @@ def test_partial_rows_can_be_read_without_permission_to_write(shared):
     assert tree(path) == before
 
 
+@pytest.mark.slow
 def test_colleague_replaces_artifacts_and_the_owner_clears_the_old_away(shared):
     path = shared / "vault"
     as_user(OWNER, partial(paused, path))
@@ -260,7 +262,12 @@ def umask(request):
     os.umask(before)
 
 
-@pytest.mark.parametrize("umask", [0o000, 0o002, 0o022, 0o027, 0o077], indirect=True, ids=oct)
+@pytest.mark.parametrize(
+    "umask",
+    [0o002, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o000, 0o022, 0o027, 0o077))],
+    indirect=True,
+    ids=oct,
+)
 def test_modes_of_all_files_are_those_of_the_umask(tmp_path, umask):
     path = tmp_path / "vault"
     paused(path)

@@ -222,6 +222,7 @@ def test_a_vault_is_opened_with_exist_ok_if_there_is_one(vault, path, tmp_path):
     assert os.listdir(tmp_path / "full") == ["file"]
 
 
+@pytest.mark.slow
 def test_write_and_read_are_commands(path, tmp_path):
     (tmp_path / "prices.csv").write_text("fruit,price\nfig,0.3\n")
     text = """

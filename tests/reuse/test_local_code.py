@@ -230,6 +230,7 @@ def test_two_versions_side_by_side_do_not_mix(tmp_path, local):
     assert results == {n: (n % 2 + 1, n % 2 + 1) for n in range(8)}
 
 
+@pytest.mark.slow
 def test_unchanged_module_of_a_script_is_the_scripts_own(tmp_path):
     """Its state is not loaded twice, and its objects can be pickled: the script's classes are those of the functions."""
     helper, script = tmp_path / "tv_helper.py", tmp_path / "script.py"
