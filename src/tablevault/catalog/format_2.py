@@ -234,8 +234,7 @@ def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_fro
 
 
 def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
-    """Record what a process is going to make visible, in the place of what it was going to before."""
-    connection.execute(_FORGET_CREATES, {"of_serial": serial})
+    """Record what a process is going to make visible."""
     rows = [
         {
             "serial": serial,
@@ -251,7 +250,7 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
 
 
 def forget_creates(connection: Connection, serial: int) -> None:
-    """Forget what a process was going to make visible, because it is visible."""
+    """Forget what a process was going to make visible: it is visible, or was planned anew."""
     connection.execute(_FORGET_CREATES, {"of_serial": serial})
 
 

@@ -103,6 +103,7 @@ class Processes:
         with self._store.write() as connection:
             values = {"plan": dump_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
             connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
+            format_2.forget_creates(connection, serial)
             format_2.record_creates(connection, serial, plan)
             deciding.forget_moot(connection, plan)
 
