@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_builders import column_builder, index_builder
 
-from tablevault.builders.planner import order_builders
+from tablevault.builders.order import order_builders
 from tablevault.errors import TVBuilderError
 
 

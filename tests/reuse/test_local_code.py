@@ -14,8 +14,8 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from tablevault import TableVault
-from tablevault.builders.functions import CodeSnapshot
-from tablevault.builders.local_code import find_local_code
+from tablevault.code.loading import CodeSnapshot
+from tablevault.code.local_code import find_local_code
 
 INDEX = """\
 builder_type: IndexBuilder
@@ -173,7 +173,7 @@ def test_plan_names_versions_of_packages_that_changed(vault, local, monkeypatch)
     code = "import pandas\ndef f(x): return x"
     run(vault, code)
     vault.create_instance("t", copy=True)
-    monkeypatch.setattr("tablevault.builders.packages._version", {"pandas": "9.9"}.get)
+    monkeypatch.setattr("tablevault.code.packages._version", {"pandas": "9.9"}.get)
     planned = vault.plan_instance("t", run_index=True).builders["out"]
     assert (planned.reused, planned.computed) == (2, 0)
     assert planned.reasons[0] == "nothing changed"

@@ -1,1 +1,1 @@
-"""Builder files, the functions they name, and what has to be computed again."""
+"""Builder files: what a builder says, checked, and the order in which builders run."""

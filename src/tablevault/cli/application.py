@@ -250,8 +250,8 @@ def _paused(place: Place, process_id: str) -> ProcessInfo | None:
 
 def _say_what_happened(error: BaseException) -> None:
     """Say what went wrong: an error of ours in one line, any other with where it came from."""
-    from tablevault.builders.calls import BLAME
     from tablevault.processes.messages import PAUSED as PAUSED_NOTE
+    from tablevault.rows.calls import BLAME
 
     if isinstance(error, TableVaultError) and not _is_foreign(error):
         where = [f"({note})" for note in notes_of(error) if note.startswith(BLAME)]

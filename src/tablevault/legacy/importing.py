@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from tablevault import names
-from tablevault.builders.building import Building
-from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.catalog import Imported
 from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.execution.building import Building
+from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault

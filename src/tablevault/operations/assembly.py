@@ -8,19 +8,19 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.builders.building import Building
 from tablevault.builders.dependencies import BuilderReads, column_dependencies
-from tablevault.builders.execution import BuilderOutcome, Execution, PreparedBuilder
-from tablevault.builders.inputs import PinnedKey
-from tablevault.builders.provenance import (
+from tablevault.errors import TVArtifactError, warn
+from tablevault.execution.building import Building
+from tablevault.execution.context import BuilderOutcome, Execution, PreparedBuilder
+from tablevault.execution.inputs import PinnedKey
+from tablevault.execution.provenance import (
     BuilderFacts,
     Provenance,
     write_artifact_records,
     write_fingerprints,
     write_provenance,
 )
-from tablevault.builders.running import run_of
-from tablevault.errors import TVArtifactError, warn
+from tablevault.execution.running import run_of
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.names import fold

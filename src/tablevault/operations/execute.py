@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import ClassVar
 
 from tablevault import names
-from tablevault.builders.building import Building
-from tablevault.builders.execution import Execution, Interruptible, PreparedBuilder
-from tablevault.builders.fingerprint import CodeIndex, builder_version
-from tablevault.builders.functions import CodeSnapshot, builder_function, read_sources
-from tablevault.builders.local_code import FOLDER, find_local_code
-from tablevault.builders.origins import MaterializedOrigin, Origin, PartialOrigin
-from tablevault.builders.packages import installed_versions
-from tablevault.builders.provenance import read_artifact_records, read_provenance
-from tablevault.builders.running import run_builders
 from tablevault.builders.secrets import written_secrets
-from tablevault.builders.sources import Sources
 from tablevault.builders.spec import BuilderSpec
+from tablevault.code.loading import CodeSnapshot, builder_function, read_sources
+from tablevault.code.local_code import FOLDER, find_local_code
+from tablevault.code.packages import installed_versions
+from tablevault.code.sources import Sources
+from tablevault.code.versions import CodeIndex, builder_version
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
+from tablevault.execution.building import Building
+from tablevault.execution.context import Execution, Interruptible, PreparedBuilder
+from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
+from tablevault.execution.provenance import read_artifact_records, read_provenance
+from tablevault.execution.running import run_builders
 from tablevault.layout import (
     ARTIFACTS,
     CHECKPOINTS,

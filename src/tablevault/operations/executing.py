@@ -9,14 +9,14 @@ from typing import Any
 
 from tablevault.builders.dependencies import column_dependencies, dependency_error, document_dependencies
 from tablevault.builders.document import BuilderDocument, read_document
-from tablevault.builders.functions import built_in, built_in_sources, check_accepts
-from tablevault.builders.inputs import ContentFrame, PinnedFrames, PinnedKey
+from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
-from tablevault.builders.planner import order_builders
-from tablevault.builders.provenance import InputFacts, read_artifact_records
-from tablevault.builders.source import check_source
 from tablevault.builders.spec import BuilderSpec, build_spec
+from tablevault.code.loading import built_in, built_in_sources, check_accepts
+from tablevault.code.source import check_source
 from tablevault.errors import TVArgumentError, TVArtifactError, TVBuilderError, TVFileError
+from tablevault.execution.inputs import ContentFrame, PinnedFrames, PinnedKey
+from tablevault.execution.provenance import InputFacts, read_artifact_records
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest

@@ -13,8 +13,8 @@ from typing import Any
 import xxhash
 
 from tablevault import names
-from tablevault.builders.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.errors import TVArgumentError
+from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.layout import InstanceFolder, lock_on_instance
 from tablevault.operations.assembly import describe_instance, seal
 from tablevault.storage import files

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from tablevault import names
-from tablevault.builders.primary_keys import check_primary_key
-from tablevault.builders.provenance import read_provenance
 from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.execution.primary_keys import check_primary_key
+from tablevault.execution.provenance import read_provenance
 from tablevault.layout import InstanceFolder, lock_on_instance, lock_on_table, lock_on_version
 from tablevault.lookup import Lookup
 from tablevault.operations.assembly import artifact_link, reopen

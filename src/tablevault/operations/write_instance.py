@@ -7,10 +7,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from tablevault import names
-from tablevault.builders.building import Building
 from tablevault.builders.document import read_document
-from tablevault.builders.primary_keys import check_primary_key
 from tablevault.errors import TVArgumentError, TVArtifactError, TVProcessError, TVTableError
+from tablevault.execution.building import Building
+from tablevault.execution.primary_keys import check_primary_key
 from tablevault.layout import index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.operations.assembly import artifact_link, check_artifacts, reopen

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tablevault.builders.provenance import read_artifact_records, read_provenance
 from tablevault.errors import TVFileError
+from tablevault.execution.provenance import read_artifact_records, read_provenance
 from tablevault.layout import CHECKPOINTS, FRAME, MANIFEST, PROVENANCE, InstanceFolder, VaultLayout
 from tablevault.processes.claims import is_hidden
 from tablevault.records import Problem

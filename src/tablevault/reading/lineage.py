@@ -9,8 +9,8 @@ from itertools import groupby
 from pathlib import Path
 
 from tablevault import names
-from tablevault.builders.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
 from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.execution.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.records import CodeVersion, Lineage, LineageStep

@@ -10,17 +10,17 @@ from pathlib import Path
 
 from tablevault import names
 from tablevault.builders.dependencies import column_dependencies
-from tablevault.builders.execution import Execution, PreparedBuilder
-from tablevault.builders.functions import CodeSnapshot
-from tablevault.builders.generator_run import GeneratorRun
-from tablevault.builders.origins import Origin
-from tablevault.builders.reasons import Reasons, rows_text
-from tablevault.builders.row_wise_run import RowDecision, RowWiseRun
-from tablevault.builders.rows import RowTable
-from tablevault.builders.running import run_builder, run_of
-from tablevault.builders.single_call_run import SingleCallRun
-from tablevault.builders.sources import Sources
 from tablevault.builders.spec import SELF, BuilderSpec
+from tablevault.code.loading import CodeSnapshot
+from tablevault.code.sources import Sources
+from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.generator_run import GeneratorRun
+from tablevault.execution.origins import Origin
+from tablevault.execution.reasons import Reasons, rows_text
+from tablevault.execution.row_wise_run import RowDecision, RowWiseRun
+from tablevault.execution.running import run_builder, run_of
+from tablevault.execution.single_call_run import SingleCallRun
+from tablevault.execution.table import RowTable
 from tablevault.lookup import VaultContext
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder

@@ -12,9 +12,9 @@ import pyarrow as pa
 import yaml
 
 from tablevault import names
-from tablevault.builders.building import Building
-from tablevault.builders.partial import declared_types, read_partial
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
+from tablevault.execution.building import Building
+from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.opening import marker_of

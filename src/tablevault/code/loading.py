@@ -1,0 +1,303 @@
+"""The Python functions that builders name: the vault's own modules, and the built-in ones.
+
+The vault's modules are loaded from one folder, the attempt's own snapshot of `code_functions/`, and from nowhere else.
+Each snapshot is isolated from every other in the same interpreter, and none of them writes bytecode.
+"""
+
+from __future__ import annotations
+
+import builtins
+import hashlib
+import importlib.abc
+import importlib.machinery
+import importlib.resources
+import importlib.util
+import inspect
+import linecache
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import CodeType, ModuleType, TracebackType
+from typing import Self
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.local_code import LocalCode, digest_of
+from tablevault.code.local_modules import ImportlibOfCode, LocalModules, register, unregister
+from tablevault.code.parsing import syntax_problem
+from tablevault.code.signatures import argument_problem, async_problem
+from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.names import check_module_name, nearest
+from tablevault.storage import files
+
+_NAMESPACE = "tablevault_code"
+_BUILT_IN_PACKAGE = "tablevault.functions"
+
+Function = Callable[..., object]
+
+_open_packages: set[str] = set()
+_names_of_packages = threading.Lock()
+
+
+def describe_modules(folder: Path) -> tuple[str, ...]:
+    """Return the names of the code modules in a folder, without `.py`, in alphabetical order."""
+    return tuple(sorted(path.stem for path in folder.glob("*.py") if path.is_file() and _is_module_name(path.stem)))
+
+
+def read_sources(folder: Path) -> dict[str, str]:
+    """Return the source text of each code module in a folder, by the module's name; as `files.read_source` does."""
+    return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
+
+
+def built_in_sources() -> dict[str, str]:
+    """Return the source text of each built-in module, by the module's name; nothing is imported."""
+    files = importlib.resources.files(_BUILT_IN_PACKAGE).iterdir()
+    names = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
+    return {name: names[name].read_text("utf-8") for name in sorted(names) if not name.startswith("_")}
+
+
+def built_in(module: str, name: str) -> Function:
+    """Return a built-in function.
+
+    Raises
+    ------
+    TVBuilderError
+        If there is no such module, or no such function in it; says which there are.
+    """
+    if module not in (modules := built_in_sources()):
+        raise TVBuilderError(f"there is no built-in module {module!r}{nearest(module, modules)}")
+    loaded = importlib.import_module(f"{_BUILT_IN_PACKAGE}.{module}")
+    own = {
+        key: value
+        for key, value in vars(loaded).items()
+        if inspect.isfunction(value) and value.__module__ == loaded.__name__ and not key.startswith("_")
+    }
+    return _function_of(own, f"{module}.py", name)
+
+
+def check_accepts(function: Function, argument_names: Iterable[str]) -> None:
+    """Check that a function can be called with exactly these keyword arguments.
+
+    A function whose signature cannot be known (a decorator may take or add any argument) passes.
+
+    Raises
+    ------
+    TVBuilderError
+        If an argument is missing, or one is given that the function does not take; names them.
+    """
+    try:
+        # What a decorator wraps says nothing about which arguments the decorator itself passes on.
+        signature = inspect.signature(function, follow_wrapped=False)
+    except (ValueError, TypeError):
+        return
+    problem = argument_problem(signature, argument_names)
+    if problem is not None:
+        raise TVBuilderError(f"{getattr(function, '__name__', 'the function')}() {problem}")
+
+
+def builder_function(spec: BuilderSpec, snapshot: CodeSnapshot) -> Function:
+    """Return the function that a builder names, once it is known to accept the builder's arguments.
+
+    Raises
+    ------
+    TVBuilderError
+        If there is no such function, or it does not accept the arguments; names file, line and field.
+    """
+    load = snapshot.load_function if spec.is_custom else built_in
+    try:
+        function = load(spec.code_module, spec.python_function)
+    except TVBuilderError as error:
+        raise spec.error(("python_function",), str(error)) from error
+    if any(check(function) for check in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)):
+        raise spec.error(("python_function",), async_problem(spec.python_function))
+    try:
+        check_accepts(function, spec.arguments)
+    except TVBuilderError as error:
+        raise spec.error(("arguments",), str(error)) from error
+    return function
+
+
+class CodeSnapshot:
+    """The code modules of one folder, loaded into this interpreter apart from everything else.
+
+    Inside, `import other` finds the folder's own module first, also `from . import other`. Safe to use from threads.
+
+    Parameters
+    ----------
+    folder
+        Holds the modules, as `*.py`; must not change while the snapshot is open.
+    shown_as
+        The folder that tracebacks name, where people find the files to edit; by default `folder` itself.
+    local
+        The local modules outside the vault that they lead to.
+    """
+
+    def __init__(self, folder: Path, shown_as: Path | None = None, local: LocalCode | None = None) -> None:
+        self._local = LocalModules(local or LocalCode())
+        self._folder = folder
+        self._shown_as = shown_as or folder
+        self._package = _free_package(folder, local or LocalCode())
+        self._names = frozenset(describe_modules(folder))
+        self._lock = threading.RLock()
+        # Modules being loaded are seen only by the thread that holds the lock, as circular imports need it.
+        self._loading: dict[str, ModuleType] = {}
+        self._loaded: dict[str, ModuleType] = {}
+        self._builtins = {**vars(builtins), "__import__": self._import}
+        self._importlib = ImportlibOfCode(self._import_module)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def load_function(self, module: str, name: str) -> Function:
+        """Return a function of a code module; the module is run if it has not been.
+
+        An exception that the module's own top level raises is the user's and escapes as it is.
+
+        Raises
+        ------
+        TVBuilderError
+            If the module does not exist or has a syntax error, or has no such function; names the nearest.
+        """
+        if module not in self._names:
+            raise TVBuilderError(f"there is no code module {module!r}{nearest(module, self._names)}")
+        return _function_of(vars(self._module(module)), f"{module}.py", name)
+
+    def close(self) -> None:
+        """Forget the modules; functions that were loaded still work."""
+        with self._lock:
+            unregister(module.__name__ for module in self._loaded.values())
+        with _names_of_packages:
+            _open_packages.discard(self._package)
+
+    def _module(self, name: str) -> ModuleType:
+        loaded = self._loaded.get(name)
+        if loaded is not None:
+            return loaded
+        with self._lock:
+            known = self._loaded.get(name) or self._loading.get(name)
+            return known if known is not None else self._load(name)
+
+    def _load(self, name: str) -> ModuleType:
+        path = self._folder / f"{name}.py"
+        code = _compiled(path, self._shown_as / path.name)
+        self._show_lines(path)
+        specification = importlib.machinery.ModuleSpec(f"{self._package}.{name}", _Loader(path), origin=str(path))
+        module = importlib.util.module_from_spec(specification)
+        module.__file__ = str(path)
+        module.__dict__["__builtins__"] = self._builtins
+        self._loading[name] = module
+        register(module.__name__, module)
+        try:
+            exec(code, module.__dict__)
+            self._loaded[name] = module
+        finally:
+            del self._loading[name]
+            if name not in self._loaded:
+                unregister([module.__name__])
+        return module
+
+    def _show_lines(self, path: Path) -> None:
+        """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
+        text = files.read_source(path)
+        shown = str(self._shown_as / path.name)
+        # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
+        # are put into words when the snapshot has been closed.
+        linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, object] | None = None,
+        locals: Mapping[str, object] | None = None,
+        fromlist: tuple[str, ...] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        """Stand in for `__import__` in the snapshot's modules: look among them first."""
+        head, _, rest = name.partition(".")
+        if level == 0 and head not in self._names:
+            found = self._local.import_(name, globals, locals, fromlist or (), level)
+            return self._importlib if isinstance(found, ImportlibOfCode) else found
+        if level > 1:
+            raise ImportError("attempted relative import beyond the vault's code modules")
+        if not name:
+            return self._siblings(fromlist or ())
+        if head not in self._names:
+            raise ModuleNotFoundError(f"No module named {head!r} among the vault's code modules", name=head)
+        if rest:
+            raise ModuleNotFoundError(f"No module named {name!r}; {head!r} is not a package", name=name)
+        return self._module(head)
+
+    def _import_module(self, name: str, package: str | None = None) -> ModuleType:
+        """Stand in for `importlib.import_module`: look among the snapshot's modules first."""
+        own = name.removeprefix(".") if name.startswith(".") and package == self._package else name
+        return self._module(own) if own in self._names else self._local.import_module(name, package)
+
+    def _siblings(self, names: Iterable[str]) -> ModuleType:
+        """Return what `from . import a, b` takes its names from."""
+        package = ModuleType(self._package)
+        for name in names:
+            if name in self._names:
+                setattr(package, name, self._module(name))
+        return package
+
+
+class _Loader(importlib.abc.Loader):
+    """Tells tracebacks and `inspect` where a module's source is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def create_module(self, specification: importlib.machinery.ModuleSpec) -> None:
+        return None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Do nothing: the snapshot runs its modules itself."""
+
+    def get_source(self, name: str) -> str:
+        return importlib.util.decode_source(self._path.read_bytes())
+
+
+def _compiled(path: Path, shown_as: Path) -> CodeType:
+    source = files.read_source(path)
+    try:
+        return compile(source, str(shown_as), "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise TVBuilderError(syntax_problem(path.name, error, source)) from error
+
+
+def _free_package(folder: Path, local: LocalCode) -> str:
+    """Return the name of a snapshot's package: the same for the same code, so that caches by name find their entries.
+
+    While another snapshot of the same code is open, it is one of its own.
+    """
+    contents = [(name, files.read_bytes(folder / f"{name}.py")) for name in describe_modules(folder)]
+    digest = hashlib.sha256(repr((contents, digest_of(list(local.modules.values())))).encode()).hexdigest()
+    package = f"{_NAMESPACE}.{digest[:32]}"
+    with _names_of_packages:
+        if package in _open_packages:
+            package = f"{_NAMESPACE}.{uuid.uuid4().hex}"
+        _open_packages.add(package)
+    return package
+
+
+def _function_of(names: Mapping[str, object], file: str, name: str) -> Function:
+    if name not in names:
+        callables = [key for key, value in names.items() if callable(value) and not key.startswith("_")]
+        raise TVBuilderError(f"{file} has no function {name!r}{nearest(name, callables)}")
+    function = names[name]
+    if not callable(function):
+        raise TVBuilderError(f"{name!r} in {file} is a {type(function).__name__}, not a function; name a function.")
+    return function
+
+
+def _is_module_name(name: str) -> bool:
+    try:
+        check_module_name(name)
+    except TVArgumentError:
+        return False
+    return True

@@ -1,0 +1,180 @@
+"""What can be known of code modules from their text, before any of it runs."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from inspect import Parameter, Signature
+from typing import Any
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.parsing import parse_module
+from tablevault.code.signatures import argument_problem, async_problem
+from tablevault.errors import TVBuilderError
+from tablevault.names import nearest
+
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+# Code that uses one of these can make names that its text does not show.
+_NAME_MAKERS = frozenset({"globals", "exec", "eval", "setattr", "vars", "locals", "__dict__", "__getattr__"})
+
+
+def static_functions(source: str, file: str = "module") -> dict[str, Signature | None]:
+    """Return the names that a module binds at its top level, with the signatures that its text gives away.
+
+    Parameters
+    ----------
+    source
+        The module's text.
+    file
+        The module's file name, for error messages.
+
+    Returns
+    -------
+    dict of str to Signature or None
+        The signature of each plain function; `None` where the text does not decide what the name will be.
+
+    Raises
+    ------
+    TVBuilderError
+        If the module has a syntax error; names file and line.
+    """
+    return dict(_read(source, file).bound)
+
+
+def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
+    """Check from its text that a builder's function exists and accepts the builder's arguments.
+
+    What the text does not decide (star imports, decorators, assignments) passes; it is checked when the code is loaded.
+
+    Parameters
+    ----------
+    module_sources
+        Text of each module that the builder may name: the vault's if it `is_custom`, else the built-in ones.
+    spec
+        The builder.
+
+    Raises
+    ------
+    TVBuilderError
+        If it is certain that the builder cannot run; names file, line, field and the nearest right names.
+    """
+    module, name = spec.code_module, spec.python_function
+    if module not in module_sources:
+        raise spec.error(("code_module",), _unknown_module(module, module_sources, spec))
+    try:
+        read = _read(module_sources[module], f"{module}.py")
+    except TVBuilderError as error:
+        raise spec.error(("code_module",), str(error)) from error
+    bound = read.bound
+    if name not in bound:
+        if read.makes_names:
+            return
+        functions = [key for key, signature in bound.items() if signature is not None and not key.startswith("_")]
+        raise spec.error(("python_function",), f"{module}.py has no function {name!r}{nearest(name, functions)}")
+    if name in read.asynchronous:
+        raise spec.error(("python_function",), async_problem(name))
+    signature = bound[name]
+    problem = argument_problem(signature, spec.arguments) if signature is not None else None
+    if problem is not None:
+        raise spec.error(("arguments",), f"{name}() in {module}.py {problem}")
+
+
+def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) -> str:
+    if spec.is_custom:
+        return f"there is no code module {module!r}{nearest(module, known)}"
+    return (
+        f"there is no built-in module {module!r}{nearest(module, known)} "
+        "(a module of the vault needs 'is_custom: true')"
+    )
+
+
+@dataclass(frozen=True)
+class _Module:
+    """What the text of a module says of its names."""
+
+    bound: dict[str, Signature | None]
+    makes_names: bool
+    """Whether there may be others."""
+    asynchronous: frozenset[str]
+    """The functions of which the text decides that they are async ones: a decorator could make anything of one."""
+
+
+@lru_cache(maxsize=64)
+def _read(source: str, file: str) -> _Module:
+    """Return what a module's text says; kept, since builders of one instance mostly share a module."""
+    tree = parse_module(source, file)
+    last = {node.name: node for node in tree.body if isinstance(node, _FUNCTION)}
+    asynchronous = [
+        name for name, node in last.items() if isinstance(node, ast.AsyncFunctionDef) and not node.decorator_list
+    ]
+    return _Module(_bound_names(tree), _makes_names(tree), frozenset(asynchronous))
+
+
+def _bound_names(tree: ast.Module) -> dict[str, Signature | None]:
+    bound: dict[str, Signature | None] = {}
+    for node in _top_level(tree):
+        for name in _names_of(node):
+            plain = isinstance(node, _FUNCTION) and node in tree.body and not node.decorator_list and name not in bound
+            bound[name] = _signature(node.args) if plain and isinstance(node, _FUNCTION) else None
+    return bound
+
+
+def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Yield what runs in the module's own scope, in the order of the text."""
+    waiting: list[ast.AST] = list(reversed(tree.body))
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, _SCOPES):
+            waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+
+
+def _names_of(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, (*_FUNCTION, ast.ClassDef)):
+        yield node.name
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name.partition(".")[0]
+    elif isinstance(node, ast.ExceptHandler | ast.MatchAs | ast.MatchStar) and node.name:
+        yield node.name
+
+
+def _makes_names(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
+            return True
+        if isinstance(node, ast.Global):
+            return True
+        names = (getattr(node, field, None) for field in ("id", "attr", "name"))
+        if any(name in _NAME_MAKERS for name in names):
+            return True
+    return False
+
+
+def _signature(arguments: ast.arguments) -> Signature:
+    positional = [*arguments.posonlyargs, *arguments.args]
+    first_default = len(positional) - len(arguments.defaults)
+    parameters = [
+        _parameter(
+            argument,
+            Parameter.POSITIONAL_ONLY if position < len(arguments.posonlyargs) else Parameter.POSITIONAL_OR_KEYWORD,
+            position >= first_default,
+        )
+        for position, argument in enumerate(positional)
+    ]
+    if arguments.vararg:
+        parameters.append(Parameter(arguments.vararg.arg, Parameter.VAR_POSITIONAL))
+    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True):
+        parameters.append(_parameter(argument, Parameter.KEYWORD_ONLY, default is not None))
+    if arguments.kwarg:
+        parameters.append(Parameter(arguments.kwarg.arg, Parameter.VAR_KEYWORD))
+    return Signature(parameters)
+
+
+def _parameter(argument: ast.arg, kind: Any, has_default: bool) -> Parameter:
+    return Parameter(argument.arg, kind, default=None if has_default else Parameter.empty)

@@ -1,0 +1,402 @@
+"""Code modules taken apart into statements: what each of them binds, uses, and runs when the module is imported.
+
+Statements are compared by their syntax trees, and by those docstrings that a program can read; comments and layout are
+not part of these anyway.
+"""
+
+from __future__ import annotations
+
+import ast
+import enum
+import functools
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from tablevault.code.local_code import imported_names
+from tablevault.code.parsing import parse_module
+from tablevault.code.scopes import global_names
+from tablevault.code.syntax_text import docstring, names_used_as_values, syntax_text, without_docstring
+from tablevault.code.text_annotations import annotations_in_text
+
+WHOLE = "*"
+"""In a use: everything in the module."""
+EVERYTHING = ("*", "*")
+"""The use that stands for all modules: what is used cannot be read off the text."""
+
+Use = tuple[str, str]
+"""A name that is used: module and name."""
+
+_FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITION = (*_FUNCTION, ast.ClassDef)
+_TYPE_ALIAS: tuple[type, ...] = (ast.TypeAlias,) if hasattr(ast, "TypeAlias") else ()
+
+_READS_ITS_MODULE = frozenset({"globals", "vars", "locals"})
+_READS_ANY_MODULE = frozenset({"exec", "eval", "__import__"})
+_IMPORTS_ANY_MODULE = frozenset({"importlib", "runpy", "pkgutil"})
+_REVEALS_ITS_MODULE = frozenset({"__globals__", "f_globals"})
+_REVEALS_ANY_MODULE = frozenset({"__subclasses__"})
+_READS_DOCSTRINGS = frozenset({"__doc__", "getdoc", "inspect", "pydoc"})
+_READS_SOURCE = frozenset({"getsource", "getsourcelines", "getcomments", "findsource", "getblock"})
+_UNCHANGING_CALLS = frozenset(
+    {"getLogger", "compile", "frozenset", "Path", "TypeVar", "NewType", "namedtuple", "field", "Field"}
+)
+_UNCHANGING_NODES = (ast.Constant, ast.Tuple, ast.BinOp, ast.UnaryOp, ast.operator, ast.unaryop, ast.expr_context)
+_EFFECTS = (ast.Call, ast.AugAssign, ast.NamedExpr, ast.Await)
+
+
+class Reading(enum.Enum):
+    """What code can read of other code."""
+
+    DOCSTRINGS = "docstrings"
+    SOURCE = "source text"
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """One top-level statement of a code module, or one name of an import statement."""
+
+    module: str
+    """The module it is in."""
+    position: int
+    """Its place among the module's statements."""
+    binds: frozenset[str]
+    """Names that it gives a value to."""
+    uses: frozenset[Use]
+    """Names that its code uses, whenever that runs."""
+    runs: frozenset[Use]
+    """Names that it uses when the module is imported, if that could change what they stand for."""
+    imports: frozenset[str]
+    """Modules of the vault that it imports when the module is imported."""
+    outside: frozenset[str]
+    """Full names of what it may import from outside the vault, whenever it runs."""
+    always: bool
+    """Whether it does more than bind names, so that it counts for whatever uses the module."""
+    changeable: bool
+    """Whether what it binds can be changed later by code that uses its name."""
+    movable: bool
+    """Whether its place in the module does not matter."""
+    mentions: frozenset[str]
+    """Names and attributes that it uses otherwise than by calling them: what gets them can read their docstrings."""
+    renames: tuple[tuple[str, str], ...]
+    """Other names that it imports something under, each with its own name."""
+    functions: frozenset[str]
+    """Names of the functions and methods that are defined in it."""
+    reads: frozenset[Reading]
+    """What it reads of the code that it is given, beyond running it."""
+    digest: str
+    """Digest of its syntax tree, with the docstrings that are read wherever it is used."""
+    documented_digest: str
+    """Digest of its syntax tree with all docstrings."""
+
+    def version(self, mentions: Collection[str], reads: Collection[Reading]) -> str:
+        """Return the digest that counts where these names are mentioned, and this is read."""
+        is_read = Reading.DOCSTRINGS in reads or not self.functions.isdisjoint(mentions)
+        return self.documented_digest if is_read else self.digest
+
+
+def split_module(name: str, source: str, modules: Iterable[str]) -> tuple[Statement, ...]:
+    """Return the statements of a module.
+
+    Parameters
+    ----------
+    name
+        The module's name.
+    source
+        The module's text.
+    modules
+        Names of all modules of the vault; everything else is imported from outside and does not count.
+
+    Raises
+    ------
+    TVBuilderError
+        If the module has a syntax error; names file and line.
+    """
+    return _split(name, source, frozenset(modules))
+
+
+@functools.lru_cache(maxsize=128)
+def _split(name: str, source: str, modules: frozenset[str]) -> tuple[Statement, ...]:
+    # Every execution asks again for the same texts.
+    return _Splitter(name, parse_module(source, f"{name}.py"), modules).split()
+
+
+class _Splitter:
+    def __init__(self, module: str, tree: ast.Module, modules: frozenset[str]) -> None:
+        self._module = module
+        self._modules = modules
+        self._docstring = docstring(tree.body)
+        self._body = [part for node in without_docstring(tree.body) for part in _parts(node)]
+        self._aliases = dict(_alias for node in self._body for _alias in self._module_aliases(node))
+        self._bindings = Counter(name for node in self._body for name in set(_names_bound(node)))
+
+    def split(self) -> tuple[Statement, ...]:
+        statements = (self._statement(position, node) for position, node in enumerate(self._body))
+        return (*self._docstring_statement(), *statements)
+
+    def _docstring_statement(self) -> Iterator[Statement]:
+        """Yield the module's docstring as what binds `__doc__`."""
+        if self._docstring is not None:
+            digest = _digest(self._docstring)
+            yield Statement(
+                module=self._module,
+                position=-1,
+                binds=frozenset({"__doc__"}),
+                uses=frozenset(),
+                runs=frozenset(),
+                imports=frozenset(),
+                outside=frozenset(),
+                always=False,
+                changeable=False,
+                movable=False,
+                mentions=frozenset(),
+                renames=(),
+                functions=frozenset(),
+                reads=frozenset(),
+                digest=digest,
+                documented_digest=digest,
+            )
+
+    def _statement(self, position: int, node: ast.stmt) -> Statement:
+        names = frozenset(_names_bound(node))
+        return Statement(
+            module=self._module,
+            position=position,
+            binds=names,
+            uses=frozenset(self._uses([node])),
+            runs=frozenset(self._uses(_effects_at_import(node))),
+            imports=frozenset(self._imported_at_import(node)),
+            outside=frozenset(name for name in imported_names(node, "") if name.partition(".")[0] not in self._modules),
+            always=_is_always(node),
+            changeable=_is_changeable(node),
+            movable=_is_movable(node) and all(self._bindings[name] == 1 for name in names),
+            mentions=frozenset(names_used_as_values(node)),
+            renames=tuple(_renames(node)),
+            functions=frozenset(part.name for part in ast.walk(node) if isinstance(part, _FUNCTION)),
+            reads=frozenset(_readings(node)),
+            digest=_digest(syntax_text(node)),
+            documented_digest=_digest(syntax_text(node, all_docstrings=True)),
+        )
+
+    def _module_aliases(self, node: ast.AST) -> Iterator[tuple[str, str]]:
+        """Yield the names under which an import statement makes modules of the vault known."""
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                head = alias.name.partition(".")[0]
+                if head in self._modules:
+                    yield alias.asname or head, head
+        elif isinstance(node, ast.ImportFrom) and node.level == 1 and node.module is None:
+            for alias in node.names:
+                if alias.name in self._modules:
+                    yield alias.asname or alias.name, alias.name
+
+    def _source_of(self, node: ast.ImportFrom) -> str | None:
+        """Return the module of the vault that `from … import` takes names from, if it is one."""
+        return node.module if node.level <= 1 and node.module in self._modules else None
+
+    def _uses(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        nodes = list(nodes)
+        nodes.extend(annotations_in_text(nodes))
+        inner = [part for node in nodes for part in ast.walk(node)]
+        yield from self._uses_of_imports(inner)
+        aliases = dict(self._aliases)
+        for node in inner:
+            aliases.update(self._module_aliases(node))
+        yield from self._uses_of_attributes(inner, aliases)
+        for name in global_names(nodes):
+            if name in _READS_ANY_MODULE:
+                yield EVERYTHING
+            if name in _READS_ITS_MODULE:
+                yield self._module, WHOLE
+            yield self._module, name
+
+    def _uses_of_imports(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
+        for node in nodes:
+            if isinstance(node, ast.ImportFrom):
+                if (source := self._source_of(node)) is not None:
+                    yield from ((source, alias.name) for alias in node.names)
+                elif (node.module or "").partition(".")[0] in _IMPORTS_ANY_MODULE:
+                    yield EVERYTHING
+            elif isinstance(node, ast.Import) and not _IMPORTS_ANY_MODULE.isdisjoint(_heads(node)):
+                yield EVERYTHING
+
+    def _uses_of_attributes(self, nodes: Iterable[ast.AST], aliases: dict[str, str]) -> Iterator[Use]:
+        """Yield what `module.name` uses; a module that is used in any other way is used as a whole."""
+        bases = set()
+        for node in nodes:
+            if not isinstance(node, ast.Attribute):
+                continue
+            if node.attr in _REVEALS_ITS_MODULE:
+                yield self._module, WHOLE
+            base = node.value.id if isinstance(node.value, ast.Name) else ""
+            if node.attr in _REVEALS_ANY_MODULE or (base, node.attr) == ("sys", "modules"):
+                yield EVERYTHING
+            if base in aliases and not node.attr.startswith("__"):
+                bases.add(id(node.value))
+                yield aliases[base], node.attr
+        for node in nodes:
+            if isinstance(node, ast.Name) and node.id in aliases and id(node) not in bases:
+                yield aliases[node.id], WHOLE
+
+    def _imported_at_import(self, node: ast.stmt) -> Iterator[str]:
+        for part in _walk_at_import([node]):
+            if isinstance(part, ast.Import | ast.ImportFrom):
+                yield from (module for _, module in self._module_aliases(part))
+                if isinstance(part, ast.ImportFrom) and (source := self._source_of(part)) is not None:
+                    yield source
+
+
+def _heads(node: ast.Import) -> set[str]:
+    return {alias.name.partition(".")[0] for alias in node.names}
+
+
+def _parts(node: ast.stmt) -> Iterator[ast.stmt]:
+    """Split an import statement by name, so that names do not depend on what else is imported with them."""
+    if isinstance(node, ast.Import):
+        for alias in node.names:
+            yield ast.copy_location(ast.Import([alias]), node)
+    elif isinstance(node, ast.ImportFrom):
+        for alias in node.names:
+            yield ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
+    elif isinstance(node, ast.If) and _is_main_guard(node.test):
+        # Modules are imported here, never run as scripts.
+        yield from (part for inner in node.orelse for part in _parts(inner))
+    else:
+        yield node
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    match test:
+        case ast.Compare(ast.Name("__name__"), [ast.Eq()], [ast.Constant("__main__")]):
+            return True
+    return False
+
+
+def _names_bound(node: ast.stmt) -> Iterator[str]:
+    if isinstance(node, _DEFINITION):
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        for alias in node.names:
+            yield alias.asname or alias.name.partition(".")[0]
+    else:
+        for part in _walk_at_import([node]):
+            if isinstance(part, _DEFINITION):
+                yield part.name
+            elif isinstance(part, ast.Name) and not isinstance(part.ctx, ast.Load):
+                yield part.id
+            elif isinstance(part, ast.Import | ast.ImportFrom):
+                yield from _names_bound(part)
+
+
+def _is_always(node: ast.stmt) -> bool:
+    if isinstance(node, ast.ImportFrom):
+        return node.module == "__future__" or any(alias.name == "*" for alias in node.names)
+    if isinstance(node, ast.Assign):
+        return not all(_is_plain_target(target) for target in node.targets)
+    if isinstance(node, ast.AnnAssign | ast.AugAssign):
+        return not _is_plain_target(node.target)
+    return not isinstance(node, (*_DEFINITION, ast.Import, ast.Pass, *_TYPE_ALIAS))
+
+
+def _is_plain_target(target: ast.expr) -> bool:
+    if isinstance(target, ast.Starred):
+        return _is_plain_target(target.value)
+    if isinstance(target, ast.Tuple | ast.List):
+        return all(_is_plain_target(element) for element in target.elts)
+    return isinstance(target, ast.Name)
+
+
+def _is_changeable(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return False
+    if isinstance(node, _FUNCTION):
+        # What a decorator made of a function can be an object with a registry, such as singledispatch's.
+        return bool(node.decorator_list)
+    if isinstance(node, ast.ClassDef):
+        hooks = any(isinstance(part, _FUNCTION) and part.name == "__init_subclass__" for part in node.body)
+        states = (part for part in node.body if not isinstance(part, _FUNCTION) and not _is_text(part))
+        return hooks or bool(node.keywords) or any(_is_changeable(part) for part in states)
+    if isinstance(node, ast.Assign | ast.AnnAssign):
+        return node.value is not None and not _is_unchanging(node.value)
+    return not isinstance(node, ast.Pass)
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def _is_unchanging(value: ast.expr) -> bool:
+    """Return whether a value is certainly one that nobody can change, such as a constant."""
+    if isinstance(value, ast.Call):
+        function = value.func
+        name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+        return name in _UNCHANGING_CALLS
+    if isinstance(value, ast.JoinedStr | ast.Lambda):
+        return True
+    return all(isinstance(part, _UNCHANGING_NODES) for part in ast.walk(value))
+
+
+def _is_movable(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        return not _is_always(node)
+    return isinstance(node, _FUNCTION) and not (
+        node.decorator_list or node.args.defaults or any(default is not None for default in node.args.kw_defaults)
+    )
+
+
+def _effects_at_import(node: ast.stmt) -> list[ast.AST]:
+    """Return the parts of a statement that run when the module is imported, and could do more than bind names."""
+    if isinstance(node, _FUNCTION):
+        defaults = (default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None)
+        return [*node.decorator_list, *filter(_has_effects, defaults)]
+    if isinstance(node, ast.ClassDef):
+        inner = [part for statement in node.body for part in _effects_at_import(statement)]
+        return [*node.decorator_list, *node.bases, *node.keywords, *inner]
+    if isinstance(node, ast.AnnAssign):
+        return [node.value] if node.value is not None and _has_effects(node.value) else []
+    return [node] if _has_effects(node) else []
+
+
+def _has_effects(node: ast.AST) -> bool:
+    return any(isinstance(part, _EFFECTS) for part in _walk_at_import([node]))
+
+
+def _walk_at_import(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
+    """Yield the nodes whose code runs when the module is imported: bodies of functions do not."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        if not isinstance(node, (*_FUNCTION, ast.Lambda)):
+            waiting.extend(ast.iter_child_nodes(node))
+
+
+def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:
+    for part in ast.walk(node):
+        if isinstance(part, ast.alias) and part.asname is not None:
+            yield part.asname, part.name
+
+
+def _readings(node: ast.AST) -> Iterator[Reading]:
+    """Yield what a statement reads of code, as far as the names that it uses say so."""
+    for part in ast.walk(node):
+        match part:
+            case ast.Import(names):
+                used = {name for alias in names for name in alias.name.split(".")}
+            case ast.ImportFrom(module, names):
+                used = {*(module or "").split("."), *(alias.name for alias in names)}
+            case ast.Attribute(attr=name):
+                used = {name}
+            case ast.Name(name) if name != "__doc__":
+                used = {name}
+            case _:
+                continue
+        if not _READS_DOCSTRINGS.isdisjoint(used):
+            yield Reading.DOCSTRINGS
+        if not _READS_SOURCE.isdisjoint(used):
+            yield Reading.SOURCE
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,306 @@
+"""Versions of code: two are equal if nothing that a function reaches has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.loading import built_in_sources
+from tablevault.code.local_code import LocalCode, Reached
+from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
+from tablevault.errors import TVBuilderError
+from tablevault.names import nearest
+
+MODULE_LEVEL = "module level"
+"""Stands for the statements of a module that do more than bind names."""
+
+
+SOURCE_TEXT = "source text"
+"""Stands for a whole text, comments and all, where code reads it."""
+
+
+WHOLE_FILE = "whole file"
+"""Stands for a local module outside the vault."""
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """All that a function reaches."""
+
+    parts: tuple[tuple[str, tuple[str, ...], str], ...]
+    """For each part its module, the names that it is known by, and its digest."""
+    packages: tuple[str, ...]
+    """Top-level names of installed packages."""
+
+
+class CodeIndex:
+    """The code modules of a vault at one time, and what each of their functions reaches.
+
+    A function reaches the definitions that its code names, and theirs, through all modules of the vault; a whole module
+    where its text does not decide what is used. Comments and layout do not count, docstrings where they can be read.
+
+    Parameters
+    ----------
+    sources
+        Text of each module, by its name. A module that nothing reaches may have errors.
+    local
+        The local modules outside the vault that they lead to.
+    """
+
+    def __init__(self, sources: Mapping[str, str], local: LocalCode | None = None) -> None:
+        self._sources = dict(sources)
+        self._local = local or LocalCode()
+        self._statements: dict[str, tuple[Statement, ...]] = {}
+        self._reached: dict[Use, _Reached] = {}
+
+    @classmethod
+    def of_built_ins(cls) -> CodeIndex:
+        """Return the index of the built-in modules."""
+        return cls(built_in_sources())
+
+    def version(self, module: str, function: str) -> str:
+        """Return the digest of all that a function reaches.
+
+        Raises
+        ------
+        TVBuilderError
+            If the module does not exist, or a module that is reached has a syntax error.
+        """
+        reached = self._reach((module, function))
+        return _digest([[owner, digest] for owner, _, digest in reached.parts])
+
+    def reaches(self, module: str, function: str) -> dict[str, tuple[str, ...]]:
+        """Return the names that a function reaches, by module, in alphabetical order.
+
+        Raises
+        ------
+        TVBuilderError
+            If the module does not exist, or a module that is reached has a syntax error.
+        """
+        names: dict[str, set[str]] = defaultdict(set)
+        for owner, name in self.parts(module, function):
+            names[owner].add(name)
+        return {owner: tuple(sorted(names[owner])) for owner in sorted(names)}
+
+    def parts(self, module: str, function: str) -> dict[tuple[str, str], str]:
+        """Return the digest of each name that a function reaches, by module and name.
+
+        Raises
+        ------
+        TVBuilderError
+            If the module does not exist, or a module that is reached has a syntax error.
+        """
+        digests: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for owner, names, digest in self._reach((module, function)).parts:
+            for name in names:
+                digests[owner, name].append(digest)
+        return {key: _digest(found) for key, found in digests.items()}
+
+    def _reach(self, start: Use) -> _Reached:
+        if start not in self._reached:
+            if start[0] not in self._sources:
+                raise TVBuilderError(f"there is no code module {start[0]!r}{nearest(start[0], self._sources)}")
+            reach = _Reach(self, start)
+            statements = sorted(reach.statements(), key=_place)
+            outside = self._local.reached(name for item in reach.importing() for name in item.outside)
+            self._reached[start] = self._read(statements, outside)
+        return self._reached[start]
+
+    def packages(self, module: str, function: str) -> tuple[str, ...]:
+        """Return the top-level names of installed packages that a function's code imports, in alphabetical order."""
+        return self._reach((module, function)).packages
+
+    def _read(self, statements: Sequence[Statement], outside: Reached) -> _Reached:
+        """Return what counts of statements: also the docstrings and texts that some of them read."""
+        mentions = set[str]().union(*(statement.mentions for statement in statements))
+        mentions.update(name for statement in statements for other, name in statement.renames if other in mentions)
+        reads = frozenset[Reading]().union(*(statement.reads for statement in statements))
+        parts = [
+            (
+                statement.module,
+                tuple(sorted(statement.binds)) if statement.binds and not statement.always else (MODULE_LEVEL,),
+                statement.version(mentions, reads),
+            )
+            for statement in statements
+        ]
+        modules = sorted({statement.module for statement in statements})
+        if Reading.DOCSTRINGS in reads:
+            described = (item for module in modules for item in self.statements(module)[:1])
+            parts += [
+                (item.module, ("__doc__",), item.digest)
+                for item in described
+                if "__doc__" in item.binds and item not in statements
+            ]
+        if Reading.SOURCE in reads:
+            parts += [(module, (SOURCE_TEXT,), _digest(self._sources[module])) for module in modules]
+        parts += [(item.name.replace(".", "/"), (WHOLE_FILE,), item.digest) for item in outside.modules]
+        return _Reached(tuple(parts), outside.packages)
+
+    def statements(self, module: str) -> tuple[Statement, ...]:
+        """Return the statements of a module."""
+        if module not in self._statements:
+            self._statements[module] = split_module(module, self._sources[module], self._sources)
+        return self._statements[module]
+
+    @property
+    def modules(self) -> frozenset[str]:
+        """Names of all modules."""
+        return frozenset(self._sources)
+
+
+class _Reach:
+    """What one function reaches: the closure of the names that code uses, and of what runs on import."""
+
+    def __init__(self, index: CodeIndex, start: Use) -> None:
+        self._index = index
+        self._start = start
+        self._executed: set[str] = set()
+        self._included: set[Statement] = set()
+        self._seen: set[Use] = set()
+        self._touches: dict[Statement, frozenset[Statement]] = {}
+
+    def statements(self) -> set[Statement]:
+        module, function = self._start
+        known = any(function in statement.binds for statement in self._index.statements(module))
+        self._follow([(module, function if known else WHOLE)])
+        while missed := self._touching():
+            self._include(missed)
+        return self._included
+
+    def importing(self) -> set[Statement]:
+        """Return the statements whose imports count, once those that are reached are known.
+
+        A module that is imported, and whose name nothing uses, is imported for what it does.
+        """
+        everything = [item for module in self._executed for item in self._index.statements(module)]
+        used = {use for item in everything for use in item.uses if use[1] not in item.binds}
+        unused = (
+            item
+            for item in everything
+            if item.outside and item.binds and not any((item.module, name) in used for name in item.binds)
+        )
+        return self._included.union(unused)
+
+    def _follow(self, uses: Iterable[Use]) -> None:
+        waiting = list(uses)
+        while waiting:
+            use = waiting.pop()
+            if use in self._seen:
+                continue
+            self._seen.add(use)
+            for statement in self._statements_of(use):
+                waiting.extend(self._add(statement))
+
+    def _include(self, statements: Iterable[Statement]) -> None:
+        for statement in statements:
+            self._follow(self._add(statement))
+
+    def _add(self, statement: Statement) -> list[Use]:
+        """Include a statement; return what has to be followed because of it."""
+        if statement in self._included:
+            return []
+        self._included.add(statement)
+        return list(statement.uses) + self._execute(statement.module)
+
+    def _execute(self, module: str) -> list[Use]:
+        """Take in what happens when a module is imported; return what has to be followed because of it."""
+        waiting, uses = [module], list[Use]()
+        while waiting:
+            current = waiting.pop()
+            if current in self._executed:
+                continue
+            self._executed.add(current)
+            for statement in self._index.statements(current):
+                waiting.extend(statement.imports)
+                if statement.always and statement not in self._included:
+                    self._included.add(statement)
+                    uses.extend(statement.uses)
+        return uses
+
+    def _statements_of(self, use: Use) -> list[Statement]:
+        if use == EVERYTHING:
+            return [statement for module in sorted(self._index.modules) for statement in self._index.statements(module)]
+        module, name = use
+        statements = self._index.statements(module)
+        if name == WHOLE:
+            return list(statements)
+        found = [statement for statement in statements if name in statement.binds]
+        # A name that the module does not bind may be made by its __getattr__; star imports are included whole anyway.
+        return found or [statement for statement in statements if "__getattr__" in statement.binds]
+
+    def _touching(self) -> list[Statement]:
+        """Return statements that nothing names, but that run on import with something reached that they can change."""
+        changeable = {statement for statement in self._included if statement.changeable}
+        return [
+            statement
+            for module in sorted(self._executed)
+            for statement in self._index.statements(module)
+            if statement not in self._included
+            and statement.runs
+            and not changeable.isdisjoint(self._touched(statement))
+        ]
+
+    def _touched(self, statement: Statement) -> frozenset[Statement]:
+        """Return the statements whose names are used when a statement runs, directly or through functions."""
+        if statement not in self._touches:
+            seen: set[Use] = set()
+            found: set[Statement] = set()
+            waiting = list(statement.runs)
+            while waiting:
+                use = waiting.pop()
+                if use not in seen:
+                    seen.add(use)
+                    new = set(self._statements_of(use)) - found
+                    found |= new
+                    waiting.extend(inner for reached in new for inner in reached.uses)
+            self._touches[statement] = frozenset(found)
+        return self._touches[statement]
+
+
+def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
+    """Return why two versions of a function's code differ, one clause per name.
+
+    Parameters
+    ----------
+    before, after
+        What `CodeIndex.parts` returned for each.
+
+    Examples
+    --------
+    >>> describe_changes({("prompts", "ask"): "1"}, {("prompts", "ask"): "2"})
+    ("code of 'prompts.py' changed: ask",)
+    """
+    changed: dict[str, list[str]] = defaultdict(list)
+    for module, name in sorted(before.keys() | after.keys()):
+        if before.get((module, name)) != after.get((module, name)):
+            changed[module].append(name)
+    return tuple(
+        f"local module '{module.replace('/', '.')}' changed"
+        if names == [WHOLE_FILE]
+        else f"code of '{module}.py' changed: {', '.join(names)}"
+        for module, names in changed.items()
+    )
+
+
+def builder_version(spec: BuilderSpec, code_version: str) -> str:
+    """Return the digest of all that counts for reusing a builder's cells, apart from the values of its arguments."""
+    return _digest(
+        [
+            [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],
+            list(spec.changed_columns),
+            sorted([column, column_type.name] for column, column_type in spec.dtypes.items()),
+        ]
+    )
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def _place(statement: Statement) -> tuple[str, bool, object]:
+    order: object = (sorted(statement.binds), statement.digest) if statement.movable else statement.position
+    return statement.module, not statement.movable, order

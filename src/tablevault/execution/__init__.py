@@ -1,0 +1,1 @@
+"""Running the builders of one instance: reuse, checkpoints, columns and provenance."""

@@ -1,0 +1,179 @@
+"""The instance that is being built: its columns in memory, and where its artifacts are meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from tablevault.execution.inputs import ContentFrame
+from tablevault.ports import Frame
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.columns import Column, normal_cells
+from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
+from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
+from tablevault.values import ArtifactRecord
+
+_TEXT = parse_dtype("string")
+
+
+@dataclass
+class BuiltColumn:
+    """One complete column."""
+
+    column: Column
+    type: ColumnType
+    cells: Sequence[object] | None = None
+    """The plain values that it was built from, if they are at hand."""
+
+    @cached_property
+    def values(self) -> Sequence[object]:
+        """The cells as plain Python values, as a later run will read them from the file."""
+        cells, self.cells = self.cells, None
+        return plain_values(self.column, self.type) if cells is None else normal_cells(cells, self.column, self.type)
+
+    @property
+    def holds_artifacts(self) -> bool:
+        """Whether its cells name files."""
+        return self.type.kind is Kind.ARTIFACT
+
+
+@dataclass
+class AdoptedArtifact:
+    """A file of a reused cell, still in its origin's folder."""
+
+    folder: Path
+    record: ArtifactRecord
+
+
+@dataclass
+class Building:
+    """The columns built so far, in the frame's order, and the artifacts they name."""
+
+    artifact_folder: Path
+    row_count: int = 0
+    columns: dict[str, BuiltColumn] = field(default_factory=dict)
+    adopted: dict[str, dict[int, AdoptedArtifact]] = field(default_factory=dict)
+    """Artifacts of reused cells: column -> position -> file."""
+    records: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Files of this run that are recorded already, by relative path."""
+    taken_over: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Files of reused cells, by relative path."""
+
+    def put(
+        self,
+        name: str,
+        column: Column,
+        column_type: ColumnType,
+        cells: Sequence[object] | None = None,
+        adopted: Mapping[int, AdoptedArtifact] | None = None,
+    ) -> None:
+        """Add or replace a complete column.
+
+        Parameters
+        ----------
+        name, column, column_type
+            The column.
+        cells
+            The plain values that it was built from, if they are at hand.
+        adopted
+            The files of reused cells, by position.
+        """
+        self.columns[name] = BuiltColumn(column, column_type, cells)
+        self.adopted[name] = dict(adopted or {})
+
+    def artifact_name(self, value: object) -> str:
+        """Return the name of the file that a computed cell stands for.
+
+        Raises `ValueError` if it cannot be one: also because a cell that was taken over names a file of that name and
+        another content.
+        """
+        folder = ArtifactFolder(self.artifact_folder)
+        name = folder.checked_name(value)
+        record = self.taken_over.get(name)
+        if record is not None and folder.exists(name) and not folder.matches(record):
+            # The row is not kept, and nothing else may name what it wrote.
+            files.remove_tree(self.artifact_folder / name)
+            raise ValueError(
+                f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
+                "name files by what they are made from, such as the row's key"
+            )
+        return name
+
+    def frame(self) -> FrameData:
+        """Return the whole frame as it will be stored."""
+        return frame_of_columns({name: (built.column, built.type) for name, built in self.columns.items()})
+
+    def full_paths(self, cells: Sequence[object], adopted: Mapping[int, AdoptedArtifact]) -> list[object]:
+        """Return the cells of a column of artifacts as functions see them.
+
+        Parameters
+        ----------
+        cells
+            Names in the artifact folder.
+        adopted
+            The files that are still in the folder of an origin, by position.
+        """
+        return [
+            None if cell is None else str((adopted[row].folder if row in adopted else self.artifact_folder) / str(cell))
+            for row, cell in enumerate(cells)
+        ]
+
+    def as_paths(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
+        """Return the frame as functions see it, artifacts as full paths.
+
+        Parameters
+        ----------
+        unfinished
+            Columns of the builder that is running, as far as they are filled.
+        """
+        values = {name: self._paths(name, built) for name, built in self.columns.items()}
+        return MemoryFrame({**values, **unfinished}, self._types())
+
+    def as_contents(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
+        """Return the frame as fingerprints count it, artifacts as hashes of their content."""
+        artifacts = [name for name, built in self.columns.items() if built.holds_artifacts and name not in unfinished]
+        contents = {name: self._contents_of(self.adopted[name].values()) for name in artifacts}
+        return ContentFrame(self.as_paths(unfinished), contents)
+
+    @property
+    def has_artifacts(self) -> bool:
+        """Whether any column so far names files."""
+        return any(built.holds_artifacts for built in self.columns.values())
+
+    def artifact_names(self) -> dict[str, tuple[str, int]]:
+        """Return every file that a cell names, with the (last) column and row that do."""
+        return {file: (name, row) for file, name, row in self._artifact_cells()}
+
+    def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
+        """Return every file that a cell names which was not taken over, with the (last) column and row that do."""
+        return {file: (name, row) for file, name, row in self._artifact_cells() if row not in self.adopted[name]}
+
+    def _artifact_cells(self) -> Iterator[tuple[str, str, int]]:
+        """Yield every file that a cell names, with the cell's column and row."""
+        for name, built in self.columns.items():
+            if built.holds_artifacts:
+                yield from ((str(cell), name, row) for row, cell in enumerate(built.values) if cell is not None)
+
+    def _types(self) -> dict[str, ColumnType | None]:
+        return {name: _TEXT if built.holds_artifacts else built.type for name, built in self.columns.items()}
+
+    def _paths(self, name: str, built: BuiltColumn) -> Sequence[object]:
+        if not built.holds_artifacts:
+            return built.values
+        return self.full_paths(built.values, self.adopted[name])
+
+    def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
+        """Return how a path counts: by what is recorded of the file, else by what is in it now."""
+        known = {str(self.artifact_folder / name): record.sha256 for name, record in self.records.items()}
+        known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
+
+        def content(path: object) -> object:
+            if path not in known:
+                file = Path(str(path))
+                known[str(path)] = files.sha256(file) if file.is_file() else str(path)
+            return known[str(path)]
+
+        return content

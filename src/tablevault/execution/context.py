@@ -1,0 +1,163 @@
+"""Running the builders of one instance: reuse what can be reused, take over what is done, compute the rest."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from operator import is_
+from pathlib import Path
+from typing import Protocol
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.loading import Function
+from tablevault.execution.building import Building
+from tablevault.execution.inputs import WithSelf
+from tablevault.execution.origins import MaterializedOrigin, Origin, row_keys
+from tablevault.execution.primary_keys import check_keys
+from tablevault.ports import Frame, FrameSource
+from tablevault.progress import ExecutionProgress
+from tablevault.references import Evaluator
+from tablevault.rows.calls import Views
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.columns import Column
+from tablevault.storage.fingerprints import Fingerprints
+from tablevault.texts import Secrets
+
+
+class Interruptible(Protocol):
+    """Runs the builders: may be asked to stop, and knows what must not be told of an error."""
+
+    stop_requested: bool
+
+    @property
+    def secrets(self) -> Secrets:
+        """Takes values that functions were given, before an error that may quote them is raised."""
+        ...
+
+    def raise_if_stopped(self) -> None:
+        """Raise if so."""
+        ...
+
+
+@dataclass(frozen=True)
+class PreparedBuilder:
+    """A builder with its function, ready to run."""
+
+    spec: BuilderSpec
+    function: Function
+    version: str
+    """Digest of all that counts for reuse, apart from the values of arguments."""
+    code_parts: Mapping[str, str]
+    packages: Mapping[str, str]
+    """Versions of the installed packages that its code imports."""
+
+
+@dataclass(frozen=True)
+class BuilderOutcome:
+    """What is to be known of a builder that is complete."""
+
+    builder: PreparedBuilder
+    versions: tuple[str, ...]
+    computed: int
+    reused: int
+    fingerprints: Fingerprints | None = None
+    """Of each row, for row-wise functions."""
+    codes: array[int] | None = None
+    """Index into `versions`, for each row."""
+    whole: bytes | None = None
+    """Fingerprint of a function that is called once."""
+
+
+@dataclass
+class Execution:
+    """Everything that the builders of one execution share."""
+
+    building: Building
+    inputs: FrameSource
+    content_inputs: FrameSource
+    inputs_have_artifacts: bool
+    checkpoints: CheckpointStore
+    origins: tuple[Origin, ...]
+    progress: ExecutionProgress
+    owner: Interruptible
+    process_id: str
+    primary_key: tuple[str, ...]
+    reuses_cells: bool = True
+    """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
+    index_origin: MaterializedOrigin | None = None
+    """Whose frame `self` is for a row-wise IndexBuilder."""
+    outcomes: list[BuilderOutcome] = field(default_factory=list)
+    matches: tuple[Sequence[int | None], ...] = ()
+    """For each origin: where each row of the instance was in it."""
+    _checked: Sequence[Column] = ()
+    """The columns of the primary key that were checked last; columns never change."""
+
+    @property
+    def artifact_folder(self) -> Path:
+        """Where functions put the files that they make."""
+        return self.building.artifact_folder
+
+    def views(self, unfinished: Mapping[str, Sequence[object]], other: MaterializedOrigin | None = None) -> Views:
+        """Return how arguments see the data now.
+
+        Parameters
+        ----------
+        unfinished
+            Columns of the running builder that it may look at itself, as far as they are filled.
+        other
+            Whose frame `self` is, where it is not the instance being built.
+        """
+        paths = _once(other.as_paths if other is not None else lambda: self.building.as_paths(unfinished))
+        contents = _once(other.as_contents if other is not None else lambda: self.building.as_contents(unfinished))
+        return Views(
+            Evaluator(WithSelf(self.inputs, paths)),
+            Evaluator(WithSelf(self.content_inputs, contents)),
+            self.inputs_have_artifacts or self.building.has_artifacts,
+            str(self.artifact_folder),
+            self.process_id,
+        )
+
+    @property
+    def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
+        """The origins whose cells may be taken over, each with where the rows of this instance are in it."""
+        return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
+
+    def check_primary_key(self) -> None:
+        """Raise `TVTableError` if the primary key is null or not unique."""
+        built = [self.building.columns[name] for name in self.primary_key]
+        columns = [column.column for column in built]
+        if not _are_same(columns, self._checked):
+            typed = [(column.column, column.type) for column in built]
+            check_keys(self.primary_key, typed, lambda: [column.values for column in built])
+            self._checked = columns
+
+    def match_origins(self) -> None:
+        """Find out where each row was in each origin: by the primary key, or by position if there is none."""
+        self.matches = tuple(self._match(origin) for origin in self.origins)
+
+    def _match(self, origin: Origin) -> Sequence[int | None]:
+        count = self.building.row_count
+        if not self.primary_key:
+            return [row if row < origin.row_count else None for row in range(count)]
+        old = origin.keys(self.primary_key)
+        if old is None:
+            return [None] * count
+        places = {key: place for place, key in enumerate(old)}
+        new = row_keys([self.building.columns[name].values for name in self.primary_key])
+        return [places.get(key) for key in new]
+
+
+def _once(compute: Callable[[], Frame]) -> Callable[[], Frame]:
+    found: list[Frame] = []
+
+    def get() -> Frame:
+        if not found:
+            found.append(compute())
+        return found[0]
+
+    return get
+
+
+def _are_same(columns: Sequence[Column], others: Sequence[Column]) -> bool:
+    return len(columns) == len(others) and all(map(is_, columns, others))

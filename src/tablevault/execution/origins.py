@@ -1,0 +1,267 @@
+"""What an earlier instance, or an execution that was reverted, has that need not be computed again."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from tablevault.errors import TVFileError
+from tablevault.execution.building import AdoptedArtifact
+from tablevault.execution.inputs import ContentFrame
+from tablevault.execution.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.ports import Frame
+from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
+from tablevault.storage.dtypes import ColumnType, Kind, plain_values
+from tablevault.storage.frames import StoredFrame, read_frame
+from tablevault.storage.packing import canonical
+from tablevault.values import ArtifactRecord
+
+
+@dataclass(frozen=True)
+class ReusableRows:
+    """The cells of one builder of an origin, by position."""
+
+    values: tuple[Sequence[object], ...]
+    """One sequence per column of the builder."""
+    fingerprints: Sequence[bytes | None]
+    versions: Sequence[str]
+    """Which version of the builder computed each row."""
+    whole: bytes | None
+    """Fingerprint of a builder that is decided as a whole."""
+
+
+class Origin(Protocol):
+    """An instance whose cells may be reused."""
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        ...
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row; `None` if it does not have these columns."""
+        ...
+
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column as it is in the end, whoever made it; `None` if there is none of this name."""
+        ...
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed; `None` if there was none."""
+        ...
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name."""
+        ...
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return what is known of the builder of these columns."""
+        ...
+
+
+def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
+    """Return one hashable key per row."""
+    if len(columns) == 1:
+        return [_hashable(value) for value in columns[0]]
+    return [tuple(map(_hashable, row)) for row in zip(*columns, strict=True)]
+
+
+def _hashable(value: object) -> object:
+    if isinstance(value, bool):
+        return bool, value  # Python takes it for 1 or 0.
+    return canonical(value) if isinstance(value, list | dict) else value
+
+
+class MaterializedOrigin:
+    """A committed instance as an origin.
+
+    Parameters
+    ----------
+    frame_path
+        Its frame.
+    fingerprint_path
+        Its fingerprints; missing for one that was written from outside.
+    artifact_folder
+        Its artifacts.
+    provenance
+        What its builders were.
+    artifacts
+        The records of its artifacts, by name.
+    """
+
+    def __init__(
+        self,
+        frame_path: Path,
+        fingerprint_path: Path,
+        artifact_folder: Path,
+        provenance: Provenance,
+        artifacts: Mapping[str, ArtifactRecord],
+    ) -> None:
+        self._frame_path = frame_path
+        self._frame = StoredFrame(frame_path)
+        self._fingerprint_path = fingerprint_path
+        self._artifact_folder = artifact_folder
+        self._provenance = provenance
+        self._artifacts = artifacts
+
+    @property
+    def row_count(self) -> int:
+        """How many rows it has."""
+        return len(self._frame)
+
+    def as_paths(self) -> Frame:
+        """Return its frame as functions see it, artifacts as full paths."""
+        return StoredFrame(self._frame_path, self._artifact_folder)
+
+    def as_contents(self) -> Frame:
+        """Return its frame as fingerprints count it, artifacts as hashes of their content."""
+        return ContentFrame.of_stored(self._frame_path, self._artifacts)
+
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column of its frame."""
+        return self._frame.values(name) if name in self._frame.column_names else None
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row."""
+        if not set(primary_key) <= set(self._frame.column_names):
+            return None
+        return row_keys([self._frame.values(column) for column in primary_key])
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed."""
+        facts = self.facts(spec_columns)
+        if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
+            return None
+        stored = self._fingerprints.get(facts.name)
+        if stored is None:
+            stored = ([None] * self.row_count, [0] * self.row_count)
+        if len(stored[1]) != self.row_count or not set(stored[1]) <= set(range(len(facts.versions))):
+            raise TVFileError(f"{self._fingerprint_path} is damaged: its rows are not those of the instance.")
+        values = tuple(self._frame.values(column) for column in spec_columns)
+        versions = [facts.versions[code] for code in stored[1]]
+        return ReusableRows(values, stored[0], versions, facts.whole)
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name, if it is still there."""
+        return _adopted(self._artifact_folder, self._artifacts.get(name))
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return what is known of the builder of these columns."""
+        return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
+
+    def _is_overwritten(self, facts: BuilderFacts) -> bool:
+        """Return whether the frame no longer has what this builder computed."""
+        others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
+        return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, tuple[list[bytes | None], list[int]]]:
+        return read_fingerprints(self._fingerprint_path)
+
+
+class PartialOrigin:
+    """What an execution computed before it was reverted.
+
+    Parameters
+    ----------
+    checkpoint_folder
+        Its checkpoints.
+    artifact_folder
+        Its artifacts.
+    index_columns
+        The columns of its IndexBuilder.
+    """
+
+    def __init__(self, checkpoint_folder: Path, artifact_folder: Path) -> None:
+        self._checkpoints: Checkpoints = read_checkpoints(checkpoint_folder)
+        self._artifact_folder = artifact_folder
+        self._loaded: dict[tuple[str, ...], ReusableRows] = {}
+        self._records: dict[str, ArtifactRecord] = {}
+        self._index: tuple[str, ...] = ()
+        self._row_count = 0
+        for position, builder in enumerate(self._checkpoints.builders()):
+            self._load(builder, is_index=position == 0)
+
+    @property
+    def row_count(self) -> int:
+        """How many rows its IndexBuilder had produced."""
+        return self._row_count
+
+    def column(self, name: str) -> Sequence[object] | None:
+        """Return a column of its IndexBuilder: of the others some cells may be missing."""
+        rows = self._loaded.get(self._index)
+        return rows.values[self._index.index(name)] if rows is not None and name in self._index else None
+
+    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+        """Return what identifies each row."""
+        rows = self._loaded.get(self._index)
+        if rows is None or not set(primary_key) <= set(self._index):
+            return None
+        return row_keys([rows.values[self._index.index(column)] for column in primary_key])
+
+    def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
+        """Return what a builder of these columns computed."""
+        return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
+
+    def adopted(self, name: str) -> AdoptedArtifact | None:
+        """Return the artifact file of this name, if it was recorded and is still there."""
+        return _adopted(self._artifact_folder, self._records.get(name))
+
+    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+        """Return `None`: an execution that was reverted has no provenance."""
+        return None
+
+    def _load(self, builder: str, is_index: bool) -> None:
+        state = self._checkpoints.load(builder)
+        if state is None:
+            return
+        records: list[Iterable[ArtifactRecord]] = list(state.artifacts.values())
+        if state.frame is not None:
+            rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.frame.code)
+            records.append(state.frame.artifacts)
+        else:
+            rows = _scattered_rows(state, max(self._row_count, max(state.positions, default=-1) + 1))
+        self._records.update((record.path, record) for group in records for record in group)
+        if is_index:
+            self._index, self._row_count = state.columns, len(rows.fingerprints)
+        self._loaded[state.columns] = rows
+
+
+def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | None:
+    """Return a file of an origin, unless it is gone or somebody has changed it as far as its size tells."""
+    if record is None:
+        return None
+    try:
+        status = (folder / record.path).stat()
+    except OSError:
+        return None
+    is_there = stat.S_ISREG(status.st_mode) and status.st_size == record.size
+    return AdoptedArtifact(folder, record) if is_there else None
+
+
+def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
+    data = read_frame(path)
+    values = tuple(plain_values(data.table.column(name), kind) for name, kind in data.types.items())
+    return ReusableRows(values, [None] * len(data), [version] * len(data), fingerprint)
+
+
+def _scattered_rows(state: Any, count: int) -> ReusableRows:
+    values: tuple[list[object], ...] = tuple([None] * count for _ in state.columns)
+    fingerprints: list[bytes | None] = [None] * count
+    versions = [""] * count
+    for place, position in enumerate(state.positions):
+        for column, cells in zip(values, state.values, strict=True):
+            column[position] = cells[place]
+        fingerprints[position] = state.fingerprints[place]
+        versions[position] = state.code_versions[state.codes[place]]
+    whole = state.fingerprints[0] if state.done and state.fingerprints else None
+    return ReusableRows(values, fingerprints, versions, whole)
+
+
+def names_artifacts(column_type: ColumnType | None) -> bool:
+    """Return whether cells of this type name artifacts."""
+    return column_type is not None and column_type.kind is Kind.ARTIFACT

@@ -1,0 +1,70 @@
+"""Reading what an unfinished execution has computed, without its builders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from tablevault.builders.document import read_document
+from tablevault.errors import TableVaultError
+from tablevault.execution.building import Building
+from tablevault.storage import files
+from tablevault.storage.checkpoints import BuilderState, read_checkpoints
+from tablevault.storage.dtypes import CellError, ColumnType, build_column, json_type, parse_dtype
+from tablevault.storage.frames import read_frame
+
+
+def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
+    """Return the dtypes that builder files declare, as far as they can be read; nothing here is an error."""
+    types = {}
+    for path in builder_files:
+        try:
+            declared = read_document(files.read_text(path), path.name).fields.get("dtypes")
+            texts = declared if isinstance(declared, dict) else {}
+            found = {name: parse_dtype(text) for name, text in texts.items() if isinstance(text, str)}
+        except (TableVaultError, ValueError, TypeError):
+            continue
+        types.update({name: column_type for name, column_type in found.items() if column_type is not None})
+    return types
+
+
+def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnType]) -> Building:
+    """Return the columns that the checkpoints in a folder hold, with nulls in the cells never computed.
+
+    Parameters
+    ----------
+    checkpoints
+        The folder of the checkpoints; somebody may be appending to them.
+    artifacts
+        Where the files that cells name are.
+    types
+        The declared types of columns.
+    """
+    building = Building(artifacts)
+    stored = read_checkpoints(checkpoints)
+    for builder in stored.builders():
+        state = stored.load(builder)
+        if state is None:
+            continue
+        if state.frame is not None:
+            data = read_frame(state.frame.path)
+            building.row_count = max(building.row_count, len(data))
+            for name, column_type in data.types.items():
+                building.put(name, data.table.column(name), column_type)
+        else:
+            building.row_count = max(building.row_count, max(state.positions, default=-1) + 1)
+            _put_rows(building, state, types)
+    return building
+
+
+def _put_rows(building: Building, state: BuilderState, types: Mapping[str, ColumnType]) -> None:
+    for name, known in zip(state.columns, state.values, strict=True):
+        cells: list[object] = [None] * building.row_count
+        for position, cell in zip(state.positions, known, strict=True):
+            cells[position] = cell
+        try:
+            column, column_type = build_column(cells, types.get(name))
+        except CellError:
+            # Declared types are in the builder; without it a mixture of values is shown as what it is.
+            column, column_type = build_column([None if cell is None else str(cell) for cell in cells], json_type())
+        building.put(name, column, column_type, cells)

@@ -1,0 +1,82 @@
+"""Primary keys: every row needs one of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from tablevault.errors import TVTableError
+from tablevault.execution.origins import row_keys
+from tablevault.storage.columns import Column
+from tablevault.storage.dtypes import ColumnType, Kind, plain_values
+from tablevault.storage.frames import FrameData
+
+KeyColumn = tuple[Column, ColumnType]
+
+
+def check_primary_key(names: Sequence[str], data: FrameData) -> None:
+    """Raise `TVTableError` if the primary key of a frame is null or not unique."""
+    columns = [(data.table.column(name), data.types[name]) for name in names]
+    check_keys(names, columns, lambda: [plain_values(*column) for column in columns])
+
+
+def check_keys(
+    names: Sequence[str], columns: Sequence[KeyColumn], values: Callable[[], Sequence[Sequence[object]]]
+) -> None:
+    """Raise `TVTableError` if keys are null or not unique.
+
+    Parameters
+    ----------
+    names, columns
+        The columns of the primary key; it may have none.
+    values
+        Returns the same as plain values, which take longer to compare.
+    """
+    if names and not _are_distinct(columns):
+        cells = values()
+        _check_not_null(names, cells)
+        _check_unique(names, row_keys(cells))
+
+
+def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
+    """Return whether Arrow can say for sure that no key is null and none is there twice."""
+    if any(column.null_count or not _compares_as_python_does(kind) for column, kind in columns):
+        return False
+    if len(columns) == 1 and _ascends(columns[0][0]):
+        return True
+    table = pa.table({str(place): column for place, (column, _) in enumerate(columns)})
+    distinct: int = table.group_by(table.column_names, use_threads=False).aggregate([]).num_rows
+    return distinct == len(table)
+
+
+def _ascends(column: Column) -> bool:
+    """Return whether whole numbers grow from row to row, as most keys of this kind do."""
+    if not pa.types.is_integer(column.type):
+        return False
+    values = column.to_numpy()
+    return bool((values[1:] > values[:-1]).all())
+
+
+def _compares_as_python_does(kind: ColumnType) -> bool:
+    """Return whether what differs in Arrow differs in Python (0.0 and -0.0 do not, nor do two texts of one JSON)."""
+    types, arrow = pa.types, kind.arrow
+    simple = types.is_integer(arrow) or types.is_string(arrow) or types.is_date(arrow) or types.is_boolean(arrow)
+    return kind.kind is not Kind.JSON and bool(simple)
+
+
+def _check_not_null(names: Sequence[str], columns: Sequence[Sequence[object]]) -> None:
+    for name, values in zip(names, columns, strict=True):
+        for row, value in enumerate(values):
+            if value is None:
+                raise TVTableError(f"Primary key column '{name}' is null in row {row}; every row needs a value there.")
+
+
+def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
+    first: dict[object, int] = {}
+    for row, key in enumerate(keys):
+        earlier = first.setdefault(key, row)
+        if earlier != row:
+            raise TVTableError(
+                f"Primary key ({', '.join(names)}) is not unique: rows {earlier} and {row} both have {key!r}."
+            )

@@ -1,0 +1,203 @@
+"""Why cells have to be computed: what of a builder differs from the origin's, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from tablevault.builders.dependencies import column_dependencies
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.versions import describe_changes
+from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.inputs import PinnedKey
+from tablevault.execution.origins import Origin, names_artifacts
+from tablevault.execution.provenance import BuilderFacts, InputFacts
+from tablevault.execution.row_wise_run import RowDecision, RowWiseRun
+from tablevault.execution.single_call_run import SingleCallRun
+from tablevault.json_forms import json_form
+from tablevault.lookup import Lookup
+from tablevault.names import fold
+from tablevault.values import InstanceRecord
+
+_NEW = "new"
+_CHANGED = "values of arguments changed"
+_CHANGED_OR_GONE = "values of arguments changed, or files that cells name are gone,"
+_OTHER_CODE = "computed under other code"
+_NEVER = "never computed"
+
+
+class Reasons:
+    """Says why cells have to be computed: what differs from the origin.
+
+    Parameters
+    ----------
+    lookup
+        Finds instances.
+    execution
+        Knows the origins, and where the rows are in them.
+    origin
+        The committed instance among the origins; `None` if there is none.
+    inputs
+        The instances that the builders read.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        execution: Execution,
+        origin: InstanceRecord | None,
+        inputs: Mapping[PinnedKey, InputFacts],
+    ) -> None:
+        self._lookup = lookup
+        self._execution = execution
+        self._origin = origin
+        self._inputs = inputs
+
+    def of_spec(self, builder: PreparedBuilder) -> tuple[str, ...]:
+        """Return what can be said before the rows are known: builder, code, arguments and inputs that changed."""
+        execution = self._execution
+        if not execution.reuses_cells:
+            return ("force_execute=True reuses nothing",)
+        if not execution.origins:
+            return ("there is no origin to reuse cells of",)
+        facts = self._facts(builder.spec)
+        if facts is None:
+            made = ", ".join(builder.spec.changed_columns)
+            return () if self._origin is None else (f"no builder of the origin made exactly the columns {made}",)
+        return (
+            *self._changes_of_version(builder, facts),
+            *_changes_of_packages(builder.packages, facts.packages),
+            *_changes_of_arguments(builder.spec, facts),
+            *self._changes_of_inputs(builder.spec, facts),
+        )
+
+    def of_rows(self, builder: PreparedBuilder, decision: RowDecision) -> tuple[str, ...]:
+        """Return why the rows that are missing have to be computed."""
+        total = len(decision.table.filled)
+        rows = [row for row in decision.table.missing() if row not in decision.undecided]
+        if not rows and not decision.undecided:
+            return self.of_unchanged(builder, total)
+        causes = self._causes(builder, rows, RowWiseRun(self._execution, builder).matched_origins(total))
+        new = self._described_new(causes.pop(_NEW, 0))
+        static = self.of_spec(builder) if causes or decision.undecided else ()
+        return (*static, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items()), *new)
+
+    def of_whole(self, builder: PreparedBuilder, run: SingleCallRun) -> tuple[str, ...]:
+        """Return why a builder that is decided as a whole has to run."""
+        known = (*self.of_spec(builder), *self.of_new_rows())
+        if known:
+            return known
+        same_rows = run.may_reuse()
+        return ("values of arguments changed" if same_rows else "the rows are not those of the origin in their order",)
+
+    def of_new_rows(self) -> tuple[str, ...]:
+        """Return how many rows the origins do not have, if any."""
+        execution = self._execution
+        places = [matches for _, matches in execution.reusable]
+        if not places:
+            return ()
+        return self._described_new(sum(1 for row in zip(*places, strict=True) if all(place is None for place in row)))
+
+    def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
+        """Return what is said of a builder that has nothing to do."""
+        facts = self._facts(builder.spec)
+        packages = _changes_of_packages(builder.packages, facts.packages) if facts is not None else ()
+        return ("nothing changed" if total else "there are no rows", *packages)
+
+    def _described_new(self, count: int) -> tuple[str, ...]:
+        return (f"{count:,} new {'row' if count == 1 else 'rows'}",) if count else ()
+
+    def _causes(
+        self,
+        builder: PreparedBuilder,
+        rows: Iterable[int],
+        origins: Iterable[tuple[Origin, Sequence[int | None]]],
+    ) -> Counter[str]:
+        """Return for how many rows each cause holds."""
+        spec = builder.spec
+        found = [(origin.rows(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
+        known = [(cells, matches) for cells, matches in found if cells is not None]
+        names_files = any(names_artifacts(column_type) for column_type in spec.dtypes.values())
+        changed = _CHANGED_OR_GONE if names_files else _CHANGED
+        causes: Counter[str] = Counter()
+        for row in rows:
+            there = [(cells, place) for cells, matches in known if (place := matches[row]) is not None]
+            same_code = [(cells, place) for cells, place in there if cells.versions[place] == builder.version]
+            computed = [place for cells, place in same_code if cells.fingerprints[place] is not None]
+            causes[changed if computed else _NEVER if same_code else _OTHER_CODE if there else _NEW] += 1
+        return causes
+
+    def _facts(self, spec: BuilderSpec) -> BuilderFacts | None:
+        found = (origin.facts(spec.changed_columns) for origin in self._execution.origins)
+        return next((facts for facts in found if facts is not None), None)
+
+    def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts) -> list[str]:
+        spec = builder.spec
+        if builder.version in facts.versions:
+            is_mixed = len(facts.versions) > 1 and not spec.is_row_wise
+            return ["code changed while the origin was paused"] if is_mixed else []
+        reasons = []
+        before, after = (facts.module, facts.function), (spec.code_module, spec.python_function)
+        if (before, facts.is_custom) != (after, spec.is_custom):
+            reasons.append(f"function changed from {_function(before, facts)} to {_function(after, spec)}")
+        else:
+            reasons.extend(describe_changes(_parts(facts.code_parts), _parts(builder.code_parts)))
+        if facts.return_type != spec.return_type:
+            reasons.append(f"return_type changed from {facts.return_type} to {spec.return_type}")
+        if facts.is_index != spec.is_index:
+            reasons.append(f"builder_type changed to {spec.kind}")
+        reasons.extend(self._changes_of_types(spec))
+        return reasons or ["the builder or its code changed"]
+
+    def _changes_of_types(self, spec: BuilderSpec) -> Iterator[str]:
+        stored = {column.name: column.type_name for column in self._origin.columns} if self._origin is not None else {}
+        for column, column_type in spec.dtypes.items():
+            if stored.get(column, column_type.name) != column_type.name:
+                yield f"dtype of `{column}` changed from {stored[column]} to {column_type.name}"
+
+    def _changes_of_inputs(self, spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
+        """Yield which other instances the builder would read than it did."""
+        contents, before = self._lookup.contents, {row_id for row_id, _ in facts.inputs}
+        tables = column_dependencies(spec).tables
+        for now in dict.fromkeys(self._inputs[PinnedKey(fold(read.table), read.instance)] for read in tables):
+            record = contents.instance_by_row(now.row_id)
+            if record is None or now.row_id in before:
+                continue
+            earlier = [item for item in map(contents.instance_by_row, sorted(before)) if item is not None]
+            old = [item.instance_id for item in earlier if item.table_id == record.table_id]
+            was = f", was {', '.join(old)}" if old else ""
+            yield f"input `{now.table}` is instance {now.instance_id}{was}"
+
+
+def _changes_of_packages(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+    """Yield which installed packages have other versions than they had; they do not count."""
+    for name, version in now.items():
+        if before.get(name, version) != version:
+            yield f"package `{name}` is {version}, was {before[name]} (versions of packages do not count)"
+
+
+def _changes_of_arguments(spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
+    """Yield which arguments are written differently."""
+    # By their recorded forms, in which true is not 1, and NaN equals itself.
+    before, now = json_form(facts.arguments), json_form(spec.tracked_arguments)
+    for name in dict.fromkeys([*before, *now]):
+        if name not in now:
+            yield f"argument `{name}` was removed"
+        elif name not in before:
+            yield f"argument `{name}` was added"
+        elif before[name] != now[name]:
+            yield f"argument `{name}` changed"
+
+
+def _function(named: tuple[str, str], builder: BuilderFacts | BuilderSpec) -> str:
+    return ".".join(named) if builder.is_custom else f"built-in {'.'.join(named)}"
+
+
+def _parts(flat: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """Return digests of code by module and name."""
+    return {(module, name): digest for key, digest in flat.items() for module, _, name in [key.partition(".")]}
+
+
+def rows_text(count: int) -> str:
+    """Return a number of rows in words."""
+    return "1 row" if count == 1 else f"{count:,} rows"

@@ -1,0 +1,1 @@
+"""Running rows: arguments, calls, results, and ways of running them."""
