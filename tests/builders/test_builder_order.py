@@ -1,8 +1,8 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_builders import column_builder, index_builder
 
+from made_builders import column_builder, index_builder
 from tablevault.builders.order import order_builders
 from tablevault.errors import TVBuilderError
 

@@ -1,8 +1,8 @@
 import dataclasses
 
 import pytest
-from made_builders import builder_text, column_builder, index_builder
 
+from made_builders import builder_text, column_builder, index_builder
 from tablevault.builders.dependencies import column_dependencies, document_dependencies
 from tablevault.builders.document import read_document
 from tablevault.builders.spec import build_spec

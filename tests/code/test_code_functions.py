@@ -5,8 +5,8 @@ import traceback
 import typing
 
 import pytest
-from made_builders import column_builder
 
+from made_builders import column_builder
 from tablevault.builders.templates import module_template
 from tablevault.code.loading import (
     CodeSnapshot,

@@ -4,8 +4,8 @@ import string
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made_builders import column_builder, index_builder
 
+from made_builders import column_builder, index_builder
 from tablevault.code.versions import CodeIndex, builder_version, describe_changes
 from tablevault.errors import TVBuilderError
 
