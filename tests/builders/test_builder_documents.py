@@ -3,7 +3,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tablevault.builders.document import MAXIMUM_CHARACTERS, read_document
+from tablevault.builders.document import read_document
+from tablevault.builders.yaml_text import MAXIMUM_CHARACTERS
 from tablevault.errors import TableReferenceError, TVBuilderError
 
 STORIES = """\

@@ -3,7 +3,6 @@ import dataclasses
 import pytest
 
 from made_builders import builder_text, column_builder, index_builder
-from tablevault.builders.dependencies import column_dependencies, document_dependencies
 from tablevault.builders.document import read_document
 from tablevault.builders.spec import build_spec
 from tablevault.builders.templates import column_builder_template, index_builder_template
@@ -147,13 +146,11 @@ def test_current_row_stands_only_in_arguments_of_row_wise_functions(reference):
 
 
 def test_what_a_builder_reads_is_read_off_its_references():
-    reads = column_dependencies(
-        column_builder(
-            "stories",
-            return_type="row-wise",
-            arguments={"x": "<<other.y[key::<<self.title[index]>>]>>", "z": [{"deep": "<<self.{a, b}[a::1]>>"}]},
-        )
-    )
+    reads = column_builder(
+        "stories",
+        return_type="row-wise",
+        arguments={"x": "<<other.y[key::<<self.title[index]>>]>>", "z": [{"deep": "<<self.{a, b}[a::1]>>"}]},
+    ).reads
     assert set(reads.own_columns) == {"title", "a", "b"}
     assert reads.own_columns["title"] == ("arguments", "x")
     assert not reads.reads_whole_self
@@ -162,18 +159,18 @@ def test_what_a_builder_reads_is_read_off_its_references():
 
 def test_what_other_fields_refer_to_is_read_too():
     document = read_document(builder_text("ColumnBuilder", n_threads="<<settings(v1).n[k::1]>>"), "stories.yaml")
-    (read,) = document_dependencies(document).tables
+    (read,) = document.reads.tables
     assert (read.table, read.instance, read.columns) == ("settings", "v1", {"n", "k"})
 
 
 def test_bare_self_reads_everything():
-    reads = column_dependencies(column_builder("stories", arguments={"df": "<<self>>", "t": "<<self.title>>"}))
+    reads = column_builder("stories", arguments={"df": "<<self>>", "t": "<<self.title>>"}).reads
     assert reads.reads_whole_self
     assert set(reads.own_columns) == {"title"}
 
 
 def test_declared_dependencies_count():
-    reads = column_dependencies(column_builder("stories", dependencies=["self.title", "a.b.c", "d.*"]))
+    reads = column_builder("stories", dependencies=["self.title", "a.b.c", "d.*"]).reads
     assert set(reads.own_columns) == {"title"}
     assert [(read.table, read.columns) for read in reads.tables] == [("a", {"b.c"}), ("d", None)]
 
@@ -187,27 +184,25 @@ def test_declared_dependencies_count():
 )
 def test_names_that_are_references_must_be_declared(reference, part, remedy):
     with pytest.raises(TVBuilderError) as caught:
-        column_dependencies(column_builder("stories", arguments={"x": reference}))
+        _ = column_builder("stories", arguments={"x": reference}).reads
     message = str(caught.value)
     assert "arguments.x: " in message
     assert f"which {part} {reference} reads cannot be read off it" in message
     assert f"'{remedy}'" in message
-    reads = column_dependencies(column_builder("stories", arguments={"x": reference}, dependencies=["orders.id"]))
+    reads = column_builder("stories", arguments={"x": reference}, dependencies=["orders.id"]).reads
     assert {"orders", "cfg"} == {read.table for read in reads.tables}
 
 
 def test_declaring_another_table_does_not_help():
     with pytest.raises(TVBuilderError, match="say it in dependencies"):
-        column_dependencies(
-            column_builder("stories", arguments={"x": "<<orders.<<cfg.c[k::1]>>>>"}, dependencies=["cfg.c"])
-        )
+        _ = column_builder("stories", arguments={"x": "<<orders.<<cfg.c[k::1]>>>>"}, dependencies=["cfg.c"]).reads
 
 
 def test_column_of_self_that_is_a_reference_must_be_declared():
     arguments = {"x": "<<self.<<cfg.c[k::1]>>>>"}
     with pytest.raises(TVBuilderError, match=r"dependencies: \['self\.customer_id'"):
-        column_dependencies(column_builder("stories", arguments=arguments))
-    reads = column_dependencies(column_builder("stories", arguments=arguments, dependencies=["self.title"]))
+        _ = column_builder("stories", arguments=arguments).reads
+    reads = column_builder("stories", arguments=arguments, dependencies=["self.title"]).reads
     assert set(reads.own_columns) == {"title"}
 
 

@@ -2,35 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 
-import yaml
+from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, FieldPath, Problem, field_problems
+from tablevault.builders.yaml_text import place_text, read_yaml
+from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError
+from tablevault.references import (
+    Dependencies,
+    Dependency,
+    Literal,
+    Placement,
+    Reference,
+    check_placement,
+    dependencies,
+    find_references,
+)
 
-from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, Problem, describe, field_problems
-from tablevault.errors import TableReferenceError, TVBuilderError
-from tablevault.references import Placement, check_placement, find_references
+SELF = "self"
+INDEX = "index"
+ALL_COLUMNS = "*"
 
-MAXIMUM_CHARACTERS = 1_000_000
-MAXIMUM_VALUES = 20_000
-MAXIMUM_DEPTH = 50
 MAXIMUM_PROBLEMS = 10
 
-_TAG = "tag:yaml.org,2002:"
-_TEXT_TAGS = frozenset({_TAG + "str", _TAG + "value"})
-_SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "timestamp"))
-_MERGE_TAG = _TAG + "merge"
-_SCANNER_TOO_DEEP = "exceeded maximum nesting depth"
-"""What newer versions of libyaml say of 1,000 open brackets, which their scanner reads ahead of the first event."""
-_NO_CHARACTER = "found invalid Unicode character escape code"
-_SURROGATES = re.compile(r"\\u[dD][89a-bA-B][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
-_NUMBER_AS_TEXT = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+|0o[0-7]+")
-"""Numbers of YAML 1.2 and of most languages, which YAML 1.1 takes for text."""
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-Path = tuple[object, ...]
+@dataclass(frozen=True)
+class BuilderReads:
+    """What a builder reads, as far as it is known before anything runs."""
+
+    own_columns: Mapping[str, FieldPath]
+    """Columns of the instance being built that it names, each with the first field or item that does."""
+    reads_whole_self: bool
+    """Whether it also reads all columns of the instance being built, as bare `<<self>>` does."""
+    places: Mapping[Dependency, FieldPath]
+    """Other tables, with the columns that are read, each with the first field or item that names it."""
+
+    @property
+    def tables(self) -> tuple[Dependency, ...]:
+        """Other tables, with the columns that are read, in the order of the file."""
+        return tuple(self.places)
 
 
 @dataclass(frozen=True)
@@ -41,7 +53,7 @@ class BuilderDocument:
     """The file's name, as error messages show it."""
     fields: Mapping[str, object]
     """What the file says; fields that are null or that mean nothing (`name`) are left out."""
-    lines: Mapping[Path, int] = field(repr=False, compare=False)
+    lines: Mapping[FieldPath, int] = field(repr=False, compare=False)
     """The line of every field and item, by its path."""
     doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
     """Values under `arguments` that YAML 1.1 reads as something else than they look like, each with its place."""
@@ -55,11 +67,22 @@ class BuilderDocument:
 
     def place(self, *path: object) -> str:
         """Return where a field or item stands, as error messages begin: file, line, field."""
-        return _place(self.file, self.line(*path), path)
+        return place_text(self.file, self.line(*path), path)
 
-    def error(self, path: Path, sentence: str) -> TVBuilderError:
+    def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
         """Return the error that says what is wrong with a field or item."""
         return TVBuilderError(f"{self.place(*path)}: {sentence}")
+
+    @cached_property
+    def reads(self) -> BuilderReads:
+        """The columns and tables that the builder reads, by its references and its `dependencies`.
+
+        Raises
+        ------
+        TVBuilderError
+            If the name of a table or column is itself a reference, and `dependencies` does not declare it.
+        """
+        return _reads_of(self)
 
     @contextmanager
     def located(self, *path: object) -> Iterator[None]:
@@ -80,29 +103,20 @@ def read_document(text: str, file: str) -> BuilderDocument:
     TableReferenceError
         If a reference in it is malformed, or stands where it cannot be resolved.
     """
-    _check_bounds(text, file)
-    root = _compose(text, file)
-    if not isinstance(root, yaml.MappingNode):
-        raise TVBuilderError(
-            f"{file}, line 1: a builder file is a mapping of fields, such as 'builder_type: ColumnBuilder'; "
-            f"this one is {'empty' if root is None else 'something else'}."
-        )
-    reader = _Reader(file)
-    content = reader.read(root)
-    document = BuilderDocument(file, _present(content), reader.lines, tuple(reader.doubts))
+    yaml = read_yaml(text, file)
+    document = BuilderDocument(file, _present(yaml.content), yaml.lines, yaml.doubts)
     _check_references(document)
     _check_fields(document)
     return document
 
 
-def _present(content: object) -> dict[str, object]:
-    # An unknown field stays, null or not: it is refused by its name.
-    assert isinstance(content, dict)
-    return {name: value for name, value in content.items() if name != "name" and not _is_absent(name, value)}
-
-
-def _is_absent(name: object, value: object) -> bool:
-    return value is None and name in FIELD_NAMES
+def _present(content: Mapping[object, object]) -> dict[str, object]:
+    """Return the fields that are given; an unknown one stays, null or not, so that it is refused by its name."""
+    return {
+        str(name): value
+        for name, value in content.items()
+        if name != "name" and not (value is None and name in FIELD_NAMES)
+    }
 
 
 def _check_references(document: BuilderDocument) -> None:
@@ -138,213 +152,84 @@ def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TV
     return TVBuilderError("\n".join(lines))
 
 
-def _doubt(written: str, value: object) -> str | None:
-    """Return what is said of a plain scalar that YAML 1.1 reads as something else than it looks like."""
-    if isinstance(value, bool) and written.lower() not in ("true", "false"):
-        meant = str(value).lower()
-    elif isinstance(value, int | float) and not isinstance(value, bool) and _looks_otherwise(written):
-        meant = str(value)
-    elif isinstance(value, str) and _NUMBER_AS_TEXT.fullmatch(written):
-        number = written.lower().replace("_", "")
-        meant = str(int(number, 8)) if number.startswith("0o") else repr(float(number))
-        meant = meant if "e" not in meant or "." in meant else meant.replace("e", ".0e")
-        return f"{written} is read as text. Write {meant} to mean the number, or quote it ('{written}') to mean text."
-    else:
-        return None
-    return f"{written} is read as {meant}. Quote it ('{written}') to mean text, or write {meant}."
+def _reads_of(document: BuilderDocument) -> BuilderReads:
+    """Return what a builder file reads; its fields need not be resolved for that."""
+    declared = _declared(document)
+    found: list[tuple[FieldPath, Dependency]] = []
+    for path, value in _values_with_references(document):
+        reads: Dependencies = dependencies(value)
+        found.extend((path, read) for read in reads.reads)
+        for reference in reads.undecided:
+            _check_declared(document, path, reference, declared.values())
+    found.extend(declared.items())
+    own = [(path, read) for path, read in found if read.table == SELF]
+    places: dict[Dependency, FieldPath] = {}
+    for path, read in found:
+        if read.table != SELF:
+            places.setdefault(read, path)
+    return BuilderReads(
+        own_columns={column: path for path, read in reversed(own) for column in read.columns or ()},
+        reads_whole_self=any(read.columns is None for _, read in own),
+        places=places,
+    )
 
 
-def _looks_otherwise(written: str) -> bool:
-    """Return whether a number is written with a base of 8 or 60, or with underscores."""
-    digits = written.lstrip("+-")
-    return ":" in digits or "_" in digits or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal())
+def dependency_error(
+    document: BuilderDocument, path: FieldPath, dependency: Dependency, message: str, name: str | None = None
+) -> TableVaultError:
+    """Return the error that says what is wrong with what a builder reads.
+
+    Parameters
+    ----------
+    document, path
+        The builder file, and the field or item that names what is read.
+    dependency
+        What is read.
+    message
+        What is wrong with it.
+    name
+        The part of a reference that is to be marked; `None`: its table.
+    """
+    error = dependency.error(message, name)
+    if error is None:
+        return document.error(path, f"'{dependency.text}' cannot be read: {message}")
+    return TableReferenceError(f"{document.place(*path)}:\n{error}")
 
 
-def _given_twice(key: object, other: object) -> str:
-    if type(key) is type(other):
-        return "this is given twice; keep one of them."
-    return f"{describe(key)} and {describe(other)} are one key for Python; quote one of them, or keep one."
+def _values_with_references(document: BuilderDocument) -> Iterator[tuple[FieldPath, object]]:
+    for name, value in document.fields.items():
+        if name == "arguments" and isinstance(value, dict):
+            for argument, content in value.items():
+                yield (name, argument), content
+        elif name not in ("dependencies", "builder_type"):
+            yield (name,), value
 
 
-def _place(file: str, line: int, path: Path) -> str:
-    names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
-    return f"{file}, line {line}, {names}" if names else f"{file}, line {line}"
+def _declared(document: BuilderDocument) -> dict[FieldPath, Dependency]:
+    entries = document.fields.get("dependencies", [])
+    assert isinstance(entries, list)
+    declared: dict[FieldPath, Dependency] = {}
+    for position, entry in enumerate(entries):
+        table, _, column = entry.partition(".")
+        columns = None if column == ALL_COLUMNS else frozenset({column})
+        declared["dependencies", position] = Dependency(table=table, instance=None, columns=columns, text=entry)
+    return declared
 
 
-def _check_bounds(text: str, file: str) -> None:
-    """Refuse what could cost more than a builder file is worth, before it is parsed as a whole."""
-    if len(text) > MAXIMUM_CHARACTERS:
-        raise TVBuilderError(
-            f"{file} has {len(text):,} characters, but a builder file may have {MAXIMUM_CHARACTERS:,}; "
-            "move data into a table and refer to it."
-        )
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        line = text.count("\n", 0, error.start) + 1
-        raise TVBuilderError(f"{file}, line {line}: this is not valid Unicode text; save the file as UTF-8.") from error
-    with _yaml_errors(text, file):
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.CollectionStartEvent):
-                depth += 1
-            elif isinstance(event, yaml.CollectionEndEvent):
-                depth -= 1
-            if depth > MAXIMUM_DEPTH:
-                raise _too_deep(file, _line(event))
+def _check_declared(
+    document: BuilderDocument, path: FieldPath, reference: Reference, declared: Iterable[Dependency]
+) -> None:
+    """Refuse a reference whose table or column nobody can know, unless `dependencies` names it."""
+    table = reference.table.value if isinstance(reference.table, Literal) else None
+    if any(table is None or entry.table == table for entry in declared):
+        return
+    example = table or "orders"
+    raise document.error(
+        path,
+        f"which {_unknown_part(reference)} {reference.text} reads cannot be read off it, because a name in it is "
+        f"itself a reference; say it in dependencies, such as dependencies: ['{example}.customer_id', '{example}.*'].",
+    )
 
 
-def _too_deep(file: str, line: int) -> TVBuilderError:
-    return TVBuilderError(f"{file}, line {line}: values are nested over {MAXIMUM_DEPTH} levels deep; flatten them.")
-
-
-def _line(part: yaml.Node | yaml.Event) -> int:
-    return int(part.start_mark.line) + 1 if part.start_mark else 1
-
-
-def _compose(text: str, file: str) -> yaml.Node | None:
-    with _yaml_errors(text, file):
-        loader = _Loader(text)
-        try:
-            node: yaml.Node | None = loader.get_single_node()
-        finally:
-            loader.dispose()
-    return node
-
-
-@contextmanager
-def _yaml_errors(text: str, file: str) -> Iterator[None]:
-    """Translate what the YAML parser raises into one error that names file, line and remedy."""
-    try:
-        yield
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        number = min(mark.line, text.count("\n")) + 1 if mark else 1
-        if error.problem == _SCANNER_TOO_DEEP:
-            raise _too_deep(file, number) from error
-        problem = ", ".join(part for part in (error.context, error.problem) if part)
-        if pair := _SURROGATES.search(text.splitlines()[number - 1]) if error.problem == _NO_CHARACTER else None:
-            raise TVBuilderError(
-                f"{file}, line {number}: not valid YAML: {pair[0]} is JSON's spelling of one character in two halves, "
-                "which YAML does not know. Write the character itself, as json.dumps(..., ensure_ascii=False) does."
-            ) from error
-        raise TVBuilderError(f"{file}, line {number}: not valid YAML: {problem}{_remedy(text, number)}.") from error
-    except yaml.YAMLError as error:
-        position = getattr(error, "position", 0)
-        number = text.count("\n", 0, position) + 1
-        raise TVBuilderError(
-            f"{file}, line {number}: not valid YAML: a character that YAML does not allow; remove it."
-        ) from error
-
-
-def _remedy(text: str, number: int) -> str:
-    lines = text.split("\n")
-    if "<<" in "".join(lines[max(number - 2, 0) : number]):
-        return "; put quotes around a value that holds a reference, such as '<<self.x[index]>>'"
-    return "; check indentation, quotes and colons there"
-
-
-class _Reader:
-    """Turns YAML nodes into plain values, and remembers the line of each."""
-
-    def __init__(self, file: str) -> None:
-        self.file = file
-        self.lines: dict[Path, int] = {}
-        self.doubts: list[str] = []
-        self._count = 0
-        self._depth = 0
-        self._loader = yaml.SafeLoader("")
-
-    def read(self, root: yaml.Node) -> object:
-        return self._value(root, (), _line(root))
-
-    def _value(self, node: yaml.Node, path: Path, line: int) -> object:
-        self._check_bounds(node)
-        self.lines[path] = line
-        if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
-            return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode) and node.tag == _TAG + "seq":
-            return self._sequence(node, path)
-        return self._scalar(node, path)
-
-    def _check_bounds(self, node: yaml.Node) -> None:
-        # Aliases make small files large and finite ones endless: what counts is what they stand for.
-        self._count += 1
-        if self._count > MAXIMUM_VALUES:
-            raise self._error(node, (), f"the file stands for more than {MAXIMUM_VALUES:,} values; use fewer aliases.")
-        if self._depth > MAXIMUM_DEPTH:
-            raise _too_deep(self.file, _line(node))
-
-    def _sequence(self, node: yaml.SequenceNode, path: Path) -> list[object]:
-        self._depth += 1
-        items = [self._value(item, (*path, position), _line(item)) for position, item in enumerate(node.value)]
-        self._depth -= 1
-        return items
-
-    def _mapping(self, node: yaml.MappingNode, path: Path) -> dict[object, object]:
-        self._depth += 1
-        inherited: dict[object, object] = {}
-        own: dict[object, object] = {}
-        for key_node, value_node in node.value:
-            if key_node.tag == _MERGE_TAG:
-                for merged in self._merged(value_node, path):
-                    inherited = {**merged, **inherited}
-                continue
-            key = self._key(key_node, path)
-            if key in own:
-                other = next(known for known in own if known == key)
-                raise self._error(key_node, (*path, key), _given_twice(key, other))
-            own[key] = self._value(value_node, (*path, key), _line(key_node))
-        self._depth -= 1
-        return {**inherited, **own}
-
-    def _merged(self, node: yaml.Node, path: Path) -> Iterator[dict[object, object]]:
-        sources = node.value if isinstance(node, yaml.SequenceNode) else [node]
-        for source in sources:
-            if not isinstance(source, yaml.MappingNode):
-                raise self._error(source, path, "'<<:' merges mappings only; give it an alias of a mapping.")
-            self._check_bounds(source)
-            yield self._mapping(source, path)
-
-    def _key(self, node: yaml.Node, path: Path) -> object:
-        if not isinstance(node, yaml.ScalarNode):
-            raise self._error(node, path, "a list or mapping cannot be a key; use text.")
-        key = self._scalar(node, path)
-        if key != key:
-            raise self._error(node, path, "NaN equals no key, not even itself; use text.")
-        return key
-
-    def _scalar(self, node: yaml.Node, path: Path) -> object:
-        tag = node.tag
-        if isinstance(node, yaml.ScalarNode):
-            if tag in _TEXT_TAGS or tag == _MERGE_TAG:
-                self._doubt(node, path, str(node.value))
-                return str(node.value)
-            if tag in _SCALAR_TAGS and tag == self._resolved_tag(node):
-                value = self._plain(node, path)
-                self._doubt(node, path, value)
-                return value
-        shown = tag.replace(_TAG, "!!")
-        raise self._error(node, path, f"the tag {shown} is not allowed here; builder files hold plain values only.")
-
-    def _doubt(self, node: yaml.ScalarNode, path: Path, value: object) -> None:
-        """Note a value under `arguments` that the author may have meant otherwise."""
-        # libyaml gives a plain scalar the style '', the Python scanner None.
-        sentence = _doubt(node.value, value) if path[:1] == ("arguments",) and not node.style else None
-        if sentence is not None:
-            self.doubts.append(f"{_place(self.file, _line(node), path)}: {sentence}")
-
-    def _resolved_tag(self, node: yaml.ScalarNode) -> str:
-        resolve: Callable[..., str] = self._loader.resolve
-        return resolve(yaml.ScalarNode, node.value, (True, False))
-
-    def _plain(self, node: yaml.ScalarNode, path: Path) -> object:
-        try:
-            return self._loader.construct_object(node)
-        except (ValueError, OverflowError) as error:
-            raise self._error(
-                node, path, f"{node.value[:40]!r} is not a valid date or number; quote it to mean text."
-            ) from error
-
-    def _error(self, node: yaml.Node, path: Path, sentence: str) -> TVBuilderError:
-        return TVBuilderError(f"{_place(self.file, _line(node), path)}: {sentence}")
+def _unknown_part(reference: Reference) -> str:
+    return "table" if isinstance(reference.table, Reference) else "columns"

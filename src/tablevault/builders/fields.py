@@ -63,11 +63,15 @@ _SHAPES = {
 }
 
 
+FieldPath = tuple[object, ...]
+"""A field, then the key or position of the item in it, and so on down."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One thing that is wrong with a builder file."""
 
-    path: tuple[object, ...]
+    path: FieldPath
     """The field, and the key or position of the item in it."""
     sentence: str
     """What is wrong, and what to do about it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Mapping
 
-from tablevault.builders.dependencies import BuilderReads, column_dependencies
+from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
@@ -32,7 +32,7 @@ def order_builders(specs: Mapping[str, BuilderSpec], table_name: str) -> tuple[B
     """
     index = _index_builder(specs, table_name)
     others = {name: specs[name] for name in sorted(specs) if not specs[name].is_index}
-    reads = {name: column_dependencies(spec) for name, spec in specs.items()}
+    reads = {name: spec.reads for name, spec in specs.items()}
     producers = _producers(index, others)
     _check_index_reads(index, reads[index.name])
     for name, spec in others.items():

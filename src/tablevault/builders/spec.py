@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from tablevault.builders.document import BuilderDocument, problems_error
+from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, problems_error
 from tablevault.builders.fields import UNRESOLVED_FIELDS, BuilderFields, BuilderKind, ReturnType, validate_fields
 from tablevault.builders.placeholders import misspelt_placeholder
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
 from tablevault.references import Placement, check_placement
 from tablevault.storage.dtypes import ColumnType, parse_dtype
-
-SELF = "self"
-INDEX = "index"
-ALL_COLUMNS = "*"
 
 
 @dataclass(frozen=True)
@@ -57,6 +53,11 @@ class BuilderSpec:
     def file(self) -> str:
         """The builder's file, as error messages show it."""
         return self.document.file
+
+    @property
+    def reads(self) -> BuilderReads:
+        """The columns and tables that it reads."""
+        return self.document.reads
 
     @property
     def is_index(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from tablevault.builders.dependencies import column_dependencies
 from tablevault.errors import TVArtifactError
 from tablevault.execution.generators import run_generator
 from tablevault.execution.origins import Origin, names_artifacts
@@ -18,7 +17,7 @@ class GeneratorRun(SingleCallRun):
         """Return the origin whose rows the generator is shown first, to append to them; `None` if there is none."""
         spec, origins = self._spec, self._execution.origins if self._execution.reuses_cells else ()
         keeps = spec.is_index and spec.keep_old
-        if not (keeps and column_dependencies(spec).reads_whole_self and origins):
+        if not (keeps and spec.reads.reads_whole_self and origins):
             return None
         facts = origins[-1].facts(spec.changed_columns)
         if facts is None or facts.versions != (self._reused_version,):
@@ -63,7 +62,7 @@ class GeneratorRun(SingleCallRun):
 
     def _continues(self) -> bool:
         """Return whether the generator looks at its own rows, and so goes on where it was."""
-        reads = column_dependencies(self._spec)
+        reads = self._spec.reads
         return reads.reads_whole_self or bool(set(reads.own_columns) & set(self._spec.changed_columns))
 
     def _own_rows(self, table: RowTable, total: int | None) -> dict[str, list[object]]:

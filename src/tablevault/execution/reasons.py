@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from tablevault.builders.dependencies import column_dependencies
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.versions import describe_changes
 from tablevault.execution.context import Execution, PreparedBuilder
@@ -158,7 +157,7 @@ class Reasons:
     def _changes_of_inputs(self, spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
         """Yield which other instances the builder would read than it did."""
         contents, before = self._lookup.contents, {row_id for row_id, _ in facts.inputs}
-        tables = column_dependencies(spec).tables
+        tables = spec.reads.tables
         for now in dict.fromkeys(self._inputs[PinnedKey(fold(read.table), read.instance)] for read in tables):
             record = contents.instance_by_row(now.row_id)
             if record is None or now.row_id in before:

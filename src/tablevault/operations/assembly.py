@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.builders.dependencies import BuilderReads, column_dependencies
+from tablevault.builders.document import BuilderReads
 from tablevault.errors import TVArtifactError, warn
 from tablevault.execution.building import Building
 from tablevault.execution.context import BuilderOutcome, Execution, PreparedBuilder
@@ -130,7 +130,7 @@ class Assembly:
 
     def _builder_facts(self, outcome: BuilderOutcome) -> BuilderFacts:
         spec = outcome.builder.spec
-        reads = column_dependencies(spec)
+        reads = spec.reads
         own = ("*",) if reads.reads_whole_self else tuple(sorted(set(reads.own_columns) - {"index"}))
         return BuilderFacts(
             name=spec.name,
@@ -160,7 +160,7 @@ class Assembly:
     def _reads(self) -> Iterable[Read]:
         for outcome in self._execution.outcomes:
             spec = outcome.builder.spec
-            for row_id, input_column in self._input_columns(column_dependencies(spec)):
+            for row_id, input_column in self._input_columns(spec.reads):
                 for column in spec.changed_columns:
                     yield Read(column, spec.name, row_id, input_column)
 

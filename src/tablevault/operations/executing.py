@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tablevault.builders.dependencies import column_dependencies, dependency_error, document_dependencies
-from tablevault.builders.document import BuilderDocument, read_document
+from tablevault.builders.document import BuilderDocument, dependency_error, read_document
 from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
 from tablevault.builders.spec import BuilderSpec, build_spec
@@ -96,7 +95,7 @@ def pin_inputs(
     """Resolve every table that the builders read to a concrete instance."""
     pins: dict[PinnedKey, int] = {}
     for document in documents.values():
-        for dependency, path in document_dependencies(document).places.items():
+        for dependency, path in document.reads.places.items():
             key = PinnedKey(fold(dependency.table), dependency.instance)
             if key not in pins:
                 table, instance = _resolve(lookup, document, path, dependency)
@@ -263,7 +262,7 @@ def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:
 
 
 def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
-    for dependency, path in column_dependencies(spec).places.items():
+    for dependency, path in spec.reads.places.items():
         known = inputs.columns(PinnedKey(fold(dependency.table), dependency.instance))
         for column in sorted(dependency.columns or ()):
             if column not in known:
@@ -272,7 +271,7 @@ def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
 
 
 def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
-    for dependency in column_dependencies(spec).tables:
+    for dependency in spec.reads.tables:
         lost = inputs.lost_artifacts(PinnedKey(fold(dependency.table), dependency.instance))
         named = lost if dependency.columns is None else [column for column in lost if column in dependency.columns]
         if named:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablevault import names
-from tablevault.builders.dependencies import column_dependencies
-from tablevault.builders.spec import SELF, BuilderSpec
+from tablevault.builders.document import SELF
+from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
 from tablevault.execution.context import Execution, PreparedBuilder
@@ -264,7 +264,7 @@ class _Planning:
 
     def _gaps_read_by(self, spec: BuilderSpec) -> dict[str, _Gap]:
         """Return the gaps in the columns that a builder reads."""
-        reads = column_dependencies(spec)
+        reads = spec.reads
         columns = self._gaps if reads.reads_whole_self else [name for name in self._gaps if name in reads.own_columns]
         return {name: self._gaps[name] for name in columns}
 
