@@ -12,6 +12,7 @@ from tablevault.catalog import Catalog
 from tablevault.catalog.owners import RECOVERY, Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import InstanceFolder, ProcessFolder, VaultLayout
+from tablevault.plans import StopPlan
 from tablevault.storage import files
 from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
 
@@ -245,10 +246,12 @@ class Lookup:
     def is_being_stopped(self, serial: int) -> bool:
         """Return whether a call of `stop_process` that is running is about to end a process or one of its ancestors."""
         processes = self.context.catalog.processes
-        stops = [record for record in processes.unfinished() if record.operation == "stop_process"]
         return any(
-            self.is_alive(stop) and not stop.status.ended and processes.is_ancestor(stop.plan.data["serial"], serial)
-            for stop in stops
+            isinstance(stop.plan, StopPlan)
+            and self.is_alive(stop)
+            and not stop.status.ended
+            and processes.is_ancestor(stop.plan.serial, serial)
+            for stop in processes.unfinished()
         )
 
     def claim_when_free(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from tablevault.clock import datetime
 
 JsonObject = dict[str, Any]
@@ -279,13 +281,25 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What an operation is going to do: enough to do or redo the work, as plain data."""
+class Creation:
+    """A table or instance that a process is going to make visible."""
 
-    table_name: str
-    instance_id: str
-    locks: tuple[Lock, ...]
-    data: JsonObject = field(default_factory=dict)
+    location: str
+    """Path of its folder."""
+    instance_id: str = ""
+    """Empty for a table."""
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="plan"):
+    """The fields that every plan has; a plan is enough to do the work, or to do it again."""
+
+    table_name: str = ""
+    """The table that the process is about."""
+    instance_id: str = ""
+    """The instance that the process is about, as the call names it."""
+    locks: tuple[Lock, ...] = ()
+    creates: tuple[Creation, ...] = ()
+    """Invisible until the process succeeds; removed if it does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -714,7 +714,7 @@ class TableVault:
         release_memory()
         return frame, found
 
-    def _run(self, operation: operations.Operation, process_id: str, background: bool = False) -> str:
+    def _run(self, operation: operations.Operation[Any], process_id: str, background: bool = False) -> str:
         finished = self._engine.run(operation, process_id or None, background)
         release_memory()
         if self._verbose:

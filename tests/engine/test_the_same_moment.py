@@ -12,9 +12,10 @@ from tablevault import TableVault, tv_errors
 from tablevault.catalog.owners import RECOVERY
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, open_context
+from tablevault.plans import Unplanned
 from tablevault.processes.endings import Endings
 from tablevault.processes.recovery import Recovery
-from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Plan, Status, Tidying, TidyingAction
+from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Status, Tidying, TidyingAction
 
 ARGUMENTS = {
     "table_name": "stories",
@@ -33,7 +34,7 @@ def context(tmp_path):
 def begun(context, lock):
     """Begin a process that a user named, and return it as it is then."""
     new = NewProcess("nightly", "create_table", "ada", ARGUMENTS, None, user_given=True, background=False)
-    started = context.catalog.processes.begin(new, Plan("", "", ()), Owner(lock.name, "here", 1))
+    started = context.catalog.processes.begin(new, Unplanned(), Owner(lock.name, "here", 1))
     return context.catalog.processes.get(started.serial)
 
 

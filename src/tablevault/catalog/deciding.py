@@ -10,7 +10,14 @@ from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from tablevault.catalog import format_2, locks
 from tablevault.catalog.contents import apply_change
-from tablevault.catalog.process_rows import BY_SERIAL, UPDATE_BY_SERIAL, dump_error, dump_progress, first_process, now
+from tablevault.catalog.process_rows import (
+    BY_SERIAL,
+    UPDATE_BY_SERIAL,
+    encode_error,
+    encode_progress,
+    first_process,
+    now,
+)
 from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import next_value
@@ -115,9 +122,8 @@ def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple
 
 def forget_moot(connection: Connection, plan: Plan) -> None:
     """Drop steps that failed on a path which is free by now: done later, they would hit what is created there."""
-    paths = plan.data.get("creates", ())
-    if paths:
-        connection.execute(_FORGET_FAILED, [{"path": path} for path in paths])
+    if plan.creates:
+        connection.execute(_FORGET_FAILED, [{"path": item.location} for item in plan.creates])
 
 
 def not_owned(connection: Connection, serial: int) -> TVProcessError:
@@ -136,9 +142,9 @@ def _decided(connection: Connection, decision: Decision) -> dict[str, Any]:
         # What had paused it on the way is over.
         values["error"] = None
     elif decision.error is not None:
-        values["error"] = dump_error(decision.error)
+        values["error"] = encode_error(decision.error)
     if decision.progress is not None:
-        values["progress"] = dump_progress(decision.progress)
+        values["progress"] = encode_progress(decision.progress)
     if decision.status is Status.SUCCEEDED and remaining:
         values["status"] = Status.COMMITTING.value
     else:

@@ -7,7 +7,7 @@ name only columns of format 1 work on both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -29,10 +29,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
-from tablevault.catalog.process_rows import process_record
+from tablevault.catalog.rows import damage_named
 from tablevault.catalog.schema import SERIAL, instances, locks, processes, tables
 from tablevault.names import fold
-from tablevault.values import Plan, Status
+from tablevault.plans import decode_plan
+from tablevault.values import Creation, Plan, Status
 
 FORMAT = 2
 """Of the vault as a whole: folder, catalog, frames and checkpoints."""
@@ -195,7 +196,14 @@ _CREATED = (
     .where(creates.c.location == bindparam("location"), processes.c.finished.is_(True))
     .limit(1)
 )
-_NOT_SUCCEEDED = select(processes).where(processes.c.status != Status.SUCCEEDED.value)
+_CREATES_OF = (
+    select(creates.c.serial, creates.c.location, creates.c.instance_id)
+    .where(creates.c.serial.in_(bindparam("serials", expanding=True)))
+    .order_by(creates.c.create_id)
+)
+_NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.plan).where(
+    processes.c.status != Status.SUCCEEDED.value
+)
 
 
 def identity_of(connection: Connection) -> tuple[int, str | None]:
@@ -224,8 +232,9 @@ def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_fro
             connection.exec_driver_sql(f"ALTER TABLE {name} ADD COLUMN {definition}")
     for index in _added_indexes():
         connection.execute(CreateIndex(index))
-    for row in connection.execute(_NOT_SUCCEEDED).mappings().all():
-        record_creates(connection, row["serial"], process_record(row).plan)
+    for serial, operation, plan in connection.execute(_NOT_SUCCEEDED).all():
+        with damage_named("processes"):
+            record_creates(connection, serial, decode_plan(operation, plan))
     connection.execute(
         insert(vault).values(
             vault_id=vault_id, format=FORMAT, created_at=created_at, migrated_from=migrated_from, deleting=False
@@ -238,12 +247,12 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
     rows = [
         {
             "serial": serial,
-            "kind": "instance" if "/" in location else "table",
+            "kind": "instance" if item.instance_id else "table",
             "name_key": fold(plan.table_name),
-            "instance_id": str(plan.data.get("instance_id", plan.instance_id)) if "/" in location else "",
-            "location": location,
+            "instance_id": item.instance_id,
+            "location": item.location,
         }
-        for location in plan.data.get("creates", ())
+        for item in plan.creates
     ]
     if rows:
         connection.execute(_INSERT_CREATES, rows)
@@ -252,6 +261,14 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
 def forget_creates(connection: Connection, serial: int) -> None:
     """Forget what a process was going to make visible: it is visible, or was planned anew."""
     connection.execute(_FORGET_CREATES, {"of_serial": serial})
+
+
+def creates_of(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Creation, ...]]:
+    """Return what processes are going to make visible, by serial number."""
+    found: dict[int, tuple[Creation, ...]] = {}
+    for serial, location, instance_id in connection.execute(_CREATES_OF, {"serials": list(serials)}):
+        found[serial] = (*found.get(serial, ()), Creation(location, instance_id))
+    return found
 
 
 def was_to_create(connection: Connection, location: str) -> bool:

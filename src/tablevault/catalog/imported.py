@@ -9,10 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from tablevault.catalog.process_rows import dump_progress
+from tablevault.catalog.process_rows import encode_error, encode_progress
 from tablevault.catalog.schema import instances, processes, reads, tables
 from tablevault.catalog.store import Store, next_value
 from tablevault.names import fold
+from tablevault.plans import encode_plan
 from tablevault.values import InstanceRecord, ProcessRecord, Read, Status, TableRecord
 
 
@@ -54,7 +55,7 @@ def _process(record: ProcessRecord, end_order: int) -> dict[str, Any]:
         "table_name": record.table_name,
         "instance_id": record.instance_id,
         "arguments": json.dumps(record.arguments),
-        "plan": json.dumps(asdict(record.plan)),
+        "plan": encode_plan(record.plan),
         "parent_serial": record.parent_serial,
         "user_given": record.user_given,
         "background": record.background,
@@ -67,8 +68,8 @@ def _process(record: ProcessRecord, end_order: int) -> dict[str, Any]:
         "started_at": record.started_at.isoformat(),
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
         "end_order": end_order,
-        "error": json.dumps(asdict(record.error)) if record.error else None,
-        "progress": dump_progress(record.progress),
+        "error": encode_error(record.error) if record.error else None,
+        "progress": encode_progress(record.progress),
         "stop_requested": record.stop_requested,
     }
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select, update
 
+from tablevault.catalog.format_2 import creates_of
 from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import processes
-from tablevault.values import BuilderProgress, ErrorInfo, JsonObject, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.plans import decode_plan, encode_plan, names_its_creations
+from tablevault.values import BuilderProgress, Creation, ErrorInfo, NewProcess, Owner, Plan, ProcessRecord, Status
 
 Progress = Mapping[str, BuilderProgress]
+
+_encode = msgspec.json.Encoder().encode
 
 # Statements are made once: to put one together takes longer than to run it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
@@ -24,8 +29,8 @@ _INSERT = insert(processes)
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
     """Return the first process that a query finds."""
-    row = connection.execute(query, parameters).mappings().first()
-    return None if row is None else process_record(row)
+    found = process_records(connection, connection.execute(query, parameters).mappings().fetchmany(1))
+    return found[0] if found else None
 
 
 def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: Owner | None) -> int:
@@ -37,7 +42,7 @@ def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: O
         "table_name": plan.table_name,
         "instance_id": plan.instance_id,
         "arguments": json.dumps(new.arguments),
-        "plan": dump_plan(plan),
+        "plan": encode_plan(plan),
         "parent_serial": new.parent_serial,
         "user_given": new.user_given,
         "background": new.background,
@@ -56,43 +61,23 @@ def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: O
     return int(key[0])
 
 
-def process_record(row: RowMapping) -> ProcessRecord:
-    """Return a row as what it means."""
+def process_records(connection: Connection, rows: Iterable[RowMapping]) -> list[ProcessRecord]:
+    """Return rows as records; the plans of processes that are not over include what these are going to create."""
+    read = list(rows)
     with damage_named("processes"):
-        checked = {
-            "process_id": file_name(row["process_id"]),
-            "arguments": json.loads(row["arguments"]),
-            "plan": _load_plan(row["plan"]),
-            "error": json.loads(row["error"]) if row["error"] else None,
-            "progress": json.loads(row["progress"]),
-            "user_given": bool(row["user_given"]),
-            "background": bool(row["background"]),
-            "finished": bool(row["finished"]),
-            "stop_requested": bool(row["stop_requested"]),
-        }
-        return as_record(ProcessRecord, {**row, **checked})
+        active = [row["serial"] for row in read if not row["finished"] and not names_its_creations(row["plan"])]
+    creates = creates_of(connection, active) if active else {}
+    return [_process_record(row, creates.get(row["serial"], ())) for row in read]
 
 
-def dump_progress(progress: Progress) -> str:
+def encode_progress(progress: Progress) -> str:
     """Return progress as the catalog keeps it."""
-    return json.dumps({name: asdict(item) for name, item in progress.items()})
+    return _encode(progress).decode()
 
 
-def dump_plan(plan: Plan) -> str:
-    """Return a plan as the catalog keeps it."""
-    return json.dumps(
-        {
-            "table_name": plan.table_name,
-            "instance_id": plan.instance_id,
-            "locks": [[lock.resource, lock.exclusive] for lock in plan.locks],
-            "data": plan.data,
-        }
-    )
-
-
-def dump_error(error: ErrorInfo) -> str:
+def encode_error(error: ErrorInfo) -> str:
     """Return an error as the catalog keeps it."""
-    return json.dumps({"type": error.type, "message": error.message, "traceback": error.traceback})
+    return _encode(error).decode()
 
 
 def now() -> str:
@@ -100,7 +85,18 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def _load_plan(text: str) -> JsonObject:
-    plan: JsonObject = json.loads(text)
-    held = [{"resource": resource, "exclusive": exclusive} for resource, exclusive in plan["locks"]]
-    return {**plan, "locks": held}
+def _process_record(row: RowMapping, creates: tuple[Creation, ...]) -> ProcessRecord:
+    with damage_named("processes"):
+        checked = {
+            "process_id": file_name(row["process_id"]),
+            "arguments": json.loads(row["arguments"]),
+            "plan": {},
+            "error": json.loads(row["error"]) if row["error"] else None,
+            "progress": json.loads(row["progress"]),
+            "user_given": bool(row["user_given"]),
+            "background": bool(row["background"]),
+            "finished": bool(row["finished"]),
+            "stop_requested": bool(row["stop_requested"]),
+        }
+        record = as_record(ProcessRecord, {**row, **checked})
+        return replace(record, plan=decode_plan(record.operation, row["plan"], creates))

@@ -12,17 +12,17 @@ from tablevault.catalog.process_rows import (
     BY_SERIAL,
     UPDATE_BY_SERIAL,
     Progress,
-    dump_error,
-    dump_plan,
-    dump_progress,
+    encode_error,
+    encode_progress,
     first_process,
     insert_process,
-    process_record,
+    process_records,
 )
 from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVProcessError
+from tablevault.plans import Unplanned, encode_plan
 from tablevault.values import (
     Begun,
     Blocked,
@@ -101,7 +101,7 @@ class Processes:
     def save_plan(self, serial: int, plan: Plan) -> None:
         """Replace the plan of a process that has not begun to work."""
         with self._store.write() as connection:
-            values = {"plan": dump_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
+            values = {"plan": encode_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
             connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
             format_2.forget_creates(connection, serial)
             format_2.record_creates(connection, serial, plan)
@@ -117,8 +117,8 @@ class Processes:
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
         """Record a process that failed while it was prepared: it leaves its line in the log and nothing else."""
         with self._store.write() as connection:
-            serial = insert_process(connection, new, Plan(table_name, "", ()), None)
-            deciding.refuse(connection, serial, dump_error(error))
+            serial = insert_process(connection, new, Unplanned(table_name=table_name), None)
+            deciding.refuse(connection, serial, encode_error(error))
 
     def conflicts(self, wanted: Iterable[Lock], parent_serial: int | None) -> tuple[int, ...]:
         """Return the serials of the processes that hold what a child of `parent_serial` wants."""
@@ -153,14 +153,14 @@ class Processes:
         """Pause a process: it keeps its locks. `None` leaves the error or progress of before."""
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
-            values["error"] = dump_error(error)
+            values["error"] = encode_error(error)
         if progress is not None:
-            values["progress"] = dump_progress(progress)
+            values["progress"] = encode_progress(progress)
         self._update_undecided(serial, attempt, **values)
 
     def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
         """Record how far an execution is, for people who look at it."""
-        self._update_undecided(serial, attempt, progress=dump_progress(progress))
+        self._update_undecided(serial, attempt, progress=encode_progress(progress))
 
     def request_stop(self, serial: int) -> None:
         """Ask the owner of a process to stop at its next row or batch."""
@@ -272,7 +272,7 @@ class Processes:
 
     def unfinished_in(self, connection: Connection) -> list[ProcessRecord]:
         """Return the same inside a transaction of the caller's."""
-        return [process_record(row) for row in connection.execute(_UNFINISHED).mappings()]
+        return process_records(connection, connection.execute(_UNFINISHED).mappings())
 
     def children(self, serial: int) -> list[ProcessRecord]:
         """Return the unfinished processes that were begun inside a process, oldest first."""
@@ -288,13 +288,14 @@ class Processes:
         conditions = [processes.c[name] == value for name, value in filters.items()]
         with self._store.read() as connection:
             query = select(processes).where(*conditions).order_by(processes.c.serial.desc()).limit(limit)
-            return [process_record(row) for row in connection.execute(query).mappings()]
+            return process_records(connection, connection.execute(query).mappings())
 
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
         """Return what has ended since, in the order of the ends, each with its place in that order."""
         with self._store.read() as connection:
-            rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings()
-            return [(row["end_order"], process_record(row)) for row in rows]
+            rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings().all()
+            places = [int(row["end_order"]) for row in rows]
+            return list(zip(places, process_records(connection, rows), strict=True))
 
     def is_ancestor(self, serial: int, of: int | None) -> bool:
         """Return whether a process is `of` itself or one of its ancestors."""

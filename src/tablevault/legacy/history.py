@@ -8,7 +8,8 @@ from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.legacy.source import LegacyProcess
 from tablevault.names import TEMPORARY_PREFIX
-from tablevault.values import ErrorInfo, JsonObject, Plan, ProcessRecord, Status
+from tablevault.plans import Unplanned
+from tablevault.values import ErrorInfo, JsonObject, ProcessRecord, Status
 
 _STOPPED = "User Stopped"
 """The error message that version 0.1.x recorded of a process which was stopped."""
@@ -64,7 +65,7 @@ def _record(process: LegacyProcess, serial: int, parent: int | None, process_id:
         table_name=table_name,
         instance_id=instance_id,
         arguments=_arguments(process.data, instance_id),
-        plan=Plan(table_name, instance_id, ()),
+        plan=Unplanned(table_name=table_name, instance_id=instance_id),
         parent_serial=parent,
         user_given=process.user_given,
         background=process.data.get("background") is True,

@@ -23,6 +23,7 @@ from tablevault.opening import Settings, create_vault, open_context
 from tablevault.operations.assembly import seal
 from tablevault.operations.base import write_description
 from tablevault.operations.tables import describe_table
+from tablevault.plans import Unplanned
 from tablevault.processes.endings import Endings
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -33,7 +34,6 @@ from tablevault.values import (
     ArtifactState,
     ColumnRecord,
     InstanceRecord,
-    Plan,
     ProcessRecord,
     Read,
     Status,
@@ -299,7 +299,7 @@ class VaultImport:
             table_name="",
             instance_id="",
             arguments={"source_dir": str(self._source.root), "notes": self.notes},
-            plan=Plan("", "", ()),
+            plan=Unplanned(),
             parent_serial=None,
             user_given=False,
             background=False,

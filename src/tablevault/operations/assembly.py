@@ -26,6 +26,7 @@ from tablevault.lookup import Lookup
 from tablevault.names import fold
 from tablevault.operations.base import instance_folder, remove, write_description
 from tablevault.operations.executing import PinnedInputs, edited_builders, origin_facts
+from tablevault.plans import ExecutePlan
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameRecord, write_frame
@@ -36,7 +37,6 @@ from tablevault.values import (
     Changes,
     ColumnRecord,
     MaterializedInstance,
-    Plan,
     Read,
     TableRecord,
     Tidying,
@@ -60,15 +60,15 @@ class Assembly:
         What they read.
     """
 
-    def __init__(self, transaction: Transaction, plan: Plan, execution: Execution, inputs: PinnedInputs) -> None:
+    def __init__(self, transaction: Transaction, plan: ExecutePlan, execution: Execution, inputs: PinnedInputs) -> None:
         self._transaction = transaction
         self._plan = plan
         self._execution = execution
         self._inputs = inputs.facts()
-        table = transaction.contents.table_by_id(plan.data["table_id"])
+        table = transaction.contents.table_by_id(plan.table_id)
         assert table is not None
         self._table = table
-        self._folder = instance_folder(transaction, table, plan.data["folder"])
+        self._folder = instance_folder(transaction, table, plan.new_instance_id)
 
     def materialize(self, success: bool) -> Changes:
         """Write everything durably, and return what makes the instance visible."""
@@ -84,15 +84,13 @@ class Assembly:
         write_provenance(folder.provenance, self._provenance())
         self._archive_texts()
         columns = tuple(ColumnRecord(name, column_type.name) for name, column_type in frame.types.items())
-        describe_instance(
-            self._transaction, folder, self._table.name, self._plan.data["instance_id"], len(frame), success
-        )
+        describe_instance(self._transaction, folder, self._table.name, self._plan.new_instance_id, len(frame), success)
         manifest = seal(folder, stored)
         shares = success and not self._table.allow_multiple_artifacts
         change = MaterializedInstance(
-            self._plan.data["temporary"],
-            self._plan.data["instance_id"],
-            self._plan.data["folder"],
+            self._plan.temporary,
+            self._plan.new_instance_id,
+            self._plan.new_instance_id,
             success,
             len(frame),
             columns,
@@ -101,8 +99,8 @@ class Assembly:
             replaces_artifacts=shares,
             deactivates_others=success and self._table.has_side_effects,
         )
-        link = artifact_link(self._transaction, self._table, self._plan.data["folder"], bool(artifacts))
-        temporary = drop_temporary(self._transaction, self._plan, self._plan.data["temporary_folder"])
+        link = artifact_link(self._transaction, self._table, self._plan.new_instance_id, bool(artifacts))
+        temporary = drop_temporary(self._transaction, self._plan, self._plan.temporary_folder)
         return Changes((change,), (*([link] if shares else []), *temporary))
 
     def _write_fingerprints(self) -> None:
@@ -125,7 +123,7 @@ class Assembly:
             primary_key=self._execution.primary_key,
             builders=tuple(self._builder_facts(outcome) for outcome in self._execution.outcomes),
             inputs=tuple(dict.fromkeys(self._inputs.values())),
-            origin=origin_facts(self._transaction, self._plan.data["origin"]),
+            origin=origin_facts(self._transaction, self._plan.origin),
         )
 
     def _builder_facts(self, outcome: BuilderOutcome) -> BuilderFacts:
@@ -321,7 +319,7 @@ def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts
     return Tidying(TidyingAction.LINK, f"{parent}/{folder}/{ARTIFACTS}", f"{parent}/{ARTIFACTS}")
 
 
-def drop_temporary(transaction: Transaction, plan: Plan, temporary: str) -> Iterable[Tidying]:
+def drop_temporary(transaction: Transaction, plan: ExecutePlan, temporary: str) -> Iterable[Tidying]:
     """Return the steps that remove a temporary instance; what was edited by hand meanwhile is archived."""
     edited = edited_builders(plan, transaction) if transaction.workspace.builders.is_dir() else []
     if not edited:

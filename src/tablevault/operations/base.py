@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, Field, dataclass, fields, replace
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import yaml
 
@@ -23,10 +23,12 @@ LONG = {"long": True}
 
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-_operations: dict[str, type[Operation]] = {}
+PlanType = TypeVar("PlanType", bound=Plan)
+
+_operations: dict[str, type[Operation[Any]]] = {}
 
 
-def operation_named(name: str) -> type[Operation]:
+def operation_named(name: str) -> type[Operation[Any]]:
     """Return the class of the operation that the catalog calls `name`."""
     if name not in _operations:
         raise TVImplementationError(f"The catalog names an operation '{name}' that this version does not know.")
@@ -44,7 +46,7 @@ def long_arguments(name: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Operation(ABC):
+class Operation(ABC, Generic[PlanType]):
     """One kind of write, with the arguments of one call.
 
     Subclasses are stateless beyond their arguments: everything that the work needs is in the plan, so that a process
@@ -59,27 +61,27 @@ class Operation(ABC):
         _operations[cls.name] = cls
 
     @abstractmethod
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> PlanType:
         """Validate every argument and say what will be done; reads only.
 
         Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of what they cover is
         checked, so that a conflict is reported as one.
         """
 
-    def pin(self, plan: Plan, transaction: Transaction) -> None:
+    def pin(self, plan: PlanType, transaction: Transaction) -> None:
         """Stage durably what must not change between the call and the work. Part of `prepare`."""
         return
 
     @abstractmethod
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: PlanType, transaction: Transaction) -> Changes:
         """Compute, in invisible places only, and return what is to become visible. May be run again after a pause."""
 
-    def abandon(self, plan: Plan, transaction: Transaction) -> tuple[Tidying, ...]:
+    def abandon(self, plan: PlanType, transaction: Transaction) -> tuple[Tidying, ...]:
         """Return the steps that make a process which did not succeed as if it had never started."""
-        created = tuple(remove(path) for path in plan.data.get("creates", ()))
+        created = tuple(remove(item.location) for item in plan.creates)
         return created + transaction.clean_workspace()
 
-    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: PlanType, transaction: Transaction) -> Changes:
         """Return what makes the unfinished work of this operation an instance."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
@@ -114,7 +116,7 @@ class Operation(ABC):
         kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
-    def with_payload_of(self, other: Operation) -> Self:
+    def with_payload_of(self, other: Operation[Any]) -> Self:
         """Return this operation with the payload of another call of it."""
         return replace(self, **{item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)})
 
@@ -143,7 +145,7 @@ class Operation(ABC):
         """Return the arguments that may be left out, with their defaults."""
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: PlanType, transaction: Transaction) -> bool:
         """Return whether a process has the payload of its first call, staged whole or given again."""
         return True
 

@@ -13,14 +13,15 @@ from tablevault.layout import index_builder_name, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.operations.base import LONG, Operation
 from tablevault.operations.text_files import TextSource, all_staged, put_staged, remove_file, stage_copies
+from tablevault.plans import CreateBuilderFilesPlan, DeleteBuilderFilePlan
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, InstanceRecord, Plan, TableRecord
+from tablevault.values import Changes, InstanceRecord, TableRecord
 
 SUFFIX = ".yaml"
 
 
 @dataclass(frozen=True)
-class CreateBuilderFile(Operation):
+class CreateBuilderFile(Operation[CreateBuilderFilesPlan]):
     """Writes one builder file of a temporary instance, or copies all builder files of a folder."""
 
     name: ClassVar[str] = "create_builder_file"
@@ -31,7 +32,7 @@ class CreateBuilderFile(Operation):
     copy_dir: str = ""
     text: str | None = field(default=None, metadata=LONG)
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> CreateBuilderFilesPlan:
         """Find the instance; validate names and sources."""
         table, instance = _locked_temporary(draft, self.table_name, self.version)
         wanted = self.builder_name or ("" if self.copy_dir else index_builder_name(table.name))
@@ -44,24 +45,29 @@ class CreateBuilderFile(Operation):
         if not self.text and not self.copy_dir:
             written = [name for name in written if name not in existing]
         folder = draft.layout.relative(draft.folder(table, instance).builders)
-        data = {"builders": written, "folder": folder, "wanted": wanted}
-        return Plan(table.name, instance.instance_id, (), data)
+        return CreateBuilderFilesPlan(
+            table_name=table.name,
+            instance_id=instance.instance_id,
+            builders=tuple(written),
+            folder=folder,
+            wanted=wanted,
+        )
 
-    def pin(self, plan: Plan, transaction: Transaction) -> None:
+    def pin(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> None:
         """Stage the new content."""
         if self.copy_dir:
-            copied = self._source.copied(plan.data["wanted"], names.check_builder_name)
+            copied = self._source.copied(plan.wanted, names.check_builder_name)
             stage_copies(transaction, copied.items(), SUFFIX)
         else:
-            for name in plan.data["builders"]:
+            for name in plan.builders:
                 transaction.stage_text(f"{name}{SUFFIX}", self.text or builder_template(plan.table_name, name))
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> Changes:
         """Put the staged files in place."""
-        if not all_staged(transaction, plan.data["builders"], SUFFIX):
+        if not all_staged(transaction, plan.builders, SUFFIX):
             self.pin(plan, transaction)
-        folder = transaction.layout.absolute(plan.data["folder"])
-        return put_staged(transaction, plan.data["builders"], folder, SUFFIX)
+        folder = transaction.layout.absolute(plan.folder)
+        return put_staged(transaction, plan.builders, folder, SUFFIX)
 
     @property
     def _source(self) -> TextSource:
@@ -69,7 +75,7 @@ class CreateBuilderFile(Operation):
 
 
 @dataclass(frozen=True)
-class DeleteBuilderFile(Operation):
+class DeleteBuilderFile(Operation[DeleteBuilderFilePlan]):
     """Removes a builder file of a temporary instance."""
 
     name: ClassVar[str] = "delete_builder_file"
@@ -78,7 +84,7 @@ class DeleteBuilderFile(Operation):
     table_name: str
     version: str = names.DEFAULT_VERSION
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> DeleteBuilderFilePlan:
         """Find the file."""
         table, instance = _locked_temporary(draft, self.table_name, self.version)
         name = names.check_builder_name(self.builder_name)
@@ -88,12 +94,12 @@ class DeleteBuilderFile(Operation):
                 f"Instance '{instance.instance_id}' of table '{table.name}' has no builder '{name}'"
                 f"{names.nearest(name, existing)}"
             )
-        path = draft.folder(table, instance).builder(name)
-        return Plan(table.name, instance.instance_id, (), {"path": draft.layout.relative(path)})
+        path = draft.layout.relative(draft.folder(table, instance).builder(name))
+        return DeleteBuilderFilePlan(table_name=table.name, instance_id=instance.instance_id, path=path)
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteBuilderFilePlan, transaction: Transaction) -> Changes:
         """Say which file goes."""
-        return remove_file(transaction, transaction.layout.absolute(plan.data["path"]))
+        return remove_file(transaction, transaction.layout.absolute(plan.path))
 
 
 def builder_files(lookup: Lookup, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:

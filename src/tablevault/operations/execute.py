@@ -43,7 +43,6 @@ from tablevault.operations.base import Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.operations.executing import (
     BuilderSet,
-    PinnedInput,
     PinnedInputs,
     check_builders,
     check_conditions,
@@ -53,6 +52,7 @@ from tablevault.operations.executing import (
     read_documents,
 )
 from tablevault.operations.watching import OwnerWatch
+from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
@@ -60,7 +60,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.manifest import check_listed
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, InstanceRecord, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.values import Changes, Creation, InstanceRecord, TableRecord, Tidying, TidyingAction
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Workplace:
 
 
 @dataclass(frozen=True)
-class ExecuteInstance(Operation):
+class ExecuteInstance(Operation[ExecutePlan]):
     """Runs the builders of a temporary instance and materializes it."""
 
     name: ClassVar[str] = "execute_instance"
@@ -88,7 +88,7 @@ class ExecuteInstance(Operation):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> ExecutePlan:
         """Check the builders, pin the inputs, and choose where the new instance will be."""
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
@@ -114,19 +114,20 @@ class ExecuteInstance(Operation):
         origin = self._origin(draft, temporary, builders)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
-        folder = f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
-        data = {
-            "table_id": table.table_id,
-            "temporary": temporary.row_id,
-            "temporary_folder": draft.layout.relative(draft.folder(table, temporary).root),
-            "instance_id": folder,
-            "folder": folder,
-            "creates": [draft.layout.relative(draft.table_folder(table) / folder)],
-            "inputs": [pin.record() for pin in pins],
-            "origin": origin,
-            "variables": builders.environment_variables() if self._reuses_nothing(origin) else {},
-        }
-        return Plan(table.name, temporary_id, (), data)
+        instance_id = f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
+        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        return ExecutePlan(
+            table_name=table.name,
+            instance_id=temporary_id,
+            creates=(Creation(path, instance_id),),
+            table_id=table.table_id,
+            temporary=temporary.row_id,
+            temporary_folder=draft.layout.relative(draft.folder(table, temporary).root),
+            new_instance_id=instance_id,
+            inputs=pins,
+            origin=origin,
+            variables=builders.environment_variables() if self._reuses_nothing(origin) else {},
+        )
 
     def _reuses_nothing(self, origin: int | None) -> bool:
         return self.force_execute or (origin is None and not self.reuse_partial)
@@ -148,9 +149,9 @@ class ExecuteInstance(Operation):
             )
         return origin.row_id if origin is not None else None
 
-    def pin(self, plan: Plan, transaction: Transaction) -> None:
+    def pin(self, plan: ExecutePlan, transaction: Transaction) -> None:
         """Check that variables are set which every run needs, and snapshot builders and code."""
-        _check_variables(plan.data["variables"])
+        _check_variables(plan.variables)
         table, temporary = _table(transaction, plan), _temporary(transaction, plan)
         # An earlier attempt may have been cut off in the middle of this.
         files.remove_tree(transaction.workspace.builders)
@@ -161,18 +162,18 @@ class ExecuteInstance(Operation):
         files.fsync_tree(transaction.workspace.builders)
         _snapshot_code(transaction, 1)
 
-    def _pin_unless_done(self, plan: Plan, transaction: Transaction) -> None:
+    def _pin_unless_done(self, plan: ExecutePlan, transaction: Transaction) -> None:
         """Take the snapshots if the process was cut off before it had them; that of the code is the last one."""
         if not transaction.workspace.code(1).is_dir():
             self.pin(plan, transaction)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
         """Run the builders; what is finished already is taken from the checkpoints."""
         self._pin_unless_done(plan, transaction)
         attempt = self._code_attempt(plan, transaction)
-        inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
+        inputs = PinnedInputs(transaction, plan.inputs)
         sources = Sources.of_snapshot(transaction.workspace.code(attempt))
         documents = read_documents(pinned_builders(transaction))
         builders = check_builders(plan.table_name, documents, inputs, sources.modules)
@@ -190,7 +191,7 @@ class ExecuteInstance(Operation):
         assembly = Assembly(transaction, plan, execution, inputs)
         return assembly.materialize(success=True)
 
-    def _code_attempt(self, plan: Plan, transaction: Transaction) -> int:
+    def _code_attempt(self, plan: ExecutePlan, transaction: Transaction) -> int:
         """Return whose snapshot of the code to run: the pinned one, or after a pause the modules as they are now."""
         if not transaction.resumed:
             return 1
@@ -198,8 +199,10 @@ class ExecuteInstance(Operation):
         _snapshot_code(transaction, transaction.attempt)
         return transaction.attempt
 
-    def _execution(self, plan: Plan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet) -> Execution:
-        folder = instance_folder(transaction, _table(transaction, plan), plan.data["folder"])
+    def _execution(
+        self, plan: ExecutePlan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet
+    ) -> Execution:
+        folder = instance_folder(transaction, _table(transaction, plan), plan.new_instance_id)
         reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
         if self.reuse_partial:
@@ -217,7 +220,7 @@ class ExecuteInstance(Operation):
         return self.execution(plan, transaction, inputs, builders, place)
 
     def execution(
-        self, plan: Plan, lookup: Lookup, inputs: PinnedInputs, builders: BuilderSet, place: Workplace
+        self, plan: ExecutePlan, lookup: Lookup, inputs: PinnedInputs, builders: BuilderSet, place: Workplace
     ) -> Execution:
         """Return what the builders of this execution share, with the origins that they may reuse cells of."""
         origins = self._origins(plan, lookup)
@@ -237,23 +240,23 @@ class ExecuteInstance(Operation):
             index_origin=committed if builders.index.is_row_wise else None,
         )
 
-    def _origins(self, plan: Plan, lookup: Lookup) -> tuple[Origin, ...]:
+    def _origins(self, plan: ExecutePlan, lookup: Lookup) -> tuple[Origin, ...]:
         origins: list[Origin] = []
         if self.reuse_partial:
             origins.extend(_partial_origins(_partial_folder(plan, lookup)))
-        if plan.data["origin"] is not None:
-            origins.append(open_origin(lookup, plan.data["origin"]))
+        if plan.origin is not None:
+            origins.append(open_origin(lookup, plan.origin))
         return tuple(origins)
 
     # --- ends other than success ----------------------------------------------------------------------------------
 
-    def abandon(self, plan: Plan, transaction: Transaction) -> tuple[Tidying, ...]:
+    def abandon(self, plan: ExecutePlan, transaction: Transaction) -> tuple[Tidying, ...]:
         """Keep what was computed in the temporary instance's folder `partial/`; drop the rest."""
         layout, workspace = transaction.layout, transaction.workspace
-        created = plan.data["creates"][0]
+        created = plan.creates[0].location
         steps = []
         if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
-            target = f"{plan.data['temporary_folder']}/partial"
+            target = f"{plan.temporary_folder}/partial"
             partial = layout.relative(workspace.partial)
             steps = [
                 Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{partial}/artifacts"),
@@ -261,10 +264,10 @@ class ExecuteInstance(Operation):
             ]
         return (*steps, remove(created), *transaction.clean_workspace())
 
-    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
         """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
         self._pin_unless_done(plan, transaction)
-        inputs = PinnedInputs(transaction, map(PinnedInput.restore, plan.data["inputs"]))
+        inputs = PinnedInputs(transaction, plan.inputs)
         sources = _last_sources(transaction)
         documents = read_documents(pinned_builders(transaction))
         builders = check_builders(plan.table_name, documents, inputs, sources.modules)
@@ -279,8 +282,8 @@ def _check_variables(places: Mapping[str, str]) -> None:
             raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
 
 
-def _partial_folder(plan: Plan, lookup: Lookup) -> Path:
-    return files.unlinked(InstanceFolder(lookup.layout.absolute(plan.data["temporary_folder"])).partial)
+def _partial_folder(plan: ExecutePlan, lookup: Lookup) -> Path:
+    return files.unlinked(InstanceFolder(lookup.layout.absolute(plan.temporary_folder)).partial)
 
 
 def _partial_origins(partial: Path) -> Iterator[PartialOrigin]:
@@ -348,14 +351,14 @@ def _never_called(*_: object, **__: object) -> object:
     raise TVBuilderError("A function that was not loaded was called.")
 
 
-def _table(lookup: Lookup, plan: Plan) -> TableRecord:
-    table = lookup.contents.table_by_id(plan.data["table_id"])
+def _table(lookup: Lookup, plan: ExecutePlan) -> TableRecord:
+    table = lookup.contents.table_by_id(plan.table_id)
     assert table is not None
     return table
 
 
-def _temporary(lookup: Lookup, plan: Plan) -> InstanceRecord:
-    instance = lookup.contents.instance_by_row(plan.data["temporary"])
+def _temporary(lookup: Lookup, plan: ExecutePlan) -> InstanceRecord:
+    instance = lookup.contents.instance_by_row(plan.temporary)
     assert instance is not None
     return instance
 
@@ -391,7 +394,7 @@ def _last_sources(transaction: Transaction) -> Sources:
     return Sources.of_snapshot(attempts[-1])
 
 
-def _warn_of_edits(plan: Plan, transaction: Transaction) -> None:
+def _warn_of_edits(plan: ExecutePlan, transaction: Transaction) -> None:
     edited = edited_builders(plan, transaction)
     if edited:
         warn(

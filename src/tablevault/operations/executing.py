@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tablevault.builders.document import BuilderDocument, dependency_error, read_document
 from tablevault.builders.order import order_builders
@@ -20,32 +19,16 @@ from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest
 from tablevault.operations.builder_files import SUFFIX
+from tablevault.plans import ExecutePlan, PinnedInput
 from tablevault.ports import Frame
 from tablevault.references import Dependency, Evaluator, Placement, Reference, find_references
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame
 from tablevault.transaction import Transaction
-from tablevault.values import ArtifactState, InstanceRecord, Plan, TableRecord
+from tablevault.values import ArtifactState, InstanceRecord, TableRecord
 
 ARTIFACT_COLUMN = artifact_type().name
-
-
-@dataclass(frozen=True)
-class PinnedInput:
-    """One reference's table and instance, resolved to a concrete instance."""
-
-    key: PinnedKey
-    row_id: int
-
-    def record(self) -> list[Any]:
-        """Return the pin as plain data."""
-        return [self.key.table, self.key.instance, self.row_id]
-
-    @classmethod
-    def restore(cls, recorded: list[Any]) -> PinnedInput:
-        """Return a pin from plain data."""
-        return cls(PinnedKey(recorded[0], recorded[1]), recorded[2])
 
 
 @dataclass(frozen=True)
@@ -91,7 +74,7 @@ def pin_inputs(
     lookup: Lookup,
     documents: Mapping[str, BuilderDocument],
     locked: Callable[[TableRecord, InstanceRecord], None],
-) -> list[PinnedInput]:
+) -> tuple[PinnedInput, ...]:
     """Resolve every table that the builders read to a concrete instance."""
     pins: dict[PinnedKey, int] = {}
     for document in documents.values():
@@ -101,7 +84,7 @@ def pin_inputs(
                 table, instance = _resolve(lookup, document, path, dependency)
                 locked(table, instance)
                 pins[key] = instance.row_id
-    return [PinnedInput(key, row_id) for key, row_id in pins.items()]
+    return tuple(PinnedInput(key.table, key.instance, row_id) for key, row_id in pins.items())
 
 
 def _resolve(
@@ -134,7 +117,7 @@ class PinnedInputs:
 
     def __init__(self, lookup: Lookup, pins: Iterable[PinnedInput]) -> None:
         self._lookup = lookup
-        self._instances = {pin.key: self._instance(pin) for pin in pins}
+        self._instances = {PinnedKey(pin.table, pin.instance): self._instance(pin) for pin in pins}
         self.paths = PinnedFrames({key: self._opener(item) for key, item in self._instances.items()})
         self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
 
@@ -166,7 +149,7 @@ class PinnedInputs:
     def _instance(self, pin: PinnedInput) -> InstanceRecord:
         instance = self._lookup.contents.instance_by_row(pin.row_id)
         if instance is None:
-            raise TVFileError(f"The catalog has lost the pinned input {pin.key.table} (number {pin.row_id}).")
+            raise TVFileError(f"The catalog has lost the pinned input {pin.table} (number {pin.row_id}).")
         return instance
 
     def _opener(self, instance: InstanceRecord) -> Callable[[], Frame]:
@@ -296,10 +279,10 @@ def pinned_builders(transaction: Transaction) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
-def edited_builders(plan: Plan, transaction: Transaction) -> list[str]:
+def edited_builders(plan: ExecutePlan, transaction: Transaction) -> list[str]:
     """Return the builder files that are not what they were when the process started."""
     snapshot = pinned_builders(transaction)
-    folder = InstanceFolder(transaction.layout.absolute(plan.data["temporary_folder"])).builders
+    folder = InstanceFolder(transaction.layout.absolute(plan.temporary_folder)).builders
     current = transaction.current_files(folder, SUFFIX)
     return [name for name in sorted(snapshot.keys() | current.keys()) if _text(snapshot, name) != _text(current, name)]
 

@@ -17,6 +17,7 @@ from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.layout import InstanceFolder, lock_on_instance
 from tablevault.operations.assembly import describe_instance, seal
+from tablevault.plans import Dependency
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
@@ -75,8 +76,8 @@ def new_instance_id(version: str) -> str:
     return f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
 
 
-def find_dependencies(draft: Drafting, given: object) -> list[list[Any]]:
-    """Return the instances that a frame was made from: table, instance id and row id of each; lock them as read."""
+def find_dependencies(draft: Drafting, given: object) -> tuple[Dependency, ...]:
+    """Return the instances that a frame was made from, and lock them as read."""
     pairs = given or ()
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
         raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {given!r:.100}.")
@@ -87,8 +88,8 @@ def find_dependencies(draft: Drafting, given: object) -> list[list[Any]]:
         table = draft.table(table_name)
         instance = draft.instance(table, instance_id) if instance_id else draft.newest(table, None)
         draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
-        found.append([table.name, instance.instance_id, instance.row_id])
-    return found
+        found.append(Dependency(table.name, instance.instance_id, instance.row_id))
+    return tuple(found)
 
 
 def stage_frame(folder: InstanceFolder, data: FrameData) -> FrameRecord:
@@ -107,8 +108,7 @@ class InstanceFacts:
     table_name: str
     instance_id: str
     operation: str
-    dependencies: Sequence[Sequence[Any]]
-    """As `find_dependencies` returns them."""
+    dependencies: Sequence[Dependency]
     primary_key: tuple[str, ...] = ()
     success: bool = True
 
@@ -130,7 +130,7 @@ def seal_frame(
         author=transaction.context.author,
         finished_at=datetime.now(UTC).isoformat(),
         primary_key=facts.primary_key,
-        dependencies=tuple(InputFacts(*item) for item in facts.dependencies),
+        dependencies=tuple(InputFacts(item.table_name, item.instance_id, item.row_id) for item in facts.dependencies),
     )
     write_provenance(folder.provenance, provenance)
     describe_instance(transaction, folder, facts.table_name, facts.instance_id, len(data), facts.success)
@@ -142,9 +142,9 @@ def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:
     return tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items())
 
 
-def reads_of(dependencies: Sequence[Sequence[Any]]) -> tuple[Read, ...]:
-    """Return dependencies, as `find_dependencies` returns them, as what the catalog records of a frame."""
-    return tuple(Read("*", "", row_id, "*") for _, _, row_id in dependencies)
+def reads_of(dependencies: Sequence[Dependency]) -> tuple[Read, ...]:
+    """Return the dependencies of a frame as the catalog records them."""
+    return tuple(Read("*", "", item.row_id, "*") for item in dependencies)
 
 
 def artifact_columns(data: FrameData) -> list[str]:

@@ -15,15 +15,16 @@ from tablevault.layout import ARTIFACTS, index_builder_name, lock_on_artifacts, 
 from tablevault.lookup import Lookup
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
 from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
+from tablevault.plans import CreateInstancePlan, DeleteInstancePlan
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     Changes,
+    Creation,
     DeletedInstance,
     InstanceRecord,
     JsonObject,
     NewTemporaryInstance,
-    Plan,
     TableRecord,
     Tidying,
     TidyingAction,
@@ -33,7 +34,7 @@ _BUILDERS = "builders.json"
 
 
 @dataclass(frozen=True)
-class CreateInstance(Operation):
+class CreateInstance(Operation[CreateInstancePlan]):
     """Makes a temporary instance, empty or with the builders of an origin."""
 
     name: ClassVar[str] = "create_instance"
@@ -47,7 +48,7 @@ class CreateInstance(Operation):
     builders: Any = field(default=None, metadata=LONG)
     description: str = ""
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> CreateInstancePlan:
         """Find the table and the origin; validate the builders' names."""
         version = names.check_version(self.version)
         names.check_text("description", self.description)
@@ -65,31 +66,32 @@ class CreateInstance(Operation):
         _check_distinct(self._texts(draft, table, origin, given))
         folder = draft.free_folder(draft.table_folder(table), instance_id)
         path = draft.layout.relative(draft.table_folder(table) / folder)
-        data = {
-            "table_id": table.table_id,
-            "version": version,
-            "folder": folder,
-            "origin": origin.row_id if origin else None,
-            "creates": [path],
-            "has_builders": bool(given),
-        }
-        return Plan(table.name, instance_id, (), data)
+        return CreateInstancePlan(
+            table_name=table.name,
+            instance_id=instance_id,
+            creates=(Creation(path, instance_id),),
+            table_id=table.table_id,
+            version=version,
+            folder=folder,
+            origin=origin.row_id if origin else None,
+            has_builders=bool(given),
+        )
 
-    def pin(self, plan: Plan, transaction: Transaction) -> None:
+    def pin(self, plan: CreateInstancePlan, transaction: Transaction) -> None:
         """Stage the builders' texts, if any were given."""
-        if plan.data["has_builders"]:
+        if plan.has_builders:
             transaction.stage_text(_BUILDERS, json.dumps(self._given_builders()))
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateInstancePlan, transaction: Transaction) -> Changes:
         """Make the instance's folder with its builder files."""
         given = self._pinned_builders(plan, transaction)
-        table = transaction.contents.table_by_id(plan.data["table_id"])
+        table = transaction.contents.table_by_id(plan.table_id)
         assert table is not None
-        folder = instance_folder(transaction, table, plan.data["folder"])
+        folder = instance_folder(transaction, table, plan.folder)
         files.remove_tree(folder.root)
         folder.builders.mkdir(parents=True)
         folder.artifacts.mkdir()
-        origin = transaction.contents.instance_by_row(plan.data["origin"]) if plan.data["origin"] is not None else None
+        origin = transaction.contents.instance_by_row(plan.origin) if plan.origin is not None else None
         for name, text in self._texts(transaction, table, origin, given).items():
             files.write_unsynced(folder.builder(name), text)
         write_description(
@@ -104,16 +106,16 @@ class CreateInstance(Operation):
         new = NewTemporaryInstance(
             table.table_id,
             plan.instance_id,
-            plan.data["version"],
-            plan.data["folder"],
+            plan.version,
+            plan.folder,
             self.external_edit,
-            plan.data["origin"],
+            plan.origin,
             self.description,
         )
         return Changes((new,))
 
-    def _pinned_builders(self, plan: Plan, transaction: Transaction) -> dict[str, str | None]:
-        if not plan.data["has_builders"]:
+    def _pinned_builders(self, plan: CreateInstancePlan, transaction: Transaction) -> dict[str, str | None]:
+        if not plan.has_builders:
             return {}
         if not transaction.is_staged(_BUILDERS):
             self.pin(plan, transaction)
@@ -172,7 +174,7 @@ class CreateInstance(Operation):
 
 
 @dataclass(frozen=True)
-class DeleteInstance(Operation):
+class DeleteInstance(Operation[DeleteInstancePlan]):
     """Removes an instance: its frame and artifacts go, its metadata stays archived."""
 
     name: ClassVar[str] = "delete_instance"
@@ -180,7 +182,7 @@ class DeleteInstance(Operation):
     instance_id: str
     table_name: str
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> DeleteInstancePlan:
         """Find the instance."""
         key = names.fold(str(self.table_name))
         draft.lock_exclusive(lock_on_instance(key, str(self.instance_id)))
@@ -190,23 +192,24 @@ class DeleteInstance(Operation):
         if not table.allow_multiple_artifacts and not instance.temporary:
             draft.lock_exclusive(lock_on_artifacts(key))
             successor = self._shown_artifacts(draft, table, instance)
-        data = {
-            "row_id": instance.row_id,
-            "folder": draft.layout.relative(draft.folder(table, instance).root),
-            "table_folder": draft.layout.relative(draft.table_folder(table)),
-            "unlink": successor,
-        }
-        return Plan(table.name, instance.instance_id, (), data)
+        return DeleteInstancePlan(
+            table_name=table.name,
+            instance_id=instance.instance_id,
+            row_id=instance.row_id,
+            folder=draft.layout.relative(draft.folder(table, instance).root),
+            table_folder=draft.layout.relative(draft.table_folder(table)),
+            unlink=successor,
+        )
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteInstancePlan, transaction: Transaction) -> Changes:
         """Say which folder goes."""
-        folder = plan.data["folder"]
+        folder = plan.folder
         archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
         target = transaction.layout.relative(archived)
-        link = f"{plan.data['table_folder']}/{ARTIFACTS}"
-        steps = [Tidying(TidyingAction.UNLINK, target=link)] if plan.data["unlink"] else []
+        link = f"{plan.table_folder}/{ARTIFACTS}"
+        steps = [Tidying(TidyingAction.UNLINK, target=link)] if plan.unlink else []
         steps += [Tidying(TidyingAction.MOVE_FOLDER, folder, target), Tidying(TidyingAction.PRUNE, target)]
-        return Changes((DeletedInstance(plan.data["row_id"]),), tuple(steps))
+        return Changes((DeletedInstance(plan.row_id),), tuple(steps))
 
     def _shown_artifacts(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> bool:
         """Return whether the table's link leads to the artifacts of this instance."""

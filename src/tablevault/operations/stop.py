@@ -14,8 +14,9 @@ from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.write_instance import WriteInstance
+from tablevault.plans import StopPlan
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, Decision, Owner, Plan, ProcessRecord, Status
+from tablevault.values import Changes, Decision, Owner, ProcessRecord, Status
 
 _POLL = 0.02
 _KILL_PATIENCE = 5.0
@@ -23,7 +24,7 @@ _KILL_PATIENCE = 5.0
 
 
 @dataclass(frozen=True)
-class StopProcess(Operation):
+class StopProcess(Operation[StopPlan]):
     """Reverts an active process, or makes what it has computed an instance."""
 
     name: ClassVar[str] = "stop_process"
@@ -33,7 +34,7 @@ class StopProcess(Operation):
     materialize: bool = False
     timeout: float = 5.0
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> StopPlan:
         """Find the process and see whether it may be stopped."""
         record = draft.process(self.to_stop_process_id)
         if record.status.ended or record.status is Status.COMMITTING:
@@ -50,11 +51,11 @@ class StopProcess(Operation):
                     f"{member.owner_pid} on {member.owner_host}; stop_process('{record.process_id}', force=True) asks "
                     "it to stop."
                 )
-        return Plan(record.table_name, record.instance_id, (), {"serial": record.serial})
+        return StopPlan(table_name=record.table_name, instance_id=record.instance_id, serial=record.serial)
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: StopPlan, transaction: Transaction) -> Changes:
         """Ask live owners to stop, claim the process and its children, and say how they end."""
-        target = _get(transaction, plan.data["serial"])
+        target = _get(transaction, plan.serial)
         family = [target, *_descendants(transaction, target)]
         if self.force:
             _ask_to_stop(transaction, family, self.timeout)

@@ -11,13 +11,23 @@ from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder, index_builder_name, lock_on_table
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, put_file, write_description
+from tablevault.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, DeletedTable, NewTable, Plan, RenamedTable, TableRecord, Tidying, TidyingAction
+from tablevault.values import (
+    Changes,
+    Creation,
+    DeletedTable,
+    NewTable,
+    RenamedTable,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+)
 
 
 @dataclass(frozen=True)
-class CreateTable(Operation):
+class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
     """Makes a table without instances."""
 
     name: ClassVar[str] = "create_table"
@@ -28,7 +38,7 @@ class CreateTable(Operation):
     description: str = ""
     exist_ok: bool = False
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> CreateTablePlan | UnchangedPlan:
         """Validate the name and choose the folder."""
         names.check_table_name(self.table_name)
         names.check_text("description", self.description)
@@ -36,21 +46,21 @@ class CreateTable(Operation):
         if existing is not None:
             # Nothing will be changed, so nobody who works in the table is in the way.
             self._check_same(existing)
-            return Plan(existing.name, "", (), {"exists": True})
+            return UnchangedPlan(table_name=existing.name)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
         check_name_is_free(draft, self.table_name)
         folder = draft.free_folder(draft.layout.root, self.table_name)
-        return Plan(self.table_name, "", (), {"folder": folder, "creates": [folder]})
+        return CreateTablePlan(table_name=self.table_name, folder=folder, creates=(Creation(folder),))
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateTablePlan | UnchangedPlan, transaction: Transaction) -> Changes:
         """Make the table's folder."""
-        if "exists" in plan.data:
+        if isinstance(plan, UnchangedPlan):
             return Changes()
-        folder = transaction.layout.table(plan.data["folder"])
+        folder = transaction.layout.table(plan.folder)
         files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
         new = NewTable(
             self.table_name,
-            plan.data["folder"],
+            plan.folder,
             self.allow_multiple_artifacts,
             self.has_side_effects,
             self.description,
@@ -71,7 +81,7 @@ class CreateTable(Operation):
 
 
 @dataclass(frozen=True)
-class RenameTable(Operation):
+class RenameTable(Operation[RenameTablePlan]):
     """Gives a table another name; its instances stay what and where they are."""
 
     name: ClassVar[str] = "rename_table"
@@ -79,7 +89,7 @@ class RenameTable(Operation):
     new_table_name: str
     table_name: str
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> RenameTablePlan:
         """Find the table and choose the new folder."""
         names.check_table_name(self.new_table_name)
         draft.lock_exclusive(lock_on_table(names.fold(self.new_table_name)))
@@ -92,13 +102,17 @@ class RenameTable(Operation):
         folder = self.new_table_name
         if folder != current:
             folder = draft.free_folder(draft.layout.root, folder)
-        builders = _index_builders(draft, table)
-        data = {"table_id": table.table_id, "from": current, "to": folder, "index_builders": builders}
-        return Plan(table.name, "", (), data)
+        return RenameTablePlan(
+            table_name=table.name,
+            table_id=table.table_id,
+            source=current,
+            target=folder,
+            index_builders=_index_builders(draft, table),
+        )
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: RenameTablePlan, transaction: Transaction) -> Changes:
         """Stage the description under the new name; the folder is moved after the decision."""
-        table = transaction.contents.table_by_id(plan.data["table_id"])
+        table = transaction.contents.table_by_id(plan.table_id)
         assert table is not None
         files.make_folder(transaction.workspace.staged)
         write_description(
@@ -106,7 +120,7 @@ class RenameTable(Operation):
             **describe_table(self.new_table_name, table.description, table),
         )
         files.fsync_tree(transaction.workspace.staged)
-        source, target = plan.data["from"], plan.data["to"]
+        source, target = plan.source, plan.target
         # The files first: if the folder cannot be moved, they are right where it is.
         steps = [put_file(transaction, DESCRIPTION, f"{source}/{DESCRIPTION}")]
         steps.extend(
@@ -115,7 +129,7 @@ class RenameTable(Operation):
                 f"{source}/{folder}/builders/{index_builder_name(table.name)}.yaml",
                 f"{source}/{folder}/builders/{index_builder_name(self.new_table_name)}.yaml",
             )
-            for folder in plan.data["index_builders"]
+            for folder in plan.index_builders
         )
         if source != target:
             steps.append(Tidying(TidyingAction.MOVE_FOLDER, source, target))
@@ -123,29 +137,30 @@ class RenameTable(Operation):
 
 
 @dataclass(frozen=True)
-class DeleteTable(Operation):
+class DeleteTable(Operation[DeleteTablePlan]):
     """Removes a table: frames and artifacts go, metadata stays archived."""
 
     name: ClassVar[str] = "delete_table"
 
     table_name: str
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> DeleteTablePlan:
         """Find the table."""
         draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
         table = draft.table(self.table_name)
-        return Plan(table.name, "", (), {"table_id": table.table_id, "folder": draft.table_folder(table).name})
+        folder = draft.table_folder(table).name
+        return DeleteTablePlan(table_name=table.name, table_id=table.table_id, folder=folder)
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteTablePlan, transaction: Transaction) -> Changes:
         """Say which folder goes."""
-        folder = plan.data["folder"]
+        folder = plan.folder
         archived = transaction.layout.relative(transaction.layout.archived(transaction.serial, plan.table_name))
         steps = (
             Tidying(TidyingAction.UNLINK, target=f"{folder}/{ARTIFACTS}"),
             Tidying(TidyingAction.MOVE_FOLDER, folder, archived),
             Tidying(TidyingAction.PRUNE, archived),
         )
-        return Changes((DeletedTable(plan.data["table_id"]),), steps)
+        return Changes((DeletedTable(plan.table_id),), steps)
 
 
 def make_table_folder(folder: Path, new: NewTable) -> None:
@@ -179,8 +194,8 @@ def describe_table(table_name: str, description: str, settings: NewTable | Table
     }
 
 
-def _index_builders(draft: Drafting, table: TableRecord) -> list[str]:
+def _index_builders(draft: Drafting, table: TableRecord) -> tuple[str, ...]:
     """Return the folders of temporary instances whose index builder has to follow the table's name."""
     temporary = draft.contents.instances(table.table_id, temporary=True)
     index = index_builder_name(table.name)
-    return [item.folder for item in temporary if draft.folder(table, item).builder(index).exists()]
+    return tuple(item.folder for item in temporary if draft.folder(table, item).builder(index).exists())

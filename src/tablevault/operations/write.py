@@ -27,16 +27,23 @@ from tablevault.operations.given_frames import (
     stage_frame,
 )
 from tablevault.operations.tables import make_table_folder
+from tablevault.plans import Dependency, UnchangedPlan, WritePlan, WriteTablePlan
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, read_frame, whole_frame
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, InstanceRecord, JsonObject, NewTable, Plan, TableRecord, Tidying, WrittenInstance
-
-_UNCHANGED = "unchanged"
+from tablevault.values import (
+    Changes,
+    Creation,
+    InstanceRecord,
+    JsonObject,
+    NewTable,
+    TableRecord,
+    WrittenInstance,
+)
 
 
 @dataclass(frozen=True)
-class Write(Operation):
+class Write(Operation[WritePlan | WriteTablePlan | UnchangedPlan]):
     """Makes a frame the newest instance of a table, which appears with it if it is missing."""
 
     name: ClassVar[str] = "write"
@@ -50,7 +57,7 @@ class Write(Operation):
     description: str = ""
     skip_unchanged: bool = True
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> WritePlan | WriteTablePlan | UnchangedPlan:
         """Check the frame, and find the table or where it will be."""
         version = names.check_version(self.version)
         names.check_text("description", self.description)
@@ -69,21 +76,36 @@ class Write(Operation):
         if table is not None and newest is not None:
             draft.lock_shared(lock_on_instance(names.fold(table.name), newest.instance_id))
             if self._equals(draft, table, newest, data):
-                return Plan(table.name, newest.instance_id, (), {_UNCHANGED: newest.row_id})
+                return UnchangedPlan(table_name=table.name, instance_id=newest.instance_id)
         return self._planned(draft, table, version, inputs)
 
-    def _planned(self, draft: Drafting, table: TableRecord | None, version: str, inputs: list[list[Any]]) -> Plan:
+    def _planned(
+        self, draft: Drafting, table: TableRecord | None, version: str, inputs: tuple[Dependency, ...]
+    ) -> WritePlan | WriteTablePlan:
         instance_id = new_instance_id(version)
-        facts = {"version": version, "instance_id": instance_id, "inputs": inputs}
-        if table is not None:
-            path = draft.layout.relative(draft.table_folder(table) / instance_id)
-            return Plan(table.name, instance_id, (), {**facts, "table_id": table.table_id, "creates": [path]})
-        folder = draft.free_folder(draft.layout.root, self.table_name)
-        return Plan(self.table_name, instance_id, (), {**facts, "table_folder": folder, "creates": [folder]})
+        if table is None:
+            folder = draft.free_folder(draft.layout.root, self.table_name)
+            return WriteTablePlan(
+                table_name=self.table_name,
+                instance_id=instance_id,
+                creates=(Creation(folder),),
+                version=version,
+                table_folder=folder,
+                inputs=inputs,
+            )
+        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        return WritePlan(
+            table_name=table.name,
+            instance_id=instance_id,
+            creates=(Creation(path, instance_id),),
+            version=version,
+            table_id=table.table_id,
+            inputs=inputs,
+        )
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> Changes:
         """Write the frame, with the folder of its table if that is new."""
-        if _UNCHANGED in plan.data:
+        if isinstance(plan, UnchangedPlan):
             return Changes()
         folder = _folder(plan, transaction)
         reopen(folder, kept=folder.frame)
@@ -91,36 +113,32 @@ class Write(Operation):
         stored = whole_frame(folder.frame) or stage_frame(folder, self._given.data)
         folder.artifacts.mkdir()
         data = read_frame(folder.frame) if self.frame is None else self._given.data
-        inputs, instance_id = plan.data["inputs"], plan.data["instance_id"]
-        facts = InstanceFacts(plan.table_name, instance_id, self.name, inputs, self._key)
+        facts = InstanceFacts(plan.table_name, plan.instance_id, self.name, plan.inputs, self._key)
         manifest = seal_frame(transaction, folder, stored, data, facts)
-        table = _table(plan, transaction)
+        table = None if isinstance(plan, WriteTablePlan) else _table(plan, transaction)
         shares = table is None or not table.allow_multiple_artifacts
         change = WrittenInstance(
             plan.table_name,
-            plan.data["version"],
-            instance_id,
-            instance_id,
+            plan.version,
+            plan.instance_id,
+            plan.instance_id,
             len(data),
             column_records(data),
             manifest,
             self.description,
-            reads_of(inputs),
+            reads_of(plan.inputs),
             replaces_artifacts=shares,
         )
-        if table is None:
-            return Changes((self._new_table(plan, transaction), change))
-        steps: tuple[Tidying, ...] = (artifact_link(transaction, table, instance_id, False),) if shares else ()
-        return Changes((change,), steps)
+        if isinstance(plan, WriteTablePlan):
+            new = NewTable(plan.table_name, plan.table_folder, False, False, "")
+            make_table_folder(transaction.layout.table(new.folder), new)
+            return Changes((new, change))
+        links = [artifact_link(transaction, table, plan.instance_id, False)] if table is not None and shares else []
+        return Changes((change,), tuple(links))
 
-    def _new_table(self, plan: Plan, transaction: Transaction) -> NewTable:
-        new = NewTable(plan.table_name, plan.data["table_folder"], False, False, "")
-        make_table_folder(transaction.layout.table(new.folder), new)
-        return new
-
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> bool:
         """Return whether the frame is here, was staged whole, or is not needed."""
-        if self.frame is not None or _UNCHANGED in plan.data:
+        if self.frame is not None or isinstance(plan, UnchangedPlan):
             return True
         return whole_frame(_folder(plan, transaction).frame) is not None
 
@@ -165,19 +183,15 @@ class Write(Operation):
         )
 
 
-def _table(plan: Plan, transaction: Transaction) -> TableRecord | None:
-    """Return the table, unless it appears with the instance."""
-    if "table_id" not in plan.data:
-        return None
-    table = transaction.contents.table_by_id(plan.data["table_id"])
+def _table(plan: WritePlan, transaction: Transaction) -> TableRecord:
+    table = transaction.contents.table_by_id(plan.table_id)
     assert table is not None
     return table
 
 
-def _folder(plan: Plan, transaction: Transaction) -> InstanceFolder:
-    table = _table(plan, transaction)
-    if table is not None:
-        return instance_folder(transaction, table, plan.data["instance_id"])
-    parent = transaction.layout.table(plan.data["table_folder"])
+def _folder(plan: WritePlan | WriteTablePlan, transaction: Transaction) -> InstanceFolder:
+    if isinstance(plan, WritePlan):
+        return instance_folder(transaction, _table(plan, transaction), plan.instance_id)
+    parent = transaction.layout.table(plan.table_folder)
     files.make_folder(parent)
-    return InstanceFolder(parent / plan.data["instance_id"])
+    return InstanceFolder(parent / plan.instance_id)

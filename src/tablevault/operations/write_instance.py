@@ -27,6 +27,7 @@ from tablevault.operations.given_frames import (
     seal_frame,
     stage_frame,
 )
+from tablevault.plans import WriteInstancePlan
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, read_frame, whole_frame
@@ -34,17 +35,17 @@ from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     ArtifactRecord,
     Changes,
+    Creation,
     InstanceRecord,
     JsonObject,
     MaterializedInstance,
-    Plan,
     TableRecord,
     Tidying,
 )
 
 
 @dataclass(frozen=True)
-class WriteInstance(Operation):
+class WriteInstance(Operation[WriteInstancePlan]):
     """Makes a materialized instance from a frame of the caller's."""
 
     name: ClassVar[str] = "write_instance"
@@ -55,7 +56,7 @@ class WriteInstance(Operation):
     dependencies: Any = None
     dtypes: Any = None
 
-    def plan(self, draft: Drafting) -> Plan:
+    def plan(self, draft: Drafting) -> WriteInstancePlan:
         """Check the frame and find where it goes."""
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
@@ -74,53 +75,53 @@ class WriteInstance(Operation):
         check_primary_key(_primary_key(draft, table, temporary, data), data)
         if artifact_columns(data) and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
-        folder = new_instance_id(version)
-        facts = {
-            "table_id": table.table_id,
-            "temporary": temporary.row_id,
-            "temporary_folder": draft.layout.relative(draft.folder(table, temporary).root),
-            "instance_id": folder,
-            "folder": folder,
-            "creates": [draft.layout.relative(draft.table_folder(table) / folder)],
-            "inputs": inputs,
-        }
-        return Plan(table.name, temporary_id, (), facts)
+        instance_id = new_instance_id(version)
+        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        return WriteInstancePlan(
+            table_name=table.name,
+            instance_id=temporary_id,
+            creates=(Creation(path, instance_id),),
+            table_id=table.table_id,
+            temporary=temporary.row_id,
+            temporary_folder=draft.layout.relative(draft.folder(table, temporary).root),
+            new_instance_id=instance_id,
+            inputs=inputs,
+        )
 
-    def work(self, plan: Plan, transaction: Transaction) -> Changes:
+    def work(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
         """Write the frame and bring its artifacts in."""
         return self._make_instance(plan, transaction, success=True)
 
-    def _make_instance(self, plan: Plan, transaction: Transaction, success: bool) -> Changes:
-        table = transaction.contents.table_by_id(plan.data["table_id"])
+    def _make_instance(self, plan: WriteInstancePlan, transaction: Transaction, success: bool) -> Changes:
+        table = transaction.contents.table_by_id(plan.table_id)
         assert table is not None
-        folder = instance_folder(transaction, table, plan.data["folder"])
+        folder = instance_folder(transaction, table, plan.new_instance_id)
         reopen(folder, kept=folder.frame)
         # Whether an earlier attempt wrote the frame to its end can be told from the frame.
         stored = whole_frame(folder.frame) or stage_frame(folder, self._given.data)
         folder.artifacts.mkdir()
         data = read_frame(folder.frame) if self.table_df is None else self._given.data
         records = self._copy_artifacts(plan, transaction, data)
-        inputs = plan.data["inputs"]
-        facts = InstanceFacts(table.name, plan.data["instance_id"], self.name, inputs, success=success)
+        facts = InstanceFacts(table.name, plan.new_instance_id, self.name, plan.inputs, success=success)
         manifest = seal_frame(transaction, folder, stored, data, facts, records)
         shares = success and not table.allow_multiple_artifacts
         change = MaterializedInstance(
-            plan.data["temporary"],
-            plan.data["instance_id"],
-            plan.data["folder"],
+            plan.temporary,
+            plan.new_instance_id,
+            plan.new_instance_id,
             success,
             len(data),
             column_records(data),
             manifest,
-            reads_of(inputs),
+            reads_of(plan.inputs),
             replaces_artifacts=shares,
         )
-        steps: list[Tidying] = [remove(plan.data["temporary_folder"])]
+        steps: list[Tidying] = [remove(plan.temporary_folder)]
         if shares:
-            steps.append(artifact_link(transaction, table, plan.data["folder"], bool(records)))
+            steps.append(artifact_link(transaction, table, plan.new_instance_id, bool(records)))
         return Changes((change,), tuple(steps))
 
-    def materialize_partial(self, plan: Plan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
         """Return what makes a frame that was staged whole an instance, marked as not successful."""
         if not self.is_resumable(plan, transaction):
             raise TVProcessError(
@@ -129,13 +130,13 @@ class WriteInstance(Operation):
             )
         return self._make_instance(plan, transaction, success=False)
 
-    def is_resumable(self, plan: Plan, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: WriteInstancePlan, transaction: Transaction) -> bool:
         """Return whether the frame is here, or had been staged whole."""
         if self.table_df is not None:
             return True
-        table = transaction.contents.table_by_id(plan.data["table_id"])
+        table = transaction.contents.table_by_id(plan.table_id)
         assert table is not None
-        return whole_frame(instance_folder(transaction, table, plan.data["folder"]).frame) is not None
+        return whole_frame(instance_folder(transaction, table, plan.new_instance_id).frame) is not None
 
     def digest(self, value: Any) -> JsonObject:
         """Return what is recorded of the frame: its content, whatever its dtypes are to be."""
@@ -160,9 +161,11 @@ class WriteInstance(Operation):
                     wrong.append(f"column '{column}', row {row}: {error}")
         check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
 
-    def _copy_artifacts(self, plan: Plan, transaction: Transaction, data: FrameData) -> list[ArtifactRecord]:
-        source = transaction.layout.absolute(plan.data["temporary_folder"]) / "artifacts"
-        target = transaction.layout.absolute(plan.data["creates"][0]) / "artifacts"
+    def _copy_artifacts(
+        self, plan: WriteInstancePlan, transaction: Transaction, data: FrameData
+    ) -> list[ArtifactRecord]:
+        source = transaction.layout.absolute(plan.temporary_folder) / "artifacts"
+        target = transaction.layout.absolute(plan.creates[0].location) / "artifacts"
         building = Building(target)
         for name, column_type in data.types.items():
             building.put(name, data.table.column(name), column_type)

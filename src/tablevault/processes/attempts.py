@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from tablevault.catalog.owners import OwnerLock
 from tablevault.lookup import VaultContext
@@ -20,7 +21,7 @@ from tablevault.values import ErrorInfo, Owner, Plan, ProcessRecord, Status
 class Attempt:
     """A claimed process, ready to work or to be ended."""
 
-    operation: Operation
+    operation: Operation[Any]
     plan: Plan
     transaction: Transaction
     owner_lock: OwnerLock

@@ -93,7 +93,7 @@ class Claims:
         """Return the paths of the vault that processes are at work on, or could not tidy up."""
         paths: set[str] = set()
         for record in self._processes.unfinished():
-            paths.update(record.plan.data.get("creates", ()))
+            paths.update(item.location for item in record.plan.creates)
             for _, step in self._processes.tidying_of(record.serial):
                 paths.update((step.source, step.target))
         for step, _ in self._processes.failed_tidying():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
+
+from msgspec import structs
 
 from tablevault import clock, names
 from tablevault.catalog import UnknownOutcomeError
@@ -53,7 +55,7 @@ class Engine:
 
     # --- entering -------------------------------------------------------------------------------------------------
 
-    def run(self, operation: Operation, process_id: str | None = None, background: bool = False) -> str:
+    def run(self, operation: Operation[Any], process_id: str | None = None, background: bool = False) -> str:
         """Run an operation to its end, or continue the process of this id; return the process id.
 
         Parameters
@@ -172,7 +174,7 @@ class Engine:
         return None if record is None or record.status is Status.REVERTED else record
 
     def _prepare(
-        self, operation: Operation, process_id: str | None, background: bool, interrupts: Interrupts
+        self, operation: Operation[Any], process_id: str | None, background: bool, interrupts: Interrupts
     ) -> Attempt:
         new = self._describe(operation, process_id, background)
         self.endings.retry_tidying()
@@ -186,7 +188,7 @@ class Engine:
             raise
         return self._pin(operation, new, serial, plan, owner_lock)
 
-    def _describe(self, operation: Operation, process_id: str | None, background: bool) -> NewProcess:
+    def _describe(self, operation: Operation[Any], process_id: str | None, background: bool) -> NewProcess:
         new = NewProcess(
             process_id=process_id or names.new_process_id(),
             operation=operation.name,
@@ -203,7 +205,7 @@ class Engine:
             self._record_refused(new, operation, error)
             raise
 
-    def _record_refused(self, new: NewProcess, operation: Operation, error: Exception) -> None:
+    def _record_refused(self, new: NewProcess, operation: Operation[Any], error: Exception) -> None:
         named = getattr(operation, "table_name", "")
         table_name = storable(named)[: names.MAXIMUM_NAME_LENGTH] if isinstance(named, str) else ""
         try:
@@ -212,7 +214,9 @@ class Engine:
         except OSError as trouble:
             add_note(error, f"The refusal could not be logged ({trouble}).")
 
-    def _pin(self, operation: Operation, new: NewProcess, serial: int, plan: Plan, owner_lock: OwnerLock) -> Attempt:
+    def _pin(
+        self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan, owner_lock: OwnerLock
+    ) -> Attempt:
         transaction = Transaction(self._context, new.process_id, serial, 1)
         attempt = Attempt(operation, plan, transaction, owner_lock, new.user_given)
         try:
@@ -223,7 +227,9 @@ class Engine:
             raise
         return attempt
 
-    def _begin(self, operation: Operation, new: NewProcess, owner: Owner, interrupts: Interrupts) -> tuple[int, Plan]:
+    def _begin(
+        self, operation: Operation[Any], new: NewProcess, owner: Owner, interrupts: Interrupts
+    ) -> tuple[int, Plan]:
         """Plan and take the locks; wait for whoever is in the way."""
         deadline = clock.monotonic() + self._context.lock_timeout
         wait = _SHORTEST_WAIT
@@ -236,7 +242,7 @@ class Engine:
                 clock.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
 
-    def _try_to_begin(self, operation: Operation, new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
+    def _try_to_begin(self, operation: Operation[Any], new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
         draft = Drafting(self._context, new.process_id)
         generation = _NO_GENERATION
         try:
@@ -258,7 +264,9 @@ class Engine:
             return self._plan_again(operation, new, begun.serial, plan)
         return (begun.serial, plan) if isinstance(begun, Begun) else replace(begun, wanted=plan.locks)
 
-    def _plan_again(self, operation: Operation, new: NewProcess, serial: int, plan: Plan) -> tuple[int, Plan] | Blocked:
+    def _plan_again(
+        self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan
+    ) -> tuple[int, Plan] | Blocked:
         """Plan once more with the locks in hand, because something became visible since the first time."""
         draft = Drafting(self._context, new.process_id)
         try:
@@ -301,12 +309,12 @@ class Engine:
 
     # --- continuing -----------------------------------------------------------------------------------------------
 
-    def _already_done(self, record: ProcessRecord, operation: Operation) -> str:
+    def _already_done(self, record: ProcessRecord, operation: Operation[Any]) -> str:
         _check_same_call(record, operation)
         warn(messages.already_done(record))
         return record.process_id
 
-    def _take_up(self, record: ProcessRecord, operation: Operation | None) -> Attempt:
+    def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Attempt:
         """Claim a paused process; what is wrong with the call leaves it as it is."""
         if operation is not None:
             _check_same_call(record, operation)
@@ -410,10 +418,10 @@ def _raise_as_it_was(error: BaseException) -> NoReturn:
 
 
 def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:
-    return Plan(plan.table_name, plan.instance_id, locks, plan.data)
+    return structs.replace(plan, locks=locks)
 
 
-def _check_same_call(record: ProcessRecord, operation: Operation) -> None:
+def _check_same_call(record: ProcessRecord, operation: Operation[Any]) -> None:
     if record.operation != operation.name:
         raise TVProcessError(
             f"Process '{record.process_id}' is a call of {record.operation}, not of {operation.name}; use another id."

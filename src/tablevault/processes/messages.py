@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from tablevault.notes import message_of
 from tablevault.operations.base import Operation
@@ -27,7 +28,7 @@ def reverted(kept_cells: int) -> str:
     return "reverted: the vault is as if the operation had never started."
 
 
-def paused(root: Path, process_id: str, operation: Operation, unsaved_rows: int) -> str:
+def paused(root: Path, process_id: str, operation: Operation[Any], unsaved_rows: int) -> str:
     """Return the note of a paused process."""
     unsaved = f" ({unsaved_rows:,} computed rows could not be saved and will be repeated)" if unsaved_rows else ""
     recorded = Recorded(root, operation.name, operation.record(), process_id)

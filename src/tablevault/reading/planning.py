@@ -24,7 +24,8 @@ from tablevault.execution.table import RowTable
 from tablevault.lookup import VaultContext
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
-from tablevault.operations.executing import BuilderSet, PinnedInput, PinnedInputs, check_builders, read_documents
+from tablevault.operations.executing import BuilderSet, PinnedInputs, check_builders, read_documents
+from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import BuilderCounter, ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
@@ -33,7 +34,6 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.transaction import Drafting
-from tablevault.values import Plan
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 
@@ -64,7 +64,7 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
         with _workplace(Path(folder), draft.process_id) as place:
             execution = operation.execution(plan, draft, work.inputs, work.builders, place)
-            origin = draft.contents.instance_by_row(plan.data["origin"]) if plan.data["origin"] is not None else None
+            origin = draft.contents.instance_by_row(plan.origin) if plan.origin is not None else None
             planning = _Planning(execution, Reasons(draft, execution, origin, work.inputs.facts()))
             builders = [unloaded_builder(spec, work.sources) for spec in work.builders.specs]
             if not run_index:
@@ -86,12 +86,12 @@ class _Work:
     sources: Sources
 
 
-def _read_work(draft: Drafting, plan: Plan) -> _Work:
-    table = draft.contents.table_by_id(plan.data["table_id"])
-    temporary = draft.contents.instance_by_row(plan.data["temporary"])
+def _read_work(draft: Drafting, plan: ExecutePlan) -> _Work:
+    table = draft.contents.table_by_id(plan.table_id)
+    temporary = draft.contents.instance_by_row(plan.temporary)
     assert table is not None
     assert temporary is not None
-    inputs = PinnedInputs(draft, map(PinnedInput.restore, plan.data["inputs"]))
+    inputs = PinnedInputs(draft, plan.inputs)
     sources = Sources.of_now(draft.code_texts())
     documents = draft.with_files(lambda: builder_files(draft, table, temporary), read_documents)
     return _Work(check_builders(table.name, documents, inputs, sources.modules), inputs, sources)

@@ -19,6 +19,7 @@ from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.opening import marker_of
 from tablevault.operations.builder_files import builder_files
+from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
@@ -169,11 +170,11 @@ class Queries:
         self, table: TableRecord, instance: InstanceRecord, folder: InstanceFolder
     ) -> tuple[Path, Path, list[Path]] | None:
         for record in self._context.catalog.processes.unfinished():
-            at_work = record.operation == "execute_instance" and not record.status.ended
-            if at_work and record.plan.data.get("temporary") == instance.row_id:
+            plan = record.plan
+            if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
                 workspace = self._lookup.workspace_of(record.serial)
                 if workspace.checkpoints.is_dir():
-                    created = self._lookup.layout.absolute(record.plan.data["creates"][0])
+                    created = self._lookup.layout.absolute(plan.creates[0].location)
                     return workspace.checkpoints, created / ARTIFACTS, sorted(workspace.builders.glob("*.yaml"))
         checkpoints = files.unlinked(folder.partial) / CHECKPOINTS
         if not checkpoints.is_dir():
