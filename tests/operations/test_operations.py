@@ -10,7 +10,7 @@ import pytest
 from operated import INDEX, SHOUT, build, column_builder, index_builder, make_table
 
 from tablevault import TableVault, tv_errors
-from tablevault.builders import fingerprint
+from tablevault.code import versions
 
 FRAME = pd.DataFrame({"x": [1, 2]})
 
@@ -301,12 +301,12 @@ def test_a_module_is_taken_apart_once_for_all_builders(vault, monkeypatch):
     columns = {name: column_builder(name, "same", '{x: "<<self.x[index]>>"}') for name in ("a", "b", "c")}
     build(vault, index_builder("x", "rows"), code, "many", **columns)
     taken_apart = []
-    original = fingerprint.split_module
+    original = versions.split_module
 
     def recording(name, *rest):
         taken_apart.append(name)
         return original(name, *rest)
 
-    monkeypatch.setattr(fingerprint, "split_module", recording)
+    monkeypatch.setattr(versions, "split_module", recording)
     vault.execute_instance("many")
     assert len(taken_apart) == len(set(taken_apart)) > 0
