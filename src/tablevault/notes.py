@@ -14,6 +14,9 @@ from tablevault.texts import cut
 RAISED_BY = "raised by "
 """How the note begins that names the function out of which an exception came."""
 
+RAISED_BY_ARGUMENTS = f"{RAISED_BY}the arguments of"
+"""How the note begins that names the function whose arguments raised an exception."""
+
 _MOST_CHAINED = 100
 """Causes and contexts that are followed."""
 _MOST_FORMATTED = 1_000_000

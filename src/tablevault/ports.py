@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from tablevault.texts import Secrets
     from tablevault.values import ArtifactRecord
 
 Task = TypeVar("Task")
@@ -89,6 +90,21 @@ class ArtifactStore(Protocol):
 
     def record(self, name: str) -> ArtifactRecord | None:
         """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet."""
+        ...
+
+
+class Interruptible(Protocol):
+    """The owner of an execution: may be asked to stop, and hides secrets in errors."""
+
+    stop_requested: bool
+
+    @property
+    def secrets(self) -> Secrets:
+        """Values that functions were given; they are added before an error that may quote them is raised."""
+        ...
+
+    def raise_if_stopped(self) -> None:
+        """Raise `TVForcedError` if a stop was requested."""
         ...
 
 

@@ -60,6 +60,11 @@ class BuilderSpec:
         return self.document.reads
 
     @property
+    def function_text(self) -> str:
+        """Its function, as error messages name it."""
+        return f"{self.python_function}() of builder '{self.name}'"
+
+    @property
     def is_index(self) -> bool:
         """Whether it is an IndexBuilder."""
         return self.kind == "IndexBuilder"

@@ -250,11 +250,11 @@ def _paused(place: Place, process_id: str) -> ProcessInfo | None:
 
 def _say_what_happened(error: BaseException) -> None:
     """Say what went wrong: an error of ours in one line, any other with where it came from."""
+    from tablevault.notes import RAISED_BY_ARGUMENTS
     from tablevault.processes.messages import PAUSED as PAUSED_NOTE
-    from tablevault.rows.calls import BLAME
 
     if isinstance(error, TableVaultError) and not _is_foreign(error):
-        where = [f"({note})" for note in notes_of(error) if note.startswith(BLAME)]
+        where = [f"({note})" for note in notes_of(error) if note.startswith(RAISED_BY_ARGUMENTS)]
         _say(f"{type(error).__name__}: {' '.join([*str(error).split(chr(10)), *where])}")
         return
     if isinstance(error, KeyboardInterrupt) and not _is_foreign(error):

@@ -1,4 +1,4 @@
-"""Running the builders of one instance: reuse what can be reused, take over what is done, compute the rest."""
+"""The state that the builders of one execution share."""
 
 from __future__ import annotations
 
@@ -6,38 +6,20 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
-from pathlib import Path
-from typing import Protocol
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import Function
-from tablevault.execution.building import Building
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import WithSelf
-from tablevault.execution.origins import MaterializedOrigin, Origin, row_keys
-from tablevault.execution.primary_keys import check_keys
-from tablevault.ports import Frame, FrameSource
+from tablevault.execution.origins import MaterializedOrigin, Origin
+from tablevault.execution.primary_keys import check_keys, row_keys
+from tablevault.ports import Frame, FrameSource, Interruptible
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.rows.calls import Views
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.texts import Secrets
-
-
-class Interruptible(Protocol):
-    """Runs the builders: may be asked to stop, and knows what must not be told of an error."""
-
-    stop_requested: bool
-
-    @property
-    def secrets(self) -> Secrets:
-        """Takes values that functions were given, before an error that may quote them is raised."""
-        ...
-
-    def raise_if_stopped(self) -> None:
-        """Raise if so."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -47,7 +29,7 @@ class PreparedBuilder:
     spec: BuilderSpec
     function: Function
     version: str
-    """Digest of all that counts for reuse, apart from the values of arguments."""
+    """Digest of everything that decides about reuse, except the values of arguments."""
     code_parts: Mapping[str, str]
     packages: Mapping[str, str]
     """Versions of the installed packages that its code imports."""
@@ -55,7 +37,7 @@ class PreparedBuilder:
 
 @dataclass(frozen=True)
 class BuilderOutcome:
-    """What is to be known of a builder that is complete."""
+    """The result of a complete builder, as provenance records it."""
 
     builder: PreparedBuilder
     versions: tuple[str, ...]
@@ -71,9 +53,9 @@ class BuilderOutcome:
 
 @dataclass
 class Execution:
-    """Everything that the builders of one execution share."""
+    """The state that the builders of one execution share."""
 
-    building: Building
+    frame: DraftFrame
     inputs: FrameSource
     content_inputs: FrameSource
     inputs_have_artifacts: bool
@@ -89,14 +71,9 @@ class Execution:
     """Whose frame `self` is for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Sequence[int | None], ...] = ()
-    """For each origin: where each row of the instance was in it."""
+    """For each origin: the position in it of each row of the instance."""
     _checked: Sequence[Column] = ()
     """The columns of the primary key that were checked last; columns never change."""
-
-    @property
-    def artifact_folder(self) -> Path:
-        """Where functions put the files that they make."""
-        return self.building.artifact_folder
 
     def views(self, unfinished: Mapping[str, Sequence[object]], other: MaterializedOrigin | None = None) -> Views:
         """Return how arguments see the data now.
@@ -108,24 +85,24 @@ class Execution:
         other
             Whose frame `self` is, where it is not the instance being built.
         """
-        paths = _once(other.as_paths if other is not None else lambda: self.building.as_paths(unfinished))
-        contents = _once(other.as_contents if other is not None else lambda: self.building.as_contents(unfinished))
+        paths = _once(other.as_paths if other is not None else lambda: self.frame.as_paths(unfinished))
+        contents = _once(other.as_contents if other is not None else lambda: self.frame.as_contents(unfinished))
         return Views(
             Evaluator(WithSelf(self.inputs, paths)),
             Evaluator(WithSelf(self.content_inputs, contents)),
-            self.inputs_have_artifacts or self.building.has_artifacts,
-            str(self.artifact_folder),
+            self.inputs_have_artifacts or self.frame.has_artifacts,
+            str(self.frame.artifacts.folder),
             self.process_id,
         )
 
     @property
     def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
-        """The origins whose cells may be taken over, each with where the rows of this instance are in it."""
+        """The origins whose cells may be reused, each with the positions of this instance's rows in it."""
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
 
     def check_primary_key(self) -> None:
         """Raise `TVTableError` if the primary key is null or not unique."""
-        built = [self.building.columns[name] for name in self.primary_key]
+        built = [self.frame.columns[name] for name in self.primary_key]
         columns = [column.column for column in built]
         if not _are_same(columns, self._checked):
             typed = [(column.column, column.type) for column in built]
@@ -133,18 +110,18 @@ class Execution:
             self._checked = columns
 
     def match_origins(self) -> None:
-        """Find out where each row was in each origin: by the primary key, or by position if there is none."""
+        """Match the rows with those of each origin: by the primary key, or by position if there is none."""
         self.matches = tuple(self._match(origin) for origin in self.origins)
 
     def _match(self, origin: Origin) -> Sequence[int | None]:
-        count = self.building.row_count
+        count = self.frame.row_count
         if not self.primary_key:
             return [row if row < origin.row_count else None for row in range(count)]
         old = origin.keys(self.primary_key)
         if old is None:
             return [None] * count
         places = {key: place for place, key in enumerate(old)}
-        new = row_keys([self.building.columns[name].values for name in self.primary_key])
+        new = row_keys([self.frame.columns[name].values for name in self.primary_key])
         return [places.get(key) for key in new]
 
 

@@ -1,4 +1,4 @@
-"""What an earlier instance, or an execution that was reverted, has that need not be computed again."""
+"""Origins: instances, and executions that were reverted, whose cells may be reused."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from tablevault.errors import TVFileError
-from tablevault.execution.building import AdoptedArtifact
 from tablevault.execution.inputs import ContentFrame
+from tablevault.execution.primary_keys import row_keys
 from tablevault.execution.provenance import BuilderFacts, Provenance, read_fingerprints
 from tablevault.ports import Frame
-from tablevault.storage.checkpoints import Checkpoints, read_checkpoints
-from tablevault.storage.dtypes import ColumnType, Kind, plain_values
+from tablevault.rows.artifacts import AdoptedArtifact
+from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
+from tablevault.storage.dtypes import plain_values
 from tablevault.storage.frames import StoredFrame, read_frame
-from tablevault.storage.packing import canonical
 from tablevault.values import ArtifactRecord
 
 
@@ -43,15 +43,15 @@ class Origin(Protocol):
         ...
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
-        """Return what identifies each row; `None` if it does not have these columns."""
+        """Return the key of each row; `None` if these columns are not all there."""
         ...
 
     def column(self, name: str) -> Sequence[object] | None:
-        """Return a column as it is in the end, whoever made it; `None` if there is none of this name."""
+        """Return a column of the finished frame, whichever builder made it; `None` if there is none of this name."""
         ...
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return what a builder of these columns computed; `None` if there was none."""
+        """Return the rows that a builder of these columns computed; `None` if there was none."""
         ...
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
@@ -59,21 +59,8 @@ class Origin(Protocol):
         ...
 
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
-        """Return what is known of the builder of these columns."""
+        """Return the recorded facts about the builder of these columns; `None` if there are none."""
         ...
-
-
-def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
-    """Return one hashable key per row."""
-    if len(columns) == 1:
-        return [_hashable(value) for value in columns[0]]
-    return [tuple(map(_hashable, row)) for row in zip(*columns, strict=True)]
-
-
-def _hashable(value: object) -> object:
-    if isinstance(value, bool):
-        return bool, value  # Python takes it for 1 or 0.
-    return canonical(value) if isinstance(value, list | dict) else value
 
 
 class MaterializedOrigin:
@@ -126,13 +113,13 @@ class MaterializedOrigin:
         return self._frame.values(name) if name in self._frame.column_names else None
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
-        """Return what identifies each row."""
+        """Return the key of each row."""
         if not set(primary_key) <= set(self._frame.column_names):
             return None
         return row_keys([self._frame.values(column) for column in primary_key])
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return what a builder of these columns computed."""
+        """Return the rows that a builder of these columns computed."""
         facts = self.facts(spec_columns)
         if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
             return None
@@ -150,11 +137,11 @@ class MaterializedOrigin:
         return _adopted(self._artifact_folder, self._artifacts.get(name))
 
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
-        """Return what is known of the builder of these columns."""
+        """Return the recorded facts about the builder of these columns; `None` if there are none."""
         return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
 
     def _is_overwritten(self, facts: BuilderFacts) -> bool:
-        """Return whether the frame no longer has what this builder computed."""
+        """Return whether another builder overwrote a column of this one."""
         others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
         return facts.is_index and any(set(other.columns) & set(facts.columns) for other in others)
 
@@ -164,7 +151,7 @@ class MaterializedOrigin:
 
 
 class PartialOrigin:
-    """What an execution computed before it was reverted.
+    """The rows that an execution computed before it was reverted.
 
     Parameters
     ----------
@@ -172,8 +159,6 @@ class PartialOrigin:
         Its checkpoints.
     artifact_folder
         Its artifacts.
-    index_columns
-        The columns of its IndexBuilder.
     """
 
     def __init__(self, checkpoint_folder: Path, artifact_folder: Path) -> None:
@@ -192,19 +177,19 @@ class PartialOrigin:
         return self._row_count
 
     def column(self, name: str) -> Sequence[object] | None:
-        """Return a column of its IndexBuilder: of the others some cells may be missing."""
+        """Return a column of its IndexBuilder; other columns may be incomplete."""
         rows = self._loaded.get(self._index)
         return rows.values[self._index.index(name)] if rows is not None and name in self._index else None
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
-        """Return what identifies each row."""
+        """Return the key of each row."""
         rows = self._loaded.get(self._index)
         if rows is None or not set(primary_key) <= set(self._index):
             return None
         return row_keys([rows.values[self._index.index(column)] for column in primary_key])
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return what a builder of these columns computed."""
+        """Return the rows that a builder of these columns computed."""
         return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
@@ -232,7 +217,7 @@ class PartialOrigin:
 
 
 def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | None:
-    """Return a file of an origin, unless it is gone or somebody has changed it as far as its size tells."""
+    """Return a file of an origin, unless it is gone or its size has changed."""
     if record is None:
         return None
     try:
@@ -249,7 +234,7 @@ def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
     return ReusableRows(values, [None] * len(data), [version] * len(data), fingerprint)
 
 
-def _scattered_rows(state: Any, count: int) -> ReusableRows:
+def _scattered_rows(state: BuilderState, count: int) -> ReusableRows:
     values: tuple[list[object], ...] = tuple([None] * count for _ in state.columns)
     fingerprints: list[bytes | None] = [None] * count
     versions = [""] * count
@@ -260,8 +245,3 @@ def _scattered_rows(state: Any, count: int) -> ReusableRows:
         versions[position] = state.code_versions[state.codes[place]]
     whole = state.fingerprints[0] if state.done and state.fingerprints else None
     return ReusableRows(values, fingerprints, versions, whole)
-
-
-def names_artifacts(column_type: ColumnType | None) -> bool:
-    """Return whether cells of this type name artifacts."""
-    return column_type is not None and column_type.kind is Kind.ARTIFACT

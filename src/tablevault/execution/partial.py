@@ -1,4 +1,4 @@
-"""Reading what an unfinished execution has computed, without its builders."""
+"""The computed cells of an unfinished execution, read without its builders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tablevault.builders.document import read_document
 from tablevault.errors import TableVaultError
-from tablevault.execution.building import Building
+from tablevault.execution.frame import DraftFrame
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.dtypes import CellError, ColumnType, build_column, json_type, parse_dtype
@@ -28,19 +29,19 @@ def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
     return types
 
 
-def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnType]) -> Building:
+def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnType]) -> DraftFrame:
     """Return the columns that the checkpoints in a folder hold, with nulls in the cells never computed.
 
     Parameters
     ----------
     checkpoints
-        The folder of the checkpoints; somebody may be appending to them.
+        The folder of the checkpoints; a running process may be appending to them.
     artifacts
         Where the files that cells name are.
     types
         The declared types of columns.
     """
-    building = Building(artifacts)
+    frame = DraftFrame(InstanceArtifacts(artifacts))
     stored = read_checkpoints(checkpoints)
     for builder in stored.builders():
         state = stored.load(builder)
@@ -48,18 +49,18 @@ def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnT
             continue
         if state.frame is not None:
             data = read_frame(state.frame.path)
-            building.row_count = max(building.row_count, len(data))
+            frame.row_count = max(frame.row_count, len(data))
             for name, column_type in data.types.items():
-                building.put(name, data.table.column(name), column_type)
+                frame.put(name, data.table.column(name), column_type)
         else:
-            building.row_count = max(building.row_count, max(state.positions, default=-1) + 1)
-            _put_rows(building, state, types)
-    return building
+            frame.row_count = max(frame.row_count, max(state.positions, default=-1) + 1)
+            _put_rows(frame, state, types)
+    return frame
 
 
-def _put_rows(building: Building, state: BuilderState, types: Mapping[str, ColumnType]) -> None:
+def _put_rows(frame: DraftFrame, state: BuilderState, types: Mapping[str, ColumnType]) -> None:
     for name, known in zip(state.columns, state.values, strict=True):
-        cells: list[object] = [None] * building.row_count
+        cells: list[object] = [None] * frame.row_count
         for position, cell in zip(state.positions, known, strict=True):
             cells[position] = cell
         try:
@@ -67,4 +68,4 @@ def _put_rows(building: Building, state: BuilderState, types: Mapping[str, Colum
         except CellError:
             # Declared types are in the builder; without it a mixture of values is shown as what it is.
             column, column_type = build_column([None if cell is None else str(cell) for cell in cells], json_type())
-        building.put(name, column, column_type, cells)
+        frame.put(name, column, column_type, cells)

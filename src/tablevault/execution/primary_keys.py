@@ -1,4 +1,4 @@
-"""Primary keys: every row needs one of its own."""
+"""Primary keys: never null, and different for every row."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import pyarrow as pa
 
 from tablevault.errors import TVTableError
-from tablevault.execution.origins import row_keys
 from tablevault.storage.columns import Column
 from tablevault.storage.dtypes import ColumnType, Kind, plain_values
 from tablevault.storage.frames import FrameData
+from tablevault.storage.packing import canonical
 
 KeyColumn = tuple[Column, ColumnType]
 
@@ -80,3 +80,16 @@ def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
             raise TVTableError(
                 f"Primary key ({', '.join(names)}) is not unique: rows {earlier} and {row} both have {key!r}."
             )
+
+
+def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
+    """Return one hashable key per row."""
+    if len(columns) == 1:
+        return [_hashable(value) for value in columns[0]]
+    return [tuple(map(_hashable, row)) for row in zip(*columns, strict=True)]
+
+
+def _hashable(value: object) -> object:
+    if isinstance(value, bool):
+        return bool, value  # Python takes it for 1 or 0.
+    return canonical(value) if isinstance(value, list | dict) else value

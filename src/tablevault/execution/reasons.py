@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.versions import describe_changes
+from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution, PreparedBuilder
 from tablevault.execution.inputs import PinnedKey
-from tablevault.execution.origins import Origin, names_artifacts
+from tablevault.execution.origins import Origin
 from tablevault.execution.provenance import BuilderFacts, InputFacts
-from tablevault.execution.row_wise_run import RowDecision, RowWiseRun
-from tablevault.execution.single_call_run import SingleCallRun
+from tablevault.execution.reuse import matched_origins, whole_candidates
+from tablevault.execution.row_wise import RowDecision
 from tablevault.json_forms import json_form
 from tablevault.lookup import Lookup
 from tablevault.names import fold
+from tablevault.rows.artifacts import names_artifacts
 from tablevault.values import InstanceRecord
 
 _NEW = "new"
@@ -70,23 +72,23 @@ class Reasons:
             *self._changes_of_inputs(builder.spec, facts),
         )
 
-    def of_rows(self, builder: PreparedBuilder, decision: RowDecision) -> tuple[str, ...]:
-        """Return why the rows that are missing have to be computed."""
-        total = len(decision.table.filled)
+    def of_rows(self, run: BuilderRun, decision: RowDecision) -> tuple[str, ...]:
+        """Return why missing rows have to be computed."""
+        builder, total = run.builder, len(decision.table)
         rows = [row for row in decision.table.missing() if row not in decision.undecided]
         if not rows and not decision.undecided:
             return self.of_unchanged(builder, total)
-        causes = self._causes(builder, rows, RowWiseRun(self._execution, builder).matched_origins(total))
+        causes = self._causes(builder, rows, matched_origins(run, total))
         new = self._described_new(causes.pop(_NEW, 0))
         static = self.of_spec(builder) if causes or decision.undecided else ()
         return (*static, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items()), *new)
 
-    def of_whole(self, builder: PreparedBuilder, run: SingleCallRun) -> tuple[str, ...]:
-        """Return why a builder that is decided as a whole has to run."""
-        known = (*self.of_spec(builder), *self.of_new_rows())
+    def of_whole(self, run: BuilderRun) -> tuple[str, ...]:
+        """Return why a builder whose function is called once has to run."""
+        known = (*self.of_spec(run.builder), *self.of_new_rows())
         if known:
             return known
-        same_rows = run.may_reuse()
+        same_rows = any(True for _ in whole_candidates(run))
         return ("values of arguments changed" if same_rows else "the rows are not those of the origin in their order",)
 
     def of_new_rows(self) -> tuple[str, ...]:

@@ -1,25 +1,30 @@
-"""Running the builders of an execution, each as its `return_type` asks for."""
+"""Running the builders of an execution in their order, each as its `return_type` asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tablevault.builders.fields import ReturnType
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution, PreparedBuilder
-from tablevault.execution.dataframe_run import DataframeRun
-from tablevault.execution.generator_run import GeneratorRun
-from tablevault.execution.row_wise_run import RowWiseRun
+from tablevault.execution.generator import decide_generator, restore_generator, run_generator
+from tablevault.execution.row_wise import restore_row_wise, run_row_wise
+from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_dataframe
 
-_RUNS: Mapping[ReturnType, type[BuilderRun]] = {
-    "dataframe": DataframeRun,
-    "row-wise": RowWiseRun,
-    "generator": GeneratorRun,
+_RUN: Mapping[ReturnType, Callable[[BuilderRun], None]] = {
+    "dataframe": run_dataframe,
+    "row-wise": run_row_wise,
+    "generator": run_generator,
+}
+_RESTORE: Mapping[ReturnType, Callable[[BuilderRun, bool], bool]] = {
+    "dataframe": restore_dataframe,
+    "row-wise": restore_row_wise,
+    "generator": restore_generator,
 }
 
 
 def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Run an IndexBuilder and then ColumnBuilders in their order, leaving their columns in the building."""
+    """Run an IndexBuilder and then ColumnBuilders in their order, and put their columns into the frame."""
     for builder in builders:
         execution.owner.raise_if_stopped()
         run_builder(execution, builder)
@@ -28,13 +33,31 @@ def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> N
 
 
 def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
-    """Run one builder, after those that it depends on; leaves its columns in the building."""
-    run_of(execution, builder).run()
+    """Run one builder, after those that it depends on."""
+    run = BuilderRun.start(execution, builder)
+    run.check_old_rows()
+    if not run.is_done:
+        run.begin()
+    _RUN[builder.spec.return_type](run)
+    run.counter.done = True
     if builder.spec.is_index:
         execution.check_primary_key()
         execution.match_origins()
 
 
-def run_of(execution: Execution, builder: PreparedBuilder) -> BuilderRun:
-    """Return the run of a builder, which has not begun."""
-    return _RUNS[builder.spec.return_type](execution, builder)
+def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
+    """Put the computed and the reusable cells of an unfinished execution into the frame, nulls elsewhere.
+
+    No function is called. Cells are reused as far as the execution had come.
+    """
+    complete = True
+    for builder in builders:
+        run = BuilderRun.start(execution, builder)
+        complete = _RESTORE[builder.spec.return_type](run, complete) and complete
+        if builder.spec.is_index and complete:
+            execution.match_origins()
+
+
+def decide_whole(run: BuilderRun) -> bool:
+    """Reuse the columns of a builder that is called once, without calling it; return whether that was possible."""
+    return decide_generator(run) if run.spec.return_type == "generator" else decide_dataframe(run)

@@ -14,7 +14,7 @@ from typing import Any
 from tablevault import names
 from tablevault.catalog import Imported
 from tablevault.errors import TVArgumentError, TVFileError
-from tablevault.execution.building import Building
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
 from tablevault.legacy.history import import_history
@@ -25,6 +25,7 @@ from tablevault.operations.base import write_description
 from tablevault.operations.tables import describe_table
 from tablevault.plans import Unplanned
 from tablevault.processes.endings import Endings
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, write_frame
@@ -245,10 +246,10 @@ class VaultImport:
         shared = instance.success and not table.allow_multiple_artifacts
         self._copy_tree((table.folder if shared else instance.folder) / ARTIFACTS, folder.artifacts)
         files.make_folder(folder.artifacts)
-        building = Building(folder.artifacts)
+        frame = DraftFrame(InstanceArtifacts(folder.artifacts))
         for name, column_type in data.types.items():
-            building.put(name, data.table.column(name), column_type)
-        named, artifacts = building.artifact_names(), ArtifactFolder(folder.artifacts)
+            frame.put(name, data.table.column(name), column_type)
+        named, artifacts = frame.artifact_names(), ArtifactFolder(folder.artifacts)
         found: dict[str, ArtifactRecord | None] = {name: artifacts.record(name) for name in sorted(named)}
         records = [record for record in found.values() if record is not None]
         if records:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from tablevault.builders.document import BuilderReads
 from tablevault.errors import TVArtifactError, warn
-from tablevault.execution.building import Building
-from tablevault.execution.context import BuilderOutcome, Execution, PreparedBuilder
+from tablevault.execution.context import BuilderOutcome, Execution
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.provenance import (
     BuilderFacts,
@@ -20,7 +20,6 @@ from tablevault.execution.provenance import (
     write_fingerprints,
     write_provenance,
 )
-from tablevault.execution.running import run_of
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.names import fold
@@ -72,9 +71,9 @@ class Assembly:
 
     def materialize(self, success: bool) -> Changes:
         """Write everything durably, and return what makes the instance visible."""
-        building, folder = self._execution.building, self._folder
-        artifacts = settle_artifacts(building, strict=success)
-        frame = building.frame()
+        draft, folder = self._execution.frame, self._folder
+        artifacts = settle_artifacts(draft, strict=success)
+        frame = draft.data()
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
             fingerprints = aside.submit(self._write_fingerprints)
             stored = write_frame(folder.frame, frame)
@@ -107,8 +106,8 @@ class Assembly:
         rows = {}
         for outcome in self._execution.outcomes:
             if outcome.fingerprints is not None and outcome.codes is not None:
-                missing = self._execution.building.row_count - len(outcome.codes)
-                outcome.fingerprints.resize(self._execution.building.row_count)
+                missing = self._execution.frame.row_count - len(outcome.codes)
+                outcome.fingerprints.resize(self._execution.frame.row_count)
                 outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
                 rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
         if rows:
@@ -170,12 +169,12 @@ class Assembly:
         _archive_code(sorted(attempts.iterdir(), key=lambda path: int(path.name)), self._folder.code)
 
 
-def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
+def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     """Bring the artifacts of reused cells in, and check that files and cells agree.
 
     Parameters
     ----------
-    building
+    frame
         The finished columns.
     strict
         Whether a missing or unnamed file is an error; if not, unnamed files are dropped.
@@ -185,27 +184,27 @@ def settle_artifacts(building: Building, strict: bool) -> list[ArtifactRecord]:
     TVArtifactError
         Listing all files that fail.
     """
-    folder = ArtifactFolder(building.artifact_folder)
-    named = building.artifact_names()
-    adopted = _adopt(folder, building)
+    folder = ArtifactFolder(frame.artifacts.folder)
+    named = frame.artifact_names()
+    adopted = _adopt(folder, frame)
     missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
     if strict:
         check_artifacts(missing, unnamed, named)
     for name in unnamed:
-        files.remove_tree(building.artifact_folder / name)
+        files.remove_tree(frame.artifacts.folder / name)
     # A function may have written on into a file after its row was finished: what counts is what is there now.
     found = (adopted.get(name) or folder.describe(name) for name in sorted(set(named) - set(missing)))
     return [record for record in found if record is not None]
 
 
-def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactRecord]:
+def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecord]:
     """Take the files of reused cells over from their origins; return their records by name."""
     by_source: dict[Path, dict[str, ArtifactRecord]] = {}
-    for by_row in building.adopted.values():
+    for by_row in frame.adopted.values():
         for file in by_row.values():
             name = file.record.path
             if folder.exists(name) and not folder.matches(file.record):
-                computed = building.computed_artifact_names()
+                computed = frame.computed_artifact_names()
                 if name in computed:
                     raise TVArtifactError(
                         f"{name} is named by column '{computed[name][0]}', row {computed[name][1]}, and by a cell that "
@@ -213,7 +212,7 @@ def _adopt(folder: ArtifactFolder, building: Building) -> dict[str, ArtifactReco
                         "such as the row's key."
                     )
                 # What a row has left that failed.
-                files.remove_tree(building.artifact_folder / name)
+                files.remove_tree(frame.artifacts.folder / name)
             by_source.setdefault(file.folder, {})[name] = file.record
     for source, records in by_source.items():
         folder.adopt(source, records.values())
@@ -246,15 +245,6 @@ def check_artifacts(
             f"Artifacts and artifact columns do not agree: {listed}{more}. Write every file that a cell names into "
             "~ARTIFACT_FOLDER~, and name every file that is written."
         )
-
-
-def restore_partial(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Put what an execution had into the building, computed or taken over, with nulls in the rest."""
-    complete = True
-    for builder in builders:
-        complete = run_of(execution, builder).restore(reusing=complete) and complete
-        if builder.spec.is_index and complete:
-            execution.match_origins()
 
 
 def describe_instance(

@@ -21,11 +21,11 @@ from tablevault.code.packages import installed_versions
 from tablevault.code.sources import Sources
 from tablevault.code.versions import CodeIndex, builder_version
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
-from tablevault.execution.building import Building
-from tablevault.execution.context import Execution, Interruptible, PreparedBuilder
+from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
 from tablevault.execution.provenance import read_artifact_records, read_provenance
-from tablevault.execution.running import run_builders
+from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import (
     ARTIFACTS,
     CHECKPOINTS,
@@ -38,7 +38,7 @@ from tablevault.layout import (
 )
 from tablevault.lookup import Lookup
 from tablevault.notes import add_note
-from tablevault.operations.assembly import Assembly, reopen, restore_partial
+from tablevault.operations.assembly import Assembly, reopen
 from tablevault.operations.base import Operation, instance_folder, remove
 from tablevault.operations.builder_files import SUFFIX, builder_files
 from tablevault.operations.executing import (
@@ -53,8 +53,9 @@ from tablevault.operations.executing import (
 )
 from tablevault.operations.watching import OwnerWatch
 from tablevault.plans import ExecutePlan
-from tablevault.ports import FunctionError
+from tablevault.ports import FunctionError, Interruptible
 from tablevault.progress import ExecutionProgress
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
@@ -226,7 +227,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         origins = self._origins(plan, lookup)
         committed = next((origin for origin in origins if isinstance(origin, MaterializedOrigin)), None)
         return Execution(
-            building=Building(place.artifacts),
+            frame=DraftFrame(InstanceArtifacts(place.artifacts)),
             inputs=inputs.paths,
             content_inputs=inputs.contents,
             inputs_have_artifacts=inputs.have_artifacts,
@@ -272,7 +273,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         documents = read_documents(pinned_builders(transaction))
         builders = check_builders(plan.table_name, documents, inputs, sources.modules)
         execution = self._execution(plan, transaction, inputs, builders)
-        restore_partial(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
+        restore_builders(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
         return Assembly(transaction, plan, execution, inputs).materialize(success=False)
 
 

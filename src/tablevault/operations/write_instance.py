@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from tablevault import names
 from tablevault.builders.document import read_document
 from tablevault.errors import TVArgumentError, TVArtifactError, TVProcessError, TVTableError
-from tablevault.execution.building import Building
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.primary_keys import check_primary_key
 from tablevault.layout import index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
@@ -28,6 +28,7 @@ from tablevault.operations.given_frames import (
     stage_frame,
 )
 from tablevault.plans import WriteInstancePlan
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, read_frame, whole_frame
@@ -166,12 +167,12 @@ class WriteInstance(Operation[WriteInstancePlan]):
     ) -> list[ArtifactRecord]:
         source = transaction.layout.absolute(plan.temporary_folder) / "artifacts"
         target = transaction.layout.absolute(plan.creates[0].location) / "artifacts"
-        building = Building(target)
+        frame = DraftFrame(InstanceArtifacts(target))
         for name, column_type in data.types.items():
-            building.put(name, data.table.column(name), column_type)
+            frame.put(name, data.table.column(name), column_type)
         folder = ArtifactFolder(target)
         records = []
-        for name in sorted(building.artifact_names()):
+        for name in sorted(frame.artifact_names()):
             files.make_folder((target / name).parent)
             files.copy_file(source / name, target / name)
             record = folder.record(name)

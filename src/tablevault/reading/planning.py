@@ -13,21 +13,21 @@ from tablevault.builders.document import SELF
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
+from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution, PreparedBuilder
-from tablevault.execution.generator_run import GeneratorRun
+from tablevault.execution.generator import shown_origin
 from tablevault.execution.origins import Origin
 from tablevault.execution.reasons import Reasons, rows_text
-from tablevault.execution.row_wise_run import RowDecision, RowWiseRun
-from tablevault.execution.running import run_builder, run_of
-from tablevault.execution.single_call_run import SingleCallRun
-from tablevault.execution.table import RowTable
+from tablevault.execution.reuse import whole_candidates
+from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
+from tablevault.execution.running import decide_whole, run_builder
 from tablevault.lookup import VaultContext
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
 from tablevault.operations.executing import BuilderSet, PinnedInputs, check_builders, read_documents
 from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
-from tablevault.progress import BuilderCounter, ExecutionProgress
+from tablevault.progress import ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
 from tablevault.storage.artifacts import ArtifactFolder
@@ -142,7 +142,7 @@ class _Gap:
 
 
 class _Planning:
-    """Goes through the builders in their order, and keeps track of what is not known without running them."""
+    """Plans the builders in their order, and tracks the cells that only exist once a builder has run."""
 
     def __init__(self, execution: Execution, reasons: Reasons) -> None:
         self._execution = execution
@@ -152,18 +152,18 @@ class _Planning:
         self._rows_are_known = False
 
     def plan(self, builders: list[PreparedBuilder], run_index: bool = False) -> InstancePlan:
-        """Return the plan; the first builder is the IndexBuilder, which can be called if it is to run."""
+        """Return the plan; the first builder is the IndexBuilder, whose function can be called if it is to run."""
         index, *others = builders
         self._index = index.spec.name
         planned = {index.spec.name: self._after_run(index) if run_index else self._plan_index(index)}
         for builder in others:
-            planned[builder.spec.name] = self._plan_column_builder(builder)
+            planned[builder.spec.name] = self._plan_column_builder(BuilderRun.start(self._execution, builder))
         return InstancePlan(planned)
 
     # --- the IndexBuilder -----------------------------------------------------------------------------------------
 
     def _after_run(self, builder: PreparedBuilder) -> BuilderPlan:
-        """Run the IndexBuilder, and say what it did."""
+        """Run the IndexBuilder, and return what it did."""
         run_builder(self._execution, builder)
         self._rows_are_known = True
         counter = self._execution.progress.builders[builder.spec.name]
@@ -172,89 +172,87 @@ class _Planning:
         return BuilderPlan(counter.total, counter.reused, counter.computed, (*always, *reasons))
 
     def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
+        run = BuilderRun.start(self._execution, builder)
         if builder.spec.is_row_wise:
-            return self._plan_row_wise_index(builder)
-        run = run_of(self._execution, builder)
-        shown = run.shown_origin() if isinstance(run, GeneratorRun) else None
+            return self._plan_row_wise_index(run)
+        shown = shown_origin(run) if builder.spec.return_type == "generator" else None
         reasons = [_ALWAYS_RUNS, *self._reasons.of_spec(builder)]
         if shown is not None:
             reasons.append(f"it goes on after the {rows_text(shown.row_count)} of the origin")
         keeps = builder.spec.keep_old and bool(self._execution.origins)
         return BuilderPlan(None, None if keeps else 0, None, tuple(reasons))
 
-    def _plan_row_wise_index(self, builder: PreparedBuilder) -> BuilderPlan:
-        decision = RowWiseRun(self._execution, builder).decide()
+    def _plan_row_wise_index(self, run: BuilderRun) -> BuilderPlan:
+        decision = decide_rows(run)
         missing = decision.table.missing()
         if not missing:
             # It has nothing to compute, so its function is not called.
-            return self._after_run(builder)
-        total = len(decision.table.filled)
-        reasons = self._reasons.of_rows(builder, decision)
+            return self._after_run(run.builder)
+        total = len(decision.table)
+        reasons = self._reasons.of_rows(run, decision)
         if self._execution.primary_key:
             # Which of the origin's rows these will be is not known before their keys are.
-            keeps = builder.spec.keep_old
+            keeps = run.spec.keep_old
             reused = None if keeps else total - len(missing)
             return BuilderPlan(None if keeps else total, reused, len(missing), reasons)
-        self._execution.building.row_count = total
-        self._leave(builder, decision)
+        self._execution.frame.row_count = total
+        self._leave(run, decision)
         self._execution.match_origins()
         self._rows_are_known = True
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
     # --- ColumnBuilders -------------------------------------------------------------------------------------------
 
-    def _plan_column_builder(self, builder: PreparedBuilder) -> BuilderPlan:
-        total = self._execution.building.row_count if self._rows_are_known else None
-        if not self._may_reuse(builder):
-            self._leave_empty(builder)
+    def _plan_column_builder(self, run: BuilderRun) -> BuilderPlan:
+        total = self._execution.frame.row_count if self._rows_are_known else None
+        if not self._may_reuse(run):
+            self._leave_empty(run)
             new = () if total is None else self._reasons.of_new_rows()
-            return BuilderPlan(total, 0, total, (*self._reasons.of_spec(builder), *new))
+            return BuilderPlan(total, 0, total, (*self._reasons.of_spec(run.builder), *new))
         if total is None:
-            self._leave_empty(builder)
-            reasons = (*self._reasons.of_spec(builder), f"unknown until `{self._index}` has run")
+            self._leave_empty(run)
+            reasons = (*self._reasons.of_spec(run.builder), f"unknown until `{self._index}` has run")
             return BuilderPlan(None, None, None, reasons)
-        run = run_of(self._execution, builder)
-        return self._plan_whole(builder, run) if isinstance(run, SingleCallRun) else self._plan_rows(builder)
+        return self._plan_rows(run) if run.spec.is_row_wise else self._plan_whole(run, total)
 
-    def _may_reuse(self, builder: PreparedBuilder) -> bool:
+    def _may_reuse(self, run: BuilderRun) -> bool:
         """Return whether any origin has cells of the same builder and code."""
-        found = [origin.rows(builder.spec.changed_columns, is_index=False) for origin in self._origins]
-        return any(rows is not None and builder.version in rows.versions for rows in found)
+        found = [origin.rows(run.spec.changed_columns, is_index=False) for origin in self._origins]
+        return any(rows is not None and run.builder.version in rows.versions for rows in found)
 
-    def _plan_rows(self, builder: PreparedBuilder) -> BuilderPlan:
-        gaps = self._gaps_read_by(builder.spec)
-        if not all(_reads_current_row_only(builder.spec, column) for column in gaps):
-            return self._plan_unknown_rows(builder, gaps)
+    def _plan_rows(self, run: BuilderRun) -> BuilderPlan:
+        gaps = self._gaps_read_by(run.spec)
+        if not all(_reads_current_row_only(run.spec, column) for column in gaps):
+            return self._plan_unknown_rows(run, gaps)
         unknown = frozenset[int]().union(*(gap.rows for gap in gaps.values()))
-        decision = RowWiseRun(self._execution, builder).decide(unknown)
-        self._leave(builder, decision)
-        total, missing = len(decision.table.filled), decision.table.missing()
-        reasons = self._reasons.of_rows(builder, decision)
+        decision = decide_rows(run, unknown)
+        self._leave(run, decision)
+        total, missing = len(decision.table), decision.table.missing()
+        reasons = self._reasons.of_rows(run, decision)
         if decision.undecided:
             return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
-    def _plan_unknown_rows(self, builder: PreparedBuilder, gaps: Mapping[str, _Gap]) -> BuilderPlan:
-        """Plan for rows of which none has arguments that are known."""
-        decision = RowWiseRun(self._execution, builder).decide_without_arguments()
-        self._leave_empty(builder)
-        total, reasons = len(decision.table.filled), self._reasons.of_rows(builder, decision)
+    def _plan_unknown_rows(self, run: BuilderRun, gaps: Mapping[str, _Gap]) -> BuilderPlan:
+        """Plan for rows while the arguments of none of them are known."""
+        decision = decide_rows_without_arguments(run)
+        self._leave_empty(run)
+        total, reasons = len(decision.table), self._reasons.of_rows(run, decision)
         if decision.undecided:
             return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
         return BuilderPlan(total, 0, total, reasons)
 
-    def _plan_whole(self, builder: PreparedBuilder, run: SingleCallRun) -> BuilderPlan:
-        total = self._execution.building.row_count
-        gaps = self._gaps_read_by(builder.spec)
-        if gaps and run.may_reuse():
-            self._leave_empty(builder)
-            reasons = (*self._reasons.of_spec(builder), *_waiting(gaps, None))
+    def _plan_whole(self, run: BuilderRun, total: int) -> BuilderPlan:
+        gaps = self._gaps_read_by(run.spec)
+        if gaps and any(True for _ in whole_candidates(run)):
+            self._leave_empty(run)
+            reasons = (*self._reasons.of_spec(run.builder), *_waiting(gaps, None))
             return BuilderPlan(total, None, None, reasons)
-        if not gaps and run.decide():
-            self._close_gaps(builder)
-            return BuilderPlan(total, total, 0, self._reasons.of_unchanged(builder, total))
-        self._leave_empty(builder)
-        return BuilderPlan(total, 0, total, self._reasons.of_whole(builder, run))
+        if not gaps and decide_whole(run):
+            self._close_gaps(run)
+            return BuilderPlan(total, total, 0, self._reasons.of_unchanged(run.builder, total))
+        self._leave_empty(run)
+        return BuilderPlan(total, 0, total, self._reasons.of_whole(run))
 
     @property
     def _origins(self) -> tuple[Origin, ...]:
@@ -268,25 +266,25 @@ class _Planning:
         columns = self._gaps if reads.reads_whole_self else [name for name in self._gaps if name in reads.own_columns]
         return {name: self._gaps[name] for name in columns}
 
-    def _leave(self, builder: PreparedBuilder, decision: RowDecision) -> None:
-        """Put what can be reused into the building, and note what is missing."""
+    def _leave(self, run: BuilderRun, decision: RowDecision) -> None:
+        """Put reused rows into the frame, and note the missing ones."""
         missing = frozenset(decision.table.missing())
-        run_of(self._execution, builder).put_columns(decision.table)
-        self._close_gaps(builder)
+        run.put_columns(decision.table)
+        self._close_gaps(run)
         if missing:
-            self._gaps.update(dict.fromkeys(builder.spec.changed_columns, _Gap(builder.spec.name, missing)))
+            self._gaps.update(dict.fromkeys(run.spec.changed_columns, _Gap(run.spec.name, missing)))
 
-    def _leave_empty(self, builder: PreparedBuilder) -> None:
+    def _leave_empty(self, run: BuilderRun) -> None:
         """Note that no cell of a builder is known."""
-        count = self._execution.building.row_count
-        table = RowTable(self._execution, builder, BuilderCounter(len(builder.spec.changed_columns)))
+        count = self._execution.frame.row_count
+        table = run.empty_table()
         table.resize(count)
-        run_of(self._execution, builder).put_columns(table)
-        gap = _Gap(builder.spec.name, frozenset(range(count)))
-        self._gaps.update(dict.fromkeys(builder.spec.changed_columns, gap))
+        run.put_columns(table)
+        gap = _Gap(run.spec.name, frozenset(range(count)))
+        self._gaps.update(dict.fromkeys(run.spec.changed_columns, gap))
 
-    def _close_gaps(self, builder: PreparedBuilder) -> None:
-        for column in builder.spec.changed_columns:
+    def _close_gaps(self, run: BuilderRun) -> None:
+        for column in run.spec.changed_columns:
             self._gaps.pop(column, None)
 
 

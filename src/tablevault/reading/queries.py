@@ -13,7 +13,6 @@ import yaml
 
 from tablevault import names
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
-from tablevault.execution.building import Building
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.lookup import Lookup, VaultContext
@@ -155,8 +154,8 @@ class Queries:
                 "yet. execute_instance or write_instance materializes it."
             )
         checkpoints, artifacts, builders = found
-        building: Building = read_partial(checkpoints, artifacts, declared_types(builders))
-        data = building.frame()
+        frame = read_partial(checkpoints, artifacts, declared_types(builders))
+        data = frame.data()
         if columns is not None:
             unknown = [column for column in columns if column not in data.types]
             if unknown:

@@ -15,25 +15,22 @@ import xxhash
 from tablevault.builders.placeholders import PLACEHOLDER, has_placeholder
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
-from tablevault.notes import add_note
+from tablevault.notes import RAISED_BY_ARGUMENTS, add_note
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
 
-BLAME = "raised by the arguments of"
-"""How the note begins that says whose arguments were evaluated."""
-
 
 @dataclass(frozen=True)
-class Counted:
-    """What the calls of a function for some rows count for."""
+class RowFingerprints:
+    """The fingerprints of some rows."""
 
     positions: Sequence[int]
     fingerprints: Fingerprints
 
 
 @dataclass(frozen=True)
-class Calls(Counted):
+class Calls(RowFingerprints):
     """The calls of a function for some rows, ready to be made."""
 
     arguments: tuple[Iterable[object], ...]
@@ -54,15 +51,15 @@ class Views:
     process_id: str
 
 
-class arguments_blamed:  # noqa: N801 - it is used as a function
-    """Says of an error for which builder, and for which row if for one, arguments were evaluated.
+class ArgumentErrors:
+    """Notes on an error that it was raised while arguments of a builder were evaluated.
 
     Parameters
     ----------
     spec
         The builder.
     row
-        The row's position.
+        Position of the row; `None` for a function that is called once.
     """
 
     def __init__(self, spec: BuilderSpec, row: int | None = None) -> None:
@@ -75,10 +72,7 @@ class arguments_blamed:  # noqa: N801 - it is used as a function
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception):
             of_row = "" if self._row is None else f", row {self._row}"
-            add_note(
-                error,
-                f"{BLAME} {self._spec.python_function}() of builder '{self._spec.name}'{of_row}",
-            )
+            add_note(error, f"{RAISED_BY_ARGUMENTS} {self._spec.function_text}{of_row}")
 
 
 class FunctionCall:
@@ -175,10 +169,10 @@ class FunctionCall:
         positions, evaluated = self._evaluated(self._compiled, positions)
         return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values()))
 
-    def counts(self, positions: Sequence[int]) -> Counted:
+    def counts(self, positions: Sequence[int]) -> RowFingerprints:
         """Return what `calls` would count for; what does not count is not evaluated."""
         positions, evaluated = self._evaluated(self._counted_as_given, positions)
-        return Counted(positions, self._fingerprints(positions, evaluated))
+        return RowFingerprints(positions, self._fingerprints(positions, evaluated))
 
     def _evaluated(
         self, items: Mapping[str, Compiled], positions: Sequence[int]

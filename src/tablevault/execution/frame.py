@@ -1,4 +1,4 @@
-"""The instance that is being built: its columns in memory, and where its artifacts are meanwhile."""
+"""The frame under construction: its complete columns, in memory."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from pathlib import Path
 
 from tablevault.execution.inputs import ContentFrame
 from tablevault.ports import Frame
+from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts
 from tablevault.storage import files
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.columns import Column, normal_cells
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype, plain_values
 from tablevault.storage.frames import FrameData, MemoryFrame, frame_of_columns
-from tablevault.values import ArtifactRecord
 
 _TEXT = parse_dtype("string")
 
@@ -30,7 +29,7 @@ class BuiltColumn:
 
     @cached_property
     def values(self) -> Sequence[object]:
-        """The cells as plain Python values, as a later run will read them from the file."""
+        """The cells as plain Python values, exactly as a later run reads them from the file."""
         cells, self.cells = self.cells, None
         return plain_values(self.column, self.type) if cells is None else normal_cells(cells, self.column, self.type)
 
@@ -41,26 +40,14 @@ class BuiltColumn:
 
 
 @dataclass
-class AdoptedArtifact:
-    """A file of a reused cell, still in its origin's folder."""
+class DraftFrame:
+    """The columns that are complete so far, in the frame's order, and the artifacts that they name."""
 
-    folder: Path
-    record: ArtifactRecord
-
-
-@dataclass
-class Building:
-    """The columns built so far, in the frame's order, and the artifacts they name."""
-
-    artifact_folder: Path
+    artifacts: InstanceArtifacts
     row_count: int = 0
     columns: dict[str, BuiltColumn] = field(default_factory=dict)
     adopted: dict[str, dict[int, AdoptedArtifact]] = field(default_factory=dict)
     """Artifacts of reused cells: column -> position -> file."""
-    records: dict[str, ArtifactRecord] = field(default_factory=dict)
-    """Files of this run that are recorded already, by relative path."""
-    taken_over: dict[str, ArtifactRecord] = field(default_factory=dict)
-    """Files of reused cells, by relative path."""
 
     def put(
         self,
@@ -84,25 +71,7 @@ class Building:
         self.columns[name] = BuiltColumn(column, column_type, cells)
         self.adopted[name] = dict(adopted or {})
 
-    def artifact_name(self, value: object) -> str:
-        """Return the name of the file that a computed cell stands for.
-
-        Raises `ValueError` if it cannot be one: also because a cell that was taken over names a file of that name and
-        another content.
-        """
-        folder = ArtifactFolder(self.artifact_folder)
-        name = folder.checked_name(value)
-        record = self.taken_over.get(name)
-        if record is not None and folder.exists(name) and not folder.matches(record):
-            # The row is not kept, and nothing else may name what it wrote.
-            files.remove_tree(self.artifact_folder / name)
-            raise ValueError(
-                f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
-                "name files by what they are made from, such as the row's key"
-            )
-        return name
-
-    def frame(self) -> FrameData:
+    def data(self) -> FrameData:
         """Return the whole frame as it will be stored."""
         return frame_of_columns({name: (built.column, built.type) for name, built in self.columns.items()})
 
@@ -117,7 +86,9 @@ class Building:
             The files that are still in the folder of an origin, by position.
         """
         return [
-            None if cell is None else str((adopted[row].folder if row in adopted else self.artifact_folder) / str(cell))
+            None
+            if cell is None
+            else str((adopted[row].folder if row in adopted else self.artifacts.folder) / str(cell))
             for row, cell in enumerate(cells)
         ]
 
@@ -148,7 +119,7 @@ class Building:
         return {file: (name, row) for file, name, row in self._artifact_cells()}
 
     def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
-        """Return every file that a cell names which was not taken over, with the (last) column and row that do."""
+        """Return every file that a computed cell names, with the (last) column and row that do."""
         return {file: (name, row) for file, name, row in self._artifact_cells() if row not in self.adopted[name]}
 
     def _artifact_cells(self) -> Iterator[tuple[str, str, int]]:
@@ -166,8 +137,8 @@ class Building:
         return self.full_paths(built.values, self.adopted[name])
 
     def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
-        """Return how a path counts: by what is recorded of the file, else by what is in it now."""
-        known = {str(self.artifact_folder / name): record.sha256 for name, record in self.records.items()}
+        """Return what a path counts as: the recorded hash of the file, else the hash of its content now."""
+        known = {str(self.artifacts.folder / name): record.sha256 for name, record in self.artifacts.computed.items()}
         known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
 
         def content(path: object) -> object:

@@ -1,0 +1,230 @@
+"""Generators: functions that yield the rows in order, and may continue after the rows that are there."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from itertools import islice
+
+from tablevault.errors import TVArtifactError
+from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.origins import Origin
+from tablevault.execution.reuse import reuse_first_rows, reuse_whole
+from tablevault.execution.whole import SingleCall, call_function
+from tablevault.notes import add_note
+from tablevault.ports import FunctionError
+from tablevault.rows.artifacts import names_artifacts
+from tablevault.rows.results import normal_values
+from tablevault.rows.runner import RowCollector
+from tablevault.rows.table import RowTable
+
+
+def run_generator(run: BuilderRun) -> None:
+    """Take over finished rows, or reuse the columns of an origin, and let the generator yield the others."""
+    table = run.restored_table()
+    total = None if run.spec.is_index else run.frame.row_count
+    run.counter.total = total
+    prefix = _show_old_rows(run, table)
+    if run.saved is not None and run.saved.done and not table.is_incomplete:
+        _finish(run, table, len(table), run.saved.fingerprints[0] if run.saved.fingerprints else b"")
+        return
+    continues = _continues(run)
+    if continues:
+        table.cut_at_first_missing()
+    filled = len(table)
+    call = SingleCall.prepare(run, _own_rows(run, table, total) if continues else {})
+    if total is not None and not filled and reuse_whole(run, call.fingerprint):
+        return
+    first = filled if continues else prefix
+    Yields(run, table, call.fingerprint, first, total).append(call_function(run, call.arguments()), filled - first)
+    _finish(run, table, len(table) if total is None else total, call.fingerprint)
+
+
+def restore_generator(run: BuilderRun, reusing: bool) -> bool:
+    """Put reusable columns, or the finished rows, into the frame; see `running.restore_builders`."""
+    if reusing and run.saved is None and decide_generator(run):
+        return True
+    run.put_rows_so_far(run.rows_so_far())
+    return run.is_done
+
+
+def decide_generator(run: BuilderRun) -> bool:
+    """Reuse the columns of an origin without calling the function; return whether that was possible."""
+    own = _own_rows(run, run.empty_table(), run.frame.row_count) if _continues(run) else {}
+    return reuse_whole(run, SingleCall.prepare(run, own).fingerprint)
+
+
+def shown_origin(run: BuilderRun) -> Origin | None:
+    """Return the origin whose rows the generator sees first, to append to them; `None` if there is none."""
+    spec, origins = run.spec, run.execution.origins if run.execution.reuses_cells else ()
+    if not (spec.is_index and spec.keep_old and spec.reads.reads_whole_self and origins):
+        return None
+    facts = origins[-1].facts(spec.changed_columns)
+    if facts is None or facts.versions != (run.reused_version,):
+        return None
+    return origins[-1] if facts.arguments == spec.tracked_arguments else None
+
+
+class Yields:
+    """The rows that a generator yields, on their way into a table.
+
+    Parameters
+    ----------
+    run, table
+        The builder, and its rows so far.
+    fingerprint
+        Of the arguments.
+    first
+        Position of the first row that the generator yields.
+    total
+        Number of rows that there must be in the end; `None` if the generator decides.
+    """
+
+    def __init__(self, run: BuilderRun, table: RowTable, fingerprint: bytes, first: int, total: int | None) -> None:
+        self._table = table
+        self._owner = run.execution.owner
+        self._primary_key = run.execution.primary_key
+        self._fingerprint = fingerprint
+        self._first = first
+        self._total = total
+        self._collector = RowCollector(table, self._owner, self._error_note, may_end=True)
+
+    def append(self, values: object, repeated: int) -> None:
+        """Append the rows that the function yields.
+
+        Parameters
+        ----------
+        values
+            The result of the function.
+        repeated
+            How many of the first rows are there already; they are compared and dropped.
+        """
+        iterator = self._iterator(values)
+        for position in range(self._first, self._first + repeated):
+            if not self._repeat(iterator, position):
+                raise self._wrong_count(position, self._first + repeated if self._total is None else self._total)
+        position = self._first + repeated
+        end = sys.maxsize if self._total is None else self._total
+        while position < end:
+            count = min(self._collector.most_rows, end - position)
+            self._table.resize(max(position, len(self._table)))
+            rows = range(position, position + count)
+            taken = self._collector.collect(rows, self._fingerprint, islice(iterator, count))
+            position += taken
+            self._owner.raise_if_stopped()
+            if not taken:
+                break
+        if self._total is not None:
+            self._check_end(iterator, position, self._total)
+
+    def _repeat(self, iterator: Iterator[object], position: int) -> bool:
+        """Let the generator repeat a row that may be there. Return whether it yielded one."""
+        try:
+            value = next(iterator)
+        except StopIteration:
+            return False
+        except BaseException as error:
+            raise self._function_error(error, position) from error
+        cells = self._collector.read(value, position)
+        if self._table.filled[position]:
+            self._compare_key(position, cells)
+        else:
+            self._table.keep(position, cells, self._fingerprint)
+        self._owner.raise_if_stopped()
+        return True
+
+    def _check_end(self, iterator: Iterator[object], position: int, total: int) -> None:
+        spec = self._table.spec
+        if position < total:
+            raise self._wrong_count(position, total)
+        try:
+            next(iterator)
+        except StopIteration:
+            return
+        except BaseException as error:
+            raise self._function_error(error, position) from error
+        raise ValueError(
+            f"Builder '{spec.name}': {spec.python_function}() yielded more rows than the instance's {total}."
+        )
+
+    def _compare_key(self, position: int, cells: tuple[object, ...]) -> None:
+        spec = self._table.spec
+        for name in self._primary_key:
+            if name in spec.changed_columns:
+                place = spec.changed_columns.index(name)
+                before = self._table.columns[place][position]
+                if cells[place] != before:
+                    raise ValueError(
+                        f"Builder '{spec.name}', column '{name}', row {position}: the generator was started again "
+                        f"to continue, but yields {cells[place]!r} where it had yielded {before!r}. Make it yield the "
+                        "same rows each time, or let it take <<self>> and continue after the rows that are there."
+                    )
+
+    def _iterator(self, values: object) -> Iterator[object]:
+        try:
+            return iter(values)  # type: ignore[call-overload, no-any-return]
+        except TypeError as error:
+            raise TypeError(
+                f"{self._table.spec.function_text} must return an iterator or be a generator function, "
+                f"not return {type(values).__name__}."
+            ) from error
+
+    def _wrong_count(self, position: int, end: int) -> ValueError:
+        spec = self._table.spec
+        return ValueError(
+            f"Builder '{spec.name}': {spec.python_function}() yielded {position - self._first} rows, "
+            f"but {end - self._first} were expected."
+        )
+
+    def _function_error(self, error: BaseException, position: int) -> FunctionError:
+        add_note(error, self._error_note(position))
+        return FunctionError(error)
+
+    def _error_note(self, position: int) -> str:
+        return f"raised by {self._table.spec.function_text} after {position} rows"
+
+
+def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) -> None:
+    run.complete(table, total)
+    whole = fingerprint or None
+    if len(table.versions) == 1:
+        run.add_outcome(whole=whole)
+    else:
+        # Some rows were computed by code that was replaced while the process was paused.
+        run.add_row_outcome(table, whole)
+
+
+def _continues(run: BuilderRun) -> bool:
+    """Return whether the generator reads its own rows, and so continues after them."""
+    reads = run.spec.reads
+    return reads.reads_whole_self or bool(set(reads.own_columns) & set(run.spec.changed_columns))
+
+
+def _own_rows(run: BuilderRun, table: RowTable, total: int | None) -> dict[str, list[object]]:
+    """Return the generator's own columns as it sees them, as far as they are filled."""
+    shown = {}
+    for name, kept in zip(run.spec.changed_columns, table.columns, strict=True):
+        cells = normal_values(run.spec, name, kept)
+        old = run.frame.columns.get(name)
+        rest = 0 if total is None else total - len(cells)
+        unfilled = list(old.values[len(cells) :]) if old is not None else [None] * rest
+        if names_artifacts(run.spec.dtypes.get(name)):
+            shown[name] = run.frame.full_paths([*cells, *unfilled], table.adopted[name])
+        else:
+            shown[name] = [*cells, *unfilled]
+    return shown
+
+
+def _show_old_rows(run: BuilderRun, table: RowTable) -> int:
+    """Begin with the rows of the origin if the generator appends to them; return their number."""
+    origin = shown_origin(run)
+    rows = origin.rows(run.spec.changed_columns, is_index=True) if origin is not None else None
+    if origin is None or rows is None:
+        return 0
+    table.resize(max(origin.row_count, len(table)))
+    reused = reuse_first_rows(table, origin, rows, run.reused_version, origin.row_count)
+    if reused < origin.row_count:
+        raise TVArtifactError(
+            f"Builder '{run.spec.name}' keeps the rows of its origin, but a file that row {reused} names is gone."
+        )
+    return origin.row_count

@@ -1,0 +1,129 @@
+"""Reuse of cells: rows, or whole columns, that an origin computed from equal arguments with equal code."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+
+from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.origins import Origin, ReusableRows
+from tablevault.rows.artifacts import AdoptedArtifact
+from tablevault.rows.calls import FunctionCall
+from tablevault.rows.runner import prepared
+from tablevault.rows.table import RowTable, consecutive
+
+
+def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
+    """Return the origins that rows may be reused from, each with the positions of this instance's rows in it.
+
+    An IndexBuilder has the positions of its origin.
+    """
+    execution = run.execution
+    if not run.spec.is_index:
+        return execution.reusable
+    origins = execution.origins if execution.reuses_cells else ()
+    return [(origin, [row if row < origin.row_count else None for row in range(total)]) for origin in origins]
+
+
+def row_candidates(
+    run: BuilderRun, table: RowTable
+) -> Iterator[tuple[Origin, ReusableRows, Sequence[tuple[int, int]]]]:
+    """Yield the origins with rows of the same builder and code.
+
+    Each with the missing rows that it has computed, as pairs of their positions here and there.
+    """
+    version = run.reused_version
+    for origin, matches in matched_origins(run, len(table)):
+        rows = origin.rows(run.spec.changed_columns, run.spec.is_index)
+        if rows is not None and version in rows.versions:
+            yield (
+                origin,
+                rows,
+                [
+                    (position, place)
+                    for position in table.missing()
+                    if (place := matches[position]) is not None
+                    and rows.versions[place] == version
+                    and rows.fingerprints[place] is not None
+                ],
+            )
+
+
+def reuse_rows(run: BuilderRun, table: RowTable, call: FunctionCall, unknown: Collection[int] = ()) -> frozenset[int]:
+    """Fill the missing rows whose counterpart in an origin was computed from equal arguments.
+
+    Parameters
+    ----------
+    run, table, call
+        The builder, its rows and its arguments.
+    unknown
+        Rows whose arguments cannot be evaluated yet.
+
+    Returns
+    -------
+    frozenset[int]
+        Of the unknown rows, those that an origin may have computed from equal arguments.
+    """
+    undecided: set[int] = set()
+    version = run.reused_version
+    checkpoints = run.execution.checkpoints
+    for origin, rows, pairs in row_candidates(run, table):
+        undecided.update(position for position, _ in pairs if position in unknown)
+        places = {position: place for position, place in pairs if position not in unknown}
+        positions = consecutive(list(places))
+        for counted in prepared(table, call.counts, positions, lambda: checkpoints.batch_rows):
+            for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
+                place = places[position]
+                if fingerprint == rows.fingerprints[place]:
+                    _reuse_row(table, position, origin, rows, place, version)
+    return frozenset(undecided)
+
+
+def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
+    """Yield the origins with the same rows, in which the same builder and code made the columns."""
+    if run.spec.is_index:
+        return
+    count = run.frame.row_count
+    for origin, matches in run.execution.reusable:
+        rows = origin.rows(run.spec.changed_columns, is_index=False)
+        same_rows = origin.row_count == count and list(matches) == list(range(count))
+        if rows is not None and same_rows and not set(rows.versions) - {run.builder.version}:
+            yield origin, rows
+
+
+def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
+    """Take all columns of a builder over from an origin that made them from equal arguments, if there is one."""
+    count = run.frame.row_count
+    for origin, rows in whole_candidates(run):
+        if rows.whole != fingerprint:
+            continue
+        table = run.empty_table()
+        table.resize(count)
+        if reuse_first_rows(table, origin, rows, run.builder.version, count) == count:
+            run.counter.total = count
+            run.put_columns(table)
+            run.add_outcome(whole=fingerprint)
+            return True
+        run.counter.reused = 0
+    return False
+
+
+def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
+    """Fill the first rows of a table from the same positions of an origin; return how many could be filled."""
+    for position in range(count):
+        if not _reuse_row(table, position, origin, rows, position, version):
+            return position
+    return count
+
+
+def _reuse_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
+    """Take a row over from an origin. Return `False` if a file that it names is gone or its name is taken."""
+    cells = [column[place] for column in rows.values]
+    adopted: dict[str, AdoptedArtifact] = {}
+    for number in table.artifact_columns:
+        if cells[number] is not None:
+            file = origin.adopted(str(cells[number]))
+            if file is None or not table.artifacts.may_adopt(file):
+                return False
+            adopted[table.spec.changed_columns[number]] = file
+    table.reuse(position, cells, rows.fingerprints[place], version, adopted)
+    return True

@@ -1,0 +1,86 @@
+"""Row-wise builders: each row is reused or computed on its own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.origins import MaterializedOrigin
+from tablevault.execution.reuse import reuse_rows, row_candidates
+from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.runner import RowRunner
+from tablevault.rows.table import RowTable
+
+
+@dataclass(frozen=True)
+class RowDecision:
+    """The rows of a row-wise builder that have to be computed."""
+
+    table: RowTable
+    """Its rows; those that can be reused are filled."""
+    undecided: frozenset[int]
+    """Rows whose arguments are not known yet, and that may be reused."""
+
+
+def run_row_wise(run: BuilderRun) -> None:
+    """Reuse rows, compute the others, and put the columns into the frame."""
+    table = _table(run)
+    call = _call(run)
+    reuse_rows(run, table, call)
+    if run.is_done and table.missing():
+        # Files that its cells named, or that its origin had, are gone.
+        run.begin()
+    RowRunner(table, call, run.builder.function, run.execution.owner).run()
+    run.complete(table, len(table))
+    run.add_row_outcome(table)
+
+
+def restore_row_wise(run: BuilderRun, reusing: bool) -> bool:
+    """Put the finished rows into the frame; see `running.restore_builders`."""
+    table = run.rows_so_far()
+    if reusing and not run.spec.is_index:
+        reuse_rows(run, table, _call(run))
+    run.put_rows_so_far(table)
+    return run.is_done or all(table.filled)
+
+
+def decide_rows(run: BuilderRun, unknown: Collection[int] = ()) -> RowDecision:
+    """Reuse rows without calling the function.
+
+    Parameters
+    ----------
+    run
+        The builder.
+    unknown
+        Rows whose arguments cannot be evaluated yet.
+    """
+    table = _table(run)
+    return RowDecision(table, reuse_rows(run, table, _call(run), unknown))
+
+
+def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
+    """Decide about rows while the arguments of none of them can be evaluated."""
+    table = _table(run)
+    return RowDecision(
+        table, frozenset(position for _, _, pairs in row_candidates(run, table) for position, _ in pairs)
+    )
+
+
+def _table(run: BuilderRun) -> RowTable:
+    """Return the rows; those that earlier attempts computed are filled."""
+    origin = _row_origin(run)
+    table = run.restored_table()
+    table.resize(origin.row_count if origin is not None else run.frame.row_count)
+    run.counter.total = len(table)
+    return table
+
+
+def _call(run: BuilderRun) -> FunctionCall:
+    with ArgumentErrors(run.spec):
+        return FunctionCall(run.spec, run.execution.views({}, _row_origin(run)))
+
+
+def _row_origin(run: BuilderRun) -> MaterializedOrigin | None:
+    """Return the origin whose rows an IndexBuilder is called for; `None` for the rows of the instance."""
+    return run.execution.index_origin if run.spec.is_index else None

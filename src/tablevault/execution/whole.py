@@ -1,0 +1,145 @@
+"""Builders whose function is called once: all cells of a ColumnBuilder are reused, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tablevault.builders.secrets import given_secrets, written_secrets
+from tablevault.builders.spec import BuilderSpec
+from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.reuse import reuse_whole
+from tablevault.notes import add_note
+from tablevault.ports import FunctionError
+from tablevault.rows.artifacts import names_artifacts
+from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.results import read_frame_result
+from tablevault.storage.checkpoints import SavedFrame
+from tablevault.storage.dtypes import plain_values
+from tablevault.storage.frames import FrameData, read_frame
+
+
+@dataclass(frozen=True)
+class SingleCall:
+    """The one call of a function."""
+
+    spec: BuilderSpec
+    function: FunctionCall
+    counted: Mapping[str, object]
+    fingerprint: bytes
+
+    @classmethod
+    def prepare(cls, run: BuilderRun, unfinished: Mapping[str, list[object]]) -> SingleCall:
+        """Evaluate the arguments that count for reuse.
+
+        Parameters
+        ----------
+        run
+            The builder.
+        unfinished
+            Columns of its own that the function sees, as far as they are filled.
+        """
+        with ArgumentErrors(run.spec):
+            call = FunctionCall(run.spec, run.execution.views(unfinished))
+            counted = call.counted(None)
+            return cls(run.spec, call, counted, call.fingerprint(None, counted))
+
+    def arguments(self) -> dict[str, object]:
+        """Evaluate the remaining arguments, and return all of them."""
+        with ArgumentErrors(self.spec):
+            return self.function.completed(None, self.counted)
+
+
+def call_function(run: BuilderRun, arguments: dict[str, object]) -> object:
+    """Call the function once; its exception becomes a `FunctionError`."""
+    spec, secrets = run.spec, run.execution.owner.secrets
+    secrets.add(written_secrets(spec))
+    secrets.add(given_secrets(spec, arguments))
+    try:
+        return run.builder.function(**arguments)
+    except BaseException as error:
+        add_note(error, f"raised by {spec.function_text}")
+        raise FunctionError(error) from error
+
+
+def run_dataframe(run: BuilderRun) -> None:
+    """Take the saved frame, reuse the columns of an origin, or call the function."""
+    saved = _intact_frame(run)
+    if saved is not None:
+        _put_saved(run, saved)
+        return
+    call = SingleCall.prepare(run, {})
+    if not reuse_whole(run, call.fingerprint):
+        _put_frame(run, _compute_frame(run, call))
+        run.add_outcome(whole=call.fingerprint)
+
+
+def restore_dataframe(run: BuilderRun, reusing: bool) -> bool:
+    """Put the saved frame, or reusable columns, into the frame; see `running.restore_builders`."""
+    saved = run.saved.frame if run.saved is not None else None
+    if saved is not None:
+        _put_saved(run, saved)
+        return True
+    if reusing and run.saved is None and decide_dataframe(run):
+        return True
+    run.put_rows_so_far(run.rows_so_far())
+    return run.is_done
+
+
+def decide_dataframe(run: BuilderRun) -> bool:
+    """Reuse the columns of an origin without calling the function; return whether that was possible."""
+    return reuse_whole(run, SingleCall.prepare(run, {}).fingerprint)
+
+
+def _compute_frame(run: BuilderRun, call: SingleCall) -> FrameData:
+    """Call the function, and save its result."""
+    spec, frame, checkpoints = run.spec, run.frame, run.execution.checkpoints
+    run.counter.total = None if spec.is_index else frame.row_count
+    if run.is_done:
+        # It was complete, but its files have changed since.
+        run.begin()
+    returned = call_function(run, call.arguments())
+    data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
+    run.counter.computed = len(data)
+    artifacts = _artifacts_of(data)
+    checkpoints.save_frame(spec.name, data, call.fingerprint, artifacts)
+    if artifacts:
+        run.saved = checkpoints.load(spec.name)
+        saved = _intact_frame(run)
+        if saved is not None:
+            frame.artifacts.add_computed(saved.artifacts)
+    return data
+
+
+def _intact_frame(run: BuilderRun) -> SavedFrame | None:
+    """Return the frame that an earlier attempt saved, unless its files have changed since."""
+    saved = run.saved.frame if run.saved is not None and run.saved.done else None
+    return saved if saved is not None and run.frame.artifacts.are_intact(saved.artifacts) else None
+
+
+def _put_saved(run: BuilderRun, saved: SavedFrame) -> None:
+    run.frame.artifacts.add_computed(saved.artifacts)
+    data = read_frame(saved.path)
+    run.counter.computed = len(data)
+    _put_frame(run, data)
+    run.add_outcome(whole=saved.fingerprint, versions=(saved.code,))
+
+
+def _put_frame(run: BuilderRun, data: FrameData) -> None:
+    frame = run.frame
+    if run.spec.is_index:
+        frame.row_count = len(data)
+    run.counter.total = frame.row_count
+    for name, column_type in data.types.items():
+        frame.put(name, data.table.column(name), column_type)
+    if run.spec.is_index:
+        run.keep_old_rows()
+
+
+def _artifacts_of(data: FrameData) -> list[str]:
+    names: list[str] = []
+    for name, column_type in data.types.items():
+        if names_artifacts(column_type):
+            cells = plain_values(data.table.column(name), column_type)
+            names.extend(str(cell) for cell in cells if cell is not None)
+    return names

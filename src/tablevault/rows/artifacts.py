@@ -1,0 +1,80 @@
+"""Artifacts of the instance under construction: the files that its cells name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.dtypes import ColumnType, Kind
+from tablevault.values import ArtifactRecord
+
+
+@dataclass(frozen=True)
+class AdoptedArtifact:
+    """A file of a reused cell, still in the folder of its origin."""
+
+    folder: Path
+    record: ArtifactRecord
+
+
+@dataclass
+class InstanceArtifacts:
+    """The files of computed and of reused cells, by their names in the instance's artifact folder."""
+
+    folder: Path
+    """Where functions write their files."""
+    computed: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Recorded files of computed cells."""
+    adopted: dict[str, ArtifactRecord] = field(default_factory=dict)
+    """Files of reused cells."""
+
+    def name_of(self, value: object) -> str:
+        """Return the name of the file that a computed cell names.
+
+        Raises
+        ------
+        ValueError
+            If the cell cannot name a file of the folder, or a reused cell names another file of the same name.
+        """
+        folder = ArtifactFolder(self.folder)
+        name = folder.checked_name(value)
+        record = self.adopted.get(name)
+        if record is not None and folder.exists(name) and not folder.matches(record):
+            # The row is refused, so no cell may name the file that its function wrote.
+            files.remove_tree(self.folder / name)
+            raise ValueError(
+                f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
+                "name files by what they are made from, such as the row's key"
+            )
+        return name
+
+    def add_computed(self, records: Iterable[ArtifactRecord]) -> None:
+        """Add the recorded files of computed cells."""
+        self.computed.update((record.path, record) for record in records)
+
+    def add_adopted(self, file: AdoptedArtifact) -> None:
+        """Add the file of a reused cell."""
+        self.adopted[file.record.path] = file.record
+
+    def may_adopt(self, file: AdoptedArtifact) -> bool:
+        """Return whether no other cell names a file of the same name and another content."""
+        name = file.record.path
+        others = (self.computed.get(name), self.adopted.get(name))
+        return all(other is None or other.sha256 == file.record.sha256 for other in others)
+
+    def are_intact(self, records: Iterable[ArtifactRecord]) -> bool:
+        """Return whether files are still as they were when their rows were finished."""
+        return all(map(ArtifactFolder(self.folder).matches, records))
+
+    def remove(self, records: Iterable[ArtifactRecord]) -> None:
+        """Remove files whose rows are computed again: their function would find them in its way."""
+        for record in records:
+            (self.folder / record.path).unlink(missing_ok=True)
+
+
+def names_artifacts(column_type: ColumnType | None) -> bool:
+    """Return whether cells of a type name artifacts."""
+    return column_type is not None and column_type.kind is Kind.ARTIFACT

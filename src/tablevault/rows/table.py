@@ -1,0 +1,196 @@
+"""The rows of one builder while they fill up."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection, Mapping, Sequence
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.progress import BuilderCounter
+from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
+from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
+from tablevault.storage.fingerprints import Fingerprints
+
+
+class RowTable:
+    """Cells, fingerprints and code versions of the rows of one builder, by position.
+
+    Parameters
+    ----------
+    spec
+        The builder.
+    version
+        Version of the builder and its code, under which rows are computed.
+    counter
+        Counts the rows.
+    artifacts
+        The files that cells name.
+    checkpoints
+        Makes computed rows durable.
+    """
+
+    def __init__(
+        self,
+        spec: BuilderSpec,
+        version: str,
+        counter: BuilderCounter,
+        artifacts: InstanceArtifacts,
+        checkpoints: CheckpointStore,
+    ) -> None:
+        self.spec = spec
+        self.version = version
+        self.counter = counter
+        self.artifacts = artifacts
+        self.checkpoints = checkpoints
+        self.columns: tuple[list[object], ...] = tuple([] for _ in spec.changed_columns)
+        self.fingerprints = Fingerprints()
+        self.codes = array("q")
+        """Index into `versions`, for each row."""
+        self.versions: list[str] = [version]
+        self.filled = bytearray()
+        self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in spec.changed_columns}
+        """Files of reused cells: column -> position -> file."""
+        self.is_incomplete = False
+        """Whether rows that an earlier attempt had finished have to be computed again."""
+        self.artifact_columns: tuple[int, ...] = tuple(
+            place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
+        )
+        """Places of the columns whose cells name files."""
+        self._name = spec.name
+        self._append = checkpoints.append
+
+    def __len__(self) -> int:
+        return len(self.filled)
+
+    def resize(self, count: int) -> None:
+        """Set the number of rows; new ones are empty."""
+        missing = count - len(self.filled)
+        for column in self.columns:
+            column.extend([None] * missing)
+        self.fingerprints.resize(count)
+        self.codes.frombytes(bytes(missing * self.codes.itemsize))
+        self.filled.extend(bytes(missing))
+
+    def missing(self) -> Sequence[int]:
+        """Return the positions of the empty rows, as a range if they are consecutive."""
+        if not any(self.filled):
+            return range(len(self.filled))
+        return consecutive([position for position, there in enumerate(self.filled) if not there])
+
+    # --- earlier attempts -----------------------------------------------------------------------------------------
+
+    def restore(self, state: BuilderState) -> None:
+        """Take over the rows that earlier attempts finished, except those whose files have changed since."""
+        stale = {position for position, records in state.artifacts.items() if not self.artifacts.are_intact(records)}
+        self.resize(max(state.positions, default=-1) + 1)
+        known = [self._code_of(version) for version in state.code_versions]
+        for place, position in enumerate(state.positions):
+            if position not in stale:
+                for column, cells in zip(self.columns, state.values, strict=True):
+                    column[position] = cells[place]
+                self.fingerprints[position] = state.fingerprints[place]
+                self.codes[position] = known[state.codes[place]]
+                self.filled[position] = 1
+        self.counter.computed = len(state.positions) - len(stale)
+        for position, records in state.artifacts.items():
+            if position not in stale:
+                self.artifacts.add_computed(records)
+        self.forget(stale)
+        for position in stale:
+            self.artifacts.remove(state.artifacts[position])
+
+    def forget(self, positions: Collection[int]) -> None:
+        """Let rows be computed again."""
+        if positions:
+            self.is_incomplete = True
+            self.checkpoints.begin(self._name, self.spec.changed_columns, self.version)
+            self.checkpoints.forget(self._name, sorted(positions))
+
+    def cut_at_first_missing(self) -> None:
+        """Drop the rows after the first empty one: a generator that continues can only append."""
+        first = self.filled.find(0)
+        if first >= 0:
+            later = [position for position in range(first, len(self.filled)) if self.filled[position]]
+            self.forget(later)
+            self.counter.computed -= len(later)
+            for column in self.columns:
+                del column[first:]
+            self.fingerprints.resize(first)
+            del self.codes[first:], self.filled[first:]
+
+    # --- computed and reused rows ---------------------------------------------------------------------------------
+
+    def keep(self, position: int, cells: tuple[object, ...], fingerprint: bytes) -> None:
+        """Add a computed row and hand it to the checkpoints."""
+        for column, cell in zip(self.columns, cells):  # noqa: B905 - the row reader made as many cells as columns
+            column[position] = cell
+        self.fingerprints[position] = fingerprint
+        self.filled[position] = 1
+        self.counter.computed += 1
+        if self.artifact_columns:
+            files = tuple(str(cells[place]) for place in self.artifact_columns if cells[place] is not None)
+            self._append(self._name, position, cells, fingerprint, files)
+        else:
+            self._append(self._name, position, cells, fingerprint)
+
+    def take(self, batch: RowBatch) -> None:
+        """Add computed rows that the checkpoints have already."""
+        count = len(batch.cells)
+        positions = batch.positions[:count]
+        columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
+        fingerprints = batch.fingerprints_until(count)
+        if isinstance(positions, range):
+            here = slice(positions.start, positions.stop)
+            for column, cells in zip(self.columns, columns, strict=False):
+                column[here] = cells
+            self.fingerprints.put(positions.start, fingerprints)
+            self.filled[here] = b"\x01" * count
+            self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
+            return
+        for place, position in enumerate(positions):
+            for column, cells in zip(self.columns, columns, strict=False):
+                column[position] = cells[place]
+            self.fingerprints[position] = fingerprints[place]
+            self.filled[position] = 1
+
+    def reuse(
+        self,
+        position: int,
+        cells: Sequence[object],
+        fingerprint: bytes | None,
+        version: str,
+        adopted: Mapping[str, AdoptedArtifact],
+    ) -> None:
+        """Add a row that is taken over from an origin.
+
+        Parameters
+        ----------
+        position
+            Its position here.
+        cells, fingerprint, version
+            As the origin has them.
+        adopted
+            The files that its cells name, by column.
+        """
+        for column, cell in zip(self.columns, cells, strict=True):
+            column[position] = cell
+        for name, file in adopted.items():
+            self.adopted[name][position] = file
+            self.artifacts.add_adopted(file)
+        self.fingerprints[position] = fingerprint
+        if version != self.version:
+            self.codes[position] = self._code_of(version)
+        self.filled[position] = 1
+        self.counter.reused += 1
+
+    def _code_of(self, version: str) -> int:
+        if version not in self.versions:
+            self.versions.append(version)
+        return self.versions.index(version)
+
+
+def consecutive(positions: Sequence[int]) -> Sequence[int]:
+    """Return ascending positions as a range if they are consecutive."""
+    if positions and positions[-1] - positions[0] + 1 == len(positions):
+        return range(positions[0], positions[-1] + 1)
+    return positions
