@@ -12,32 +12,45 @@ PAGE = Path(__file__).parent / "command-line.md"
 
 HEAD = """# Command line
 
-`tablevault --db-dir DIR --author NAME COMMAND …`. The environment variables `TABLEVAULT_DIR` and `TABLEVAULT_AUTHOR`
-stand in for the two options. This page is made from the commands themselves, by `python docs/make_command_line.py`.
+Every command and option of `tablevault`. The general form is
 
-**Output.** Commands that change a vault print the id of their process, alone, on standard output. Lists and records are
-tables on a terminal, and JSON when they are piped or with `--json`. Messages go to standard error.
+    tablevault --db-dir DIR --author NAME COMMAND …
 
-**Exit status.** 0 done; 1 refused by TableVault, in one line; 2 wrong usage; 3 an error from outside, which was
-reverted; 4 paused, whatever the error, with the commands that resume and stop; 130 and 143 interrupted (Ctrl-C,
-SIGTERM) and reverted. `wait-process` exits as its process would have.
+Set the environment variables `TABLEVAULT_DIR` and `TABLEVAULT_AUTHOR` to omit the two options. This page is generated
+from the commands by `python docs/make_command_line.py`.
 
-**Pausing.** Every command that changes a vault takes `--process-id`. With one, an error or Ctrl-C pauses instead of
-reverting, and the same command goes on after the last finished row.
+**Output.** A command that changes a vault prints its process id, alone, on standard output. Lists and records are
+tables on a terminal, and JSON when piped or with `--json`. Messages go to standard error.
 
-**Completion** of commands, tables and process ids, once per shell: in `~/.bashrc`
+**Pausing.** Every command that changes a vault takes `--process-id`. With a process id, an error or Ctrl-C pauses the
+operation instead of reverting it, and the same command resumes it after the last finished row.
+
+**Exit status.**
+
+| status | meaning |
+| --- | --- |
+| 0 | succeeded |
+| 1 | refused by TableVault, with a message of one line |
+| 2 | invalid usage |
+| 3 | an external error; the operation was reverted |
+| 4 | paused; the message shows the commands that resume and stop the process |
+| 130, 143 | interrupted by Ctrl-C or SIGTERM; the operation was reverted |
+
+`wait-process` exits with the status of its process.
+
+**Completion** of commands, tables and process ids: add one line to the configuration of your shell. In `~/.bashrc`:
 
 ```sh
 eval "$(_TABLEVAULT_COMPLETE=bash_source tablevault)"
 ```
 
-in `~/.zshrc`
+In `~/.zshrc`:
 
 ```zsh
 eval "$(_TABLEVAULT_COMPLETE=zsh_source tablevault)"
 ```
 
-or in `~/.config/fish/config.fish`
+In `~/.config/fish/config.fish`:
 
 ```fish
 _TABLEVAULT_COMPLETE=fish_source tablevault | source

@@ -17,13 +17,12 @@ WIDTH = 88
 
 HEAD = """# Python reference
 
-Everything is imported from `tablevault`: `from tablevault import TableVault`. What is not on this page is private.
-The page is made from the docstrings, by `python docs/make_python_reference.py`.
+Every public class, method and function. Import them from `tablevault`; names that are missing here are private. This
+page is generated from the docstrings by `python docs/make_python_reference.py`.
 
-Every method that changes the vault is one *operation*: it happens whole or not at all, takes a `process_id`, and
-returns it. [Handling execution errors](handling-execution-errors.md) says what that is for. All errors that TableVault
-raises on its own account are on the page [Errors](errors.md); they are importable from `tablevault` and from
-`tablevault.tv_errors`.
+A method that changes the vault is one atomic *operation*. It takes a `process_id`, which decides whether an error
+[pauses or reverts](handling-execution-errors.md) it, and returns the id. [Errors](errors.md) lists the exceptions of
+TableVault; import them from `tablevault` or `tablevault.tv_errors`.
 """
 FUNCTIONS = ("compress_vault", "decompress_vault", "delete_vault", "import_legacy_vault")
 RECORDS = (
@@ -46,7 +45,7 @@ def page() -> str:
     parts.append("## Functions\n")
     for name in FUNCTIONS:
         parts += [f"### {name}\n", *_callable(name, package[name].target, getattr(tablevault, name))]
-    parts.append("## Records\n\nWhat reading methods return: frozen dataclasses.\n")
+    parts.append("## Records\n\nThe return values of reading methods, as frozen dataclasses.\n")
     for name in RECORDS:
         parts += _record(name, package[name].final_target, getattr(tablevault, name))
     return "\n".join(parts)
