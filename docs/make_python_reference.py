@@ -26,7 +26,7 @@ TableVault; import them from `tablevault` or `tablevault.tv_errors`.
 """
 FUNCTIONS = ("compress_vault", "decompress_vault", "delete_vault", "import_legacy_vault")
 RECORDS = (
-    *("ProcessInfo", "BuilderProgress", "ErrorInfo", "OwnerInfo"),
+    *("ProcessInfo", "BuilderProgress", "ErrorInfo", "OwnerInfo", "Remedy"),
     *("InstancePlan", "BuilderPlan"),
     *("Lineage", "LineageStep", "CodeVersion"),
     *("VerifyReport", "Problem"),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         OwnerInfo,
         Problem,
         ProcessInfo,
+        Remedy,
         VerifyReport,
     )
     from tablevault.vault import TableVault
@@ -58,6 +59,7 @@ _LAZY = {
             "OwnerInfo",
             "Problem",
             "ProcessInfo",
+            "Remedy",
             "VerifyReport",
         ),
         "tablevault.records",
@@ -75,6 +77,7 @@ __all__ = [
     "OwnerInfo",
     "Problem",
     "ProcessInfo",
+    "Remedy",
     "TVArgumentError",
     "TVArtifactError",
     "TVBuilderError",

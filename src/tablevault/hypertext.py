@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tablevault.texts import shown
+from tablevault.values import Remedy
 
 MOST_ROWS = 100
 """Rows of a table that are shown; a sentence says how many more there are."""
@@ -140,10 +141,13 @@ class Sheet:
         )
         self._parts.append(f'<table style="{_TABLE}"><tbody>{body}</tbody></table>')
 
-    def commands(self, commands: Iterable[tuple[str, Sequence[str]]]) -> None:
-        """Show what can be copied and run, each in a place of its own, after what all of them do."""
-        for name, texts in commands:
-            codes = "".join(f'<code style="{_COPIED}">{_escaped(text)}</code>' for text in texts)
+    def remedies(self, remedies: Iterable[Remedy]) -> None:
+        """Show calls and commands, each in a block of its own that can be copied."""
+        for place, remedy in enumerate(remedies):
+            name = f"{'or ' if place else ''}{remedy.action} it with"
+            codes = "".join(
+                f'<code style="{_COPIED}">{_escaped(text)}</code>' for text in (remedy.python, remedy.command)
+            )
             self._parts.append(
                 f'<div style="margin:4px 0 0"><span style="{_MUTED}">{_escaped(name)}</span>{codes}</div>'
             )

@@ -10,11 +10,12 @@ from types import TracebackType
 from typing import Any
 
 from tablevault.texts import cut
+from tablevault.values import Outcome
 
-RAISED_BY = "raised by "
-"""How the note begins that names the function out of which an exception came."""
+_OUTCOME = "__tablevault_outcome__"
+"""Attribute of an exception that says what became of the process that it ended."""
 
-RAISED_BY_ARGUMENTS = f"{RAISED_BY}the arguments of"
+RAISED_BY_ARGUMENTS = "raised by the arguments of"
 """How the note begins that names the function whose arguments raised an exception."""
 
 _MOST_CHAINED = 100
@@ -38,6 +39,20 @@ def notes_of(error: BaseException) -> list[str]:
         notes = vars(error).get("__notes__", ())
         return [str.__str__(note) for note in notes if isinstance(note, str)]
     return []
+
+
+def set_outcome(error: BaseException, outcome: Outcome) -> None:
+    """Let an exception carry what became of the process that it ended."""
+    with contextlib.suppress(BaseException):
+        BaseException.__setattr__(error, _OUTCOME, outcome)
+
+
+def outcome_of(error: BaseException) -> Outcome | None:
+    """Return what became of the process that an exception ended; `None` if it ended none."""
+    with contextlib.suppress(BaseException):
+        found = vars(error).get(_OUTCOME)
+        return found if isinstance(found, Outcome) else None
+    return None
 
 
 def message_of(error: BaseException) -> str:

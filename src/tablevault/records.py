@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tablevault.hypertext import Branch, Count, Sheet, State
 from tablevault.json_forms import json_form
 from tablevault.texts import MOST_RECORDED, in_line, shown
-from tablevault.values import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo
+from tablevault.values import BuilderProgress, ErrorInfo, JsonObject, OwnerInfo, Remedy
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -26,6 +26,7 @@ __all__ = [
     "OwnerInfo",
     "Problem",
     "ProcessInfo",
+    "Remedy",
     "VerifyReport",
 ]
 
@@ -64,6 +65,8 @@ class ProcessInfo:
     """By builder, in the order in which they run."""
     hint: str
     """How to resume and stop it, when it is paused."""
+    remedies: tuple[Remedy, ...] = ()
+    """The same as values; of a running process, how to stop it."""
 
     def __repr__(self) -> str:
         lines = [("process", f"{self.process_id} ({self.status})"), *self._facts(), *self._described_progress()]
@@ -87,7 +90,7 @@ class ProcessInfo:
         if self.error is not None:
             sheet.card(State("wrong"), _error_sheet(self.error_line, self.error.traceback))
         if self.hint:
-            sheet.commands(_commands(self.hint))
+            sheet.remedies(self.remedies)
         return sheet.html
 
     @property
@@ -442,17 +445,6 @@ def moment(when: datetime) -> str:
 
 def _progress_state(item: BuilderProgress) -> str:
     return "done" if item.done else "not done"
-
-
-def _commands(hint: str) -> list[tuple[str, list[str]]]:
-    """Return the commands of a hint, which stand indented below what they do."""
-    found: list[tuple[str, list[str]]] = []
-    for line in hint.splitlines():
-        if line.startswith(" ") and found:
-            found[-1][1].append(line.strip())
-        else:
-            found.append((line, []))
-    return found
 
 
 def _error_sheet(line: str, traceback: str) -> Sheet:

@@ -16,6 +16,7 @@ from tablevault.formats import migrate
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
+from tablevault.processes.messages import in_report
 from tablevault.reading.overview import Overview, read_overview
 from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, labelled
@@ -103,7 +104,7 @@ class TableVault:
         self.restart_report: dict[str, str] = {}
         """What became of each active process when this vault was opened with `restart=True`."""
         if restart:
-            self.restart_report = self._engine.restart()
+            self.restart_report = {name: in_report(outcome) for name, outcome in self._engine.restart().items()}
         self._engine.recovery.recover_all()
 
     def __reduce__(self) -> tuple[Callable[[], TableVault], tuple[()]]:
@@ -715,7 +716,7 @@ class TableVault:
         return frame, found
 
     def _run(self, operation: operations.Operation[Any], process_id: str, background: bool = False) -> str:
-        finished = self._engine.run(operation, process_id or None, background)
+        finished = self._engine.run(operation, process_id or None, background).process_id
         release_memory()
         if self._verbose:
             _logger.info("%s %s: process %s", operation.name, operation.summary(), finished)

@@ -115,7 +115,7 @@ def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
     record = begun(context, lock)
     context.catalog.processes.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
     lock.release()
-    assert Recovery(context, Endings(context)).recover(record) == "paused"
+    assert Recovery(context, Endings(context)).recover(record).kind == "paused"
     assert context.catalog.processes.get(record.serial).error.message == "no network"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import warnings
 from collections.abc import Callable
@@ -17,14 +16,14 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from tablevault.errors import TableVaultError, TableVaultWarning, TVProcessError
-from tablevault.notes import RAISED_BY, frames_of, notes_of, traceback_of
+from tablevault.errors import TableVaultError, TableVaultWarning
+from tablevault.notes import RAISED_BY_ARGUMENTS, frames_of, notes_of, outcome_of, traceback_of
 from tablevault.texts import shown
+from tablevault.values import Cause, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from tablevault.records import ProcessInfo
     from tablevault.vault import TableVault
 
 DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
@@ -172,10 +171,7 @@ json_option = click.option(
 
 
 def in_place(command: Command) -> Command:
-    """Give a command its place, print what it returns, and end with the status that says what became of its operation.
-
-    The command may have a parameter `process_id`.
-    """
+    """Give a command its place, print what it returns, and end with the status of its outcome."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -185,88 +181,60 @@ def in_place(command: Command) -> Command:
             if result is not None:
                 click.echo(result)
         except BaseException as error:
-            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) and not _is_foreign(error):
+            is_own = isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort)
+            if is_own and not _is_from_function(error):
                 raise
-            _end(place, error, str(kwargs.get("process_id") or ""))
+            _end(place, error)
 
     return run  # type: ignore[return-value]
 
 
-def _end(place: Place, error: BaseException, process_id: str) -> NoReturn:
-    paused = _paused(place, process_id) if process_id and place.opened is not None else None
-    if paused is not None and not _is_of_another_command(error, paused):
-        _say_what_happened(error)
-        _say(f"Paused as '{process_id}'. What has been computed is kept.")
-        _say_remedies(place, paused)
+def _end(place: Place, error: BaseException) -> NoReturn:
+    """Say what went wrong and what can be done about it, and end with the status of the error's outcome."""
+    outcome = outcome_of(error) or Outcome(OutcomeKind.NOT_BEGUN, "")
+    cause = outcome.cause or _cause_of(error)
+    _say_what_happened(error, outcome, cause)
+    if outcome.is_paused:
+        _say(f"Paused as '{outcome.process_id}'. What has been computed is kept.")
+        _say("\n".join(f"{f'{remedy.action.title()}:':7} {remedy.command}" for remedy in outcome.remedies))
         raise SystemExit(PAUSED)
-    _say_what_happened(error)
-    if not _is_foreign(error):
-        if isinstance(error, SystemExit):
-            raise error
-        if isinstance(error, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED)
-        if isinstance(error, TableVaultError):
+    match cause:
+        case Cause.VAULT:
             raise SystemExit(REFUSED)
+        case Cause.INTERRUPT:
+            raise error if isinstance(error, SystemExit) else SystemExit(INTERRUPTED)
     raise SystemExit(REVERTED)
 
 
-def _is_foreign(error: BaseException) -> bool:
-    """Return whether a user function raised an exception, of whatever class; signals do not count."""
-    if any(note.startswith(RAISED_BY) or f"\n{RAISED_BY}" in note for note in notes_of(error)):
-        return not _is_signal(error)
-    return False
+def _cause_of(error: BaseException) -> Cause:
+    """Return the cause of an error that no process has told, or that an earlier version recorded."""
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Cause.INTERRUPT
+    return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM
 
 
-def _is_signal(error: BaseException) -> bool:
-    """Return whether an exception was raised by our handler of signals, here or in the process that was waited for."""
-    if not isinstance(error, KeyboardInterrupt | SystemExit):
-        return False
-    innermost = frames_of(error)
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    here = innermost is not None and innermost.tb_frame.f_globals.get("__name__") == "tablevault.processes.signals"
-    return here or any(_IN_HANDLER.search(note) for note in notes_of(error))
+def _is_from_function(error: BaseException) -> bool:
+    outcome = outcome_of(error)
+    return outcome is not None and outcome.cause is Cause.FUNCTION
 
 
-_IN_HANDLER = re.compile(r"[/\\]interrupts\.py\", line \d+, in _(?:receive|terminate)\n")
-"""Stands in a recorded traceback of an interrupt."""
+def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
+    """Say what went wrong: an error of TableVault in one line, any other with its origin."""
+    from tablevault.processes.messages import note
 
-
-def _is_of_another_command(error: BaseException, paused: ProcessInfo) -> bool:
-    """Return whether this command was refused because the id is that of another one, which is paused."""
-    from tablevault.operations.base import operation_names
-
-    command = str(click.get_current_context().info_name).replace("-", "_")
-    return isinstance(error, TVProcessError) and command in operation_names() and command != paused.operation
-
-
-def _paused(place: Place, process_id: str) -> ProcessInfo | None:
-    try:
-        info = place.vault().get_process(process_id)
-    except (TableVaultError, OSError):
-        return None
-    return info if info.status == "paused" else None
-
-
-def _say_what_happened(error: BaseException) -> None:
-    """Say what went wrong: an error of ours in one line, any other with where it came from."""
-    from tablevault.notes import RAISED_BY_ARGUMENTS
-    from tablevault.processes.messages import PAUSED as PAUSED_NOTE
-
-    if isinstance(error, TableVaultError) and not _is_foreign(error):
+    if cause is Cause.VAULT:
         where = [f"({note})" for note in notes_of(error) if note.startswith(RAISED_BY_ARGUMENTS)]
         _say(f"{type(error).__name__}: {' '.join([*str(error).split(chr(10)), *where])}")
         return
-    if isinstance(error, KeyboardInterrupt) and not _is_foreign(error):
-        _say("Interrupted.")
-    elif isinstance(error, SystemExit) and not _is_foreign(error):
-        _say("Asked to end.")
+    if cause is Cause.INTERRUPT:
+        _say("Asked to end." if isinstance(error, SystemExit) else "Interrupted.")
     else:
         _say_traceback(error)
-    for note in notes_of(error):
-        # What becomes of a paused process is said as commands.
-        if not note.startswith(PAUSED_NOTE):
-            _say(note)
+    # A pause is told as commands.
+    told = note(outcome) if outcome.kind is OutcomeKind.PAUSED else None
+    for text in notes_of(error):
+        if text != told:
+            _say(text)
 
 
 def _say_traceback(error: BaseException) -> None:
@@ -280,14 +248,6 @@ def _say_traceback(error: BaseException) -> None:
 def _is_ours(frame: TracebackType) -> bool:
     name = str(frame.tb_frame.f_globals.get("__name__"))
     return name.partition(".")[0] == "tablevault"
-
-
-def _say_remedies(place: Place, paused: ProcessInfo) -> None:
-    from tablevault.processes.remedies import Recorded
-
-    assert place.db_dir is not None
-    recorded = Recorded(place.db_dir.absolute(), paused.operation, paused.arguments, paused.process_id)
-    _say(f"Resume: {recorded.resume.command}\nStop:   {recorded.stop.command}")
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:

@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from tablevault.catalog.owners import OwnerLock
+from tablevault.errors import TableVaultError
 from tablevault.lookup import VaultContext
 from tablevault.names import without_namespaces
 from tablevault.notes import class_name_of, message_of, traceback_of
 from tablevault.operations.base import Operation, operation_named
 from tablevault.ports import FunctionError
+from tablevault.processes.signals import is_from_signal
 from tablevault.texts import Secrets, storable
 from tablevault.transaction import Transaction
-from tablevault.values import ErrorInfo, Owner, Plan, ProcessRecord, Status
+from tablevault.values import Cause, ErrorInfo, Owner, Plan, ProcessRecord, Status
 
 
 @dataclass
@@ -93,4 +95,17 @@ def describe_error(error: BaseException, hidden: Secrets | None = None) -> Error
         storable(hide(without_namespaces(class_name_of(original)))),
         storable(hide(message_of(original))),
         storable(hide(without_namespaces(traceback_of(original)))),
+        cause_of(error),
     )
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Return where an error of an attempt came from."""
+    original = error.original if isinstance(error, FunctionError) else error
+    if is_from_signal(original):
+        return Cause.INTERRUPT
+    if isinstance(error, FunctionError):
+        return Cause.FUNCTION
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Cause.INTERRUPT
+    return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM

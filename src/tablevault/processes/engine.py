@@ -9,25 +9,37 @@ from typing import Any, NoReturn
 from msgspec import structs
 
 from tablevault import clock, names
-from tablevault.catalog import UnknownOutcomeError
 from tablevault.catalog.owners import WORKER, OwnerLock
 from tablevault.display.progress import shown
-from tablevault.errors import TableVaultError, TVForcedError, TVLockError, TVProcessError, warn
+from tablevault.errors import TableVaultError, TVLockError, TVProcessError, warn
 from tablevault.formats import migrate
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin
+from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation
 from tablevault.ports import FunctionError
 from tablevault.processes import messages
-from tablevault.processes.attempts import Attempt, claim, describe_error, new_owner
+from tablevault.processes.attempts import Attempt, cause_of, claim, describe_error, new_owner
 from tablevault.processes.background import hand_over
-from tablevault.processes.endings import Endings, save_checkpoints
+from tablevault.processes.endings import Endings
+from tablevault.processes.failing import Failing, recorded_outcome, tell
 from tablevault.processes.recovery import Recovery
+from tablevault.processes.remedies import Recorded
 from tablevault.processes.signals import Interrupts
-from tablevault.storage import files
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Begun, Blocked, Lock, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.values import (
+    Begun,
+    Blocked,
+    Cause,
+    Lock,
+    NewProcess,
+    Outcome,
+    OutcomeKind,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Status,
+)
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
 """Seconds between two looks at a lock that somebody holds."""
@@ -50,13 +62,14 @@ class Engine:
         self._lookup = Lookup(context)
         self.endings = Endings(context)
         self.recovery = Recovery(context, self.endings)
+        self._failing = Failing(context, self.endings)
         self.secrets = Secrets()
         """Of the attempt that failed last: what must not be shown of its error."""
 
     # --- entering -------------------------------------------------------------------------------------------------
 
-    def run(self, operation: Operation[Any], process_id: str | None = None, background: bool = False) -> str:
-        """Run an operation to its end, or continue the process of this id; return the process id.
+    def run(self, operation: Operation[Any], process_id: str | None = None, background: bool = False) -> Outcome:
+        """Run an operation to its end, or continue the process of this id.
 
         Parameters
         ----------
@@ -86,7 +99,7 @@ class Engine:
                 return self._start_worker(attempt)
             return self.drive(attempt, interrupts)
 
-    def resume(self, record: ProcessRecord) -> str:
+    def resume(self, record: ProcessRecord) -> Outcome:
         """Continue a process with its recorded arguments; as `run`."""
         migrate(self._context)
         with Interrupts() as interrupts:
@@ -102,7 +115,7 @@ class Engine:
             if attempt is not None:
                 self.drive(attempt, interrupts)
 
-    def restart(self) -> dict[str, str]:
+    def restart(self) -> dict[str, Outcome]:
         """Take up every active process that has no live owner, oldest first; return what became of each."""
         self._context.check_writable()
         return {
@@ -110,31 +123,34 @@ class Engine:
             for listed in self._processes.unfinished()
         }
 
-    def _restart_one(self, record: ProcessRecord, attempt: int) -> str:
+    def _restart_one(self, record: ProcessRecord, attempt: int) -> Outcome:
+        running = Outcome(OutcomeKind.RUNNING, record.process_id)
         if record.finished:
-            # Its own owner came to the end; or its parent was resumed before, and ran it, or somebody else did.
-            return "left running" if record.attempt == attempt else _outcome_of(record)
+            # Its own owner came to the end; or its parent was resumed before, and ran it, or another owner did.
+            return running if record.attempt == attempt else self._recorded(record)
         if self._lookup.is_running(record):
-            return "left running"
+            return running
         was_stopped = record.status is Status.RUNNING and record.stop_requested
         if record.is_decided or was_stopped or not record.user_given:
             outcome = None if self._lookup.is_alive(record) else self.recovery.recover(record)
-            return outcome or "left running"
+            return outcome or running
         return self._resume_in_restart(record)
 
-    def _resume_in_restart(self, record: ProcessRecord) -> str:
+    def _resume_in_restart(self, record: ProcessRecord) -> Outcome:
         try:
-            self.resume(record)
+            return self.resume(record)
         except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from going on
             current = self._processes.get(record.serial) or record
             if self._lookup.is_alive(current):
-                # Somebody else took it up at the same moment.
-                return "left running"
+                # Another owner took it up at the same moment.
+                return Outcome(OutcomeKind.RUNNING, record.process_id)
             warn(f"Restarting process '{record.process_id}' ({record.operation}) failed: {_told(current, error)}")
-            return _outcome_of(current) if current.finished else "paused again"
-        return "resumed"
+            return self._recorded(current)
 
-    def drive(self, attempt: Attempt, interrupts: Interrupts) -> str:
+    def _recorded(self, record: ProcessRecord) -> Outcome:
+        return recorded_outcome(self._context.layout.root, record, self._lookup.status(record))
+
+    def drive(self, attempt: Attempt, interrupts: Interrupts) -> Outcome:
         """Work, decide, apply and finish; on an error revert or pause."""
         try:
             try:
@@ -147,16 +163,16 @@ class Engine:
             except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
                 original = error.original if isinstance(error, FunctionError) else error
                 note_missing_module(original)
-                self._fail(attempt, error, original)
+                self._fail(attempt, error)
                 _raise_as_it_was(original)
             try:
                 self.endings.complete(attempt, changes)
             except BaseException as error:
-                add_note(error, messages.COMMITTED)
+                tell(error, Outcome(OutcomeKind.COMMITTED, attempt.transaction.process_id, cause_of(error)))
                 raise
         finally:
             attempt.leave()
-        return attempt.transaction.process_id
+        return Outcome(OutcomeKind.SUCCEEDED, attempt.transaction.process_id)
 
     # --- beginning ------------------------------------------------------------------------------------------------
 
@@ -222,7 +238,7 @@ class Engine:
         try:
             operation.pin(plan, transaction)
         except BaseException as error:
-            self._fail(attempt, error, error)
+            self._fail(attempt, error)
             attempt.leave()
             raise
         return attempt
@@ -309,15 +325,15 @@ class Engine:
 
     # --- continuing -----------------------------------------------------------------------------------------------
 
-    def _already_done(self, record: ProcessRecord, operation: Operation[Any]) -> str:
-        _check_same_call(record, operation)
+    def _already_done(self, record: ProcessRecord, operation: Operation[Any]) -> Outcome:
+        self._check_same_call(record, operation)
         warn(messages.already_done(record))
-        return record.process_id
+        return Outcome(OutcomeKind.SUCCEEDED, record.process_id)
 
     def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Attempt:
         """Claim a paused process; what is wrong with the call leaves it as it is."""
         if operation is not None:
-            _check_same_call(record, operation)
+            self._check_same_call(record, operation)
         if record.status is Status.STOPPED:
             raise TVProcessError(f"Process '{record.process_id}' was stopped; an id cannot be used again after a stop.")
         attempt = self._lookup.claim_when_free(record, partial(claim, self._context))
@@ -336,69 +352,45 @@ class Engine:
         if not attempt.operation.is_resumable(attempt.plan, attempt.transaction):
             self._processes.pause(attempt.serial, attempt.number, None, None)
             attempt.leave()
-            raise TVProcessError(messages.needs_payload(self._context.layout.root, record))
+            raise self._refusal(record, messages.needs_payload(self._context.layout.root, record))
         return attempt
+
+    def _check_same_call(self, record: ProcessRecord, operation: Operation[Any]) -> None:
+        if record.operation != operation.name:
+            raise TVProcessError(messages.another_operation(record, operation.name))
+        different = operation.first_difference(record.arguments)
+        if different is not None:
+            raise self._refusal(record, messages.another_argument(record, different))
+
+    def _refusal(self, record: ProcessRecord, text: str) -> TVProcessError:
+        """Return the error of a call that leaves a process as it is."""
+        error = TVProcessError(text)
+        if self._lookup.status(record) is Status.PAUSED:
+            remedies = Recorded.of(self._context.layout.root, record).while_paused
+            set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
+        return error
 
     def _why_not_taken_up(self, record: ProcessRecord) -> str:
         current = self._processes.get(record.serial) or record
         return messages.ended_meanwhile(current) if current.finished else messages.still_running(current)
 
-    def _start_worker(self, attempt: Attempt) -> str:
+    def _start_worker(self, attempt: Attempt) -> Outcome:
         try:
             hand_over(self._context, attempt)
         except BaseException as error:
-            self._fail(attempt, error, error)
+            self._fail(attempt, error)
             raise
         finally:
             attempt.leave()
-        return attempt.transaction.process_id
+        return Outcome(OutcomeKind.HANDED_OVER, attempt.transaction.process_id)
 
-    # --- failing --------------------------------------------------------------------------------------------------
-
-    def _fail(self, attempt: Attempt, error: BaseException, original: BaseException) -> None:
-        """Revert, pause, or let go, as the contract's table says, and add a note about it to the error."""
+    def _fail(self, attempt: Attempt, error: BaseException) -> None:
+        """End a failed attempt, and tell its error what became of the process."""
         if attempt.owner_lock.is_inherited:
             return
         self.secrets = attempt.transaction.secrets
-        try:
-            note = self._end_failed(attempt, error)
-        except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
-            note = self.secrets(messages.left_to_recovery(attempt.transaction.process_id, trouble))
-        add_note(original, note)
-
-    def _end_failed(self, attempt: Attempt, error: BaseException) -> str:
-        process_id = attempt.transaction.process_id
-        if isinstance(error, UnknownOutcomeError):
-            return messages.UNKNOWN_OUTCOME
-        if isinstance(error, TVForcedError) or attempt.transaction.stop_requested:
-            if self._lookup.is_being_stopped(attempt.serial):
-                # The process that stops this one claims it, and ends it with itself.
-                save_checkpoints(attempt.transaction)
-            else:
-                self.endings.revert(attempt, None, Status.STOPPED)
-            return messages.STOPPED
-        if isinstance(error, TVProcessError) and not self._owns(attempt):
-            return messages.TAKEN_OVER
-        transaction, internal = attempt.transaction, isinstance(error, TableVaultError)
-        if transaction.resumed and not transaction.functions_started and (internal or isinstance(error, FunctionError)):
-            # Code that never ran must not pass for what the rows so far were computed with.
-            files.remove_tree(transaction.workspace.code(attempt.number))
-            self._processes.pause(attempt.serial, attempt.number, None, None)
-            return messages.still_paused(process_id)
-        if internal or not attempt.user_given:
-            self.endings.revert(attempt, error)
-            return messages.reverted(transaction.progress.kept_cells(transaction.unsaved_rows))
-        self.endings.pause(attempt, error)
-        root = self._context.layout.root
-        return messages.paused(root, process_id, attempt.operation, attempt.transaction.unsaved_rows)
-
-    def _owns(self, attempt: Attempt) -> bool:
-        record = self._processes.get(attempt.serial)
-        return record is not None and record.attempt == attempt.number and not record.status.ended
-
-
-def _outcome_of(ended: ProcessRecord) -> str:
-    return "resumed" if ended.status is Status.SUCCEEDED else "reverted"
+        original = error.original if isinstance(error, FunctionError) else error
+        tell(original, self._failing.end(attempt, error))
 
 
 def _told(record: ProcessRecord, error: BaseException) -> str:
@@ -419,16 +411,3 @@ def _raise_as_it_was(error: BaseException) -> NoReturn:
 
 def _with_locks(plan: Plan, locks: tuple[Lock, ...]) -> Plan:
     return structs.replace(plan, locks=locks)
-
-
-def _check_same_call(record: ProcessRecord, operation: Operation[Any]) -> None:
-    if record.operation != operation.name:
-        raise TVProcessError(
-            f"Process '{record.process_id}' is a call of {record.operation}, not of {operation.name}; use another id."
-        )
-    different = operation.first_difference(record.arguments)
-    if different is not None:
-        raise TVProcessError(
-            f"Process '{record.process_id}' was started with another value of '{different}' "
-            f"({record.arguments.get(different)!r:.200}); arguments cannot be changed, leave it out or use another id."
-        )

@@ -2,57 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tablevault.notes import message_of
-from tablevault.operations.base import Operation
 from tablevault.processes.remedies import Recorded
 from tablevault.texts import in_line
-from tablevault.values import ErrorInfo, Lock, ProcessRecord
-
-COMMITTED = "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
-PAUSED = "paused as"
-STOPPED = "stopped by stop_process(force=True)."
-TAKEN_OVER = "the process was taken over by somebody else; this interpreter has no part in it any more."
-UNKNOWN_OUTCOME = (
-    "the catalog could not say whether the change was committed: nothing was deleted, "
-    "and whoever opens the vault next finds out."
-)
+from tablevault.values import ErrorInfo, Lock, Outcome, OutcomeKind, ProcessRecord, Remedy
 
 
-def reverted(kept_cells: int) -> str:
-    """Return the note of a reverted process."""
-    if kept_cells:
-        return f"reverted; {kept_cells:,} computed cells are kept, reuse_partial=True takes them over."
-    return "reverted: the vault is as if the operation had never started."
+def note(outcome: Outcome) -> str:
+    """Return the note that tells a caller what became of its process; empty if there is nothing to tell."""
+    match outcome.kind:
+        case OutcomeKind.PAUSED:
+            return f"paused as '{outcome.process_id}'{_unsaved(outcome)}:\n{hint(outcome.remedies)}"
+        case OutcomeKind.STILL_PAUSED:
+            return f"process '{outcome.process_id}' is still paused, unchanged; correct the error and resume it again."
+        case OutcomeKind.REVERTED if outcome.kept_cells:
+            return f"reverted; {outcome.kept_cells:,} computed cells are kept, reuse_partial=True takes them over."
+        case OutcomeKind.REVERTED:
+            return "reverted: the vault is as if the operation had never started."
+        case OutcomeKind.STOPPED:
+            return "stopped by stop_process(force=True)."
+        case OutcomeKind.COMMITTED:
+            return "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
+        case OutcomeKind.TAKEN_OVER:
+            return "the process was taken over by somebody else; this interpreter has no part in it any more."
+        case OutcomeKind.UNKNOWN:
+            return (
+                "the catalog could not say whether the change was committed: nothing was deleted, "
+                "and whoever opens the vault next finds out."
+            )
+        case OutcomeKind.UNRECORDED:
+            return (
+                f"process '{outcome.process_id}' could not record its end ({outcome.detail}); "
+                "whoever opens the vault next deals with it."
+            )
+    return ""
 
 
-def paused(root: Path, process_id: str, operation: Operation[Any], unsaved_rows: int) -> str:
-    """Return the note of a paused process."""
-    unsaved = f" ({unsaved_rows:,} computed rows could not be saved and will be repeated)" if unsaved_rows else ""
-    recorded = Recorded(root, operation.name, operation.record(), process_id)
-    return f"{PAUSED} '{process_id}'{unsaved}:\n{_remedies(recorded)}"
+def _unsaved(outcome: Outcome) -> str:
+    if not outcome.unsaved_rows:
+        return ""
+    return f" ({outcome.unsaved_rows:,} computed rows could not be saved and will be repeated)"
 
 
-def still_paused(process_id: str) -> str:
-    """Return the note of a process whose resumption was refused."""
-    return f"process '{process_id}' is still paused, unchanged; correct the error and resume it again."
+def in_report(outcome: Outcome) -> str:
+    """Return an outcome as `restart_report` has it."""
+    match outcome.kind:
+        case OutcomeKind.ROLLED_FORWARD:
+            return "rolled forward"
+        case OutcomeKind.REVERTED | OutcomeKind.STOPPED:
+            return "reverted"
+        case OutcomeKind.PAUSED | OutcomeKind.STILL_PAUSED:
+            return "paused again"
+        case OutcomeKind.RUNNING:
+            return "left running"
+    return "resumed"
+
+
+def hint(remedies: Sequence[Remedy]) -> str:
+    """Return what can be done about a process, each remedy in lines of its own."""
+    return "\nor ".join(f"{remedy.action} it with\n    {remedy.python}\n    {remedy.command}" for remedy in remedies)
+
+
+def hint_in_line(remedies: Sequence[Remedy]) -> str:
+    """Return what can be done about a process, as part of a sentence."""
+    return ", or ".join(
+        f"{remedy.action} it with {remedy.python} (in a shell: {remedy.command})" for remedy in remedies
+    )
 
 
 def needs_payload(root: Path, record: ProcessRecord) -> str:
     """Return the message for a process that cannot go on without what its first call was given."""
     return (
         f"What process '{record.process_id}' ({record.operation}) was given had not been staged whole; give it the "
-        f"same once more: {_recorded(root, record).resume.python}."
-    )
-
-
-def left_to_recovery(process_id: str, trouble: BaseException) -> str:
-    """Return the note of a process whose end could not be recorded."""
-    return (
-        f"process '{process_id}' could not record its end ({type(trouble).__name__}: {in_line(message_of(trouble))}); "
-        "whoever opens the vault next deals with it."
+        f"same once more: {Recorded.of(root, record).resume.python}."
     )
 
 
@@ -61,26 +85,12 @@ def error_in_line(error: ErrorInfo) -> str:
     return in_line(f"{error.type}: {error.message}".removesuffix(": "))
 
 
-def hint(root: Path, record: ProcessRecord) -> str:
-    """Return how a paused process is resumed and stopped."""
-    return _remedies(_recorded(root, record))
-
-
-def hint_in_line(root: Path, record: ProcessRecord) -> str:
-    """Return how a paused process is resumed and stopped, as part of a sentence."""
-    recorded = _recorded(root, record)
-    return (
-        f"resume it with {recorded.resume.python} (in a shell: {recorded.resume.command}), "
-        f"or stop it with {recorded.stop.python} (in a shell: {recorded.stop.command})"
-    )
-
-
 def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = None) -> str:
     """Return the message for an operation that needs what a paused process holds."""
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
         f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
-        f"which was paused{error}; {hint_in_line(root, record)}."
+        f"which was paused{error}; {hint_in_line(Recorded.of(root, record).while_paused)}."
     )
 
 
@@ -119,24 +129,25 @@ def ended_meanwhile(record: ProcessRecord) -> str:
     )
 
 
+def another_operation(record: ProcessRecord, operation: str) -> str:
+    """Return the message for a call with the id of another operation's process."""
+    return f"Process '{record.process_id}' is a call of {record.operation}, not of {operation}; use another id."
+
+
+def another_argument(record: ProcessRecord, argument: str) -> str:
+    """Return the message for a call with the id of a process that was started with other arguments."""
+    return (
+        f"Process '{record.process_id}' was started with another value of '{argument}' "
+        f"({record.arguments.get(argument)!r:.200}); arguments cannot be changed, leave it out or use another id."
+    )
+
+
 def already_done(record: ProcessRecord) -> str:
     """Return the warning for a call with the id of a finished process."""
     when = f"{record.ended_at:%Y-%m-%d %H:%M:%S} UTC" if record.ended_at else "earlier"
     return (
         f"Process '{record.process_id}' ({record.operation}) already succeeded at {when}; nothing was done. "
         "Put the run's date into the ids of recurring jobs."
-    )
-
-
-def _recorded(root: Path, record: ProcessRecord) -> Recorded:
-    return Recorded(root, record.operation, record.arguments, record.process_id)
-
-
-def _remedies(recorded: Recorded) -> str:
-    resume, stop = recorded.resume, recorded.stop
-    return (
-        f"resume it with\n    {resume.python}\n    {resume.command}\n"
-        f"or stop it with\n    {stop.python}\n    {stop.command}"
     )
 
 

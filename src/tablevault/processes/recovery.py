@@ -11,11 +11,11 @@ from filelock import FileLock
 from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.lookup import Lookup, VaultContext
-from tablevault.processes.attempts import claim
+from tablevault.processes.attempts import Attempt, claim
 from tablevault.processes.claims import Claims
 from tablevault.processes.endings import Endings
 from tablevault.storage import files
-from tablevault.values import ErrorInfo, ProcessRecord, Status
+from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Status
 
 
 class Recovery:
@@ -35,24 +35,19 @@ class Recovery:
         self._lookup = Lookup(context)
         self._processes = context.catalog.processes
 
-    def recover_all(self) -> dict[str, str]:
-        """Deal with every process whose owner is dead; return what became of each."""
-        outcomes: dict[str, str] = {}
+    def recover_all(self) -> None:
+        """Deal with every process whose owner is dead, unless this user may only read the vault."""
         if not self._context.is_writable:
-            # Who may only read leaves it to the next one who may write.
-            return outcomes
+            return
         for record in self._processes.unfinished():
             if not self._lookup.is_alive(record):
-                outcome = self.recover(record)
-                if outcome is not None:
-                    outcomes[record.process_id] = outcome
+                self.recover(record)
         self._endings.retry_tidying()
         self._sweep()
         self._endings.write_log()
-        return outcomes
 
-    def recover(self, record: ProcessRecord) -> str | None:
-        """Deal with one process whose owner is dead; `None` if nothing was to be done or somebody else did it.
+    def recover(self, record: ProcessRecord) -> Outcome | None:
+        """Deal with one process whose owner is dead; `None` if there was nothing to do, or another owner did it.
 
         It is claimed first, in a transaction of its own: only after that is its state in the catalog beyond doubt,
         even if its owner's last commit had failed half-way.
@@ -63,23 +58,26 @@ class Recovery:
         if attempt is None:
             return None
         try:
-            if attempt.is_decided:
-                self._endings.tidy_and_finish(attempt.serial)
-                return "reverted" if attempt.status is Status.REVERTED else "rolled forward"
-            if attempt.user_given and attempt.status is Status.PAUSED:
-                # Somebody paused it after the record was read, and knows why.
-                return "paused"
-            if record.stop_requested and not self._lookup.is_being_stopped(record.serial):
-                # Its owner was asked to stop, and died before it did; who had asked has given up.
-                self._endings.revert(attempt, None, Status.STOPPED)
-                return "reverted"
-            if attempt.user_given:
-                self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
-                return "paused"
-            self._endings.revert(attempt, None)
-            return "reverted"
+            return Outcome(self._end(attempt, record), record.process_id)
         finally:
             attempt.leave()
+
+    def _end(self, attempt: Attempt, record: ProcessRecord) -> OutcomeKind:
+        if attempt.is_decided:
+            self._endings.tidy_and_finish(attempt.serial)
+            return OutcomeKind.REVERTED if attempt.status is Status.REVERTED else OutcomeKind.ROLLED_FORWARD
+        if attempt.user_given and attempt.status is Status.PAUSED:
+            # It was paused after the record was read, with a better reason.
+            return OutcomeKind.PAUSED
+        if record.stop_requested and not self._lookup.is_being_stopped(record.serial):
+            # Its owner was asked to stop, and died before it did; the call that asked has given up.
+            self._endings.revert(attempt, None, Status.STOPPED)
+            return OutcomeKind.STOPPED
+        if attempt.user_given:
+            self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
+            return OutcomeKind.PAUSED
+        self._endings.revert(attempt, None)
+        return OutcomeKind.REVERTED
 
     def remove_leftovers(self) -> None:
         """Remove what crashes left in tables' folders: instances that never came to be, and files half written."""
@@ -139,4 +137,4 @@ def _owner_died(record: ProcessRecord) -> ErrorInfo:
         f"The interpreter that ran this process (process number {record.owner_pid} on {record.owner_host}) ended "
         "without a word: it was killed, or the machine was lost."
     )
-    return ErrorInfo("OwnerDied", text, text)
+    return ErrorInfo("OwnerDied", text, text, Cause.SYSTEM)

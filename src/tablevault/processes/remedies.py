@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablevault.operations.base import operation_named
+from tablevault.values import ProcessRecord, Remedy
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "create_code_module": (),
@@ -31,14 +32,6 @@ FRAME = "frame"
 
 
 @dataclass(frozen=True)
-class Remedy:
-    """One thing to do about a process, in both languages."""
-
-    python: str
-    command: str
-
-
-@dataclass(frozen=True)
 class Recorded:
     """A process, as far as calls and commands are made from it."""
 
@@ -51,23 +44,35 @@ class Recorded:
     @property
     def resume(self) -> Remedy:
         """How the process is continued."""
-        return Remedy(self._resuming_call(), self._resuming_command())
+        return Remedy("resume", self._resuming_call(), self._resuming_command())
 
     @property
     def stop(self) -> Remedy:
         """How the process is reverted."""
         return Remedy(
+            "stop",
             f"{_opened(self.root)}.stop_process({self.process_id!r})",
             shell_command(self.root, "stop-process", self.process_id),
         )
 
     @property
     def force_stop(self) -> Remedy:
-        """How the process is stopped while somebody runs it."""
+        """How the process is stopped while an owner is running it."""
         return Remedy(
+            "stop",
             f"{_opened(self.root)}.stop_process({self.process_id!r}, force=True)",
             shell_command(self.root, "stop-process", self.process_id, "--force"),
         )
+
+    @property
+    def while_paused(self) -> tuple[Remedy, Remedy]:
+        """What can be done about the process while it is paused."""
+        return self.resume, self.stop
+
+    @classmethod
+    def of(cls, root: Path, record: ProcessRecord) -> Recorded:
+        """Return a process of the catalog."""
+        return cls(root, record.operation, record.arguments, record.process_id)
 
     def _resuming_call(self) -> str:
         given = [f"{name}={value!r}" for name, value in self._given()]

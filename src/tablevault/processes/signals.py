@@ -7,8 +7,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Self
+
+from tablevault.notes import frames_of, outcome_of, set_outcome
+from tablevault.values import Cause
 
 _Handler = Callable[[int, FrameType | None], object]
 
@@ -38,7 +42,13 @@ class Interrupts:
         self._give_back()
         # An error does not swallow an interrupt that came while it was dealt with; another interrupt does.
         if error is None or isinstance(error, Exception):
-            self.check()
+            try:
+                self.check()
+            except BaseException as interrupt:
+                ended = outcome_of(error) if error is not None else None
+                if ended is not None:
+                    set_outcome(interrupt, replace(ended, cause=Cause.INTERRUPT))
+                raise
 
     def check(self) -> None:
         """Raise what a signal kept until now asks for."""
@@ -75,6 +85,17 @@ class Interrupts:
             self._previous[number](number, frame)
         else:
             self._pending = number
+
+
+def is_from_signal(error: BaseException) -> bool:
+    """Return whether a handler of signals raised an exception here."""
+    # Not by `isinstance`, which asks the class of a user's exception.
+    if not issubclass(type(error), KeyboardInterrupt | SystemExit):
+        return False
+    innermost = frames_of(error)
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and innermost.tb_frame.f_globals.get("__name__") == __name__
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tablevault.hypertext import Cell, Count, Sheet, State
 from tablevault.lookup import VaultContext
-from tablevault.processes.remedies import Recorded
 from tablevault.records import ProcessInfo, moment
 from tablevault.texts import MOST_RECORDED, shown
 from tablevault.values import InstanceRecord, TableRecord
@@ -66,16 +65,8 @@ class Overview:
         sheet = Sheet()
         sheet.heading("Process", process.process_id, State(process.status))
         sheet.facts(_process_facts(process))
-        sheet.commands(self._remedies(process))
+        sheet.remedies(process.remedies)
         return sheet
-
-    def _remedies(self, process: ProcessInfo) -> Iterable[tuple[str, tuple[str, str]]]:
-        recorded = Recorded(self.root, process.operation, process.arguments, process.process_id)
-        if process.status == "paused":
-            yield "resume it with", (recorded.resume.python, recorded.resume.command)
-            yield "or stop it with", (recorded.stop.python, recorded.stop.command)
-        elif process.status == "running":
-            yield "stop it with", (recorded.force_stop.python, recorded.force_stop.command)
 
 
 def read_overview(context: VaultContext, processes: Iterable[ProcessInfo]) -> Overview:

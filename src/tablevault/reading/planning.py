@@ -22,6 +22,7 @@ from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.lookup import VaultContext
+from tablevault.notes import set_outcome
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
 from tablevault.operations.executing import BuilderSet, PinnedInputs, check_builders, read_documents
@@ -34,6 +35,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.transaction import Drafting
+from tablevault.values import Cause, Outcome, OutcomeKind
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 
@@ -74,6 +76,7 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
                     index = load_builder(work.builders.index, code, work.sources)
                     return planning.plan([index, *builders[1:]], run_index=True)
                 except FunctionError as error:
+                    set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
                     raise error.original from error.original.__cause__
 
 

@@ -6,16 +6,18 @@ import ast
 import builtins
 import contextlib
 from collections.abc import Callable
-from typing import NoReturn
 
 from tablevault import clock, errors, names
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.lookup import Lookup, VaultContext
+from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
 from tablevault.processes import messages
+from tablevault.processes.failing import recorded_outcome
+from tablevault.processes.remedies import Recorded
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import OwnerInfo, ProcessRecord, Status
+from tablevault.values import OwnerInfo, ProcessRecord, Remedy, Status
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 
@@ -47,6 +49,12 @@ class ProcessReader:
         status = self._lookup.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         alive = self._lookup.is_alive(record)
+        recorded = Recorded.of(self._root, record)
+        remedies: tuple[Remedy, ...] = ()
+        if status is Status.PAUSED:
+            remedies = recorded.while_paused
+        elif status is Status.RUNNING:
+            remedies = (recorded.force_stop,)
         owner = OwnerInfo(record.owner_host, record.owner_pid, alive) if record.owner_host else None
         return ProcessInfo(
             process_id=record.process_id,
@@ -63,7 +71,8 @@ class ProcessReader:
             owner=owner,
             locks=tuple(lock.text for lock in self._processes.locks_of(record.serial)),
             progress=record.progress,
-            hint=messages.hint(self._root, record) if status is Status.PAUSED else "",
+            hint=messages.hint(remedies) if status is Status.PAUSED else "",
+            remedies=remedies,
         )
 
     def active(self) -> dict[str, ProcessInfo]:
@@ -130,10 +139,14 @@ class ProcessReader:
     def _outcome(self, record: ProcessRecord, status: Status) -> ProcessInfo:
         if status is Status.SUCCEEDED:
             return self.info(record)
+        outcome = recorded_outcome(self._root, record, status)
         if record.error is not None and status is not Status.STOPPED:
-            _raise_again(record)
-        hint = f"; {messages.hint_in_line(self._root, record)}" if status is Status.PAUSED else ""
-        raise TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
+            error = _recorded_error(record)
+        else:
+            hint = f"; {messages.hint_in_line(outcome.remedies)}" if outcome.remedies else ""
+            error = TVProcessError(f"Process '{record.process_id}' ({record.operation}) is {status}{hint}.")
+        set_outcome(error, outcome)
+        raise error
 
 
 def _argument_of(kind: type[BaseException], message: str) -> object:
@@ -146,13 +159,14 @@ def _argument_of(kind: type[BaseException], message: str) -> object:
     return message
 
 
-def _raise_again(record: ProcessRecord) -> NoReturn:
-    """Raise the error of a process that ran in another interpreter, by its own class where that is known."""
+def _recorded_error(record: ProcessRecord) -> BaseException:
+    """Return the error of a process that ran in another interpreter, of its own class where that is known."""
     assert record.error is not None
     name = record.error.type
     known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
     kind = known or getattr(builtins, name, None)
     if isinstance(kind, type) and issubclass(kind, BaseException):
+        raised: BaseException
         try:
             raised = kind(_argument_of(kind, shown(record.error.message, MOST_RECORDED)))
         except TypeError:
@@ -164,4 +178,4 @@ def _raise_again(record: ProcessRecord) -> NoReturn:
             f"{shown(record.error.traceback)}"
         )
     raised.add_note(f"raised in process '{record.process_id}':\n{shown(record.error.traceback)}")
-    raise raised
+    return raised
