@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from tablevault.progress import ExecutionProgress
     from tablevault.texts import Secrets
     from tablevault.values import ArtifactRecord
 
@@ -105,6 +107,18 @@ class Interruptible(Protocol):
 
     def raise_if_stopped(self) -> None:
         """Raise `TVForcedError` if a stop was requested."""
+        ...
+
+
+class Observer(Protocol):
+    """Follows the work of a vault's processes, to show it to people."""
+
+    def working(self, progress: ExecutionProgress) -> AbstractContextManager[None]:
+        """Return a context that the engine enters before the work of an attempt and leaves after it.
+
+        `progress` counts meanwhile; it may be read at any time, from any thread. An error of the observer would be one
+        of the work: it must not raise.
+        """
         ...
 
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
+from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError
 from tablevault.formats import migrate
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
 from tablevault.processes.messages import in_report
-from tablevault.reading.overview import Overview, read_overview
+from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, labelled
-from tablevault.records import InstancePlan, Lineage, ProcessInfo, VerifyReport
+from tablevault.records import InstancePlan, Lineage, Overview, ProcessInfo, VerifyReport
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 
@@ -98,7 +99,7 @@ class TableVault:
         self._settings = settings
         self._context = open_context(db_dir, settings)
         self._verbose = verbose
-        self._engine = Engine(self._context)
+        self._engine = Engine(self._context, ProgressDisplay())
         self._queries = Queries(self._context)
         self._processes = ProcessReader(self._context, self._engine.recovery.recover)
         self.restart_report: dict[str, str] = {}
@@ -693,7 +694,7 @@ class TableVault:
         return repr(self._overview())
 
     def _repr_html_(self) -> str:
-        return self._overview().html
+        return self._overview()._repr_html_()
 
     def _hide_secrets(self, text: str) -> str:
         """Return a text without values that functions were given and that are shown nowhere."""

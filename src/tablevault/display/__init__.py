@@ -1,1 +1,1 @@
-"""How progress is shown, on a terminal and in notebooks."""
+"""Progress and records, as terminals and notebooks show them."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tablevault.hypertext import Sheet
+from tablevault.display.html import Sheet
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 

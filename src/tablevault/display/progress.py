@@ -38,17 +38,20 @@ class View(Protocol):
         """Leave them as they are."""
 
 
-@contextmanager
-def shown(progress: ExecutionProgress) -> Iterator[None]:
-    """Show the progress of what the block executes, if somebody is looking and it takes longer than a moment."""
-    rates = Rates()
+class ProgressDisplay:
+    """Shows executions that take longer than a moment, on a terminal or in a notebook."""
 
-    def lines() -> list[Line]:
-        failed = {name: counter.failed for name, counter in list(progress.builders.items())}
-        return builder_lines(progress.snapshot(), rates, failed)
+    @contextmanager
+    def working(self, progress: ExecutionProgress) -> Iterator[None]:
+        """Show the progress of the execution inside the block."""
+        rates = Rates()
 
-    with _shown(lines):
-        yield
+        def lines() -> list[Line]:
+            failed = {name: counter.failed for name, counter in list(progress.builders.items())}
+            return builder_lines(progress.snapshot(), rates, failed)
+
+        with _shown(lines):
+            yield
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn
@@ -10,13 +11,12 @@ from msgspec import structs
 
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER, OwnerLock
-from tablevault.display.progress import shown
 from tablevault.errors import TableVaultError, TVLockError, TVProcessError, warn
 from tablevault.formats import migrate
 from tablevault.lookup import Lookup, VaultContext
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation
-from tablevault.ports import FunctionError
+from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
 from tablevault.processes.attempts import Attempt, cause_of, claim, describe_error, new_owner
 from tablevault.processes.background import hand_over
@@ -25,6 +25,7 @@ from tablevault.processes.failing import Failing, recorded_outcome, tell
 from tablevault.processes.recovery import Recovery
 from tablevault.processes.remedies import Recorded
 from tablevault.processes.signals import Interrupts
+from tablevault.progress import ExecutionProgress
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
@@ -54,10 +55,13 @@ class Engine:
     ----------
     context
         The open vault.
+    observer
+        Follows the work of its processes.
     """
 
-    def __init__(self, context: VaultContext) -> None:
+    def __init__(self, context: VaultContext, observer: Observer | None = None) -> None:
         self._context = context
+        self._watched = observer.working if observer is not None else _unwatched
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
         self.endings = Endings(context)
@@ -156,7 +160,7 @@ class Engine:
             try:
                 if attempt.transaction.resumed:
                     self._processes.set_running(attempt.serial, attempt.number)
-                with shown(attempt.transaction.progress), interrupts.exposed():
+                with self._watched(attempt.transaction.progress), interrupts.exposed():
                     changes = attempt.operation.work(attempt.plan, attempt.transaction)
                 attempt.transaction.settle_checkpoints()
                 self.endings.commit(attempt, changes)
@@ -391,6 +395,11 @@ class Engine:
         self.secrets = attempt.transaction.secrets
         original = error.original if isinstance(error, FunctionError) else error
         tell(original, self._failing.end(attempt, error))
+
+
+def _unwatched(progress: ExecutionProgress) -> AbstractContextManager[None]:
+    del progress
+    return nullcontext()
 
 
 def _told(record: ProcessRecord, error: BaseException) -> str:

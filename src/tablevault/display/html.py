@@ -1,4 +1,4 @@
-"""How records look in a notebook: calm, in the colours of whoever shows them, without scripts, everything escaped.
+"""HTML for notebooks: no scripts, everything escaped, legible on light and dark pages.
 
 Frontends bring style sheets of their own, and some drop ours: so each element carries its style, and none sets a colour
 of text or a background that a light or a dark page could contradict.

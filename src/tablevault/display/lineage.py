@@ -1,0 +1,177 @@
+"""Lineages as text, as HTML, as a tree for a terminal, and as a graph of plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from tablevault.display.html import Branch, Sheet
+from tablevault.json_forms import json_form
+from tablevault.texts import MOST_RECORDED, shown
+from tablevault.values import JsonObject
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from tablevault.records import CodeVersion, Lineage, LineageStep
+
+_DEEPEST = 40
+"""How many levels people are shown; `to_dict` has all."""
+_MOST_RANGES = 4
+_LONGEST_ARGUMENT = 80
+
+
+def step_text(step: LineageStep) -> str:
+    """Return one step as text."""
+    return shown(f"{step.name}: {_text(step)}", MOST_RECORDED)
+
+
+def lineage_text(lineage: Lineage) -> str:
+    """Return a lineage as text, indented by level."""
+
+    def lines(branches: Iterable[Branch], depth: int) -> Iterable[str]:
+        for branch in branches:
+            yield "  " * depth + branch.label
+            yield from lines(branch.branches, depth + 1)
+
+    return shown("\n".join([_title(lineage), *lines(_branches(lineage), 1)]), MOST_RECORDED)
+
+
+def lineage_html(lineage: Lineage) -> str:
+    """Return a lineage as HTML."""
+    sheet = Sheet()
+    sheet.heading("Lineage of", f"{lineage.table_name}({lineage.instance_id})")
+    sheet.tree(_branches(lineage))
+    return sheet.html
+
+
+def lineage_tree(lineage: Lineage) -> Tree:
+    """Return a lineage as a tree for a terminal."""
+    from rich.text import Text
+    from rich.tree import Tree
+
+    def grow(tree: Tree, branches: Iterable[Branch]) -> None:
+        for branch in branches:
+            # Not a string, whose brackets would be taken for markup.
+            grow(tree.add(Text(branch.label)), branch.branches)
+
+    root = Tree(Text(_title(lineage)))
+    grow(root, _branches(lineage))
+    return root
+
+
+def lineage_graph(lineage: Lineage) -> JsonObject:
+    """Return a lineage as plain JSON data, in which each step is written once and named by its key."""
+    steps: dict[str, JsonObject] = {}
+    roots = [_key(step) for step in lineage.columns]
+    waiting = list(zip(roots, lineage.columns, strict=True))
+    done: set[int] = set()
+    while waiting:
+        key, step = waiting.pop()
+        if id(step) in done:
+            continue
+        done.add(id(step))
+        facts = steps.setdefault(key, _plain_facts(step))
+        for relation, others in _relations(step):
+            named = [_key(other) for other in others]
+            if named:
+                facts[relation] = list(dict.fromkeys([*facts.get(relation, ()), *named]))
+            waiting.extend(zip(named, others, strict=True))
+    return {"table": lineage.table_name, "instance": lineage.instance_id, "columns": roots, "steps": steps}
+
+
+def _title(lineage: Lineage) -> str:
+    return f"lineage of {lineage.table_name}({lineage.instance_id})"
+
+
+def _branches(lineage: Lineage) -> tuple[Branch, ...]:
+    expanded: set[int] = set()
+    return tuple(_branch("", step, expanded, 1) for step in lineage.columns)
+
+
+def _branch(relation: str, step: LineageStep, expanded: set[int], depth: int) -> Branch:
+    """Return a step as it is shown: what it leads to only where it stands first."""
+    name, text = relation + step.name, _text(step)
+    relations = [(kind, others) for kind, others in _relations(step) if others]
+    if not relations:
+        return Branch(name, text)
+    if id(step) in expanded:
+        return Branch(f"{name} (shown above)", "")
+    if depth >= _DEEPEST:
+        return Branch(name, f"{text} (goes on; to_dict() has all of it)")
+    expanded.add(id(step))
+    prefixes = {"inputs": "from ", "origin": "reused from ", "used_by": "used by "}
+    return Branch(
+        name,
+        text,
+        tuple(_branch(prefixes[kind], other, expanded, depth + 1) for kind, others in relations for other in others),
+    )
+
+
+def _relations(step: LineageStep) -> tuple[tuple[str, tuple[LineageStep, ...]], ...]:
+    origin = () if step.origin is None else (step.origin,)
+    return ("inputs", step.inputs), ("origin", origin), ("used_by", step.used_by)
+
+
+def _key(step: LineageStep) -> str:
+    """Return a text that no other step of a lineage has: a builder may overwrite a column of another."""
+    return f"{step.name} by {step.builder}" if step.builder else step.name
+
+
+def _plain_facts(step: LineageStep) -> JsonObject:
+    return {
+        "table": step.table_name,
+        "instance": step.instance_id,
+        "column": step.column,
+        "builder": step.builder,
+        "function": step.function,
+        "arguments": json_form(step.arguments),
+        "code_versions": [
+            {"version": item.version, "rows": item.rows, "ranges": [list(pair) for pair in item.ranges]}
+            for item in step.code_versions
+        ],
+        "computed": step.computed,
+        "reused": step.reused,
+        "process_id": step.process_id,
+        "author": step.author,
+        "made_at": step.made_at.isoformat(),
+        "success": step.success,
+        "deleted": step.deleted,
+    }
+
+
+def _text(step: LineageStep) -> str:
+    parts = []
+    if step.builder:
+        arguments = ", ".join(f"{name}={_shortened(value)}" for name, value in step.arguments.items())
+        parts.append(f"builder {step.builder}: {step.function}({arguments})")
+        parts.extend(_described_versions(step.code_versions))
+    elif step.column != "*":
+        parts.append("written from outside")
+    if step.reused:
+        parts.append(f"{step.computed:,} rows computed, {step.reused:,} reused")
+    parts.append(f"by {step.author}, {step.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, process {step.process_id}")
+    if not step.success:
+        parts.append("not finished")
+    if step.deleted:
+        parts.append("deleted since")
+    return "; ".join(parts)
+
+
+def _described_versions(versions: tuple[CodeVersion, ...]) -> Iterable[str]:
+    for item in versions:
+        code = f"code {item.version[:12]}"
+        if len(versions) == 1:
+            yield code
+        elif item.rows is None:
+            yield f"some rows under {code}"
+        elif item.rows:
+            ranges = ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in item.ranges[:_MOST_RANGES])
+            more = ", ..." if len(item.ranges) > _MOST_RANGES else ""
+            yield f"{item.rows:,} {'row' if item.rows == 1 else 'rows'} ({ranges}{more}) under {code}"
+
+
+def _shortened(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_ARGUMENT else f"{text[: _LONGEST_ARGUMENT - 3]}..."

@@ -1,0 +1,60 @@
+"""Plans of executions and reports of `verify`, as text and as HTML."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tablevault.display.html import Count, Sheet, State
+from tablevault.texts import MOST_RECORDED, shown
+
+if TYPE_CHECKING:
+    from tablevault.records import BuilderPlan, InstancePlan, VerifyReport
+
+
+def plan_text(plan: InstancePlan) -> str:
+    """Return a plan as text."""
+    lines = (f"{name}: {_builder_plan(item)}" for name, item in plan.builders.items())
+    return shown("\n".join(lines), MOST_RECORDED) or "nothing to do"
+
+
+def _builder_plan(item: BuilderPlan) -> str:
+    total = "rows not known yet" if item.total is None else f"{item.total:,} rows"
+    computed = "" if item.computed is None else f", {item.computed:,} to compute"
+    reused = "" if item.reused is None else f", {item.reused:,} to reuse"
+    return f"{total}{computed}{reused}" + "".join(f"; {reason}" for reason in item.reasons)
+
+
+def plan_html(plan: InstancePlan) -> str:
+    """Return a plan as HTML."""
+    sheet = Sheet()
+    sheet.heading("", "What an execution would do")
+    sheet.table(
+        ("builder", "rows", "to compute", "to reuse", "why"),
+        [
+            (name, Count(item.total), Count(item.computed), Count(item.reused), item.reasons)
+            for name, item in plan.builders.items()
+        ],
+    )
+    return sheet.html
+
+
+def report_text(report: VerifyReport) -> str:
+    """Return a report as text."""
+    lines = [f"vault: {'ok' if report.ok else _counted(report)}, {report.checked:,} files checked"]
+    lines.extend(f"{problem.kind}: {problem.path}: {problem.detail}" for problem in report.problems)
+    return shown("\n".join(lines), MOST_RECORDED)
+
+
+def report_html(report: VerifyReport) -> str:
+    """Return a report as HTML."""
+    sheet = Sheet()
+    state = State("as the catalog claims", "ok") if report.ok else State(_counted(report), "wrong")
+    sheet.heading("", "Verification", state)
+    sheet.note(f"{report.checked:,} files and folders checked")
+    if report.problems:
+        sheet.table(("problem", "file", "detail"), [(item.kind, item.path, item.detail) for item in report.problems])
+    return sheet.html
+
+
+def _counted(report: VerifyReport) -> str:
+    return "1 problem" if len(report.problems) == 1 else f"{len(report.problems):,} problems"
