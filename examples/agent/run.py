@@ -1,8 +1,8 @@
-"""An agent that makes tables of its own while it runs, fails, and goes on: a story that checks what it says.
+"""An agent that creates tables while it runs, fails, and resumes; checks its own claims.
 
     python examples/agent/run.py [FOLDER]
 
-Without a FOLDER the vault is made in a temporary one and deleted at the end.
+Without a FOLDER, the vault is created in a temporary folder and deleted at the end.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the narrator of all examples
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # presentation.py
 
-from narrator import call, chapter, console, promise, quote, say, show_frame, tell
+from presentation import chapter, check, console, explain, run_example, show_call, show_frame, show_text
 from tablevault import ProcessInfo, TableVault
 
 HERE = Path(__file__).resolve().parent
@@ -25,179 +25,178 @@ TABLE = "audits"
 PROCESS_ID = "audits-monday"
 FAILS_AT = "html/entities.py"
 BUG = "documented / len(functions)"
-MENDED = "documented / len(functions) if functions else 1.0"
+FIXED = "documented / len(functions) if functions else 1.0"
 
 
 class Inspections(logging.Handler):
-    """Notes each file that the agent's tool looks into."""
+    """Records each file that the agent's tool inspects."""
 
     def __init__(self) -> None:
         super().__init__()
         self.files: list[str] = []
 
     def until_the_failure(self) -> list[str]:
-        """Return the files that the tool had been through when it failed."""
+        """Return the files that the tool had inspected before it failed."""
         return self.files[: self.files.index(FAILS_AT)]
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Note a file."""
+        """Record a file."""
         (file,) = record.args
         self.files.append(file)
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where the story takes place."""
+class Example:
+    """The state that the steps share."""
 
     db_dir: Path
     inspections: Inspections
 
     def vault(self) -> TableVault:
-        """Open the vault, as any interpreter could."""
+        """Open the vault, as any interpreter can."""
         return TableVault(str(self.db_dir), author="principal")
 
 
-def engage_the_agent(scene: Scene) -> None:
-    """Create the vault, the agent's code, and the table of its tasks."""
+def create_the_tasks(example: Example) -> None:
+    """Create the vault, the code of the agent, and the table of its tasks."""
     chapter(
         "A row is a task",
         """Each row of a table is a task for an agent: to audit a package of the standard library. The agent is a
-        function. It opens the vault as a part of the process that calls it, and makes tables as it needs them: one of
-        a package's files, and where a file looks bad, another of that file's gaps.""",
+        function. It opens the vault as a child of the process that calls it, and creates tables as it needs them: one
+        of the package's files, and another one of the gaps of a suspicious file.""",
     )
-    call(f"""\
+    show_call(f"""\
 vault.create_code_module(copy_dir="examples/agent/code")
 vault.create_table("{TABLE}")
 vault.create_instance("{TABLE}", builders=…)""")
-    vault = TableVault(str(scene.db_dir), author="principal", create=True)
+    vault = TableVault(str(example.db_dir), author="principal", create=True)
     vault.create_code_module(copy_dir=str(HERE / "code"))
     vault.create_table(TABLE)
     vault.create_instance(TABLE, builders={path.stem: path.read_text() for path in (HERE / "builders").glob("*.yaml")})
-    quote("The builder that calls the agent:", vault.get_builder_str(TABLE, "verdict"))
-    promise("there is no other table yet", vault.get_tables() == [TABLE])
+    show_text("The builder that calls the agent:", vault.get_builder_str(TABLE, "verdict"))
+    check("there is no other table yet", vault.get_tables() == [TABLE])
 
 
-def fail_in_the_middle(scene: Scene) -> None:
-    """Execute until a tool of the agent's fails, in a table of the agent's."""
+def fail_in_the_middle(example: Example) -> None:
+    """Execute until a tool fails, in a table created by the agent."""
     chapter(
-        "A tool fails, two floors down",
-        """One of the agent's tools divides by zero at a file without functions. The agent had given its own execution
-        a process id: that one is paused, and so is ours, which it is a part of.""",
+        "A tool fails in a nested process",
+        """A tool of the agent divides by zero on a file without functions. The agent gave its own execution a process
+        id, so that execution is paused, and so is its parent, your process.""",
     )
-    call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
-    vault = scene.vault()
+    show_call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
+    vault = example.vault()
     raised = None
     try:
         vault.execute_instance(TABLE, process_id=PROCESS_ID)
     except ZeroDivisionError as error:
         raised = error
-        quote("raised:", "".join(traceback.format_exception_only(error)))
-    promise("we got the tool's own exception", raised is not None)
+        show_text("raised:", "".join(traceback.format_exception_only(error)))
+    check("you get the exception of the tool", raised is not None)
     active = vault.get_active_processes()
     child = f"{PROCESS_ID}.html.files_html.rows"
-    quote("active:", "\n".join(f"{name}: {process.status}" for name, process in active.items()))
-    promise("our process and the agent's are paused", _statuses(active) == {PROCESS_ID: "paused", child: "paused"})
-    promise("the vault knows whose part the agent's is", active[child].parent_id == PROCESS_ID)
+    show_text("active:", "\n".join(f"{name}: {process.status}" for name, process in active.items()))
+    check("your process and the agent's are paused", _statuses(active) == {PROCESS_ID: "paused", child: "paused"})
+    check("the agent's process is recorded as a child of yours", active[child].parent_id == PROCESS_ID)
     audits, _ = vault.get_dataframe(TABLE, instance_id="TEMP_base")
-    promise("the first package's verdict is kept", audits["verdict"].notna().tolist() == [True, False, False, False])
+    check("the verdict on the first package is kept", audits["verdict"].notna().tolist() == [True, False, False, False])
     files, _ = vault.get_dataframe("files_html", instance_id="TEMP_base")
-    promise("of the second, what the tool had found is kept", int(files["lines"].notna().sum()) == 1)
+    check("the findings of the tool in the second package are kept", int(files["lines"].notna().sum()) == 1)
 
 
 def _statuses(processes: dict[str, ProcessInfo]) -> dict[str, str]:
     return {process_id: process.status for process_id, process in processes.items()}
 
 
-def mend_and_resume(scene: Scene) -> None:
-    """Mend the tool and resume our process, which resumes the agent's."""
+def fix_and_resume(example: Example) -> None:
+    """Fix the tool and resume the outer process, which resumes the agent's."""
     chapter(
-        "Mend the tool, and make the same call",
-        """Our process goes on with the row that failed. The agent starts that row again, with the same ids: steps that
-        are done are not done again, and its paused execution is resumed in the middle.""",
+        "Fix the tool and make the same call",
+        """Your process resumes with the failed row. The agent starts that row again with the same ids: finished steps
+        are no-ops, and its paused execution is resumed after its last finished row.""",
     )
-    call(f"""\
-vault.create_code_module("inspection", text=mended)
+    show_call(f"""\
+vault.create_code_module("inspection", text=fixed)
 vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")""")
-    vault = scene.vault()
-    vault.create_code_module("inspection", text=vault.get_code_module_str("inspection").replace(BUG, MENDED))
+    vault = example.vault()
+    vault.create_code_module("inspection", text=vault.get_code_module_str("inspection").replace(BUG, FIXED))
     vault.execute_instance(TABLE, process_id=PROCESS_ID)
     frame, _ = vault.get_dataframe(TABLE)
     show_frame(frame, ["package", "verdict"], rows=4)
-    promise("each package has its verdict", bool(frame["verdict"].notna().all()))
-    times = Counter(scene.inspections.files)
+    check("each package has a verdict", bool(frame["verdict"].notna().all()))
+    times = Counter(example.inspections.files)
     again = sorted(file for file, count in times.items() if count > 1)
-    promise(f"of {len(times)} files only the one where the tool failed was inspected twice", again == [FAILS_AT])
-    promise("nothing is active any more", vault.get_active_processes() == {})
+    check(f"of {len(times)} files, only the one that the tool failed on was inspected twice", again == [FAILS_AT])
+    check("no process is active", vault.get_active_processes() == {})
 
 
-def look_at_its_work(scene: Scene) -> None:
-    """Show what the agent did, and what it left."""
+def inspect_its_work(example: Example) -> None:
+    """Show the operations and the tables of the agent."""
     chapter(
-        "What the agent did",
-        """Everything that the agent did is on record, as parts of our process, and its tables are tables like any
-        other.""",
+        "The work of the agent",
+        """The operations of the agent are recorded as children of your process. Its tables are ordinary tables.""",
     )
-    vault = scene.vault()
+    vault = example.vault()
     steps = vault.get_history(author="agent")
-    quote("from the newest to the oldest:", "\n".join(f"{step.operation} {step.process_id}" for step in steps[:7]))
-    promise("every step was a part of our process", {step.parent_id for step in steps} == {PROCESS_ID})
-    promise("every step was done once", all(step.status == "succeeded" for step in steps))
+    show_text("its operations, newest first:", "\n".join(f"{step.operation} {step.process_id}" for step in steps[:7]))
+    check("every step is a child of your process", {step.parent_id for step in steps} == {PROCESS_ID})
+    check("every step ran once", all(step.status == "succeeded" for step in steps))
     tables = set(vault.get_tables()) - {TABLE}
-    quote("its tables:", ", ".join(sorted(tables)))
+    show_text("its tables:", ", ".join(sorted(tables)))
     frame, _ = vault.get_dataframe(TABLE)
     evidence = {instance for row in frame["evidence"] for instance in row}
     kept = {instance for table in tables for instance in vault.get_table_instances(table)}
-    promise("the verdicts name the instances that they rest on", evidence == kept)
+    check("the verdicts name the instances that they are based on", evidence == kept)
 
 
-def improve_the_agent(scene: Scene) -> None:
-    """Change the agent: every verdict is made anew, from what is known."""
+def improve_the_agent(example: Example) -> None:
+    """Change the agent: every verdict is recomputed from reused findings."""
     chapter(
         "A better agent",
-        """The agent is taught to be more critical. That is a change of its code, so every verdict is made anew. But the
-        agent makes its tables from the instances that are there, so the tool looks only into files that it had seen
-        before it was mended: these rows were made by other code.""",
+        """The agent becomes more critical. This changes its code, so every verdict is recomputed. But the agent copies
+        its tables from the previous instances, so the tool inspects only the files that it had inspected before the
+        fix, under other code.""",
     )
-    call(f"""\
+    show_call(f"""\
 vault.create_code_module("agent", text=agent.replace("GOOD_ENOUGH = 0.5", "GOOD_ENOUGH = 0.9"))
 vault.create_instance("{TABLE}", copy=True)
 vault.execute_instance("{TABLE}", process_id="audits-tuesday")""")
-    vault = scene.vault()
+    vault = example.vault()
     before, _ = vault.get_dataframe(TABLE)
-    inspected_before = len(scene.inspections.files)
+    inspected_before = len(example.inspections.files)
     agent = vault.get_code_module_str("agent")
     vault.create_code_module("agent", text=agent.replace("GOOD_ENOUGH = 0.5", "GOOD_ENOUGH = 0.9"))
     vault.create_instance(TABLE, copy=True)
     process = vault.get_process(vault.execute_instance(TABLE, process_id="audits-tuesday"))
     after, _ = vault.get_dataframe(TABLE)
     show_frame(after, ["package", "verdict"], rows=4)
-    promise("every task was done again", process.progress["verdict"].computed == len(after))
-    now = scene.inspections.files[inspected_before:]
-    promise(
-        f"only {len(now)} files were inspected again, those of the old tool",
-        now == scene.inspections.until_the_failure(),
+    check("every task ran again", process.progress["verdict"].computed == len(after))
+    now = example.inspections.files[inspected_before:]
+    check(
+        f"only {len(now)} files were inspected again, those of the tool before the fix",
+        now == example.inspections.until_the_failure(),
     )
-    promise("the verdicts are more critical", _with_gaps(after) > _with_gaps(before))
-    promise("every file of the vault is what the vault says", vault.verify().ok)
+    check("the verdicts are more critical", _with_gaps(after) > _with_gaps(before))
+    check("every file matches its recorded size and hash", vault.verify().ok)
     console.print()
-    say("What the agent of Monday saw is there as well: both instances are, with their evidence.")
+    explain("Monday's verdicts are still there: the vault has both instances, with their evidence.")
 
 
 def _with_gaps(audits) -> int:
     return int(audits["verdict"].str.contains("undocumented").sum())
 
 
-def tell_the_story(folder: Path) -> None:
-    """Tell the whole story in a folder."""
-    scene = Scene(folder / "vault", Inspections())
-    os.environ["AGENT_VAULT"] = str(scene.db_dir)
+def run(folder: Path) -> None:
+    """Run all steps in a folder."""
+    example = Example(folder / "vault", Inspections())
+    os.environ["AGENT_VAULT"] = str(example.db_dir)
     log = logging.getLogger("inspection")
     log.setLevel(logging.INFO)
-    log.addHandler(scene.inspections)
-    chapters = (engage_the_agent, fail_in_the_middle, mend_and_resume, look_at_its_work, improve_the_agent)
-    for chapter_of_the_story in chapters:
-        chapter_of_the_story(scene)
+    log.addHandler(example.inspections)
+    chapters = (create_the_tasks, fail_in_the_middle, fix_and_resume, inspect_its_work, improve_the_agent)
+    for step in chapters:
+        step(example)
 
 
 if __name__ == "__main__":
-    tell("An agent that makes tables of its own while it runs, fails, and goes on.", tell_the_story)
+    run_example("An agent that creates tables while it runs, fails, and resumes.", run)

@@ -1,7 +1,7 @@
-"""A service on this machine that speaks OpenAI's protocol, stumbles like a real one, and keeps books of it.
+"""An unreliable local service that speaks OpenAI's protocol and logs its requests.
 
-The first time that it is asked something it may refuse (429), break (500), or hang up without an answer; asked again,
-it answers. During an outage it is silent, or says that it is overloaded (503), until the outage is over.
+It may refuse the first request of a question (429), fail (500) or drop the connection; it answers the next one. During
+an outage it stalls, or reports that it is overloaded (503).
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-# What becomes of the first attempt at a question, by turns.
-STUMBLES = ("answered", "refused (429)", "broke (500)", "hung up")
-STATUS = {"answered": 200, "refused (429)": 429, "broke (500)": 500, "overloaded (503)": 503}
+# The outcomes of first requests, in turn.
+FIRST_OUTCOMES = ("answered", "refused (429)", "failed (500)", "dropped")
+STATUS = {"answered": 200, "refused (429)": 429, "failed (500)": 500, "overloaded (503)": 503}
 
 
 @dataclass(frozen=True)
 class Request:
-    """A request that has arrived."""
+    """A received request."""
 
     text: str
     question: str
     model: str
     outcome: str
-    """A word of `STUMBLES`, or `silent` or `overloaded (503)`."""
+    """One of `FIRST_OUTCOMES`, `stalled` or `overloaded (503)`."""
 
 
 class StandInServer:
-    """The service, and its books. It serves from entering to leaving it as a context."""
+    """The service; it runs while its context is entered."""
 
     def __init__(self) -> None:
-        self._books: list[Request] = []
-        self._one_entry_at_a_time = threading.Lock()
+        self._log: list[Request] = []
+        self._log_lock = threading.Lock()
         self._answers_left: int | None = None
         self._outage_is_over = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -52,11 +52,11 @@ class StandInServer:
 
     @property
     def base_url(self) -> str:
-        """Where the service is found."""
+        """The address of the service."""
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def break_down_after(self, answers: int) -> None:
-        """Give so many answers more, and then have an outage."""
+        """Start an outage after this number of answers."""
         self._answers_left = answers
         self._outage_is_over.clear()
 
@@ -66,29 +66,29 @@ class StandInServer:
         self._outage_is_over.set()
 
     def requests(self) -> list[Request]:
-        """Return all requests that have arrived, in their order."""
-        with self._one_entry_at_a_time:
-            return list(self._books)
+        """Return all requests in order of arrival."""
+        with self._log_lock:
+            return list(self._log)
 
     def outcomes(self) -> Counter[str]:
-        """Return how many requests ended in which way."""
+        """Return the number of requests per outcome."""
         return Counter(request.outcome for request in self.requests())
 
-    def _enter(self, text: str, question: str, model: str) -> Request:
-        """Decide what becomes of a request, and enter it into the books."""
-        with self._one_entry_at_a_time:
-            attempts = [request for request in self._books if (request.text, request.question) == (text, question)]
+    def _record(self, text: str, question: str, model: str) -> Request:
+        """Choose the outcome of a request, and log it."""
+        with self._log_lock:
+            attempts = [request for request in self._log if (request.text, request.question) == (text, question)]
             if self._answers_left == 0:
-                outcome = "overloaded (503)" if any(request.outcome == "silent" for request in attempts) else "silent"
+                outcome = "overloaded (503)" if any(request.outcome == "stalled" for request in attempts) else "stalled"
             elif attempts:
                 outcome = "answered"
             else:
-                questions = {(request.text, request.question) for request in self._books}
-                outcome = STUMBLES[len(questions) % len(STUMBLES)]
+                questions = {(request.text, request.question) for request in self._log}
+                outcome = FIRST_OUTCOMES[len(questions) % len(FIRST_OUTCOMES)]
             if outcome == "answered" and self._answers_left:
                 self._answers_left -= 1
-            self._books.append(Request(text, question, model, outcome))
-            return self._books[-1]
+            self._log.append(Request(text, question, model, outcome))
+            return self._log[-1]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         service = self
@@ -99,8 +99,8 @@ class StandInServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 text, _, question = body["messages"][-1]["content"].partition("\nQuestion: ")
-                request = service._enter(text, question, body["model"])
-                if request.outcome == "silent":
+                request = service._record(text, question, body["model"])
+                if request.outcome == "stalled":
                     service._outage_is_over.wait()
                 if request.outcome not in STATUS:
                     self.close_connection = True
@@ -124,7 +124,7 @@ class StandInServer:
 
 def _reply(request: Request) -> dict[str, Any]:
     if request.outcome != "answered":
-        return {"error": {"message": f"The service {request.outcome}", "type": "stumble", "code": None, "param": None}}
+        return {"error": {"message": f"The service {request.outcome}", "type": "stand-in", "code": None, "param": None}}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -141,7 +141,7 @@ def _reply(request: Request) -> dict[str, Any]:
 
 
 def _best_sentence(text: str, question: str) -> str:
-    """Return the line of a text that shares the most words with a question."""
+    """Return the line that shares the most words with a question."""
     asked = _words(question)
     return max(text.splitlines(), key=lambda line: len(asked & _words(line)))
 

@@ -1,6 +1,6 @@
-"""Somebody else, in an interpreter of their own, who wants to change the table: prints what they are told.
+"""Try to delete a table from another interpreter, and print the refusal.
 
-The exit status is 0 if they were refused at once, 1 if they were let in, 2 if they were kept waiting.
+The exit status is 0 if the call was refused at once, 1 if it succeeded, and 2 if it was refused late.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import time
 
 from tablevault import TableVault, tv_errors
 
-AT_ONCE = 3.0  # seconds, on a busy machine; a vault waits 5 s for locks that may soon be free
+AT_ONCE = 3.0  # seconds, on a busy machine; a vault waits 5 s for locks of running processes
 
 
 def main(db_dir: str, table_name: str) -> int:
-    """Try to delete a table and tell how that went."""
+    """Try to delete a table; return the exit status."""
     vault = TableVault(db_dir, author="colleague")
     asked_at = time.monotonic()
     try:

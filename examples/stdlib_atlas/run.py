@@ -1,8 +1,8 @@
-"""An atlas of Python's standard library: a guided tour of TableVault that checks what it says.
+"""An atlas of Python's standard library: a guided tour of TableVault that checks its own claims.
 
     python examples/stdlib_atlas/run.py [FOLDER]
 
-Without a FOLDER the vault is made in a temporary one and deleted at the end.
+Without a FOLDER, the vault is created in a temporary folder and deleted at the end.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the narrator of all examples
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # presentation.py
 
-from narrator import call, chapter, console, promise, quote, say, show_frame, tell
+from presentation import chapter, check, console, explain, run_example, show_call, show_frame, show_text
 from tablevault import InstancePlan, ProcessInfo, TableVault, TableVaultWarning
 
 HERE = Path(__file__).resolve().parent
@@ -31,34 +31,34 @@ COLUMN_BUILDERS = ("chart", "structure", "summary", "topic")
 
 @dataclass(frozen=True)
 class Service:
-    """The books of the pretended service, in a folder beside the vault."""
+    """The log and allowance of the simulated service, in a folder beside the vault."""
 
     folder: Path
 
     def open(self, allowance: int) -> None:
-        """Start the books, with so many calls that will be answered in all."""
+        """Create the log, and set the total number of calls to answer."""
         self.folder.mkdir()
         (self.folder / "answered").touch()
         self.allow(allowance)
 
     def allow(self, calls: int) -> None:
-        """Change how many calls are answered in all."""
+        """Change the total number of calls to answer."""
         (self.folder / "allowance").write_text(str(calls))
 
     def answered(self) -> list[str]:
-        """Return who asked, once for every call that was answered."""
+        """Return the caller of every answered call."""
         return (self.folder / "answered").read_text().split()
 
 
 @dataclass(frozen=True)
 class Tour:
-    """Where the tour takes place."""
+    """The state that the steps share."""
 
     db_dir: Path
     service: Service
 
     def vault(self) -> TableVault:
-        """Open the vault, as any interpreter could."""
+        """Open the vault, as any interpreter can."""
         return TableVault(str(self.db_dir), author="guide")
 
 
@@ -66,11 +66,11 @@ def make_the_vault(tour: Tour) -> None:
     """Create the vault, its code, and the first instance's builders."""
     chapter(
         "A vault",
-        """A vault is a folder. It holds Python code, tables, and for every instance of a table the builders that say
-        which function fills which columns. Here the index builder finds the modules of the standard library and keeps
-        a copy of each file as an artifact; four column builders read, count, ask a service and draw.""",
+        """A vault is a folder of tables and Python code. Each instance of a table has builders, which name a function
+        and the columns that it fills. Here the IndexBuilder finds the modules of the standard library and copies each
+        file as an artifact. Four ColumnBuilders read, count, call a service and draw.""",
     )
-    call(f"""\
+    show_call(f"""\
 vault = TableVault({tour.db_dir.name!r}, author="guide", create=True)
 vault.create_code_module(copy_dir="examples/stdlib_atlas/code")
 vault.create_table("{TABLE}", allow_multiple_artifacts=True)
@@ -79,48 +79,48 @@ vault.create_instance("{TABLE}", builders={{"{TABLE}_index": …, "summary": …
     vault.create_code_module(copy_dir=str(HERE / "code"))
     vault.create_table(TABLE, allow_multiple_artifacts=True, description="One row per top-level module")
     vault.create_instance(TABLE, builders={path.stem: path.read_text() for path in (HERE / "builders").glob("*.yaml")})
-    quote("The builder of the column that costs money:", vault.get_builder_str(TABLE, "topic"))
-    promise("nothing can be queried yet: the instance is temporary", vault.get_table_instances(TABLE) == [])
+    show_text("The builder of the paid column:", vault.get_builder_str(TABLE, "topic"))
+    check("the instance is temporary: it cannot be queried yet", vault.get_table_instances(TABLE) == [])
 
 
 def run_into_an_error(tour: Tour) -> None:
     """Execute the instance until the service refuses to answer."""
     chapter(
         "An error pauses the run",
-        f"""The service answers {FIRST_ALLOWANCE} calls and then refuses. With a process id of ours the run is not lost:
-        it pauses, and we get the exception that our own function raised.""",
+        f"""The service answers {FIRST_ALLOWANCE} calls and then refuses. The process id keeps the results: the run is
+        paused, and you get the exception of your own function.""",
     )
     tour.service.open(FIRST_ALLOWANCE)
-    call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
+    show_call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
     vault = tour.vault()
     try:
         vault.execute_instance(TABLE, process_id=PROCESS_ID)
     except ConnectionError as error:
-        quote("raised:", "".join(traceback.format_exception_only(error)).rstrip())
+        show_text("raised:", "".join(traceback.format_exception_only(error)).rstrip())
     process = vault.get_active_processes().get(PROCESS_ID)
-    promise("the process is active, and paused", process is not None and process.status == "paused")
-    promise("every call that was allowed was answered", len(tour.service.answered()) == FIRST_ALLOWANCE)
+    check("the process is paused", process is not None and process.status == "paused")
+    check("every allowed call was answered", len(tour.service.answered()) == FIRST_ALLOWANCE)
     partial, _ = vault.get_dataframe(TABLE, instance_id="TEMP_base")
-    promise("every answer is kept, and can be looked at", int(partial["topic"].notna().sum()) == FIRST_ALLOWANCE)
+    check("every answer is kept and readable", int(partial["topic"].notna().sum()) == FIRST_ALLOWANCE)
 
 
-def meet_the_others(tour: Tour) -> None:
-    """Show what others can and cannot do while the process is paused."""
+def try_to_interfere(tour: Tour) -> None:
+    """Show which operations a paused process blocks."""
     chapter(
-        "Others are told who holds the table",
-        """A paused process keeps its locks, so that nobody pulls the table away under it. A colleague in an
-        interpreter of their own tries to delete it, and is told at once by whom and why it is held.""",
+        "Blocked operations name the paused process",
+        """A paused process keeps its locks. A colleague tries to delete the table from another interpreter. The call is
+        refused at once, and the error names the paused process and the reason.""",
     )
     command = [sys.executable, str(HERE / "colleague.py"), str(tour.db_dir), TABLE]
     colleague = subprocess.run(command, capture_output=True, text=True, check=False)
-    quote("the colleague is told:", (colleague.stdout + colleague.stderr).strip())
-    promise(
-        "the table was not deleted, and the colleague not kept waiting",
+    show_text("the colleague gets:", (colleague.stdout + colleague.stderr).strip())
+    check(
+        "the call was refused at once, and the table is still there",
         colleague.returncode == 0 and TABLE in tour.vault().get_tables(),
     )
-    promise("the refusal names the paused process and its error", _names_the_pause(colleague.stdout))
+    check("the refusal names the paused process and its error", _names_the_pause(colleague.stdout))
     tour.vault().create_table("notes")
-    promise("whatever is not held can be changed meanwhile", "notes" in tour.vault().get_tables())
+    check("the rest of the vault can be changed", "notes" in tour.vault().get_tables())
 
 
 def _names_the_pause(message: str) -> bool:
@@ -131,22 +131,22 @@ def resume(tour: Tour) -> None:
     """Resume the paused process, and count the calls of the service."""
     chapter(
         "The same call resumes it",
-        """The allowance is raised. The same call with the same process id continues after the last finished row;
-        any interpreter could make it, also after a power cut.""",
+        """The allowance is raised. The same call with the same process id resumes the run after its last finished row,
+        from any interpreter, even after a power cut.""",
     )
     tour.service.allow(1_000_000)
-    call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
+    show_call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
     vault = tour.vault()
     vault.execute_instance(TABLE, process_id=PROCESS_ID)
     frame, instance_id = vault.get_dataframe(TABLE)
     answered = tour.service.answered()
-    promise(f"there is a row for each of the {len(frame)} modules", set(frame["module"]) == set(_standard_library()))
-    promise("each row was asked about", sorted(answered) == sorted(frame["module"]))
-    promise("no call was made twice", len(answered) == len(set(answered)))
-    promise("every artifact that a cell names is there", _all_exist(frame["source"]) and _all_exist(frame["chart"]))
-    promise("nothing is active any more", vault.get_active_processes() == {})
+    check(f"each of the {len(frame)} modules has a row", set(frame["module"]) == set(_standard_library()))
+    check("the service was called for each row", sorted(answered) == sorted(frame["module"]))
+    check("no call was made twice", len(answered) == len(set(answered)))
+    check("every artifact named by a cell exists", _all_exist(frame["source"]) and _all_exist(frame["chart"]))
+    check("no process is active", vault.get_active_processes() == {})
     console.print()
-    say(f"The instance is called {instance_id}; it is immutable, and its builders and its code are kept with it.")
+    explain(f"The instance {instance_id} is immutable, and is stored with its builders and its code.")
     show_frame(frame, ["module", "summary", "lines", "functions", "classes", "imports", "topic"], rows=12)
 
 
@@ -159,10 +159,10 @@ def _all_exist(paths: Iterable[str]) -> bool:
 
 
 def run_again(tour: Tour) -> None:
-    """Show that a script with fixed process ids can simply be run again."""
+    """Show that you can rerun a script with fixed process ids."""
     chapter(
-        "Done is done",
-        "The same call once more: the process has succeeded, so it does nothing and says so.",
+        "A finished call is a no-op",
+        "The same call again: the process has succeeded, so the call is a no-op with a warning.",
     )
     vault = tour.vault()
     instances = vault.get_table_instances(TABLE)
@@ -170,20 +170,20 @@ def run_again(tour: Tour) -> None:
         warnings.simplefilter("always")
         vault.execute_instance(TABLE, process_id=PROCESS_ID)
     messages = [str(warning.message) for warning in caught if issubclass(warning.category, TableVaultWarning)]
-    quote("warned:", "\n".join(messages))
-    promise("a warning says that it had succeeded", len(messages) == 1)
-    promise("there is no second instance", vault.get_table_instances(TABLE) == instances)
+    show_text("warned:", "\n".join(messages))
+    check("a warning states that it had succeeded", len(messages) == 1)
+    check("there is no second instance", vault.get_table_instances(TABLE) == instances)
 
 
 def change_one_builder(tour: Tour) -> None:
-    """Make a second instance from the first, with charts in another colour."""
+    """Create a second instance with charts in another colour."""
     chapter(
-        "A second instance, with one builder changed",
-        """Charts in another colour: the new instance is copied from the first, one builder is changed, and only its
-        column is computed again. The other cells, the dear ones among them, are taken over. What will be computed,
-        and why, can be asked before anything is paid for.""",
+        "Change one builder",
+        """The charts get another colour. The new instance is copied from the first, one builder is changed, and only
+        its column is recomputed; the other cells, including the paid ones, are reused. `plan_instance` shows this
+        before you pay for anything.""",
     )
-    call(f"""\
+    show_call(f"""\
 vault.create_instance("{TABLE}", copy=True)
 vault.create_builder_file("{TABLE}", "chart", text=chart.replace("steelblue", "darkorange"))
 vault.plan_instance("{TABLE}", run_index=True)
@@ -195,18 +195,18 @@ process_id = vault.execute_instance("{TABLE}")""")
     chart = vault.get_builder_str(TABLE, "chart")
     vault.create_builder_file(TABLE, "chart", text=chart.replace("steelblue", "darkorange"))
     plan = vault.plan_instance(TABLE, run_index=True)
-    quote("the plan:", repr(plan))
-    promise("the plan says that only charts will be computed", _planned(plan) == {"chart": len(first)})
+    show_text("the plan:", repr(plan))
+    check("only charts will be computed, says the plan", _planned(plan) == {"chart": len(first)})
     process = vault.get_process(vault.execute_instance(TABLE))
     second, second_id = vault.get_dataframe(TABLE)
-    quote("the process reports:", repr(process))
-    promise("the service was not called at all", len(tour.service.answered()) == calls_before)
-    promise("only charts were computed", _computed(process) == {"chart": len(second)})
-    promise("both instances are there", vault.get_table_instances(TABLE) == [first_id, second_id])
-    promise("the first has its blue charts", _all_contain(first["chart"], "steelblue"))
-    promise("the second has orange ones", _all_contain(second["chart"], "darkorange"))
+    show_text("the process:", repr(process))
+    check("the service was not called at all", len(tour.service.answered()) == calls_before)
+    check("only charts were computed", _computed(process) == {"chart": len(second)})
+    check("both instances are there", vault.get_table_instances(TABLE) == [first_id, second_id])
+    check("the first has its blue charts", _all_contain(first["chart"], "steelblue"))
+    check("the second has orange ones", _all_contain(second["chart"], "darkorange"))
     unchanged = [column for column in first.columns if column not in ("source", "chart")]
-    promise("all else is the same", first[unchanged].equals(second[unchanged]))
+    check("all other columns are unchanged", first[unchanged].equals(second[unchanged]))
 
 
 def _computed(process: ProcessInfo) -> dict[str, int]:
@@ -223,86 +223,85 @@ def _all_contain(paths: Iterable[str], text: str) -> bool:
     return all(text in Path(path).read_text() for path in paths)
 
 
-def mend_one_function(tour: Tour) -> None:
-    """Mend one function of a code module that has two, and execute."""
+def fix_one_function(tour: Tour) -> None:
+    """Fix one of the two functions of a code module, and execute."""
     chapter(
-        "One function mended",
-        """The numbers of functions left out asynchronous ones. Mending that counts every module anew, but draws only
-        the charts whose numbers change; the summaries, whose function is in the same file, stay as they are.""",
+        "Fix one function",
+        """The counts of functions missed asynchronous ones. Fixing this recounts every module, but redraws only the
+        charts whose counts change. The summaries are reused, although their function is in the same file.""",
     )
-    call(f"""\
+    show_call(f"""\
 vault.create_instance("{TABLE}", copy=True)
-vault.create_code_module("reading", text=mended)
+vault.create_code_module("reading", text=fixed)
 process_id = vault.execute_instance("{TABLE}")""")
     vault = tour.vault()
     calls_before = len(tour.service.answered())
     before, _ = vault.get_dataframe(TABLE)
     vault.create_instance(TABLE, copy=True)
     code = vault.get_code_module_str("reading")
-    mended = code.replace("node, ast.FunctionDef)", "node, ast.FunctionDef | ast.AsyncFunctionDef)")
-    vault.create_code_module("reading", text=mended)
+    fixed = code.replace("node, ast.FunctionDef)", "node, ast.FunctionDef | ast.AsyncFunctionDef)")
+    vault.create_code_module("reading", text=fixed)
     process = vault.get_process(vault.execute_instance(TABLE))
     after, _ = vault.get_dataframe(TABLE)
     changed = int((before["functions"] != after["functions"]).sum())
-    quote("the process reports:", repr(process))
-    promise("the service was not called at all", len(tour.service.answered()) == calls_before)
-    promise(
-        f"every module was counted, {changed} charts were drawn, and that is all",
+    show_text("the process:", repr(process))
+    check("the service was not called at all", len(tour.service.answered()) == calls_before)
+    check(
+        f"only {len(after)} counts and {changed} charts were computed",
         changed > 0 and _computed(process) == {"structure": len(after), "chart": changed},
     )
 
 
 def trace_one_column(tour: Tour) -> None:
-    """Show where the cells of one column come from."""
+    """Show how one column was computed."""
     chapter(
-        "Where a cell comes from",
-        """For every column it is on record from which inputs, by which builder, function and arguments, under which
-        versions of the code, by whom and when it was made.""",
+        "Trace a column",
+        """The lineage of a column records its inputs, builder, function, arguments, code versions, author and time.""",
     )
-    call(f'vault.get_lineage("{TABLE}", column="topic").tree()')
+    show_call(f'vault.get_lineage("{TABLE}", column="topic").tree()')
     lineage = tour.vault().get_lineage(TABLE, column="topic")
     console.print(lineage.tree())
     (topic,) = lineage.columns
-    promise("the topics were computed by ask_topic()", topic.function == "topics.ask_topic")
+    check("the topics were computed by ask_topic()", topic.function == "topics.ask_topic")
     inputs = {step.column for step in topic.inputs}
-    promise("from the modules' names and summaries", inputs == {"module", "summary"})
+    check("from the names and summaries of the modules", inputs == {"module", "summary"})
 
 
 def look_back(tour: Tour) -> None:
-    """Print the resulting frame and what the processes report."""
-    chapter("What remains", "The newest frame, what it says about the library, and what the first process reports.")
+    """Print the resulting frame and the first process."""
+    chapter("The result", "The newest frame, a summary of it, and the first process.")
     vault = tour.vault()
     frame, _ = vault.get_dataframe(TABLE, full_artifact_path=False)
     show_frame(frame, ["module", "lines", "topic", "source", "chart"], rows=8)
     sizes = frame.groupby("topic").agg(modules=("module", "count"), lines=("lines", "sum")).reset_index()
     show_frame(sizes.sort_values("lines", ascending=False), ["topic", "modules", "lines"], rows=len(sizes))
     process = vault.get_process(PROCESS_ID)
-    quote("the first process reports:", repr(process))
-    promise("its error is history: it has succeeded", process.status == "succeeded")
-    call("vault.verify()")
-    promise("every file of the vault is what it was when it was written", vault.verify().ok)
+    show_text("the first process:", repr(process))
+    check("the process succeeded despite its error", process.status == "succeeded")
+    show_call("vault.verify()")
+    check("every file matches its recorded size and hash", vault.verify().ok)
 
 
 CHAPTERS = (
     make_the_vault,
     run_into_an_error,
-    meet_the_others,
+    try_to_interfere,
     resume,
     run_again,
     change_one_builder,
-    mend_one_function,
+    fix_one_function,
     trace_one_column,
     look_back,
 )
 
 
-def take_tour(folder: Path) -> None:
-    """Take the whole tour in a folder."""
+def run(folder: Path) -> None:
+    """Run all steps in a folder."""
     tour = Tour(folder / "atlas", Service(folder / "service"))
     os.environ["ATLAS_SERVICE"] = str(tour.service.folder)
-    for chapter_of_the_tour in CHAPTERS:
-        chapter_of_the_tour(tour)
+    for step in CHAPTERS:
+        step(tour)
 
 
 if __name__ == "__main__":
-    tell("A guided tour of TableVault that checks what it says.", take_tour)
+    run_example("A guided tour of TableVault that checks its own claims.", run)

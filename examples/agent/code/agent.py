@@ -1,6 +1,6 @@
-"""An agent that audits packages, and keeps what it finds in tables that it makes while it runs.
+"""An agent that audits packages and stores its findings in tables that it creates while it runs.
 
-What a language model would decide is decided by plain rules here: what to look at first, and whether to look further.
+Plain rules stand in for the decisions of a language model.
 """
 
 import warnings
@@ -10,7 +10,7 @@ import pandas as pd
 
 from tablevault import TableVault, TableVaultWarning
 
-GOOD_ENOUGH = 0.5  # which share of a file's functions has to be documented
+GOOD_ENOUGH = 0.5  # the documented share of the functions of a file
 
 FILES_INDEX = """
 builder_type: IndexBuilder
@@ -45,17 +45,17 @@ arguments: {{file: {file}}}
 
 @dataclass(frozen=True)
 class Workbench:
-    """The agent's place in the vault while it works on one row."""
+    """The vault, as the agent uses it for one row."""
 
     vault: TableVault
     task: str
-    """The process and the row: what is done here has ids that begin with it."""
+    """The process and the row; prefix of the process ids of all steps."""
 
     def make(self, table: str, builders: dict[str, str]) -> tuple[pd.DataFrame, str]:
-        """Make a table, or a new instance of it; what this task has done before is not done again."""
+        """Create a table or a new instance of it; finished steps are no-ops."""
         steps = f"{self.task}.{table}"
         with warnings.catch_warnings():
-            # Each step that is done already says so.
+            # A finished step is a no-op with a warning.
             warnings.simplefilter("ignore", TableVaultWarning)
             if table not in self.vault.get_tables():
                 self.vault.create_table(table, process_id=f"{steps}.table")
@@ -65,7 +65,7 @@ class Workbench:
 
 
 def audit(package: str, process_id: str, db_dir: str) -> tuple[str, list[str]]:
-    """Return a verdict on a package, and the instances that it rests on."""
+    """Return a verdict on a package, and the instances that it is based on."""
     vault = TableVault(db_dir, author="agent", parent_id=process_id)
     bench, name = Workbench(vault, f"{process_id}.{package}"), package.replace(".", "-")
     index = {f"files_{name}_index": FILES_INDEX.format(package=package), "counts": FILES_COUNTS}
@@ -74,6 +74,6 @@ def audit(package: str, process_id: str, db_dir: str) -> tuple[str, list[str]]:
     worst = files.loc[files["documented"].idxmin()]
     if worst["documented"] >= GOOD_ENOUGH:
         return f"{verdict}, well documented", [evidence]
-    # That is worth a closer look, and so a table that nobody has planned.
+    # Inspect the file with the fewest docstrings, in another table.
     gaps, more_evidence = bench.make(f"gaps_{name}", {f"gaps_{name}_index": GAPS_INDEX.format(file=worst["file"])})
     return f"{verdict}; {len(gaps)} functions of {worst['file']} are undocumented", [evidence, more_evidence]

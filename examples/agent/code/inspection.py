@@ -1,4 +1,4 @@
-"""The agent's tools: they look into Python's standard library without running it."""
+"""The tools of the agent: they parse Python's standard library."""
 
 import ast
 import logging
@@ -16,7 +16,7 @@ def list_files(package: str) -> Iterator[str]:
 
 
 def inspect_file(file: str) -> tuple[int, float]:
-    """Return a file's lines, and which share of its functions is documented."""
+    """Return the number of lines of a file, and the documented share of its functions."""
     log.info("inspected %s", file)
     functions = _functions(file)
     documented = sum(ast.get_docstring(function) is not None for function in functions)

@@ -1,4 +1,4 @@
-"""Which questions are asked about which documents."""
+"""Pairs of documents and questions."""
 
 from collections.abc import Iterator, Mapping
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 
 def pair(documents: pd.DataFrame, questions: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
-    """Yield every question about every document, with the topic that the question goes by."""
+    """Yield every question about every document, with its topic."""
     for document in documents["document"]:
         for topic, question in questions.items():
             yield document, topic, question

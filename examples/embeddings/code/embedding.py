@@ -1,4 +1,4 @@
-"""Vectors of texts, computed in batches by a small model that its package ships."""
+"""Text embeddings, computed in batches by a small bundled model."""
 
 import functools
 import hashlib
@@ -16,7 +16,7 @@ log = logging.getLogger("embedding")
 def embed_new_texts(
     texts: pd.DataFrame, known: pd.DataFrame, batch_size: int, artifact_folder: str
 ) -> Iterator[tuple[str, str]]:
-    """Yield each text that is not known yet, and the place of its vector, relative to the artifact folder."""
+    """Yield each unknown text with the path of its vector, relative to the artifact folder."""
     new = texts["text"][~texts["text"].isin(known["text"])].tolist()
     for start in range(0, len(new), batch_size):
         batch = new[start : start + batch_size]
@@ -27,7 +27,7 @@ def embed_new_texts(
 
 
 def embed(texts: Sequence[str]) -> np.ndarray:
-    """Return a row of length 1 for each text: the closer two texts are in meaning, the larger the product of theirs."""
+    """Return a unit vector per text; similar texts have a large dot product."""
     vectors = _model().embed(list(texts), norm=True)
     log.info("embedded %d texts", len(texts))
     return vectors
@@ -35,5 +35,5 @@ def embed(texts: Sequence[str]) -> np.ndarray:
 
 @functools.cache
 def _model() -> wordllama.inference.WordLlamaInference:
-    # The package's own folder is where a cache would be: all that it needs is there, and nothing is downloaded.
+    # The model is in the folder of the package; used as the cache, it makes a download unnecessary.
     return wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)

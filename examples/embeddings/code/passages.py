@@ -1,4 +1,4 @@
-"""Find texts in Python's standard library, without running it."""
+"""Extract docstrings from Python's standard library without importing it."""
 
 import ast
 import sysconfig
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def find_passages(modules: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Yield the first paragraph of each docstring of some modules, and the name of what it describes."""
+    """Yield the first paragraph of each docstring of some modules, with the documented name."""
     seen = set()
     for module in modules:
         source = Path(sysconfig.get_path("stdlib")) / f"{module}.py"

@@ -9,7 +9,7 @@ ROW = 22
 
 
 def draw_chart(module: str, counts: dict[str, int], colour: str, artifact_folder: str) -> str:
-    """Draw one bar per count, on a logarithmic scale; return the file's place, relative to the artifact folder."""
+    """Draw one bar per count, on a logarithmic scale; return the path relative to the artifact folder."""
     bars = "\n".join(_bar(row, name, count, colour) for row, (name, count) in enumerate(counts.items(), start=1))
     charts = Path(artifact_folder) / "charts"
     charts.mkdir(exist_ok=True)

@@ -1,4 +1,4 @@
-"""Find the modules of the standard library that runs this code."""
+"""Find the modules of the running interpreter's standard library."""
 
 import shutil
 import sysconfig
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def find_modules(artifact_folder: str) -> Iterator[tuple[str, str]]:
-    """Yield each top-level module's name and the place of its copy, relative to the artifact folder."""
+    """Yield the name of each top-level module and the path of its copy, relative to the artifact folder."""
     copies = Path(artifact_folder) / "sources"
     copies.mkdir(exist_ok=True)
     for source in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):

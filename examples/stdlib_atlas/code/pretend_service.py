@@ -1,6 +1,6 @@
-"""A local stand-in for a service behind an API: it answers so many calls, and then no more until it is paid again.
+"""A local stand-in for a paid API that answers a limited number of calls.
 
-It keeps its books in a folder: `allowance` says how many calls it answers in all, `answered` has a line for each one.
+Its folder has two files: `allowance` holds the total number of calls, `answered` has one line per answered call.
 """
 
 import threading
@@ -19,7 +19,7 @@ _one_call_at_a_time = threading.Lock()
 
 
 class PretendService:
-    """The service whose books are in a folder."""
+    """The service, with its state in a folder."""
 
     def __init__(self, folder: str) -> None:
         self._allowance = Path(folder) / "allowance"
@@ -31,8 +31,8 @@ class PretendService:
             allowance = int(self._allowance.read_text())
             if len(self._answered.read_text().splitlines()) >= allowance:
                 raise ConnectionError(f"429 Too Many Requests: the allowance of {allowance} calls is used up")
-            with self._answered.open("a") as books:
-                books.write(f"{caller}\n")
+            with self._answered.open("a") as log:
+                log.write(f"{caller}\n")
         return _topic(question.lower())
 
 

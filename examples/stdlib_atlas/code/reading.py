@@ -1,4 +1,4 @@
-"""Read Python files without running them."""
+"""Parse Python files without importing them."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def first_sentence(path: str) -> str | None:
-    """Return the first sentence of a module's docstring, `None` if it has none."""
+    """Return the first sentence of a module's docstring, or `None`."""
     docstring = ast.get_docstring(_parse(path))
     if not docstring:
         return None
@@ -15,7 +15,7 @@ def first_sentence(path: str) -> str | None:
 
 
 def count_structure(path: str) -> tuple[int, int, int, int]:
-    """Return the numbers of a module's lines, functions, classes and import statements."""
+    """Return the numbers of lines, functions, classes and import statements of a module."""
     nodes = list(ast.walk(_parse(path)))
     return (
         len(Path(path).read_bytes().splitlines()),

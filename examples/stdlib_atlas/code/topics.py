@@ -1,4 +1,4 @@
-"""Ask a remote service what a module is about."""
+"""Ask a remote service for the topic of a module."""
 
 import time
 
@@ -6,6 +6,6 @@ from pretend_service import PretendService
 
 
 def ask_topic(module: str, summary: str | None, service: str) -> str:
-    """Return the topic that the service names; what the service raises is left as it is."""
-    time.sleep(0.005)  # the way there and back
+    """Return the topic from the service; its exceptions pass through."""
+    time.sleep(0.005)  # the round trip
     return PretendService(service).ask(module, f"{module} {summary or ''}")

@@ -1,4 +1,4 @@
-"""How the examples speak (chapters, calls they make, promises they check, frames), and where they are told."""
+"""Output and checks of the examples, and the folder that they run in."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ from tablevault import delete_vault
 
 _CHAPTER_NUMBERS = itertools.count(1)
 
-# Where the output is not a terminal, in a log say, it has no width of its own.
+# Output that is not a terminal, such as a log, has no width.
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
-class BrokenPromise(AssertionError):
-    """Something that an example said does not hold."""
+class CheckFailed(AssertionError):
+    """A claim of an example does not hold."""
 
 
 def chapter(title: str, text: str) -> None:
-    """Begin a chapter."""
+    """Print the heading and introduction of a chapter."""
     console.print()
     console.rule(f"[bold]{next(_CHAPTER_NUMBERS)} · {title}", align="left")
-    say(text)
+    explain(text)
 
 
-def say(text: str) -> None:
-    """Tell the reader something."""
+def explain(text: str) -> None:
+    """Print an explanation."""
     console.print(Padding(" ".join(text.split()), (0, 0, 1, 0)))
 
 
-def call(code: str) -> None:
-    """Show a call that is made now."""
+def show_call(code: str) -> None:
+    """Print the code of the next calls."""
     console.print(Syntax(code, "python", background_color="default", word_wrap=True))
 
 
-def quote(title: str, text: str) -> None:
-    """Show what somebody was told, word for word."""
+def show_text(title: str, text: str) -> None:
+    """Print a text unchanged, below a title."""
     console.print(f"[yellow]{title}")
     console.print(Padding(Text(text.rstrip()), (0, 0, 1, 2)))
 
 
-def promise(text: str, kept: bool) -> None:
-    """Check a promise: the story ends here with `BrokenPromise` if it was not kept."""
-    if not kept:
-        raise BrokenPromise(text)
-    console.print(f"[green]✓[/] {text}")
+def check(claim: str, holds: bool) -> None:
+    """Check a claim; raise `CheckFailed` if it does not hold."""
+    if not holds:
+        raise CheckFailed(claim)
+    console.print(f"[green]✓[/] {claim}")
 
 
 def show_frame(frame: pd.DataFrame, columns: Sequence[str], rows: int) -> None:
-    """Show some columns of evenly spaced rows of a frame."""
+    """Print some columns of evenly spaced rows of a frame."""
     table = Table(caption=f"{min(rows, len(frame))} of {len(frame)} rows", row_styles=["", "dim"])
     for column in columns:
         numeric = pd.api.types.is_numeric_dtype(frame[column])
@@ -71,15 +71,15 @@ def show_frame(frame: pd.DataFrame, columns: Sequence[str], rows: int) -> None:
     console.print(table)
 
 
-def tell(title: str, story: Callable[[Path], None]) -> None:
-    """Read the command line and tell a story: in the folder named there, or in a temporary one that is removed.
+def run_example(title: str, run: Callable[[Path], None]) -> None:
+    """Run an example in the folder from the command line, or in a temporary one.
 
     Parameters
     ----------
     title
-        What the example is, for `--help`.
-    story
-        Takes the folder to work in, which is there and empty.
+        Description for `--help`.
+    run
+        The example; it takes an existing, empty folder.
     """
     parser = argparse.ArgumentParser(description=title)
     parser.add_argument("folder", nargs="?", type=Path, help="an empty or new folder that keeps the vault")
@@ -87,20 +87,20 @@ def tell(title: str, story: Callable[[Path], None]) -> None:
     if folder is None:
         with tempfile.TemporaryDirectory(prefix="tablevault_example_") as temporary:
             try:
-                _tell_in(Path(temporary), story)
+                _run_in(Path(temporary), run)
             finally:
-                # Instances are read-only, and their folders with them.
+                # Instances and their folders are read-only.
                 for marker in Path(temporary).glob("*/.tablevault"):
                     delete_vault(str(marker.parent))
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        parser.error(f"{folder} is not an empty folder: name a new one")
+        parser.error(f"{folder} is not an empty folder. Name a new one.")
     folder.mkdir(parents=True, exist_ok=True)
-    _tell_in(folder.resolve(), story)
-    console.print(f"The vault is in {folder}; its files can be looked at with any tool.")
+    _run_in(folder.resolve(), run)
+    console.print(f"The vault is in {folder}. You can open its files with any tool.")
 
 
-def _tell_in(folder: Path, story: Callable[[Path], None]) -> None:
+def _run_in(folder: Path, run: Callable[[Path], None]) -> None:
     started_at = time.monotonic()
-    story(folder)
-    console.print(f"\n[bold green]Every promise was kept[/] ({time.monotonic() - started_at:.1f} s).")
+    run(folder)
+    console.print(f"\n[bold green]All checks passed[/] ({time.monotonic() - started_at:.1f} s).")
