@@ -124,7 +124,7 @@ class StandInServer:
 
 def _reply(request: Request) -> dict[str, Any]:
     if request.outcome != "answered":
-        return {"error": {"message": f"The service {request.outcome}", "type": "stand-in", "code": None, "param": None}}
+        return {"error": {"message": request.outcome, "type": "stand-in", "code": None, "param": None}}
     return {
         "id": "chatcmpl-1",
         "object": "chat.completion",
