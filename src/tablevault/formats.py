@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from tablevault.catalog import FORMAT
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVLockError
 from tablevault.layout import VaultLayout
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
 from tablevault.storage import files
 from tablevault.values import ProcessRecord
 
@@ -90,7 +91,7 @@ def migrate(context: VaultContext) -> None:
 
     def check(unfinished: Sequence[ProcessRecord]) -> None:
         for record in unfinished:
-            if Lookup(context).is_alive(record):
+            if Liveness(context).is_alive(record):
                 raise TVLockError(
                     f"The vault '{context.layout.root}' has format {marker.format} and is to be brought to format "
                     f"{FORMAT}, which the running process '{record.process_id}' ({record.operation}) is in the way of. "

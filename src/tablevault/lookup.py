@@ -3,60 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tablevault import clock, names, permissions
-from tablevault.catalog import Catalog
-from tablevault.catalog.owners import RECOVERY, Owners
+from tablevault import names
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
-from tablevault.layout import InstanceFolder, ProcessFolder, VaultLayout
-from tablevault.plans import StopPlan
+from tablevault.layout import InstanceFolder, ProcessFolder
 from tablevault.storage import files
-from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
 
-Claimed = TypeVar("Claimed")
 Result = TypeVar("Result")
-
-_RECOVERY_POLL = 0.001
-"""Seconds between two looks whether a recovery is over, which takes milliseconds."""
 
 _RECENT = 1000
 """Of how many of the newest processes the ids are offered to somebody who misspelt one."""
-
-
-@dataclass(frozen=True)
-class VaultContext:
-    """Everything that belongs to one open vault, as one object."""
-
-    layout: VaultLayout
-    catalog: Catalog
-    owners: Owners
-    author: str
-    lock_timeout: float
-    """Seconds that an operation waits for a live process that is in its way."""
-    parent_serial: int | None = None
-    """The process inside which this vault was opened."""
-
-    @property
-    def is_writable(self) -> bool:
-        """Whether this user may write the vault's own files; one who may not can read all the same."""
-        return self._write_protected() is None
-
-    def check_writable(self) -> None:
-        """Raise `TVFileError` if this user may only read the vault."""
-        protected = self._write_protected()
-        if protected is not None:
-            raise TVFileError(
-                f"The vault '{self.layout.root}' can be read but not changed: {permissions.user_name()} may not write "
-                f"to '{protected}'. Write permission for it, or a mount that is not read-only, lets operations run."
-            )
-
-    def _write_protected(self) -> Path | None:
-        layout = self.layout
-        places = (layout.root, layout.metadata, layout.owners, layout.temporary, layout.catalog)
-        return next((path for path in places if path.exists() and not permissions.may_write(path)), None)
 
 
 class Lookup:
@@ -227,64 +187,6 @@ class Lookup:
             raise TVArgumentError(
                 f"Table '{table.name}' has a version '{other}' already; versions are unique regardless of case"
             )
-
-    def is_alive(self, record: ProcessRecord) -> bool:
-        """Return whether some owner is running a process right now."""
-        if record.finished:
-            return False
-        if self.context.owners.is_alive(record.owner_lock):
-            return True
-        # It may have been handed over since the record was read.
-        current = self.context.catalog.processes.get_now(record.serial)
-        return current is not None and not current.finished and self.context.owners.is_alive(current.owner_lock)
-
-    def is_running(self, record: ProcessRecord) -> bool:
-        """Return whether a process has a live owner that is not just recovering it, as the record says."""
-        is_recovery = (record.owner_lock or "").startswith(f"{RECOVERY}-")
-        return not is_recovery and not record.finished and self.context.owners.is_alive(record.owner_lock)
-
-    def is_being_stopped(self, serial: int) -> bool:
-        """Return whether a call of `stop_process` that is running is about to end a process or one of its ancestors."""
-        processes = self.context.catalog.processes
-        return any(
-            isinstance(stop.plan, StopPlan)
-            and self.is_alive(stop)
-            and not stop.status.ended
-            and processes.is_ancestor(stop.plan.serial, serial)
-            for stop in processes.unfinished()
-        )
-
-    def claim_when_free(
-        self, record: ProcessRecord, claim: Callable[[ProcessRecord], Claimed | None]
-    ) -> Claimed | None:
-        """Claim a process, after whoever is just recovering it; `None` if it has a live owner or is over."""
-        deadline = clock.monotonic() + self.context.lock_timeout
-        while True:
-            claimed = None if self.is_alive(record) else claim(record)
-            if claimed is not None:
-                return claimed
-            record = self.context.catalog.processes.get_now(record.serial) or record
-            if record.finished or self.is_running(record) or clock.monotonic() >= deadline:
-                return None
-            clock.sleep(_RECOVERY_POLL)
-
-    def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
-        """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""
-        while record.status is Status.RUNNING and not self.context.owners.is_alive(record.owner_lock):
-            current = self.context.catalog.processes.get_now(record.serial)
-            if current is None or (current.attempt, current.status) == (record.attempt, record.status):
-                break
-            record = current
-        return record
-
-    def status(self, record: ProcessRecord) -> Status:
-        """Return a process's state: one whose owner has died is paused, one that is being taken up again runs."""
-        current = self.as_it_is(record)
-        if current.status not in (Status.RUNNING, Status.PAUSED):
-            return current.status
-        if self.context.owners.is_alive(current.owner_lock):
-            return Status.RUNNING
-        return Status.PAUSED if current.user_given else current.status
 
 
 def note_content(staged: Path, target: Path) -> None:

@@ -15,10 +15,12 @@ from filelock import FileLock
 
 from tablevault.catalog import FORMAT, Catalog, file_url, sqlite_url
 from tablevault.catalog.owners import Owners
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
 from tablevault.formats import Marker, check_same_vault, read_marker, write_marker
 from tablevault.layout import VaultLayout
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
 from tablevault.names import check_text
 from tablevault.permissions import user_name
 from tablevault.storage import files
@@ -183,7 +185,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
 
 def _running_parent(context: VaultContext, parent_id: str) -> int:
     record = Lookup(context).process(parent_id)
-    if not Lookup(context).is_alive(record):
+    if not Liveness(context).is_alive(record):
         raise TVProcessError(f"Process '{parent_id}' is not running, so nothing can be nested in it.")
     return record.serial
 

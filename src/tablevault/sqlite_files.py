@@ -8,11 +8,13 @@ import os
 import re
 import sqlite3
 import tempfile
+from itertools import repeat
 from pathlib import Path
 from urllib.parse import quote
 
 from tablevault import clock
 from tablevault.permissions import may_write
+from tablevault.waiting import poll
 
 _PLAIN = re.compile(r"\s*CREATE\s+(?:TABLE|(?:UNIQUE\s+)?INDEX)\b", re.IGNORECASE)
 _COMPUTED = re.compile(r"\bAS\b", re.IGNORECASE)
@@ -103,14 +105,10 @@ def read_snapshot(path: Path) -> Snapshot:
     OSError
         If the file is written so busily that no copy succeeds, or there is no folder for temporary files.
     """
-    deadline = clock.monotonic() + _LONGEST_COPY
-    while True:
-        copied = _try_to_copy(path)
-        if copied is not None:
-            return copied
-        if clock.monotonic() >= deadline:
-            raise OSError(errno.EBUSY, "The file is written too often to be copied", str(path))
-        clock.sleep(_TICK / 1e9)
+    copied = poll(lambda: _try_to_copy(path), repeat(_TICK / 1e9), _LONGEST_COPY)
+    if copied is None:
+        raise OSError(errno.EBUSY, "The file is written too often to be copied", str(path))
+    return copied
 
 
 def _try_to_copy(path: Path) -> Snapshot | None:

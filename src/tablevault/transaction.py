@@ -6,12 +6,13 @@ import os
 import secrets
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from tablevault.catalog.owners import OwnerLock
+from tablevault.context import VaultContext
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
+from tablevault.forks import ForkHooks, around_forks
 from tablevault.layout import ProcessFolder
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.lookup import Lookup
 from tablevault.ports import CAME_BACK_IN_CHILD
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
@@ -20,6 +21,13 @@ from tablevault.values import Lock, Tidying, TidyingAction
 
 if TYPE_CHECKING:
     from tablevault.storage.checkpoints import CheckpointStore
+
+
+class Leavable(Protocol):
+    """An attempt of a process, as far as another one holds it."""
+
+    def leave(self) -> None:
+        """Give up ownership."""
 
 
 class Drafting(Lookup):
@@ -88,8 +96,16 @@ class Transaction(Lookup):
         """Whether the work has come so far that an error is one of the work, not of the call that resumed it."""
         self.secrets = Secrets()
         """Values that functions were given and that are recorded nowhere; known once one of them has failed."""
-        self.claimed: list[OwnerLock] = []
-        """Claims on other processes, released when this attempt ends."""
+        self._others: list[Leavable] = []
+
+    def hold(self, other: Leavable) -> None:
+        """Hold another process until this attempt ends."""
+        self._others.append(other)
+
+    def release_others(self) -> None:
+        """Give up the other processes that this attempt holds."""
+        for other in self._others:
+            other.leave()
 
     @property
     def workspace(self) -> ProcessFolder:
@@ -160,5 +176,4 @@ def _stop_in_child() -> None:
         transaction.stop_requested = True
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_stop_in_child)
+around_forks(ForkHooks(in_child=_stop_in_child))

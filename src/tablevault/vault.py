@@ -18,6 +18,7 @@ from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
 from tablevault.processes.messages import in_report
+from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, labelled
@@ -411,7 +412,7 @@ class TableVault:
             Seconds to wait for a live owner.
         """
         target, own = (to_stop_process_id, process_id) if to_stop_process_id else (process_id, own_process_id)
-        return self._run(operations.StopProcess(target, force, materialize, timeout), own or own_process_id)
+        return self._run(StopProcess(target, force, materialize, timeout), own or own_process_id)
 
     def generate_process_id(self) -> str:
         """Return a process id that nobody has used."""

@@ -10,9 +10,10 @@ import pytest
 
 from tablevault import TableVault, tv_errors
 from tablevault.catalog.owners import RECOVERY
-from tablevault.lookup import Lookup
+from tablevault.liveness import Liveness
 from tablevault.opening import Settings, open_context
 from tablevault.plans import Unplanned
+from tablevault.processes.attempts import claim_when_free
 from tablevault.processes.endings import Endings
 from tablevault.processes.recovery import Recovery
 from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Status, Tidying, TidyingAction
@@ -43,7 +44,7 @@ def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(co
     record = begun(context, lock)
     context.catalog.processes.decide([Decision(record.serial, 1, Status.SUCCEEDED, Changes())])
     lock.release()
-    assert Lookup(context).status(record) is Status.SUCCEEDED
+    assert Liveness(context).status(record) is Status.SUCCEEDED
 
 
 def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
@@ -51,9 +52,9 @@ def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
     record = begun(context, lock)
     context.catalog.processes.pause(record.serial, 1, None, None)
     paused = context.catalog.processes.get(record.serial)
-    assert Lookup(context).status(paused) is Status.RUNNING
+    assert Liveness(context).status(paused) is Status.RUNNING
     lock.release()
-    assert Lookup(context).status(paused) is Status.PAUSED
+    assert Liveness(context).status(paused) is Status.PAUSED
 
 
 def test_nothing_takes_back_a_decision_whose_owner_died_after_somebody_had_looked(context):
@@ -96,18 +97,17 @@ def test_a_call_that_another_with_its_id_overtakes_is_told_so(tmp_path):
     assert len(vault.get_table_instances("numbers")) == 1
 
 
-def test_whoever_takes_a_process_up_waits_for_who_only_recovers_it_and_is_refused_by_who_runs_it(context):
+def test_claim_waits_for_recovery_but_not_for_a_running_owner(context):
     record = begun(context, context.owners.claim())
-    lookup, processes = Lookup(context), context.catalog.processes
+    liveness, processes = Liveness(context), context.catalog.processes
     recovering = context.owners.claim(RECOVERY)
     recovered = processes.claim(record, Owner(recovering.name, "here", 1))
-    assert not lookup.is_running(recovered)
+    assert not liveness.is_running(recovered)
     threading.Timer(0.2, recovering.release).start()
-    resuming = context.owners.claim()
-    taken = lookup.claim_when_free(recovered, lambda current: processes.claim(current, Owner(resuming.name, "here", 2)))
-    assert taken.attempt == 3
-    assert lookup.claim_when_free(recovered, lambda current: pytest.fail("it was robbed")) is None
-    resuming.release()
+    taken = claim_when_free(context, recovered)
+    assert taken.number == 3
+    assert claim_when_free(context, recovered) is None
+    taken.leave()
 
 
 def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import os
 import random
 import sqlite3
 import threading
@@ -12,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -20,11 +20,12 @@ from sqlalchemy import URL, Connection, Engine, bindparam, create_engine, event,
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InterfaceError, InvalidRequestError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tablevault import clock
 from tablevault.catalog import format_2, schema
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
+from tablevault.forks import ForkHooks, around_forks
 from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
 from tablevault.texts import in_line
+from tablevault.waiting import poll
 
 BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
@@ -296,19 +297,18 @@ def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
             driver.execute(statement)
             return True
         return False
-    deadline = clock.monotonic() + BUSY_TIMEOUT
+
+    def begin() -> bool | None:
+        try:
+            driver.execute(statement)
+        except sqlite3.OperationalError as error:
+            # Any other error SQLAlchemy is to meet too, and to report in its way.
+            return None if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY else False
+        return True
+
     driver.execute("PRAGMA busy_timeout = 0")
     try:
-        while clock.monotonic() < deadline:
-            try:
-                driver.execute(statement)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
-                    return False  # SQLAlchemy is to meet it too, and to say so in its way.
-                clock.sleep(_JITTER.uniform(*_BUSY_STEP))
-            else:
-                return True
-        return False
+        return bool(poll(begin, (_JITTER.uniform(*_BUSY_STEP) for _ in count()), BUSY_TIMEOUT))
     finally:
         driver.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT * 1000)}")
 
@@ -321,8 +321,7 @@ def _after_fork_in_child() -> None:
         shared.engine.dispose(close=False)
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+around_forks(ForkHooks(in_child=_after_fork_in_child))
 
 
 @contextmanager

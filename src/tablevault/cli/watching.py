@@ -6,13 +6,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 import click
 
-from tablevault import clock
 from tablevault.cli.application import INTERRUPTED, REFUSED
 from tablevault.display.progress import Rates, builder_lines, duration
+from tablevault.waiting import poll
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,20 +42,20 @@ def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
 def follow(vault: TableVault, process_id: str) -> ProcessInfo:
     """Show a process, if standard output is a terminal, until it has ended or paused; return it as it is then."""
     if not sys.stdout.isatty():
-        while not _is_over(vault, process_id):
-            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+        poll(lambda: _is_over(vault, process_id) or None, repeat(_SECONDS_BETWEEN_LOOKS))
         return vault.get_process(process_id)
     from rich.live import Live
 
     rates = Rates()
     with Live(auto_refresh=False) as live:
-        while True:
+
+        def show() -> bool | None:
             over = _is_over(vault, process_id)
-            info = vault.get_process(process_id)
-            live.update(_shown(info, rates), refresh=True)
-            if over:
-                return info
-            clock.sleep(_SECONDS_BETWEEN_LOOKS)
+            live.update(_shown(vault.get_process(process_id), rates), refresh=True)
+            return over or None
+
+        poll(show, repeat(_SECONDS_BETWEEN_LOOKS))
+    return vault.get_process(process_id)
 
 
 def _is_over(vault: TableVault, process_id: str) -> bool:

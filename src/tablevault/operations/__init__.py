@@ -7,7 +7,6 @@ from tablevault.operations.builder_files import CreateBuilderFile, DeleteBuilder
 from tablevault.operations.code import CreateCodeModule, DeleteCodeModule
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
-from tablevault.operations.stop import StopProcess
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
 from tablevault.operations.write import Write
 from tablevault.operations.write_instance import WriteInstance
@@ -24,7 +23,6 @@ __all__ = [
     "ExecuteInstance",
     "Operation",
     "RenameTable",
-    "StopProcess",
     "Write",
     "WriteInstance",
     "operation_named",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from itertools import repeat
+from typing import Any, Literal
 
 from tablevault.catalog.owners import OwnerLock
+from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError
-from tablevault.lookup import VaultContext
+from tablevault.liveness import Liveness
 from tablevault.names import without_namespaces
 from tablevault.notes import class_name_of, message_of, traceback_of
 from tablevault.operations.base import Operation, operation_named
@@ -17,6 +19,10 @@ from tablevault.processes.signals import is_from_signal
 from tablevault.texts import Secrets, storable
 from tablevault.transaction import Transaction
 from tablevault.values import Cause, ErrorInfo, Owner, Plan, ProcessRecord, Status
+from tablevault.waiting import poll
+
+_RECOVERY_POLL = 0.001
+"""Seconds between two checks whether a recovery is over, which takes milliseconds."""
 
 
 @dataclass
@@ -54,8 +60,8 @@ class Attempt:
         if self.owner_lock.is_inherited:
             return
         self.transaction.abandon_checkpoints()
-        for lock in (*self.transaction.claimed, self.owner_lock):
-            lock.release()
+        self.transaction.release_others()
+        self.owner_lock.release()
 
 
 def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Owner]:
@@ -78,6 +84,25 @@ def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, ki
         if attempt is None:
             lock.release()
     return attempt
+
+
+def claim_when_free(context: VaultContext, record: ProcessRecord) -> Attempt | None:
+    """Claim a process, after an owner that only recovers it; `None` if it has a live owner or is over."""
+    liveness, processes = Liveness(context), context.catalog.processes
+    current = record
+
+    def try_to_claim() -> Attempt | Literal[False] | None:
+        """Return `False` if waiting is pointless."""
+        nonlocal current
+        claimed = None if liveness.is_alive(current) else claim(context, current)
+        if claimed is not None:
+            return claimed
+        current = processes.get_now(current.serial) or current
+        return False if current.finished or liveness.is_running(current) else None
+
+    claimed: Attempt | Literal[False] | None
+    claimed = poll(try_to_claim, repeat(_RECOVERY_POLL), context.lock_timeout)
+    return claimed or None
 
 
 def _attempt_of(context: VaultContext, claimed: ProcessRecord, lock: OwnerLock) -> Attempt:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from itertools import repeat
 from pathlib import Path
 
-from tablevault import clock
+from tablevault.context import VaultContext
 from tablevault.errors import TVProcessError
-from tablevault.lookup import VaultContext
 from tablevault.processes.attempts import Attempt
 from tablevault.storage import files
+from tablevault.waiting import poll
 
 _POLL = 0.01
-"""Seconds between two looks whether the worker has taken the process over."""
+"""Seconds between two checks whether the worker has taken the process over."""
 
 
 def hand_over(context: VaultContext, attempt: Attempt) -> None:
@@ -45,16 +46,16 @@ def hand_over(context: VaultContext, attempt: Attempt) -> None:
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
         )
-    while worker.poll() is None:
+
+    def is_taken_over() -> bool:
         record = context.catalog.processes.get(attempt.serial)
-        if record is None or record.attempt != attempt.number:
-            # From here on the worker is nobody's child that somebody waits for.
-            worker.returncode = 0
-            return
-        clock.sleep(_POLL)
-    record = context.catalog.processes.get(attempt.serial)
-    if record is not None and record.attempt == attempt.number:
+        return record is None or record.attempt != attempt.number
+
+    poll(lambda: is_taken_over() or worker.poll() is not None or None, repeat(_POLL))
+    if not is_taken_over():
         raise TVProcessError(
             f"The background worker of process '{attempt.transaction.process_id}' ended with status "
             f"{worker.returncode} before it could start; its output is in {path}."
         )
+    # It outlives this interpreter, which must not wait for it.
+    worker.returncode = worker.returncode or 0

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tablevault import clock
+from tablevault.context import VaultContext
 from tablevault.layout import (
     ARTIFACTS,
     CODE_FUNCTIONS,
@@ -15,7 +16,7 @@ from tablevault.layout import (
     METADATA,
     TEMPORARY,
 )
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.lookup import Lookup
 from tablevault.storage.files import TEMPORARY_SUFFIX
 from tablevault.values import TableRecord
 

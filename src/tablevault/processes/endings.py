@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from tablevault import names
+from tablevault.context import VaultContext
 from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
-from tablevault.lookup import Lookup, VaultContext, note_content, was_edited
+from tablevault.lookup import Lookup, note_content, was_edited
 from tablevault.operations.base import long_arguments
 from tablevault.processes.attempts import Attempt, describe_error
 from tablevault.storage import files, log

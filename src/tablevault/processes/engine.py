@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import Any, NoReturn
 
 from msgspec import structs
 
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER, OwnerLock
+from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVLockError, TVProcessError, warn
 from tablevault.formats import migrate
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
-from tablevault.processes.attempts import Attempt, cause_of, claim, describe_error, new_owner
+from tablevault.processes.attempts import Attempt, cause_of, claim, claim_when_free, describe_error, new_owner
 from tablevault.processes.background import hand_over
 from tablevault.processes.endings import Endings
 from tablevault.processes.failing import Failing, recorded_outcome, tell
@@ -64,6 +65,7 @@ class Engine:
         self._watched = observer.working if observer is not None else _unwatched
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
         self.endings = Endings(context)
         self.recovery = Recovery(context, self.endings)
         self._failing = Failing(context, self.endings)
@@ -132,11 +134,11 @@ class Engine:
         if record.finished:
             # Its own owner came to the end; or its parent was resumed before, and ran it, or another owner did.
             return running if record.attempt == attempt else self._recorded(record)
-        if self._lookup.is_running(record):
+        if self._liveness.is_running(record):
             return running
         was_stopped = record.status is Status.RUNNING and record.stop_requested
         if record.is_decided or was_stopped or not record.user_given:
-            outcome = None if self._lookup.is_alive(record) else self.recovery.recover(record)
+            outcome = None if self._liveness.is_alive(record) else self.recovery.recover(record)
             return outcome or running
         return self._resume_in_restart(record)
 
@@ -145,14 +147,14 @@ class Engine:
             return self.resume(record)
         except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from going on
             current = self._processes.get(record.serial) or record
-            if self._lookup.is_alive(current):
+            if self._liveness.is_alive(current):
                 # Another owner took it up at the same moment.
                 return Outcome(OutcomeKind.RUNNING, record.process_id)
             warn(f"Restarting process '{record.process_id}' ({record.operation}) failed: {_told(current, error)}")
             return self._recorded(current)
 
     def _recorded(self, record: ProcessRecord) -> Outcome:
-        return recorded_outcome(self._context.layout.root, record, self._lookup.status(record))
+        return recorded_outcome(self._context.layout.root, record, self._liveness.status(record))
 
     def drive(self, attempt: Attempt, interrupts: Interrupts) -> Outcome:
         """Work, decide, apply and finish; on an error revert or pause."""
@@ -186,7 +188,7 @@ class Engine:
             return None
         names.check_process_id(process_id)
         record = self._processes.find(process_id)
-        if record is not None and not self._lookup.is_alive(record) and record.status is not Status.PAUSED:
+        if record is not None and not self._liveness.is_alive(record) and record.status is not Status.PAUSED:
             # What a dead owner left in the middle of an end is ended first.
             if not record.finished:
                 self.recovery.recover(record)
@@ -308,12 +310,12 @@ class Engine:
             record = self._processes.get(serial)
             if record is None or record.finished:
                 continue
-            if self._lookup.status(record) is Status.PAUSED:
+            if self._liveness.status(record) is Status.PAUSED:
                 held = self._in_the_way(record, blocked)
                 raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record, held))
             if self._processes.is_ancestor(serial, self._context.parent_serial):
                 raise TVLockError(messages.blocked_by_ancestor(record, self._in_the_way(record, blocked)))
-            if self._lookup.is_alive(record):
+            if self._liveness.is_alive(record):
                 live.append(record)
             else:
                 self.recovery.recover(record)
@@ -340,7 +342,7 @@ class Engine:
             self._check_same_call(record, operation)
         if record.status is Status.STOPPED:
             raise TVProcessError(f"Process '{record.process_id}' was stopped; an id cannot be used again after a stop.")
-        attempt = self._lookup.claim_when_free(record, partial(claim, self._context))
+        attempt = claim_when_free(self._context, record)
         if attempt is None:
             raise TVProcessError(self._why_not_taken_up(record))
         if attempt.is_decided:
@@ -369,7 +371,7 @@ class Engine:
     def _refusal(self, record: ProcessRecord, text: str) -> TVProcessError:
         """Return the error of a call that leaves a process as it is."""
         error = TVProcessError(text)
-        if self._lookup.status(record) is Status.PAUSED:
+        if self._liveness.status(record) is Status.PAUSED:
             remedies = Recorded.of(self._context.layout.root, record).while_paused
             set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from tablevault.catalog import UnknownOutcomeError
+from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
 from tablevault.notes import add_note, message_of, set_outcome
 from tablevault.ports import FunctionError
 from tablevault.processes import messages
@@ -32,7 +33,7 @@ class Failing:
     def __init__(self, context: VaultContext, endings: Endings) -> None:
         self._context = context
         self._processes = context.catalog.processes
-        self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
         self._endings = endings
 
     def end(self, attempt: Attempt, error: BaseException) -> Outcome:
@@ -49,7 +50,7 @@ class Failing:
         if isinstance(error, UnknownOutcomeError):
             return Outcome(OutcomeKind.UNKNOWN, transaction.process_id, cause)
         if isinstance(error, TVForcedError) or transaction.stop_requested:
-            if self._lookup.is_being_stopped(attempt.serial):
+            if self._liveness.is_being_stopped(attempt.serial):
                 # The process that stops this one claims it, and ends it with itself.
                 save_checkpoints(transaction)
             else:

@@ -10,7 +10,8 @@ from filelock import FileLock
 
 from tablevault import names
 from tablevault.catalog.owners import RECOVERY
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.context import VaultContext
+from tablevault.liveness import Liveness
 from tablevault.processes.attempts import Attempt, claim
 from tablevault.processes.claims import Claims
 from tablevault.processes.endings import Endings
@@ -32,7 +33,7 @@ class Recovery:
     def __init__(self, context: VaultContext, endings: Endings) -> None:
         self._context = context
         self._endings = endings
-        self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
         self._processes = context.catalog.processes
 
     def recover_all(self) -> None:
@@ -40,7 +41,7 @@ class Recovery:
         if not self._context.is_writable:
             return
         for record in self._processes.unfinished():
-            if not self._lookup.is_alive(record):
+            if not self._liveness.is_alive(record):
                 self.recover(record)
         self._endings.retry_tidying()
         self._sweep()
@@ -69,7 +70,7 @@ class Recovery:
         if attempt.user_given and attempt.status is Status.PAUSED:
             # It was paused after the record was read, with a better reason.
             return OutcomeKind.PAUSED
-        if record.stop_requested and not self._lookup.is_being_stopped(record.serial):
+        if record.stop_requested and not self._liveness.is_being_stopped(record.serial):
             # Its owner was asked to stop, and died before it did; the call that asked has given up.
             self._endings.revert(attempt, None, Status.STOPPED)
             return OutcomeKind.STOPPED
@@ -121,7 +122,7 @@ class Recovery:
     def _remove_unless_written(self, found: Iterable[Path]) -> None:
         """Remove files of writes that were cut off; whoever was writing when they were found may be at it still."""
         leftovers = list(found)
-        if leftovers and not any(map(self._lookup.is_alive, self._processes.unfinished())):
+        if leftovers and not any(map(self._liveness.is_alive, self._processes.unfinished())):
             for path in leftovers:
                 _remove_if_allowed(path)
 

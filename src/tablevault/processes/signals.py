@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Self
 
+from tablevault.forks import ForkHooks, around_forks
 from tablevault.notes import frames_of, outcome_of, set_outcome
 from tablevault.values import Cause
 
@@ -113,7 +113,7 @@ _forking = threading.local()
 def _hold_signals() -> None:
     """Let signals wait while the interpreter forks.
 
-    A child would hear of them with our handlers, and lose what these raise: other hooks run before ours.
+    A child would hear of them with our handlers, and lose what these raise among the other hooks.
     """
     if _entered:
         _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -135,5 +135,4 @@ def _give_back_in_child() -> None:
     _let_signals_go()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_hold_signals, after_in_parent=_let_signals_go, after_in_child=_give_back_in_child)
+around_forks(ForkHooks(_hold_signals, _let_signals_go, _give_back_in_child), outermost=True)

@@ -9,10 +9,11 @@ from itertools import groupby
 from pathlib import Path
 
 from tablevault import names
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.execution.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
 from tablevault.layout import InstanceFolder
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.lookup import Lookup
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tablevault.lookup import VaultContext
+from tablevault.context import VaultContext
 from tablevault.records import Overview, ProcessInfo
 
 _MOST_TABLES = 20

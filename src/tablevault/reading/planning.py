@@ -13,6 +13,7 @@ from tablevault.builders.document import SELF
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
+from tablevault.context import VaultContext
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution, PreparedBuilder
 from tablevault.execution.generator import shown_origin
@@ -21,7 +22,6 @@ from tablevault.execution.reasons import Reasons, rows_text
 from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
-from tablevault.lookup import VaultContext
 from tablevault.notes import set_outcome
 from tablevault.operations.builder_files import builder_files
 from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder

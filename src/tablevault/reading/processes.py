@@ -6,10 +6,13 @@ import ast
 import builtins
 import contextlib
 from collections.abc import Callable
+from functools import partial
 
-from tablevault import clock, errors, names
+from tablevault import errors, names
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
 from tablevault.processes import messages
@@ -18,6 +21,7 @@ from tablevault.processes.remedies import Recorded
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
 from tablevault.values import OwnerInfo, ProcessRecord, Remedy, Status
+from tablevault.waiting import growing, poll
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 
@@ -38,6 +42,7 @@ class ProcessReader:
         self._recover = recover
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
 
     def record(self, process_id: str) -> ProcessRecord:
         """Return the newest process of this id; raise `TVProcessError` if there is none."""
@@ -45,10 +50,10 @@ class ProcessReader:
 
     def info(self, record: ProcessRecord) -> ProcessInfo:
         """Return a process as people see it."""
-        record = self._lookup.as_it_is(record)
-        status = self._lookup.status(record)
+        record = self._liveness.as_it_is(record)
+        status = self._liveness.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
-        alive = self._lookup.is_alive(record)
+        alive = self._liveness.is_alive(record)
         recorded = Recorded.of(self._root, record)
         remedies: tuple[Remedy, ...] = ()
         if status is Status.PAUSED:
@@ -83,7 +88,7 @@ class ProcessReader:
     def has_ended(self, process_id: str) -> bool:
         """Return whether a process has ended, however it ended."""
         record = self._processes.find(process_id) if isinstance(process_id, str) else None
-        if record is not None and record.is_decided and not record.finished and not self._lookup.is_alive(record):
+        if record is not None and record.is_decided and not record.finished and not self._liveness.is_alive(record):
             # Its owner died while it let go of its locks and files.
             self._recover(record)
             record = self._processes.find(process_id)
@@ -120,21 +125,23 @@ class ProcessReader:
         TimeoutError
             If it is still running after `timeout` seconds.
         """
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        pause = _SHORTEST_WAIT
-        while True:
+        over = poll(partial(self._if_over, process_id), growing(_SHORTEST_WAIT, _LONGEST_WAIT), timeout)
+        if over is None:
             record = self.record(process_id)
-            if not record.finished and not self._lookup.is_alive(record):
-                # Nobody else may ever look after what a dead owner left.
-                self._recover(record)
-                record = self.record(process_id)
-            status = record.status
-            if record.finished or (status is Status.PAUSED and not self._lookup.is_alive(record)):
-                return self._outcome(record, status)
-            if deadline is not None and clock.monotonic() >= deadline:
-                raise TimeoutError(f"Process '{process_id}' ({record.operation}) is still {status} after {timeout} s.")
-            clock.sleep(pause)
-            pause = min(pause * 1.5, _LONGEST_WAIT)
+            raise TimeoutError(
+                f"Process '{process_id}' ({record.operation}) is still {record.status} after {timeout} s."
+            )
+        return self._outcome(over, over.status)
+
+    def _if_over(self, process_id: str) -> ProcessRecord | None:
+        """Return a process if it has ended or paused."""
+        record = self.record(process_id)
+        if not record.finished and not self._liveness.is_alive(record):
+            # No other call may ever deal with what a dead owner left.
+            self._recover(record)
+            record = self.record(process_id)
+        paused = record.status is Status.PAUSED and not self._liveness.is_alive(record)
+        return record if record.finished or paused else None
 
     def _outcome(self, record: ProcessRecord, status: Status) -> ProcessInfo:
         if status is Status.SUCCEEDED:

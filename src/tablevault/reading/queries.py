@@ -12,10 +12,12 @@ import pyarrow as pa
 import yaml
 
 from tablevault import names
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
 from tablevault.opening import marker_of
 from tablevault.operations.builder_files import builder_files
 from tablevault.plans import ExecutePlan
@@ -52,6 +54,7 @@ class Queries:
     def __init__(self, context: VaultContext) -> None:
         self._context = context
         self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
 
     # --- frames ---------------------------------------------------------------------------------------------------
 
@@ -189,10 +192,10 @@ class Queries:
                 continue
             if processes.is_ancestor(serial, self._context.parent_serial):
                 continue
-            if self._lookup.status(record) is Status.PAUSED:
+            if self._liveness.status(record) is Status.PAUSED:
                 why = blocked_by_paused(self._context.layout.root, record)
                 raise TVLockError(f"A table with side effects is executing. {why}")
-            if self._lookup.is_alive(record):
+            if self._liveness.is_alive(record):
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
     def _again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import ARTIFACTS, DESCRIPTION
-from tablevault.lookup import Lookup, VaultContext
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
 from tablevault.opening import marker_of
 from tablevault.processes.claims import Claims
 from tablevault.reading.inspection import Findings, InstanceInspection, inspect_checkpoints
@@ -44,6 +46,7 @@ class Verification:
         self._context = context
         self._layout = context.layout
         self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
         self._contents = context.catalog.contents
         self._processes = context.catalog.processes
         self._claims = Claims(context)
@@ -92,7 +95,7 @@ class Verification:
     def _moment(self) -> Moment | None:
         """Return what stays the same as long as nothing changes; `None` while somebody is at work."""
         unfinished = self._processes.unfinished()
-        if any(map(self._lookup.is_alive, unfinished)):
+        if any(map(self._liveness.is_alive, unfinished)):
             return None
         attempts = tuple((record.serial, record.attempt) for record in unfinished)
         return self._contents.generation(), self._processes.begun(), attempts
@@ -157,10 +160,10 @@ class Verification:
             what = f"{step.action} {step.source} {step.target}".strip()
             findings.add("tidying failed", path, f"{what}: {problem}; verify(repair=True) tries again")
         for record in self._processes.unfinished():
-            if self._lookup.is_alive(record):
+            if self._liveness.is_alive(record):
                 continue
             path = self._layout.process(record.serial).root
-            if self._lookup.status(record) is Status.PAUSED:
+            if self._liveness.status(record) is Status.PAUSED:
                 findings.examine(path, partial(self._inspect_paused, record.serial, findings))
             else:
                 detail = f"process '{record.process_id}' was cut off; verify(repair=True) ends it"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections import deque
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tablevault.errors import TVImplementationError
+from tablevault.forks import ForkHooks, around_forks
 from tablevault.storage.checkpoint_segments import Part, SegmentWriter
 from tablevault.storage.checkpoint_states import Coverage, read_checkpoints
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
@@ -400,5 +400,4 @@ def _after_fork_in_child() -> None:
         backlog._become_forked()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+around_forks(ForkHooks(_before_fork, _after_fork_in_parent, _after_fork_in_child))

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass
+from itertools import repeat
 from typing import ClassVar
 
-from tablevault import clock
 from tablevault.catalog.owners import WORKER
+from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
-from tablevault.lookup import Lookup
-from tablevault.operations.base import Operation, operation_named
+from tablevault.liveness import Liveness
+from tablevault.operations.base import Operation
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.write_instance import WriteInstance
 from tablevault.plans import StopPlan
+from tablevault.processes.attempts import Attempt, claim_when_free
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, Decision, Owner, ProcessRecord, Status
+from tablevault.values import Changes, Decision, ProcessRecord, Status
+from tablevault.waiting import poll
 
 _POLL = 0.02
 _KILL_PATIENCE = 5.0
@@ -44,8 +47,9 @@ class StopProcess(Operation[StopPlan]):
                 f"materialize=True is for execute_instance and write_instance; '{record.process_id}' is a call of "
                 f"{record.operation}."
             )
-        for member in (record, *_descendants(draft, record)):
-            if draft.is_running(member) and not self.force:
+        liveness = Liveness(draft.context)
+        for member in _family(draft.context, record):
+            if liveness.is_running(member) and not self.force:
                 raise TVProcessError(
                     f"Process '{member.process_id}' ({member.operation}) is running in process number "
                     f"{member.owner_pid} on {member.owner_host}; stop_process('{record.process_id}', force=True) asks "
@@ -55,39 +59,39 @@ class StopProcess(Operation[StopPlan]):
 
     def work(self, plan: StopPlan, transaction: Transaction) -> Changes:
         """Ask live owners to stop, claim the process and its children, and say how they end."""
-        target = _get(transaction, plan.serial)
-        family = [target, *_descendants(transaction, target)]
+        context = transaction.context
+        family = _family(context, _get(context, plan.serial))
         if self.force:
-            _ask_to_stop(transaction, family, self.timeout)
+            _ask_to_stop(context, family, self.timeout)
         ends = []
         for record in family:
-            claimed = _claim(transaction, record)
+            claimed = _claim(context, record)
             if claimed is not None:
-                changes = self._end(claimed, record is target)
-                ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes))
+                transaction.hold(claimed)
+                changes = self._end(claimed, record.serial == plan.serial)
+                ends.append(Decision(record.serial, claimed.number, Status.STOPPED, changes))
         return Changes(ends=tuple(ends))
 
-    def _end(self, claimed: Transaction, is_target: bool) -> Changes:
-        record = _get(claimed, claimed.serial)
-        operation = operation_named(record.operation).restore(record.arguments)
+    def _end(self, claimed: Attempt, is_target: bool) -> Changes:
         if not (self.materialize and is_target):
-            return Changes(tidying=operation.abandon(record.plan, claimed))
+            return Changes(tidying=claimed.operation.abandon(claimed.plan, claimed.transaction))
         try:
-            changes = operation.materialize_partial(record.plan, claimed)
+            changes = claimed.operation.materialize_partial(claimed.plan, claimed.transaction)
         finally:
-            claimed.close_checkpoints()
-        return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))
+            claimed.transaction.close_checkpoints()
+        return Changes(changes.changes, (*changes.tidying, *claimed.transaction.clean_workspace()))
 
 
-def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> None:
+def _ask_to_stop(context: VaultContext, family: list[ProcessRecord], timeout: float) -> None:
     """Wait until no owner is alive; kill only workers that the vault itself started."""
-    if _wait_until_dead(transaction, family, timeout):
+    if _wait_until_dead(context, family, timeout):
         return
-    owners = [_get(transaction, record.serial) for record in family]
-    workers = [owner for owner in owners if _is_worker(owner) and transaction.is_alive(owner)]
+    liveness = Liveness(context)
+    owners = [_get(context, record.serial) for record in family]
+    workers = [owner for owner in owners if _is_worker(owner) and liveness.is_alive(owner)]
     for worker in workers:
         os.kill(worker.owner_pid, signal.SIGKILL)
-    if not _wait_until_dead(transaction, family, _KILL_PATIENCE if workers else 0.0):
+    if not _wait_until_dead(context, family, _KILL_PATIENCE if workers else 0.0):
         raise TVProcessError(
             f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
             "not returned. It stops at its next row, without materializing anything; an interpreter that the vault "
@@ -95,58 +99,49 @@ def _ask_to_stop(transaction: Transaction, family: list[ProcessRecord], timeout:
         )
 
 
-def _wait_until_dead(transaction: Transaction, family: list[ProcessRecord], timeout: float) -> bool:
-    """Ask owners to stop until none is alive: also one that took a process over since it was asked for."""
-    deadline = clock.monotonic() + timeout
+def _wait_until_dead(context: VaultContext, family: list[ProcessRecord], timeout: float) -> bool:
+    """Ask owners to stop until none is alive: also one that took a process over after that."""
+    liveness = Liveness(context)
     asked: dict[int, int] = {}
-    while True:
-        now = [_get(transaction, record.serial) for record in family]
-        owned = [record for record in now if transaction.is_alive(record)]
+
+    def all_dead() -> bool | None:
+        now = [_get(context, record.serial) for record in family]
+        owned = [record for record in now if liveness.is_alive(record)]
         for record in owned:
             if asked.get(record.serial) != record.attempt:
-                transaction.context.catalog.processes.request_stop(record.serial)
+                context.catalog.processes.request_stop(record.serial)
                 asked[record.serial] = record.attempt
-        if not owned:
-            return True
-        if clock.monotonic() >= deadline:
-            return False
-        clock.sleep(_POLL)
+        return None if owned else True
+
+    return bool(poll(all_dead, repeat(_POLL), timeout))
 
 
-def _claim(transaction: Transaction, record: ProcessRecord) -> Transaction | None:
-    """Take a process over for as long as the stop runs; `None` if it was reverted by somebody else meanwhile."""
-    context = transaction.context
-    if _get(transaction, record.serial).status is Status.REVERTED:
+def _claim(context: VaultContext, record: ProcessRecord) -> Attempt | None:
+    """Take a process over for as long as the stop runs; `None` if it was reverted meanwhile."""
+    if _get(context, record.serial).status is Status.REVERTED:
         return None
-    lock = context.owners.claim()
-    transaction.claimed.append(lock)
-    owner = Owner(lock.name, context.owners.host, os.getpid())
-
-    def claim(current: ProcessRecord) -> ProcessRecord | None:
-        taken = None if current.status.ended else context.catalog.processes.claim(current, owner)
-        if taken is not None:
-            context.owners.forget(current.owner_lock)
-        return taken
-
-    claimed = transaction.claim_when_free(record, claim)
-    if claimed is None:
-        current = _get(transaction, record.serial)
-        raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
-    return Transaction(context, claimed.process_id, claimed.serial, claimed.attempt)
+    claimed = claim_when_free(context, record)
+    if claimed is not None and not claimed.is_decided:
+        return claimed
+    if claimed is not None:
+        claimed.leave()
+    current = _get(context, record.serial)
+    raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
 
 
 def _is_worker(record: ProcessRecord) -> bool:
     return record.owner_lock is not None and record.owner_lock.startswith(f"{WORKER}-")
 
 
-def _descendants(lookup: Lookup, record: ProcessRecord) -> list[ProcessRecord]:
-    children = lookup.context.catalog.processes.children(record.serial)
+def _family(context: VaultContext, record: ProcessRecord) -> list[ProcessRecord]:
+    """Return a process and its descendants that have not ended."""
+    children = context.catalog.processes.children(record.serial)
     undecided = [child for child in children if not child.status.ended]
-    return [found for child in undecided for found in (child, *_descendants(lookup, child))]
+    return [record, *(found for child in undecided for found in _family(context, child))]
 
 
-def _get(transaction: Transaction, serial: int) -> ProcessRecord:
-    record = transaction.context.catalog.processes.get(serial)
+def _get(context: VaultContext, serial: int) -> ProcessRecord:
+    record = context.catalog.processes.get(serial)
     if record is None:
         raise TVProcessError(f"Process number {serial} is not in the catalog any more.")
     return record

@@ -1,0 +1,45 @@
+"""One open vault: its folder, its catalog, and how it was opened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault import permissions
+from tablevault.catalog import Catalog
+from tablevault.catalog.owners import Owners
+from tablevault.errors import TVFileError
+from tablevault.layout import VaultLayout
+
+
+@dataclass(frozen=True)
+class VaultContext:
+    """Everything that belongs to one open vault, as one object."""
+
+    layout: VaultLayout
+    catalog: Catalog
+    owners: Owners
+    author: str
+    lock_timeout: float
+    """Seconds that an operation waits for a live process that is in its way."""
+    parent_serial: int | None = None
+    """The process inside which this vault was opened."""
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether this user may write the vault's own files; one who may not can read all the same."""
+        return self._write_protected() is None
+
+    def check_writable(self) -> None:
+        """Raise `TVFileError` if this user may only read the vault."""
+        protected = self._write_protected()
+        if protected is not None:
+            raise TVFileError(
+                f"The vault '{self.layout.root}' can be read but not changed: {permissions.user_name()} may not write "
+                f"to '{protected}'. Write permission for it, or a mount that is not read-only, lets operations run."
+            )
+
+    def _write_protected(self) -> Path | None:
+        layout = self.layout
+        places = (layout.root, layout.metadata, layout.owners, layout.temporary, layout.catalog)
+        return next((path for path in places if path.exists() and not permissions.may_write(path)), None)
