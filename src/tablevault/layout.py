@@ -137,6 +137,10 @@ class InstanceFolder:
         return self.builders / f"{builder_name}.yaml"
 
 
+BUILDER_SUFFIX = ".yaml"
+MODULE_SUFFIX = ".py"
+
+
 def index_builder_name(table_name: str) -> str:
     """Return the name of a table's IndexBuilder."""
     return f"{table_name}_index"

@@ -9,7 +9,7 @@ from typing import TypeVar
 from tablevault import names
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
-from tablevault.layout import InstanceFolder, ProcessFolder
+from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.storage import files
 from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
 
@@ -94,6 +94,20 @@ class Lookup:
             raise TVProcessError(f"There is no process '{process_id}'{advice}.")
         return found
 
+    def table_by_id(self, table_id: int) -> TableRecord:
+        """Return a table that a plan or a record names; raise `TVFileError` if the catalog has lost it."""
+        found = self.contents.table_by_id(table_id)
+        if found is None:
+            raise TVFileError(f"The catalog is damaged: it has no table number {table_id}.")
+        return found
+
+    def instance_by_row(self, row_id: int) -> InstanceRecord:
+        """Return an instance that a plan or a record names; raise `TVFileError` if the catalog has lost it."""
+        found = self.contents.instance_by_row(row_id)
+        if found is None:
+            raise TVFileError(f"The catalog is damaged: it has no instance number {row_id}.")
+        return found
+
     def table_folder(self, table: TableRecord) -> Path:
         """Return where a table's folder is now, also while a renaming is being applied."""
         folder = self.layout.table(table.folder)
@@ -109,10 +123,7 @@ class Lookup:
 
     def folder_of(self, instance: InstanceRecord) -> InstanceFolder:
         """Return the folder of an instance whose table is not at hand."""
-        table = self.contents.table_by_id(instance.table_id)
-        if table is None:
-            raise TVFileError(f"The catalog is damaged: instance '{instance.instance_id}' belongs to no table.")
-        return self.folder(table, instance)
+        return self.folder(self.table_by_id(instance.table_id), instance)
 
     def workspace_of(self, serial: int) -> ProcessFolder:
         """Return the folder of a process's invisible work, to be read; raises `TVFileError` if a link is in it."""
@@ -157,9 +168,13 @@ class Lookup:
                     found[Path(name).stem] = folder / name
         return dict(sorted(found.items()))
 
+    def builder_files(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:
+        """Return the builder files of an instance: name -> file."""
+        return self.current_files(self.folder(table, instance).builders, BUILDER_SUFFIX)
+
     def code_modules(self) -> dict[str, Path]:
         """Return the vault's code modules: name -> file."""
-        return self.current_files(self.layout.code_functions, ".py")
+        return self.current_files(self.layout.code_functions, MODULE_SUFFIX)
 
     def with_files(self, look: Callable[[], dict[str, Path]], use: Callable[[dict[str, Path]], Result]) -> Result:
         """Do something with the editable files that `look` finds; once more if one was moved to its place meanwhile.

@@ -116,18 +116,18 @@ def test_write_refuses_a_name_that_is_not_allowed(vault):
 def test_write_that_is_paused_goes_on_without_the_frame_once_it_is_staged(vault, path, monkeypatch):
     from tablevault.operations import write as write_module
 
-    real = write_module.seal_frame
+    real = write_module.seal_instance
 
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(write_module, "seal_frame", full)
+    monkeypatch.setattr(write_module, "seal_instance", full)
     with pytest.raises(OSError, match="No space"):
         vault.write("prices", PRICES, process_id="daily")
     assert list(vault.get_active_processes()) == ["daily"]
     with pytest.raises(tv_errors.TVLockError, match="daily"):
         vault.write("prices", PRICES)
-    monkeypatch.setattr(write_module, "seal_frame", real)
+    monkeypatch.setattr(write_module, "seal_instance", real)
     again = TableVault(path, author="ada", restart=True)
     assert again.restart_report == {"daily": "resumed"}
     assert again.read("prices").equals(PRICES)
@@ -146,7 +146,7 @@ def test_write_that_fails_leaves_no_table(vault, path, monkeypatch):
     def full(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(write_module, "seal_frame", full)
+    monkeypatch.setattr(write_module, "seal_instance", full)
     with pytest.raises(OSError, match="No space"):
         vault.write("prices", PRICES)
     assert vault.get_tables() == []

@@ -8,15 +8,11 @@ from collections.abc import Iterable, Mapping
 from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
+from tablevault.layout import index_builder_name
 from tablevault.names import nearest
 
 Edges = dict[str, set[str]]
 """For each builder, the builders that have to run before it."""
-
-
-def index_builder_name(table_name: str) -> str:
-    """Return the name that the IndexBuilder of a table has."""
-    return f"{table_name}_index"
 
 
 def order_builders(specs: Mapping[str, BuilderSpec], table_name: str) -> tuple[BuilderSpec, ...]:

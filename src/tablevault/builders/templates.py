@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tablevault.layout import index_builder_name
+
 _FIELDS = """\
 python_function: {function}   # a function of the module, by its name
 code_module: {module}   # the module, without .py
@@ -79,3 +81,10 @@ def column_builder_template(name: str) -> str:
 def module_template(name: str) -> str:
     """Return the text of a new code module."""
     return _MODULE.format(name=name)
+
+
+def builder_template(table_name: str, builder_name: str) -> str:
+    """Return the text of a new builder file of a table."""
+    if builder_name == index_builder_name(table_name):
+        return index_builder_template(table_name)
+    return column_builder_template(builder_name)

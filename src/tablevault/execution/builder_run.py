@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from itertools import compress
 
 from tablevault.builders.spec import BuilderSpec
-from tablevault.execution.context import BuilderOutcome, Execution, PreparedBuilder
+from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
+from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.results import misfits, typed_column

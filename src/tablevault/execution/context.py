@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 
-from tablevault.builders.spec import BuilderSpec
-from tablevault.code.loading import Function
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import WithSelf
 from tablevault.execution.origins import MaterializedOrigin, Origin
+from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.primary_keys import check_keys, row_keys
 from tablevault.ports import Frame, FrameSource, Interruptible
 from tablevault.progress import ExecutionProgress
@@ -19,36 +17,6 @@ from tablevault.references import Evaluator
 from tablevault.rows.calls import Views
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
-from tablevault.storage.fingerprints import Fingerprints
-
-
-@dataclass(frozen=True)
-class PreparedBuilder:
-    """A builder with its function, ready to run."""
-
-    spec: BuilderSpec
-    function: Function
-    version: str
-    """Digest of everything that decides about reuse, except the values of arguments."""
-    code_parts: Mapping[str, str]
-    packages: Mapping[str, str]
-    """Versions of the installed packages that its code imports."""
-
-
-@dataclass(frozen=True)
-class BuilderOutcome:
-    """The result of a complete builder, as provenance records it."""
-
-    builder: PreparedBuilder
-    versions: tuple[str, ...]
-    computed: int
-    reused: int
-    fingerprints: Fingerprints | None = None
-    """Of each row, for row-wise functions."""
-    codes: array[int] | None = None
-    """Index into `versions`, for each row."""
-    whole: bytes | None = None
-    """Fingerprint of a function that is called once."""
 
 
 @dataclass

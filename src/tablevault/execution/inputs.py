@@ -1,23 +1,31 @@
-"""The frames that references find while an instance is built: its pinned inputs, and itself."""
+"""The frames that references read: pinned instances of other tables, and the frame under construction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from tablevault.builders.document import BuilderDocument, dependency_error
+from tablevault.builders.fields import FieldPath
+from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.execution.provenance import InputFacts, read_artifact_records
+from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest
+from tablevault.plans import PinnedInput
 from tablevault.ports import Frame, FrameSource
-from tablevault.storage.dtypes import Kind
+from tablevault.references import Dependency
+from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame, read_schema
-from tablevault.values import ArtifactRecord
+from tablevault.values import ArtifactRecord, ArtifactState, InstanceRecord, TableRecord
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
 SELF = "self"
+ARTIFACT_COLUMN = artifact_type().name
 
 
 @dataclass(frozen=True)
@@ -153,3 +161,125 @@ class ContentFrame:
             chosen = values if positions is None else [values[position] for position in positions]
             frame[column] = pd.Series(list(chosen), dtype="string", index=frame.index)
         return frame
+
+
+# --- pinned instances ------------------------------------------------------------------------------------------------
+
+
+def pin_inputs(
+    lookup: Lookup,
+    documents: Mapping[str, BuilderDocument],
+    lock: Callable[[TableRecord, InstanceRecord], None],
+) -> tuple[PinnedInput, ...]:
+    """Resolve every table that builders read to a materialized instance.
+
+    Parameters
+    ----------
+    lookup
+        Finds tables and instances.
+    documents
+        The builder files.
+    lock
+        Asks for a shared lock on an instance.
+
+    Raises
+    ------
+    TableReferenceError, TVBuilderError
+        If a table or instance does not exist; names file, line and field.
+    """
+    pins: dict[PinnedKey, int] = {}
+    for document in documents.values():
+        for dependency, path in document.reads.places.items():
+            key = PinnedKey(fold(dependency.table), dependency.instance)
+            if key not in pins:
+                table, instance = _resolve(lookup, document, path, dependency)
+                lock(table, instance)
+                pins[key] = instance.row_id
+    return tuple(PinnedInput(key.table, key.instance, row_id) for key, row_id in pins.items())
+
+
+def _resolve(
+    lookup: Lookup, document: BuilderDocument, path: FieldPath, dependency: Dependency
+) -> tuple[TableRecord, InstanceRecord]:
+    marked = None
+    try:
+        table = lookup.table(dependency.table)
+        if dependency.instance is None:
+            return table, lookup.newest(table, None)
+        marked = dependency.instance
+        found = lookup.contents.instance(table.table_id, dependency.instance)
+        if found is not None and not found.temporary:
+            return table, found
+        return table, lookup.newest(table, dependency.instance)
+    except TVArgumentError as error:
+        raise dependency_error(document, path, dependency, str(error), marked) from error
+
+
+class PinnedInputs:
+    """The pinned instances of one execution, opened as frames on first use.
+
+    Parameters
+    ----------
+    lookup
+        Finds instances and their files.
+    pins
+        The pinned instances.
+    """
+
+    def __init__(self, lookup: Lookup, pins: Iterable[PinnedInput]) -> None:
+        self._lookup = lookup
+        self._instances = {PinnedKey(pin.table, pin.instance): self._instance(pin) for pin in pins}
+        self.paths = PinnedFrames({key: self._opener(item) for key, item in self._instances.items()})
+        self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
+
+    @property
+    def have_artifacts(self) -> bool:
+        """Whether any input has a column of artifacts."""
+        return any(column.type_name == ARTIFACT_COLUMN for item in self._instances.values() for column in item.columns)
+
+    def facts(self) -> dict[PinnedKey, InputFacts]:
+        """Return the facts about each input that provenance keeps."""
+        found = {}
+        for key, instance in self._instances.items():
+            table = self._lookup.contents.table_by_id(instance.table_id)
+            assert table is not None
+            found[key] = InputFacts(table.name, instance.instance_id, instance.row_id)
+        return found
+
+    def columns(self, key: PinnedKey) -> list[str]:
+        """Return the names of the columns of a pinned instance."""
+        return [column.name for column in self._instances[key].columns]
+
+    def lost_artifacts(self, key: PinnedKey) -> list[str]:
+        """Return the artifact columns of a pinned instance whose files were replaced by a newer instance's."""
+        instance = self._instances[key]
+        if instance.artifact_state is not ArtifactState.DROPPED:
+            return []
+        return [column.name for column in instance.columns if column.type_name == ARTIFACT_COLUMN]
+
+    def _instance(self, pin: PinnedInput) -> InstanceRecord:
+        instance = self._lookup.contents.instance_by_row(pin.row_id)
+        if instance is None:
+            raise TVFileError(f"The catalog has lost the pinned input {pin.table} (number {pin.row_id}).")
+        return instance
+
+    def _opener(self, instance: InstanceRecord) -> Callable[[], Frame]:
+        folder = self._lookup.folder_of(instance)
+        return lambda: StoredFrame(folder.frame, folder.artifacts)
+
+    def _content_opener(self, instance: InstanceRecord) -> Callable[[], Frame]:
+        folder = self._lookup.folder_of(instance)
+
+        def open_contents() -> Frame:
+            return ContentFrame.of_stored(folder.frame, read_artifact_records(folder.artifact_hashes))
+
+        return open_contents
+
+
+def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:
+    """Return the facts about an origin that provenance keeps."""
+    instance = lookup.contents.instance_by_row(row_id) if row_id is not None else None
+    table = lookup.contents.table_by_id(instance.table_id) if instance is not None else None
+    if instance is None or table is None:
+        return None
+    return InputFacts(table.name, instance.instance_id, instance.row_id)

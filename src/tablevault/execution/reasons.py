@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.versions import describe_changes
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.context import Execution
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.origins import Origin
+from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.execution.reuse import matched_origins, whole_candidates
 from tablevault.execution.row_wise import RowDecision

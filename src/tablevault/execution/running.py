@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from tablevault.builders.fields import ReturnType
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.context import Execution
 from tablevault.execution.generator import decide_generator, restore_generator, run_generator
+from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.row_wise import restore_row_wise, run_row_wise
 from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_dataframe
 

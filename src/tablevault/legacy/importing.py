@@ -20,8 +20,8 @@ from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
 from tablevault.opening import Settings, create_vault, open_context
-from tablevault.operations.assembly import seal
 from tablevault.operations.base import write_description
+from tablevault.operations.materialize import seal
 from tablevault.operations.tables import describe_table
 from tablevault.plans import Unplanned
 from tablevault.processes.endings import Endings

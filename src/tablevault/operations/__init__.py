@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from tablevault.operations.base import Operation, operation_named
-from tablevault.operations.builder_files import CreateBuilderFile, DeleteBuilderFile
-from tablevault.operations.code import CreateCodeModule, DeleteCodeModule
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
-from tablevault.operations.write import Write
-from tablevault.operations.write_instance import WriteInstance
+from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule, DeleteBuilderFile, DeleteCodeModule
+from tablevault.operations.write import Write, WriteInstance
 
 __all__ = [
     "CreateBuilderFile",

@@ -58,7 +58,8 @@ class Operation(ABC, Generic[PlanType]):
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        _operations[cls.name] = cls
+        if "name" in vars(cls):
+            _operations[cls.name] = cls
 
     @abstractmethod
     def plan(self, draft: Drafting) -> PlanType:
@@ -139,6 +140,11 @@ class Operation(ABC, Generic[PlanType]):
     def long_arguments(cls) -> frozenset[str]:
         """Return the arguments that are too long to be repeated where a call is shown."""
         return frozenset(item.name for item in fields(cls) if item.metadata)
+
+    @classmethod
+    def payload_arguments(cls) -> tuple[str, ...]:
+        """Return the arguments that are recorded by a digest of their content only."""
+        return tuple(item.name for item in fields(cls) if _is_payload(item))
 
     @classmethod
     def default_arguments(cls) -> JsonObject:

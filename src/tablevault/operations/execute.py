@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import os
-import shutil
-import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar
 
 from tablevault import names
 from tablevault.builders.secrets import written_secrets
-from tablevault.builders.spec import BuilderSpec
-from tablevault.code.loading import CodeSnapshot, builder_function, read_sources
+from tablevault.code.loading import CodeSnapshot, read_sources
 from tablevault.code.local_code import FOLDER, find_local_code
-from tablevault.code.packages import installed_versions
 from tablevault.code.sources import Sources
-from tablevault.code.versions import CodeIndex, builder_version
-from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError, TVFileError, warn
-from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError, warn
+from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
+from tablevault.execution.inputs import PinnedInputs, origin_facts, pin_inputs
 from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
-from tablevault.execution.provenance import read_artifact_records, read_provenance
+from tablevault.execution.outcomes import BuilderOutcome
+from tablevault.execution.preparation import Prepared, read_documents
+from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
 from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import (
     ARTIFACTS,
+    BUILDER_SUFFIX,
     CHECKPOINTS,
     EARLIER,
     InstanceFolder,
@@ -37,36 +38,41 @@ from tablevault.layout import (
     lock_on_table,
 )
 from tablevault.lookup import Lookup
-from tablevault.notes import add_note
-from tablevault.operations.assembly import Assembly, reopen
 from tablevault.operations.base import Operation, instance_folder, remove
-from tablevault.operations.builder_files import SUFFIX, builder_files
-from tablevault.operations.executing import (
-    BuilderSet,
-    PinnedInputs,
-    check_builders,
-    check_conditions,
-    edited_builders,
-    pin_inputs,
-    pinned_builders,
-    read_documents,
+from tablevault.operations.materialize import (
+    InstanceFacts,
+    artifact_link,
+    column_records,
+    new_instance_id,
+    reopen,
+    seal_instance,
+    settle_artifacts,
 )
 from tablevault.operations.watching import OwnerWatch
 from tablevault.plans import ExecutePlan
-from tablevault.ports import FunctionError, Interruptible
+from tablevault.ports import Interruptible
 from tablevault.progress import ExecutionProgress
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.frames import write_frame
 from tablevault.storage.manifest import check_listed
 from tablevault.transaction import Drafting, Transaction
-from tablevault.values import Changes, Creation, InstanceRecord, TableRecord, Tidying, TidyingAction
+from tablevault.values import (
+    Changes,
+    Creation,
+    InstanceRecord,
+    MaterializedInstance,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+)
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where an execution puts what it computes, and whom it listens to."""
+    """Where an execution puts its results, and the owner that it listens to."""
 
     checkpoints: CheckpointStore
     artifacts: Path
@@ -104,18 +110,17 @@ class ExecuteInstance(Operation[ExecutePlan]):
             )
         if table.has_side_effects:
             draft.lock_exclusive(lock_on_table(key))
-        documents = read_documents(builder_files(draft, table, temporary))
-        pins = pin_inputs(draft, documents, _shared_lock(draft))
-        inputs = PinnedInputs(draft, pins)
-        sources = draft.code_texts()
-        builders = check_builders(table.name, documents, inputs, sources)
+        documents = read_documents(draft.builder_files(table, temporary))
+        pins = pin_inputs(draft, documents, partial(_lock_shared, draft))
+        sources = Sources(draft.code_texts())
+        builders = Prepared.check(table.name, documents, PinnedInputs(draft, pins), sources)
         for document in documents.values():
             for doubt in document.doubts:
                 warn(doubt)
         origin = self._origin(draft, temporary, builders)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
-        instance_id = f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
+        instance_id = new_instance_id(version)
         path = draft.layout.relative(draft.table_folder(table) / instance_id)
         return ExecutePlan(
             table_name=table.name,
@@ -133,7 +138,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     def _reuses_nothing(self, origin: int | None) -> bool:
         return self.force_execute or (origin is None and not self.reuse_partial)
 
-    def _origin(self, draft: Drafting, temporary: InstanceRecord, builders: BuilderSet) -> int | None:
+    def _origin(self, draft: Drafting, temporary: InstanceRecord, builders: Prepared) -> int | None:
         origin = draft.contents.instance_by_row(temporary.origin) if temporary.origin is not None else None
         if origin is not None:
             table = draft.contents.table_by_id(origin.table_id)
@@ -151,58 +156,58 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return origin.row_id if origin is not None else None
 
     def pin(self, plan: ExecutePlan, transaction: Transaction) -> None:
-        """Check that variables are set which every run needs, and snapshot builders and code."""
-        _check_variables(plan.variables)
-        table, temporary = _table(transaction, plan), _temporary(transaction, plan)
+        """Check that required environment variables are set, and snapshot builders and code."""
+        for name, place in plan.variables.items():
+            if name not in os.environ:
+                raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
+        builders = transaction.workspace.builders
         # An earlier attempt may have been cut off in the middle of this.
-        files.remove_tree(transaction.workspace.builders)
-        files.make_folder(transaction.workspace.builders)
-        for name, path in builder_files(transaction, table, temporary).items():
-            shutil.copyfile(path, transaction.workspace.builders / f"{name}{SUFFIX}")
-        # The code's folder tells that the snapshot of the builders is whole.
-        files.fsync_tree(transaction.workspace.builders)
+        files.remove_tree(builders)
+        files.make_folder(builders)
+        for name, path in transaction.builder_files(_table(transaction, plan), _temporary(transaction, plan)).items():
+            files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
+        # The snapshot of the code comes last: once it exists, that of the builders is complete.
+        files.fsync_tree(builders)
         _snapshot_code(transaction, 1)
 
     def _pin_unless_done(self, plan: ExecutePlan, transaction: Transaction) -> None:
-        """Take the snapshots if the process was cut off before it had them; that of the code is the last one."""
+        """Take the snapshots if an earlier attempt was cut off before they were complete."""
         if not transaction.workspace.code(1).is_dir():
             self.pin(plan, transaction)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
     def work(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
-        """Run the builders; what is finished already is taken from the checkpoints."""
+        """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
         self._pin_unless_done(plan, transaction)
-        attempt = self._code_attempt(plan, transaction)
-        inputs = PinnedInputs(transaction, plan.inputs)
-        sources = Sources.of_snapshot(transaction.workspace.code(attempt))
-        documents = read_documents(pinned_builders(transaction))
-        builders = check_builders(plan.table_name, documents, inputs, sources.modules)
-        check_conditions(builders, inputs)
-        folder, shown_as = transaction.workspace.code(attempt), transaction.layout.code_functions
+        snapshot = transaction.workspace.code(self._code_attempt(plan, transaction))
+        prepared = _prepared(plan, transaction, snapshot)
+        prepared.check_conditions()
         try:
-            with CodeSnapshot(folder, shown_as, sources.local) as code:
-                prepared = _prepare(builders, code, sources)
-                execution = self._execution(plan, transaction, inputs, builders)
+            with CodeSnapshot(snapshot, transaction.layout.code_functions, prepared.sources.local) as code:
+                builders = [prepared.load(builder, code) for builder in prepared.builders]
+                execution = self._open(plan, transaction, prepared)
                 transaction.functions_started = True
-                run_builders(execution, prepared)
+                run_builders(execution, builders)
         except BaseException:
-            transaction.secrets.add(chain.from_iterable(map(written_secrets, builders.specs)))
+            transaction.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
             raise
-        assembly = Assembly(transaction, plan, execution, inputs)
-        return assembly.materialize(success=True)
+        return _materialize(plan, transaction, execution, prepared.inputs, success=True)
 
     def _code_attempt(self, plan: ExecutePlan, transaction: Transaction) -> int:
-        """Return whose snapshot of the code to run: the pinned one, or after a pause the modules as they are now."""
+        """Return the attempt whose code runs: the first, or after a pause this one, with the modules of now."""
         if not transaction.resumed:
             return 1
-        _warn_of_edits(plan, transaction)
+        edited = edited_builders(plan, transaction)
+        if edited:
+            warn(
+                f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process "
+                f"was paused ({', '.join(edited)}); it continues with those of its start. Stop it to use the new ones."
+            )
         _snapshot_code(transaction, transaction.attempt)
         return transaction.attempt
 
-    def _execution(
-        self, plan: ExecutePlan, transaction: Transaction, inputs: PinnedInputs, builders: BuilderSet
-    ) -> Execution:
+    def _open(self, plan: ExecutePlan, transaction: Transaction, prepared: Prepared) -> Execution:
         folder = instance_folder(transaction, _table(transaction, plan), plan.new_instance_id)
         reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
@@ -212,102 +217,109 @@ class ExecuteInstance(Operation[ExecutePlan]):
             transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
         )
         place = Workplace(
-            transaction.checkpoints,
-            folder.artifacts,
-            transaction.progress,
-            transaction,
-            transaction.process_id,
+            transaction.checkpoints, folder.artifacts, transaction.progress, transaction, transaction.process_id
         )
-        return self.execution(plan, transaction, inputs, builders, place)
+        return self.execution(plan, transaction, prepared, place)
 
-    def execution(
-        self, plan: ExecutePlan, lookup: Lookup, inputs: PinnedInputs, builders: BuilderSet, place: Workplace
-    ) -> Execution:
-        """Return what the builders of this execution share, with the origins that they may reuse cells of."""
-        origins = self._origins(plan, lookup)
-        committed = next((origin for origin in origins if isinstance(origin, MaterializedOrigin)), None)
+    def execution(self, plan: ExecutePlan, lookup: Lookup, prepared: Prepared, place: Workplace) -> Execution:
+        """Return the shared state of the builders, with the origins whose cells may be reused."""
+        origins: list[Origin] = []
+        if self.reuse_partial:
+            origins.extend(_partial_origins(_partial_folder(plan, lookup)))
+        committed = _open_origin(lookup, plan.origin) if plan.origin is not None else None
+        if committed is not None:
+            origins.append(committed)
         return Execution(
             frame=DraftFrame(InstanceArtifacts(place.artifacts)),
-            inputs=inputs.paths,
-            content_inputs=inputs.contents,
-            inputs_have_artifacts=inputs.have_artifacts,
+            inputs=prepared.inputs.paths,
+            content_inputs=prepared.inputs.contents,
+            inputs_have_artifacts=prepared.inputs.have_artifacts,
             checkpoints=place.checkpoints,
-            origins=origins,
+            origins=tuple(origins),
             reuses_cells=not self.force_execute,
             progress=place.progress,
             owner=place.owner,
             process_id=place.process_id,
-            primary_key=builders.index.primary_key,
-            index_origin=committed if builders.index.is_row_wise else None,
+            primary_key=prepared.index.primary_key,
+            index_origin=committed if prepared.index.is_row_wise else None,
         )
-
-    def _origins(self, plan: ExecutePlan, lookup: Lookup) -> tuple[Origin, ...]:
-        origins: list[Origin] = []
-        if self.reuse_partial:
-            origins.extend(_partial_origins(_partial_folder(plan, lookup)))
-        if plan.origin is not None:
-            origins.append(open_origin(lookup, plan.origin))
-        return tuple(origins)
 
     # --- ends other than success ----------------------------------------------------------------------------------
 
     def abandon(self, plan: ExecutePlan, transaction: Transaction) -> tuple[Tidying, ...]:
-        """Keep what was computed in the temporary instance's folder `partial/`; drop the rest."""
+        """Keep computed cells in the temporary instance's folder `partial/`; drop the rest."""
         layout, workspace = transaction.layout, transaction.workspace
         created = plan.creates[0].location
         steps = []
         if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
             target = f"{plan.temporary_folder}/partial"
-            partial = layout.relative(workspace.partial)
+            computed = layout.relative(workspace.partial)
             steps = [
-                Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{partial}/artifacts"),
-                Tidying(TidyingAction.REPLACE_FOLDER, partial, target),
+                Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{computed}/artifacts"),
+                Tidying(TidyingAction.REPLACE_FOLDER, computed, target),
             ]
         return (*steps, remove(created), *transaction.clean_workspace())
 
     def materialize_partial(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
-        """Return what makes an unfinished execution an instance, with nulls in the cells never computed."""
+        """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
         self._pin_unless_done(plan, transaction)
-        inputs = PinnedInputs(transaction, plan.inputs)
-        sources = _last_sources(transaction)
-        documents = read_documents(pinned_builders(transaction))
-        builders = check_builders(plan.table_name, documents, inputs, sources.modules)
-        execution = self._execution(plan, transaction, inputs, builders)
-        restore_builders(execution, [unloaded_builder(spec, sources) for spec in builders.specs])
-        return Assembly(transaction, plan, execution, inputs).materialize(success=False)
+        codes = transaction.workspace_of(transaction.serial).codes
+        prepared = _prepared(plan, transaction, max(codes.iterdir(), key=lambda path: int(path.name)))
+        execution = self._open(plan, transaction, prepared)
+        restore_builders(execution, prepared.builders)
+        return _materialize(plan, transaction, execution, prepared.inputs, success=False)
 
 
-def _check_variables(places: Mapping[str, str]) -> None:
-    for name, place in places.items():
-        if name not in os.environ:
-            raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
+def edited_builders(plan: ExecutePlan, transaction: Transaction) -> list[str]:
+    """Return the builder files that changed since the process started."""
+    snapshot = _pinned_builders(transaction)
+    folder = InstanceFolder(transaction.layout.absolute(plan.temporary_folder)).builders
+    current = transaction.current_files(folder, BUILDER_SUFFIX)
+
+    def content(found: Mapping[str, Path], name: str) -> bytes | None:
+        return found[name].read_bytes() if name in found else None
+
+    return [
+        name for name in sorted(snapshot.keys() | current.keys()) if content(snapshot, name) != content(current, name)
+    ]
 
 
-def _partial_folder(plan: ExecutePlan, lookup: Lookup) -> Path:
-    return files.unlinked(InstanceFolder(lookup.layout.absolute(plan.temporary_folder)).partial)
+def _prepared(plan: ExecutePlan, transaction: Transaction, snapshot: Path) -> Prepared:
+    """Return the pinned builders, checked against pinned inputs and a snapshot of the code."""
+    documents = read_documents(_pinned_builders(transaction))
+    inputs = PinnedInputs(transaction, plan.inputs)
+    return Prepared.check(plan.table_name, documents, inputs, Sources.of_snapshot(snapshot))
 
 
-def _partial_origins(partial: Path) -> Iterator[PartialOrigin]:
-    """Yield what runs that were reverted had computed, the newest first."""
-    while (partial / CHECKPOINTS).is_dir():
-        yield PartialOrigin(partial / CHECKPOINTS, partial / ARTIFACTS)
-        partial = partial / EARLIER
+def _pinned_builders(transaction: Transaction) -> dict[str, Path]:
+    folder = transaction.workspace_of(transaction.serial).builders
+    return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
 
 
-def _keep_earlier(partial: Path, workspace: ProcessFolder) -> None:
-    """Let what this run may reuse be a part of what it leaves, so that a second failure does not cost it."""
-    if partial.is_dir() and not workspace.earlier.is_dir():
-        files.remove_tree(workspace.linking)
-        files.make_folder(workspace.root)
-        files.link_tree(partial, workspace.linking)
-        files.make_folder(workspace.partial)
-        files.replace(workspace.linking, workspace.earlier)
+def _snapshot_code(transaction: Transaction, attempt: int) -> None:
+    """Copy the modules as they are now; the folder exists only once it is complete."""
+    folder, unfinished = transaction.workspace.code(attempt), transaction.workspace.unfinished_code
+    files.remove_tree(folder)
+
+    def copy(modules: dict[str, Path]) -> None:
+        files.remove_tree(unfinished)
+        files.make_folder(unfinished)
+        for name, path in modules.items():
+            with files.plain_file_expected(path):
+                files.copy_unsynced(path, unfinished / f"{name}.py")
+
+    transaction.with_files(transaction.code_modules, copy)
+    find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
+    files.fsync_tree(unfinished)
+    files.make_folder(folder.parent)
+    files.replace(unfinished, folder)
 
 
-def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
-    """Return a committed instance as an origin."""
-    instance = lookup.contents.instance_by_row(row_id)
-    assert instance is not None
+# --- origins ------------------------------------------------------------------------------------------------------
+
+
+def _open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
+    instance = lookup.instance_by_row(row_id)
     folder = lookup.folder_of(instance)
     try:
         check_listed(folder.manifest, instance.manifest, folder.provenance)
@@ -319,86 +331,130 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
             read_artifact_records(folder.artifact_hashes),
         )
     except FileNotFoundError as error:
-        raise TVFileError(f"A file of the origin is missing ({error.filename}); verify() tells all.") from error
+        raise TVFileError(
+            f"A file of the origin is missing ({error.filename}); verify() lists all problems."
+        ) from error
 
 
-def _prepare(builders: BuilderSet, code: CodeSnapshot, sources: Sources) -> list[PreparedBuilder]:
-    return [load_builder(spec, code, sources) for spec in builders.specs]
+def _partial_folder(plan: ExecutePlan, lookup: Lookup) -> Path:
+    return files.unlinked(InstanceFolder(lookup.layout.absolute(plan.temporary_folder)).partial)
 
 
-def load_builder(spec: BuilderSpec, code: CodeSnapshot, sources: Sources) -> PreparedBuilder:
-    """Return a builder that can be run; what its module raises when it is imported is a `FunctionError`."""
-    try:
-        function = builder_function(spec, code)
-    except TableVaultError:
-        raise
-    except BaseException as error:
-        add_note(error, f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
-        raise FunctionError(error) from error
-    return replace(unloaded_builder(spec, sources), function=function)
+def _partial_origins(folder: Path) -> Iterator[PartialOrigin]:
+    """Yield the computed rows of executions that were reverted, the newest first."""
+    while (folder / CHECKPOINTS).is_dir():
+        yield PartialOrigin(folder / CHECKPOINTS, folder / ARTIFACTS)
+        folder = folder / EARLIER
 
 
-def unloaded_builder(spec: BuilderSpec, sources: Sources) -> PreparedBuilder:
-    """Return a builder of which everything is known, but whose function cannot be called."""
-    index = sources.index if spec.is_custom else CodeIndex.of_built_ins()
-    version = builder_version(spec, index.version(spec.code_module, spec.python_function))
-    parts = index.parts(spec.code_module, spec.python_function)
-    packages = installed_versions(index.packages(spec.code_module, spec.python_function))
-    code_parts = {".".join(name): digest for name, digest in parts.items()}
-    return PreparedBuilder(spec, _never_called, version, code_parts, packages)
+def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
+    """Link the rows that this run may reuse into its own, so that a second failure does not lose them."""
+    if folder.is_dir() and not workspace.earlier.is_dir():
+        files.remove_tree(workspace.linking)
+        files.make_folder(workspace.root)
+        files.link_tree(folder, workspace.linking)
+        files.make_folder(workspace.partial)
+        files.replace(workspace.linking, workspace.earlier)
 
 
-def _never_called(*_: object, **__: object) -> object:
-    raise TVBuilderError("A function that was not loaded was called.")
+# --- the materialized instance ------------------------------------------------------------------------------------
+
+
+def _materialize(
+    plan: ExecutePlan, transaction: Transaction, execution: Execution, inputs: PinnedInputs, success: bool
+) -> Changes:
+    """Fill the folder of the new instance durably, and return the changes that make it visible."""
+    table = _table(transaction, plan)
+    folder = instance_folder(transaction, table, plan.new_instance_id)
+    artifacts = settle_artifacts(execution.frame, strict=success)
+    data = execution.frame.data()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
+        fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
+        stored = write_frame(folder.frame, data)
+    fingerprints.result()
+    _archive_texts(transaction.workspace, folder)
+    facts = inputs.facts()
+    provenance = Provenance(
+        process_id=transaction.process_id,
+        operation=ExecuteInstance.name,
+        author=transaction.context.author,
+        finished_at=datetime.now(UTC).isoformat(),
+        primary_key=execution.primary_key,
+        builders=tuple(outcome.facts(facts) for outcome in execution.outcomes),
+        inputs=tuple(dict.fromkeys(facts.values())),
+        origin=origin_facts(transaction, plan.origin),
+    )
+    described = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
+    manifest = seal_instance(folder, stored, artifacts, provenance, described)
+    shares = success and not table.allow_multiple_artifacts
+    change = MaterializedInstance(
+        plan.temporary,
+        plan.new_instance_id,
+        plan.new_instance_id,
+        success,
+        len(data),
+        column_records(data),
+        manifest,
+        tuple(chain.from_iterable(outcome.reads(facts) for outcome in execution.outcomes)),
+        replaces_artifacts=shares,
+        deactivates_others=success and table.has_side_effects,
+    )
+    link = [artifact_link(transaction, table, plan.new_instance_id, bool(artifacts))] if shares else []
+    return Changes((change,), (*link, *_drop_temporary(plan, transaction)))
+
+
+def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:
+    rows = {}
+    for outcome in outcomes:
+        if outcome.fingerprints is not None and outcome.codes is not None:
+            missing = row_count - len(outcome.codes)
+            outcome.fingerprints.resize(row_count)
+            outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
+            rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
+    if rows:
+        write_fingerprints(folder.fingerprints, rows)
+
+
+def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
+    """Keep the builders, the code of the last attempt, and beside it that of earlier ones where it was different."""
+    folder.builders.mkdir()
+    for path in sorted(workspace.builders.iterdir()):
+        files.copy_unsynced(path, folder.builders / path.name)
+    *earlier, last = sorted(workspace.codes.iterdir(), key=lambda path: int(path.name))
+    files.copy_tree_unsynced(last, folder.code)
+    newest = _contents(last)
+    for attempt in earlier:
+        if _contents(attempt) != newest:
+            files.copy_tree_unsynced(attempt, folder.code / f"attempt-{attempt.name}")
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _drop_temporary(plan: ExecutePlan, transaction: Transaction) -> Iterator[Tidying]:
+    """Yield the steps that remove the temporary instance; builders edited meanwhile are archived."""
+    edited = edited_builders(plan, transaction) if transaction.workspace.builders.is_dir() else []
+    if not edited:
+        yield remove(plan.temporary_folder)
+        return
+    archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
+    target = transaction.layout.relative(archived)
+    warn(
+        f"Builder files edited by hand while '{plan.instance_id}' of table '{plan.table_name}' was executing "
+        f"({', '.join(edited)}) did not run; they are kept in {target}."
+    )
+    yield Tidying(TidyingAction.MOVE_FOLDER, plan.temporary_folder, target)
+    yield Tidying(TidyingAction.PRUNE, target)
 
 
 def _table(lookup: Lookup, plan: ExecutePlan) -> TableRecord:
-    table = lookup.contents.table_by_id(plan.table_id)
-    assert table is not None
-    return table
+    return lookup.table_by_id(plan.table_id)
 
 
 def _temporary(lookup: Lookup, plan: ExecutePlan) -> InstanceRecord:
-    instance = lookup.contents.instance_by_row(plan.temporary)
-    assert instance is not None
-    return instance
+    return lookup.instance_by_row(plan.temporary)
 
 
-def _shared_lock(draft: Drafting) -> Callable[[TableRecord, InstanceRecord], None]:
-    def lock(table: TableRecord, instance: InstanceRecord) -> None:
-        draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
-
-    return lock
-
-
-def _snapshot_code(transaction: Transaction, attempt: int) -> None:
-    """Keep the modules as they are now; the folder is there only when it is complete."""
-    folder, unfinished = transaction.workspace.code(attempt), transaction.workspace.unfinished_code
-    files.remove_tree(folder)
-
-    def copy(modules: dict[str, Path]) -> None:
-        files.remove_tree(unfinished)
-        files.make_folder(unfinished)
-        for name, path in modules.items():
-            with files.plain_file_expected(path):
-                shutil.copyfile(path, unfinished / f"{name}.py")
-
-    transaction.with_files(transaction.code_modules, copy)
-    find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
-    files.fsync_tree(unfinished)
-    files.make_folder(folder.parent)
-    files.replace(unfinished, folder)
-
-
-def _last_sources(transaction: Transaction) -> Sources:
-    attempts = sorted(transaction.workspace_of(transaction.serial).codes.iterdir(), key=lambda path: int(path.name))
-    return Sources.of_snapshot(attempts[-1])
-
-
-def _warn_of_edits(plan: ExecutePlan, transaction: Transaction) -> None:
-    edited = edited_builders(plan, transaction)
-    if edited:
-        warn(
-            f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process was "
-            f"paused ({', '.join(edited)}); it goes on with those of its start. Stop it to use the new ones."
-        )
+def _lock_shared(draft: Drafting, table: TableRecord, instance: InstanceRecord) -> None:
+    draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))

@@ -10,11 +10,11 @@ from typing import Any, ClassVar
 
 from tablevault import names
 from tablevault.builders.document import read_document
+from tablevault.builders.templates import builder_template
 from tablevault.errors import TVArgumentError, TVBuilderError
-from tablevault.layout import ARTIFACTS, index_builder_name, lock_on_artifacts, lock_on_instance
+from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
-from tablevault.operations.builder_files import SUFFIX, builder_files, builder_template
 from tablevault.plans import CreateInstancePlan, DeleteInstancePlan
 from tablevault.storage import files
 from tablevault.transaction import Drafting, Transaction
@@ -230,7 +230,7 @@ def _builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dic
     table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None
     texts = {}
-    for name, path in builder_files(lookup, table, origin).items():
+    for name, path in lookup.builder_files(table, origin).items():
         text = files.read_text(path)
         texts[index_builder_name(table_name) if _is_index_builder(text, name) else name] = text
     return texts
@@ -238,7 +238,7 @@ def _builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dic
 
 def _is_index_builder(text: str, name: str) -> bool:
     try:
-        return read_document(text, f"{name}{SUFFIX}").fields.get("builder_type") == "IndexBuilder"
+        return read_document(text, f"{name}{BUILDER_SUFFIX}").fields.get("builder_type") == "IndexBuilder"
     except TVBuilderError:
         # An origin that is itself temporary may hold unfinished files: they are copied as they are.
         return False

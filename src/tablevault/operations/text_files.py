@@ -1,83 +1,254 @@
-"""What operations on editable text files share: code modules and builder files are put in place alike."""
+"""Creating and deleting the text files that people edit: builder files and code modules."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
+from tablevault import names
+from tablevault.builders.templates import builder_template, module_template
 from tablevault.errors import TVArgumentError, TVImplementationError
-from tablevault.operations.base import put_file, remove
+from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, index_builder_name, lock_on_code, lock_on_instance
+from tablevault.operations.base import LONG, Operation, put_file, remove
+from tablevault.plans import CreateBuilderFilesPlan, CreateCodeModulesPlan, DeleteBuilderFilePlan, DeleteCodeModulePlan
 from tablevault.storage import files
-from tablevault.transaction import Transaction
-from tablevault.values import Changes
+from tablevault.transaction import Drafting, Transaction
+from tablevault.values import Changes, InstanceRecord, TableRecord
 
 
 @dataclass(frozen=True)
 class TextSource:
-    """Where the new content of editable files comes from: a text, files to copy, or a template."""
+    """The new content of text files: a given text, files to copy, or templates."""
 
+    kind: str
+    """Noun for one of the files, for messages."""
     text: str | None
     copy_dir: str
     suffixes: tuple[str, ...]
     """Endings of the files that are taken from `copy_dir`; the first one is written."""
+    check_name: Callable[[str], str]
+    """Returns a valid name, and raises `TVArgumentError` for any other."""
 
-    def names(self, wanted: str, check: Callable[[str], str]) -> list[str]:
-        """Return the names of the files that will be written; raise `TVArgumentError` if the sources do not fit."""
+    def names(self, wanted: str, existing: Iterable[str]) -> list[str]:
+        """Return the names of the files to write; files that exist are not overwritten by templates.
+
+        Raises
+        ------
+        TVArgumentError
+            If a name is invalid or differs from an existing one only in case, or the sources contradict one another.
+        """
         if self.text and self.copy_dir:
             raise TVArgumentError("Give either text or copy_dir, not both.")
         if self.text is not None:
             _check_encodable(self.text)
-        if not self.copy_dir:
-            return [check(wanted)]
-        return sorted(self.copied(wanted, check))
+        written = sorted(self._copied(wanted)) if self.copy_dir else [self.check_name(wanted)]
+        known = {names.fold(name): name for name in existing}
+        for name in written:
+            other = known.get(names.fold(name), name)
+            if other != name:
+                raise TVArgumentError(f"There is a {self.kind} '{other}' already; names are unique regardless of case.")
+        if self.text or self.copy_dir:
+            return written
+        return [name for name in written if names.fold(name) not in known]
 
-    def copied(self, wanted: str, check: Callable[[str], str]) -> dict[str, Path]:
+    def stage(
+        self, transaction: Transaction, wanted: str, written: Sequence[str], template: Callable[[str], str]
+    ) -> None:
+        """Stage the new content durably in the folder of the process.
+
+        Parameters
+        ----------
+        transaction
+            The process.
+        wanted
+            Name of the file as the caller gave it.
+        written
+            The names that `names` returned.
+        template
+            Returns the text of a new file.
+        """
+        if not self.copy_dir:
+            for name in written:
+                transaction.stage_text(self._file(name), self.text or template(name))
+            return
+        files.make_folder(transaction.workspace.staged)
+        for name, path in self._copied(wanted).items():
+            files.copy_file(path, transaction.workspace.staged / self._file(name))
+
+    def is_staged(self, transaction: Transaction, written: Sequence[str]) -> bool:
+        """Return whether the process has staged all files."""
+        return all(transaction.is_staged(self._file(name)) for name in written)
+
+    def put(self, transaction: Transaction, written: Sequence[str], folder: Path) -> Changes:
+        """Return the change that puts the staged files into a folder."""
+        steps = []
+        for name in map(self._file, written):
+            if not transaction.is_staged(name):
+                raise TVImplementationError(f"'{name}' was never staged; call the method again with its text.")
+            steps.append(put_file(transaction, name, transaction.layout.relative(folder / name)))
+        return Changes(tidying=tuple(steps))
+
+    def _file(self, name: str) -> str:
+        return f"{name}{self.suffixes[0]}"
+
+    def _copied(self, wanted: str) -> dict[str, Path]:
         """Return the files to copy: name -> source."""
         source = Path(self.copy_dir).expanduser()
         if source.is_file():
-            return {check(wanted or source.stem): source}
+            return {self.check_name(wanted or source.stem): source}
         if not source.is_dir():
             raise TVArgumentError(f"There is no file or folder '{self.copy_dir}' to copy from.")
         found = {path.stem: path for path in sorted(source.iterdir()) if self._is_wanted(path)}
         if wanted:
-            stem = check(wanted)
+            stem = self.check_name(wanted)
             if stem not in found:
-                raise TVArgumentError(f"There is no '{stem}{self.suffixes[0]}' in '{self.copy_dir}'.")
+                raise TVArgumentError(f"There is no '{self._file(stem)}' in '{self.copy_dir}'.")
             return {stem: found[stem]}
         if not found:
             raise TVArgumentError(f"There is no file '*{self.suffixes[0]}' in '{self.copy_dir}'.")
-        return {check(stem): path for stem, path in found.items()}
+        return {self.check_name(stem): path for stem, path in found.items()}
 
     def _is_wanted(self, path: Path) -> bool:
         return path.is_file() and path.suffix in self.suffixes and not path.name.startswith(".")
 
 
-def stage_copies(transaction: Transaction, sources: Iterable[tuple[str, Path]], suffix: str) -> None:
-    """Copy files durably into the process's folder; the sources are only ever read."""
-    files.make_folder(transaction.workspace.staged)
-    for name, path in sources:
-        files.copy_file(path, transaction.workspace.staged / f"{name}{suffix}")
+# --- builder files ------------------------------------------------------------------------------------------------
 
 
-def all_staged(transaction: Transaction, names: Iterable[str], suffix: str) -> bool:
-    """Return whether the process has staged all of these files."""
-    return all(transaction.is_staged(f"{name}{suffix}") for name in names)
+@dataclass(frozen=True)
+class CreateBuilderFile(Operation[CreateBuilderFilesPlan]):
+    """Writes one builder file of a temporary instance, or copies all builder files of a folder."""
+
+    name: ClassVar[str] = "create_builder_file"
+
+    table_name: str
+    builder_name: str = ""
+    version: str = names.DEFAULT_VERSION
+    copy_dir: str = ""
+    text: str | None = field(default=None, metadata=LONG)
+
+    def plan(self, draft: Drafting) -> CreateBuilderFilesPlan:
+        """Find the instance; validate names and sources."""
+        table, instance = _locked_temporary(draft, self.table_name, self.version)
+        wanted = self.builder_name or ("" if self.copy_dir else index_builder_name(table.name))
+        written = self._source.names(wanted, draft.builder_files(table, instance))
+        folder = draft.layout.relative(draft.folder(table, instance).builders)
+        return CreateBuilderFilesPlan(
+            table_name=table.name,
+            instance_id=instance.instance_id,
+            builders=tuple(written),
+            folder=folder,
+            wanted=wanted,
+        )
+
+    def pin(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> None:
+        """Stage the new content."""
+        self._source.stage(
+            transaction, plan.wanted, plan.builders, lambda name: builder_template(plan.table_name, name)
+        )
+
+    def work(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> Changes:
+        """Put the staged files in place."""
+        if not self._source.is_staged(transaction, plan.builders):
+            self.pin(plan, transaction)
+        return self._source.put(transaction, plan.builders, transaction.layout.absolute(plan.folder))
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource("builder", self.text, self.copy_dir, (BUILDER_SUFFIX, ".yml"), names.check_builder_name)
 
 
-def put_staged(transaction: Transaction, names: Iterable[str], folder: Path, suffix: str) -> Changes:
-    """Return the change that puts staged files in their places."""
-    steps = []
-    for name in names:
-        if not transaction.is_staged(f"{name}{suffix}"):
-            raise TVImplementationError(f"'{name}{suffix}' was never staged; call the method again with its text.")
-        steps.append(put_file(transaction, f"{name}{suffix}", transaction.layout.relative(folder / f"{name}{suffix}")))
-    return Changes(tidying=tuple(steps))
+@dataclass(frozen=True)
+class DeleteBuilderFile(Operation[DeleteBuilderFilePlan]):
+    """Removes a builder file of a temporary instance."""
+
+    name: ClassVar[str] = "delete_builder_file"
+
+    builder_name: str
+    table_name: str
+    version: str = names.DEFAULT_VERSION
+
+    def plan(self, draft: Drafting) -> DeleteBuilderFilePlan:
+        """Find the file."""
+        table, instance = _locked_temporary(draft, self.table_name, self.version)
+        name = names.check_builder_name(self.builder_name)
+        existing = draft.builder_files(table, instance)
+        if name not in existing:
+            raise TVArgumentError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' has no builder '{name}'"
+                f"{names.nearest(name, existing)}"
+            )
+        path = draft.layout.relative(draft.folder(table, instance).builder(name))
+        return DeleteBuilderFilePlan(table_name=table.name, instance_id=instance.instance_id, path=path)
+
+    def work(self, plan: DeleteBuilderFilePlan, transaction: Transaction) -> Changes:
+        """Return the removal of the file."""
+        return Changes(tidying=(remove(plan.path),))
 
 
-def remove_file(transaction: Transaction, path: Path) -> Changes:
-    """Return the change that removes an editable file."""
-    return Changes(tidying=(remove(transaction.layout.relative(path)),))
+def _locked_temporary(draft: Drafting, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
+    instance_id = names.temporary_instance_id(names.check_version(version))
+    draft.lock_exclusive(lock_on_instance(names.fold(str(table_name)), instance_id))
+    table = draft.table(table_name)
+    return table, draft.temporary_instance(table, version)
+
+
+# --- code modules ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CreateCodeModule(Operation[CreateCodeModulesPlan]):
+    """Writes one code module, or copies all modules of a folder."""
+
+    name: ClassVar[str] = "create_code_module"
+
+    module_name: str = ""
+    copy_dir: str = ""
+    text: str | None = field(default=None, metadata=LONG)
+
+    def plan(self, draft: Drafting) -> CreateCodeModulesPlan:
+        """Validate names and sources."""
+        draft.lock_exclusive(lock_on_code())
+        written = self._source.names(self.module_name, draft.code_modules())
+        return CreateCodeModulesPlan(modules=tuple(written))
+
+    def pin(self, plan: CreateCodeModulesPlan, transaction: Transaction) -> None:
+        """Stage the new content."""
+        self._source.stage(transaction, self.module_name, plan.modules, module_template)
+
+    def work(self, plan: CreateCodeModulesPlan, transaction: Transaction) -> Changes:
+        """Put the staged files in place."""
+        if not self._source.is_staged(transaction, plan.modules):
+            self.pin(plan, transaction)
+        return self._source.put(transaction, plan.modules, transaction.layout.code_functions)
+
+    @property
+    def _source(self) -> TextSource:
+        return TextSource("code module", self.text, self.copy_dir, (MODULE_SUFFIX,), names.check_module_name)
+
+
+@dataclass(frozen=True)
+class DeleteCodeModule(Operation[DeleteCodeModulePlan]):
+    """Removes a code module; instances keep their archived copies."""
+
+    name: ClassVar[str] = "delete_code_module"
+
+    module_name: str
+
+    def plan(self, draft: Drafting) -> DeleteCodeModulePlan:
+        """Find the module."""
+        draft.lock_exclusive(lock_on_code())
+        name = names.check_module_name(self.module_name)
+        existing = draft.code_modules()
+        if name not in existing:
+            raise TVArgumentError(f"There is no code module '{name}'{names.nearest(name, existing)}")
+        return DeleteCodeModulePlan(module=name)
+
+    def work(self, plan: DeleteCodeModulePlan, transaction: Transaction) -> Changes:
+        """Return the removal of the file."""
+        return Changes(tidying=(remove(transaction.layout.relative(transaction.layout.code_module(plan.module))),))
 
 
 def _check_encodable(text: str) -> None:

@@ -1,49 +1,293 @@
-"""Writing a frame into a table in one step: the table is made if it is missing."""
+"""Writing frames that callers give: into a temporary instance, or into a table in one step."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
+
+import xxhash
 
 from tablevault import names
-from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.builders.document import read_document
+from tablevault.errors import TVArgumentError, TVArtifactError, TVImplementationError, TVProcessError, TVTableError
+from tablevault.execution.frame import DraftFrame
 from tablevault.execution.primary_keys import check_primary_key
-from tablevault.execution.provenance import read_provenance
-from tablevault.layout import InstanceFolder, lock_on_instance, lock_on_table, lock_on_version
+from tablevault.execution.provenance import InputFacts, Provenance, read_provenance
+from tablevault.layout import (
+    BUILDER_SUFFIX,
+    InstanceFolder,
+    index_builder_name,
+    lock_on_artifacts,
+    lock_on_instance,
+    lock_on_table,
+    lock_on_version,
+)
 from tablevault.lookup import Lookup
-from tablevault.operations.assembly import artifact_link, reopen
-from tablevault.operations.base import PAYLOAD, Operation, instance_folder
-from tablevault.operations.given_frames import (
-    GivenFrame,
+from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
+from tablevault.operations.materialize import (
     InstanceFacts,
-    artifact_columns,
+    artifact_link,
+    check_artifacts,
     column_records,
-    content_digest,
-    find_dependencies,
     new_instance_id,
-    reads_of,
-    seal_frame,
-    stage_frame,
+    reopen,
+    seal_instance,
 )
 from tablevault.operations.tables import make_table_folder
-from tablevault.plans import Dependency, UnchangedPlan, WritePlan, WriteTablePlan
+from tablevault.plans import Dependency, UnchangedPlan, WriteInstancePlan, WritePlan, WriteTablePlan
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
-from tablevault.storage.frames import FrameData, read_frame, whole_frame
+from tablevault.storage.artifacts import ArtifactFolder, normalise_name
+from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
+from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, whole_frame, write_frame
+from tablevault.storage.packing import canonical
 from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
+    ArtifactRecord,
     Changes,
     Creation,
     InstanceRecord,
     JsonObject,
+    MaterializedInstance,
     NewTable,
+    Plan,
+    Read,
     TableRecord,
+    Tidying,
     WrittenInstance,
 )
 
+PlanType = TypeVar("PlanType", bound=Plan)
+
 
 @dataclass(frozen=True)
-class Write(Operation[WritePlan | WriteTablePlan | UnchangedPlan]):
+class GivenFrame:
+    """A frame that the caller gave, with the dtypes of its columns."""
+
+    frame: Any
+    dtypes: Any
+
+    @cached_property
+    def data(self) -> FrameData:
+        """The frame as it will be stored.
+
+        Raises `TVTableError` if it cannot be stored, `TVArgumentError` for wrong dtypes.
+        """
+        return _with_normal_names(table_from_frame(self.frame, self._declared_types()))
+
+    def digest(self) -> JsonObject:
+        """Return the recorded form of the frame: a digest of its content, whatever the dtypes."""
+        data = self.data if not self.dtypes else table_from_frame(self.frame, {})
+        return {"rows": len(data), "columns": list(data.types), "xxh3": content_digest(data)}
+
+    def _declared_types(self) -> dict[str, ColumnType]:
+        if self.dtypes is None:
+            return {}
+        if not isinstance(self.dtypes, Mapping):
+            raise TVArgumentError("dtypes is a dict of column name -> dtype.")
+        types = {}
+        for column, dtype in self.dtypes.items():
+            if not isinstance(dtype, str):
+                kind = type(dtype).__name__
+                raise TVArgumentError(f"The dtype of column '{column}' must be its name as a str, not {kind}.")
+            try:
+                column_type = parse_dtype(dtype)
+            except (TypeError, ValueError) as error:
+                raise TVArgumentError(f"The dtype of column '{column}' is wrong: {error}") from error
+            if column_type is not None:
+                types[column] = column_type
+        return types
+
+
+@dataclass(frozen=True)
+class FrameOperation(Operation[PlanType]):
+    """An operation whose payload is a frame, staged in the folder of its new instance."""
+
+    @property
+    @abstractmethod
+    def _payload(self) -> Any:
+        """The frame of this call; `None` in a process that was taken up again."""
+
+    @property
+    @abstractmethod
+    def _dtypes(self) -> Any:
+        """The dtypes of this call."""
+
+    @abstractmethod
+    def _folder(self, plan: PlanType, transaction: Transaction) -> InstanceFolder:
+        """Return the folder of the new instance."""
+
+    @cached_property
+    def _given(self) -> GivenFrame:
+        if self._payload is None:
+            payload = next(argument for argument in self.payload_arguments())
+            raise TVArgumentError(f"{self.name} needs a frame: {payload} is None.")
+        return GivenFrame(self._payload, self._dtypes)
+
+    def digest(self, value: Any) -> JsonObject:
+        """Return the recorded form of the frame."""
+        return self._given.digest()
+
+    def is_resumable(self, plan: PlanType, transaction: Transaction) -> bool:
+        """Return whether the frame is given again, or was staged completely."""
+        return self._payload is not None or whole_frame(self._folder(plan, transaction).frame) is not None
+
+    def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
+        """Write the frame into its folder, unless an earlier attempt did; return its record and content."""
+        reopen(folder, kept=folder.frame)
+        stored = whole_frame(folder.frame)
+        if stored is None:
+            files.remove_tree(folder.root)
+            files.make_folder(folder.root)
+            stored = write_frame(folder.frame, self._given.data)
+            files.settle_file(folder.frame)
+        folder.artifacts.mkdir()
+        return stored, read_frame(folder.frame) if self._payload is None else self._given.data
+
+    def _provenance(
+        self, transaction: Transaction, inputs: Sequence[Dependency], primary_key: tuple[str, ...] = ()
+    ) -> Provenance:
+        return Provenance(
+            process_id=transaction.process_id,
+            operation=self.name,
+            author=transaction.context.author,
+            finished_at=datetime.now(UTC).isoformat(),
+            primary_key=primary_key,
+            dependencies=tuple(InputFacts(item.table_name, item.instance_id, item.row_id) for item in inputs),
+        )
+
+
+@dataclass(frozen=True)
+class WriteInstance(FrameOperation[WriteInstancePlan]):
+    """Materializes a temporary instance from a given frame."""
+
+    name: ClassVar[str] = "write_instance"
+
+    table_df: Any = field(metadata=PAYLOAD)
+    table_name: str
+    version: str = names.DEFAULT_VERSION
+    dependencies: Any = None
+    dtypes: Any = None
+
+    def plan(self, draft: Drafting) -> WriteInstancePlan:
+        """Check the frame and find where it goes."""
+        version = names.check_version(self.version)
+        temporary_id = names.temporary_instance_id(version)
+        key = names.fold(str(self.table_name))
+        draft.lock_exclusive(lock_on_instance(key, temporary_id))
+        table = draft.table(self.table_name)
+        temporary = draft.temporary_instance(table, version)
+        if not temporary.external_edit:
+            raise TVArgumentError(
+                f"Instance '{temporary_id}' of table '{table.name}' has builders and is materialized by "
+                "execute_instance; create one with external_edit=True to write a frame."
+            )
+        inputs = find_dependencies(draft, self.dependencies)
+        data = self._given.data
+        self._check_artifacts(draft, table, temporary, data)
+        check_primary_key(_primary_key(draft, table, temporary, data), data)
+        if artifact_columns(data) and not table.allow_multiple_artifacts:
+            draft.lock_exclusive(lock_on_artifacts(key))
+        instance_id = new_instance_id(version)
+        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        return WriteInstancePlan(
+            table_name=table.name,
+            instance_id=temporary_id,
+            creates=(Creation(path, instance_id),),
+            table_id=table.table_id,
+            temporary=temporary.row_id,
+            temporary_folder=draft.layout.relative(draft.folder(table, temporary).root),
+            new_instance_id=instance_id,
+            inputs=inputs,
+        )
+
+    def work(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
+        """Write the frame and bring its artifacts in."""
+        return self._make_instance(plan, transaction, success=True)
+
+    def _make_instance(self, plan: WriteInstancePlan, transaction: Transaction, success: bool) -> Changes:
+        table = transaction.table_by_id(plan.table_id)
+        folder = self._folder(plan, transaction)
+        stored, data = self._stage(folder)
+        records = self._copy_artifacts(plan, transaction, data)
+        facts = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
+        manifest = seal_instance(folder, stored, records, self._provenance(transaction, plan.inputs), facts)
+        shares = success and not table.allow_multiple_artifacts
+        change = MaterializedInstance(
+            plan.temporary,
+            plan.new_instance_id,
+            plan.new_instance_id,
+            success,
+            len(data),
+            column_records(data),
+            manifest,
+            reads_of(plan.inputs),
+            replaces_artifacts=shares,
+        )
+        steps: list[Tidying] = [remove(plan.temporary_folder)]
+        if shares:
+            steps.append(artifact_link(transaction, table, plan.new_instance_id, bool(records)))
+        return Changes((change,), tuple(steps))
+
+    def materialize_partial(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
+        """Return the changes that make a completely staged frame an instance, marked as not successful."""
+        if not self.is_resumable(plan, transaction):
+            raise TVProcessError(
+                f"The frame of process '{transaction.process_id}' was not staged completely, so there is nothing to "
+                "materialize; stop it without materialize=True."
+            )
+        return self._make_instance(plan, transaction, success=False)
+
+    @property
+    def _payload(self) -> Any:
+        return self.table_df
+
+    @property
+    def _dtypes(self) -> Any:
+        return self.dtypes
+
+    def _folder(self, plan: WriteInstancePlan, transaction: Transaction) -> InstanceFolder:
+        return instance_folder(transaction, transaction.table_by_id(plan.table_id), plan.new_instance_id)
+
+    def _check_artifacts(self, draft: Drafting, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> None:
+        named: dict[str, tuple[str, int]] = {}
+        wrong: list[str] = []
+        folder = ArtifactFolder(draft.folder(table, temporary).artifacts)
+        for column in artifact_columns(data):
+            for row, cell in enumerate(data.table.column(column).to_pylist()):
+                try:
+                    if cell is not None:
+                        named[folder.checked_name(cell)] = (column, row)
+                except ValueError as error:
+                    wrong.append(f"column '{column}', row {row}: {error}")
+        check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
+
+    def _copy_artifacts(
+        self, plan: WriteInstancePlan, transaction: Transaction, data: FrameData
+    ) -> list[ArtifactRecord]:
+        source = transaction.layout.absolute(plan.temporary_folder) / "artifacts"
+        target = transaction.layout.absolute(plan.creates[0].location) / "artifacts"
+        frame = DraftFrame(InstanceArtifacts(target))
+        for name, column_type in data.types.items():
+            frame.put(name, data.table.column(name), column_type)
+        folder = ArtifactFolder(target)
+        records = []
+        for name in sorted(frame.artifact_names()):
+            files.make_folder((target / name).parent)
+            files.copy_file(source / name, target / name)
+            record = folder.record(name)
+            if record is None:
+                raise TVArtifactError(f"Artifact '{name}' disappeared while it was copied; write it again.")
+            records.append(record)
+        return records
+
+
+@dataclass(frozen=True)
+class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
     """Makes a frame the newest instance of a table, which appears with it if it is missing."""
 
     name: ClassVar[str] = "write"
@@ -107,15 +351,13 @@ class Write(Operation[WritePlan | WriteTablePlan | UnchangedPlan]):
         """Write the frame, with the folder of its table if that is new."""
         if isinstance(plan, UnchangedPlan):
             return Changes()
-        folder = _folder(plan, transaction)
-        reopen(folder, kept=folder.frame)
-        # Whether an earlier attempt wrote the frame to its end can be told from the frame.
-        stored = whole_frame(folder.frame) or stage_frame(folder, self._given.data)
-        folder.artifacts.mkdir()
-        data = read_frame(folder.frame) if self.frame is None else self._given.data
-        facts = InstanceFacts(plan.table_name, plan.instance_id, self.name, plan.inputs, self._key)
-        manifest = seal_frame(transaction, folder, stored, data, facts)
-        table = None if isinstance(plan, WriteTablePlan) else _table(plan, transaction)
+        folder = self._folder(plan, transaction)
+        stored, data = self._stage(folder)
+        provenance = self._provenance(transaction, plan.inputs, self._key)
+        manifest = seal_instance(
+            folder, stored, (), provenance, InstanceFacts(plan.table_name, plan.instance_id, len(data))
+        )
+        table = None if isinstance(plan, WriteTablePlan) else transaction.table_by_id(plan.table_id)
         shares = table is None or not table.allow_multiple_artifacts
         change = WrittenInstance(
             plan.table_name,
@@ -137,20 +379,27 @@ class Write(Operation[WritePlan | WriteTablePlan | UnchangedPlan]):
         return Changes((change,), tuple(links))
 
     def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> bool:
-        """Return whether the frame is here, was staged whole, or is not needed."""
-        if self.frame is not None or isinstance(plan, UnchangedPlan):
-            return True
-        return whole_frame(_folder(plan, transaction).frame) is not None
+        """Return whether the frame is given again, was staged completely, or is not needed."""
+        return isinstance(plan, UnchangedPlan) or super().is_resumable(plan, transaction)
 
-    def digest(self, value: Any) -> JsonObject:
-        """Return what is recorded of the frame: its content, whatever its dtypes are to be."""
-        return self._given.digest()
+    @property
+    def _payload(self) -> Any:
+        return self.frame
 
-    @cached_property
-    def _given(self) -> GivenFrame:
-        if self.frame is None:
-            raise TVArgumentError("write needs a frame: frame is None.")
-        return GivenFrame(self.frame, self.dtypes)
+    @property
+    def _dtypes(self) -> Any:
+        return self.dtypes
+
+    def _folder(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> InstanceFolder:
+        match plan:
+            case WritePlan():
+                return instance_folder(transaction, transaction.table_by_id(plan.table_id), plan.instance_id)
+            case WriteTablePlan():
+                parent = transaction.layout.table(plan.table_folder)
+                files.make_folder(parent)
+                return InstanceFolder(parent / plan.instance_id)
+            case _:
+                raise TVImplementationError("An unchanged frame has no folder.")
 
     @property
     def _key(self) -> tuple[str, ...]:
@@ -183,15 +432,67 @@ class Write(Operation[WritePlan | WriteTablePlan | UnchangedPlan]):
         )
 
 
-def _table(plan: WritePlan, transaction: Transaction) -> TableRecord:
-    table = transaction.contents.table_by_id(plan.table_id)
-    assert table is not None
-    return table
+def content_digest(data: FrameData) -> str:
+    """Return a digest of the values of a frame."""
+    return xxhash.xxh3_128_hexdigest(canonical(data.table))
 
 
-def _folder(plan: WritePlan | WriteTablePlan, transaction: Transaction) -> InstanceFolder:
-    if isinstance(plan, WritePlan):
-        return instance_folder(transaction, _table(plan, transaction), plan.instance_id)
-    parent = transaction.layout.table(plan.table_folder)
-    files.make_folder(parent)
-    return InstanceFolder(parent / plan.instance_id)
+def find_dependencies(draft: Drafting, given: object) -> tuple[Dependency, ...]:
+    """Return the instances that a frame was made from, and lock them as read."""
+    pairs = given or ()
+    if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
+        raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {given!r:.100}.")
+    found = []
+    for table_name, instance_id in pairs:
+        if instance_id:
+            draft.lock_shared(lock_on_instance(names.fold(table_name), instance_id))
+        table = draft.table(table_name)
+        instance = draft.instance(table, instance_id) if instance_id else draft.newest(table, None)
+        draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
+        found.append(Dependency(table.name, instance.instance_id, instance.row_id))
+    return tuple(found)
+
+
+def reads_of(dependencies: Sequence[Dependency]) -> tuple[Read, ...]:
+    """Return the dependencies of a frame as the catalog records them."""
+    return tuple(Read("*", "", item.row_id, "*") for item in dependencies)
+
+
+def artifact_columns(data: FrameData) -> list[str]:
+    """Return the names of the columns whose cells name files."""
+    return [name for name, column_type in data.types.items() if column_type.kind is Kind.ARTIFACT]
+
+
+def _primary_key(lookup: Lookup, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> tuple[str, ...]:
+    """Return the primary key that the instance's index builder declares, if it has one."""
+    path = lookup.builder_files(table, temporary).get(index_builder_name(table.name))
+    if path is None:
+        return ()
+    document = read_document(files.read_text(path), f"{path.stem}{BUILDER_SUFFIX}")
+    key = document.fields.get("primary_key") or ()
+    columns = (key,) if isinstance(key, str) else tuple(str(column) for column in key)  # type: ignore[attr-defined]
+    for column in columns:
+        if column not in data.types:
+            raise TVTableError(f"The primary key column '{column}' is not in the frame.")
+    return columns
+
+
+def _is_pair(item: object) -> bool:
+    return isinstance(item, list | tuple) and len(item) == 2 and all(isinstance(part, str) for part in item)
+
+
+def _with_normal_names(data: FrameData) -> FrameData:
+    """Return a frame in which each artifact goes by the one form of its name; what cannot be one is left as it is."""
+    table = data.table
+    for column in artifact_columns(data):
+        place = table.schema.get_field_index(column)
+        named = [_normal_name(cell) for cell in table.column(place).to_pylist()]
+        table = table.set_column(place, table.schema.field(place), build_column(named, data.types[column])[0])
+    return FrameData(table, data.types)
+
+
+def _normal_name(cell: str | None) -> str | None:
+    try:
+        return None if cell is None else normalise_name(cell)
+    except ValueError:
+        return cell

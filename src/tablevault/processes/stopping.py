@@ -14,7 +14,7 @@ from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.liveness import Liveness
 from tablevault.operations.base import Operation
 from tablevault.operations.execute import ExecuteInstance
-from tablevault.operations.write_instance import WriteInstance
+from tablevault.operations.write import WriteInstance
 from tablevault.plans import StopPlan
 from tablevault.processes.attempts import Attempt, claim_when_free
 from tablevault.transaction import Drafting, Transaction

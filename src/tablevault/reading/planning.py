@@ -1,4 +1,4 @@
-"""What an execution would do: decided by the code that executes, without calling functions or changing anything."""
+"""Plans of executions, decided by the code that executes, without calling functions or changing anything."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
 from tablevault.context import VaultContext
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.execution.context import Execution, PreparedBuilder
+from tablevault.execution.context import Execution
 from tablevault.execution.generator import shown_origin
+from tablevault.execution.inputs import PinnedInputs
 from tablevault.execution.origins import Origin
+from tablevault.execution.outcomes import PreparedBuilder
+from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.reasons import Reasons, rows_text
 from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.notes import set_outcome
-from tablevault.operations.builder_files import builder_files
-from tablevault.operations.execute import ExecuteInstance, Workplace, load_builder, unloaded_builder
-from tablevault.operations.executing import BuilderSet, PinnedInputs, check_builders, read_documents
+from tablevault.operations.execute import ExecuteInstance, Workplace
 from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
@@ -61,43 +62,30 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     """
     draft = Drafting(context, names.new_process_id())
     plan = operation.plan(draft)
-    work = _read_work(draft, plan)
+    prepared = _prepare(draft, plan)
     # Outside the vault, whose folders stay as they are; the IndexBuilder may leave artifacts and checkpoints in it.
     with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
         with _workplace(Path(folder), draft.process_id) as place:
-            execution = operation.execution(plan, draft, work.inputs, work.builders, place)
+            execution = operation.execution(plan, draft, prepared, place)
             origin = draft.contents.instance_by_row(plan.origin) if plan.origin is not None else None
-            planning = _Planning(execution, Reasons(draft, execution, origin, work.inputs.facts()))
-            builders = [unloaded_builder(spec, work.sources) for spec in work.builders.specs]
+            planning = _Planning(execution, Reasons(draft, execution, origin, prepared.inputs.facts()))
+            index, *others = prepared.builders
             if not run_index:
-                return planning.plan(builders)
-            with _code(Path(folder), work.sources) as code:
+                return planning.plan([index, *others])
+            with _code(Path(folder), prepared.sources) as code:
                 try:
-                    index = load_builder(work.builders.index, code, work.sources)
-                    return planning.plan([index, *builders[1:]], run_index=True)
+                    return planning.plan([prepared.load(index, code), *others], run_index=True)
                 except FunctionError as error:
                     set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
                     raise error.original from error.original.__cause__
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What an execution would work from."""
-
-    builders: BuilderSet
-    inputs: PinnedInputs
-    sources: Sources
-
-
-def _read_work(draft: Drafting, plan: ExecutePlan) -> _Work:
-    table = draft.contents.table_by_id(plan.table_id)
-    temporary = draft.contents.instance_by_row(plan.temporary)
-    assert table is not None
-    assert temporary is not None
+def _prepare(draft: Drafting, plan: ExecutePlan) -> Prepared:
+    """Return the builders and the code as they are now."""
+    table, temporary = draft.table_by_id(plan.table_id), draft.instance_by_row(plan.temporary)
+    documents = draft.with_files(lambda: draft.builder_files(table, temporary), read_documents)
     inputs = PinnedInputs(draft, plan.inputs)
-    sources = Sources.of_now(draft.code_texts())
-    documents = draft.with_files(lambda: builder_files(draft, table, temporary), read_documents)
-    return _Work(check_builders(table.name, documents, inputs, sources.modules), inputs, sources)
+    return Prepared.check(table.name, documents, inputs, Sources.of_now(draft.code_texts()))
 
 
 @contextmanager
@@ -122,7 +110,7 @@ def _code(folder: Path, sources: Sources) -> Iterator[CodeSnapshot]:
 
 
 class _NeverStopped:
-    """Nobody knows of a plan, so nobody can ask to stop it."""
+    """The owner of a plan, which cannot be asked to stop."""
 
     stop_requested = False
 

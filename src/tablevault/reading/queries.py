@@ -19,7 +19,6 @@ from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.opening import marker_of
-from tablevault.operations.builder_files import builder_files
 from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.storage import files
@@ -244,7 +243,7 @@ class Queries:
 
     def builders(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:
         """Return the builder files of an instance."""
-        return builder_files(self._lookup, table, instance)
+        return self._lookup.builder_files(table, instance)
 
     def code_modules(self) -> dict[str, Path]:
         """Return the vault's code modules."""

@@ -106,6 +106,16 @@ def copy_file(source: Path, target: Path) -> None:
     fsync_folder(target.parent)
 
 
+def copy_unsynced(source: Path, target: Path) -> None:
+    """Copy the content of a file; the caller makes it durable."""
+    shutil.copyfile(source, target)
+
+
+def copy_tree_unsynced(source: Path, target: Path) -> None:
+    """Copy a folder with the content of its files to a free path; the caller makes it durable."""
+    shutil.copytree(source, target, copy_function=shutil.copyfile)
+
+
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target` a new hard link to the file `source`, or a durable copy where links are not supported.
 

@@ -1,0 +1,89 @@
+"""Prepared builders, their outcomes, and the facts about them that provenance keeps."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from tablevault.builders.document import BuilderReads
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.loading import Function
+from tablevault.execution.inputs import PinnedKey
+from tablevault.execution.provenance import BuilderFacts, InputFacts
+from tablevault.names import fold
+from tablevault.storage.fingerprints import Fingerprints
+from tablevault.values import Read
+
+
+@dataclass(frozen=True)
+class PreparedBuilder:
+    """A builder with its function, ready to run."""
+
+    spec: BuilderSpec
+    function: Function
+    version: str
+    """Digest of everything that decides about reuse, except the values of arguments."""
+    code_parts: Mapping[str, str]
+    packages: Mapping[str, str]
+    """Versions of the installed packages that its code imports."""
+
+
+@dataclass(frozen=True)
+class BuilderOutcome:
+    """The result of a complete builder, as provenance records it."""
+
+    builder: PreparedBuilder
+    versions: tuple[str, ...]
+    computed: int
+    reused: int
+    fingerprints: Fingerprints | None = None
+    """Of each row, for row-wise functions."""
+    codes: array[int] | None = None
+    """Index into `versions`, for each row."""
+    whole: bytes | None = None
+    """Fingerprint of a function that is called once."""
+
+    def facts(self, inputs: Mapping[PinnedKey, InputFacts]) -> BuilderFacts:
+        """Return the facts that provenance keeps.
+
+        Parameters
+        ----------
+        inputs
+            The instances that the execution read.
+        """
+        spec = self.builder.spec
+        reads = spec.reads
+        own = ("*",) if reads.reads_whole_self else tuple(sorted(set(reads.own_columns) - {"index"}))
+        return BuilderFacts(
+            name=spec.name,
+            is_index=spec.is_index,
+            columns=spec.changed_columns,
+            function=spec.python_function,
+            module=spec.code_module,
+            is_custom=spec.is_custom,
+            return_type=spec.return_type,
+            arguments=spec.tracked_arguments,
+            own_columns=own,
+            inputs=tuple(_input_columns(reads, inputs)),
+            versions=self.versions,
+            code_parts=dict(self.builder.code_parts),
+            packages=dict(self.builder.packages),
+            computed=self.computed,
+            reused=self.reused,
+            whole_fingerprint=self.whole.hex() if self.whole is not None else None,
+        )
+
+    def reads(self, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[Read]:
+        """Yield from which columns of other instances each column was computed."""
+        spec = self.builder.spec
+        for row_id, input_column in _input_columns(spec.reads, inputs):
+            for column in spec.changed_columns:
+                yield Read(column, spec.name, row_id, input_column)
+
+
+def _input_columns(reads: BuilderReads, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[tuple[int, str]]:
+    for dependency in reads.tables:
+        facts = inputs[PinnedKey(fold(dependency.table), dependency.instance)]
+        for column in sorted(dependency.columns or ("*",)):
+            yield facts.row_id, column

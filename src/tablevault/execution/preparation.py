@@ -1,0 +1,218 @@
+"""Preparing an execution: its builders read, checked against inputs and code, and put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from tablevault.builders.document import BuilderDocument, dependency_error, read_document
+from tablevault.builders.order import order_builders
+from tablevault.builders.placeholders import environment_variables
+from tablevault.builders.spec import BuilderSpec, build_spec
+from tablevault.code.loading import CodeSnapshot, builder_function, built_in, built_in_sources, check_accepts
+from tablevault.code.packages import installed_versions
+from tablevault.code.source import check_source
+from tablevault.code.sources import Sources
+from tablevault.code.versions import CodeIndex, builder_version
+from tablevault.errors import TableVaultError, TVArtifactError, TVBuilderError
+from tablevault.execution.inputs import PinnedInputs, PinnedKey
+from tablevault.execution.outcomes import PreparedBuilder
+from tablevault.names import fold, nearest
+from tablevault.notes import add_note
+from tablevault.ports import FunctionError
+from tablevault.references import Evaluator, Placement, Reference, find_references
+from tablevault.storage import files
+from tablevault.storage.dtypes import Kind
+
+
+def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocument]:
+    """Read builder files.
+
+    Parameters
+    ----------
+    builder_files
+        The files, by the names of their builders.
+
+    Raises
+    ------
+    TVBuilderError
+        If a file is not a valid builder file; names file, line and remedy.
+    """
+    documents = {}
+    for name, path in builder_files.items():
+        try:
+            text = files.read_text(path)
+        except UnicodeDecodeError as error:
+            raise TVBuilderError(f"{name}.yaml is not UTF-8 text ({error}); save it as UTF-8.") from error
+        documents[name] = read_document(text, f"{name}.yaml")
+    return documents
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The builders of one instance, checked, with the inputs and the code that they use."""
+
+    specs: tuple[BuilderSpec, ...]
+    """In the order in which they run; the IndexBuilder first."""
+    inputs: PinnedInputs
+    sources: Sources
+
+    @classmethod
+    def check(
+        cls, table_name: str, documents: Mapping[str, BuilderDocument], inputs: PinnedInputs, sources: Sources
+    ) -> Prepared:
+        """Check everything about builders that can be known before a function runs.
+
+        Parameters
+        ----------
+        table_name
+            The table whose instance is built.
+        documents
+            Its builder files.
+        inputs
+            The instances that they read.
+        sources
+            The code modules.
+
+        Raises
+        ------
+        TVBuilderError, TableReferenceError
+            Naming file, line, field and remedy.
+        TVArtifactError
+            If artifacts that a builder reads are gone.
+        """
+        evaluator = Evaluator(inputs.paths)
+
+        def resolve(value: object) -> object:
+            return evaluator.compile(value, placement=Placement.FIELD)()
+
+        specs = {name: build_spec(document, name, resolve) for name, document in documents.items()}
+        ordered = order_builders(specs, table_name)
+        for spec in ordered:
+            _check_function(spec, sources.modules)
+            _check_input_columns(spec, inputs)
+            _check_input_artifacts(spec, inputs)
+        _check_kept_keys(ordered)
+        return cls(tuple(ordered), inputs, sources)
+
+    @property
+    def index(self) -> BuilderSpec:
+        """The IndexBuilder."""
+        return self.specs[0]
+
+    @property
+    def makes_artifacts(self) -> bool:
+        """Whether any column is declared to hold artifacts."""
+        return any(kind.kind is Kind.ARTIFACT for spec in self.specs for kind in spec.dtypes.values())
+
+    def environment_variables(self) -> dict[str, str]:
+        """Return the environment variables in arguments, each with the first place that names it."""
+        places: dict[str, str] = {}
+        for spec in self.specs:
+            for argument, value in spec.arguments.items():
+                for name in environment_variables(value):
+                    places.setdefault(name, spec.document.place("arguments", argument))
+        return places
+
+    def check_conditions(self) -> None:
+        """Check the literals in conditions on other tables against their columns.
+
+        Raises
+        ------
+        TableReferenceError
+            If a literal cannot be in any cell of its column.
+        """
+        evaluator = Evaluator(self.inputs.paths)
+        for spec in self.specs:
+            for argument, value in spec.arguments.items():
+                for reference in find_references(value):
+                    nested = list(reference.nested())
+                    if any(
+                        part.is_self or any(isinstance(name, Reference) for name in part.names()) for part in nested
+                    ):
+                        continue
+                    with spec.document.located("arguments", argument):
+                        evaluator.compile(reference.text, placement=Placement.ROW_ARGUMENT)
+
+    @cached_property
+    def builders(self) -> tuple[PreparedBuilder, ...]:
+        """The builders with the versions of their code; their functions cannot be called yet."""
+        return tuple(self._unloaded(spec) for spec in self.specs)
+
+    def load(self, builder: PreparedBuilder, code: CodeSnapshot) -> PreparedBuilder:
+        """Return a builder with its function.
+
+        Raises
+        ------
+        FunctionError
+            For an exception that its module raises while it is imported.
+        """
+        spec = builder.spec
+        try:
+            return replace(builder, function=builder_function(spec, code))
+        except TableVaultError:
+            raise
+        except BaseException as error:
+            add_note(error, f"raised while module '{spec.code_module}' of builder '{spec.name}' was imported")
+            raise FunctionError(error) from error
+
+    def _unloaded(self, spec: BuilderSpec) -> PreparedBuilder:
+        index = self.sources.index if spec.is_custom else CodeIndex.of_built_ins()
+        function = spec.code_module, spec.python_function
+        version = builder_version(spec, index.version(*function))
+        code_parts = {".".join(name): digest for name, digest in index.parts(*function).items()}
+        return PreparedBuilder(spec, _never_called, version, code_parts, installed_versions(index.packages(*function)))
+
+
+def _is_known_only_in_a_row(reference: Reference) -> bool:
+    return reference.is_self or any(isinstance(name, Reference) for name in reference.names())
+
+
+def _never_called(*_: object, **__: object) -> object:
+    raise TVBuilderError("A function that was not loaded was called.")
+
+
+def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:
+    if spec.is_custom:
+        check_source(sources, spec)
+        return
+    try:
+        check_accepts(built_in(spec.code_module, spec.python_function), spec.arguments)
+    except TVBuilderError as error:
+        hint = "" if spec.code_module in built_in_sources() else "; functions of your own need 'is_custom: true'"
+        raise spec.error(("python_function",), f"{error}{hint}") from error
+
+
+def _check_input_columns(spec: BuilderSpec, inputs: PinnedInputs) -> None:
+    for dependency, path in spec.reads.places.items():
+        known = inputs.columns(PinnedKey(fold(dependency.table), dependency.instance))
+        for column in sorted(dependency.columns or ()):
+            if column not in known:
+                message = f"there is no column '{column}' in table '{dependency.table}'{nearest(column, known)}"
+                raise dependency_error(spec.document, path, dependency, message, column)
+
+
+def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
+    for dependency in spec.reads.tables:
+        lost = inputs.lost_artifacts(PinnedKey(fold(dependency.table), dependency.instance))
+        named = lost if dependency.columns is None else [column for column in lost if column in dependency.columns]
+        if named:
+            raise TVArtifactError(
+                f"{spec.file}: '{dependency.text}' reads the artifacts of column '{named[0]}', but those of this "
+                "instance were replaced by newer ones and are gone; read a newer instance, or other columns."
+            )
+
+
+def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
+    """Refuse a builder that overwrites the key by which old rows are to be known among new ones."""
+    index, *others = ordered
+    for spec in others if index.keep_old else ():
+        overwritten = sorted(set(spec.changed_columns) & set(index.primary_key))
+        if overwritten:
+            raise index.error(
+                ("keep_old",),
+                f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, by which old rows are known "
+                "among new ones; make it another column, or set keep_old to false",
+            )

@@ -1,0 +1,211 @@
+"""Materializing: the one way in which the folder of an instance is completed and sealed."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault.errors import TVArtifactError
+from tablevault.execution.frame import DraftFrame
+from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
+from tablevault.layout import ARTIFACTS, InstanceFolder
+from tablevault.lookup import Lookup
+from tablevault.operations.base import write_description
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.frames import FrameData, FrameRecord
+from tablevault.storage.manifest import FileRecord, write_manifest
+from tablevault.values import ArtifactRecord, ColumnRecord, TableRecord, Tidying, TidyingAction
+
+_MOST_LISTED = 1_000
+"""Files that an error names before it only counts them."""
+
+
+@dataclass(frozen=True)
+class InstanceFacts:
+    """The description of a new instance, for people."""
+
+    table_name: str
+    instance_id: str
+    rows: int
+    success: bool = True
+
+
+def seal_instance(
+    folder: InstanceFolder,
+    frame: FrameRecord,
+    artifacts: Sequence[ArtifactRecord],
+    provenance: Provenance,
+    facts: InstanceFacts,
+) -> str:
+    """Complete the folder of an instance, and make it read-only and durable.
+
+    Parameters
+    ----------
+    folder
+        Holds the frame, and everything that only this kind of instance has.
+    frame
+        The frame as it was written.
+    artifacts
+        The records of the files in the artifact folder.
+    provenance
+        How the instance was made.
+    facts
+        Its description.
+
+    Returns
+    -------
+    str
+        SHA-256 of the manifest.
+    """
+    if artifacts:
+        write_artifact_records(folder.artifact_hashes, artifacts)
+    write_provenance(folder.provenance, provenance)
+    write_description(
+        folder,
+        table=facts.table_name,
+        instance=facts.instance_id,
+        author=provenance.author,
+        process_id=provenance.process_id,
+        rows=facts.rows,
+        success=facts.success,
+    )
+    return seal(folder, frame)
+
+
+def new_instance_id(version: str) -> str:
+    """Return the id of an instance that is about to be materialized."""
+    return f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
+
+
+def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
+    """Make an instance's folder read-only and durable, with its entry in the table's folder.
+
+    Returns the SHA-256 of its manifest, which lists every file but the artifacts.
+    """
+    known = FileRecord(folder.frame.name, frame.size, frame.sha256)
+    manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
+    files.make_read_only(folder.root)
+    files.fsync_tree(folder.root)
+    files.fsync_folder(folder.root.parent)
+    return manifest
+
+
+def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:
+    """Return the columns of a frame as the catalog records them."""
+    return tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items())
+
+
+def reopen(folder: InstanceFolder, kept: Path) -> None:
+    """Make the folder of an attempt that was cut off while it was filled fit for the next one.
+
+    Links of reused cells are taken back. Modes of files stay: a link shares them with a committed file, into which
+    no function may write.
+
+    Parameters
+    ----------
+    folder
+        The instance's folder; fine if it is missing.
+    kept
+        What an earlier attempt finished there; everything else is made again.
+    """
+    if not folder.root.is_dir():
+        return
+    files.make_writable(folder.root)
+    for path in folder.root.iterdir():
+        if path != kept:
+            files.remove_tree(path)
+    for path in [kept, *kept.rglob("*")]:
+        if path.is_dir() and not path.is_symlink():
+            files.make_writable(path)
+        elif path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1):
+            path.unlink()
+
+
+def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts: bool) -> Tidying:
+    """Return the step that lets `<table>/artifacts` lead to an instance's artifacts, or nowhere if it has none."""
+    parent = lookup.layout.relative(lookup.table_folder(table))
+    if not has_artifacts:
+        return Tidying(TidyingAction.UNLINK, target=f"{parent}/{ARTIFACTS}")
+    return Tidying(TidyingAction.LINK, f"{parent}/{folder}/{ARTIFACTS}", f"{parent}/{ARTIFACTS}")
+
+
+def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
+    """Bring the artifacts of reused cells in, and check that files and cells agree.
+
+    Parameters
+    ----------
+    frame
+        The finished columns.
+    strict
+        Whether a missing or unnamed file is an error; if not, unnamed files are dropped.
+
+    Raises
+    ------
+    TVArtifactError
+        Listing all files that fail.
+    """
+    folder = ArtifactFolder(frame.artifacts.folder)
+    named = frame.artifact_names()
+    adopted = _adopt(folder, frame)
+    missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
+    if strict:
+        check_artifacts(missing, unnamed, named)
+    for name in unnamed:
+        files.remove_tree(frame.artifacts.folder / name)
+    # A function may have written on into a file after its row was finished: what counts is what is there now.
+    found = (adopted.get(name) or folder.describe(name) for name in sorted(set(named) - set(missing)))
+    return [record for record in found if record is not None]
+
+
+def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecord]:
+    """Link the files of reused cells from their origins; return their records by name."""
+    by_source: dict[Path, dict[str, ArtifactRecord]] = {}
+    for by_row in frame.adopted.values():
+        for file in by_row.values():
+            name = file.record.path
+            if folder.exists(name) and not folder.matches(file.record):
+                computed = frame.computed_artifact_names()
+                if name in computed:
+                    raise TVArtifactError(
+                        f"{name} is named by column '{computed[name][0]}', row {computed[name][1]}, and by a cell that "
+                        "was taken over from the origin, with another content; name files by what they are made from, "
+                        "such as the row's key."
+                    )
+                # What a row has left that failed.
+                files.remove_tree(frame.artifacts.folder / name)
+            by_source.setdefault(file.folder, {})[name] = file.record
+    for source, records in by_source.items():
+        folder.adopt(source, records.values())
+    return {name: record for records in by_source.values() for name, record in records.items()}
+
+
+def check_artifacts(
+    missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]], wrong: Sequence[str] = ()
+) -> None:
+    """Raise `TVArtifactError` if files and cells do not agree; it lists all that fail.
+
+    Parameters
+    ----------
+    missing, unnamed
+        Cells without a file, and files without a cell.
+    named
+        For each name the column and row of its cell.
+    wrong
+        What is to be said of cells that cannot be artifacts at all.
+    """
+    problems = [*wrong]
+    problems += [
+        f"{name} (named in column '{named[name][0]}', row {named[name][1]}) does not exist" for name in missing
+    ]
+    problems += [f"{name} is not named by any cell" for name in unnamed]
+    if problems:
+        listed = "; ".join(problems[:_MOST_LISTED])
+        more = f"; and {len(problems) - _MOST_LISTED:,} more" if len(problems) > _MOST_LISTED else ""
+        raise TVArtifactError(
+            f"Artifacts and artifact columns do not agree: {listed}{more}. Write every file that a cell names into "
+            "~ARTIFACT_FOLDER~, and name every file that is written."
+        )
