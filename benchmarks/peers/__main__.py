@@ -96,11 +96,11 @@ class Peer:
 
 
 PEERS = (
-    Peer("tablevault", (str(HERE.parent.parent),), "every row, at most 50 ms after it is there"),
+    Peer("tablevault", (str(HERE.parent.parent),), "every row, at most 50 ms after it is computed"),
     Peer("tablevault_old", ("tablevault==0.1.1", "pandas<3"), "nothing: it never calls fsync", "tablevault.core"),
-    Peer("pixeltable", ("pixeltable",), "a table when the insert is over; PostgreSQL as it comes (fsync on)"),
-    Peer("datachain", ("datachain",), "the result when the chain is saved; SQLite as it comes"),
-    Peer("dbos", ("dbos",), "every step before the next begins; SQLite as it comes"),
+    Peer("pixeltable", ("pixeltable",), "a table after the insert; PostgreSQL with its defaults (fsync on)"),
+    Peer("datachain", ("datachain",), "the result when the chain is saved; SQLite with its defaults"),
+    Peer("dbos", ("dbos",), "every step before the next begins; SQLite with its defaults"),
     Peer("joblib", ("joblib", "pandas", "pyarrow"), "nothing: files are written, not synced"),
 )
 

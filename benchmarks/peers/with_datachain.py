@@ -128,7 +128,7 @@ if __name__ == "__main__":
             "W1r": look_up,
             "W1g": generator,
             "W2": frame,
-            "W3": "saving a chain anew calls the function for all rows; `delta=True` is for files in storage.",
+            "W3": "saving a chain again calls the function for all rows; `delta=True` applies to files in storage.",
             "W4": crash,
             "W5": growing,
             "W6": "`parallel` starts processes, not threads.",

@@ -70,14 +70,14 @@ if __name__ == "__main__":
     workload.run(
         {
             "W1": rows,
-            "W1r": "DBOS has no tables to look something up in.",
-            "W1g": "a step returns one result; what a generator yields would be a step per row, as in W1.",
-            "W2": "DBOS keeps results of steps, not tables.",
+            "W1r": "DBOS has no tables for a look-up.",
+            "W1g": "a step returns one result, so each yielded row would be a step, as in W1.",
+            "W2": "DBOS stores results of steps, not tables.",
             "W3": "DBOS has no reuse between workflows: a second workflow calls every step again.",
             "W4": crash,
-            "W5": "DBOS keeps results of steps, not tables.",
-            "W6": "steps of one workflow run one after the other; queues are for workflows.",
-            "W7": "DBOS keeps results of steps, not tables.",
+            "W5": "DBOS stores results of steps, not tables.",
+            "W6": "the steps of a workflow run sequentially; queues apply to workflows.",
+            "W7": "DBOS stores results of steps, not tables.",
             "crash-job": crash_job,
         }
     )

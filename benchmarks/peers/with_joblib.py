@@ -91,13 +91,13 @@ if __name__ == "__main__":
         {
             "W1": rows,
             "W1r": look_up,
-            "W1g": "`Memory` does not keep what a generator yields: it cannot be pickled.",
+            "W1g": "`Memory` cannot store the rows of a generator, since generators cannot be pickled.",
             "W2": frame,
             "W3": additions,
             "W4": crash,
-            "W5": "joblib knows no tables and no versions: a file more is a file more.",
+            "W5": "joblib has no tables and no versions.",
             "W6": threads,
-            "W7": "joblib knows no tables and no versions that interpreters could write side by side.",
+            "W7": "joblib has no tables and no versions that interpreters could write concurrently.",
             "crash-job": crash_job,
         }
     )

@@ -115,7 +115,7 @@ if __name__ == "__main__":
             "W1g": generator,
             "W2": frame,
             "W3": additions,
-            "W4": "an insert that is killed leaves no rows: all of them are computed again by the next.",
+            "W4": "a killed insert leaves no rows; the next one recomputes all of them.",
             "W5": growing,
             "W6": "rows of a computed column run in one thread, unless the function is asynchronous.",
             "W7": side_by_side,

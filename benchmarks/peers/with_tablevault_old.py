@@ -35,7 +35,7 @@ if __name__ == "__main__":
         {
             "W1": vault_work.rows,
             "W1r": vault_work.look_up,
-            "W1g": "it names generators in the description of `return_type`, and takes none.",
+            "W1g": "generators are described under `return_type`, but not accepted.",
             "W2": "a frame with a column of times cannot be read back: get_dataframe raises TVTableError.",
             "W3": vault_work.additions,
             "W4": crash,
