@@ -46,7 +46,6 @@ _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_
 _INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
 _INSTANCES_MADE_BY = _INSTANCES.where(instances.c.serial == bindparam("serial")).order_by(instances.c.row_id)
 _SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
-_ROW_OF_INSTANCE = select(instances).where(instances.c.row_id == bindparam("row_id"))
 _VERSION_LIKE = (
     select(instances.c.version)
     .where(
@@ -71,6 +70,13 @@ _INSERT_TABLE = insert(tables).values(author=_AUTHOR)
 _INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
 _INSERT_READS = insert(reads)
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
+_DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
+    instances.c.table_id,
+    instances.c.version,
+    instances.c.external_edit,
+    instances.c.origin,
+    instances.c.description,
+)
 _UPDATE_OF_TABLE = update(instances).where(instances.c.table_id == bindparam("of_table"))
 _SUPERSEDE_ARTIFACTS = _UPDATE_OF_TABLE.where(
     instances.c.temporary.is_(False),
@@ -291,14 +297,13 @@ def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None
 
 @apply_change.register
 def _(change: MaterializedInstance, connection: Connection, serial: int) -> None:
-    temporary = connection.execute(_ROW_OF_INSTANCE, {"row_id": change.temporary_row_id}).mappings().one()
-    connection.execute(_UPDATE_INSTANCE, {"of_row": change.temporary_row_id, "deleted": True})
+    gone = {"of_row": change.temporary_row_id, "deleted": True}
+    temporary = connection.execute(_DELETE_TEMPORARY, gone).mappings().one()
     if change.deactivates_others:
         connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
         connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
-    facts = {name: temporary[name] for name in ("table_id", "version", "external_edit", "origin", "description")}
-    _insert_materialized(connection, change, {**facts, "success": change.success}, serial)
+    _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
 
 
 @apply_change.register

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, case, delete, exists, insert, select, update
 
 from tablevault.catalog import format_2, locks
 from tablevault.catalog.contents import apply_change
@@ -20,7 +20,7 @@ from tablevault.catalog.process_rows import (
 )
 from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
-from tablevault.catalog.store import next_value
+from tablevault.catalog.store import advance
 from tablevault.errors import TVProcessError
 from tablevault.values import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
 
@@ -29,7 +29,16 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
 """Of what an attempt owns: nothing takes back a decision, also not the attempt that made it."""
-_STATE = select(processes.c.status, processes.c.finished).where(processes.c.serial == bindparam("serial"))
+_DECIDE = UPDATE_UNDECIDED.returning(exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"))
+_IS_COMMITTING = processes.c.status == Status.COMMITTING.value
+_FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
+    finished=True,
+    owner_lock=None,
+    status=case((_IS_COMMITTING, Status.SUCCEEDED.value), else_=processes.c.status),
+    ended_at=case((_IS_COMMITTING, bindparam("ended_at")), else_=processes.c.ended_at),
+    end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
+)
+"""A process that was reverted or stopped has ended when that was decided, not when it was tidied up."""
 _INSERT_STEPS = insert(tidying)
 _FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
 _DELETE_STEP = delete(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
@@ -44,69 +53,86 @@ _SAVE_PROBLEM = update(tidying).where(tidying.c.tidying_id == bindparam("of_id")
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
 
-def decide_one(connection: Connection, decision: Decision) -> None:
+def decide_one(connection: Connection, decision: Decision, made: str | None) -> None:
     """Make the whole effect of one process visible; finish it too if nothing remains to be done on disk.
+
+    Parameters
+    ----------
+    connection
+        The deciding transaction.
+    decision
+        How the process ends.
+    made
+        The instance that the transaction materializes: the process is about it from now on.
 
     Raises
     ------
     TVProcessError
         If the process is not in the attempt that decides any more.
     """
-    remaining = decision.changes.tidying
-    result = connection.execute(
-        UPDATE_UNDECIDED,
-        {"of_serial": decision.serial, "of_attempt": decision.attempt, **_decided(connection, decision)},
-    )
-    if result.rowcount != 1:
+    remaining, changes = decision.changes.tidying, decision.changes.changes
+    values = _decided(decision)
+    if made is not None:
+        values["instance_id"] = made
+    advanced = [] if _is_left_open(decision) else ["end_order"]
+    if changes or not remaining:
+        # A process that waits for released locks may have planned before they were released.
+        advanced.append("generation")
+    counters = advance(connection, *advanced) if advanced else {}
+    if "end_order" in counters:
+        values |= {"end_order": counters["end_order"], "ended_at": now()}
+    fence = {"of_serial": decision.serial, "of_attempt": decision.attempt}
+    row = connection.execute(_DECIDE, {**fence, **values}).one_or_none()
+    if row is None:
         raise not_owned(connection, decision.serial)
-    if decision.status is Status.SUCCEEDED or decision.changes.changes:
-        # Also a stop that materializes.
+    if changes and decision.status is not Status.SUCCEEDED:
+        # A stop that materializes. Of a success the catalog knows that nothing is left to be created.
         format_2.forget_creates(connection, decision.serial)
-    for change in decision.changes.changes:
+    for change in changes:
         if isinstance(change, RenamedTable):
             _follow_renaming(connection, change)
         apply_change(change, connection, decision.serial)
     if remaining:
-        _forget_superseded(connection, remaining)
+        if row.has_failed_steps:
+            _forget_superseded(connection, remaining)
         rows = [{"serial": decision.serial, **asdict(step), "action": step.action.value} for step in remaining]
         connection.execute(_INSERT_STEPS, rows)
     else:
         locks.release(connection, decision.serial)
-    if decision.changes.changes or not remaining:
-        # Whoever waits for released locks may have planned before they were released.
-        next_value(connection, "generation")
 
 
-def name_instance(connection: Connection, decisions: Sequence[Decision]) -> None:
-    """Let processes that materialized an instance together name it, instead of the temporary one that it was."""
-    made = [
-        change.instance_id
-        for decision in decisions
-        for change in decision.changes.changes
-        if isinstance(change, MaterializedInstance)
-    ]
-    if made:
-        rows = [{"of_serial": decision.serial, "instance_id": made[0]} for decision in decisions]
-        connection.execute(UPDATE_BY_SERIAL, rows)
+def instance_made_by(decisions: Sequence[Decision]) -> str | None:
+    """Return the id of the instance that processes materialize together, `None` if they do not."""
+    return next(
+        (
+            change.instance_id
+            for decision in decisions
+            for change in decision.changes.changes
+            if isinstance(change, MaterializedInstance)
+        ),
+        None,
+    )
 
 
 def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
     """Record that a decided process is tidied up, but for the problems, and release its locks."""
-    status, finished = connection.execute(_STATE, {"serial": serial}).one()
-    if finished:
+    counters = advance(connection, "generation", "end_order")
+    ended = {"end_order": counters["end_order"], "ended_at": now()}
+    if connection.execute(_FINISH, {"of_serial": serial, **ended}).rowcount != 1:
         return
     settle_tidying(connection, serial, problems)
-    values: dict[str, Any] = {"finished": True, "owner_lock": None}
-    if status == Status.COMMITTING.value:
-        values |= _ended(connection, Status.SUCCEEDED)
-    connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
     locks.release(connection, serial)
-    next_value(connection, "generation")
 
 
 def refuse(connection: Connection, serial: int, error: str) -> None:
     """Record that a process ended before it began to work."""
-    values = _ended(connection, Status.REVERTED) | {"finished": True, "error": error}
+    values = {
+        "status": Status.REVERTED.value,
+        "ended_at": now(),
+        "end_order": advance(connection, "end_order")["end_order"],
+        "finished": True,
+        "error": error,
+    }
     connection.execute(UPDATE_BY_SERIAL, {"of_serial": serial, **values})
 
 
@@ -134,28 +160,26 @@ def not_owned(connection: Connection, serial: int) -> TVProcessError:
     return TVProcessError(f"Process '{name}' was taken over by somebody else meanwhile; it is {state} now.")
 
 
-def _decided(connection: Connection, decision: Decision) -> dict[str, Any]:
-    """Return what a decision changes in the row of its process."""
+def _decided(decision: Decision) -> dict[str, Any]:
+    """Return the new values in the row of a process, but for the time and order of its end."""
     remaining = decision.changes.tidying
-    values: dict[str, Any] = {}
+    status = Status.COMMITTING if _is_left_open(decision) else decision.status
+    values: dict[str, Any] = {"status": status.value}
     if decision.status is Status.SUCCEEDED:
-        # What had paused it on the way is over.
+        # Whatever had paused it on the way is over.
         values["error"] = None
     elif decision.error is not None:
         values["error"] = encode_error(decision.error)
     if decision.progress is not None:
         values["progress"] = encode_progress(decision.progress)
-    if decision.status is Status.SUCCEEDED and remaining:
-        values["status"] = Status.COMMITTING.value
-    else:
-        values |= _ended(connection, decision.status)
     if not remaining:
         values |= {"finished": True, "owner_lock": None}
     return values
 
 
-def _ended(connection: Connection, status: Status) -> dict[str, Any]:
-    return {"status": status.value, "ended_at": now(), "end_order": next_value(connection, "end_order")}
+def _is_left_open(decision: Decision) -> bool:
+    """Return whether a process has succeeded only once it is tidied up."""
+    return decision.status is Status.SUCCEEDED and bool(decision.changes.tidying)
 
 
 def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:

@@ -76,7 +76,7 @@ creates = Table(
     Column("location", Text, nullable=False),
     sqlite_autoincrement=True,
 )
-"""What a process is going to make visible, or would have made visible, had it succeeded."""
+"""What a process is going to make visible; what it has made visible, once it has succeeded."""
 Index("creates_by_process", creates.c.serial)
 Index("creates_by_location", creates.c.location)
 
@@ -193,7 +193,11 @@ _FORGET_CREATES = delete(creates).where(creates.c.serial == bindparam("of_serial
 _CREATED = (
     select(creates.c.create_id)
     .join(processes, processes.c.serial == creates.c.serial)
-    .where(creates.c.location == bindparam("location"), processes.c.finished.is_(True))
+    .where(
+        creates.c.location == bindparam("location"),
+        processes.c.finished.is_(True),
+        processes.c.status != Status.SUCCEEDED.value,
+    )
     .limit(1)
 )
 _CREATES_OF = (
@@ -259,7 +263,7 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
 
 
 def forget_creates(connection: Connection, serial: int) -> None:
-    """Forget what a process was going to make visible: it is visible, or was planned anew."""
+    """Forget what a process was going to make visible: it was planned anew, or is visible without a success."""
     connection.execute(_FORGET_CREATES, {"of_serial": serial})
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Table, insert
 
 from tablevault.catalog.process_rows import encode_error, encode_progress
 from tablevault.catalog.schema import instances, processes, reads, tables
-from tablevault.catalog.store import Store, next_value
+from tablevault.catalog.store import Store, advance
 from tablevault.names import fold
 from tablevault.plans import encode_plan
 from tablevault.values import InstanceRecord, ProcessRecord, Read, Status, TableRecord
@@ -33,12 +33,12 @@ def record_imported(store: Store, imported: Imported) -> None:
     """Put everything into an empty catalog, in one transaction."""
     makers = {record.process_id: record.serial for record in imported.processes if record.status is not Status.REVERTED}
     with store.write() as connection:
-        ended = [_process(record, next_value(connection, "end_order")) for record in imported.processes]
+        ended = [_process(record, advance(connection, "end_order")["end_order"]) for record in imported.processes]
         _insert(connection, processes, ended)
         _insert(connection, tables, [_table(record) for record in imported.tables])
         _insert(connection, instances, [_instance(record, makers[record.process_id]) for record in imported.instances])
         _insert(connection, reads, [{"row_id": row_id, **asdict(read)} for row_id, read in imported.reads])
-        next_value(connection, "generation")
+        advance(connection, "generation")
 
 
 def _insert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:

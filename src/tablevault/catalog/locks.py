@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from typing import Any
 
@@ -13,22 +13,26 @@ from tablevault.values import Lock
 
 # Statements are made once: to put one together takes longer than to run it.
 _TAKE = insert(locks)
+_MOST_AT_ONCE = 100
+"""Of the locks that one query looks for: an expression of SQL must not become too deep."""
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
-def conflicting_holders(connection: Connection, wanted: Iterable[Lock], ancestors: Collection[int]) -> tuple[int, ...]:
+def conflicting_holders(
+    connection: Connection, wanted: Sequence[Lock], ancestors: Collection[int] = ()
+) -> tuple[int, ...]:
     """Return the serials of the processes whose locks conflict with the wanted ones.
 
     A lock covers what is below its resource, so those above and below conflict too. What an ancestor holds blocks
     only changes: a child may read what its ancestors read or build.
     """
     holders: set[int] = set()
-    for lock in wanted:
-        for serial, exclusive in _overlapping(connection, lock.resource):
-            shared = not (lock.exclusive or exclusive)
-            read_by_child = serial in ancestors and not lock.exclusive
-            if not (shared or read_by_child):
-                holders.add(serial)
+    for start in range(0, len(wanted), _MOST_AT_ONCE):
+        some = wanted[start : start + _MOST_AT_ONCE]
+        for held_by, held in _overlapping(connection, [lock.resource for lock in some]):
+            conflicting = (lock for lock in some if lock.conflicts(held))
+            if any(lock.exclusive or held_by not in ancestors for lock in conflicting):
+                holders.add(held_by)
     return tuple(sorted(holders))
 
 
@@ -54,7 +58,7 @@ def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
 
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of all processes with a lock on the resource, above it or below it."""
-    return tuple(sorted({serial for serial, _ in _overlapping(connection, resource)}))
+    return tuple(sorted({serial for serial, _ in _overlapping(connection, [resource])}))
 
 
 def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
@@ -65,17 +69,24 @@ def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ..
     return tuple(int(serial) for serial in rows)
 
 
-def _overlapping(connection: Connection, resource: str) -> Iterable[tuple[int, bool]]:
-    """Return the holder and the kind of each lock on a resource, above it or below it."""
-    parts = resource.split("/")
-    above = {f"above_{depth}": "/".join(parts[: depth + 1]) for depth in range(len(parts))}
-    # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
-    rows = connection.execute(_overlapping_at(len(parts)), {**above, "first": f"{resource}/", "end": f"{resource}0"})
-    return [(int(serial), bool(exclusive)) for serial, exclusive in rows]
+def _overlapping(connection: Connection, resources: Sequence[str]) -> Iterable[tuple[int, Lock]]:
+    """Return each lock on the resources, above or below them, with the process that holds it."""
+    above: set[str] = set()
+    bounds: dict[str, str] = {}
+    for number, resource in enumerate(resources):
+        parts = resource.split("/")
+        above.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
+        bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
+    rows = connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all()
+    return [(int(row.serial), Lock(row.resource, bool(row.exclusive))) for row in rows]
 
 
 @cache
-def _overlapping_at(depth: int) -> Select[Any]:
-    above = [locks.c.resource == bindparam(f"above_{number}") for number in range(depth)]
-    below = and_(locks.c.resource >= bindparam("first"), locks.c.resource < bindparam("end"))
-    return select(locks.c.serial, locks.c.exclusive).where(or_(*above, below))
+def _overlapping_with(count: int) -> Select[Any]:
+    below = [
+        and_(locks.c.resource >= bindparam(f"first_{number}"), locks.c.resource < bindparam(f"end_{number}"))
+        for number in range(count)
+    ]
+    on_or_above = locks.c.resource.in_(bindparam("above", expanding=True))
+    return select(locks.c.serial, locks.c.resource, locks.c.exclusive).where(or_(on_or_above, *below))

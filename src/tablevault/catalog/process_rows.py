@@ -9,13 +9,23 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, Select, bindparam, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, insert, select, update
 
 from tablevault.catalog.format_2 import creates_of
 from tablevault.catalog.rows import as_record, damage_named, file_name
-from tablevault.catalog.schema import processes
+from tablevault.catalog.schema import counters, processes, tidying
 from tablevault.plans import decode_plan, encode_plan, names_its_creations
-from tablevault.values import BuilderProgress, Creation, ErrorInfo, NewProcess, Owner, Plan, ProcessRecord, Status
+from tablevault.values import (
+    Begun,
+    BuilderProgress,
+    Creation,
+    ErrorInfo,
+    NewProcess,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Status,
+)
 
 Progress = Mapping[str, BuilderProgress]
 
@@ -24,7 +34,12 @@ _encode = msgspec.json.Encoder().encode
 # Statements are made once: to put one together takes longer than to run it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
-_INSERT = insert(processes)
+_INSERT = insert(processes).returning(processes.c.serial)
+_INSERT_AND_LOOK = insert(processes).returning(
+    processes.c.serial,
+    select(counters.c.value).where(counters.c.name == "generation").scalar_subquery(),
+    exists().where(tidying.c.problem.is_not(None)),
+)
 
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
@@ -33,9 +48,19 @@ def first_process(connection: Connection, query: Select[Any], parameters: Mappin
     return found[0] if found else None
 
 
-def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: Owner | None) -> int:
-    """Record a new process, a refused one if it has no owner; return its serial number."""
-    row = {
+def insert_refused(connection: Connection, new: NewProcess, plan: Plan) -> int:
+    """Record a process that never began to work; return its serial number."""
+    return int(connection.execute(_INSERT, _new_row(new, plan, None)).scalar_one())
+
+
+def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: Owner) -> tuple[Begun, bool]:
+    """Record a new process; return it, and whether tidying steps of any process have failed."""
+    serial, generation, has_failed_steps = connection.execute(_INSERT_AND_LOOK, _new_row(new, plan, owner)).one()
+    return Begun(int(serial), int(generation)), bool(has_failed_steps)
+
+
+def _new_row(new: NewProcess, plan: Plan, owner: Owner | None) -> dict[str, object]:
+    return {
         "process_id": new.process_id,
         "operation": new.operation,
         "author": new.author,
@@ -56,9 +81,6 @@ def insert_process(connection: Connection, new: NewProcess, plan: Plan, owner: O
         "progress": "{}",
         "stop_requested": False,
     }
-    key = connection.execute(_INSERT, row).inserted_primary_key
-    assert key is not None
-    return int(key[0])
 
 
 def process_records(connection: Connection, rows: Iterable[RowMapping]) -> list[ProcessRecord]:

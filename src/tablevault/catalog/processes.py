@@ -16,11 +16,12 @@ from tablevault.catalog.process_rows import (
     encode_progress,
     first_process,
     insert_process,
+    insert_refused,
     process_records,
 )
 from tablevault.catalog.rows import as_record
 from tablevault.catalog.schema import processes, tidying
-from tablevault.catalog.store import Store, current_value
+from tablevault.catalog.store import Store
 from tablevault.errors import TVProcessError
 from tablevault.plans import Unplanned, encode_plan
 from tablevault.values import (
@@ -87,11 +88,12 @@ class Processes:
             holders = locks.conflicting_holders(connection, plan.locks, ancestors)
             if holders:
                 return Blocked(holders)
-            serial = insert_process(connection, new, plan, owner)
-            locks.take(connection, serial, plan.locks)
-            format_2.record_creates(connection, serial, plan)
-            deciding.forget_moot(connection, plan)
-            return Begun(serial, current_value(connection, "generation"))
+            begun, has_failed_steps = insert_process(connection, new, plan, owner)
+            locks.take(connection, begun.serial, plan.locks)
+            format_2.record_creates(connection, begun.serial, plan)
+            if has_failed_steps:
+                deciding.forget_moot(connection, plan)
+            return begun
 
     def check_id_is_free(self, process_id: str) -> None:
         """Raise `TVProcessError` if a process with this id exists and was not reverted."""
@@ -117,10 +119,10 @@ class Processes:
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
         """Record a process that failed while it was prepared: it leaves its line in the log and nothing else."""
         with self._store.write() as connection:
-            serial = insert_process(connection, new, Unplanned(table_name=table_name), None)
+            serial = insert_refused(connection, new, Unplanned(table_name=table_name))
             deciding.refuse(connection, serial, encode_error(error))
 
-    def conflicts(self, wanted: Iterable[Lock], parent_serial: int | None) -> tuple[int, ...]:
+    def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
         """Return the serials of the processes that hold what a child of `parent_serial` wants."""
         with self._store.read() as connection:
             return locks.conflicting_holders(connection, wanted, _ancestors(connection, parent_serial))
@@ -185,9 +187,9 @@ class Processes:
             If one of them is not in the attempt that decides any more; nothing is changed then.
         """
         with self._store.write() as connection:
+            made = deciding.instance_made_by(decisions)
             for decision in decisions:
-                deciding.decide_one(connection, decision)
-            deciding.name_instance(connection, decisions)
+                deciding.decide_one(connection, decision, made)
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
         """Record that a decided process is tidied up, and release its locks; fine if somebody else did it.

@@ -183,9 +183,10 @@ class Store:
             raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
 
 
-def next_value(connection: Connection, counter: str) -> int:
-    """Advance a counter of the catalog and return its new value."""
-    return int(connection.scalar(_ADVANCE_COUNTER, {"counter": counter}) or 0)
+def advance(connection: Connection, *counters: str) -> dict[str, int]:
+    """Advance counters of the catalog by one and return their new values."""
+    rows = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
+    return {str(name): int(value) for name, value in rows}
 
 
 def current_value(connection: Connection, counter: str) -> int:
@@ -196,11 +197,11 @@ def current_value(connection: Connection, counter: str) -> int:
 # Made once: to put a statement together takes longer than to run it.
 _COUNTERS = schema.counters.c
 _READ_COUNTER = select(_COUNTERS.value).where(_COUNTERS.name == bindparam("counter"))
-_ADVANCE_COUNTER = (
+_ADVANCE_COUNTERS = (
     update(schema.counters)
-    .where(_COUNTERS.name == bindparam("counter"))
+    .where(_COUNTERS.name.in_(bindparam("counters", expanding=True)))
     .values(value=_COUNTERS.value + 1)
-    .returning(_COUNTERS.value)
+    .returning(_COUNTERS.name, _COUNTERS.value)
 )
 
 # Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
