@@ -156,6 +156,28 @@ class InstanceRecord:
     process_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The instance of a table that a reading method means."""
+
+    table_name: str
+    instance_id: str
+    """Empty for the newest materialized instance of a version."""
+    version: str
+    active_only: bool = True
+    successful_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """An instance that a selection means, with its table."""
+
+    table: TableRecord
+    instance: InstanceRecord
+    is_held: bool
+    """Whether a process holds the whole table exclusively."""
+
+
 # --- what an operation asks the catalog to make visible -----------------------------------------------------------
 
 

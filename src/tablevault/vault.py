@@ -21,7 +21,7 @@ from tablevault.processes.messages import in_report
 from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
-from tablevault.reading.queries import Queries, labelled
+from tablevault.reading.queries import Queries, labelled, selection_of
 from tablevault.records import InstancePlan, Lineage, Overview, ProcessInfo, VerifyReport
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
@@ -496,8 +496,8 @@ class TableVault:
         format
             `pandas`, `arrow` or `polars`.
         """
-        choose = self._queries.chooser(instance_id, version, active_only, successful_only)
-        read = partial(self._queries.frame, table_name, choose, columns, rows, full_artifact_path)
+        selection = selection_of(table_name, instance_id, version, active_only, successful_only)
+        read = partial(self._queries.frame, selection, columns, rows, full_artifact_path)
         return self._converted(format, read)
 
     def read(
@@ -566,8 +566,8 @@ class TableVault:
         from tablevault.storage.exports import export_frame, format_of
 
         format_of(output)
-        choose = self._queries.chooser(instance_id, version, active_only, successful_only=False)
-        data, found = self._queries.frame(table_name, choose, None, rows, full_artifact_path)
+        selection = selection_of(table_name, instance_id, version, active_only)
+        data, found = self._queries.frame(selection, None, rows, full_artifact_path)
         export_frame(data, output)
         return found, len(data)
 
@@ -705,8 +705,8 @@ class TableVault:
         return read_overview(self._context, self._processes.active().values())
 
     def _frame_at(self, address: Address, columns: Sequence[str] | None, rows: int | None) -> tuple[FrameData, str]:
-        choose = self._queries.chooser(address.instance_id, address.version, active_only=True, successful_only=False)
-        return self._queries.frame(address.table_name, choose, columns, rows, full_paths=True)
+        selection = selection_of(address.table_name, address.instance_id, address.version)
+        return self._queries.frame(selection, columns, rows, full_paths=True)
 
     def _converted(self, format_name: str, read: Callable[[], tuple[FrameData, str]]) -> tuple[Any, str]:
         """Return what was read as a frame of a library, without keeping both in memory longer than needed."""

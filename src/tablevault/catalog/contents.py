@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import singledispatch
+from functools import cache, singledispatch
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, bindparam, func, insert, select, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, exists, func, insert, select, update
 
 from tablevault.catalog import locks
 from tablevault.catalog.process_rows import now
 from tablevault.catalog.rows import as_record, damage_named, file_name
 from tablevault.catalog.schema import instances, processes, reads, tables, tidying
+from tablevault.catalog.schema import locks as held_locks
 from tablevault.catalog.store import Store, current_value
 from tablevault.errors import TVImplementationError
 from tablevault.names import fold
@@ -27,6 +28,8 @@ from tablevault.values import (
     NewTemporaryInstance,
     Read,
     RenamedTable,
+    Selected,
+    Selection,
     TableRecord,
     Tidying,
     TidyingAction,
@@ -46,6 +49,21 @@ _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_
 _INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
 _INSTANCES_MADE_BY = _INSTANCES.where(instances.c.serial == bindparam("serial")).order_by(instances.c.row_id)
 _SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
+_IS_HELD = exists().where(held_locks.c.resource == "table/" + tables.c.name_key, held_locks.c.exclusive.is_(True))
+_OF_TABLE = "table "
+"""Before the names of a table's columns, where an instance's have the same names."""
+_SELECTED = (
+    select(
+        *(column.label(_OF_TABLE + column.name) for column in tables.c),
+        instances,
+        processes.c.process_id,
+        _IS_HELD.label("is_held"),
+    )
+    .join(instances, instances.c.table_id == tables.c.table_id)
+    .join(processes, processes.c.serial == instances.c.serial)
+    .where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted, ~instances.c.deleted)
+)
+_SELECTED_BY_ID = _SELECTED.where(instances.c.instance_id == bindparam("instance_id"))
 _VERSION_LIKE = (
     select(instances.c.version)
     .where(
@@ -161,6 +179,21 @@ class Contents:
             query = query.where(instances.c.success.is_(True))
         return self._first(query, {"table_id": table_id})
 
+    def select(self, selection: Selection) -> Selected | None:
+        """Return the instance that a selection means, in one statement; `None` if there is none."""
+        values = {"name_key": fold(selection.table_name)}
+        if selection.instance_id:
+            query, values["instance_id"] = _SELECTED_BY_ID, selection.instance_id
+        else:
+            query = _newest_selected(selection.active_only, selection.successful_only)
+            values["version"] = selection.version
+        with self._store.read() as connection:
+            row = connection.execute(query, values).mappings().first()
+            if row is None:
+                return None
+            table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
+            return Selected(_table(table), _instance(row), bool(row["is_held"]))
+
     def made_by(self, serial: int) -> list[InstanceRecord]:
         """Return the instances that a process made visible."""
         with self._store.read() as connection:
@@ -231,6 +264,16 @@ class Contents:
         with self._store.read() as connection:
             row = connection.execute(query, parameters).mappings().first()
             return None if row is None else _instance(row)
+
+
+@cache
+def _newest_selected(active_only: bool, successful_only: bool) -> Select[Any]:
+    query = _SELECTED.where(instances.c.version == bindparam("version"), instances.c.temporary.is_(False))
+    if active_only:
+        query = query.where(instances.c.active.is_(True))
+    if successful_only:
+        query = query.where(instances.c.success.is_(True))
+    return query.order_by(instances.c.row_id.desc()).limit(1)
 
 
 # --- changes ------------------------------------------------------------------------------------------------------
@@ -369,7 +412,7 @@ def _held_by_others(connection: Connection, instance: InstanceRecord, serial: in
 # --- rows ---------------------------------------------------------------------------------------------------------
 
 
-def _table(row: RowMapping) -> TableRecord:
+def _table(row: Mapping[Any, Any]) -> TableRecord:
     with damage_named("tables"):
         previous = row["previous_folder"]
         checked = {

@@ -26,7 +26,7 @@ from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
 from tablevault.texts import in_line
-from tablevault.values import ArtifactState, InstanceRecord, Status, TableRecord
+from tablevault.values import ArtifactState, InstanceRecord, Selection, Status, TableRecord
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -39,6 +39,14 @@ LABEL = "tablevault"
 _MOST_ROWS = 2**62
 """More than any frame has, and no more than Arrow counts to."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
+
+
+def selection_of(
+    table_name: str, instance_id: str, version: str, active_only: bool = True, successful_only: bool = False
+) -> Selection:
+    """Return the selection that a caller describes; raise `TVArgumentError` for an invalid version."""
+    checked = version if instance_id else names.check_version(version)
+    return Selection(table_name, instance_id, checked, active_only, successful_only)
 
 
 class Queries:
@@ -59,8 +67,7 @@ class Queries:
 
     def frame(
         self,
-        table_name: str,
-        choose: Callable[[TableRecord], InstanceRecord],
+        selection: Selection,
         columns: Sequence[str] | None,
         rows: int | None,
         full_paths: bool,
@@ -69,10 +76,8 @@ class Queries:
 
         Parameters
         ----------
-        table_name
-            The table.
-        choose
-            Picks the instance.
+        selection
+            The instance.
         columns, rows
             Only these columns, only the first rows; `None` for all.
         full_paths
@@ -80,14 +85,12 @@ class Queries:
         """
         _check_selection(columns, rows)
         rows = rows if rows is None else min(rows, _MOST_ROWS)
-        self._check_side_effects(table_name)
 
         def read() -> tuple[FrameData, str]:
-            table = self._lookup.table(table_name)
-            instance = choose(table)
+            table, instance = self._select(selection)
             return self._read(table, instance, columns, rows, full_paths), instance.instance_id
 
-        return self._again_if_moved(table_name, read)
+        return self._again_if_moved(selection.table_name, read)
 
     def vault_id(self) -> str:
         """Return the id that this vault was given when it was made."""
@@ -107,14 +110,26 @@ class Queries:
 
         return converted
 
-    def chooser(
-        self, instance_id: str, version: str, active_only: bool, successful_only: bool
-    ) -> Callable[[TableRecord], InstanceRecord]:
-        """Return how `get_dataframe` picks an instance: by its id, else the newest of a version."""
-        if instance_id:
-            return lambda table: self._lookup.instance(table, instance_id)
-        checked = names.check_version(version)
-        return lambda table: self._lookup.newest(table, checked, active_only, successful_only)
+    def _select(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
+        """Return the selected instance with its table.
+
+        Raises
+        ------
+        TVLockError
+            While the table executes and has side effects.
+        TVArgumentError
+            If there is no such table or instance; it names the nearest.
+        """
+        name = selection.table_name
+        found = self._lookup.contents.select(selection) if isinstance(name, str) else None
+        if found is not None and not found.is_held:
+            return found.table, found.instance
+        self._check_side_effects(name)
+        table = self._lookup.table(name)
+        if selection.instance_id:
+            return table, self._lookup.instance(table, selection.instance_id)
+        version, active, successful = selection.version, selection.active_only, selection.successful_only
+        return table, self._lookup.newest(table, version, active, successful)
 
     def _read(
         self,
