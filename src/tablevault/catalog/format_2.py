@@ -27,6 +27,7 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn, CreateIndex
 
 from tablevault.catalog.rows import damage_named
@@ -212,9 +213,13 @@ _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.p
 
 def identity_of(connection: Connection) -> tuple[int, str | None]:
     """Return the format that a catalog has, and the id of its vault, which format 1 does not say."""
-    if not connection.dialect.has_table(connection, vault.name):
+    try:
+        row = connection.execute(select(vault.c.format, vault.c.vault_id)).one_or_none()
+    except OperationalError:
+        # Asked for only now: almost every catalog has the table.
+        if connection.dialect.has_table(connection, vault.name):
+            raise
         return 1, None
-    row = connection.execute(select(vault.c.format, vault.c.vault_id)).one_or_none()
     if row is None:
         raise ValueError("its table 'vault' is empty")
     return int(row[0]), str(row[1])

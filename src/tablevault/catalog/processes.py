@@ -70,6 +70,8 @@ class Processes:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._finished: set[int] = set()
+        """Processes that were decided here and needed no tidying: nothing takes that back."""
 
     # --- beginning ------------------------------------------------------------------------------------------------
 
@@ -190,6 +192,7 @@ class Processes:
             made = deciding.instance_made_by(decisions)
             for decision in decisions:
                 deciding.decide_one(connection, decision, made)
+        self._finished.update(decision.serial for decision in decisions if not decision.changes.tidying)
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
         """Record that a decided process is tidied up, and release its locks; fine if somebody else did it.
@@ -257,6 +260,8 @@ class Processes:
 
     def is_finished(self, serial: int) -> bool:
         """Return whether a process is over, and nothing remains to be done for it on disk."""
+        if serial in self._finished:
+            return True
         with self._store.read() as connection:
             return connection.scalar(_IS_FINISHED, {"serial": serial}) is not False
 

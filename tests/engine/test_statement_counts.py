@@ -1,0 +1,103 @@
+"""How many SQL statements public calls send: on a network, their number is the speed.
+
+Counted are statements with their parameters, one that is executed for many rows once. BEGIN, COMMIT and ROLLBACK are not
+counted: they travel with the statement beside them.
+"""
+
+from contextlib import contextmanager
+
+import pandas as pd
+import pytest
+from sqlalchemy import Engine, event
+
+from made_builders import builder_text
+from tablevault import TableVault
+from tablevault.values import Lock
+
+CODE = """
+import pandas as pd
+
+def rows():
+    return pd.DataFrame({"x": [1, 2, 3]})
+
+def double(x):
+    return 2 * x
+"""
+
+INDEX = builder_text(
+    "IndexBuilder", changed_columns=["x"], python_function="rows", code_module="job", return_type="dataframe"
+)
+DOUBLE = builder_text(
+    "ColumnBuilder",
+    changed_columns=["double"],
+    python_function="double",
+    code_module="job",
+    return_type="row-wise",
+    arguments={"x": "<<self.x[index]>>"},
+)
+
+
+@contextmanager
+def counted(most):
+    """Fail if more than so many statements are sent inside the block, and show them."""
+    sent = []
+
+    def note(connection, cursor, statement, parameters, context, executemany):
+        sent.append(" ".join(statement.split()))
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    print(f"{len(sent)} statements")
+    assert len(sent) <= most, "\n".join(sent)
+
+
+@pytest.fixture
+def vault(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="a", create=True)
+    vault.create_table("warm")
+    return vault
+
+
+def test_opening_sends_4_statements(tmp_path, vault):
+    with counted(4):
+        TableVault(tmp_path / "vault", author="b")
+
+
+def test_create_table_sends_12_statements(vault):
+    with counted(12):
+        vault.create_table("stories")
+
+
+def test_write_instance_sends_24_statements(vault):
+    vault.create_table("stories")
+    vault.create_instance("stories", external_edit=True)
+    frame = pd.DataFrame({"x": [1, 2, 3]})
+    with counted(24):
+        vault.write_instance(frame, "stories")
+
+
+@pytest.mark.parametrize("format", ["pandas", "arrow"])
+def test_get_dataframe_sends_1_statement(vault, format):
+    vault.write("stories", pd.DataFrame({"x": [1, 2, 3]}))
+    with counted(1):
+        vault.get_dataframe("stories", format=format)
+    with counted(1):
+        vault.read("stories", format=format)
+
+
+def test_execute_instance_sends_31_statements(vault):
+    vault.create_code_module("job", text=CODE)
+    vault.create_table("stories")
+    builders = {"stories_index": INDEX, "double": DOUBLE}
+    vault.create_instance("stories", builders=builders)
+    with counted(31):
+        vault.execute_instance("stories")
+
+
+def test_locks_on_many_resources_are_checked_by_few_statements(vault):
+    locks = [Lock(f"table/t{number}", False) for number in range(450)]
+    with counted(5):
+        assert vault._context.catalog.processes.conflicts(locks, None) == ()
