@@ -1,5 +1,5 @@
-// Pages that are read from a folder, without a server, may not start a Worker, which the search needs.
-// This one runs the worker's script in a hidden frame instead. Nothing is fetched from anywhere else.
+// Pages in a local folder, without a server, may not start a Worker, which the search needs.
+// This class runs the worker script in a hidden frame instead. Nothing is fetched from other sites.
 "use strict";
 
 class FrameWorker extends EventTarget {

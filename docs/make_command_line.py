@@ -1,4 +1,4 @@
-"""Writes `docs/command-line.md` from the commands themselves: `python docs/make_command_line.py`."""
+"""Generate `docs/command-line.md` from the commands: `python docs/make_command_line.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes `docs/python-reference.md` from the docstrings: `python docs/make_python_reference.py`."""
+"""Generate `docs/python-reference.md` from the docstrings: `python docs/make_python_reference.py`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _constructor(vault: griffe.Class) -> Iterator[str]:
 
 
 def _methods(vault: griffe.Class) -> Iterator[str]:
-    """Yield the public methods in the order of the source, below the headings that its comments make."""
+    """Yield the public methods in source order, under the headings in its comments."""
     lines = vault.source.splitlines()
     for number, line in enumerate(lines, start=vault.lineno or 0):
         heading = _SECTION.match(line)
@@ -95,7 +95,7 @@ def _record(name: str, documented: griffe.Class, implementation: type) -> Iterat
 
 
 def _signature(name: str, implementation: Any) -> str:
-    """Return a signature as it would be called, on one line if it fits."""
+    """Return a signature, on one line if it fits."""
     signature = inspect.signature(implementation)
     parameters, is_keyword = [], False
     for parameter in signature.parameters.values():
@@ -126,14 +126,14 @@ def _docstring(documented: griffe.Object) -> Iterator[str]:
             case griffe.DocstringSectionKind.raises:
                 yield from _table("Raises", [(str(item.annotation), item.description) for item in section.value])
             case griffe.DocstringSectionKind.examples:
-                # The tutorial has them, where they are run.
+                # The tutorial has the examples, where they are tested.
                 continue
             case _:
                 raise ValueError(f"{documented.path} has a section of kind {section.kind}")
 
 
 def _merged(parameters: list[Any]) -> list[tuple[str, str]]:
-    """Return names and meanings; parameters that are documented together stay together."""
+    """Return names and meanings, with jointly documented parameters in one row."""
     rows: list[tuple[str, str]] = []
     for parameter in parameters:
         if rows and rows[-1][1] == parameter.description:

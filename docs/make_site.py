@@ -1,14 +1,13 @@
-"""Builds the site from this folder and the files that its pages link to: `python docs/make_site.py`.
+"""Build the site from this folder and the files that its pages link to: `python docs/make_site.py`.
 
-The pages are written for whoever reads them in the repository. For the site, which comes to `build/docs/site`, they are
-copied and changed only where the two differ:
+The pages are written for the repository. The site in `build/docs/site` contains copies with these changes:
 
-- what stands in HTML comments, which sets examples up unseen, is left out;
-- the words behind a block's language, which say how a test runs it, become a caption or go;
-- a link to a file or folder of the repository outside of `docs/` leads to a page that shows it.
+- HTML comments, which set up examples invisibly, are removed;
+- the words after the language of a block, which tell a test how to run it, become a caption or are removed;
+- a link to a file or folder outside `docs/` leads to a page that shows it.
 
-The build is strict: a link or anchor that leads nowhere fails it, and so does a page that would fetch a script, style
-or picture from elsewhere.
+The build is strict: it fails on broken links and anchors, and on pages that fetch scripts, styles or images from other
+sites.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ DOCS = ROOT / "docs"
 STAGED = ROOT / "build" / "docs"
 ASSETS = ("*.css", "*.js")
 BESIDE = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
-"""Pages of the repository that belong to the site, too."""
+"""Further pages of the site, from the root of the repository."""
 
 _COMMENT = re.compile(r"<!--.*?-->\n*", re.DOTALL)
 _BLOCK = re.compile(r"^(`{3,})(\w+)[ ]*([^\n`]*)\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
@@ -44,13 +43,13 @@ def main() -> int:
     fetched = sorted(
         {match[0] for page in STAGED.rglob("*.html") for match in _FETCHED.finditer(page.read_text("utf-8"))}
     )
-    for what in fetched:
-        print(f"fetched from elsewhere: {what}", file=sys.stderr)
+    for tag in fetched:
+        print(f"fetched from another site: {tag}", file=sys.stderr)
     return status or bool(fetched)
 
 
 def stage(folder: Path) -> None:
-    """Write everything that the generator needs into a folder: pages, style and configuration."""
+    """Write the input of the site generator: pages, styles and configuration."""
     pages = folder / "pages"
     waiting, written = [*DOCS.rglob("*.md"), *(ROOT / name for name in BESIDE)], set[Path]()
     while waiting:
@@ -69,7 +68,7 @@ def stage(folder: Path) -> None:
 
 
 def linked(source: Path) -> list[Path]:
-    """Return the files and folders of the repository that a page links to."""
+    """Return the files and folders that a page links to."""
     if source.suffix != ".md":
         return []
     prose = _BLOCK.sub("", source.read_text(encoding="utf-8"))
@@ -78,7 +77,7 @@ def linked(source: Path) -> list[Path]:
 
 
 def _place(source: Path) -> PurePosixPath:
-    """Return where a file or folder of the repository is in the site's pages."""
+    """Return the path of the page for a file or folder of the repository."""
     path = PurePosixPath(source.relative_to(DOCS if source.is_relative_to(DOCS) else ROOT).as_posix())
     if source.is_dir():
         return path / "index.md"

@@ -1,19 +1,17 @@
-"""The fenced blocks of a documentation page, and how they are run.
+"""Parse and run the fenced blocks of a documentation page.
 
-A page is one story: its blocks share one namespace, one shell and one folder, and run from top to bottom. The words
-behind the language say what is to happen with a block:
+The blocks of a page share one namespace, one shell and one folder, and run from top to bottom. The words after the
+language tell how to test a block:
 
-- ``python`` is run; ``python raises=Name`` has to raise an exception of that class, ``python warns=Name`` to warn.
-- ``sh`` is run as at a terminal, and has to succeed; ``sh exit=4`` has to end with that status, and
-  ``sh exit=4 interrupt=word`` too, after Ctrl-C has been pressed as soon as that word is printed. Of lines that begin
-  with ``make`` only the goals and variables are checked.
-- ``python file=code/stories.py`` and ``yaml file=builders/story.yaml`` are saved there and not run.
-- ``text output`` has to be what the block before it printed, traceback included. There ``…`` stands for anything within
-  a line, and a line of its own for any lines; between columns, two or more spaces are as good as any others.
+- ``python`` is run; with ``raises=Name`` it must raise that exception, with ``warns=Name`` that warning.
+- ``sh`` is run in a terminal and must succeed; with ``exit=4`` it must exit with that status. ``interrupt=word`` sends
+  Ctrl-C when that word is printed. In lines that begin with ``make``, only the goals and variables are checked.
+- ``python file=code/stories.py`` and ``yaml file=builders/story.yaml`` are saved, and not run.
+- ``text output`` must equal the output of the previous block, including a traceback. ``…`` matches anything within a
+  line, a line of ``…`` matches any lines, and two or more spaces match two or more spaces.
 
-Every ``yaml`` block has a file. What is neither run nor saved nor compared is plain ``text``, or is counted by
-``test_pages.py``. Blocks inside an HTML comment count: readers do not see them, so they hold what an example needs and
-would only distract from it.
+Every ``yaml`` block has a file. Any other block is plain ``text``, or is listed in ``test_pages.py``. Blocks inside an
+HTML comment are invisible to readers and set up the examples.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class Block:
     options: dict[str, str]
     text: str
     line: int
-    """Of its first line of content, counted from 1."""
+    """Number of its first content line, from 1."""
 
 
 def blocks(page: Path) -> Iterator[Block]:
@@ -57,29 +55,29 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def runnable(page: Path) -> bool:
-    """Tell whether a page has blocks that are run or saved."""
+    """Return whether a page has blocks that are run or saved."""
     return any(block.language in _RUN for block in blocks(page))
 
 
-def left_alone(page: Path) -> list[str]:
-    """Return the languages of the blocks of code that nothing is done with."""
+def untested(page: Path) -> list[str]:
+    """Return the languages of the untested blocks."""
     return [block.language for block in blocks(page) if block.language not in (*_RUN, "text")]
 
 
 def links(page: Path) -> list[tuple[str, str]]:
-    """Return the targets of a page's links that do not lead elsewhere, each as file and anchor."""
+    """Return the file and anchor of each local link of a page."""
     text = _FENCE.sub("", page.read_text(encoding="utf-8"))
     return [(target, anchor) for target, anchor in _LINK.findall(text) if "://" not in target]
 
 
 def anchors(page: Path) -> set[str]:
-    """Return the anchors of a page's headings, as a repository's page has them."""
+    """Return the anchors of the headings of a page, as the repository renders them."""
     headings = _HEADING.findall(_FENCE.sub("", page.read_text(encoding="utf-8")))
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 class PageRun:
-    """One page being run in the current folder.
+    """One run of a page in the current folder.
 
     Parameters
     ----------
@@ -94,7 +92,7 @@ class PageRun:
         self._printed = ""
 
     def run(self) -> int:
-        """Run all blocks; return how many were run, saved or compared."""
+        """Run all blocks; return the number of tested blocks."""
         return sum(self._take(block) for block in blocks(self._page))
 
     def _take(self, block: Block) -> bool:

@@ -1,4 +1,4 @@
-"""Blocks of shell commands, run as at a terminal."""
+"""Run blocks of shell commands in a terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r|\^C")
 
 
 class Shell:
-    """One shell for all blocks of a page: each block begins with the variables and in the folder that the last left."""
+    """The shell of a page; each block starts with the variables and folder of the previous one."""
 
     def __init__(self) -> None:
         self._environment = {
@@ -35,14 +35,14 @@ class Shell:
         self._folder = Path.cwd()
 
     def run(self, commands: str, interrupt: str | None = None) -> tuple[int, str]:
-        """Run commands; return their exit status, and what a terminal would show.
+        """Run commands; return their exit status and terminal output.
 
         Parameters
         ----------
         commands
-            What is typed; what follows a command that fails is not run.
+            Lines of shell code; a failing command ends the block.
         interrupt
-            Press Ctrl-C when this has been printed.
+            Text in the output that triggers Ctrl-C.
         """
         for line in _MADE.findall(commands):
             subprocess.run(["bash", "-c", f"exec {line}\n"], cwd=ROOT, env=self._dry_run(), check=True)
@@ -83,11 +83,11 @@ def _read_all(screen: int, interrupt: str | None) -> str:
     read, deadline = b"", time.monotonic() + SECONDS
     while True:
         ready, _, _ = select.select([screen], [], [], deadline - time.monotonic())
-        assert ready, f"no end after {SECONDS} s:\n{read.decode()}"
+        assert ready, f"still running after {SECONDS} s:\n{read.decode()}"
         try:
             part = os.read(screen, 65536)
         except OSError as error:
-            # How Linux says that nobody has the terminal open any more.
+            # Linux reports a terminal without open ends in this way.
             if error.errno == errno.EIO:
                 return read.decode()
             raise

@@ -12,7 +12,7 @@ CLASSES = [name for name, member in vars(tv_errors).items() if inspect.isclass(m
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_each_error_class_has_a_section_that_says_what_to_do(name):
+def test_errors_page_has_a_remedy_for_each_class(name):
     _, found, rest = PAGE.partition(f"\n## {name}\n")
     assert found
     section = rest.partition("\n## ")[0]

@@ -1,4 +1,4 @@
-"""What runs the pages notices what is wrong with them."""
+"""The page runner detects failing examples."""
 
 from __future__ import annotations
 
@@ -24,30 +24,30 @@ PRINTING = ("python", "print('one\\ntwo\\nthree')")
 
 
 @pytest.mark.parametrize("output", ["one\ntwo\nthree", "…\nthree", "one\n…\nthree", "o…\n…\nthr…e", "one\n…"])
-def test_output_may_leave_out_what_dots_stand_for(run, output):
+def test_output_matches_omissions(run, output):
     run(PRINTING, ("text output", output))
 
 
 @pytest.mark.parametrize("output", ["one\nthree", "one\n…\nfour", "one\nt…", "…o"])
-def test_other_output_is_noticed(run, output):
+def test_output_rejects_differences(run, output):
     with pytest.raises(AssertionError, match="printed instead"):
         run(PRINTING, ("text output", output))
 
 
-def test_columns_may_be_wider_than_promised_but_not_run_together(run):
+def test_output_matches_wider_columns_but_not_joined_ones(run):
     run(("python", "print('id     state')"), ("text output", "id  state"))
     with pytest.raises(AssertionError, match="printed instead"):
         run(("python", "print('id state')"), ("text output", "id  state"))
 
 
-def test_an_error_that_is_promised_has_to_come_and_shows_its_notes(run):
+def test_block_must_raise_the_expected_error_and_shows_its_notes(run):
     with pytest.raises(pytest.fail.Exception):
         run(("python raises=ValueError", "pass"))
     raising = "error = ValueError('no')\nerror.add_note('a note')\nraise error"
     run(("python raises=ValueError", raising), ("text output", "Traceback…\n…\nValueError: no\na note"))
 
 
-def test_shell_blocks_share_a_shell_and_end_as_they_promise(run):
+def test_shell_blocks_share_a_shell_and_check_the_exit_status(run):
     run(
         ("sh", "mkdir folder && cd folder\nexport WORD='two\nlines'"),
         ("sh", 'basename "$PWD"; echo "$WORD"; test -t 1 && echo terminal'),
@@ -59,20 +59,20 @@ def test_shell_blocks_share_a_shell_and_end_as_they_promise(run):
         run(("sh", "(exit 4)"))
 
 
-def test_a_shell_block_can_be_interrupted(run):
+def test_shell_block_is_interrupted(run):
     run(
         ("sh exit=4 interrupt=begun", "trap 'exit 4' INT\necho begun\nwhile true; do sleep 0.05; done"),
         ("text output", "begun\n…"),
     )
 
 
-def test_of_make_only_the_goals_are_checked(run):
+def test_make_line_checks_only_the_goals(run):
     run(("sh", "make test  # takes minutes"))
     with pytest.raises(CalledProcessError):
         run(("sh", "make no-such-goal"))
 
 
-def test_anchors_are_those_of_a_repository(tmp_path):
+def test_anchors_equal_those_of_the_repository(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("# One, and `two_three`\n\n## 0.1 (old)\n\n```sh\n# no heading\n```\n")
     assert anchors(page) == {"one-and-two_three", "01-old"}
