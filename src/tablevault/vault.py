@@ -685,7 +685,7 @@ class TableVault:
             self._context.check_writable()
             migrate(self._context)
             self._engine.recovery.recover_all()
-            self._engine.endings.retry_tidying(tell=True)
+            self._engine.decisions.retry_tidying(tell=True)
             self._engine.recovery.remove_leftovers()
         return Verification(self._context).report()
 

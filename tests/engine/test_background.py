@@ -10,7 +10,7 @@ import pytest
 from jobs import ended, until
 
 from tablevault import tv_errors
-from tablevault.processes.endings import Endings
+from tablevault.processes.commit import Decisions
 
 
 def test_a_background_execution_outlives_its_caller(job):
@@ -202,9 +202,9 @@ def test_waiting_raises_a_key_error_with_its_key(job):
 def test_completion_means_that_locks_and_files_are_let_go(job, monkeypatch):
     job.tell("fail", 4)
     seen = []
-    real = Endings._tidy_all
+    real = Decisions._tidy_all
 
-    def looking(endings, serial, *told):
+    def looking(decisions, serial, *told):
         process_id = job.vault.get_history(operation="execute_instance")[0].process_id
         info = job.vault.get_process(process_id)
         seen.append(
@@ -212,9 +212,9 @@ def test_completion_means_that_locks_and_files_are_let_go(job, monkeypatch):
         )
         with pytest.raises(TimeoutError):
             job.vault.wait_process(process_id, timeout=0)
-        return real(endings, serial, *told)
+        return real(decisions, serial, *told)
 
-    monkeypatch.setattr(Endings, "_tidy_all", looking)
+    monkeypatch.setattr(Decisions, "_tidy_all", looking)
     with pytest.raises(RuntimeError):
         job.execute()
     [info] = job.vault.get_history(operation="execute_instance")

@@ -10,7 +10,7 @@ import pytest
 from jobs import ended, tree, until
 
 from tablevault import TableVault, tv_errors
-from tablevault.transaction import Transaction
+from tablevault.processes.process import Process
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_materialize_is_for_operations_that_make_instances(vault, job, monkeypat
     def full(self, name, text):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Transaction, "stage_text", full)
+    monkeypatch.setattr(Process, "stage_text", full)
     with pytest.raises(OSError, match="No space left"):
         vault.create_code_module("long", text="# long", process_id="made")
     with pytest.raises(tv_errors.TVArgumentError, match="create_code_module"):

@@ -13,8 +13,8 @@ from tablevault.catalog.owners import RECOVERY
 from tablevault.liveness import Liveness
 from tablevault.opening import Settings, open_context
 from tablevault.plans import Unplanned
-from tablevault.processes.attempts import claim_when_free
-from tablevault.processes.endings import Endings
+from tablevault.processes.commit import Decisions
+from tablevault.processes.process import claim_when_free
 from tablevault.processes.recovery import Recovery
 from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Status, Tidying, TidyingAction
 
@@ -105,7 +105,7 @@ def test_claim_waits_for_recovery_but_not_for_a_running_owner(context):
     assert not liveness.is_running(recovered)
     threading.Timer(0.2, recovering.release).start()
     taken = claim_when_free(context, recovered)
-    assert taken.number == 3
+    assert taken.attempt == 3
     assert claim_when_free(context, recovered) is None
     taken.leave()
 
@@ -115,7 +115,7 @@ def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
     record = begun(context, lock)
     context.catalog.processes.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
     lock.release()
-    assert Recovery(context, Endings(context)).recover(record).kind == "paused"
+    assert Recovery(context, Decisions(context)).recover(record).kind == "paused"
     assert context.catalog.processes.get(record.serial).error.message == "no network"
 
 

@@ -24,7 +24,7 @@ from tablevault.operations.base import write_description
 from tablevault.operations.materialize import seal
 from tablevault.operations.tables import describe_table
 from tablevault.plans import Unplanned
-from tablevault.processes.endings import Endings
+from tablevault.processes.commit import Decisions
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -92,7 +92,7 @@ class VaultImport:
                 self._import_instance(tables[instance.table], instance)
             self._note_rest()
             self._context.catalog.record_imported(self._content())
-            Endings(self._context).write_log()
+            Decisions(self._context).write_log()
         finally:
             self._context.catalog.close()
         # Nobody sees the vault before all of it is durable, so single files need not be.

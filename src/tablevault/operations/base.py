@@ -12,8 +12,8 @@ import yaml
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
+from tablevault.operations.session import Draft, Session
 from tablevault.storage import files
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
 
 PAYLOAD = {"payload": True}
@@ -62,27 +62,27 @@ class Operation(ABC, Generic[PlanType]):
             _operations[cls.name] = cls
 
     @abstractmethod
-    def plan(self, draft: Drafting) -> PlanType:
+    def plan(self, draft: Draft) -> PlanType:
         """Validate every argument and say what will be done; reads only.
 
         Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of what they cover is
         checked, so that a conflict is reported as one.
         """
 
-    def pin(self, plan: PlanType, transaction: Transaction) -> None:
+    def pin(self, plan: PlanType, session: Session) -> None:
         """Stage durably what must not change between the call and the work. Part of `prepare`."""
         return
 
     @abstractmethod
-    def work(self, plan: PlanType, transaction: Transaction) -> Changes:
+    def work(self, plan: PlanType, session: Session) -> Changes:
         """Compute, in invisible places only, and return what is to become visible. May be run again after a pause."""
 
-    def abandon(self, plan: PlanType, transaction: Transaction) -> tuple[Tidying, ...]:
+    def abandon(self, plan: PlanType, session: Session) -> tuple[Tidying, ...]:
         """Return the steps that make a process which did not succeed as if it had never started."""
         created = tuple(remove(item.location) for item in plan.creates)
-        return created + transaction.clean_workspace()
+        return created + session.clean_workspace()
 
-    def materialize_partial(self, plan: PlanType, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: PlanType, session: Session) -> Changes:
         """Return what makes the unfinished work of this operation an instance."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
@@ -151,7 +151,7 @@ class Operation(ABC, Generic[PlanType]):
         """Return the arguments that may be left out, with their defaults."""
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
-    def is_resumable(self, plan: PlanType, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: PlanType, session: Session) -> bool:
         """Return whether a process has the payload of its first call, staged whole or given again."""
         return True
 
@@ -165,9 +165,9 @@ def remove(path: str) -> Tidying:
     return Tidying(TidyingAction.REMOVE, path)
 
 
-def put_file(transaction: Transaction, staged: str, target: str) -> Tidying:
+def put_file(session: Session, staged: str, target: str) -> Tidying:
     """Return the step that puts a staged file in its place."""
-    source = transaction.layout.relative(transaction.workspace.staged / staged)
+    source = session.lookup.layout.relative(session.workspace.staged / staged)
     return Tidying(TidyingAction.PUT_FILE, source, target)
 
 

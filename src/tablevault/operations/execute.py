@@ -48,17 +48,15 @@ from tablevault.operations.materialize import (
     seal_instance,
     settle_artifacts,
 )
-from tablevault.operations.watching import OwnerWatch
+from tablevault.operations.session import Draft, Session
 from tablevault.plans import ExecutePlan
 from tablevault.ports import Interruptible
 from tablevault.progress import ExecutionProgress
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     Changes,
     Creation,
@@ -95,14 +93,15 @@ class ExecuteInstance(Operation[ExecutePlan]):
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
-    def plan(self, draft: Drafting) -> ExecutePlan:
+    def plan(self, draft: Draft) -> ExecutePlan:
         """Check the builders, pin the inputs, and choose where the new instance will be."""
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))
+        lookup = draft.lookup
         draft.lock_exclusive(lock_on_instance(key, temporary_id))
-        table = draft.table(self.table_name)
-        temporary = draft.temporary_instance(table, version)
+        table = lookup.table(self.table_name)
+        temporary = lookup.temporary_instance(table, version)
         if temporary.external_edit:
             raise TVArgumentError(
                 f"Instance '{temporary_id}' of table '{table.name}' was created with external_edit=True: "
@@ -110,10 +109,10 @@ class ExecuteInstance(Operation[ExecutePlan]):
             )
         if table.has_side_effects:
             draft.lock_exclusive(lock_on_table(key))
-        documents = read_documents(draft.builder_files(table, temporary))
-        pins = pin_inputs(draft, documents, partial(_lock_shared, draft))
-        sources = Sources(draft.code_texts())
-        builders = Prepared.check(table.name, documents, PinnedInputs(draft, pins), sources)
+        documents = read_documents(lookup.builder_files(table, temporary))
+        pins = pin_inputs(lookup, documents, partial(_lock_shared, draft))
+        sources = Sources(lookup.code_texts())
+        builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
         for document in documents.values():
             for doubt in document.doubts:
                 warn(doubt)
@@ -121,14 +120,14 @@ class ExecuteInstance(Operation[ExecutePlan]):
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
         instance_id = new_instance_id(version)
-        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        path = lookup.layout.relative(lookup.table_folder(table) / instance_id)
         return ExecutePlan(
             table_name=table.name,
             instance_id=temporary_id,
             creates=(Creation(path, instance_id),),
             table_id=table.table_id,
             temporary=temporary.row_id,
-            temporary_folder=draft.layout.relative(draft.folder(table, temporary).root),
+            temporary_folder=lookup.layout.relative(lookup.folder(table, temporary).root),
             new_instance_id=instance_id,
             inputs=pins,
             origin=origin,
@@ -138,11 +137,12 @@ class ExecuteInstance(Operation[ExecutePlan]):
     def _reuses_nothing(self, origin: int | None) -> bool:
         return self.force_execute or (origin is None and not self.reuse_partial)
 
-    def _origin(self, draft: Drafting, temporary: InstanceRecord, builders: Prepared) -> int | None:
-        origin = draft.contents.instance_by_row(temporary.origin) if temporary.origin is not None else None
+    def _origin(self, draft: Draft, temporary: InstanceRecord, builders: Prepared) -> int | None:
+        contents = draft.lookup.contents
+        origin = contents.instance_by_row(temporary.origin) if temporary.origin is not None else None
         if origin is not None:
-            table = draft.contents.table_by_id(origin.table_id)
-            present = table is not None and draft.contents.instance(origin.table_id, origin.instance_id) is not None
+            table = contents.table_by_id(origin.table_id)
+            present = table is not None and contents.instance(origin.table_id, origin.instance_id) is not None
             if table is None or not present or origin.temporary:
                 origin = None
             else:
@@ -155,71 +155,68 @@ class ExecuteInstance(Operation[ExecutePlan]):
             )
         return origin.row_id if origin is not None else None
 
-    def pin(self, plan: ExecutePlan, transaction: Transaction) -> None:
+    def pin(self, plan: ExecutePlan, session: Session) -> None:
         """Check that required environment variables are set, and snapshot builders and code."""
         for name, place in plan.variables.items():
             if name not in os.environ:
                 raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
-        builders = transaction.workspace.builders
+        builders = session.workspace.builders
         # An earlier attempt may have been cut off in the middle of this.
         files.remove_tree(builders)
         files.make_folder(builders)
-        for name, path in transaction.builder_files(_table(transaction, plan), _temporary(transaction, plan)).items():
+        lookup = session.lookup
+        for name, path in lookup.builder_files(_table(lookup, plan), _temporary(lookup, plan)).items():
             files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
         # The snapshot of the code comes last: once it exists, that of the builders is complete.
         files.fsync_tree(builders)
-        _snapshot_code(transaction, 1)
+        _snapshot_code(session, 1)
 
-    def _pin_unless_done(self, plan: ExecutePlan, transaction: Transaction) -> None:
+    def _pin_unless_done(self, plan: ExecutePlan, session: Session) -> None:
         """Take the snapshots if an earlier attempt was cut off before they were complete."""
-        if not transaction.workspace.code(1).is_dir():
-            self.pin(plan, transaction)
+        if not session.workspace.code(1).is_dir():
+            self.pin(plan, session)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
-    def work(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: ExecutePlan, session: Session) -> Changes:
         """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
-        self._pin_unless_done(plan, transaction)
-        snapshot = transaction.workspace.code(self._code_attempt(plan, transaction))
-        prepared = _prepared(plan, transaction, snapshot)
+        self._pin_unless_done(plan, session)
+        snapshot = session.workspace.code(self._code_attempt(plan, session))
+        prepared = _prepared(plan, session, snapshot)
         prepared.check_conditions()
         try:
-            with CodeSnapshot(snapshot, transaction.layout.code_functions, prepared.sources.local) as code:
+            with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
                 builders = [prepared.load(builder, code) for builder in prepared.builders]
-                execution = self._open(plan, transaction, prepared)
-                transaction.functions_started = True
+                execution = self._open(plan, session, prepared)
+                session.begin_functions()
                 run_builders(execution, builders)
         except BaseException:
-            transaction.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
+            session.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
             raise
-        return _materialize(plan, transaction, execution, prepared.inputs, success=True)
+        return _materialize(plan, session, execution, prepared.inputs, success=True)
 
-    def _code_attempt(self, plan: ExecutePlan, transaction: Transaction) -> int:
+    def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
         """Return the attempt whose code runs: the first, or after a pause this one, with the modules of now."""
-        if not transaction.resumed:
+        if not session.resumed:
             return 1
-        edited = edited_builders(plan, transaction)
+        edited = edited_builders(plan, session)
         if edited:
             warn(
                 f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process "
                 f"was paused ({', '.join(edited)}); it continues with those of its start. Stop it to use the new ones."
             )
-        _snapshot_code(transaction, transaction.attempt)
-        return transaction.attempt
+        _snapshot_code(session, session.attempt)
+        return session.attempt
 
-    def _open(self, plan: ExecutePlan, transaction: Transaction, prepared: Prepared) -> Execution:
-        folder = instance_folder(transaction, _table(transaction, plan), plan.new_instance_id)
+    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared) -> Execution:
+        folder = instance_folder(session.lookup, _table(session.lookup, plan), plan.new_instance_id)
         reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
         if self.reuse_partial:
-            _keep_earlier(_partial_folder(plan, transaction), transaction.workspace)
-        transaction.checkpoints = CheckpointStore.open(
-            transaction.workspace.checkpoints, ArtifactFolder(folder.artifacts), OwnerWatch(transaction).look
-        )
-        place = Workplace(
-            transaction.checkpoints, folder.artifacts, transaction.progress, transaction, transaction.process_id
-        )
-        return self.execution(plan, transaction, prepared, place)
+            _keep_earlier(_partial_folder(plan, session.lookup), session.workspace)
+        checkpoints = session.open_checkpoints(folder.artifacts)
+        place = Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id)
+        return self.execution(plan, session.lookup, prepared, place)
 
     def execution(self, plan: ExecutePlan, lookup: Lookup, prepared: Prepared, place: Workplace) -> Execution:
         """Return the shared state of the builders, with the origins whose cells may be reused."""
@@ -246,9 +243,9 @@ class ExecuteInstance(Operation[ExecutePlan]):
 
     # --- ends other than success ----------------------------------------------------------------------------------
 
-    def abandon(self, plan: ExecutePlan, transaction: Transaction) -> tuple[Tidying, ...]:
+    def abandon(self, plan: ExecutePlan, session: Session) -> tuple[Tidying, ...]:
         """Keep computed cells in the temporary instance's folder `partial/`; drop the rest."""
-        layout, workspace = transaction.layout, transaction.workspace
+        layout, workspace = session.lookup.layout, session.workspace
         created = plan.creates[0].location
         steps = []
         if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
@@ -258,23 +255,23 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{computed}/artifacts"),
                 Tidying(TidyingAction.REPLACE_FOLDER, computed, target),
             ]
-        return (*steps, remove(created), *transaction.clean_workspace())
+        return (*steps, remove(created), *session.clean_workspace())
 
-    def materialize_partial(self, plan: ExecutePlan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: ExecutePlan, session: Session) -> Changes:
         """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
-        self._pin_unless_done(plan, transaction)
-        codes = transaction.workspace_of(transaction.serial).codes
-        prepared = _prepared(plan, transaction, max(codes.iterdir(), key=lambda path: int(path.name)))
-        execution = self._open(plan, transaction, prepared)
+        self._pin_unless_done(plan, session)
+        codes = session.lookup.workspace_of(session.serial).codes
+        prepared = _prepared(plan, session, max(codes.iterdir(), key=lambda path: int(path.name)))
+        execution = self._open(plan, session, prepared)
         restore_builders(execution, prepared.builders)
-        return _materialize(plan, transaction, execution, prepared.inputs, success=False)
+        return _materialize(plan, session, execution, prepared.inputs, success=False)
 
 
-def edited_builders(plan: ExecutePlan, transaction: Transaction) -> list[str]:
+def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     """Return the builder files that changed since the process started."""
-    snapshot = _pinned_builders(transaction)
-    folder = InstanceFolder(transaction.layout.absolute(plan.temporary_folder)).builders
-    current = transaction.current_files(folder, BUILDER_SUFFIX)
+    snapshot = _pinned_builders(session)
+    folder = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).builders
+    current = session.lookup.current_files(folder, BUILDER_SUFFIX)
 
     def content(found: Mapping[str, Path], name: str) -> bytes | None:
         return found[name].read_bytes() if name in found else None
@@ -284,21 +281,21 @@ def edited_builders(plan: ExecutePlan, transaction: Transaction) -> list[str]:
     ]
 
 
-def _prepared(plan: ExecutePlan, transaction: Transaction, snapshot: Path) -> Prepared:
+def _prepared(plan: ExecutePlan, session: Session, snapshot: Path) -> Prepared:
     """Return the pinned builders, checked against pinned inputs and a snapshot of the code."""
-    documents = read_documents(_pinned_builders(transaction))
-    inputs = PinnedInputs(transaction, plan.inputs)
+    documents = read_documents(_pinned_builders(session))
+    inputs = PinnedInputs(session.lookup, plan.inputs)
     return Prepared.check(plan.table_name, documents, inputs, Sources.of_snapshot(snapshot))
 
 
-def _pinned_builders(transaction: Transaction) -> dict[str, Path]:
-    folder = transaction.workspace_of(transaction.serial).builders
+def _pinned_builders(session: Session) -> dict[str, Path]:
+    folder = session.lookup.workspace_of(session.serial).builders
     return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
 
 
-def _snapshot_code(transaction: Transaction, attempt: int) -> None:
+def _snapshot_code(session: Session, attempt: int) -> None:
     """Copy the modules as they are now; the folder exists only once it is complete."""
-    folder, unfinished = transaction.workspace.code(attempt), transaction.workspace.unfinished_code
+    folder, unfinished = session.workspace.code(attempt), session.workspace.unfinished_code
     files.remove_tree(folder)
 
     def copy(modules: dict[str, Path]) -> None:
@@ -308,7 +305,7 @@ def _snapshot_code(transaction: Transaction, attempt: int) -> None:
             with files.plain_file_expected(path):
                 files.copy_unsynced(path, unfinished / f"{name}.py")
 
-    transaction.with_files(transaction.code_modules, copy)
+    session.lookup.with_files(session.lookup.code_modules, copy)
     find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
     files.fsync_tree(unfinished)
     files.make_folder(folder.parent)
@@ -361,28 +358,28 @@ def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
 
 
 def _materialize(
-    plan: ExecutePlan, transaction: Transaction, execution: Execution, inputs: PinnedInputs, success: bool
+    plan: ExecutePlan, session: Session, execution: Execution, inputs: PinnedInputs, success: bool
 ) -> Changes:
     """Fill the folder of the new instance durably, and return the changes that make it visible."""
-    table = _table(transaction, plan)
-    folder = instance_folder(transaction, table, plan.new_instance_id)
+    table = _table(session.lookup, plan)
+    folder = instance_folder(session.lookup, table, plan.new_instance_id)
     artifacts = settle_artifacts(execution.frame, strict=success)
     data = execution.frame.data()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
         fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
         stored = write_frame(folder.frame, data)
     fingerprints.result()
-    _archive_texts(transaction.workspace, folder)
+    _archive_texts(session.workspace, folder)
     facts = inputs.facts()
     provenance = Provenance(
-        process_id=transaction.process_id,
+        process_id=session.process_id,
         operation=ExecuteInstance.name,
-        author=transaction.context.author,
+        author=session.author,
         finished_at=datetime.now(UTC).isoformat(),
         primary_key=execution.primary_key,
         builders=tuple(outcome.facts(facts) for outcome in execution.outcomes),
         inputs=tuple(dict.fromkeys(facts.values())),
-        origin=origin_facts(transaction, plan.origin),
+        origin=origin_facts(session.lookup, plan.origin),
     )
     described = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
     manifest = seal_instance(folder, stored, artifacts, provenance, described)
@@ -399,8 +396,8 @@ def _materialize(
         replaces_artifacts=shares,
         deactivates_others=success and table.has_side_effects,
     )
-    link = [artifact_link(transaction, table, plan.new_instance_id, bool(artifacts))] if shares else []
-    return Changes((change,), (*link, *_drop_temporary(plan, transaction)))
+    link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
+    return Changes((change,), (*link, *_drop_temporary(plan, session)))
 
 
 def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:
@@ -432,14 +429,14 @@ def _contents(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _drop_temporary(plan: ExecutePlan, transaction: Transaction) -> Iterator[Tidying]:
+def _drop_temporary(plan: ExecutePlan, session: Session) -> Iterator[Tidying]:
     """Yield the steps that remove the temporary instance; builders edited meanwhile are archived."""
-    edited = edited_builders(plan, transaction) if transaction.workspace.builders.is_dir() else []
+    edited = edited_builders(plan, session) if session.workspace.builders.is_dir() else []
     if not edited:
         yield remove(plan.temporary_folder)
         return
-    archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
-    target = transaction.layout.relative(archived)
+    archived = session.lookup.layout.archived(session.serial, f"{plan.table_name}_{plan.instance_id}")
+    target = session.lookup.layout.relative(archived)
     warn(
         f"Builder files edited by hand while '{plan.instance_id}' of table '{plan.table_name}' was executing "
         f"({', '.join(edited)}) did not run; they are kept in {target}."
@@ -456,5 +453,5 @@ def _temporary(lookup: Lookup, plan: ExecutePlan) -> InstanceRecord:
     return lookup.instance_by_row(plan.temporary)
 
 
-def _lock_shared(draft: Drafting, table: TableRecord, instance: InstanceRecord) -> None:
+def _lock_shared(draft: Draft, table: TableRecord, instance: InstanceRecord) -> None:
     draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))

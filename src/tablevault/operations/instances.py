@@ -15,9 +15,9 @@ from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, index_builder_name, lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
+from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateInstancePlan, DeleteInstancePlan
 from tablevault.storage import files
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     Changes,
     Creation,
@@ -48,24 +48,24 @@ class CreateInstance(Operation[CreateInstancePlan]):
     builders: Any = field(default=None, metadata=LONG)
     description: str = ""
 
-    def plan(self, draft: Drafting) -> CreateInstancePlan:
+    def plan(self, draft: Draft) -> CreateInstancePlan:
         """Find the table and the origin; validate the builders' names."""
         version = names.check_version(self.version)
         names.check_text("description", self.description)
         instance_id = names.temporary_instance_id(version)
         draft.lock_exclusive(lock_on_instance(names.fold(str(self.table_name)), instance_id))
-        table = draft.table(self.table_name)
-        if draft.contents.instance(table.table_id, instance_id) is not None:
+        table = draft.lookup.table(self.table_name)
+        if draft.lookup.contents.instance(table.table_id, instance_id) is not None:
             raise TVArgumentError(
                 f"Table '{table.name}' has a temporary instance of version '{version}' already; "
                 f"delete_instance('{instance_id}', '{table.name}') removes it"
             )
-        draft.check_version_is_unique(table, version)
+        draft.lookup.check_version_is_unique(table, version)
         given = self._given_builders()
         origin = self._origin(draft, table, version)
-        _check_distinct(self._texts(draft, table, origin, given))
-        folder = draft.free_folder(draft.table_folder(table), instance_id)
-        path = draft.layout.relative(draft.table_folder(table) / folder)
+        _check_distinct(self._texts(draft.lookup, table, origin, given))
+        folder = draft.free_folder(draft.lookup.table_folder(table), instance_id)
+        path = draft.lookup.layout.relative(draft.lookup.table_folder(table) / folder)
         return CreateInstancePlan(
             table_name=table.name,
             instance_id=instance_id,
@@ -77,29 +77,29 @@ class CreateInstance(Operation[CreateInstancePlan]):
             has_builders=bool(given),
         )
 
-    def pin(self, plan: CreateInstancePlan, transaction: Transaction) -> None:
+    def pin(self, plan: CreateInstancePlan, session: Session) -> None:
         """Stage the builders' texts, if any were given."""
         if plan.has_builders:
-            transaction.stage_text(_BUILDERS, json.dumps(self._given_builders()))
+            session.stage_text(_BUILDERS, json.dumps(self._given_builders()))
 
-    def work(self, plan: CreateInstancePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateInstancePlan, session: Session) -> Changes:
         """Make the instance's folder with its builder files."""
-        given = self._pinned_builders(plan, transaction)
-        table = transaction.contents.table_by_id(plan.table_id)
+        given = self._pinned_builders(plan, session)
+        table = session.lookup.contents.table_by_id(plan.table_id)
         assert table is not None
-        folder = instance_folder(transaction, table, plan.folder)
+        folder = instance_folder(session.lookup, table, plan.folder)
         files.remove_tree(folder.root)
         folder.builders.mkdir(parents=True)
         folder.artifacts.mkdir()
-        origin = transaction.contents.instance_by_row(plan.origin) if plan.origin is not None else None
-        for name, text in self._texts(transaction, table, origin, given).items():
+        origin = session.lookup.contents.instance_by_row(plan.origin) if plan.origin is not None else None
+        for name, text in self._texts(session.lookup, table, origin, given).items():
             files.write_unsynced(folder.builder(name), text)
         write_description(
             folder,
             table=table.name,
             instance=plan.instance_id,
             description=self.description,
-            author=transaction.context.author,
+            author=session.author,
         )
         files.fsync_tree(folder.root)
         files.fsync_folder(folder.root.parent)
@@ -114,12 +114,12 @@ class CreateInstance(Operation[CreateInstancePlan]):
         )
         return Changes((new,))
 
-    def _pinned_builders(self, plan: CreateInstancePlan, transaction: Transaction) -> dict[str, str | None]:
+    def _pinned_builders(self, plan: CreateInstancePlan, session: Session) -> dict[str, str | None]:
         if not plan.has_builders:
             return {}
-        if not transaction.is_staged(_BUILDERS):
-            self.pin(plan, transaction)
-        pinned: dict[str, str | None] = json.loads(transaction.staged_text(_BUILDERS))
+        if not session.is_staged(_BUILDERS):
+            self.pin(plan, session)
+        pinned: dict[str, str | None] = json.loads(session.staged_text(_BUILDERS))
         return pinned
 
     def _texts(
@@ -136,20 +136,20 @@ class CreateInstance(Operation[CreateInstancePlan]):
                 texts[name] = text if text is not None else builder_template(table.name, name)
         return texts
 
-    def _origin(self, draft: Drafting, table: TableRecord, version: str) -> InstanceRecord | None:
+    def _origin(self, draft: Draft, table: TableRecord, version: str) -> InstanceRecord | None:
         if self.origin_table and not self.origin_id and not self.copy:
-            source = draft.table(self.origin_table)
-            return self._locked(draft, source, draft.newest(source, None))
+            source = draft.lookup.table(self.origin_table)
+            return self._locked(draft, source, draft.lookup.newest(source, None))
         if self.origin_id:
-            source = draft.table(self.origin_table) if self.origin_table else table
-            return self._locked(draft, source, draft.instance(source, self.origin_id))
+            source = draft.lookup.table(self.origin_table) if self.origin_table else table
+            return self._locked(draft, source, draft.lookup.instance(source, self.origin_id))
         if not self.copy:
             return None
-        source = draft.table(self.origin_table) if self.origin_table else table
-        newest = draft.contents.newest(source.table_id, version) or draft.contents.newest(source.table_id)
+        source = draft.lookup.table(self.origin_table) if self.origin_table else table
+        newest = draft.lookup.contents.newest(source.table_id, version) or draft.lookup.contents.newest(source.table_id)
         return self._locked(draft, source, newest) if newest is not None else None
 
-    def _locked(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> InstanceRecord:
+    def _locked(self, draft: Draft, table: TableRecord, instance: InstanceRecord) -> InstanceRecord:
         draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
         return instance
 
@@ -182,12 +182,12 @@ class DeleteInstance(Operation[DeleteInstancePlan]):
     instance_id: str
     table_name: str
 
-    def plan(self, draft: Drafting) -> DeleteInstancePlan:
+    def plan(self, draft: Draft) -> DeleteInstancePlan:
         """Find the instance."""
         key = names.fold(str(self.table_name))
         draft.lock_exclusive(lock_on_instance(key, str(self.instance_id)))
-        table = draft.table(self.table_name)
-        instance = draft.instance(table, self.instance_id)
+        table = draft.lookup.table(self.table_name)
+        instance = draft.lookup.instance(table, self.instance_id)
         successor = None
         if not table.allow_multiple_artifacts and not instance.temporary:
             draft.lock_exclusive(lock_on_artifacts(key))
@@ -196,24 +196,24 @@ class DeleteInstance(Operation[DeleteInstancePlan]):
             table_name=table.name,
             instance_id=instance.instance_id,
             row_id=instance.row_id,
-            folder=draft.layout.relative(draft.folder(table, instance).root),
-            table_folder=draft.layout.relative(draft.table_folder(table)),
+            folder=draft.lookup.layout.relative(draft.lookup.folder(table, instance).root),
+            table_folder=draft.lookup.layout.relative(draft.lookup.table_folder(table)),
             unlink=successor,
         )
 
-    def work(self, plan: DeleteInstancePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteInstancePlan, session: Session) -> Changes:
         """Say which folder goes."""
         folder = plan.folder
-        archived = transaction.layout.archived(transaction.serial, f"{plan.table_name}_{plan.instance_id}")
-        target = transaction.layout.relative(archived)
+        archived = session.lookup.layout.archived(session.serial, f"{plan.table_name}_{plan.instance_id}")
+        target = session.lookup.layout.relative(archived)
         link = f"{plan.table_folder}/{ARTIFACTS}"
         steps = [Tidying(TidyingAction.UNLINK, target=link)] if plan.unlink else []
         steps += [Tidying(TidyingAction.MOVE_FOLDER, folder, target), Tidying(TidyingAction.PRUNE, target)]
         return Changes((DeletedInstance(plan.row_id),), tuple(steps))
 
-    def _shown_artifacts(self, draft: Drafting, table: TableRecord, instance: InstanceRecord) -> bool:
+    def _shown_artifacts(self, draft: Draft, table: TableRecord, instance: InstanceRecord) -> bool:
         """Return whether the table's link leads to the artifacts of this instance."""
-        link = draft.table_folder(table) / ARTIFACTS
+        link = draft.lookup.table_folder(table) / ARTIFACTS
         return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
 
 

@@ -11,9 +11,9 @@ from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder, index_builder_name, lock_on_table
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, put_file, write_description
+from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan
 from tablevault.storage import files
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     Changes,
     Creation,
@@ -38,25 +38,25 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
     description: str = ""
     exist_ok: bool = False
 
-    def plan(self, draft: Drafting) -> CreateTablePlan | UnchangedPlan:
+    def plan(self, draft: Draft) -> CreateTablePlan | UnchangedPlan:
         """Validate the name and choose the folder."""
         names.check_table_name(self.table_name)
         names.check_text("description", self.description)
-        existing = draft.contents.table(self.table_name) if self.exist_ok else None
+        existing = draft.lookup.contents.table(self.table_name) if self.exist_ok else None
         if existing is not None:
             # Nothing will be changed, so nobody who works in the table is in the way.
             self._check_same(existing)
             return UnchangedPlan(table_name=existing.name)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
-        check_name_is_free(draft, self.table_name)
-        folder = draft.free_folder(draft.layout.root, self.table_name)
+        check_name_is_free(draft.lookup, self.table_name)
+        folder = draft.free_folder(draft.lookup.layout.root, self.table_name)
         return CreateTablePlan(table_name=self.table_name, folder=folder, creates=(Creation(folder),))
 
-    def work(self, plan: CreateTablePlan | UnchangedPlan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateTablePlan | UnchangedPlan, session: Session) -> Changes:
         """Make the table's folder."""
         if isinstance(plan, UnchangedPlan):
             return Changes()
-        folder = transaction.layout.table(plan.folder)
+        folder = session.lookup.layout.table(plan.folder)
         files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
         new = NewTable(
             self.table_name,
@@ -89,19 +89,19 @@ class RenameTable(Operation[RenameTablePlan]):
     new_table_name: str
     table_name: str
 
-    def plan(self, draft: Drafting) -> RenameTablePlan:
+    def plan(self, draft: Draft) -> RenameTablePlan:
         """Find the table and choose the new folder."""
         names.check_table_name(self.new_table_name)
         draft.lock_exclusive(lock_on_table(names.fold(self.new_table_name)))
         draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
-        table = draft.table(self.table_name)
+        table = draft.lookup.table(self.table_name)
         if names.fold(self.new_table_name) != names.fold(table.name) or self.new_table_name == table.name:
-            check_name_is_free(draft, self.new_table_name)
+            check_name_is_free(draft.lookup, self.new_table_name)
         # After an earlier renaming whose folder could not be moved it is not where the catalog wants it.
-        current = draft.table_folder(table).name
+        current = draft.lookup.table_folder(table).name
         folder = self.new_table_name
         if folder != current:
-            folder = draft.free_folder(draft.layout.root, folder)
+            folder = draft.free_folder(draft.lookup.layout.root, folder)
         return RenameTablePlan(
             table_name=table.name,
             table_id=table.table_id,
@@ -110,19 +110,19 @@ class RenameTable(Operation[RenameTablePlan]):
             index_builders=_index_builders(draft, table),
         )
 
-    def work(self, plan: RenameTablePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: RenameTablePlan, session: Session) -> Changes:
         """Stage the description under the new name; the folder is moved after the decision."""
-        table = transaction.contents.table_by_id(plan.table_id)
+        table = session.lookup.contents.table_by_id(plan.table_id)
         assert table is not None
-        files.make_folder(transaction.workspace.staged)
+        files.make_folder(session.workspace.staged)
         write_description(
-            InstanceFolder(transaction.workspace.staged),
+            InstanceFolder(session.workspace.staged),
             **describe_table(self.new_table_name, table.description, table),
         )
-        files.fsync_tree(transaction.workspace.staged)
+        files.fsync_tree(session.workspace.staged)
         source, target = plan.source, plan.target
         # The files first: if the folder cannot be moved, they are right where it is.
-        steps = [put_file(transaction, DESCRIPTION, f"{source}/{DESCRIPTION}")]
+        steps = [put_file(session, DESCRIPTION, f"{source}/{DESCRIPTION}")]
         steps.extend(
             Tidying(
                 TidyingAction.PUT_FILE,
@@ -144,17 +144,17 @@ class DeleteTable(Operation[DeleteTablePlan]):
 
     table_name: str
 
-    def plan(self, draft: Drafting) -> DeleteTablePlan:
+    def plan(self, draft: Draft) -> DeleteTablePlan:
         """Find the table."""
         draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
-        table = draft.table(self.table_name)
-        folder = draft.table_folder(table).name
+        table = draft.lookup.table(self.table_name)
+        folder = draft.lookup.table_folder(table).name
         return DeleteTablePlan(table_name=table.name, table_id=table.table_id, folder=folder)
 
-    def work(self, plan: DeleteTablePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteTablePlan, session: Session) -> Changes:
         """Say which folder goes."""
         folder = plan.folder
-        archived = transaction.layout.relative(transaction.layout.archived(transaction.serial, plan.table_name))
+        archived = session.lookup.layout.relative(session.lookup.layout.archived(session.serial, plan.table_name))
         steps = (
             Tidying(TidyingAction.UNLINK, target=f"{folder}/{ARTIFACTS}"),
             Tidying(TidyingAction.MOVE_FOLDER, folder, archived),
@@ -194,8 +194,8 @@ def describe_table(table_name: str, description: str, settings: NewTable | Table
     }
 
 
-def _index_builders(draft: Drafting, table: TableRecord) -> tuple[str, ...]:
+def _index_builders(draft: Draft, table: TableRecord) -> tuple[str, ...]:
     """Return the folders of temporary instances whose index builder has to follow the table's name."""
-    temporary = draft.contents.instances(table.table_id, temporary=True)
+    temporary = draft.lookup.contents.instances(table.table_id, temporary=True)
     index = index_builder_name(table.name)
-    return tuple(item.folder for item in temporary if draft.folder(table, item).builder(index).exists())
+    return tuple(item.folder for item in temporary if draft.lookup.folder(table, item).builder(index).exists())

@@ -12,9 +12,9 @@ from tablevault.builders.templates import builder_template, module_template
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, index_builder_name, lock_on_code, lock_on_instance
 from tablevault.operations.base import LONG, Operation, put_file, remove
+from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateBuilderFilesPlan, CreateCodeModulesPlan, DeleteBuilderFilePlan, DeleteCodeModulePlan
 from tablevault.storage import files
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import Changes, InstanceRecord, TableRecord
 
 
@@ -53,14 +53,12 @@ class TextSource:
             return written
         return [name for name in written if names.fold(name) not in known]
 
-    def stage(
-        self, transaction: Transaction, wanted: str, written: Sequence[str], template: Callable[[str], str]
-    ) -> None:
+    def stage(self, session: Session, wanted: str, written: Sequence[str], template: Callable[[str], str]) -> None:
         """Stage the new content durably in the folder of the process.
 
         Parameters
         ----------
-        transaction
+        session
             The process.
         wanted
             Name of the file as the caller gave it.
@@ -71,23 +69,23 @@ class TextSource:
         """
         if not self.copy_dir:
             for name in written:
-                transaction.stage_text(self._file(name), self.text or template(name))
+                session.stage_text(self._file(name), self.text or template(name))
             return
-        files.make_folder(transaction.workspace.staged)
+        files.make_folder(session.workspace.staged)
         for name, path in self._copied(wanted).items():
-            files.copy_file(path, transaction.workspace.staged / self._file(name))
+            files.copy_file(path, session.workspace.staged / self._file(name))
 
-    def is_staged(self, transaction: Transaction, written: Sequence[str]) -> bool:
+    def is_staged(self, session: Session, written: Sequence[str]) -> bool:
         """Return whether the process has staged all files."""
-        return all(transaction.is_staged(self._file(name)) for name in written)
+        return all(session.is_staged(self._file(name)) for name in written)
 
-    def put(self, transaction: Transaction, written: Sequence[str], folder: Path) -> Changes:
+    def put(self, session: Session, written: Sequence[str], folder: Path) -> Changes:
         """Return the change that puts the staged files into a folder."""
         steps = []
         for name in map(self._file, written):
-            if not transaction.is_staged(name):
+            if not session.is_staged(name):
                 raise TVImplementationError(f"'{name}' was never staged; call the method again with its text.")
-            steps.append(put_file(transaction, name, transaction.layout.relative(folder / name)))
+            steps.append(put_file(session, name, session.lookup.layout.relative(folder / name)))
         return Changes(tidying=tuple(steps))
 
     def _file(self, name: str) -> str:
@@ -129,12 +127,12 @@ class CreateBuilderFile(Operation[CreateBuilderFilesPlan]):
     copy_dir: str = ""
     text: str | None = field(default=None, metadata=LONG)
 
-    def plan(self, draft: Drafting) -> CreateBuilderFilesPlan:
+    def plan(self, draft: Draft) -> CreateBuilderFilesPlan:
         """Find the instance; validate names and sources."""
         table, instance = _locked_temporary(draft, self.table_name, self.version)
         wanted = self.builder_name or ("" if self.copy_dir else index_builder_name(table.name))
-        written = self._source.names(wanted, draft.builder_files(table, instance))
-        folder = draft.layout.relative(draft.folder(table, instance).builders)
+        written = self._source.names(wanted, draft.lookup.builder_files(table, instance))
+        folder = draft.lookup.layout.relative(draft.lookup.folder(table, instance).builders)
         return CreateBuilderFilesPlan(
             table_name=table.name,
             instance_id=instance.instance_id,
@@ -143,17 +141,15 @@ class CreateBuilderFile(Operation[CreateBuilderFilesPlan]):
             wanted=wanted,
         )
 
-    def pin(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> None:
+    def pin(self, plan: CreateBuilderFilesPlan, session: Session) -> None:
         """Stage the new content."""
-        self._source.stage(
-            transaction, plan.wanted, plan.builders, lambda name: builder_template(plan.table_name, name)
-        )
+        self._source.stage(session, plan.wanted, plan.builders, lambda name: builder_template(plan.table_name, name))
 
-    def work(self, plan: CreateBuilderFilesPlan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateBuilderFilesPlan, session: Session) -> Changes:
         """Put the staged files in place."""
-        if not self._source.is_staged(transaction, plan.builders):
-            self.pin(plan, transaction)
-        return self._source.put(transaction, plan.builders, transaction.layout.absolute(plan.folder))
+        if not self._source.is_staged(session, plan.builders):
+            self.pin(plan, session)
+        return self._source.put(session, plan.builders, session.lookup.layout.absolute(plan.folder))
 
     @property
     def _source(self) -> TextSource:
@@ -170,29 +166,29 @@ class DeleteBuilderFile(Operation[DeleteBuilderFilePlan]):
     table_name: str
     version: str = names.DEFAULT_VERSION
 
-    def plan(self, draft: Drafting) -> DeleteBuilderFilePlan:
+    def plan(self, draft: Draft) -> DeleteBuilderFilePlan:
         """Find the file."""
         table, instance = _locked_temporary(draft, self.table_name, self.version)
         name = names.check_builder_name(self.builder_name)
-        existing = draft.builder_files(table, instance)
+        existing = draft.lookup.builder_files(table, instance)
         if name not in existing:
             raise TVArgumentError(
                 f"Instance '{instance.instance_id}' of table '{table.name}' has no builder '{name}'"
                 f"{names.nearest(name, existing)}"
             )
-        path = draft.layout.relative(draft.folder(table, instance).builder(name))
+        path = draft.lookup.layout.relative(draft.lookup.folder(table, instance).builder(name))
         return DeleteBuilderFilePlan(table_name=table.name, instance_id=instance.instance_id, path=path)
 
-    def work(self, plan: DeleteBuilderFilePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteBuilderFilePlan, session: Session) -> Changes:
         """Return the removal of the file."""
         return Changes(tidying=(remove(plan.path),))
 
 
-def _locked_temporary(draft: Drafting, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
+def _locked_temporary(draft: Draft, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
     instance_id = names.temporary_instance_id(names.check_version(version))
     draft.lock_exclusive(lock_on_instance(names.fold(str(table_name)), instance_id))
-    table = draft.table(table_name)
-    return table, draft.temporary_instance(table, version)
+    table = draft.lookup.table(table_name)
+    return table, draft.lookup.temporary_instance(table, version)
 
 
 # --- code modules ---------------------------------------------------------------------------------------------------
@@ -208,21 +204,21 @@ class CreateCodeModule(Operation[CreateCodeModulesPlan]):
     copy_dir: str = ""
     text: str | None = field(default=None, metadata=LONG)
 
-    def plan(self, draft: Drafting) -> CreateCodeModulesPlan:
+    def plan(self, draft: Draft) -> CreateCodeModulesPlan:
         """Validate names and sources."""
         draft.lock_exclusive(lock_on_code())
-        written = self._source.names(self.module_name, draft.code_modules())
+        written = self._source.names(self.module_name, draft.lookup.code_modules())
         return CreateCodeModulesPlan(modules=tuple(written))
 
-    def pin(self, plan: CreateCodeModulesPlan, transaction: Transaction) -> None:
+    def pin(self, plan: CreateCodeModulesPlan, session: Session) -> None:
         """Stage the new content."""
-        self._source.stage(transaction, self.module_name, plan.modules, module_template)
+        self._source.stage(session, self.module_name, plan.modules, module_template)
 
-    def work(self, plan: CreateCodeModulesPlan, transaction: Transaction) -> Changes:
+    def work(self, plan: CreateCodeModulesPlan, session: Session) -> Changes:
         """Put the staged files in place."""
-        if not self._source.is_staged(transaction, plan.modules):
-            self.pin(plan, transaction)
-        return self._source.put(transaction, plan.modules, transaction.layout.code_functions)
+        if not self._source.is_staged(session, plan.modules):
+            self.pin(plan, session)
+        return self._source.put(session, plan.modules, session.lookup.layout.code_functions)
 
     @property
     def _source(self) -> TextSource:
@@ -237,18 +233,19 @@ class DeleteCodeModule(Operation[DeleteCodeModulePlan]):
 
     module_name: str
 
-    def plan(self, draft: Drafting) -> DeleteCodeModulePlan:
+    def plan(self, draft: Draft) -> DeleteCodeModulePlan:
         """Find the module."""
         draft.lock_exclusive(lock_on_code())
         name = names.check_module_name(self.module_name)
-        existing = draft.code_modules()
+        existing = draft.lookup.code_modules()
         if name not in existing:
             raise TVArgumentError(f"There is no code module '{name}'{names.nearest(name, existing)}")
         return DeleteCodeModulePlan(module=name)
 
-    def work(self, plan: DeleteCodeModulePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: DeleteCodeModulePlan, session: Session) -> Changes:
         """Return the removal of the file."""
-        return Changes(tidying=(remove(transaction.layout.relative(transaction.layout.code_module(plan.module))),))
+        layout = session.lookup.layout
+        return Changes(tidying=(remove(layout.relative(layout.code_module(plan.module))),))
 
 
 def _check_encodable(text: str) -> None:

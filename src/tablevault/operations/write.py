@@ -37,6 +37,7 @@ from tablevault.operations.materialize import (
     reopen,
     seal_instance,
 )
+from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
 from tablevault.plans import Dependency, UnchangedPlan, WriteInstancePlan, WritePlan, WriteTablePlan
 from tablevault.rows.artifacts import InstanceArtifacts
@@ -45,7 +46,6 @@ from tablevault.storage.artifacts import ArtifactFolder, normalise_name
 from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
 from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, whole_frame, write_frame
 from tablevault.storage.packing import canonical
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     ArtifactRecord,
     Changes,
@@ -118,7 +118,7 @@ class FrameOperation(Operation[PlanType]):
         """The dtypes of this call."""
 
     @abstractmethod
-    def _folder(self, plan: PlanType, transaction: Transaction) -> InstanceFolder:
+    def _folder(self, plan: PlanType, session: Session) -> InstanceFolder:
         """Return the folder of the new instance."""
 
     @cached_property
@@ -132,9 +132,9 @@ class FrameOperation(Operation[PlanType]):
         """Return the recorded form of the frame."""
         return self._given.digest()
 
-    def is_resumable(self, plan: PlanType, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: PlanType, session: Session) -> bool:
         """Return whether the frame is given again, or was staged completely."""
-        return self._payload is not None or whole_frame(self._folder(plan, transaction).frame) is not None
+        return self._payload is not None or whole_frame(self._folder(plan, session).frame) is not None
 
     def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
         """Write the frame into its folder, unless an earlier attempt did; return its record and content."""
@@ -149,12 +149,12 @@ class FrameOperation(Operation[PlanType]):
         return stored, read_frame(folder.frame) if self._payload is None else self._given.data
 
     def _provenance(
-        self, transaction: Transaction, inputs: Sequence[Dependency], primary_key: tuple[str, ...] = ()
+        self, session: Session, inputs: Sequence[Dependency], primary_key: tuple[str, ...] = ()
     ) -> Provenance:
         return Provenance(
-            process_id=transaction.process_id,
+            process_id=session.process_id,
             operation=self.name,
-            author=transaction.context.author,
+            author=session.author,
             finished_at=datetime.now(UTC).isoformat(),
             primary_key=primary_key,
             dependencies=tuple(InputFacts(item.table_name, item.instance_id, item.row_id) for item in inputs),
@@ -173,14 +173,14 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     dependencies: Any = None
     dtypes: Any = None
 
-    def plan(self, draft: Drafting) -> WriteInstancePlan:
+    def plan(self, draft: Draft) -> WriteInstancePlan:
         """Check the frame and find where it goes."""
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))
         draft.lock_exclusive(lock_on_instance(key, temporary_id))
-        table = draft.table(self.table_name)
-        temporary = draft.temporary_instance(table, version)
+        table = draft.lookup.table(self.table_name)
+        temporary = draft.lookup.temporary_instance(table, version)
         if not temporary.external_edit:
             raise TVArgumentError(
                 f"Instance '{temporary_id}' of table '{table.name}' has builders and is materialized by "
@@ -189,33 +189,33 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         inputs = find_dependencies(draft, self.dependencies)
         data = self._given.data
         self._check_artifacts(draft, table, temporary, data)
-        check_primary_key(_primary_key(draft, table, temporary, data), data)
+        check_primary_key(_primary_key(draft.lookup, table, temporary, data), data)
         if artifact_columns(data) and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
         instance_id = new_instance_id(version)
-        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        path = draft.lookup.layout.relative(draft.lookup.table_folder(table) / instance_id)
         return WriteInstancePlan(
             table_name=table.name,
             instance_id=temporary_id,
             creates=(Creation(path, instance_id),),
             table_id=table.table_id,
             temporary=temporary.row_id,
-            temporary_folder=draft.layout.relative(draft.folder(table, temporary).root),
+            temporary_folder=draft.lookup.layout.relative(draft.lookup.folder(table, temporary).root),
             new_instance_id=instance_id,
             inputs=inputs,
         )
 
-    def work(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
+    def work(self, plan: WriteInstancePlan, session: Session) -> Changes:
         """Write the frame and bring its artifacts in."""
-        return self._make_instance(plan, transaction, success=True)
+        return self._make_instance(plan, session, success=True)
 
-    def _make_instance(self, plan: WriteInstancePlan, transaction: Transaction, success: bool) -> Changes:
-        table = transaction.table_by_id(plan.table_id)
-        folder = self._folder(plan, transaction)
+    def _make_instance(self, plan: WriteInstancePlan, session: Session, success: bool) -> Changes:
+        table = session.lookup.table_by_id(plan.table_id)
+        folder = self._folder(plan, session)
         stored, data = self._stage(folder)
-        records = self._copy_artifacts(plan, transaction, data)
+        records = self._copy_artifacts(plan, session, data)
         facts = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
-        manifest = seal_instance(folder, stored, records, self._provenance(transaction, plan.inputs), facts)
+        manifest = seal_instance(folder, stored, records, self._provenance(session, plan.inputs), facts)
         shares = success and not table.allow_multiple_artifacts
         change = MaterializedInstance(
             plan.temporary,
@@ -230,17 +230,17 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         )
         steps: list[Tidying] = [remove(plan.temporary_folder)]
         if shares:
-            steps.append(artifact_link(transaction, table, plan.new_instance_id, bool(records)))
+            steps.append(artifact_link(session.lookup, table, plan.new_instance_id, bool(records)))
         return Changes((change,), tuple(steps))
 
-    def materialize_partial(self, plan: WriteInstancePlan, transaction: Transaction) -> Changes:
+    def materialize_partial(self, plan: WriteInstancePlan, session: Session) -> Changes:
         """Return the changes that make a completely staged frame an instance, marked as not successful."""
-        if not self.is_resumable(plan, transaction):
+        if not self.is_resumable(plan, session):
             raise TVProcessError(
-                f"The frame of process '{transaction.process_id}' was not staged completely, so there is nothing to "
+                f"The frame of process '{session.process_id}' was not staged completely, so there is nothing to "
                 "materialize; stop it without materialize=True."
             )
-        return self._make_instance(plan, transaction, success=False)
+        return self._make_instance(plan, session, success=False)
 
     @property
     def _payload(self) -> Any:
@@ -250,13 +250,13 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     def _dtypes(self) -> Any:
         return self.dtypes
 
-    def _folder(self, plan: WriteInstancePlan, transaction: Transaction) -> InstanceFolder:
-        return instance_folder(transaction, transaction.table_by_id(plan.table_id), plan.new_instance_id)
+    def _folder(self, plan: WriteInstancePlan, session: Session) -> InstanceFolder:
+        return instance_folder(session.lookup, session.lookup.table_by_id(plan.table_id), plan.new_instance_id)
 
-    def _check_artifacts(self, draft: Drafting, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> None:
+    def _check_artifacts(self, draft: Draft, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> None:
         named: dict[str, tuple[str, int]] = {}
         wrong: list[str] = []
-        folder = ArtifactFolder(draft.folder(table, temporary).artifacts)
+        folder = ArtifactFolder(draft.lookup.folder(table, temporary).artifacts)
         for column in artifact_columns(data):
             for row, cell in enumerate(data.table.column(column).to_pylist()):
                 try:
@@ -266,11 +266,9 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
                     wrong.append(f"column '{column}', row {row}: {error}")
         check_artifacts(sorted(folder.missing(named)), sorted(folder.unnamed(named)), named, wrong)
 
-    def _copy_artifacts(
-        self, plan: WriteInstancePlan, transaction: Transaction, data: FrameData
-    ) -> list[ArtifactRecord]:
-        source = transaction.layout.absolute(plan.temporary_folder) / "artifacts"
-        target = transaction.layout.absolute(plan.creates[0].location) / "artifacts"
+    def _copy_artifacts(self, plan: WriteInstancePlan, session: Session, data: FrameData) -> list[ArtifactRecord]:
+        source = session.lookup.layout.absolute(plan.temporary_folder) / "artifacts"
+        target = session.lookup.layout.absolute(plan.creates[0].location) / "artifacts"
         frame = DraftFrame(InstanceArtifacts(target))
         for name, column_type in data.types.items():
             frame.put(name, data.table.column(name), column_type)
@@ -301,34 +299,36 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
     description: str = ""
     skip_unchanged: bool = True
 
-    def plan(self, draft: Drafting) -> WritePlan | WriteTablePlan | UnchangedPlan:
+    def plan(self, draft: Draft) -> WritePlan | WriteTablePlan | UnchangedPlan:
         """Check the frame, and find the table or where it will be."""
         version = names.check_version(self.version)
         names.check_text("description", self.description)
-        table = draft.contents.table(str(self.table_name))
+        table = draft.lookup.contents.table(str(self.table_name))
         if table is None:
             names.check_table_name(self.table_name)
             draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
         else:
             draft.lock_exclusive(lock_on_version(names.fold(table.name), version))
-            table = draft.table(self.table_name)
-            draft.check_version_is_unique(table, version)
+            table = draft.lookup.table(self.table_name)
+            draft.lookup.check_version_is_unique(table, version)
         inputs = find_dependencies(draft, self.dependencies)
         data = self._given.data
         self._check(data)
-        newest = draft.contents.newest(table.table_id, version) if table is not None and self.skip_unchanged else None
+        newest = (
+            draft.lookup.contents.newest(table.table_id, version) if table is not None and self.skip_unchanged else None
+        )
         if table is not None and newest is not None:
             draft.lock_shared(lock_on_instance(names.fold(table.name), newest.instance_id))
-            if self._equals(draft, table, newest, data):
+            if self._equals(draft.lookup, table, newest, data):
                 return UnchangedPlan(table_name=table.name, instance_id=newest.instance_id)
         return self._planned(draft, table, version, inputs)
 
     def _planned(
-        self, draft: Drafting, table: TableRecord | None, version: str, inputs: tuple[Dependency, ...]
+        self, draft: Draft, table: TableRecord | None, version: str, inputs: tuple[Dependency, ...]
     ) -> WritePlan | WriteTablePlan:
         instance_id = new_instance_id(version)
         if table is None:
-            folder = draft.free_folder(draft.layout.root, self.table_name)
+            folder = draft.free_folder(draft.lookup.layout.root, self.table_name)
             return WriteTablePlan(
                 table_name=self.table_name,
                 instance_id=instance_id,
@@ -337,7 +337,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
                 table_folder=folder,
                 inputs=inputs,
             )
-        path = draft.layout.relative(draft.table_folder(table) / instance_id)
+        path = draft.lookup.layout.relative(draft.lookup.table_folder(table) / instance_id)
         return WritePlan(
             table_name=table.name,
             instance_id=instance_id,
@@ -347,17 +347,17 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
             inputs=inputs,
         )
 
-    def work(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> Changes:
+    def work(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> Changes:
         """Write the frame, with the folder of its table if that is new."""
         if isinstance(plan, UnchangedPlan):
             return Changes()
-        folder = self._folder(plan, transaction)
+        folder = self._folder(plan, session)
         stored, data = self._stage(folder)
-        provenance = self._provenance(transaction, plan.inputs, self._key)
+        provenance = self._provenance(session, plan.inputs, self._key)
         manifest = seal_instance(
             folder, stored, (), provenance, InstanceFacts(plan.table_name, plan.instance_id, len(data))
         )
-        table = None if isinstance(plan, WriteTablePlan) else transaction.table_by_id(plan.table_id)
+        table = None if isinstance(plan, WriteTablePlan) else session.lookup.table_by_id(plan.table_id)
         shares = table is None or not table.allow_multiple_artifacts
         change = WrittenInstance(
             plan.table_name,
@@ -373,14 +373,14 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         )
         if isinstance(plan, WriteTablePlan):
             new = NewTable(plan.table_name, plan.table_folder, False, False, "")
-            make_table_folder(transaction.layout.table(new.folder), new)
+            make_table_folder(session.lookup.layout.table(new.folder), new)
             return Changes((new, change))
-        links = [artifact_link(transaction, table, plan.instance_id, False)] if table is not None and shares else []
+        links = [artifact_link(session.lookup, table, plan.instance_id, False)] if table is not None and shares else []
         return Changes((change,), tuple(links))
 
-    def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> bool:
+    def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> bool:
         """Return whether the frame is given again, was staged completely, or is not needed."""
-        return isinstance(plan, UnchangedPlan) or super().is_resumable(plan, transaction)
+        return isinstance(plan, UnchangedPlan) or super().is_resumable(plan, session)
 
     @property
     def _payload(self) -> Any:
@@ -390,12 +390,12 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
     def _dtypes(self) -> Any:
         return self.dtypes
 
-    def _folder(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, transaction: Transaction) -> InstanceFolder:
+    def _folder(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> InstanceFolder:
         match plan:
             case WritePlan():
-                return instance_folder(transaction, transaction.table_by_id(plan.table_id), plan.instance_id)
+                return instance_folder(session.lookup, session.lookup.table_by_id(plan.table_id), plan.instance_id)
             case WriteTablePlan():
-                parent = transaction.layout.table(plan.table_folder)
+                parent = session.lookup.layout.table(plan.table_folder)
                 files.make_folder(parent)
                 return InstanceFolder(parent / plan.instance_id)
             case _:
@@ -437,7 +437,7 @@ def content_digest(data: FrameData) -> str:
     return xxhash.xxh3_128_hexdigest(canonical(data.table))
 
 
-def find_dependencies(draft: Drafting, given: object) -> tuple[Dependency, ...]:
+def find_dependencies(draft: Draft, given: object) -> tuple[Dependency, ...]:
     """Return the instances that a frame was made from, and lock them as read."""
     pairs = given or ()
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
@@ -446,8 +446,8 @@ def find_dependencies(draft: Drafting, given: object) -> tuple[Dependency, ...]:
     for table_name, instance_id in pairs:
         if instance_id:
             draft.lock_shared(lock_on_instance(names.fold(table_name), instance_id))
-        table = draft.table(table_name)
-        instance = draft.instance(table, instance_id) if instance_id else draft.newest(table, None)
+        table = draft.lookup.table(table_name)
+        instance = draft.lookup.instance(table, instance_id) if instance_id else draft.lookup.newest(table, None)
         draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
         found.append(Dependency(table.name, instance.instance_id, instance.row_id))
     return tuple(found)

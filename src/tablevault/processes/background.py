@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tablevault.context import VaultContext
 from tablevault.errors import TVProcessError
-from tablevault.processes.attempts import Attempt
+from tablevault.processes.process import Process
 from tablevault.storage import files
 from tablevault.waiting import poll
 
@@ -18,7 +18,7 @@ _POLL = 0.01
 """Seconds between two checks whether the worker has taken the process over."""
 
 
-def hand_over(context: VaultContext, attempt: Attempt) -> None:
+def hand_over(context: VaultContext, process: Process) -> None:
     """Start a worker and wait until it owns the process; it outlives this interpreter.
 
     Raises
@@ -28,14 +28,14 @@ def hand_over(context: VaultContext, attempt: Attempt) -> None:
     """
     layout = context.layout
     files.make_folder(layout.worker_logs)
-    path = layout.worker_log(attempt.transaction.process_id)
+    path = layout.worker_log(process.process_id)
     command = [
         sys.executable,
         "-m",
         "tablevault.processes.worker",
         str(layout.root),
-        str(attempt.serial),
-        str(attempt.number),
+        str(process.serial),
+        str(process.attempt),
     ]
     with path.open("ab") as log:
         worker = subprocess.Popen(
@@ -48,13 +48,13 @@ def hand_over(context: VaultContext, attempt: Attempt) -> None:
         )
 
     def is_taken_over() -> bool:
-        record = context.catalog.processes.get(attempt.serial)
-        return record is None or record.attempt != attempt.number
+        record = context.catalog.processes.get(process.serial)
+        return record is None or record.attempt != process.attempt
 
     poll(lambda: is_taken_over() or worker.poll() is not None or None, repeat(_POLL))
     if not is_taken_over():
         raise TVProcessError(
-            f"The background worker of process '{attempt.transaction.process_id}' ended with status "
+            f"The background worker of process '{process.process_id}' ended with status "
             f"{worker.returncode} before it could start; its output is in {path}."
         )
     # It outlives this interpreter, which must not wait for it.

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from msgspec import structs
 
 from tablevault import clock, names
-from tablevault.catalog.owners import WORKER, OwnerLock
+from tablevault.catalog.owners import WORKER
 from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVLockError, TVProcessError, warn
 from tablevault.formats import migrate
@@ -17,22 +17,23 @@ from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation
+from tablevault.operations.session import Draft
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
-from tablevault.processes.attempts import Attempt, cause_of, claim, claim_when_free, describe_error, new_owner
 from tablevault.processes.background import hand_over
-from tablevault.processes.endings import Endings
-from tablevault.processes.failing import Failing, recorded_outcome, tell
+from tablevault.processes.commit import Decisions
+from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
+from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
 from tablevault.processes.remedies import Recorded
 from tablevault.processes.signals import Interrupts
 from tablevault.progress import ExecutionProgress
 from tablevault.texts import Secrets, in_line, storable
-from tablevault.transaction import Drafting, Transaction
 from tablevault.values import (
     Begun,
     Blocked,
     Cause,
+    Changes,
     Lock,
     NewProcess,
     Outcome,
@@ -42,6 +43,7 @@ from tablevault.values import (
     ProcessRecord,
     Status,
 )
+from tablevault.waiting import growing, poll
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
 """Seconds between two looks at a lock that somebody holds."""
@@ -66,9 +68,9 @@ class Engine:
         self._processes = context.catalog.processes
         self._lookup = Lookup(context)
         self._liveness = Liveness(context)
-        self.endings = Endings(context)
-        self.recovery = Recovery(context, self.endings)
-        self._failing = Failing(context, self.endings)
+        self.decisions = Decisions(context)
+        self.recovery = Recovery(context, self.decisions)
+        self._failing = Failing(context, self.decisions)
         self.secrets = Secrets()
         """Of the attempt that failed last: what must not be shown of its error."""
 
@@ -80,7 +82,7 @@ class Engine:
         Parameters
         ----------
         operation
-            What to do.
+            The operation with its arguments.
         process_id
             Given by the user; `None` lets the vault choose one, and makes errors revert instead of pause.
         background
@@ -89,37 +91,82 @@ class Engine:
         Raises
         ------
         BaseException
-            Whatever stopped the work, with a note that says what became of the process.
+            The error that stopped the work; it carries the outcome, and a note that says the same.
         """
         self._context.check_writable()
         migrate(self._context)
         with Interrupts() as interrupts:
             record = self._existing(process_id)
-            if record is None:
-                attempt = self._prepare(operation, process_id, background, interrupts)
-            elif record.status is Status.SUCCEEDED:
+            if record is not None and record.status is Status.SUCCEEDED:
                 return self._already_done(record, operation)
+            if record is not None:
+                process = self._take_up(record, operation)
             else:
-                attempt = self._take_up(record, operation)
-            if background:
-                return self._start_worker(attempt)
-            return self.drive(attempt, interrupts)
+                process = self._begin(operation, process_id, background, interrupts)
+            return self._hand_over(process) if background else self._carry_out(process, interrupts)
 
     def resume(self, record: ProcessRecord) -> Outcome:
         """Continue a process with its recorded arguments; as `run`."""
         migrate(self._context)
         with Interrupts() as interrupts:
-            attempt = self._take_up(record, None)
-            if record.background:
-                return self._start_worker(attempt)
-            return self.drive(attempt, interrupts)
+            process = self._take_up(record, None)
+            return self._hand_over(process) if record.background else self._carry_out(process, interrupts)
 
     def take_over(self, record: ProcessRecord) -> None:
         """Run a process that another interpreter prepared, and whose owner waits for this claim."""
         with Interrupts() as interrupts:
-            attempt = claim(self._context, record, resumed=record.attempt > 1, kind=WORKER)
-            if attempt is not None:
-                self.drive(attempt, interrupts)
+            process = claim(self._context, record, resumed=record.attempt > 1, kind=WORKER)
+            if process is not None:
+                self._carry_out(process, interrupts)
+
+    def _carry_out(self, process: Process, interrupts: Interrupts) -> Outcome:
+        """Work, decide and apply; on an error revert, pause or let go."""
+        try:
+            try:
+                changes = self._work(process, interrupts)
+                self.decisions.commit(process, changes)
+            except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
+                original = error.original if isinstance(error, FunctionError) else error
+                note_missing_module(original)
+                self._fail(process, error)
+                _raise_as_it_was(original)
+            try:
+                self.decisions.apply(process, changes)
+            except BaseException as error:
+                tell(error, Outcome(OutcomeKind.COMMITTED, process.process_id, cause_of(error)))
+                raise
+        finally:
+            process.leave()
+        return Outcome(OutcomeKind.SUCCEEDED, process.process_id)
+
+    def _work(self, process: Process, interrupts: Interrupts) -> Changes:
+        if process.resumed:
+            self._processes.set_running(process.serial, process.attempt)
+        with self._watched(process.progress), interrupts.exposed():
+            changes = process.operation.work(process.plan, process)
+        process.settle_checkpoints()
+        return changes
+
+    def _hand_over(self, process: Process) -> Outcome:
+        """Let a background worker take the process over."""
+        try:
+            hand_over(self._context, process)
+        except BaseException as error:
+            self._fail(process, error)
+            raise
+        finally:
+            process.leave()
+        return Outcome(OutcomeKind.HANDED_OVER, process.process_id)
+
+    def _fail(self, process: Process, error: BaseException) -> None:
+        """End a failed attempt, and tell its error what became of the process."""
+        if process.lease.is_inherited:
+            return
+        self.secrets = process.secrets
+        original = error.original if isinstance(error, FunctionError) else error
+        tell(original, self._failing.end(process, error))
+
+    # --- restarting -----------------------------------------------------------------------------------------------
 
     def restart(self) -> dict[str, Outcome]:
         """Take up every active process that has no live owner, oldest first; return what became of each."""
@@ -156,30 +203,6 @@ class Engine:
     def _recorded(self, record: ProcessRecord) -> Outcome:
         return recorded_outcome(self._context.layout.root, record, self._liveness.status(record))
 
-    def drive(self, attempt: Attempt, interrupts: Interrupts) -> Outcome:
-        """Work, decide, apply and finish; on an error revert or pause."""
-        try:
-            try:
-                if attempt.transaction.resumed:
-                    self._processes.set_running(attempt.serial, attempt.number)
-                with self._watched(attempt.transaction.progress), interrupts.exposed():
-                    changes = attempt.operation.work(attempt.plan, attempt.transaction)
-                attempt.transaction.settle_checkpoints()
-                self.endings.commit(attempt, changes)
-            except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
-                original = error.original if isinstance(error, FunctionError) else error
-                note_missing_module(original)
-                self._fail(attempt, error)
-                _raise_as_it_was(original)
-            try:
-                self.endings.complete(attempt, changes)
-            except BaseException as error:
-                tell(error, Outcome(OutcomeKind.COMMITTED, attempt.transaction.process_id, cause_of(error)))
-                raise
-        finally:
-            attempt.leave()
-        return Outcome(OutcomeKind.SUCCEEDED, attempt.transaction.process_id)
-
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def _existing(self, process_id: str | None) -> ProcessRecord | None:
@@ -195,20 +218,28 @@ class Engine:
             record = self._processes.find(process_id)
         return None if record is None or record.status is Status.REVERTED else record
 
-    def _prepare(
+    def _begin(
         self, operation: Operation[Any], process_id: str | None, background: bool, interrupts: Interrupts
-    ) -> Attempt:
+    ) -> Process:
+        """Plan an operation, take its locks, and stage what must not change until it works."""
         new = self._describe(operation, process_id, background)
-        self.endings.retry_tidying()
-        owner_lock, owner = new_owner(self._context)
+        self.decisions.retry_tidying()
+        lease, owner = new_owner(self._context)
         try:
-            serial, plan = self._begin(operation, new, owner, interrupts)
+            serial, plan = self._take_locks(operation, new, owner, interrupts)
         except BaseException as error:
-            owner_lock.release()
+            lease.release()
             if isinstance(error, Exception):
                 self._record_refused(new, operation, error)
             raise
-        return self._pin(operation, new, serial, plan, owner_lock)
+        process = Process(self._context, new.process_id, serial, 1, new.user_given, operation, plan, lease)
+        try:
+            operation.pin(plan, process)
+        except BaseException as error:
+            self._fail(process, error)
+            process.leave()
+            raise
+        return process
 
     def _describe(self, operation: Operation[Any], process_id: str | None, background: bool) -> NewProcess:
         new = NewProcess(
@@ -231,41 +262,32 @@ class Engine:
         named = getattr(operation, "table_name", "")
         table_name = storable(named)[: names.MAXIMUM_NAME_LENGTH] if isinstance(named, str) else ""
         try:
-            self._processes.record_refused(new, table_name, describe_error(error))
-            self.endings.write_log()
+            self._processes.record_refused(new, table_name, describe_error(error, Secrets()))
+            self.decisions.write_log()
         except OSError as trouble:
             add_note(error, f"The refusal could not be logged ({trouble}).")
 
-    def _pin(
-        self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan, owner_lock: OwnerLock
-    ) -> Attempt:
-        transaction = Transaction(self._context, new.process_id, serial, 1)
-        attempt = Attempt(operation, plan, transaction, owner_lock, new.user_given)
-        try:
-            operation.pin(plan, transaction)
-        except BaseException as error:
-            self._fail(attempt, error)
-            attempt.leave()
-            raise
-        return attempt
-
-    def _begin(
+    def _take_locks(
         self, operation: Operation[Any], new: NewProcess, owner: Owner, interrupts: Interrupts
     ) -> tuple[int, Plan]:
-        """Plan and take the locks; wait for whoever is in the way."""
+        """Plan and take the locks; wait for processes that hold them."""
         deadline = clock.monotonic() + self._context.lock_timeout
-        wait = _SHORTEST_WAIT
-        while True:
-            interrupts.check()
-            outcome = self._try_to_begin(operation, new, owner)
-            if not isinstance(outcome, Blocked):
-                return outcome
-            if self._clear_the_way(outcome, deadline):
-                clock.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
+
+        def try_to_begin() -> tuple[int, Plan] | None:
+            while True:
+                interrupts.check()
+                outcome = self._try_to_begin(operation, new, owner)
+                if not isinstance(outcome, Blocked):
+                    return outcome
+                if self._clear_the_way(outcome, deadline):
+                    return None
+
+        begun = poll(try_to_begin, growing(_SHORTEST_WAIT, _LONGEST_WAIT))
+        assert begun is not None  # The pauses never end, and neither does the wait but by an error.
+        return begun
 
     def _try_to_begin(self, operation: Operation[Any], new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
-        draft = Drafting(self._context, new.process_id)
+        draft = Draft(self._lookup, new.process_id)
         generation = _NO_GENERATION
         try:
             with self._context.catalog.snapshot():
@@ -290,7 +312,7 @@ class Engine:
         self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan
     ) -> tuple[int, Plan] | Blocked:
         """Plan once more with the locks in hand, because something became visible since the first time."""
-        draft = Drafting(self._context, new.process_id)
+        draft = Draft(self._lookup, new.process_id)
         try:
             again = _with_locks(operation.plan(draft), draft.locks)
         except BaseException:
@@ -336,30 +358,34 @@ class Engine:
         warn(messages.already_done(record))
         return Outcome(OutcomeKind.SUCCEEDED, record.process_id)
 
-    def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Attempt:
-        """Claim a paused process; what is wrong with the call leaves it as it is."""
+    def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Process:
+        """Claim a paused process; a wrong call leaves it as it is."""
         if operation is not None:
             self._check_same_call(record, operation)
         if record.status is Status.STOPPED:
             raise TVProcessError(f"Process '{record.process_id}' was stopped; an id cannot be used again after a stop.")
-        attempt = claim_when_free(self._context, record)
-        if attempt is None:
+        process = claim_when_free(self._context, record)
+        if process is None:
             raise TVProcessError(self._why_not_taken_up(record))
-        if attempt.is_decided:
+        if process.is_decided:
             # Its owner decided, and died, after the record was read.
             try:
-                self.endings.tidy_and_finish(attempt.serial)
+                self.decisions.finish(process.serial)
             finally:
-                attempt.leave()
+                process.leave()
             raise TVProcessError(self._why_not_taken_up(record))
         if operation is not None:
-            # The recorded arguments hold; only what was recorded by content alone comes from this call.
-            attempt.operation = attempt.operation.with_payload_of(operation)
-        if not attempt.operation.is_resumable(attempt.plan, attempt.transaction):
-            self._processes.pause(attempt.serial, attempt.number, None, None)
-            attempt.leave()
+            # The recorded arguments hold; only those recorded by their content's digest come from this call.
+            process.operation = process.operation.with_payload_of(operation)
+        if not process.operation.is_resumable(process.plan, process):
+            self._processes.pause(process.serial, process.attempt, None, None)
+            process.leave()
             raise self._refusal(record, messages.needs_payload(self._context.layout.root, record))
-        return attempt
+        return process
+
+    def _why_not_taken_up(self, record: ProcessRecord) -> str:
+        current = self._processes.get(record.serial) or record
+        return messages.ended_meanwhile(current) if current.finished else messages.still_running(current)
 
     def _check_same_call(self, record: ProcessRecord, operation: Operation[Any]) -> None:
         if record.operation != operation.name:
@@ -375,28 +401,6 @@ class Engine:
             remedies = Recorded.of(self._context.layout.root, record).while_paused
             set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
-
-    def _why_not_taken_up(self, record: ProcessRecord) -> str:
-        current = self._processes.get(record.serial) or record
-        return messages.ended_meanwhile(current) if current.finished else messages.still_running(current)
-
-    def _start_worker(self, attempt: Attempt) -> Outcome:
-        try:
-            hand_over(self._context, attempt)
-        except BaseException as error:
-            self._fail(attempt, error)
-            raise
-        finally:
-            attempt.leave()
-        return Outcome(OutcomeKind.HANDED_OVER, attempt.transaction.process_id)
-
-    def _fail(self, attempt: Attempt, error: BaseException) -> None:
-        """End a failed attempt, and tell its error what became of the process."""
-        if attempt.owner_lock.is_inherited:
-            return
-        self.secrets = attempt.transaction.secrets
-        original = error.original if isinstance(error, FunctionError) else error
-        tell(original, self._failing.end(attempt, error))
 
 
 def _unwatched(progress: ExecutionProgress) -> AbstractContextManager[None]:

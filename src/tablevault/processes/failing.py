@@ -8,15 +8,17 @@ from tablevault.catalog import UnknownOutcomeError
 from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
 from tablevault.liveness import Liveness
-from tablevault.notes import add_note, message_of, set_outcome
+from tablevault.names import without_namespaces
+from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
 from tablevault.ports import FunctionError
 from tablevault.processes import messages
-from tablevault.processes.attempts import Attempt, cause_of
-from tablevault.processes.endings import Endings, save_checkpoints
+from tablevault.processes.commit import Decisions
+from tablevault.processes.process import Process
 from tablevault.processes.remedies import Recorded
+from tablevault.processes.signals import is_from_signal
 from tablevault.storage import files
-from tablevault.texts import in_line
-from tablevault.values import Outcome, OutcomeKind, ProcessRecord, Remedy, Status
+from tablevault.texts import Secrets, in_line, storable
+from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Remedy, Status
 
 
 class Failing:
@@ -26,65 +28,84 @@ class Failing:
     ----------
     context
         The open vault.
-    endings
+    decisions
         How processes are reverted and paused.
     """
 
-    def __init__(self, context: VaultContext, endings: Endings) -> None:
+    def __init__(self, context: VaultContext, decisions: Decisions) -> None:
         self._context = context
         self._processes = context.catalog.processes
         self._liveness = Liveness(context)
-        self._endings = endings
+        self._decisions = decisions
 
-    def end(self, attempt: Attempt, error: BaseException) -> Outcome:
+    def end(self, process: Process, error: BaseException) -> Outcome:
         """End an attempt because of an error; an end that cannot be recorded is left to recovery."""
         try:
-            return self._end(attempt, error)
+            return self._end(process, error)
         except Exception as trouble:  # noqa: BLE001 - the first error is the one to be raised
             detail = f"{type(trouble).__name__}: {in_line(message_of(trouble))}"
-            hidden = attempt.transaction.secrets(detail)
-            return Outcome(OutcomeKind.UNRECORDED, attempt.transaction.process_id, cause_of(error), detail=hidden)
+            hidden = process.secrets(detail)
+            return Outcome(OutcomeKind.UNRECORDED, process.process_id, cause_of(error), detail=hidden)
 
-    def _end(self, attempt: Attempt, error: BaseException) -> Outcome:
-        transaction, cause = attempt.transaction, cause_of(error)
+    def _end(self, process: Process, error: BaseException) -> Outcome:
+        cause = cause_of(error)
         if isinstance(error, UnknownOutcomeError):
-            return Outcome(OutcomeKind.UNKNOWN, transaction.process_id, cause)
-        if isinstance(error, TVForcedError) or transaction.stop_requested:
-            if self._liveness.is_being_stopped(attempt.serial):
+            return Outcome(OutcomeKind.UNKNOWN, process.process_id, cause)
+        if isinstance(error, TVForcedError) or process.stop_requested:
+            if self._liveness.is_being_stopped(process.serial):
                 # The process that stops this one claims it, and ends it with itself.
-                save_checkpoints(transaction)
+                process.save_checkpoints()
             else:
-                self._endings.revert(attempt, None, Status.STOPPED)
-            return Outcome(OutcomeKind.STOPPED, transaction.process_id, cause)
-        if isinstance(error, TVProcessError) and not self._owns(attempt):
-            return Outcome(OutcomeKind.TAKEN_OVER, transaction.process_id, cause)
+                self._decisions.revert(process, None, Status.STOPPED)
+            return Outcome(OutcomeKind.STOPPED, process.process_id, cause)
+        if isinstance(error, TVProcessError) and not process.is_owned:
+            return Outcome(OutcomeKind.TAKEN_OVER, process.process_id, cause)
         internal = isinstance(error, TableVaultError)
-        if transaction.resumed and not transaction.functions_started and (internal or isinstance(error, FunctionError)):
+        if process.resumed and not process.functions_started and (internal or isinstance(error, FunctionError)):
             # Code that never ran must not pass for what the rows so far were computed with.
-            files.remove_tree(transaction.workspace.code(attempt.number))
-            self._processes.pause(attempt.serial, attempt.number, None, None)
-            return Outcome(OutcomeKind.STILL_PAUSED, transaction.process_id, cause, remedies=self._remedies(attempt))
-        if internal or not attempt.user_given:
-            self._endings.revert(attempt, error)
-            kept_cells = transaction.progress.kept_cells(transaction.unsaved_rows)
-            return Outcome(OutcomeKind.REVERTED, transaction.process_id, cause, kept_cells)
-        self._endings.pause(attempt, error)
+            files.remove_tree(process.workspace.code(process.attempt))
+            self._processes.pause(process.serial, process.attempt, None, None)
+            return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
+        if internal or not process.user_given:
+            self._decisions.revert(process, describe_error(error, process.secrets))
+            kept_cells = process.progress.kept_cells(process.unsaved_rows)
+            return Outcome(OutcomeKind.REVERTED, process.process_id, cause, kept_cells)
+        self._decisions.pause(process, describe_error(error, process.secrets))
         return Outcome(
             OutcomeKind.PAUSED,
-            transaction.process_id,
+            process.process_id,
             cause,
-            unsaved_rows=transaction.unsaved_rows,
-            remedies=self._remedies(attempt),
+            unsaved_rows=process.unsaved_rows,
+            remedies=self._remedies(process),
         )
 
-    def _remedies(self, attempt: Attempt) -> tuple[Remedy, ...]:
-        operation = attempt.operation
-        root, process_id = self._context.layout.root, attempt.transaction.process_id
+    def _remedies(self, process: Process) -> tuple[Remedy, ...]:
+        operation = process.operation
+        root, process_id = self._context.layout.root, process.process_id
         return Recorded(root, operation.name, operation.record(digest_payload=False), process_id).while_paused
 
-    def _owns(self, attempt: Attempt) -> bool:
-        record = self._processes.get(attempt.serial)
-        return record is not None and record.attempt == attempt.number and not record.status.ended
+
+def describe_error(error: BaseException, secrets: Secrets) -> ErrorInfo:
+    """Return an exception as the catalog keeps it: storable and without secrets, whatever its class does."""
+    original = error.original if isinstance(error, FunctionError) else error
+    return ErrorInfo(
+        storable(secrets(without_namespaces(class_name_of(original)))),
+        storable(secrets(message_of(original))),
+        storable(secrets(without_namespaces(traceback_of(original)))),
+        cause_of(error),
+    )
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Return the cause of an error that an operation raised."""
+    original = error.original if isinstance(error, FunctionError) else error
+    if is_from_signal(original):
+        return Cause.INTERRUPT
+    if isinstance(error, FunctionError):
+        return Cause.FUNCTION
+    if isinstance(error, KeyboardInterrupt | SystemExit):
+        return Cause.INTERRUPT
+    return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM
 
 
 def tell(error: BaseException, outcome: Outcome) -> None:

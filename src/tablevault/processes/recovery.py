@@ -12,9 +12,9 @@ from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.context import VaultContext
 from tablevault.liveness import Liveness
-from tablevault.processes.attempts import Attempt, claim
 from tablevault.processes.claims import Claims
-from tablevault.processes.endings import Endings
+from tablevault.processes.commit import Decisions
+from tablevault.processes.process import Process, claim
 from tablevault.storage import files
 from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Status
 
@@ -26,13 +26,13 @@ class Recovery:
     ----------
     context
         The open vault.
-    endings
+    decisions
         How processes are ended.
     """
 
-    def __init__(self, context: VaultContext, endings: Endings) -> None:
+    def __init__(self, context: VaultContext, decisions: Decisions) -> None:
         self._context = context
-        self._endings = endings
+        self._decisions = decisions
         self._liveness = Liveness(context)
         self._processes = context.catalog.processes
 
@@ -43,9 +43,9 @@ class Recovery:
         for record in self._processes.unfinished():
             if not self._liveness.is_alive(record):
                 self.recover(record)
-        self._endings.retry_tidying()
+        self._decisions.retry_tidying()
         self._sweep()
-        self._endings.write_log()
+        self._decisions.write_log()
 
     def recover(self, record: ProcessRecord) -> Outcome | None:
         """Deal with one process whose owner is dead; `None` if there was nothing to do, or another owner did it.
@@ -55,29 +55,29 @@ class Recovery:
         """
         if (record.status is Status.PAUSED and record.user_given) or not self._context.is_writable:
             return None
-        attempt = claim(self._context, record, kind=RECOVERY)
-        if attempt is None:
+        process = claim(self._context, record, kind=RECOVERY)
+        if process is None:
             return None
         try:
-            return Outcome(self._end(attempt, record), record.process_id)
+            return Outcome(self._end(process, record), record.process_id)
         finally:
-            attempt.leave()
+            process.leave()
 
-    def _end(self, attempt: Attempt, record: ProcessRecord) -> OutcomeKind:
-        if attempt.is_decided:
-            self._endings.tidy_and_finish(attempt.serial)
-            return OutcomeKind.REVERTED if attempt.status is Status.REVERTED else OutcomeKind.ROLLED_FORWARD
-        if attempt.user_given and attempt.status is Status.PAUSED:
+    def _end(self, process: Process, record: ProcessRecord) -> OutcomeKind:
+        if process.is_decided:
+            self._decisions.finish(process.serial)
+            return OutcomeKind.REVERTED if process.status is Status.REVERTED else OutcomeKind.ROLLED_FORWARD
+        if process.user_given and process.status is Status.PAUSED:
             # It was paused after the record was read, with a better reason.
             return OutcomeKind.PAUSED
         if record.stop_requested and not self._liveness.is_being_stopped(record.serial):
             # Its owner was asked to stop, and died before it did; the call that asked has given up.
-            self._endings.revert(attempt, None, Status.STOPPED)
+            self._decisions.revert(process, None, Status.STOPPED)
             return OutcomeKind.STOPPED
-        if attempt.user_given:
-            self._processes.pause(attempt.serial, attempt.number, _owner_died(record), None)
+        if process.user_given:
+            self._processes.pause(process.serial, process.attempt, _owner_died(record), None)
             return OutcomeKind.PAUSED
-        self._endings.revert(attempt, None)
+        self._decisions.revert(process, None)
         return OutcomeKind.REVERTED
 
     def remove_leftovers(self) -> None:

@@ -14,10 +14,10 @@ from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.liveness import Liveness
 from tablevault.operations.base import Operation
 from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.session import Draft, Session
 from tablevault.operations.write import WriteInstance
 from tablevault.plans import StopPlan
-from tablevault.processes.attempts import Attempt, claim_when_free
-from tablevault.transaction import Drafting, Transaction
+from tablevault.processes.process import Process, claim_when_free
 from tablevault.values import Changes, Decision, ProcessRecord, Status
 from tablevault.waiting import poll
 
@@ -37,9 +37,9 @@ class StopProcess(Operation[StopPlan]):
     materialize: bool = False
     timeout: float = 5.0
 
-    def plan(self, draft: Drafting) -> StopPlan:
+    def plan(self, draft: Draft) -> StopPlan:
         """Find the process and see whether it may be stopped."""
-        record = draft.process(self.to_stop_process_id)
+        record = draft.lookup.process(self.to_stop_process_id)
         if record.status.ended or record.status is Status.COMMITTING:
             raise TVProcessError(f"Process '{record.process_id}' has ended already: it {_ended(record)}.")
         if self.materialize and record.operation not in (ExecuteInstance.name, WriteInstance.name):
@@ -47,8 +47,8 @@ class StopProcess(Operation[StopPlan]):
                 f"materialize=True is for execute_instance and write_instance; '{record.process_id}' is a call of "
                 f"{record.operation}."
             )
-        liveness = Liveness(draft.context)
-        for member in _family(draft.context, record):
+        liveness = Liveness(draft.lookup.context)
+        for member in _family(draft.lookup.context, record):
             if liveness.is_running(member) and not self.force:
                 raise TVProcessError(
                     f"Process '{member.process_id}' ({member.operation}) is running in process number "
@@ -57,9 +57,9 @@ class StopProcess(Operation[StopPlan]):
                 )
         return StopPlan(table_name=record.table_name, instance_id=record.instance_id, serial=record.serial)
 
-    def work(self, plan: StopPlan, transaction: Transaction) -> Changes:
+    def work(self, plan: StopPlan, session: Session) -> Changes:
         """Ask live owners to stop, claim the process and its children, and say how they end."""
-        context = transaction.context
+        context = session.lookup.context
         family = _family(context, _get(context, plan.serial))
         if self.force:
             _ask_to_stop(context, family, self.timeout)
@@ -67,19 +67,19 @@ class StopProcess(Operation[StopPlan]):
         for record in family:
             claimed = _claim(context, record)
             if claimed is not None:
-                transaction.hold(claimed)
+                session.hold(claimed)
                 changes = self._end(claimed, record.serial == plan.serial)
-                ends.append(Decision(record.serial, claimed.number, Status.STOPPED, changes))
+                ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes))
         return Changes(ends=tuple(ends))
 
-    def _end(self, claimed: Attempt, is_target: bool) -> Changes:
+    def _end(self, claimed: Process, is_target: bool) -> Changes:
         if not (self.materialize and is_target):
-            return Changes(tidying=claimed.operation.abandon(claimed.plan, claimed.transaction))
+            return Changes(tidying=claimed.operation.abandon(claimed.plan, claimed))
         try:
-            changes = claimed.operation.materialize_partial(claimed.plan, claimed.transaction)
+            changes = claimed.operation.materialize_partial(claimed.plan, claimed)
         finally:
-            claimed.transaction.close_checkpoints()
-        return Changes(changes.changes, (*changes.tidying, *claimed.transaction.clean_workspace()))
+            claimed.close_checkpoints()
+        return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))
 
 
 def _ask_to_stop(context: VaultContext, family: list[ProcessRecord], timeout: float) -> None:
@@ -116,7 +116,7 @@ def _wait_until_dead(context: VaultContext, family: list[ProcessRecord], timeout
     return bool(poll(all_dead, repeat(_POLL), timeout))
 
 
-def _claim(context: VaultContext, record: ProcessRecord) -> Attempt | None:
+def _claim(context: VaultContext, record: ProcessRecord) -> Process | None:
     """Take a process over for as long as the stop runs; `None` if it was reverted meanwhile."""
     if _get(context, record.serial).status is Status.REVERTED:
         return None

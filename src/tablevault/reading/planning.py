@@ -25,8 +25,10 @@ from tablevault.execution.reasons import Reasons, rows_text
 from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
+from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.execute import ExecuteInstance, Workplace
+from tablevault.operations.session import Draft
 from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
@@ -35,7 +37,6 @@ from tablevault.references import CurrentRow, Literal, Reference, find_reference
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
-from tablevault.transaction import Drafting
 from tablevault.values import Cause, Outcome, OutcomeKind
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
@@ -60,15 +61,16 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     Exception
         Whatever the IndexBuilder's function raises.
     """
-    draft = Drafting(context, names.new_process_id())
+    lookup = Lookup(context)
+    draft = Draft(lookup, names.new_process_id())
     plan = operation.plan(draft)
-    prepared = _prepare(draft, plan)
+    prepared = _prepare(lookup, plan)
     # Outside the vault, whose folders stay as they are; the IndexBuilder may leave artifacts and checkpoints in it.
     with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
         with _workplace(Path(folder), draft.process_id) as place:
-            execution = operation.execution(plan, draft, prepared, place)
-            origin = draft.contents.instance_by_row(plan.origin) if plan.origin is not None else None
-            planning = _Planning(execution, Reasons(draft, execution, origin, prepared.inputs.facts()))
+            execution = operation.execution(plan, lookup, prepared, place)
+            origin = lookup.contents.instance_by_row(plan.origin) if plan.origin is not None else None
+            planning = _Planning(execution, Reasons(lookup, execution, origin, prepared.inputs.facts()))
             index, *others = prepared.builders
             if not run_index:
                 return planning.plan([index, *others])
@@ -80,12 +82,12 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
                     raise error.original from error.original.__cause__
 
 
-def _prepare(draft: Drafting, plan: ExecutePlan) -> Prepared:
+def _prepare(lookup: Lookup, plan: ExecutePlan) -> Prepared:
     """Return the builders and the code as they are now."""
-    table, temporary = draft.table_by_id(plan.table_id), draft.instance_by_row(plan.temporary)
-    documents = draft.with_files(lambda: draft.builder_files(table, temporary), read_documents)
-    inputs = PinnedInputs(draft, plan.inputs)
-    return Prepared.check(table.name, documents, inputs, Sources.of_now(draft.code_texts()))
+    table, temporary = lookup.table_by_id(plan.table_id), lookup.instance_by_row(plan.temporary)
+    documents = lookup.with_files(lambda: lookup.builder_files(table, temporary), read_documents)
+    inputs = PinnedInputs(lookup, plan.inputs)
+    return Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How attempts end: decided in one transaction, tidied up, finished, logged. Undo is written once, here."""
+"""How processes end: decided in one transaction, tidied up, finished, logged. Undo is written once, here."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.lookup import Lookup, note_content, was_edited
 from tablevault.operations.base import long_arguments
-from tablevault.processes.attempts import Attempt, describe_error
+from tablevault.processes.process import Process
 from tablevault.storage import files, log
 from tablevault.texts import MOST_SHOWN, cut, shortened
-from tablevault.transaction import Transaction
-from tablevault.values import Changes, Decision, InstanceRecord, ProcessRecord, Status, Tidying, TidyingAction
+from tablevault.values import (
+    Changes,
+    Decision,
+    ErrorInfo,
+    InstanceRecord,
+    ProcessRecord,
+    Status,
+    Tidying,
+    TidyingAction,
+)
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
 _WITH_TARGET = (
@@ -31,8 +39,8 @@ _WITH_TARGET = (
 )
 
 
-class Endings:
-    """Commits, reverts and pauses claimed processes of one vault.
+class Decisions:
+    """Commits, reverts and pauses processes of one vault, and tidies up after them.
 
     Parameters
     ----------
@@ -45,48 +53,39 @@ class Endings:
         self._processes = context.catalog.processes
         self._layout = context.layout
 
-    def commit(self, attempt: Attempt, changes: Changes) -> None:
+    def commit(self, process: Process, changes: Changes) -> None:
         """Decide for a success. When this returns, the change is visible and durable, and nothing can undo it."""
-        tidying = changes.tidying + attempt.transaction.clean_workspace()
         own = Decision(
-            attempt.serial,
-            attempt.number,
+            process.serial,
+            process.attempt,
             Status.SUCCEEDED,
-            Changes(changes.changes, tidying),
-            progress=attempt.transaction.progress.snapshot(),
+            Changes(changes.changes, changes.tidying + process.clean_workspace()),
+            progress=process.progress.snapshot(),
         )
         self._processes.decide([own, *changes.ends])
 
-    def complete(self, attempt: Attempt, changes: Changes) -> None:
-        """Apply and finish what was decided."""
+    def apply(self, process: Process, changes: Changes) -> None:
+        """Do on disk what was decided, and finish the processes that it ends."""
         for ended in changes.ends:
-            self.tidy_and_finish(ended.serial)
-        self.tidy_and_finish(attempt.serial)
+            self.finish(ended.serial)
+        self.finish(process.serial)
 
-    def revert(self, attempt: Attempt, error: BaseException | None, status: Status = Status.REVERTED) -> None:
+    def revert(self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED) -> None:
         """Record durably that the process did not happen, and only then remove its invisible files."""
-        transaction = attempt.transaction
-        save_checkpoints(transaction)
-        decision = Decision(
-            attempt.serial,
-            attempt.number,
-            status,
-            Changes(tidying=attempt.operation.abandon(attempt.plan, transaction)),
-            describe_error(error, transaction.secrets) if error is not None else None,
-            transaction.progress.snapshot(),
+        process.save_checkpoints()
+        tidying = process.operation.abandon(process.plan, process)
+        progress = process.progress.snapshot()
+        self._processes.decide(
+            [Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress)]
         )
-        self._processes.decide([decision])
-        self.tidy_and_finish(attempt.serial)
+        self.finish(process.serial)
 
-    def pause(self, attempt: Attempt, error: BaseException) -> None:
+    def pause(self, process: Process, error: ErrorInfo) -> None:
         """Keep the process's locks and checkpoints for a later attempt."""
-        save_checkpoints(attempt.transaction)
-        progress = attempt.transaction.progress.snapshot()
-        self._processes.pause(
-            attempt.serial, attempt.number, describe_error(error, attempt.transaction.secrets), progress
-        )
+        process.save_checkpoints()
+        self._processes.pause(process.serial, process.attempt, error, process.progress.snapshot())
 
-    def tidy_and_finish(self, serial: int) -> None:
+    def finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
         with self._context.catalog.snapshot():
             finished = self._processes.is_finished(serial)
@@ -235,14 +234,6 @@ class Endings:
         if not files.is_inside(self._layout.root, place.parent / "_"):
             raise OSError(f"a symbolic link leads from {path} out of the vault")
         return place
-
-
-def save_checkpoints(transaction: Transaction) -> None:
-    """Make what was computed durable as far as that is possible; the transaction counts what was not."""
-    try:
-        transaction.close_checkpoints()
-    except Exception:  # noqa: BLE001 - what ends the attempt is its first error, not what follows from it
-        transaction.abandon_checkpoints()
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:

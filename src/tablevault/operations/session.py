@@ -1,0 +1,151 @@
+"""The two things that operations are handed: a draft while they plan, and a session while they work."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Protocol
+
+from tablevault.layout import ProcessFolder
+from tablevault.lookup import Lookup
+from tablevault.progress import ExecutionProgress
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.texts import Secrets
+from tablevault.values import Lock, Tidying
+
+
+class Draft:
+    """Collects the locks that a plan needs.
+
+    Parameters
+    ----------
+    lookup
+        Reads the committed state that the plan is made from.
+    process_id
+        The id under which the process will run.
+    """
+
+    def __init__(self, lookup: Lookup, process_id: str) -> None:
+        self.lookup = lookup
+        self.process_id = process_id
+        self._wanted: dict[str, bool] = {}
+
+    def lock_exclusive(self, resource: str) -> None:
+        """Ask for a part of the vault that is going to be changed."""
+        self._wanted[resource] = True
+
+    def lock_shared(self, resource: str) -> None:
+        """Ask for a part of the vault that is going to be read."""
+        self._wanted.setdefault(resource, False)
+
+    @property
+    def locks(self) -> tuple[Lock, ...]:
+        """The locks asked for, in the order of their resources."""
+        return tuple(Lock(resource, exclusive) for resource, exclusive in sorted(self._wanted.items()))
+
+    def free_folder(self, parent: Path, wanted: str) -> str:
+        """Return a name for a new folder: the wanted one, unless a leftover to be tidied up has it."""
+        name = wanted
+        while (parent / name).exists() or (parent / name).is_symlink():
+            name = f"{wanted}~{secrets.token_hex(4)}"
+        return name
+
+
+class Leavable(Protocol):
+    """A process that another one holds."""
+
+    def leave(self) -> None:
+        """Give up ownership."""
+        ...
+
+
+class Session(Protocol):
+    """A process as its operation sees it: it reads, stages and computes, and cannot commit."""
+
+    stop_requested: bool
+    """Whether the work should end at its next row."""
+
+    @property
+    def lookup(self) -> Lookup:
+        """Reads committed state."""
+        ...
+
+    @property
+    def process_id(self) -> str:
+        """The id that users know the process by."""
+        ...
+
+    @property
+    def serial(self) -> int:
+        """The process's number in the catalog."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1."""
+        ...
+
+    @property
+    def resumed(self) -> bool:
+        """Whether an earlier attempt may have run user code."""
+        ...
+
+    @property
+    def author(self) -> str:
+        """The author that runs the operation."""
+        ...
+
+    @property
+    def progress(self) -> ExecutionProgress:
+        """Counts the rows of builders."""
+        ...
+
+    @property
+    def secrets(self) -> Secrets:
+        """Values that must not be recorded; they are added when a function that was given them has failed."""
+        ...
+
+    @property
+    def workspace(self) -> ProcessFolder:
+        """The process's folder in `_temp/`, which no reader looks into."""
+        ...
+
+    def stage_text(self, name: str, text: str) -> Path:
+        """Write a text durably into the workspace and return its path."""
+        ...
+
+    def staged_text(self, name: str) -> str:
+        """Return a text that an earlier step staged; raise `TVImplementationError` if none did."""
+        ...
+
+    def is_staged(self, name: str) -> bool:
+        """Return whether an earlier step staged a file of this name."""
+        ...
+
+    def clean_workspace(self) -> tuple[Tidying, ...]:
+        """Return the steps that remove the workspace; none if there is no workspace."""
+        ...
+
+    def open_checkpoints(self, artifacts: Path) -> CheckpointStore:
+        """Open the checkpoints of the process, which the engine closes however the attempt ends.
+
+        While they are open, their background thread polls for stop requests and publishes progress.
+
+        Parameters
+        ----------
+        artifacts
+            The folder of the files that rows name.
+        """
+        ...
+
+    def begin_functions(self) -> None:
+        """Note that user code runs from here on: a later error is one of the work, not of the call that resumed it."""
+        ...
+
+    def raise_if_stopped(self) -> None:
+        """Raise `TVForcedError` if the process was asked to stop, `TVProcessError` in a forked child."""
+        ...
+
+    def hold(self, other: Leavable) -> None:
+        """Hold another process until this attempt ends."""
+        ...

@@ -1,0 +1,305 @@
+"""A process in the hands of its owner: identity, session and lease as one object."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Literal
+
+from tablevault import clock
+from tablevault.catalog.owners import OwnerLock
+from tablevault.context import VaultContext
+from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
+from tablevault.forks import ForkHooks, around_forks
+from tablevault.layout import ProcessFolder
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup
+from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.session import Leavable
+from tablevault.ports import CAME_BACK_IN_CHILD
+from tablevault.progress import ExecutionProgress
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.texts import Secrets
+from tablevault.values import Owner, Plan, ProcessRecord, Status, Tidying, TidyingAction
+from tablevault.waiting import poll
+
+_RECOVERY_POLL = 0.001
+"""Seconds between two checks whether a recovery is over, which takes milliseconds."""
+
+
+@dataclass(eq=False)
+class Process:
+    """One attempt of a process, from its claim to its end: the `Session` of its operation."""
+
+    context: VaultContext
+    """The open vault."""
+    process_id: str
+    """The id that users know it by."""
+    serial: int
+    """Its number in the catalog."""
+    attempt: int
+    """The number of this attempt, from 1: the fencing token."""
+    user_given: bool
+    """Whether the user gave the id: an error from outside pauses it instead of reverting it."""
+    operation: Operation[Any]
+    plan: Plan
+    lease: OwnerLock
+    """The lock file that shows this attempt as alive."""
+    status: Status = Status.RUNNING
+    """Its state when this attempt claimed it."""
+    resumed: bool = False
+    """Whether an earlier attempt may have run user code."""
+    progress: ExecutionProgress = field(default_factory=ExecutionProgress)
+    stop_requested: bool = field(default=False, init=False)
+    """Whether the work should end at its next row: a stop was requested, or this is a forked child."""
+    functions_started: bool = field(default=False, init=False)
+    """Whether an error is one of the work, not of the call that resumed it."""
+    secrets: Secrets = field(default_factory=Secrets, init=False)
+    """Values that functions were given and that are recorded nowhere; known once one of them has failed."""
+    _checkpoints: CheckpointStore | None = field(default=None, init=False)
+    _others: list[Leavable] = field(default_factory=list, init=False)
+    _made_by: int = field(default_factory=os.getpid, init=False)
+
+    def __post_init__(self) -> None:
+        """Let a forked child know the process as one that it must not go on with."""
+        self.lookup = Lookup(self.context)
+        _open_here.add(self)
+
+    # --- lease ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether nothing was left to do when this attempt claimed the process, but to tidy up."""
+        return self.status is Status.COMMITTING or self.status.ended
+
+    @property
+    def is_owned(self) -> bool:
+        """Whether the process is still in this attempt, and has not ended."""
+        record = self.context.catalog.processes.get(self.serial)
+        return record is not None and record.attempt == self.attempt and not record.status.ended
+
+    def hold(self, other: Leavable) -> None:
+        """Hold another process until this attempt ends."""
+        self._others.append(other)
+
+    def leave(self) -> None:
+        """Give up ownership: this attempt has no part in the process any more.
+
+        A child that the user's function forked, and that left it by an exception, owns nothing that it could give up.
+        """
+        if self.lease.is_inherited:
+            return
+        self._abandon_checkpoints()
+        for other in self._others:
+            other.leave()
+        self.lease.release()
+
+    # --- staging --------------------------------------------------------------------------------------------------
+
+    @property
+    def author(self) -> str:
+        """The author that runs the operation."""
+        return self.context.author
+
+    @property
+    def workspace(self) -> ProcessFolder:
+        """The process's folder in `_temp/`, which no reader looks into."""
+        return self.context.layout.process(self.serial)
+
+    def stage_text(self, name: str, text: str) -> Path:
+        """Write a text durably into the workspace and return its path."""
+        path = self.workspace.staged / name
+        files.make_folder(path.parent)
+        files.write_text(path, text)
+        return path
+
+    def staged_text(self, name: str) -> str:
+        """Return a text that an earlier step staged."""
+        path = self.workspace.staged / name
+        if not path.is_file():
+            raise TVImplementationError(f"Process '{self.process_id}' never staged '{name}'.")
+        return path.read_text(encoding="utf-8")
+
+    def is_staged(self, name: str) -> bool:
+        """Return whether an earlier step staged a file of this name."""
+        return (self.workspace.staged / name).is_file()
+
+    def clean_workspace(self) -> tuple[Tidying, ...]:
+        """Return the steps that remove the workspace."""
+        if not self.workspace.root.exists():
+            return ()
+        return (Tidying(TidyingAction.REMOVE, self.context.layout.relative(self.workspace.root)),)
+
+    # --- checkpoints ----------------------------------------------------------------------------------------------
+
+    def open_checkpoints(self, artifacts: Path) -> CheckpointStore:
+        """Open the checkpoints of the process; their background thread polls for stop requests."""
+        watch = OwnerWatch(self)
+        self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, ArtifactFolder(artifacts), watch.look)
+        return self._checkpoints
+
+    def close_checkpoints(self) -> None:
+        """Make everything computed durable and close its files; a no-op if none were opened."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+
+    def settle_checkpoints(self) -> None:
+        """Close checkpoints that are about to be removed, at the least cost; after an error they can be read again."""
+        if self._checkpoints is not None:
+            self._checkpoints.settle()
+
+    def save_checkpoints(self) -> None:
+        """Make as much as possible of the computed rows durable; `unsaved_rows` counts the others."""
+        try:
+            self.close_checkpoints()
+        except Exception:  # noqa: BLE001 - the attempt ends by its first error, not by one that follows from it
+            self._abandon_checkpoints()
+
+    def _abandon_checkpoints(self) -> None:
+        if self._checkpoints is not None:
+            self._checkpoints.abandon()
+
+    @property
+    def unsaved_rows(self) -> int:
+        """How many computed rows are not durable: they would be computed again."""
+        return self._checkpoints.unflushed if self._checkpoints is not None else 0
+
+    # --- cancellation ---------------------------------------------------------------------------------------------
+
+    def request_stop(self) -> None:
+        """Let the work end at its next row."""
+        self.stop_requested = True
+
+    def raise_if_stopped(self) -> None:
+        """Raise `TVForcedError` if the process was asked to stop, `TVProcessError` in a forked child."""
+        if self._made_by != os.getpid():
+            raise TVProcessError(CAME_BACK_IN_CHILD)
+        if self.stop_requested:
+            raise TVForcedError(
+                f"Process '{self.process_id}' was stopped by stop_process(force=True); to do it after all, call it "
+                "again with another process id."
+            )
+
+    def begin_functions(self) -> None:
+        """Note that user code runs from here on."""
+        self.functions_started = True
+
+
+class OwnerWatch:
+    """Polls for stop requests and publishes progress, on the background thread of the checkpoints.
+
+    Parameters
+    ----------
+    process
+        The watched process.
+    """
+
+    _STOP_SECONDS = 0.2
+    _PROGRESS_SECONDS = 1.0
+    _FIRST_PROGRESS_SECONDS = 0.2
+    """Less than later on, so that progress is known of an execution that is killed at its beginning."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self._processes = process.context.catalog.processes
+        self._stop_polled = clock.monotonic()
+        self._progress_saved = self._stop_polled - self._PROGRESS_SECONDS + self._FIRST_PROGRESS_SECONDS
+        self._published = process.progress.snapshot()
+
+    def look(self) -> None:
+        """Poll and publish if it is time; called at every interval of the checkpoints."""
+        now = clock.monotonic()
+        if now - self._stop_polled >= self._STOP_SECONDS:
+            self._stop_polled = now
+            record = self._processes.get(self._process.serial)
+            if record is None or record.attempt != self._process.attempt or record.stop_requested:
+                self._process.request_stop()
+        if now - self._progress_saved >= self._PROGRESS_SECONDS:
+            self._progress_saved = now
+            self._save_progress()
+
+    def _save_progress(self) -> None:
+        progress = self._process.progress.snapshot()
+        if progress != self._published and not self._process.stop_requested:
+            self._published = progress
+            self._processes.save_progress(self._process.serial, self._process.attempt, progress)
+
+
+# --- claiming -----------------------------------------------------------------------------------------------------
+
+
+def new_owner(context: VaultContext, kind: str = "owner") -> tuple[OwnerLock, Owner]:
+    """Hold the lock file of a new attempt; return it with the owner that holds it."""
+    lease = context.owners.claim(kind)
+    return lease, Owner(lease.name, context.owners.host, os.getpid())
+
+
+def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, kind: str = "owner") -> Process | None:
+    """Take over a process whose owner is gone or hands it over; `None` if another owner was faster."""
+    lease, owner = new_owner(context, kind)
+    process = None
+    try:
+        claimed = context.catalog.processes.claim(record, owner)
+        if claimed is not None:
+            process = _claimed_process(context, claimed, lease, resumed)
+            context.owners.forget(record.owner_lock)
+    finally:
+        if process is None:
+            lease.release()
+    return process
+
+
+def _claimed_process(context: VaultContext, claimed: ProcessRecord, lease: OwnerLock, resumed: bool) -> Process:
+    progress = ExecutionProgress()
+    progress.restore(claimed.progress)
+    return Process(
+        context,
+        claimed.process_id,
+        claimed.serial,
+        claimed.attempt,
+        claimed.user_given,
+        operation_named(claimed.operation).restore(claimed.arguments),
+        claimed.plan,
+        lease,
+        claimed.status,
+        resumed,
+        progress,
+    )
+
+
+def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | None:
+    """Claim a process, after an owner that only recovers it; `None` if it has a live owner or is over."""
+    liveness, processes = Liveness(context), context.catalog.processes
+    current = record
+
+    def try_to_claim() -> Process | Literal[False] | None:
+        """Return `False` if waiting is pointless."""
+        nonlocal current
+        claimed = None if liveness.is_alive(current) else claim(context, current)
+        if claimed is not None:
+            return claimed
+        current = processes.get_now(current.serial) or current
+        return False if current.finished or liveness.is_running(current) else None
+
+    claimed: Process | Literal[False] | None
+    claimed = poll(try_to_claim, repeat(_RECOVERY_POLL), context.lock_timeout)
+    return claimed or None
+
+
+# --- forks --------------------------------------------------------------------------------------------------------
+
+_open_here: weakref.WeakSet[Process] = weakref.WeakSet()
+
+
+def _stop_in_child() -> None:
+    """Keep a child that comes back from the function that forked it from calling that function for another row."""
+    for process in list(_open_here):
+        process.request_stop()
+
+
+around_forks(ForkHooks(in_child=_stop_in_child))
