@@ -16,7 +16,7 @@ RUN_ELSEWHERE = {
     "examples/ask_documents/README.md",  # needs a service: tests/examples
 }
 # Pages with many commands, each started and awaited.
-SLOW = {"docs/files.md", "docs/tutorial-in-a-shell.md", "docs/what-survives-what.md"}
+SLOW = {"docs/files.md", "docs/tutorial-in-a-shell.md", "docs/guarantees.md"}
 # Blocks in the languages of other shells.
 UNTESTED = {"docs/command-line.md": ["zsh", "fish"]}
 
