@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: all work and its floors in one table, which `docs/performance.md` shows."""
+"""`python -m benchmarks`: all work and its baselines in one table, which `docs/performance.md` shows."""
 
 from __future__ import annotations
 

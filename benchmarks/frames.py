@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from benchmarks import floors, vaults
+from benchmarks import baselines, vaults
 from benchmarks.measuring import Result, Way, interleaved
 
 MEGABYTE = 2**20
@@ -58,29 +58,29 @@ def whole_frames(rows: int, rounds: int) -> list[Result]:
 
     def write_parquet(folder: Path) -> float:
         start = time.perf_counter()
-        floors.write_parquet(frame, folder / "frame.parquet")
+        baselines.write_parquet(frame, folder / "frame.parquet")
         return time.perf_counter() - start
 
     def read_parquet(folder: Path) -> float:
-        floors.write_parquet(frame, folder / "frame.parquet")
+        baselines.write_parquet(frame, folder / "frame.parquet")
         start = time.perf_counter()
-        floors.read_parquet(folder / "frame.parquet")
+        baselines.read_parquet(folder / "frame.parquet")
         return time.perf_counter() - start
 
-    writing = _compared(f"write {rows:,} × 8", {"product": write, "floor": write_parquet}, rounds, 1.3)
-    reading = _compared(f"read {rows:,} × 8", {"product": read, "floor": read_parquet}, rounds, 1.1)
+    writing = _compared(f"write {rows:,} × 8", {"product": write, "baseline": write_parquet}, rounds, 1.3)
+    reading = _compared(f"read {rows:,} × 8", {"product": read, "baseline": read_parquet}, rounds, 1.1)
     return [writing, reading]
 
 
 def _compared(what: str, ways: dict[str, Way], rounds: int, target: float) -> Result:
     samples = interleaved(ways, rounds)
-    product, floor = samples["product"], samples["floor"]
-    ratio = product.median / floor.median
+    product, baseline = samples["product"], samples["baseline"]
+    ratio = product.median / baseline.median
     return Result(
         "W2",
         what,
         f"{product.median:.3f} s",
-        f"{floor.median:.3f} s",
+        f"{baseline.median:.3f} s",
         ratio,
         f"≤ {target:g} ×",
         ratio <= target,

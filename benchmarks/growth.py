@@ -10,7 +10,7 @@ from statistics import median
 
 import pandas as pd
 
-from benchmarks import floors, vaults
+from benchmarks import baselines, vaults
 from benchmarks.measuring import Result, empty_folder
 from tablevault import TableVault
 
@@ -26,7 +26,7 @@ def latencies(count: int) -> list[Result]:
     """Measure each kind of operation, make many tables and many instances of one, and measure again."""
     with empty_folder() as folder:
         vault = _prepared(folder)
-        fsync = floors.one_fsync(folder)
+        fsync = baselines.one_fsync(folder)
         Kinds(vault, "warm-up").measured(WARM_UP)
         first = Kinds(vault, "first").measured(TIMES)
         for number in range(count):

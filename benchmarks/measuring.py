@@ -41,7 +41,7 @@ class Result:
     what: str
     measured: str
     """The product's figure in its own unit."""
-    floor: str
+    baseline: str
     """What it is compared with, in the same unit."""
     value: float
     """The figure that the target limits."""

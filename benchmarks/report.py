@@ -47,7 +47,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         result.work,
         result.what,
         result.measured,
-        result.floor,
+        result.baseline,
         f"{ratio}{result.unit if result.unit != '×' else ' ×'}",
         f"{result.target}{reached}",
         f"± {result.spread:.0%}" if result.spread else "",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks import floors, vaults
+from benchmarks import baselines, vaults
 from benchmarks.measuring import Result, Samples, Way, interleaved
 from tablevault import TableVault
 
@@ -89,21 +89,21 @@ def _target(count: int) -> float | None:
 
 
 def _compared(work: str, what: str, count: int, rounds: int, product: Way, target: float | None) -> Result:
-    def floor(folder: Path) -> float:
+    def baseline(folder: Path) -> float:
         called = vaults.count_calls()
         start = time.perf_counter()
-        results = floors.group_commit(vaults.mark, range(count), folder / "floor.parquet")
+        results = baselines.group_commit(vaults.mark, range(count), folder / "baseline.parquet")
         seconds = time.perf_counter() - start
         assert called() == count == len(results)
         return seconds
 
-    samples = interleaved({"product": product, "floor": floor}, rounds)
-    ratio = samples["product"].median / samples["floor"].median
+    samples = interleaved({"product": product, "baseline": baseline}, rounds)
+    ratio = samples["product"].median / samples["baseline"].median
     return Result(
         work,
         f"{what}, {count:,} rows",
         f"{samples['product'].median / count * 1e6:.2f} µs/row",
-        f"{samples['floor'].median / count * 1e6:.2f} µs/row",
+        f"{samples['baseline'].median / count * 1e6:.2f} µs/row",
         ratio,
         "" if target is None else f"≤ {target:g} ×",
         target is None or ratio <= target,

@@ -1,4 +1,4 @@
-"""The vaults that the work is done in, and the function that is called: the same for floors and product."""
+"""The vaults that the work is done in, and the function that is called: the same for baselines and product."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ arguments: {arguments}
 
 
 def mark(x: object) -> str:
-    """Return what the function of W1 returns, for the floors."""
+    """Return what the function of W1 returns, for the baselines."""
     CALLS.called()
     return f"{x}-ok"
 

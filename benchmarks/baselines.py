@@ -1,4 +1,4 @@
-"""Floors: the least that the same work can cost, as plain code without the product."""
+"""Baselines: the least that the same work can cost, as plain code without the product."""
 
 from __future__ import annotations
 
