@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablevault import permissions
-from tablevault.catalog import Catalog
 from tablevault.catalog.owners import Owners
 from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
+from tablevault.ports import Catalog
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from tablevault.catalog import FORMAT
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVLockError
-from tablevault.layout import VaultLayout
+from tablevault.layout import FORMAT, OLDEST_READABLE, VaultLayout
 from tablevault.liveness import Liveness
 from tablevault.storage import files
 from tablevault.values import ProcessRecord
-
-OLDEST_READABLE = 1
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,10 @@ from pathlib import Path
 from tablevault.errors import TVFileError
 from tablevault.names import is_file_name, is_inner_path
 
+FORMAT = 2
+"""Of the vault as a whole: folder, catalog, frames and checkpoints. New vaults have it."""
+OLDEST_READABLE = 1
+"""Format of the oldest vaults that are read, and migrated by their next operation."""
 MARKER = ".tablevault"
 DESCRIPTION = "description.yaml"
 FRAME = "table.parquet"
@@ -139,33 +143,3 @@ class InstanceFolder:
 
 BUILDER_SUFFIX = ".yaml"
 MODULE_SUFFIX = ".py"
-
-
-def index_builder_name(table_name: str) -> str:
-    """Return the name of a table's IndexBuilder."""
-    return f"{table_name}_index"
-
-
-def lock_on_code() -> str:
-    """Return the resource of the vault's code modules."""
-    return "code"
-
-
-def lock_on_table(name_key: str) -> str:
-    """Return the resource of a table, which covers all that is inside it."""
-    return f"table/{name_key}"
-
-
-def lock_on_instance(name_key: str, instance_id: str) -> str:
-    """Return the resource of one instance."""
-    return f"table/{name_key}/instance/{instance_id}"
-
-
-def lock_on_version(name_key: str, version: str) -> str:
-    """Return the resource of the order in which the instances of a version are written."""
-    return f"table/{name_key}/version/{version}"
-
-
-def lock_on_artifacts(name_key: str) -> str:
-    """Return the resource of a table's one set of artifacts."""
-    return f"table/{name_key}/artifacts"

@@ -137,7 +137,7 @@ class Lookup:
 
         A file that is about to be put in place or removed is taken from where it is staged.
         """
-        staged = self.contents.pending_moves().get(self.layout.relative(path))
+        staged = self.context.catalog.tidying.pending_moves().get(self.layout.relative(path))
         if staged is not None:
             source = self.layout.absolute(staged) if staged else None
             if source is None:
@@ -150,7 +150,7 @@ class Lookup:
         """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
         here = self.layout.relative(folder) + "/"
         # The catalog first: what is put in its place after that is in the folder by then.
-        pending = self.contents.pending_moves()
+        pending = self.context.catalog.tidying.pending_moves()
         found = {path.stem: path for path in _visible_files(files.unlinked(folder), suffix)}
         for target, staged in pending.items():
             name = target.removeprefix(here)

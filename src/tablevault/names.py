@@ -169,3 +169,8 @@ def _check(kind: str, name: str) -> str:
 def without_namespaces(text: str) -> str:
     """Return a text in which code modules go by the names that their authors gave them, not by those in Python."""
     return _NAMESPACES.sub("", text)
+
+
+def index_builder_name(table_name: str) -> str:
+    """Return the name of a table's IndexBuilder."""
+    return f"{table_name}_index"

@@ -13,12 +13,12 @@ import psutil
 import yaml
 from filelock import FileLock
 
-from tablevault.catalog import FORMAT, Catalog, file_url, sqlite_url
+from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
 from tablevault.formats import Marker, check_same_vault, read_marker, write_marker
-from tablevault.layout import VaultLayout
+from tablevault.layout import FORMAT, VaultLayout
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.names import check_text
@@ -60,7 +60,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     _check_own_places(layout)
     _warn_of_network(layout.root)
     named = settings.catalog_url or marker.catalog
-    catalog = Catalog(sqlite_url(named) if named else file_url(layout.catalog))
+    catalog = sqlite_catalog(sqlite_path(named) if named else layout.catalog)
     context = VaultContext(
         layout=layout,
         catalog=catalog,
@@ -175,12 +175,11 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     for folder in (layout.code_functions, layout.metadata, layout.worker_logs, layout.owners, layout.trash):
         files.make_folder(folder)
     files.make_folder(layout.temporary)
-    url = sqlite_url(settings.catalog_url) if settings.catalog_url else None
-    catalog = Catalog(url or file_url(layout.catalog))
+    catalog = sqlite_catalog(sqlite_path(settings.catalog_url) if settings.catalog_url else layout.catalog)
     vault_id = catalog.create(uuid.uuid4().hex, created)
     facts = {"description": description, "author": settings.author or user_name(), "created": created}
     files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
-    write_marker(layout, Marker(FORMAT, vault_id, created, url.render_as_string() if url else None))
+    write_marker(layout, Marker(FORMAT, vault_id, created, catalog.url if settings.catalog_url else None))
 
 
 def _running_parent(context: VaultContext, parent_id: str) -> int:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
     import pandas as pd
     import pyarrow as pa
 
     from tablevault.progress import ExecutionProgress
     from tablevault.texts import Secrets
-    from tablevault.values import ArtifactRecord
+    from tablevault.values import (
+        ArtifactRecord,
+        Begun,
+        Blocked,
+        Decision,
+        ErrorInfo,
+        Imported,
+        InstanceRecord,
+        Lock,
+        NewProcess,
+        Owner,
+        Plan,
+        ProcessRecord,
+        Progress,
+        Read,
+        Selected,
+        Selection,
+        TableRecord,
+        Tidying,
+    )
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -145,3 +167,312 @@ class FunctionError(Exception):
     def __init__(self, original: BaseException) -> None:
         super().__init__(original)
         self.original = original
+
+
+# --- the catalog --------------------------------------------------------------------------------------------------
+#
+# Every method is one transaction. A writing method returns only after its transaction is durable, and changes nothing
+# if it raises, except for `UnknownOutcomeError`. Writing transactions run one at a time. Each method raises `OSError`
+# if the database cannot be used, and `TVFileError` if it is damaged, is gone, or holds a row that no version writes.
+
+
+class UnknownOutcomeError(OSError):
+    """The catalog failed in the commit itself: whether the transaction holds can only be read from it later."""
+
+
+class Contents(Protocol):
+    """Tables and instances that are visible. Reading never waits for a writer."""
+
+    def generation(self) -> int:
+        """Return a number that grows whenever something becomes visible or a process releases its locks."""
+        ...
+
+    def table(self, name: str) -> TableRecord | None:
+        """Return the table of this name, in any case of its letters."""
+        ...
+
+    def table_by_id(self, table_id: int) -> TableRecord | None:
+        """Return a table by its immutable id, also a deleted one."""
+        ...
+
+    def tables(self) -> list[TableRecord]:
+        """Return all tables in the order of their creation."""
+        ...
+
+    def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
+        """Return the instance of a table with exactly this id, temporary or materialized."""
+        ...
+
+    def instance_by_row(self, row_id: int) -> InstanceRecord | None:
+        """Return an instance by its row id, also a deleted one."""
+        ...
+
+    def instances(
+        self, table_id: int, version: str | None = None, temporary: bool | None = None
+    ) -> list[InstanceRecord]:
+        """Return the instances of a table in the order of their commits; `None` stands for any."""
+        ...
+
+    def version_like(self, table_id: int, version: str) -> str | None:
+        """Return a version of a table that differs from this one only in the case of its letters."""
+        ...
+
+    def newest(
+        self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
+    ) -> InstanceRecord | None:
+        """Return the materialized instance that was committed last; `None` stands for any version."""
+        ...
+
+    def select(self, selection: Selection) -> Selected | None:
+        """Return the instance that a selection means, with its table, both as of one moment."""
+        ...
+
+    def superseded(self, serial: int) -> list[InstanceRecord]:
+        """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
+        ...
+
+    def reads_of(self, row_id: int) -> list[Read]:
+        """Return the columns that the columns of an instance were computed from, in the order of their recording."""
+        ...
+
+    def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
+        """Return the row ids of the instances that were computed from an instance, each with the read column."""
+        ...
+
+    def origins(self) -> list[tuple[int, int]]:
+        """Return the row ids of materialized instances that have an origin, also of deleted ones, each with it."""
+        ...
+
+    def side_effects_by(self, table_name: str) -> tuple[int, ...]:
+        """Return the serial numbers of the processes that hold a whole table exclusively."""
+        ...
+
+
+class Processes(Protocol):
+    """Processes as readers see them. Reading never waits for a writer."""
+
+    def get(self, serial: int) -> ProcessRecord | None:
+        """Return a process by its serial number."""
+        ...
+
+    def get_now(self, serial: int) -> ProcessRecord | None:
+        """Return a process as it is at this moment, also inside a snapshot."""
+        ...
+
+    def is_finished(self, serial: int) -> bool:
+        """Return whether a process is over, and tidied up as far as that is possible."""
+        ...
+
+    def find(self, process_id: str) -> ProcessRecord | None:
+        """Return the process with this id: the one that was not reverted if there is one, else the newest."""
+        ...
+
+    def unfinished(self) -> list[ProcessRecord]:
+        """Return the processes that have not ended or are not tidied up, oldest first."""
+        ...
+
+    def children(self, serial: int) -> list[ProcessRecord]:
+        """Return the unfinished processes that were begun inside a process, oldest first."""
+        ...
+
+    def locks_of(self, serial: int) -> tuple[Lock, ...]:
+        """Return the locks that a process holds, in the order of their taking."""
+        ...
+
+    def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:
+        """Return processes whose fields equal `filters`, newest first, at most `limit` of them."""
+        ...
+
+    def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
+        """Return the processes that ended since, in the order of their ends, each with its place in that order."""
+        ...
+
+    def is_ancestor(self, serial: int, of: int | None) -> bool:
+        """Return whether a process is `of` itself or one of its ancestors."""
+        ...
+
+    def begun(self) -> int:
+        """Return the serial number of the process that began last; 0 if none ever did."""
+        ...
+
+    def created(self, path: str) -> bool:
+        """Return whether a process that is over, without success, had planned to create this path of the vault."""
+        ...
+
+    def check_id_is_free(self, process_id: str) -> None:
+        """Raise `TVProcessError` if a process with this id exists and was not reverted."""
+        ...
+
+    def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
+        """Return the serial numbers of the processes that hold what a child of `parent_serial` wants."""
+        ...
+
+
+class Transitions(Protocol):
+    """The life of a process: begin, claim, pause, decide, finish.
+
+    An attempt owns its process until another attempt claims it: methods that take an attempt's number raise
+    `TVProcessError` and change nothing once that has happened, or once the process is decided.
+    """
+
+    def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
+        """Record a process with its plan and take all its locks; if a lock conflicts, do nothing.
+
+        Raises
+        ------
+        TVProcessError
+            If a process with an id that the user gave exists and was not reverted.
+        """
+        ...
+
+    def save_plan(self, serial: int, plan: Plan) -> None:
+        """Replace the plan of a process that has not begun to work; it has the same locks."""
+        ...
+
+    def withdraw(self, serial: int) -> None:
+        """Forget a process that has not begun to work, and release its locks."""
+        ...
+
+    def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
+        """Record a process that failed while it was planned: it has ended, and never held a lock."""
+        ...
+
+    def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
+        """Take a process over, if it is unfinished and still in the attempt of `record`.
+
+        Returns the process as it is now, in its next attempt, or `None` if there was nothing to take over. The former
+        owner may have decided in between: only the returned record is beyond doubt.
+        """
+        ...
+
+    def set_running(self, serial: int, attempt: int) -> None:
+        """Show a claimed process as running again."""
+        ...
+
+    def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
+        """Pause a process: it keeps its locks. `None` leaves the former error or progress."""
+        ...
+
+    def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
+        """Record the progress of an execution."""
+        ...
+
+    def request_stop(self, serial: int) -> None:
+        """Ask the owner of a process to stop; the next claim forgets the request."""
+        ...
+
+    def decide(self, decisions: Sequence[Decision]) -> None:
+        """Commit the whole visible effect of one or more processes: all of them or none.
+
+        A process that leaves nothing to be tidied up is finished at once: its locks are released. The others keep
+        theirs until `finish`. The generation grows.
+
+        Raises
+        ------
+        TVProcessError
+            If one of the processes is not in the attempt that decides.
+        UnknownOutcomeError
+            If the commit itself fails.
+        """
+        ...
+
+    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
+        """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
+
+        `problems` are the steps that failed for good, by their ids, each with its reason; they stay recorded.
+        """
+        ...
+
+
+class TidyingSteps(Protocol):
+    """Steps on disk that decided processes have left."""
+
+    def of(self, serial: int) -> list[tuple[int, Tidying]]:
+        """Return the steps of a process in their order, each with its id."""
+        ...
+
+    def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
+        """Record which steps of a finished process still fail, each with its reason; the others are done."""
+        ...
+
+    def while_undone(self, tidying_id: int, do: Callable[[], None]) -> None:
+        """Do a step that had failed, if it is still recorded: nothing is decided while this runs."""
+        ...
+
+    def processes_with_failed(self) -> list[int]:
+        """Return the serial numbers of the processes with steps that failed."""
+        ...
+
+    def failed(self) -> list[tuple[Tidying, str]]:
+        """Return the steps that failed, in their order, each with its reason."""
+        ...
+
+    def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
+        """Let a decided process remove a superseded set of artifacts; no-op if another process holds the instance."""
+        ...
+
+    def pending_moves(self) -> dict[str, str]:
+        """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
+        ...
+
+
+class Catalog(Protocol):
+    """One vault's catalog: the truth about its tables, instances, processes and locks."""
+
+    is_newest: bool
+    """Whether catalog and marker are known to have the newest format."""
+
+    @property
+    def contents(self) -> Contents:
+        """Tables and instances."""
+        ...
+
+    @property
+    def processes(self) -> Processes:
+        """Processes, to be read."""
+        ...
+
+    @property
+    def transitions(self) -> Transitions:
+        """Processes, to be changed."""
+        ...
+
+    @property
+    def tidying(self) -> TidyingSteps:
+        """Steps on disk."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
+        ...
+
+    def create(self, vault_id: str, created_at: str) -> str:
+        """Create an empty catalog; no-op where one exists. Return the id of the vault that it belongs to."""
+        ...
+
+    def identity(self) -> tuple[int, str | None]:
+        """Return the format of the catalog and the id of its vault, which format 1 does not hold."""
+        ...
+
+    def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
+        """Bring an older catalog to the newest format; no-op for one that has it.
+
+        `check` is given the unfinished processes inside the transaction, and raises if one of them is in the way.
+        """
+        ...
+
+    def record_imported(self, imported: Imported) -> None:
+        """Put the content of another catalog into this one, which is empty."""
+        ...
+
+    def faults(self) -> list[str]:
+        """Return the problems that the database itself finds."""
+        ...
+
+    def backup(self, target: Path) -> None:
+        """Write a copy of the catalog, as it is at this moment, to a file."""
+        ...
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -438,6 +438,10 @@ class BuilderProgress:
     """Whether it has finished."""
 
 
+Progress = Mapping[str, BuilderProgress]
+"""How far an execution is, by builder in the order in which they run."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
     """A process as the catalog knows it."""
@@ -463,7 +467,7 @@ class ProcessRecord:
     started_at: datetime
     ended_at: datetime | None
     error: ErrorInfo | None
-    progress: Mapping[str, BuilderProgress]
+    progress: Progress
     stop_requested: bool
 
     @property
@@ -522,4 +526,16 @@ class Decision:
     status: Status
     changes: Changes = field(default_factory=Changes)
     error: ErrorInfo | None = None
-    progress: Mapping[str, BuilderProgress] | None = None
+    progress: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The whole content of another catalog."""
+
+    processes: Sequence[ProcessRecord]
+    """Ended ones, in the order of their ends. An instance was made by the process of its id that was not reverted."""
+    tables: Sequence[TableRecord]
+    instances: Sequence[InstanceRecord]
+    reads: Sequence[tuple[int, Read]]
+    """What columns were computed from, each with the row id of its instance."""

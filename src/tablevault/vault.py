@@ -629,7 +629,7 @@ class TableVault:
         def find() -> Path:
             table, instance = self._queries.instance(table_name, instance_id, version, is_temp)
             found = self._queries.builders(table, instance)
-            name = names.check_builder_name(builder_name) if builder_name else f"{table.name}_index"
+            name = names.check_builder_name(builder_name) if builder_name else names.index_builder_name(table.name)
             if name not in found:
                 place = f"Instance '{instance.instance_id}' of table '{table.name}'"
                 raise TVArgumentError(f"{place} has no builder '{name}'{names.nearest(name, found)}")

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tablevault.catalog import Catalog, Imported, file_url
+from tablevault.catalog import sqlite_catalog
 from tablevault.plans import (
     CreateTablePlan,
     DeleteInstancePlan,
@@ -22,7 +22,7 @@ from tablevault.plans import (
     decode_plan,
     encode_plan,
 )
-from tablevault.values import Creation, ErrorInfo, Lock, NewProcess, Owner, ProcessRecord, Status
+from tablevault.values import Creation, ErrorInfo, Imported, Lock, NewProcess, Owner, ProcessRecord, Status
 
 LOCKS = (Lock("code", True), Lock("table/a/instance/b", False))
 EXECUTE = ExecutePlan(
@@ -42,14 +42,14 @@ EXECUTE = ExecutePlan(
 
 @pytest.fixture
 def catalog(tmp_path):
-    catalog = Catalog(file_url(tmp_path / "catalog.db"))
+    catalog = sqlite_catalog(tmp_path / "catalog.db")
     catalog.create("id", "now")
     return catalog
 
 
 def begin(catalog, operation, plan):
     new = NewProcess("p", operation, "me", {}, None, True, False)
-    return catalog.processes.begin(new, plan, Owner("owner-1", "here", 1)).serial
+    return catalog.transitions.begin(new, plan, Owner("owner-1", "here", 1)).serial
 
 
 @pytest.mark.parametrize(

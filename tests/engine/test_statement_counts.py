@@ -71,11 +71,11 @@ def test_create_table_sends_12_statements(vault):
         vault.create_table("stories")
 
 
-def test_write_instance_sends_24_statements(vault):
+def test_write_instance_sends_25_statements(vault):
     vault.create_table("stories")
     vault.create_instance("stories", external_edit=True)
     frame = pd.DataFrame({"x": [1, 2, 3]})
-    with counted(24):
+    with counted(25):
         vault.write_instance(frame, "stories")
 
 

@@ -35,14 +35,14 @@ def context(tmp_path):
 def begun(context, lock):
     """Begin a process that a user named, and return it as it is then."""
     new = NewProcess("nightly", "create_table", "ada", ARGUMENTS, None, user_given=True, background=False)
-    started = context.catalog.processes.begin(new, Unplanned(), Owner(lock.name, "here", 1))
+    started = context.catalog.transitions.begin(new, Unplanned(), Owner(lock.name, "here", 1))
     return context.catalog.processes.get(started.serial)
 
 
 def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(context):
     lock = context.owners.claim()
     record = begun(context, lock)
-    context.catalog.processes.decide([Decision(record.serial, 1, Status.SUCCEEDED, Changes())])
+    context.catalog.transitions.decide([Decision(record.serial, 1, Status.SUCCEEDED, Changes())])
     lock.release()
     assert Liveness(context).status(record) is Status.SUCCEEDED
 
@@ -50,7 +50,7 @@ def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(co
 def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
     lock = context.owners.claim()
     record = begun(context, lock)
-    context.catalog.processes.pause(record.serial, 1, None, None)
+    context.catalog.transitions.pause(record.serial, 1, None, None)
     paused = context.catalog.processes.get(record.serial)
     assert Liveness(context).status(paused) is Status.RUNNING
     lock.release()
@@ -61,14 +61,14 @@ def test_nothing_takes_back_a_decision_whose_owner_died_after_somebody_had_looke
     lock = context.owners.claim()
     record = begun(context, lock)
     remaining = Changes(tidying=(Tidying(TidyingAction.REMOVE, "_temp/1"),))
-    context.catalog.processes.decide([Decision(record.serial, 1, Status.SUCCEEDED, remaining)])
+    context.catalog.transitions.decide([Decision(record.serial, 1, Status.SUCCEEDED, remaining)])
     lock.release()
-    claimed = context.catalog.processes.claim(record, Owner("another", "here", 2))
+    claimed = context.catalog.transitions.claim(record, Owner("another", "here", 2))
     assert claimed.status is Status.COMMITTING
     with pytest.raises(tv_errors.TVProcessError, match="committing"):
-        context.catalog.processes.set_running(claimed.serial, claimed.attempt)
+        context.catalog.transitions.set_running(claimed.serial, claimed.attempt)
     with pytest.raises(tv_errors.TVProcessError, match="committing"):
-        context.catalog.processes.pause(claimed.serial, claimed.attempt, None, None)
+        context.catalog.transitions.pause(claimed.serial, claimed.attempt, None, None)
     assert context.catalog.processes.get(record.serial).status is Status.COMMITTING
 
 
@@ -113,7 +113,7 @@ def test_claim_waits_for_recovery_but_not_for_a_running_owner(context):
 def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
     lock = context.owners.claim()
     record = begun(context, lock)
-    context.catalog.processes.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
+    context.catalog.transitions.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
     lock.release()
     assert Recovery(context, Decisions(context)).recover(record).kind == "paused"
     assert context.catalog.processes.get(record.serial).error.message == "no network"

@@ -14,10 +14,10 @@ from faulted_operations import base
 
 import tablevault
 from tablevault import TableVault
-from tablevault.catalog import Catalog, file_url
+from tablevault.catalog import SqlCatalog, sqlite_catalog
 
 
-def warm_up(place: Path) -> Catalog:
+def warm_up(place: Path) -> SqlCatalog:
     """Import everything, and let SQLAlchemy put its statements together for the vaults of this place.
 
     They stay with what is returned, as long as it is held. No file is open afterwards.
@@ -28,7 +28,7 @@ def warm_up(place: Path) -> Catalog:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     folder = place / "vault"
-    catalog = Catalog(file_url(folder / "metadata" / "catalog.db"))
+    catalog = sqlite_catalog(folder / "metadata" / "catalog.db")
     base(folder).execute_instance("made")
     vault = TableVault(folder)
     vault.verify()

@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping
 from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVBuilderError
-from tablevault.layout import index_builder_name
-from tablevault.names import nearest
+from tablevault.names import index_builder_name, nearest
 
 Edges = dict[str, set[str]]
 """For each builder, the builders that have to run before it."""

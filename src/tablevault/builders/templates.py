@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tablevault.layout import index_builder_name
+from tablevault.names import index_builder_name
 
 _FIELDS = """\
 python_function: {function}   # a function of the module, by its name

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from tablevault import names
-from tablevault.catalog import Imported
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import InputFacts, Provenance, write_artifact_records, write_provenance
-from tablevault.layout import ARTIFACTS, InstanceFolder, index_builder_name
+from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
+from tablevault.names import index_builder_name
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.operations.base import write_description
 from tablevault.operations.materialize import seal
@@ -34,6 +34,7 @@ from tablevault.values import (
     ArtifactRecord,
     ArtifactState,
     ColumnRecord,
+    Imported,
     InstanceRecord,
     ProcessRecord,
     Read,

@@ -26,17 +26,8 @@ from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
 from tablevault.execution.running import restore_builders, run_builders
-from tablevault.layout import (
-    ARTIFACTS,
-    BUILDER_SUFFIX,
-    CHECKPOINTS,
-    EARLIER,
-    InstanceFolder,
-    ProcessFolder,
-    lock_on_artifacts,
-    lock_on_instance,
-    lock_on_table,
-)
+from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
+from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, instance_folder, remove
 from tablevault.operations.materialize import (

@@ -12,8 +12,10 @@ from tablevault import names
 from tablevault.builders.document import read_document
 from tablevault.builders.templates import builder_template
 from tablevault.errors import TVArgumentError, TVBuilderError
-from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, index_builder_name, lock_on_artifacts, lock_on_instance
+from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX
+from tablevault.lock_names import lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
+from tablevault.names import index_builder_name
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateInstancePlan, DeleteInstancePlan

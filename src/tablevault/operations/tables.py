@@ -8,8 +8,10 @@ from typing import ClassVar
 
 from tablevault import names
 from tablevault.errors import TVArgumentError
-from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder, index_builder_name, lock_on_table
+from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder
+from tablevault.lock_names import lock_on_table
 from tablevault.lookup import Lookup
+from tablevault.names import index_builder_name
 from tablevault.operations.base import Operation, put_file, write_description
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan

@@ -10,7 +10,9 @@ from typing import ClassVar
 from tablevault import names
 from tablevault.builders.templates import builder_template, module_template
 from tablevault.errors import TVArgumentError, TVImplementationError
-from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, index_builder_name, lock_on_code, lock_on_instance
+from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX
+from tablevault.lock_names import lock_on_code, lock_on_instance
+from tablevault.names import index_builder_name
 from tablevault.operations.base import LONG, Operation, put_file, remove
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import CreateBuilderFilesPlan, CreateCodeModulesPlan, DeleteBuilderFilePlan, DeleteCodeModulePlan

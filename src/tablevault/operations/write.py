@@ -17,16 +17,10 @@ from tablevault.errors import TVArgumentError, TVArtifactError, TVImplementation
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.primary_keys import check_primary_key
 from tablevault.execution.provenance import InputFacts, Provenance, read_provenance
-from tablevault.layout import (
-    BUILDER_SUFFIX,
-    InstanceFolder,
-    index_builder_name,
-    lock_on_artifacts,
-    lock_on_instance,
-    lock_on_table,
-    lock_on_version,
-)
+from tablevault.layout import BUILDER_SUFFIX, InstanceFolder
+from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
 from tablevault.lookup import Lookup
+from tablevault.names import index_builder_name
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
 from tablevault.operations.materialize import (
     InstanceFacts,

@@ -45,6 +45,7 @@ class Claims:
         self._lookup = Lookup(context)
         self._layout = context.layout
         self._processes = context.catalog.processes
+        self._tidying = context.catalog.tidying
 
     def unclaimed_in_root(self) -> list[Path]:
         """Return what is in the vault's folder and nobody claims; files that users hide are theirs."""
@@ -95,9 +96,9 @@ class Claims:
         paths: set[str] = set()
         for record in self._processes.unfinished():
             paths.update(item.location for item in record.plan.creates)
-            for _, step in self._processes.tidying_of(record.serial):
+            for _, step in self._tidying.of(record.serial):
                 paths.update((step.source, step.target))
-        for step, _ in self._processes.failed_tidying():
+        for step, _ in self._tidying.failed():
             paths.update((step.source, step.target))
         return paths
 
@@ -112,7 +113,7 @@ class Claims:
         if not name.isdecimal():
             return False
         record = self._processes.get(int(name))
-        return record is not None and (not record.finished or bool(self._processes.tidying_of(record.serial)))
+        return record is not None and (not record.finished or bool(self._tidying.of(record.serial)))
 
 
 def is_hidden(name: str) -> bool:

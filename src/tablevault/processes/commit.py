@@ -51,7 +51,11 @@ class Decisions:
     def __init__(self, context: VaultContext) -> None:
         self._context = context
         self._processes = context.catalog.processes
+        self._transitions = context.catalog.transitions
+        self._tidying = context.catalog.tidying
         self._layout = context.layout
+        self._finished: set[int] = set()
+        """Processes that were finished by their own decision, and are still to be logged."""
 
     def commit(self, process: Process, changes: Changes) -> None:
         """Decide for a success. When this returns, the change is visible and durable, and nothing can undo it."""
@@ -62,7 +66,7 @@ class Decisions:
             Changes(changes.changes, changes.tidying + process.clean_workspace()),
             progress=process.progress.snapshot(),
         )
-        self._processes.decide([own, *changes.ends])
+        self._decide(own, *changes.ends)
 
     def apply(self, process: Process, changes: Changes) -> None:
         """Do on disk what was decided, and finish the processes that it ends."""
@@ -75,25 +79,31 @@ class Decisions:
         process.save_checkpoints()
         tidying = process.operation.abandon(process.plan, process)
         progress = process.progress.snapshot()
-        self._processes.decide(
-            [Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress)]
-        )
+        self._decide(Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress))
         self.finish(process.serial)
 
     def pause(self, process: Process, error: ErrorInfo) -> None:
         """Keep the process's locks and checkpoints for a later attempt."""
         process.save_checkpoints()
-        self._processes.pause(process.serial, process.attempt, error, process.progress.snapshot())
+        self._transitions.pause(process.serial, process.attempt, error, process.progress.snapshot())
+
+    def _decide(self, *decisions: Decision) -> None:
+        self._transitions.decide(decisions)
+        self._finished.update(decision.serial for decision in decisions if not decision.changes.tidying)
 
     def finish(self, serial: int) -> None:
         """Do what remains on disk for a decided process, release its locks, and log its end."""
+        if serial in self._finished:
+            self._finished.discard(serial)
+            self.write_log()
+            return
         with self._context.catalog.snapshot():
             finished = self._processes.is_finished(serial)
             superseded = [] if finished else self._context.catalog.contents.superseded(serial)
         told: list[str] = []
         if not finished:
             self._drop_artifacts(serial, superseded)
-            self._processes.finish(serial, self._tidy_all(serial, told))
+            self._transitions.finish(serial, self._tidy_all(serial, told))
         self.write_log()
         # Last of all: a program may have turned warnings into errors.
         for message in told:
@@ -103,8 +113,8 @@ class Decisions:
         """Try again what could not be tidied up when its process ended; `tell` whether to warn of what fails again."""
         told: list[str] = []
         edited: list[str] = []
-        for serial in self._processes.with_failed_tidying():
-            self._processes.settle_tidying(serial, self._tidy_all(serial, told, edited))
+        for serial in self._tidying.processes_with_failed():
+            self._tidying.settle(serial, self._tidy_all(serial, told, edited))
         for message in (*edited, *(told if tell else ())):
             warn(message)
 
@@ -122,7 +132,7 @@ class Decisions:
         """
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
-        for step_id, step in self._processes.tidying_of(serial):
+        for step_id, step in self._tidying.of(serial):
             needed = next((other for other in failed if _needs(step, other)), None)
             if needed is not None:
                 failed.append(step)
@@ -131,7 +141,7 @@ class Decisions:
             try:
                 if edited is not None and step.action is TidyingAction.PUT_FILE:
                     # Nothing newer can be decided for the file meanwhile.
-                    self._processes.while_undone(step_id, partial(self._put_again, step, edited))
+                    self._tidying.while_undone(step_id, partial(self._put_again, step, edited))
                 else:
                     self._tidy(step)
             except OSError as error:
@@ -160,7 +170,7 @@ class Decisions:
         lookup = Lookup(self._context)
         for instance in superseded:
             folder = lookup.folder_of(instance).artifacts
-            self._context.catalog.contents.drop_artifacts(serial, instance, self._layout.relative(folder))
+            self._context.catalog.tidying.drop_artifacts(serial, instance, self._layout.relative(folder))
 
     def _tidy(self, step: Tidying) -> None:
         nowhere = self._layout.root

@@ -66,6 +66,7 @@ class Engine:
         self._context = context
         self._watched = observer.working if observer is not None else _unwatched
         self._processes = context.catalog.processes
+        self._transitions = context.catalog.transitions
         self._lookup = Lookup(context)
         self._liveness = Liveness(context)
         self.decisions = Decisions(context)
@@ -141,7 +142,7 @@ class Engine:
 
     def _work(self, process: Process, interrupts: Interrupts) -> Changes:
         if process.resumed:
-            self._processes.set_running(process.serial, process.attempt)
+            self._transitions.set_running(process.serial, process.attempt)
         with self._watched(process.progress), interrupts.exposed():
             changes = process.operation.work(process.plan, process)
         process.settle_checkpoints()
@@ -262,7 +263,7 @@ class Engine:
         named = getattr(operation, "table_name", "")
         table_name = storable(named)[: names.MAXIMUM_NAME_LENGTH] if isinstance(named, str) else ""
         try:
-            self._processes.record_refused(new, table_name, describe_error(error, Secrets()))
+            self._transitions.record_refused(new, table_name, describe_error(error, Secrets()))
             self.decisions.write_log()
         except OSError as trouble:
             add_note(error, f"The refusal could not be logged ({trouble}).")
@@ -303,7 +304,7 @@ class Engine:
             if not holders and self._lookup.contents.generation() == generation:
                 raise
             return Blocked(holders, draft.locks)
-        begun = self._processes.begin(new, plan, owner)
+        begun = self._transitions.begin(new, plan, owner)
         if isinstance(begun, Begun) and begun.generation != generation:
             return self._plan_again(operation, new, begun.serial, plan)
         return (begun.serial, plan) if isinstance(begun, Begun) else replace(begun, wanted=plan.locks)
@@ -316,13 +317,13 @@ class Engine:
         try:
             again = _with_locks(operation.plan(draft), draft.locks)
         except BaseException:
-            self._processes.withdraw(serial)
+            self._transitions.withdraw(serial)
             raise
         if again.locks != plan.locks:
-            self._processes.withdraw(serial)
+            self._transitions.withdraw(serial)
             return Blocked(())
         if again != plan:
-            self._processes.save_plan(serial, again)
+            self._transitions.save_plan(serial, again)
         return serial, again
 
     def _clear_the_way(self, blocked: Blocked, deadline: float) -> bool:
@@ -378,7 +379,7 @@ class Engine:
             # The recorded arguments hold; only those recorded by their content's digest come from this call.
             process.operation = process.operation.with_payload_of(operation)
         if not process.operation.is_resumable(process.plan, process):
-            self._processes.pause(process.serial, process.attempt, None, None)
+            self._transitions.pause(process.serial, process.attempt, None, None)
             process.leave()
             raise self._refusal(record, messages.needs_payload(self._context.layout.root, record))
         return process

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tablevault.catalog import UnknownOutcomeError
 from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
 from tablevault.liveness import Liveness
 from tablevault.names import without_namespaces
 from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
-from tablevault.ports import FunctionError
+from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process
@@ -34,7 +33,7 @@ class Failing:
 
     def __init__(self, context: VaultContext, decisions: Decisions) -> None:
         self._context = context
-        self._processes = context.catalog.processes
+        self._transitions = context.catalog.transitions
         self._liveness = Liveness(context)
         self._decisions = decisions
 
@@ -64,7 +63,7 @@ class Failing:
         if process.resumed and not process.functions_started and (internal or isinstance(error, FunctionError)):
             # Code that never ran must not pass for what the rows so far were computed with.
             files.remove_tree(process.workspace.code(process.attempt))
-            self._processes.pause(process.serial, process.attempt, None, None)
+            self._transitions.pause(process.serial, process.attempt, None, None)
             return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
         if internal or not process.user_given:
             self._decisions.revert(process, describe_error(error, process.secrets))

@@ -207,6 +207,7 @@ class OwnerWatch:
     def __init__(self, process: Process) -> None:
         self._process = process
         self._processes = process.context.catalog.processes
+        self._transitions = process.context.catalog.transitions
         self._stop_polled = clock.monotonic()
         self._progress_saved = self._stop_polled - self._PROGRESS_SECONDS + self._FIRST_PROGRESS_SECONDS
         self._published = process.progress.snapshot()
@@ -227,7 +228,7 @@ class OwnerWatch:
         progress = self._process.progress.snapshot()
         if progress != self._published and not self._process.stop_requested:
             self._published = progress
-            self._processes.save_progress(self._process.serial, self._process.attempt, progress)
+            self._transitions.save_progress(self._process.serial, self._process.attempt, progress)
 
 
 # --- claiming -----------------------------------------------------------------------------------------------------
@@ -244,7 +245,7 @@ def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, ki
     lease, owner = new_owner(context, kind)
     process = None
     try:
-        claimed = context.catalog.processes.claim(record, owner)
+        claimed = context.catalog.transitions.claim(record, owner)
         if claimed is not None:
             process = _claimed_process(context, claimed, lease, resumed)
             context.owners.forget(record.owner_lock)

@@ -35,6 +35,8 @@ class Recovery:
         self._decisions = decisions
         self._liveness = Liveness(context)
         self._processes = context.catalog.processes
+        self._transitions = context.catalog.transitions
+        self._tidying = context.catalog.tidying
 
     def recover_all(self) -> None:
         """Deal with every process whose owner is dead, unless this user may only read the vault."""
@@ -75,7 +77,7 @@ class Recovery:
             self._decisions.revert(process, None, Status.STOPPED)
             return OutcomeKind.STOPPED
         if process.user_given:
-            self._processes.pause(process.serial, process.attempt, _owner_died(record), None)
+            self._transitions.pause(process.serial, process.attempt, _owner_died(record), None)
             return OutcomeKind.PAUSED
         self._decisions.revert(process, None)
         return OutcomeKind.REVERTED
@@ -117,7 +119,7 @@ class Recovery:
     def _is_over(self, serial: int) -> bool:
         """Return whether nothing needs the folder of a process any more, not even tidying that failed."""
         record = self._processes.get(serial)
-        return (record is None or record.finished) and not self._processes.tidying_of(serial)
+        return (record is None or record.finished) and not self._tidying.of(serial)
 
     def _remove_unless_written(self, found: Iterable[Path]) -> None:
         """Remove files of writes that were cut off; whoever was writing when they were found may be at it still."""

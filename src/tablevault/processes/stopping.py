@@ -109,7 +109,7 @@ def _wait_until_dead(context: VaultContext, family: list[ProcessRecord], timeout
         owned = [record for record in now if liveness.is_alive(record)]
         for record in owned:
             if asked.get(record.serial) != record.attempt:
-                context.catalog.processes.request_stop(record.serial)
+                context.catalog.transitions.request_stop(record.serial)
                 asked[record.serial] = record.attempt
         return None if owned else True
 

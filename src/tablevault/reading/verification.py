@@ -49,6 +49,7 @@ class Verification:
         self._liveness = Liveness(context)
         self._contents = context.catalog.contents
         self._processes = context.catalog.processes
+        self._tidying = context.catalog.tidying
         self._claims = Claims(context)
         self._problems: list[Problem] = []
         self._checked = 0
@@ -155,7 +156,7 @@ class Verification:
                 findings.add("damaged", path, f"line {number} is not what the catalog knows; nothing depends on it")
 
     def _check_processes(self, findings: Findings) -> None:
-        for step, problem in self._processes.failed_tidying():
+        for step, problem in self._tidying.failed():
             path = self._layout.absolute(step.source or step.target)
             what = f"{step.action} {step.source} {step.target}".strip()
             findings.add("tidying failed", path, f"{what}: {problem}; verify(repair=True) tries again")

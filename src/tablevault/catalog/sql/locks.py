@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select
 
-from tablevault.catalog.schema import locks
-from tablevault.values import Lock
+from tablevault.catalog.sql.schema import locks, tables
+from tablevault.lock_names import lock_on_instance
+from tablevault.values import InstanceRecord, Lock
 
 # Statements are made once: to put one together takes longer than to run it.
+_NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
 _TAKE = insert(locks)
 _MOST_AT_ONCE = 100
 """Of the locks that one query looks for: an expression of SQL must not become too deep."""
@@ -59,6 +61,13 @@ def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of all processes with a lock on the resource, above it or below it."""
     return tuple(sorted({serial for serial, _ in _overlapping(connection, [resource])}))
+
+
+def held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
+    """Return whether another process holds an instance, or what is around or below it."""
+    key = str(connection.scalar(_NAME_KEY, {"table_id": instance.table_id}))
+    holders = holders_of(connection, lock_on_instance(key, instance.instance_id))
+    return any(holder != serial for holder in holders)
 
 
 def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:

@@ -8,22 +8,17 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, exists, insert, select, update
 
-from tablevault.catalog import format_2, locks
-from tablevault.catalog.contents import apply_change
-from tablevault.catalog.process_rows import (
-    BY_SERIAL,
-    UPDATE_BY_SERIAL,
-    encode_error,
-    encode_progress,
-    first_process,
-    now,
-)
-from tablevault.catalog.rows import as_record
-from tablevault.catalog.schema import processes, tidying
-from tablevault.catalog.store import advance
+from tablevault.catalog.sql import locks
+from tablevault.catalog.sql.changes import apply_change
+from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, now
+from tablevault.catalog.sql.creations import forget_creates
+from tablevault.catalog.sql.processes import BY_SERIAL, first_process
+from tablevault.catalog.sql.schema import processes, tidying
+from tablevault.catalog.sql.store import advance
 from tablevault.errors import TVProcessError
 from tablevault.values import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
 
+UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
@@ -87,7 +82,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
         raise not_owned(connection, decision.serial)
     if changes and decision.status is not Status.SUCCEEDED:
         # A stop that materializes. Of a success the catalog knows that nothing is left to be created.
-        format_2.forget_creates(connection, decision.serial)
+        forget_creates(connection, decision.serial)
     for change in changes:
         if isinstance(change, RenamedTable):
             _follow_renaming(connection, change)

@@ -1,6 +1,14 @@
-"""The catalog's tables in format 1, to which `format_2` adds: plain SQL that SQLite and PostgreSQL share."""
+"""The catalog's tables: plain SQL that SQLite and PostgreSQL share.
+
+A new catalog is made in format 1 and upgraded in the same transaction, so that there is one way to the newest form.
+Columns that format 2 adds have defaults: rows written by an interpreter that had the vault open before are valid, and
+statements that name only columns of format 1 work on both.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -18,6 +26,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
+"""Of format 1."""
 
 SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
@@ -184,3 +193,159 @@ tidying = Table(
 )
 Index("tidying_by_process", tidying.c.serial)
 Index("tidying_by_target", tidying.c.target)
+
+
+# --- format 2 ----------------------------------------------------------------------------------------------------
+
+added_metadata = MetaData()
+"""Tables that format 2 adds."""
+
+
+def _process() -> Column[int]:
+    return Column("serial", SERIAL, ForeignKey(processes.c.serial), nullable=False)
+
+
+vault = Table(
+    "vault",
+    added_metadata,
+    Column("vault_id", String(64), primary_key=True),
+    Column("format", Integer, nullable=False),
+    Column("address", Text),
+    Column("created_at", Text, nullable=False),
+    Column("migrated_from", Integer),
+    Column("deleting", Boolean, nullable=False),
+)
+"""One row: which vault this is the catalog of."""
+
+settings = Table(
+    "settings",
+    added_metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+    _process(),
+)
+
+creates = Table(
+    "creates",
+    added_metadata,
+    Column("create_id", SERIAL, primary_key=True, autoincrement=True),
+    _process(),
+    Column("kind", String(16), nullable=False),
+    Column("name_key", String(128), nullable=False),
+    Column("instance_id", String(200), nullable=False),
+    Column("location", Text, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What a process is going to make visible; what it has made visible, once it has succeeded."""
+Index("creates_by_process", creates.c.serial)
+Index("creates_by_location", creates.c.location)
+
+staged = Table(
+    "staged",
+    added_metadata,
+    Column("staged_id", SERIAL, primary_key=True, autoincrement=True),
+    _process(),
+    Column("name", Text, nullable=False),
+    Column("location", Text, nullable=False),
+    Column("size", SERIAL, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("staged_by_name", staged.c.serial, staged.c.name, unique=True)
+
+parts = Table(
+    "parts",
+    added_metadata,
+    Column("serial", SERIAL, ForeignKey(processes.c.serial), primary_key=True, autoincrement=False),
+    Column("stage", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("start", SERIAL),
+    Column("stop", SERIAL),
+    Column("attempt", Integer),
+    Column("location", Text),
+    Column("size", SERIAL),
+    Column("sha256", String(64)),
+    Column("rows", SERIAL),
+    Column("detail", Text),
+)
+
+tags = Table(
+    "tags",
+    added_metadata,
+    Column("tag_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("table_id", SERIAL, ForeignKey(tables.c.table_id), nullable=False),
+    Column("row_id", SERIAL, ForeignKey(instances.c.row_id), nullable=False),
+    Column("tag", String(128), nullable=False),
+    Column("tag_key", String(128), nullable=False),
+    Column("description", Text, nullable=False),
+    Column("author", Text, nullable=False),
+    Column("created_at", Text, nullable=False),
+    _process(),
+    sqlite_autoincrement=True,
+)
+Index("tags_by_key", tags.c.table_id, tags.c.tag_key, unique=True)
+Index("tags_by_instance", tags.c.row_id)
+
+confirmed = Table(
+    "confirmed",
+    added_metadata,
+    Column("confirmed_id", SERIAL, primary_key=True, autoincrement=True),
+    Column("row_id", SERIAL, ForeignKey(instances.c.row_id), nullable=False),
+    Column("input_row_id", SERIAL, nullable=False),
+    _process(),
+    sqlite_autoincrement=True,
+)
+Index("confirmed_by_instance", confirmed.c.row_id)
+
+services = Table(
+    "services",
+    added_metadata,
+    Column("name", String(128), primary_key=True),
+    Column("limits", Text, nullable=False),
+    Column("version", SERIAL, nullable=False),
+    _process(),
+)
+
+ADDED_COLUMNS: dict[str, tuple[Column[Any], ...]] = {
+    "instances": (
+        Column("failed_cells", SERIAL, nullable=False, server_default=text("0")),
+        Column("skipped_cells", SERIAL, nullable=False, server_default=text("0")),
+        Column("location", Text),
+        Column("parts", Integer, nullable=False, server_default=text("1")),
+        Column("partial", SERIAL),
+    ),
+    "processes": (
+        Column("policies", Text),
+        Column("budget", Text),
+        Column("usage", Text),
+        Column("waiting", Text),
+        Column("process_key", String(64)),
+        Column("pinned", Boolean, nullable=False, server_default=text("false")),
+    ),
+}
+"""Columns that format 2 adds to tables of format 1."""
+
+
+def added_indexes() -> Iterator[Index]:
+    """Yield the indexes that format 2 adds to tables of format 1.
+
+    They belong to a copy, so that format 1 stays as it is.
+    """
+    copy = MetaData()
+    held, shown = locks.to_metadata(copy), instances.to_metadata(copy)
+    for table in (held, shown):
+        table.indexes.clear()
+    yield Index(
+        "locks_exclusive",
+        held.c.resource,
+        unique=True,
+        sqlite_where=text("exclusive = 1"),
+        postgresql_where=text("exclusive"),
+    )
+    yield Index(
+        "instances_shown",
+        shown.c.table_id,
+        shown.c.row_id,
+        sqlite_where=text("temporary = 0 and deleted = 0"),
+        postgresql_where=text("not temporary and not deleted"),
+    )

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
-from tablevault.catalog.process_rows import encode_error, encode_progress
-from tablevault.catalog.schema import instances, processes, reads, tables
-from tablevault.catalog.store import Store, advance
+from tablevault.catalog.sql.codec import encode_error, encode_progress
+from tablevault.catalog.sql.schema import instances, processes, reads, tables
+from tablevault.catalog.sql.store import Store, advance
 from tablevault.names import fold
 from tablevault.plans import encode_plan
-from tablevault.values import InstanceRecord, ProcessRecord, Read, Status, TableRecord
-
-
-@dataclass(frozen=True)
-class Imported:
-    """The whole content of another catalog."""
-
-    processes: Sequence[ProcessRecord]
-    """Ended ones, in the order of their ends. An instance was made by the process of its id that was not reverted."""
-    tables: Sequence[TableRecord]
-    instances: Sequence[InstanceRecord]
-    reads: Sequence[tuple[int, Read]]
-    """What columns were computed from, each with the row id of its instance."""
+from tablevault.values import Imported, InstanceRecord, ProcessRecord, Status, TableRecord
 
 
 def record_imported(store: Store, imported: Imported) -> None:

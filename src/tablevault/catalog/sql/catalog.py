@@ -1,0 +1,98 @@
+"""One vault's catalog in a SQL database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from sqlalchemy import insert, select
+
+from tablevault.catalog.sql import migration
+from tablevault.catalog.sql.contents import Contents
+from tablevault.catalog.sql.imported import record_imported
+from tablevault.catalog.sql.processes import Processes, unfinished_in
+from tablevault.catalog.sql.schema import counters, metadata
+from tablevault.catalog.sql.store import Database, Store
+from tablevault.catalog.sql.tidying import TidyingSteps
+from tablevault.catalog.sql.transitions import Transitions
+from tablevault.layout import FORMAT
+from tablevault.values import Imported, ProcessRecord
+
+
+class SqlCatalog:
+    """One vault's catalog.
+
+    Parameters
+    ----------
+    database
+        Where it is.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._store = Store(database)
+        self.processes = Processes(self._store)
+        self.transitions = Transitions(self._store)
+        self.tidying = TidyingSteps(self._store)
+        self.contents = Contents(self._store)
+        self.is_newest = False
+
+    @property
+    def url(self) -> str:
+        """The address of the database, without a password."""
+        return self._store.url
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        return self._store.snapshot()
+
+    def create(self, vault_id: str, created_at: str) -> str:
+        """Create the database's tables, where they are missing; return the id of the vault that they are of."""
+        self._database.make()
+        with self._store.write() as connection:
+            metadata.create_all(connection)
+            for name in ("generation", "end_order"):
+                if connection.scalar(select(counters.c.value).where(counters.c.name == name)) is None:
+                    connection.execute(insert(counters).values(name=name, value=0))
+            number, known = migration.identity_of(connection)
+            if number == 1:
+                migration.upgrade(connection, vault_id, created_at, migrated_from=None)
+            return known or vault_id
+
+    def identity(self) -> tuple[int, str | None]:
+        """Return the format that the catalog has, and the id of its vault, which format 1 does not say."""
+        with self._store.read() as connection:
+            return migration.identity_of(connection)
+
+    def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
+        """Bring an older catalog to the newest format, in one transaction; nothing happens to one that has it.
+
+        Parameters
+        ----------
+        vault_id, created_at
+            Of the vault.
+        check
+            Is given the processes that are not over, and raises if one of them is in the way.
+        """
+        with self._store.write() as connection:
+            number, _ = migration.identity_of(connection)
+            if number < FORMAT:
+                check(unfinished_in(connection))
+                migration.upgrade(connection, vault_id, created_at, migrated_from=number)
+
+    def record_imported(self, imported: Imported) -> None:
+        """Put the content of another catalog into this one, which is empty."""
+        record_imported(self._store, imported)
+
+    def faults(self) -> list[str]:
+        """Return the problems that the database itself finds."""
+        return self._store.faults()
+
+    def backup(self, target: Path) -> None:
+        """Write a copy of the catalog as it is at this moment."""
+        self._store.backup(target)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._store.close()

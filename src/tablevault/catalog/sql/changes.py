@@ -1,0 +1,170 @@
+"""How each kind of change becomes visible, inside the deciding transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import singledispatch
+
+from sqlalchemy import Connection, bindparam, insert, select, update
+
+from tablevault.catalog.sql.codec import now, read_row
+from tablevault.catalog.sql.schema import instances, processes, reads, tables
+from tablevault.errors import TVImplementationError
+from tablevault.names import fold
+from tablevault.values import (
+    ArtifactState,
+    Change,
+    DeletedInstance,
+    DeletedTable,
+    MaterializedInstance,
+    NewTable,
+    NewTemporaryInstance,
+    RenamedTable,
+    WrittenInstance,
+)
+
+# Statements are made once: to put one together takes longer than to run it.
+_ID_OF_TABLE = select(tables.c.table_id).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
+_AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
+_INSERT_TABLE = insert(tables).values(author=_AUTHOR)
+_INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
+_INSERT_READS = insert(reads)
+_UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
+_DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
+    instances.c.table_id,
+    instances.c.version,
+    instances.c.external_edit,
+    instances.c.origin,
+    instances.c.description,
+)
+_UPDATE_OF_TABLE = update(instances).where(instances.c.table_id == bindparam("of_table"))
+_SUPERSEDE_ARTIFACTS = _UPDATE_OF_TABLE.where(
+    instances.c.temporary.is_(False),
+    instances.c.success.is_(True),
+    instances.c.artifact_state == ArtifactState.PRESENT.value,
+).values(artifact_state=ArtifactState.SUPERSEDED.value)
+
+
+@singledispatch
+def apply_change(change: Change, connection: Connection, serial: int) -> None:
+    """Apply one change inside the deciding transaction."""
+    raise TVImplementationError(f"No rule makes {type(change).__name__} visible.")
+
+
+@apply_change.register
+def _(change: NewTable, connection: Connection, serial: int) -> None:
+    row = {
+        "name": change.name,
+        "name_key": fold(change.name),
+        "folder": change.folder,
+        "allow_multiple_artifacts": change.allow_multiple_artifacts,
+        "has_side_effects": change.has_side_effects,
+        "description": change.description,
+        "created_at": now(),
+        "deleted": False,
+    }
+    connection.execute(_INSERT_TABLE, {"by_serial": serial, **row})
+
+
+@apply_change.register
+def _(change: RenamedTable, connection: Connection, serial: int) -> None:
+    connection.execute(
+        update(tables)
+        .where(tables.c.table_id == change.table_id)
+        .values(
+            name=change.name,
+            name_key=fold(change.name),
+            previous_folder=change.previous_folder,
+            folder=change.folder,
+        )
+    )
+
+
+@apply_change.register
+def _(change: DeletedTable, connection: Connection, serial: int) -> None:
+    connection.execute(_UPDATE_OF_TABLE, {"of_table": change.table_id, "deleted": True})
+    connection.execute(update(tables).where(tables.c.table_id == change.table_id).values(deleted=True))
+
+
+@apply_change.register
+def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
+    row = {
+        "table_id": change.table_id,
+        "instance_id": change.instance_id,
+        "version": change.version,
+        "folder": change.folder,
+        "temporary": True,
+        "active": False,
+        "success": True,
+        "external_edit": change.external_edit,
+        "origin": change.origin,
+        "columns": "[]",
+        "description": change.description,
+    }
+    _insert_instance(connection, row, serial)
+
+
+@apply_change.register
+def _(change: MaterializedInstance, connection: Connection, serial: int) -> None:
+    gone = {"of_row": change.temporary_row_id, "deleted": True}
+    temporary = connection.execute(_DELETE_TEMPORARY, gone).mappings().one()
+    if change.deactivates_others:
+        connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
+    if change.replaces_artifacts:
+        connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
+    _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
+
+
+@apply_change.register
+def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
+    table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).scalar_one()
+    if change.replaces_artifacts:
+        connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": table_id})
+    facts = {
+        "table_id": table_id,
+        "version": change.version,
+        "external_edit": True,
+        "origin": None,
+        "description": change.description,
+        "success": True,
+    }
+    _insert_materialized(connection, change, facts, serial)
+
+
+@apply_change.register
+def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
+    connection.execute(_UPDATE_INSTANCE, {"of_row": change.row_id, "deleted": True})
+
+
+def _insert_materialized(
+    connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
+) -> None:
+    """Insert an active instance with what it was computed from."""
+    row = {
+        **facts,
+        "instance_id": change.instance_id,
+        "folder": change.folder,
+        "temporary": False,
+        "active": True,
+        "row_count": change.row_count,
+        "columns": json.dumps([[column.name, column.type_name] for column in change.columns]),
+        "manifest": change.manifest,
+    }
+    row_id = _insert_instance(connection, row, serial)
+    if change.reads:
+        connection.execute(_INSERT_READS, [read_row(row_id, read) for read in change.reads])
+
+
+def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:
+    """Insert an instance that a process makes visible; return its row id."""
+    made = {
+        "artifact_state": ArtifactState.PRESENT.value,
+        "created_at": now(),
+        "serial": serial,
+        "by_serial": serial,
+        "deleted": False,
+    }
+    key = connection.execute(_INSERT_INSTANCE, {**row, **made}).inserted_primary_key
+    assert key is not None
+    return int(key[0])

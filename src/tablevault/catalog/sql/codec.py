@@ -1,0 +1,169 @@
+"""Rows of the catalog as records, and records as rows: a row that no version writes is damage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+from sqlalchemy import RowMapping
+
+from tablevault.names import is_file_name
+from tablevault.plans import decode_plan, encode_plan
+from tablevault.values import (
+    Creation,
+    ErrorInfo,
+    InstanceRecord,
+    NewProcess,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Progress,
+    Read,
+    Status,
+    TableRecord,
+)
+
+Record = TypeVar("Record")
+
+_encode = msgspec.json.Encoder().encode
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """Turn what goes wrong while a row is taken apart into the one error that the store translates."""
+    try:
+        yield
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise ValueError(f"a row of {what} is not what was written ({type(error).__name__}: {error!s:.200})") from error
+
+
+# The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
+# clocks lets `datetime` mean another class.
+for _kind in (TableRecord, InstanceRecord, ProcessRecord):
+    msgspec.json.Decoder(_kind)
+
+
+def as_record(kind: type[Record], values: Mapping[Any, Any]) -> Record:
+    """Return a record of values whose types are checked: SQLite stores anything in any column."""
+    return msgspec.convert({str(name): value for name, value in values.items()}, type=kind)
+
+
+def file_name(text: Any) -> str:
+    """Return a text that becomes the name of a file or folder; raise `ValueError` if it could lead elsewhere."""
+    if not isinstance(text, str) or not is_file_name(text):
+        raise ValueError(f"{text!r:.100} is not the name of a file or folder")
+    return text
+
+
+def now() -> str:
+    """Return the time as the catalog keeps it."""
+    return datetime.now(UTC).isoformat()
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+def process_record(row: RowMapping, creates: tuple[Creation, ...]) -> ProcessRecord:
+    """Return the record of a process that is still going to create something."""
+    with damage_named("processes"):
+        checked = {
+            "process_id": file_name(row["process_id"]),
+            "arguments": json.loads(row["arguments"]),
+            "plan": {},
+            "error": json.loads(row["error"]) if row["error"] else None,
+            "progress": json.loads(row["progress"]),
+            "user_given": bool(row["user_given"]),
+            "background": bool(row["background"]),
+            "finished": bool(row["finished"]),
+            "stop_requested": bool(row["stop_requested"]),
+        }
+        record = as_record(ProcessRecord, {**row, **checked})
+        return replace(record, plan=decode_plan(record.operation, row["plan"], creates))
+
+
+def process_row(new: NewProcess, plan: Plan, owner: Owner | None) -> dict[str, object]:
+    """Return the row of a new process, a refused one if it has no owner."""
+    return {
+        "process_id": new.process_id,
+        "operation": new.operation,
+        "author": new.author,
+        "table_name": plan.table_name,
+        "instance_id": plan.instance_id,
+        "arguments": json.dumps(new.arguments),
+        "plan": encode_plan(plan),
+        "parent_serial": new.parent_serial,
+        "user_given": new.user_given,
+        "background": new.background,
+        "status": Status.RUNNING.value if owner else Status.REVERTED.value,
+        "finished": False,
+        "attempt": 1,
+        "owner_lock": owner.lock if owner else None,
+        "owner_host": owner.host if owner else "",
+        "owner_pid": owner.pid if owner else 0,
+        "started_at": now(),
+        "progress": "{}",
+        "stop_requested": False,
+    }
+
+
+def encode_progress(progress: Progress) -> str:
+    """Return progress as the catalog keeps it."""
+    return _encode(progress).decode()
+
+
+def encode_error(error: ErrorInfo) -> str:
+    """Return an error as the catalog keeps it."""
+    return _encode(error).decode()
+
+
+# --- contents ----------------------------------------------------------------------------------------------------
+
+
+def table_record(row: Mapping[Any, Any]) -> TableRecord:
+    """Return the record of a table."""
+    with damage_named("tables"):
+        previous = row["previous_folder"]
+        checked = {
+            "folder": file_name(row["folder"]),
+            "previous_folder": None if previous is None else file_name(previous),
+            "allow_multiple_artifacts": bool(row["allow_multiple_artifacts"]),
+            "has_side_effects": bool(row["has_side_effects"]),
+        }
+        return as_record(TableRecord, {**row, **checked})
+
+
+def instance_record(row: RowMapping) -> InstanceRecord:
+    """Return the record of an instance."""
+    with damage_named("instances"):
+        checked = {
+            "instance_id": file_name(row["instance_id"]),
+            "folder": file_name(row["folder"]),
+            "temporary": bool(row["temporary"]),
+            "active": bool(row["active"]),
+            "success": bool(row["success"]),
+            "external_edit": bool(row["external_edit"]),
+            "columns": [{"name": name, "type_name": kind} for name, kind in json.loads(row["columns"])],
+        }
+        return as_record(InstanceRecord, {**row, **checked})
+
+
+def read_record(row: RowMapping) -> Read:
+    """Return the record of a read column."""
+    with damage_named("reads"):
+        return as_record(Read, row)
+
+
+def read_row(row_id: int, read: Read) -> Mapping[str, object]:
+    """Return the row of a column that an instance has read."""
+    return {
+        "row_id": row_id,
+        "column": read.column,
+        "builder": read.builder,
+        "input_row_id": read.input_row_id,
+        "input_column": read.input_column,
+    }

@@ -1,0 +1,199 @@
+"""Tables and instances in the catalog, as readers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from sqlalchemy import Select, bindparam, exists, func, literal, select
+
+from tablevault.catalog.sql import locks
+from tablevault.catalog.sql.codec import instance_record, read_record, table_record
+from tablevault.catalog.sql.schema import instances, processes, reads, tables
+from tablevault.catalog.sql.schema import locks as held_locks
+from tablevault.catalog.sql.store import Store, current_value
+from tablevault.lock_names import lock_on_table
+from tablevault.names import fold
+from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, TableRecord
+
+# Statements are made once: to put one together takes longer than to run it.
+_TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
+_TABLE_BY_ID = select(tables).where(tables.c.table_id == bindparam("table_id"))
+_TABLES = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
+
+# Both have a serial number; only the process's id is wanted from the other side.
+_INSTANCES = select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
+_PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
+_INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))
+_INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
+_SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
+_IS_HELD = exists().where(
+    held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
+)
+_OF_TABLE = "table "
+"""Before the names of a table's columns, where an instance's have the same names."""
+_SELECTED = (
+    select(
+        *(column.label(_OF_TABLE + column.name) for column in tables.c),
+        instances,
+        processes.c.process_id,
+        _IS_HELD.label("is_held"),
+    )
+    .join(instances, instances.c.table_id == tables.c.table_id)
+    .join(processes, processes.c.serial == instances.c.serial)
+    .where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted, ~instances.c.deleted)
+)
+_SELECTED_BY_ID = _SELECTED.where(instances.c.instance_id == bindparam("instance_id"))
+_VERSION_LIKE = (
+    select(instances.c.version)
+    .where(
+        instances.c.table_id == bindparam("table_id"),
+        ~instances.c.deleted,
+        func.lower(instances.c.version) == bindparam("version_key"),
+    )
+    .limit(1)
+)
+_FIRST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version)
+_LAST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version.desc())
+_READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
+_READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).order_by(reads.c.read_id)
+
+
+class Contents:
+    """Reads what is visible in a vault.
+
+    Parameters
+    ----------
+    store
+        The catalog's transactions.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def generation(self) -> int:
+        """Return a number that grows with every visible change."""
+        with self._store.read() as connection:
+            return current_value(connection, "generation")
+
+    def table(self, name: str) -> TableRecord | None:
+        """Return the table of this name, in any case of its letters."""
+        with self._store.read() as connection:
+            row = connection.execute(_TABLE_BY_NAME, {"name_key": fold(name)}).mappings().first()
+            return None if row is None else table_record(row)
+
+    def table_by_id(self, table_id: int) -> TableRecord | None:
+        """Return a table by its immutable id, also a deleted one."""
+        with self._store.read() as connection:
+            row = connection.execute(_TABLE_BY_ID, {"table_id": table_id}).mappings().first()
+            return None if row is None else table_record(row)
+
+    def tables(self) -> list[TableRecord]:
+        """Return all tables in the order of their creation."""
+        with self._store.read() as connection:
+            return [table_record(row) for row in connection.execute(_TABLES).mappings()]
+
+    def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
+        """Return the instance of a table with exactly this id."""
+        return self._first(_INSTANCE_BY_ID, {"table_id": table_id, "instance_id": instance_id})
+
+    def instance_by_row(self, row_id: int) -> InstanceRecord | None:
+        """Return an instance by its row id, also a deleted one."""
+        return self._first(_INSTANCE_BY_ROW, {"row_id": row_id})
+
+    def instances(
+        self, table_id: int, version: str | None = None, temporary: bool | None = None
+    ) -> list[InstanceRecord]:
+        """Return the instances of a table, oldest first: of one version or all, temporary or materialized or both."""
+        query = _PRESENT.order_by(instances.c.row_id)
+        if version is not None:
+            query = query.where(instances.c.version == version)
+        if temporary is not None:
+            query = query.where(instances.c.temporary.is_(temporary))
+        with self._store.read() as connection:
+            return [instance_record(row) for row in connection.execute(query, {"table_id": table_id}).mappings()]
+
+    def version_like(self, table_id: int, version: str) -> str | None:
+        """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""
+        with self._store.read() as connection:
+            for query in (_FIRST_VERSION_LIKE, _LAST_VERSION_LIKE):
+                found = connection.scalar(query, {"table_id": table_id, "version_key": fold(version)})
+                if found is not None and found != version:
+                    return str(found)
+        return None
+
+    def newest(
+        self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
+    ) -> InstanceRecord | None:
+        """Return the newest materialized instance, of one version or of any."""
+        query = _PRESENT.where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc()).limit(1)
+        if version is not None:
+            query = query.where(instances.c.version == version)
+        if active_only:
+            query = query.where(instances.c.active.is_(True))
+        if successful_only:
+            query = query.where(instances.c.success.is_(True))
+        return self._first(query, {"table_id": table_id})
+
+    def select(self, selection: Selection) -> Selected | None:
+        """Return the instance that a selection means, in one statement; `None` if there is none."""
+        values = {"name_key": fold(selection.table_name)}
+        if selection.instance_id:
+            query, values["instance_id"] = _SELECTED_BY_ID, selection.instance_id
+        else:
+            query = _newest_selected(selection.active_only, selection.successful_only)
+            values["version"] = selection.version
+        with self._store.read() as connection:
+            row = connection.execute(query, values).mappings().first()
+            if row is None:
+                return None
+            table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
+            return Selected(table_record(table), instance_record(row), bool(row["is_held"]))
+
+    def superseded(self, serial: int) -> list[InstanceRecord]:
+        """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
+        with self._store.read() as connection:
+            found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings().all()]
+            return [item for item in found if not locks.held_by_others(connection, item, serial)]
+
+    def reads_of(self, row_id: int) -> list[Read]:
+        """Return what the columns of an instance were computed from."""
+        with self._store.read() as connection:
+            return [read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings()]
+
+    def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
+        """Return the row ids of the instances that were computed from an instance, each with what was read."""
+        with self._store.read() as connection:
+            rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
+            return [(row["row_id"], read_record(row)) for row in rows]
+
+    def origins(self) -> list[tuple[int, int]]:
+        """Return the row ids of the materialized instances that have an origin, deleted ones too, each with it."""
+        query = (
+            select(instances.c.row_id, instances.c.origin)
+            .where(instances.c.origin.is_not(None), instances.c.temporary.is_(False))
+            .order_by(instances.c.row_id)
+        )
+        with self._store.read() as connection:
+            return [(row_id, origin) for row_id, origin in connection.execute(query)]
+
+    def side_effects_by(self, table_name: str) -> tuple[int, ...]:
+        """Return the serials of the processes that hold a whole table exclusively."""
+        with self._store.read() as connection:
+            return locks.exclusive_holders_of(connection, lock_on_table(fold(table_name)))
+
+    def _first(self, query: Select[Any], parameters: Mapping[str, object]) -> InstanceRecord | None:
+        with self._store.read() as connection:
+            row = connection.execute(query, parameters).mappings().first()
+            return None if row is None else instance_record(row)
+
+
+@cache
+def _newest_selected(active_only: bool, successful_only: bool) -> Select[Any]:
+    query = _SELECTED.where(instances.c.version == bindparam("version"), instances.c.temporary.is_(False))
+    if active_only:
+        query = query.where(instances.c.active.is_(True))
+    if successful_only:
+        query = query.where(instances.c.success.is_(True))
+    return query.order_by(instances.c.row_id.desc()).limit(1)

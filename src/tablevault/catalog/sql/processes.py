@@ -1,0 +1,156 @@
+"""Processes in the catalog, as readers see them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, func, or_, select
+
+from tablevault.catalog.sql import locks
+from tablevault.catalog.sql.codec import damage_named, process_record
+from tablevault.catalog.sql.creations import creates_of, was_to_create
+from tablevault.catalog.sql.schema import processes
+from tablevault.catalog.sql.store import Store
+from tablevault.errors import TVProcessError
+from tablevault.plans import names_its_creations
+from tablevault.values import Lock, ProcessRecord, Status
+
+# Statements are made once: to put one together takes longer than to run it.
+BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
+_NEWEST_FIRST = select(processes).order_by(processes.c.serial.desc()).limit(1)
+_OF_ID = processes.c.process_id == bindparam("process_id")
+_NEWEST_OF_ID = _NEWEST_FIRST.where(_OF_ID)
+_HOLDING_ID = _NEWEST_FIRST.where(and_(_OF_ID, or_(processes.c.status != Status.REVERTED.value, ~processes.c.finished)))
+_UNFINISHED = select(processes).where(~processes.c.finished).order_by(processes.c.serial)
+_ENDED_AFTER = (
+    select(processes)
+    .where(processes.c.end_order > bindparam("end_order"), processes.c.finished.is_(True))
+    .order_by(processes.c.end_order)
+)
+_PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
+_IS_FINISHED = select(processes.c.finished).where(processes.c.serial == bindparam("serial"))
+
+
+class Processes:
+    """Reads what processes have recorded.
+
+    Parameters
+    ----------
+    store
+        The catalog's transactions.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, serial: int) -> ProcessRecord | None:
+        """Return a process by its serial number."""
+        with self._store.read() as connection:
+            return first_process(connection, BY_SERIAL, {"serial": serial})
+
+    def get_now(self, serial: int) -> ProcessRecord | None:
+        """Return a process as it is at this moment, also inside a snapshot."""
+        with self._store.read_now() as connection:
+            return first_process(connection, BY_SERIAL, {"serial": serial})
+
+    def is_finished(self, serial: int) -> bool:
+        """Return whether a process is over, and nothing remains to be done for it on disk."""
+        with self._store.read() as connection:
+            return connection.scalar(_IS_FINISHED, {"serial": serial}) is not False
+
+    def find(self, process_id: str) -> ProcessRecord | None:
+        """Return the process with this id: the one that was not reverted if there is one, else the newest."""
+        with self._store.read() as connection:
+            # A second call that was refused may be newer than the process whose id it wanted.
+            of_id = {"process_id": process_id}
+            return first_process(connection, _HOLDING_ID, of_id) or first_process(connection, _NEWEST_OF_ID, of_id)
+
+    def unfinished(self) -> list[ProcessRecord]:
+        """Return the processes that are not ended or not tidied up, oldest first."""
+        with self._store.read() as connection:
+            return unfinished_in(connection)
+
+    def children(self, serial: int) -> list[ProcessRecord]:
+        """Return the unfinished processes that were begun inside a process, oldest first."""
+        return [record for record in self.unfinished() if record.parent_serial == serial]
+
+    def locks_of(self, serial: int) -> tuple[Lock, ...]:
+        """Return the locks that a process holds."""
+        with self._store.read() as connection:
+            return locks.held_by(connection, serial)
+
+    def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:
+        """Return processes whose columns equal `filters`, newest first, at most `limit` of them."""
+        conditions = [processes.c[name] == value for name, value in filters.items()]
+        with self._store.read() as connection:
+            query = select(processes).where(*conditions).order_by(processes.c.serial.desc()).limit(limit)
+            return process_records(connection, connection.execute(query).mappings())
+
+    def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
+        """Return what has ended since, in the order of the ends, each with its place in that order."""
+        with self._store.read() as connection:
+            rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings().all()
+            places = [int(row["end_order"]) for row in rows]
+            return list(zip(places, process_records(connection, rows), strict=True))
+
+    def is_ancestor(self, serial: int, of: int | None) -> bool:
+        """Return whether a process is `of` itself or one of its ancestors."""
+        with self._store.read() as connection:
+            return serial in ancestors_of(connection, of)
+
+    def begun(self) -> int:
+        """Return the serial number of the process that began last; 0 if none ever did."""
+        with self._store.read() as connection:
+            return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
+
+    def created(self, path: str) -> bool:
+        """Return whether a process that is over, without success, had planned to create this path of the vault."""
+        with self._store.read() as connection:
+            return was_to_create(connection, path)
+
+    def check_id_is_free(self, process_id: str) -> None:
+        """Raise `TVProcessError` if a process with this id exists and was not reverted."""
+        with self._store.read() as connection:
+            check_id_is_free(connection, process_id)
+
+    def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
+        """Return the serials of the processes that hold what a child of `parent_serial` wants."""
+        with self._store.read() as connection:
+            return locks.conflicting_holders(connection, wanted, ancestors_of(connection, parent_serial))
+
+
+def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
+    """Return the first process that a query finds."""
+    found = process_records(connection, connection.execute(query, parameters).mappings().fetchmany(1))
+    return found[0] if found else None
+
+
+def process_records(connection: Connection, rows: Iterable[RowMapping]) -> list[ProcessRecord]:
+    """Return rows as records; the plans of processes that are not over include what these are going to create."""
+    read = list(rows)
+    with damage_named("processes"):
+        active = [row["serial"] for row in read if not row["finished"] and not names_its_creations(row["plan"])]
+    creates = creates_of(connection, active) if active else {}
+    return [process_record(row, creates.get(row["serial"], ())) for row in read]
+
+
+def unfinished_in(connection: Connection) -> list[ProcessRecord]:
+    """Return the processes that are not ended or not tidied up, oldest first."""
+    return process_records(connection, connection.execute(_UNFINISHED).mappings())
+
+
+def check_id_is_free(connection: Connection, process_id: str) -> None:
+    """Raise `TVProcessError` if a process with this id exists and was not reverted."""
+    existing = first_process(connection, _HOLDING_ID, {"process_id": process_id})
+    if existing is not None:
+        raise TVProcessError(f"Process id '{process_id}' was taken by another {existing.operation} at the same moment.")
+
+
+def ancestors_of(connection: Connection, serial: int | None) -> set[int]:
+    """Return the serial numbers of a process and of all that it was begun inside of."""
+    found: set[int] = set()
+    while serial is not None and serial not in found:
+        found.add(serial)
+        serial = connection.scalar(_PARENT, {"serial": serial})
+    return found

@@ -1,0 +1,236 @@
+"""The catalog's transactions: how they begin, end and fail. Nothing else opens one."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import URL, Connection, Engine, bindparam, select, update
+from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
+
+from tablevault.catalog.sql import schema
+from tablevault.errors import TVArgumentError, TVFileError
+from tablevault.forks import ForkHooks, around_forks
+from tablevault.ports import UnknownOutcomeError
+from tablevault.texts import in_line
+
+BEGIN = "tablevault_begin"
+"""Execution option that says for which purpose a transaction begins."""
+READING = "reading"
+WRITING = "writing"
+"""One at a time, from its beginning on."""
+
+
+class Database(Protocol):
+    """What databases differ in."""
+
+    @property
+    def url(self) -> URL:
+        """The address under which SQLAlchemy knows the database."""
+        ...
+
+    def make(self) -> None:
+        """Make an empty database; no-op where one exists."""
+        ...
+
+    def new_engine(self) -> Engine:
+        """Return an engine that begins transactions as their execution option `BEGIN` asks for."""
+        ...
+
+    def faults(self, connection: Connection) -> list[str]:
+        """Return the problems that the database itself finds."""
+        ...
+
+    def backup(self, connection: Connection, target: Path) -> None:
+        """Write a copy of the database, as it is at this moment, to a file."""
+        ...
+
+    def error_number(self, error: DBAPIError) -> int:
+        """Return the number of the operating system's error that comes nearest."""
+        ...
+
+    def translated(self, error: DBAPIError) -> Exception:
+        """Return an error of the database as one of the contract."""
+        ...
+
+
+class Store:
+    """Opens the catalog's transactions and translates what goes wrong in them.
+
+    Parameters
+    ----------
+    database
+        The catalog's database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.url = database.url.render_as_string()
+        """For messages: without a password."""
+        self._shared = _shared_engine(database)
+        self._engine = self._shared.engine
+        self._writing = self._engine.execution_options(**{BEGIN: WRITING})
+        self._snapshots = threading.local()
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """Open a transaction that sees one consistent state; inside a snapshot, that of the snapshot.
+
+        It never waits for a writer.
+        """
+        joined = self._snapshot()
+        if joined is None:
+            with self.read_now() as connection:
+                yield connection
+        else:
+            with self._decoded():
+                yield joined
+
+    @contextmanager
+    def read_now(self) -> Iterator[Connection]:
+        """Open a transaction that sees the state of now, also inside a snapshot."""
+        with self._translated(), self._engine.connect() as connection, connection.begin(), self._decoded():
+            yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        if self._snapshot() is not None:
+            yield
+            return
+        with self._translated(), self._engine.connect() as connection, connection.begin():
+            self._snapshots.connection = connection
+            try:
+                yield
+            finally:
+                self._snapshots.connection = None
+
+    def faults(self) -> list[str]:
+        """Return the problems that the database itself finds."""
+        with self.read() as connection:
+            return self._database.faults(connection)
+
+    def backup(self, target: Path) -> None:
+        """Write a copy of the catalog as it is at this moment."""
+        with self._translated(), self._engine.connect() as connection:
+            self._database.backup(connection, target)
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """Open a transaction that commits durably when the block ends, and not at all when it raises.
+
+        Raises
+        ------
+        UnknownOutcomeError
+            If the commit itself fails. The connection is gone then; only a later transaction can tell.
+        """
+        with self._translated(), self._writing.connect() as connection:
+            transaction = connection.begin()
+            try:
+                with self._decoded():
+                    yield connection
+            except BaseException:
+                transaction.rollback()
+                raise
+            try:
+                transaction.commit()
+            except DBAPIError as error:
+                connection.invalidate(error)
+                number = self._database.error_number(error)
+                message = f"The catalog could not confirm a commit ({error.orig})"
+                raise UnknownOutcomeError(number, message, self.url) from error
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self._engine.dispose()
+
+    def _snapshot(self) -> Connection | None:
+        connection: Connection | None = getattr(self._snapshots, "connection", None)
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn errors of the database into those of the contract."""
+        try:
+            yield
+        except InvalidRequestError as error:
+            if not isinstance(error.__cause__ or error.__context__, DisconnectionError):
+                raise
+            raise TVFileError(f"The catalog {self.url} is gone: the vault was moved or deleted.") from error
+        except DBAPIError as error:
+            raise self._database.translated(error) from error
+
+    @contextmanager
+    def _decoded(self) -> Iterator[None]:
+        """Translate the errors of rows whose content is none of ours."""
+        try:
+            yield
+        except UnicodeEncodeError as error:
+            # Not the catalog's: it is what was looked for in it.
+            raise TVArgumentError(
+                f"{in_line(error.object)!r} has a lone surrogate, which no text in a vault has; correct it."
+            ) from error
+        except ValueError as error:
+            raise TVFileError(f"The catalog {self.url} is damaged: {error}.") from error
+
+
+def advance(connection: Connection, *counters: str) -> dict[str, int]:
+    """Advance counters of the catalog by one and return their new values."""
+    rows = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
+    return {str(name): int(value) for name, value in rows}
+
+
+def current_value(connection: Connection, counter: str) -> int:
+    """Return a counter's value."""
+    return int(connection.scalar(_READ_COUNTER, {"counter": counter}) or 0)
+
+
+# Made once: to put a statement together takes longer than to run it.
+_COUNTERS = schema.counters.c
+_READ_COUNTER = select(_COUNTERS.value).where(_COUNTERS.name == bindparam("counter"))
+_ADVANCE_COUNTERS = (
+    update(schema.counters)
+    .where(_COUNTERS.name.in_(bindparam("counters", expanding=True)))
+    .values(value=_COUNTERS.value + 1)
+    .returning(_COUNTERS.name, _COUNTERS.value)
+)
+
+# Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
+# the inherited pools alive, untouched, for ever.
+_engines: weakref.WeakValueDictionary[URL, _SharedEngine] = weakref.WeakValueDictionary()
+_engines_lock = threading.Lock()
+_inherited: list[Any] = []
+
+
+class _SharedEngine:
+    """The engine of all stores of one catalog; its connections are closed when the last of them is gone.
+
+    The engine itself cannot tell that moment: its pool refers to it.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        weakref.finalize(self, engine.dispose)
+
+
+def _shared_engine(database: Database) -> _SharedEngine:
+    with _engines_lock:
+        shared = _engines.get(database.url)
+        if shared is None:
+            shared = _engines[database.url] = _SharedEngine(database.new_engine())
+        return shared
+
+
+def _after_fork_in_child() -> None:
+    global _engines_lock
+    _engines_lock = threading.Lock()
+    for shared in list(_engines.values()):
+        _inherited.append(shared.engine.pool)
+        shared.engine.dispose(close=False)
+
+
+around_forks(ForkHooks(in_child=_after_fork_in_child))

@@ -1,0 +1,171 @@
+"""What processes record of themselves: each method is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, exists, insert, select
+
+from tablevault.catalog.sql import decisions, locks
+from tablevault.catalog.sql.codec import encode_error, encode_progress, process_row
+from tablevault.catalog.sql.creations import forget_creates, record_creates
+from tablevault.catalog.sql.processes import BY_SERIAL, ancestors_of, check_id_is_free, first_process
+from tablevault.catalog.sql.schema import counters, processes, tidying
+from tablevault.catalog.sql.store import Store
+from tablevault.plans import Unplanned, encode_plan
+from tablevault.values import (
+    Begun,
+    Blocked,
+    Decision,
+    ErrorInfo,
+    NewProcess,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Progress,
+    Status,
+)
+
+_INSERT = insert(processes).returning(processes.c.serial)
+_BEGIN = insert(processes).returning(
+    processes.c.serial,
+    select(counters.c.value).where(counters.c.name == "generation").scalar_subquery(),
+    exists().where(tidying.c.problem.is_not(None)),
+)
+_CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
+
+
+class Transitions:
+    """Records what processes do, from their beginning to their end.
+
+    Parameters
+    ----------
+    store
+        The catalog's transactions.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
+        """Record a process with its plan and take all its locks, or do nothing and return who is in the way.
+
+        Raises
+        ------
+        TVProcessError
+            If a process with this id exists and was not reverted.
+        """
+        with self._store.write() as connection:
+            if new.user_given:
+                check_id_is_free(connection, new.process_id)
+            ancestors = ancestors_of(connection, new.parent_serial)
+            holders = locks.conflicting_holders(connection, plan.locks, ancestors)
+            if holders:
+                return Blocked(holders)
+            serial, generation, has_failed_steps = connection.execute(_BEGIN, process_row(new, plan, owner)).one()
+            locks.take(connection, serial, plan.locks)
+            record_creates(connection, serial, plan)
+            if has_failed_steps:
+                decisions.forget_moot(connection, plan)
+            return Begun(serial, generation)
+
+    def save_plan(self, serial: int, plan: Plan) -> None:
+        """Replace the plan of a process that has not begun to work."""
+        with self._store.write() as connection:
+            values = {"plan": encode_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
+            connection.execute(decisions.UPDATE_BY_SERIAL, {"of_serial": serial, **values})
+            forget_creates(connection, serial)
+            record_creates(connection, serial, plan)
+            decisions.forget_moot(connection, plan)
+
+    def withdraw(self, serial: int) -> None:
+        """Forget a process that has not begun to work, as if it had never been recorded."""
+        with self._store.write() as connection:
+            locks.release(connection, serial)
+            forget_creates(connection, serial)
+            connection.execute(delete(processes).where(processes.c.serial == serial))
+
+    def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
+        """Record a process that failed while it was prepared: it leaves its line in the log and nothing else."""
+        with self._store.write() as connection:
+            row = process_row(new, Unplanned(table_name=table_name), None)
+            serial = connection.execute(_INSERT, row).scalar_one()
+            decisions.refuse(connection, serial, encode_error(error))
+
+    # --- ownership ------------------------------------------------------------------------------------------------
+
+    def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
+        """Take a process over, if nobody else has since `record` was read; return it as it is now, else `None`.
+
+        Its owner may have decided in between, and died then: only what is returned is beyond doubt.
+        """
+        taken = {
+            "attempt": record.attempt + 1,
+            "owner_lock": owner.lock,
+            "owner_host": owner.host,
+            "owner_pid": owner.pid,
+            "stop_requested": False,
+        }
+        with self._store.write() as connection:
+            fence = {"of_serial": record.serial, "of_attempt": record.attempt}
+            if connection.execute(_CLAIM, {**fence, **taken}).rowcount != 1:
+                return None
+            return first_process(connection, BY_SERIAL, {"serial": record.serial})
+
+    def set_running(self, serial: int, attempt: int) -> None:
+        """Show a claimed process as running again."""
+        self._update_undecided(serial, attempt, status=Status.RUNNING.value)
+
+    def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
+        """Pause a process: it keeps its locks. `None` leaves the error or progress of before."""
+        values: dict[str, Any] = {"status": Status.PAUSED.value}
+        if error is not None:
+            values["error"] = encode_error(error)
+        if progress is not None:
+            values["progress"] = encode_progress(progress)
+        self._update_undecided(serial, attempt, **values)
+
+    def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
+        """Record how far an execution is, for people who look at it."""
+        self._update_undecided(serial, attempt, progress=encode_progress(progress))
+
+    def request_stop(self, serial: int) -> None:
+        """Ask the owner of a process to stop at its next row or batch."""
+        with self._store.write() as connection:
+            connection.execute(decisions.UPDATE_BY_SERIAL, {"of_serial": serial, "stop_requested": True})
+
+    def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
+        """Change a process that this attempt owns. Nothing takes back a decision, also not the attempt that made it."""
+        with self._store.write() as connection:
+            fence = {"of_serial": serial, "of_attempt": attempt}
+            if connection.execute(decisions.UPDATE_UNDECIDED, {**fence, **values}).rowcount != 1:
+                raise decisions.not_owned(connection, serial)
+
+    # --- ending ---------------------------------------------------------------------------------------------------
+
+    def decide(self, together: Sequence[Decision]) -> None:
+        """Commit the whole visible effect of one or more processes: all of them or none.
+
+        Raises
+        ------
+        TVProcessError
+            If one of them is not in the attempt that decides any more; nothing is changed then.
+        """
+        with self._store.write() as connection:
+            made = decisions.instance_made_by(together)
+            for decision in together:
+                decisions.decide_one(connection, decision, made)
+
+    def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
+        """Record that a decided process is tidied up, and release its locks; fine if somebody else did it.
+
+        Parameters
+        ----------
+        serial
+            The process.
+        problems
+            Tidying steps that failed for good, by their id, each with its reason: they stay recorded.
+        """
+        with self._store.write() as connection:
+            decisions.finish(connection, serial, problems)

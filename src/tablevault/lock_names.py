@@ -1,0 +1,28 @@
+"""What locks are taken on: a name covers every name below it, with parts divided by `/`."""
+
+from __future__ import annotations
+
+
+def lock_on_code() -> str:
+    """Return the resource of the vault's code modules."""
+    return "code"
+
+
+def lock_on_table(name_key: str) -> str:
+    """Return the resource of a table, which covers all that is inside it."""
+    return f"table/{name_key}"
+
+
+def lock_on_instance(name_key: str, instance_id: str) -> str:
+    """Return the resource of one instance."""
+    return f"table/{name_key}/instance/{instance_id}"
+
+
+def lock_on_version(name_key: str, version: str) -> str:
+    """Return the resource of the order in which the instances of a version are written."""
+    return f"table/{name_key}/version/{version}"
+
+
+def lock_on_artifacts(name_key: str) -> str:
+    """Return the resource of a table's one set of artifacts."""
+    return f"table/{name_key}/artifacts"
