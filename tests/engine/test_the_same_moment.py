@@ -99,9 +99,9 @@ def test_a_call_that_another_with_its_id_overtakes_is_told_so(tmp_path):
 
 def test_claim_waits_for_recovery_but_not_for_a_running_owner(context):
     record = begun(context, context.owners.claim())
-    liveness, processes = Liveness(context), context.catalog.processes
+    liveness, transitions = Liveness(context), context.catalog.transitions
     recovering = context.owners.claim(RECOVERY)
-    recovered = processes.claim(record, Owner(recovering.name, "here", 1))
+    recovered = transitions.claim(record, Owner(recovering.name, "here", 1))
     assert not liveness.is_running(recovered)
     threading.Timer(0.2, recovering.release).start()
     taken = claim_when_free(context, recovered)

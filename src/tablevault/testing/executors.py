@@ -1,11 +1,4 @@
-"""Conformance suites: what every adapter of an interface must do, as checks that any test runner can call.
-
-A check takes a function that makes the adapter, and raises `AssertionError` if a promise is broken. With pytest::
-
-    @pytest.mark.parametrize("check", EXECUTOR_CHECKS)
-    def test_my_executor(check):
-        check(MyExecutor)
-"""
+"""What every way of running rows side by side must do."""
 
 from __future__ import annotations
 
@@ -15,8 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 from tablevault.ports import Executor
-
-__all__ = ["EXECUTOR_CHECKS"]
 
 MakeExecutor = Callable[[], Executor]
 ExecutorCheck = Callable[[MakeExecutor], None]

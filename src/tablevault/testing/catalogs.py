@@ -1,0 +1,612 @@
+"""What every catalog must do, whatever database it is in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import count
+
+from tablevault.errors import TVProcessError
+from tablevault.plans import CreateTablePlan, Unplanned
+from tablevault.ports import Catalog
+from tablevault.values import (
+    ArtifactState,
+    Begun,
+    Blocked,
+    BuilderProgress,
+    Change,
+    Changes,
+    ColumnRecord,
+    Creation,
+    Decision,
+    DeletedInstance,
+    DeletedTable,
+    ErrorInfo,
+    Lock,
+    MaterializedInstance,
+    NewProcess,
+    NewTable,
+    NewTemporaryInstance,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Read,
+    RenamedTable,
+    Selection,
+    Status,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+    WrittenInstance,
+)
+
+MakeCatalog = Callable[[], Catalog]
+"""Makes a catalog whose database does not exist yet."""
+CatalogCheck = Callable[[MakeCatalog], None]
+
+_ERROR = ErrorInfo("ValueError", "it’s wrong", "Traceback …")
+_STEP = Tidying(TidyingAction.REMOVE, "_temp/1")
+_numbers = count(1)
+
+
+def _made(make: MakeCatalog) -> Catalog:
+    catalog = make()
+    catalog.create("vault", "2026-01-01T00:00:00+00:00")
+    return catalog
+
+
+def _new(process_id: str = "", parent: int | None = None) -> NewProcess:
+    name = process_id or f"made-{next(_numbers)}"
+    return NewProcess(name, "create_table", "author", {"table_name": "a"}, parent, bool(process_id), False)
+
+
+def _owner() -> Owner:
+    return Owner(f"owner-{next(_numbers)}", "host", 1)
+
+
+def _locked(*resources: str, shared: bool = False) -> Plan:
+    return Unplanned(locks=tuple(Lock(resource, not shared) for resource in resources))
+
+
+def _try(
+    catalog: Catalog, plan: Plan | None = None, process_id: str = "", parent: int | None = None
+) -> Begun | Blocked:
+    return catalog.transitions.begin(_new(process_id, parent), plan or Unplanned(), _owner())
+
+
+def _begin(catalog: Catalog, plan: Plan | None = None, process_id: str = "", parent: int | None = None) -> int:
+    begun = _try(catalog, plan, process_id, parent)
+    assert isinstance(begun, Begun)
+    return begun.serial
+
+
+def _get(catalog: Catalog, serial: int) -> ProcessRecord:
+    record = catalog.processes.get(serial)
+    assert record is not None
+    return record
+
+
+def _decide(catalog: Catalog, serial: int, *changes: Change, status: Status = Status.SUCCEEDED) -> None:
+    attempt = _get(catalog, serial).attempt
+    catalog.transitions.decide([Decision(serial, attempt, status, Changes(changes))])
+
+
+def _done(catalog: Catalog, *changes: Change) -> int:
+    """Run a process that makes changes visible; return its serial number."""
+    serial = _begin(catalog)
+    _decide(catalog, serial, *changes)
+    return serial
+
+
+def _table(catalog: Catalog, name: str = "stories") -> TableRecord:
+    _done(catalog, NewTable(name, name, False, False, ""))
+    table = catalog.contents.table(name)
+    assert table is not None
+    return table
+
+
+def _written(name: str, instance_id: str, *reads: Read, version: str = "base", replaces: bool = False) -> Change:
+    columns = (ColumnRecord("x", "int64"),)
+    return WrittenInstance(name, version, instance_id, instance_id, 3, columns, "0" * 64, "", reads, replaces)
+
+
+def _refuses(act: Callable[[], object]) -> bool:
+    try:
+        act()
+    except TVProcessError:
+        return True
+    return False
+
+
+# --- the catalog as a whole ---------------------------------------------------------------------------------------
+
+
+def creating_again_changes_nothing(make: MakeCatalog) -> None:
+    """A catalog belongs to the vault that it was first made for."""
+    catalog = _made(make)
+    _table(catalog)
+    assert catalog.create("another", "2026-01-02T00:00:00+00:00") == "vault"
+    assert catalog.identity()[1] == "vault"
+    assert [table.name for table in catalog.contents.tables()] == ["stories"]
+    assert catalog.faults() == []
+
+
+def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
+    """Reads inside a snapshot see no later commit; `get_now` does, and other threads do."""
+    catalog = _made(make)
+    serial = _begin(catalog)
+    with catalog.snapshot():
+        generation = catalog.contents.generation()
+        thread = threading.Thread(target=_decide, args=(catalog, serial, NewTable("a", "a", False, False, "")))
+        thread.start()
+        thread.join()
+        assert catalog.contents.generation() == generation
+        assert catalog.contents.table("a") is None
+        assert _get(catalog, serial).status is Status.RUNNING
+        now = catalog.processes.get_now(serial)
+        assert now is not None
+        assert now.status is Status.SUCCEEDED
+    assert catalog.contents.generation() > generation
+    assert catalog.contents.table("a") is not None
+
+
+def the_generation_grows_with_every_visible_change(make: MakeCatalog) -> None:
+    """It grows when something becomes visible or locks are released, and else stays."""
+    catalog = _made(make)
+    before = catalog.contents.generation()
+    begun = _try(catalog, _locked("code"))
+    assert isinstance(begun, Begun)
+    assert begun.generation == before == catalog.contents.generation()
+    catalog.transitions.pause(begun.serial, 1, _ERROR, None)
+    assert catalog.contents.generation() == before
+    tidying = Changes((NewTable("a", "a", False, False, ""),), (_STEP,))
+    catalog.transitions.decide([Decision(begun.serial, 1, Status.SUCCEEDED, tidying)])
+    visible = catalog.contents.generation()
+    assert visible > before
+    catalog.transitions.finish(begun.serial)
+    assert catalog.contents.generation() > visible
+
+
+# --- locks --------------------------------------------------------------------------------------------------------
+
+
+def locks_are_taken_together_or_not_at_all(make: MakeCatalog) -> None:
+    """A process that is blocked leaves nothing behind, and is told by what."""
+    catalog = _made(make)
+    holder = _begin(catalog, _locked("table/a"))
+    other = _begin(catalog, _locked("table/c/instance/1", shared=True))
+    blocked = _try(catalog, _locked("code", "table/a/instance/1", "table/c"), "again")
+    assert isinstance(blocked, Blocked)
+    assert blocked.holders == (holder, other)
+    assert catalog.processes.conflicts([Lock("code", True)], None) == ()
+    assert catalog.processes.find("again") is None
+    assert catalog.processes.locks_of(holder) == (Lock("table/a", True),)
+
+
+def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
+    """Locks conflict along one path, if one of them is exclusive; names with a common beginning do not conflict."""
+    catalog = _made(make)
+    _begin(catalog, _locked("table/a/instance/1"))
+    _begin(catalog, _locked("table/b", shared=True))
+
+    def is_free(resource: str, exclusive: bool) -> bool:
+        return not catalog.processes.conflicts([Lock(resource, exclusive)], None)
+
+    for resource in ("table/a", "table/a/instance/1", "table/a/instance/1/x", "table"):
+        assert not is_free(resource, True)
+        assert not is_free(resource, False)
+    assert is_free("table/a/instance/10", True)
+    assert is_free("table/a/instance", False) is False
+    assert is_free("table/b/instance/1", False)
+    assert not is_free("table/b/instance/1", True)
+    assert is_free("table/bb", True)
+    assert is_free("code", True)
+
+
+def a_child_may_read_the_locks_of_its_ancestors(make: MakeCatalog) -> None:
+    """What an ancestor holds blocks only changes."""
+    catalog = _made(make)
+    parent = _begin(catalog, _locked("table/a"))
+    child = _begin(catalog, parent=parent)
+    assert catalog.processes.is_ancestor(parent, child)
+    assert not catalog.processes.is_ancestor(child, parent)
+    assert isinstance(_try(catalog, _locked("table/a", shared=True), parent=child), Begun)
+    assert isinstance(_try(catalog, _locked("table/a"), parent=child), Blocked)
+    assert isinstance(_try(catalog, _locked("table/a", shared=True)), Blocked)
+    assert [record.serial for record in catalog.processes.children(parent)] == [child]
+
+
+def many_locks_are_looked_for_at_once(make: MakeCatalog) -> None:
+    """There is no limit to the number of locks of a process."""
+    catalog = _made(make)
+    resources = [f"table/t{number}/instance/1" for number in range(1_500)]
+    serial = _begin(catalog, _locked(*resources, shared=True))
+    assert len(catalog.processes.locks_of(serial)) == len(resources)
+    assert isinstance(_try(catalog, _locked(*reversed(resources))), Blocked)
+    assert isinstance(_try(catalog, _locked(*resources, shared=True)), Begun)
+
+
+def one_of_many_gets_an_exclusive_lock(make: MakeCatalog) -> None:
+    """Processes that begin at the same moment never hold the same lock."""
+    catalog = _made(make)
+    barrier = threading.Barrier(8)
+    outcomes: list[Begun | Blocked] = []
+
+    def begin() -> None:
+        barrier.wait()
+        outcomes.append(_try(catalog, _locked("code")))
+
+    threads = [threading.Thread(target=begin) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 8
+    assert sum(isinstance(outcome, Begun) for outcome in outcomes) == 1
+
+
+# --- beginning ----------------------------------------------------------------------------------------------------
+
+
+def a_process_is_read_back_as_it_was_recorded(make: MakeCatalog) -> None:
+    """All that was recorded of a process is in its record."""
+    catalog = _made(make)
+    locks = (Lock("table/a", True),)
+    plan = CreateTablePlan(table_name="a", locks=locks, creates=(Creation("a"),), folder="a")
+    owner = _owner()
+    begun = catalog.transitions.begin(_new("mine"), plan, owner)
+    assert isinstance(begun, Begun)
+    record = _get(catalog, begun.serial)
+    assert (record.process_id, record.operation, record.author) == ("mine", "create_table", "author")
+    assert (record.table_name, record.arguments, record.plan) == ("a", {"table_name": "a"}, plan)
+    assert (record.owner_lock, record.owner_host, record.owner_pid) == (owner.lock, owner.host, owner.pid)
+    assert (record.status, record.attempt, record.finished) == (Status.RUNNING, 1, False)
+    assert catalog.processes.find("mine") == record
+    assert catalog.processes.unfinished() == [record]
+    assert catalog.processes.begun() == record.serial
+
+
+def an_id_of_the_user_is_used_once(make: MakeCatalog) -> None:
+    """An id is free again only after a revert."""
+    catalog = _made(make)
+    serial = _begin(catalog, process_id="mine")
+    assert _refuses(lambda: _try(catalog, process_id="mine"))
+    assert _refuses(lambda: catalog.processes.check_id_is_free("mine"))
+    _decide(catalog, serial, status=Status.REVERTED)
+    second = _begin(catalog, process_id="mine")
+    _decide(catalog, second)
+    assert _refuses(lambda: _try(catalog, process_id="mine"))
+    found = catalog.processes.find("mine")
+    assert found is not None
+    assert found.serial == second
+
+
+def a_plan_can_be_replaced(make: MakeCatalog) -> None:
+    """The new plan takes the place of the first one, with what it creates."""
+    catalog = _made(make)
+    first = CreateTablePlan(table_name="a", creates=(Creation("a"),), folder="a")
+    second = CreateTablePlan(table_name="a", creates=(Creation("a~1"),), folder="a~1")
+    serial = _begin(catalog, first)
+    catalog.transitions.save_plan(serial, second)
+    assert _get(catalog, serial).plan == second
+
+
+def a_withdrawn_process_never_was(make: MakeCatalog) -> None:
+    """Its locks and its id are free, and no record remains."""
+    catalog = _made(make)
+    plan = CreateTablePlan(locks=(Lock("code", True),), creates=(Creation("a"),), folder="a")
+    serial = _begin(catalog, plan, "mine")
+    catalog.transitions.withdraw(serial)
+    assert catalog.processes.get(serial) is None
+    assert catalog.processes.find("mine") is None
+    assert isinstance(_try(catalog, plan, "mine"), Begun)
+
+
+def a_refused_process_has_ended(make: MakeCatalog) -> None:
+    """It stands in the order of the ends, with its error."""
+    catalog = _made(make)
+    catalog.transitions.record_refused(_new("mine"), "a", _ERROR)
+    ((_, record),) = catalog.processes.ended_after(0)
+    assert (record.status, record.finished, record.error, record.table_name) == (Status.REVERTED, True, _ERROR, "a")
+    assert catalog.processes.unfinished() == []
+    assert not _refuses(lambda: catalog.processes.check_id_is_free("mine"))
+
+
+# --- ownership ----------------------------------------------------------------------------------------------------
+
+
+def a_lost_process_cannot_be_changed(make: MakeCatalog) -> None:
+    """Once another attempt has claimed a process, the former one has no part in it."""
+    catalog = _made(make)
+    serial = _begin(catalog, _locked("code"))
+    old = _get(catalog, serial)
+    catalog.transitions.request_stop(serial)
+    claimed = catalog.transitions.claim(old, _owner())
+    assert claimed is not None
+    assert (claimed.attempt, claimed.stop_requested) == (2, False)
+    assert catalog.transitions.claim(old, _owner()) is None
+    progress = {"b": BuilderProgress(3, 1, 0, False)}
+    assert _refuses(lambda: catalog.transitions.pause(serial, 1, _ERROR, None))
+    assert _refuses(lambda: catalog.transitions.set_running(serial, 1))
+    assert _refuses(lambda: catalog.transitions.save_progress(serial, 1, progress))
+    assert _refuses(lambda: catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED)]))
+    assert _get(catalog, serial) == claimed
+
+
+def a_paused_process_keeps_its_locks(make: MakeCatalog) -> None:
+    """It keeps error and progress until they are replaced, and loses the error with its success."""
+    catalog = _made(make)
+    serial = _begin(catalog, _locked("code"), "mine")
+    progress = {"b": BuilderProgress(3, 1, 0, False)}
+    catalog.transitions.pause(serial, 1, _ERROR, progress)
+    catalog.transitions.pause(serial, 1, None, None)
+    paused = _get(catalog, serial)
+    assert (paused.status, paused.error, paused.progress) == (Status.PAUSED, _ERROR, progress)
+    assert isinstance(_try(catalog, _locked("code")), Blocked)
+    claimed = catalog.transitions.claim(paused, _owner())
+    assert claimed is not None
+    catalog.transitions.set_running(serial, claimed.attempt)
+    assert _get(catalog, serial).status is Status.RUNNING
+    _decide(catalog, serial)
+    assert _get(catalog, serial).error is None
+
+
+# --- ending -------------------------------------------------------------------------------------------------------
+
+
+def a_decision_without_steps_finishes(make: MakeCatalog) -> None:
+    """Locks are released in the transaction that makes the changes visible."""
+    catalog = _made(make)
+    serial = _begin(catalog, _locked("code"))
+    _decide(catalog, serial, NewTable("a", "a", False, False, ""))
+    record = _get(catalog, serial)
+    assert (record.status, record.finished, record.owner_lock) == (Status.SUCCEEDED, True, None)
+    assert record.ended_at is not None
+    assert catalog.processes.is_finished(serial)
+    assert catalog.processes.locks_of(serial) == ()
+
+
+def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
+    """A success with steps is committing until they are done; a revert has ended at once."""
+    catalog = _made(make)
+    for status, meanwhile in ((Status.SUCCEEDED, Status.COMMITTING), (Status.REVERTED, Status.REVERTED)):
+        serial = _begin(catalog, _locked("code"))
+        catalog.transitions.decide([Decision(serial, 1, status, Changes(tidying=(_STEP,)))])
+        assert _get(catalog, serial).status is meanwhile
+        assert not catalog.processes.is_finished(serial)
+        assert [step for _, step in catalog.tidying.of(serial)] == [_STEP]
+        assert isinstance(_try(catalog, _locked("code")), Blocked)
+        catalog.transitions.finish(serial)
+        finished = _get(catalog, serial)
+        assert (finished.status, finished.finished) == (status, True)
+        assert catalog.tidying.of(serial) == []
+        catalog.transitions.finish(serial)
+        assert _get(catalog, serial) == finished
+
+
+def nothing_takes_back_a_decision(make: MakeCatalog) -> None:
+    """Not even the attempt that made it."""
+    catalog = _made(make)
+    serial = _begin(catalog)
+    catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,)))])
+    assert _refuses(lambda: catalog.transitions.pause(serial, 1, _ERROR, None))
+    assert _refuses(lambda: catalog.transitions.decide([Decision(serial, 1, Status.REVERTED)]))
+    assert _get(catalog, serial).status is Status.COMMITTING
+
+
+def processes_are_decided_together_or_not_at_all(make: MakeCatalog) -> None:
+    """If one attempt is lost, no change of any of them becomes visible."""
+    catalog = _made(make)
+    first, second = _begin(catalog), _begin(catalog)
+    changes = Changes((NewTable("a", "a", False, False, ""),))
+    wrong = Decision(second, 7, Status.STOPPED)
+    assert _refuses(lambda: catalog.transitions.decide([Decision(first, 1, Status.SUCCEEDED, changes), wrong]))
+    assert catalog.contents.table("a") is None
+    assert _get(catalog, first).status is Status.RUNNING
+    right = Decision(second, 1, Status.STOPPED, error=_ERROR)
+    catalog.transitions.decide([Decision(first, 1, Status.SUCCEEDED, changes), right])
+    assert catalog.contents.table("a") is not None
+    assert (_get(catalog, second).status, _get(catalog, second).error) == (Status.STOPPED, _ERROR)
+
+
+def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
+    """A process is listed once it is finished, behind all that ended before."""
+    catalog = _made(make)
+    slow, quick = _begin(catalog), _begin(catalog)
+    catalog.transitions.decide([Decision(slow, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,)))])
+    _decide(catalog, quick)
+    ((place, record),) = catalog.processes.ended_after(0)
+    assert record.serial == quick
+    catalog.transitions.finish(slow)
+    assert [record.serial for _, record in catalog.processes.ended_after(place)] == [slow]
+    assert [record.serial for record in catalog.processes.history({"operation": "create_table"}, 1)] == [quick]
+
+
+def creations_are_known_until_they_are_visible(make: MakeCatalog) -> None:
+    """A path is known as created by a process that is over only if the process did not succeed."""
+    catalog = _made(make)
+    for status, expected in ((Status.REVERTED, True), (Status.SUCCEEDED, False)):
+        path = f"folder-{status}"
+        serial = _begin(catalog, CreateTablePlan(creates=(Creation(path),), folder=path))
+        assert not catalog.processes.created(path)
+        _decide(catalog, serial, status=status)
+        assert catalog.processes.created(path) is expected
+
+
+# --- steps on disk ------------------------------------------------------------------------------------------------
+
+
+def failed_steps_stay_recorded(make: MakeCatalog) -> None:
+    """They outlive their process until they are settled, or until something is created in their place."""
+    catalog = _made(make)
+    steps = (Tidying(TidyingAction.REMOVE, "a"), Tidying(TidyingAction.REMOVE, "b"))
+    serial = _begin(catalog)
+    catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, Changes(tidying=steps))])
+    (first, _), (second, _) = catalog.tidying.of(serial)
+    catalog.transitions.finish(serial, [(first, "busy"), (second, "busy")])
+    assert catalog.tidying.failed() == [(step, "busy") for step in steps]
+    assert catalog.tidying.processes_with_failed() == [serial]
+    done: list[int] = []
+    catalog.tidying.while_undone(first, lambda: done.append(first))
+    catalog.tidying.settle(serial, [(second, "busy still")])
+    catalog.tidying.while_undone(first, lambda: done.append(first))
+    assert done == [first]
+    assert catalog.tidying.failed() == [(steps[1], "busy still")]
+    _begin(catalog, CreateTablePlan(creates=(Creation("b"),), folder="b"))
+    assert catalog.tidying.failed() == []
+
+
+def pending_moves_are_seen_by_readers(make: MakeCatalog) -> None:
+    """A file that is about to be put in place or removed is known until that is done."""
+    catalog = _made(make)
+    steps = (Tidying(TidyingAction.PUT_FILE, "staged", "file"), Tidying(TidyingAction.REMOVE, "old"))
+    serial = _begin(catalog)
+    catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, Changes(tidying=steps))])
+    assert catalog.tidying.pending_moves() == {"file": "staged", "old": ""}
+    catalog.transitions.finish(serial)
+    assert catalog.tidying.pending_moves() == {}
+
+
+# --- tables and instances -----------------------------------------------------------------------------------------
+
+
+def tables_are_found_by_their_names(make: MakeCatalog) -> None:
+    """Names differ in more than case; a deleted table is found by its id only."""
+    catalog = _made(make)
+    table = _table(catalog, "Stories")
+    assert catalog.contents.table("sTORIES") == table
+    _done(catalog, RenamedTable(table.table_id, "tales", "tales", "Stories"))
+    renamed = catalog.contents.table("tales")
+    assert renamed is not None
+    assert (renamed.table_id, renamed.folder, renamed.previous_folder) == (table.table_id, "tales", "Stories")
+    assert catalog.contents.table("stories") is None
+    _done(catalog, DeletedTable(table.table_id))
+    assert catalog.contents.tables() == []
+    assert catalog.contents.table_by_id(table.table_id) is not None
+    assert _table(catalog, "tales").table_id != table.table_id
+
+
+def an_instance_is_selected_by_id_or_version(make: MakeCatalog) -> None:
+    """`select` returns what `instance` and `newest` return, with the table."""
+    catalog = _made(make)
+    table = _table(catalog)
+    for number, version in enumerate(("base", "base", "other")):
+        _done(catalog, _written("stories", f"{version}_{number}_x", version=version))
+
+    def selected(table_name: str = "STORIES", instance_id: str = "", version: str = "base") -> str | None:
+        found = catalog.contents.select(Selection(table_name, instance_id, version))
+        if found is None:
+            return None
+        assert found.table == table
+        assert not found.is_held
+        return found.instance.instance_id
+
+    newest = catalog.contents.newest(table.table_id, "base")
+    assert newest is not None
+    assert selected() == "base_1_x" == newest.instance_id
+    assert selected(version="other") == "other_2_x"
+    assert selected(instance_id="base_0_x") == "base_0_x"
+    assert selected(instance_id="base_9_x") is None
+    assert selected(table_name="novels") is None
+    _done(catalog, DeletedInstance(newest.row_id))
+    assert selected() == "base_0_x"
+    assert catalog.contents.instance_by_row(newest.row_id) is not None
+    assert catalog.contents.version_like(table.table_id, "OTHER") == "other"
+    assert catalog.contents.version_like(table.table_id, "other") is None
+
+
+def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
+    """It says whether a process holds the whole table exclusively."""
+    catalog = _made(make)
+    _table(catalog)
+    _done(catalog, _written("stories", "base_0_x"))
+    serial = _begin(catalog, _locked("table/stories"))
+    found = catalog.contents.select(Selection("stories", "", "base"))
+    assert found is not None
+    assert found.is_held
+    assert catalog.contents.side_effects_by("Stories") == (serial,)
+
+
+def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog) -> None:
+    """Its process is about it from then on; its reads and its origin are known from both ends."""
+    catalog = _made(make)
+    table = _table(catalog)
+    _done(catalog, _written("stories", "base_0_x"))
+    origin = catalog.contents.newest(table.table_id)
+    assert origin is not None
+    _done(catalog, NewTemporaryInstance(table.table_id, "TEMP_base", "base", "TEMP_base", False, origin.row_id, "text"))
+    temporary = catalog.contents.instance(table.table_id, "TEMP_base")
+    assert temporary is not None
+    read = Read("x", "builder", origin.row_id, "*")
+    columns = (ColumnRecord("x", "int64"),)
+    change = MaterializedInstance(
+        temporary.row_id, "base_1_x", "base_1_x", True, 5, columns, "0" * 64, (read,), deactivates_others=True
+    )
+    serial = _done(catalog, change)
+    assert catalog.contents.instance(table.table_id, "TEMP_base") is None
+    made = catalog.contents.newest(table.table_id)
+    assert made is not None
+    assert (made.instance_id, made.row_count, made.columns, made.description) == ("base_1_x", 5, columns, "text")
+    assert [item.instance_id for item in catalog.contents.instances(table.table_id)] == ["base_0_x", "base_1_x"]
+    assert [item.active for item in catalog.contents.instances(table.table_id)] == [False, True]
+    assert catalog.contents.reads_of(made.row_id) == [read]
+    assert catalog.contents.readers_of(origin.row_id) == [(made.row_id, read)]
+    assert catalog.contents.origins() == [(made.row_id, origin.row_id)]
+    assert _get(catalog, serial).instance_id == "base_1_x"
+
+
+def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> None:
+    """A set of artifacts that another process holds is neither listed nor dropped."""
+    catalog = _made(make)
+    table = _table(catalog)
+    _done(catalog, _written("stories", "base_0_x", replaces=True))
+    reader = _begin(catalog, _locked("table/stories/instance/base_0_x", shared=True))
+    writer = _begin(catalog)
+    changes = Changes((_written("stories", "base_1_x", replaces=True),), (_STEP,))
+    catalog.transitions.decide([Decision(writer, 1, Status.SUCCEEDED, changes)])
+    old = catalog.contents.instance(table.table_id, "base_0_x")
+    assert old is not None
+    assert old.artifact_state is ArtifactState.SUPERSEDED
+    assert catalog.contents.superseded(writer) == []
+    catalog.tidying.drop_artifacts(writer, old, "stories/base_0_x/artifacts")
+    assert [step for _, step in catalog.tidying.of(writer)] == [_STEP]
+    _decide(catalog, reader)
+    assert catalog.contents.superseded(writer) == [old]
+    catalog.tidying.drop_artifacts(writer, old, "stories/base_0_x/artifacts")
+    assert [step.source for _, step in catalog.tidying.of(writer)] == [_STEP.source, "stories/base_0_x/artifacts"]
+    dropped = catalog.contents.instance_by_row(old.row_id)
+    assert dropped is not None
+    assert dropped.artifact_state is ArtifactState.DROPPED
+
+
+CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
+    creating_again_changes_nothing,
+    a_snapshot_sees_one_state,
+    the_generation_grows_with_every_visible_change,
+    locks_are_taken_together_or_not_at_all,
+    a_lock_covers_whatever_is_below_it,
+    a_child_may_read_the_locks_of_its_ancestors,
+    many_locks_are_looked_for_at_once,
+    one_of_many_gets_an_exclusive_lock,
+    a_process_is_read_back_as_it_was_recorded,
+    an_id_of_the_user_is_used_once,
+    a_plan_can_be_replaced,
+    a_withdrawn_process_never_was,
+    a_refused_process_has_ended,
+    a_lost_process_cannot_be_changed,
+    a_paused_process_keeps_its_locks,
+    a_decision_without_steps_finishes,
+    a_decision_with_steps_keeps_locks_until_finished,
+    nothing_takes_back_a_decision,
+    processes_are_decided_together_or_not_at_all,
+    ends_are_listed_in_their_order,
+    creations_are_known_until_they_are_visible,
+    failed_steps_stay_recorded,
+    pending_moves_are_seen_by_readers,
+    tables_are_found_by_their_names,
+    an_instance_is_selected_by_id_or_version,
+    a_selection_tells_of_side_effects,
+    a_materialized_instance_takes_the_place_of_a_temporary_one,
+    superseded_artifacts_are_dropped_once_they_are_free,
+)
+"""Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""

@@ -1,0 +1,11 @@
+"""Every catalog keeps the promises of the interface."""
+
+import pytest
+
+from tablevault.catalog import sqlite_catalog
+from tablevault.testing import CATALOG_CHECKS
+
+
+@pytest.mark.parametrize("check", CATALOG_CHECKS, ids=lambda check: check.__name__)
+def test_sqlite_catalog_conforms(check, tmp_path):
+    check(lambda: sqlite_catalog(tmp_path / "catalog.db"))
