@@ -27,7 +27,7 @@ class VaultContext:
 
     @property
     def is_writable(self) -> bool:
-        """Whether this user may write the vault's own files; one who may not can read all the same."""
+        """Whether this user may write the vault's own files; reading does not need it."""
         return self._write_protected() is None
 
     def check_writable(self) -> None:

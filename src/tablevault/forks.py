@@ -1,4 +1,4 @@
-"""What happens around a fork of this interpreter: one registration, in an order that no import decides."""
+"""Hooks around a fork of this interpreter, in an order that does not depend on imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _do_nothing() -> None:
 
 @dataclass(frozen=True)
 class ForkHooks:
-    """What one part of the library does around a fork."""
+    """The actions of one module around a fork."""
 
     before: Callable[[], None] = _do_nothing
     in_parent: Callable[[], None] = _do_nothing
@@ -31,7 +31,7 @@ def around_forks(hooks: ForkHooks, *, outermost: bool = False) -> None:
     Parameters
     ----------
     hooks
-        What to do; an error is reported by the interpreter, and keeps no other hook from running.
+        The actions; an error is reported by the interpreter, and keeps no other hook from running.
     outermost
         Whether they enclose all others.
     """

@@ -1,4 +1,4 @@
-"""Finding what is committed: tables, instances, and the files that belong to them."""
+"""Committed state: tables, instances, and the files that belong to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
 Result = TypeVar("Result")
 
 _RECENT = 1000
-"""Of how many of the newest processes the ids are offered to somebody who misspelt one."""
+"""How many of the newest processes are searched for an id like a misspelt one."""
 
 
 class Lookup:
@@ -113,7 +113,7 @@ class Lookup:
         folder = self.layout.table(table.folder)
         if table.previous_folder is not None and not folder.exists():
             previous = self.layout.table(table.previous_folder)
-            # The folder may have been moved between the two looks.
+            # The folder may have been moved between the two checks.
             folder = previous if previous.exists() else folder
         return files.unlinked(folder)
 
@@ -149,7 +149,7 @@ class Lookup:
     def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
         """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
         here = self.layout.relative(folder) + "/"
-        # The catalog first: what is put in its place after that is in the folder by then.
+        # The catalog first: a file put in its place after that is in the folder by then.
         pending = self.context.catalog.tidying.pending_moves()
         found = {path.stem: path for path in _visible_files(files.unlinked(folder), suffix)}
         for target, staged in pending.items():
@@ -177,9 +177,9 @@ class Lookup:
         return self.current_files(self.layout.code_functions, MODULE_SUFFIX)
 
     def with_files(self, look: Callable[[], dict[str, Path]], use: Callable[[dict[str, Path]], Result]) -> Result:
-        """Do something with the editable files that `look` finds; once more if one was moved to its place meanwhile.
+        """Use the editable files that `look` finds; retry if one was moved to its place meanwhile.
 
-        Nothing keeps code modules where they are but a lock on code, which those who only read them do not take.
+        Only a lock on code keeps code modules in place, and readers do not take it.
         """
         while True:
             found = look()
@@ -227,5 +227,5 @@ def _visible_files(folder: Path, suffix: str) -> list[Path]:
     if not folder.is_dir():
         return []
     named = (path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith("."))
-    # Links and what is missing stay, to be refused by their names.
+    # Links and missing files stay, to be refused by their names.
     return [path for path in named if path.is_symlink() or not path.exists() or path.is_file()]

@@ -1,4 +1,4 @@
-"""Exceptions that are not ours: noted and described without trusting their classes."""
+"""Foreign exceptions: notes, outcomes and descriptions that do not rely on their classes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tablevault.texts import cut
 from tablevault.values import Outcome
 
 _OUTCOME = "__tablevault_outcome__"
-"""Attribute of an exception that says what became of the process that it ended."""
+"""Attribute of an exception that holds the outcome of its process."""
 
 RAISED_BY_ARGUMENTS = "raised by the arguments of"
 """How the note begins that names the function whose arguments raised an exception."""
@@ -25,7 +25,7 @@ _MOST_FORMATTED = 1_000_000
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Add a note to an exception of whatever class: one that takes none is still the one to be raised."""
+    """Add a note to an exception of any class; a no-op if it takes none."""
     with contextlib.suppress(BaseException):
         try:
             error.add_note(note)
@@ -34,7 +34,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """Return the notes of an exception; what else stands in their place is left out."""
+    """Return the notes of an exception, without values that are no texts."""
     with contextlib.suppress(BaseException):
         notes = vars(error).get("__notes__", ())
         return [str.__str__(note) for note in notes if isinstance(note, str)]
@@ -42,13 +42,13 @@ def notes_of(error: BaseException) -> list[str]:
 
 
 def set_outcome(error: BaseException, outcome: Outcome) -> None:
-    """Let an exception carry what became of the process that it ended."""
+    """Let an exception carry the outcome of its process."""
     with contextlib.suppress(BaseException):
         BaseException.__setattr__(error, _OUTCOME, outcome)
 
 
 def outcome_of(error: BaseException) -> Outcome | None:
-    """Return what became of the process that an exception ended; `None` if it ended none."""
+    """Return the outcome that an exception carries, if any."""
     with contextlib.suppress(BaseException):
         found = vars(error).get(_OUTCOME)
         return found if isinstance(found, Outcome) else None
@@ -56,7 +56,7 @@ def outcome_of(error: BaseException) -> Outcome | None:
 
 
 def message_of(error: BaseException) -> str:
-    """Return the text of an exception; one that has none to give is recorded all the same."""
+    """Return the text of an exception, or a placeholder if its class fails to give one."""
     try:
         return str.__str__(str(error))
     except BaseException as trouble:  # noqa: BLE001 - whatever the class does
@@ -74,18 +74,18 @@ def class_name_of(error: BaseException) -> str:
 
 
 def origin_of(error: BaseException) -> dict[str, Any]:
-    """Return an exception's cause and context, past the class, which may answer anything."""
+    """Return an exception's cause and context, bypassing its class."""
     return {name: _own(error, name) for name in _ORIGIN}
 
 
 def set_origin(error: BaseException, origin: Mapping[str, Any]) -> None:
-    """Give an exception the cause and context that `origin_of` had returned, past the class."""
+    """Set an exception's cause and context to those of `origin_of`, bypassing its class."""
     for name, value in origin.items():
         vars(BaseException)[name].__set__(error, value)
 
 
 def frames_of(error: BaseException) -> TracebackType | None:
-    """Return the traceback of an exception, past the class."""
+    """Return the traceback of an exception, bypassing its class."""
     frames: TracebackType | None = _own(error, "__traceback__")
     return frames
 
@@ -148,6 +148,6 @@ def _formatted(error: BaseException, begin: TracebackType | None, notes: bool) -
 
 
 def note_missing_module(error: BaseException) -> None:
-    """Say of a module that is not installed which interpreter has looked for it."""
+    """Add the path of the interpreter to the error of a missing module."""
     if type(error) is ModuleNotFoundError:
         add_note(error, f"The interpreter {sys.executable} has no module {error.name!r}; install it there.")

@@ -1,4 +1,4 @@
-"""How far an execution is: counted where rows are run, read by whoever asks."""
+"""Progress of executions: counted by row loops, read from any thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class BuilderCounter:
         self.total: int | None = None
         self.reused = 0
         self.failed = 0
-        """Rows whose function raised, or returned what is no row."""
+        """Rows whose function raised, or returned an invalid row."""
         self.done = False
         self._computed = 0
         self._running: Sized = ()
@@ -31,7 +31,7 @@ class BuilderCounter:
         self._computed = count
 
     def count_along(self, rows: Sized) -> None:
-        """Count what is in `rows` too, while it grows, until `computed` is set."""
+        """Add the size of `rows`, while it grows, until `computed` is set."""
         self._running = rows
 
     def snapshot(self) -> BuilderProgress:
@@ -51,7 +51,7 @@ class ExecutionProgress:
         return counter
 
     def restore(self, progress: Mapping[str, BuilderProgress]) -> None:
-        """Show what earlier attempts had counted, until the builders count again."""
+        """Start from the counts of earlier attempts, until the builders count again."""
         for name, item in progress.items():
             counter = self.start(name, 1)
             counter.total, counter.computed, counter.reused, counter.done = (

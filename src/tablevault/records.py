@@ -50,7 +50,7 @@ class ProcessInfo:
     operation: str
     """The name of the method that was called."""
     author: str
-    """Who called it."""
+    """The author that called it."""
     table_name: str
     """The table that it is about; empty if it is about none."""
     instance_id: str
@@ -66,11 +66,11 @@ class ProcessInfo:
     ended_at: datetime | None
     """When it ended, in UTC."""
     error: ErrorInfo | None
-    """What it was paused or reverted by."""
+    """The error that paused or reverted it."""
     owner: OwnerInfo | None
-    """Who runs it, or ran it last."""
+    """The interpreter that runs it, or ran it last."""
     locks: tuple[str, ...]
-    """What it holds while it is active."""
+    """The locks that it holds while it is active."""
     progress: Mapping[str, BuilderProgress]
     """By builder, in the order in which they run."""
     hint: str
@@ -94,7 +94,7 @@ class ProcessInfo:
 
 @dataclass(frozen=True)
 class BuilderPlan:
-    """What an execution would do for one builder; `None` where an earlier builder has to run first."""
+    """The plan of one builder; counts are `None` where an earlier builder has to run first."""
 
     total: int | None
     """Rows that it has."""
@@ -108,7 +108,7 @@ class BuilderPlan:
 
 @dataclass(frozen=True, repr=False)
 class InstancePlan:
-    """What an execution would do."""
+    """The plan of an execution."""
 
     builders: Mapping[str, BuilderPlan]
     """By name, in the order in which they would run."""
@@ -122,26 +122,26 @@ class InstancePlan:
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is not as the catalog claims."""
+    """One mismatch between the catalog and the files."""
 
     kind: str
-    """What sort of problem, as one word or two."""
+    """The kind of problem, in one or two words."""
     path: str
     """The file or folder, from the vault's folder on."""
     detail: str
-    """What is wrong with it."""
+    """A description of the problem."""
 
 
 @dataclass(frozen=True, repr=False)
 class VerifyReport:
-    """Whether everything is as the catalog claims."""
+    """The result of checking a vault's files against its catalog."""
 
     ok: bool
     """Whether there are no problems."""
     problems: tuple[Problem, ...]
     """All that were found."""
     checked: int
-    """How many files and folders were looked at."""
+    """How many files and folders were checked."""
 
     def __repr__(self) -> str:
         return report_text(self)
@@ -164,7 +164,7 @@ class CodeVersion:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LineageStep:
-    """One column of one instance, with what made it, what it was made from, and what was made from it."""
+    """One column of one instance, with its builder, its inputs, and the columns that use it."""
 
     table_name: str
     """The table's name today."""
@@ -173,9 +173,9 @@ class LineageStep:
     column: str
     """`*` where any column may have been read."""
     builder: str
-    """Empty for what was written from outside."""
+    """Empty for a column that was written from outside."""
     function: str
-    """`module.function`; empty for what was written from outside."""
+    """`module.function`; empty for a column that was written from outside."""
     arguments: dict[str, Any]
     """As written in the builder, without untracked ones."""
     code_versions: tuple[CodeVersion, ...]
@@ -187,19 +187,19 @@ class LineageStep:
     process_id: str
     """The process that made it."""
     author: str
-    """Who called that process."""
+    """The author that called that process."""
     made_at: datetime
     """When that process took effect, in UTC."""
     success: bool
     """Whether its instance is complete; one that was stopped with `materialize=True` is not."""
     deleted: bool
-    """Whether its instance was deleted meanwhile; what is shown is taken from what was archived."""
+    """Whether its instance was deleted since; the facts come from its archived metadata."""
     inputs: tuple[LineageStep, ...] = ()
-    """Columns that it was computed from, and what those were computed from."""
+    """Columns that it was computed from, each with its own inputs."""
     origin: LineageStep | None = None
     """The column of the origin that its reused rows were taken from."""
     used_by: tuple[LineageStep, ...] = ()
-    """Columns that were computed or copied from it, and what was made from those."""
+    """Columns that were computed or copied from it, each with the columns that use it."""
 
     @property
     def name(self) -> str:
@@ -212,7 +212,7 @@ class LineageStep:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Lineage:
-    """Where the columns of an instance come from, and what was made from them."""
+    """The origins and uses of the columns of an instance."""
 
     table_name: str
     """The table's name today."""
@@ -223,19 +223,19 @@ class Lineage:
 
     @property
     def used_by(self) -> tuple[LineageStep, ...]:
-        """What was made directly from any of these columns."""
+        """The columns that were made directly from any of these."""
         return tuple(dict.fromkeys(user for step in self.columns for user in step.used_by))
 
     def to_dict(self) -> JsonObject:
         """Return everything as plain JSON data, in which each step is written once and named by its key.
 
         A step has the keys of its `inputs`, its `origin` and its `used_by`, where it has any and they were followed:
-        upwards from what the columns were made from, downwards from what was made from them.
+        `inputs` and `origin` upwards from the columns, `used_by` downwards.
         """
         return lineage_graph(self)
 
     def tree(self) -> Tree:
-        """Return what `to_dict` tells as a tree for a terminal."""
+        """Return the same as `to_dict` as a tree for a terminal."""
         return lineage_tree(self)
 
     def __repr__(self) -> str:

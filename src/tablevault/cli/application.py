@@ -1,4 +1,4 @@
-"""The group of all commands: where the vault is, how commands end, and what is answered to a misspelt one."""
+"""The group of all commands: the place of the vault, exit statuses, and errors as messages."""
 
 from __future__ import annotations
 
@@ -85,16 +85,16 @@ OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "stop-process")
 
 @dataclass
 class Place:
-    """Where a command works, and as whom."""
+    """The vault and author of a command."""
 
     db_dir: Path | None
     author: str
     as_json: bool
     opened: TableVault | None = None
-    """The vault: before it was opened nothing can have begun."""
+    """The vault, once a command has opened it."""
 
     def vault(self, **options: Any) -> TableVault:
-        """Open the vault; raises `UsageError` if nobody said where it is."""
+        """Open the vault; raises `UsageError` if its folder is not given."""
         if self.db_dir is None:
             raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
         from tablevault import TableVault
@@ -123,7 +123,7 @@ class Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Return what an argument names; raises `UsageError` that names the nearest command."""
+        """Return the command of an argument; raises `UsageError` that names the nearest command."""
         if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
             near = get_close_matches(args[0], self.list_commands(ctx), n=1, cutoff=0.5)
             meant = f" Did you mean '{near[0]}'?" if near else " `tablevault --help` lists all commands."
@@ -135,7 +135,7 @@ class Commands(click.Group):
     cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "TABLEVAULT"}
 )
 @click.option("--db-dir", type=click.Path(path_type=Path), envvar="TABLEVAULT_DIR", help="Folder of the vault.")
-@click.option("--author", envvar="TABLEVAULT_AUTHOR", default="", help="Who works: named in the history.")
+@click.option("--author", envvar="TABLEVAULT_AUTHOR", default="", help="Name in the history.")
 @click.option("--json", "as_json", is_flag=True, help="Print lists and records as JSON, also on a terminal.")
 @click.version_option(package_name="tablevault", message="%(prog)s %(version)s")
 @click.pass_context
@@ -153,7 +153,7 @@ def main() -> None:
     warnings.showwarning = _warn
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # What an encoding lacks is escaped instead of ending the command.
+            # Characters that the encoding lacks are escaped, so that printing them cannot fail.
             stream.reconfigure(errors="backslashreplace")
     application(prog_name="tablevault")
 
@@ -190,7 +190,7 @@ def in_place(command: Command) -> Command:
 
 
 def _end(place: Place, error: BaseException) -> NoReturn:
-    """Say what went wrong and what can be done about it, and end with the status of the error's outcome."""
+    """Print an error and its remedies, and exit with the status of its outcome."""
     outcome = outcome_of(error) or Outcome(OutcomeKind.NOT_BEGUN, "")
     cause = outcome.cause or _cause_of(error)
     _say_what_happened(error, outcome, cause)
@@ -207,7 +207,7 @@ def _end(place: Place, error: BaseException) -> NoReturn:
 
 
 def _cause_of(error: BaseException) -> Cause:
-    """Return the cause of an error that no process has told, or that an earlier version recorded."""
+    """Return the cause of an error that carries none."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return Cause.INTERRUPT
     return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM
@@ -219,7 +219,7 @@ def _is_from_function(error: BaseException) -> bool:
 
 
 def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
-    """Say what went wrong: an error of TableVault in one line, any other with its origin."""
+    """Print an error: one of TableVault in one line, any other with its traceback."""
     from tablevault.processes.messages import note
 
     if cause is Cause.VAULT:
@@ -251,7 +251,7 @@ def _is_ours(frame: TracebackType) -> bool:
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:
-    """Print a warning as a message; where in our code it arose helps nobody, but for others' it does."""
+    """Print a warning as a message; only a foreign one with its file and line."""
     if issubclass(category, TableVaultWarning):
         _say(f"Warning: {message}")
     else:
@@ -259,13 +259,13 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
 
 
 def _say(text: str) -> None:
-    # Where nobody can be told, the exit status still tells.
+    # If standard error cannot be written to, the exit status still tells.
     with contextlib.suppress(OSError):
         click.echo(shown(_secrets(text)), err=True)
 
 
 def _secrets(text: str) -> str:
-    """Return a text without what no function's error may show."""
+    """Return a text without the values that must not be shown of a function's error."""
     context = click.get_current_context(silent=True)
     place = context.find_root().obj if context is not None else None
     return place.opened._hide_secrets(text) if isinstance(place, Place) and place.opened is not None else text

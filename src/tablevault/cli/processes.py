@@ -1,4 +1,4 @@
-"""Commands about processes: what runs, what is paused, what was done."""
+"""Commands about active and past processes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
 from tablevault.display.progress import duration, rows_done
+from tablevault.values import BuilderProgress, Status
 
 if TYPE_CHECKING:
     from tablevault.records import ProcessInfo
-    from tablevault.values import BuilderProgress
+
 
 _ACTIVE_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
 _LOG_COLUMNS = ("started", "id", "operation", "table", "state", "rows", "took", "author", "error")
-_STATES = ("running", "paused", "committing", "succeeded", "reverted", "stopped")
+_STATES = tuple(map(str, Status))
 
 process = click.argument("process_id", shell_complete=processes)
 
@@ -39,14 +40,22 @@ class _Operation(click.Choice[str]):
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the filters of the history."""
     for option in (
-        click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many."),
-        click.option("--state", "--status", "status", default=None, type=click.Choice(_STATES), help="Only these."),
         click.option(
-            "--operation", default=None, type=_Operation(), metavar="OPERATION", help="Only these, as execute-instance."
+            "--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of processes."
         ),
-        click.option("--author", default="", help="Only by this author."),
         click.option(
-            "--table", "--table-name", "table_name", default="", shell_complete=tables, help="Only of this table."
+            "--state", "--status", "status", default=None, type=click.Choice(_STATES), help="Filter by state."
+        ),
+        click.option(
+            "--operation",
+            default=None,
+            type=_Operation(),
+            metavar="OPERATION",
+            help="Filter by operation, e.g. execute-instance.",
+        ),
+        click.option("--author", default="", help="Filter by author."),
+        click.option(
+            "--table", "--table-name", "table_name", default="", shell_complete=tables, help="Filter by table."
         ),
     ):
         command = option(command)
@@ -56,7 +65,7 @@ def filters(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command()
 @in_place
 def generate_process_id(place: Place) -> str:
-    """Print a process id that nobody has used."""
+    """Print an unused process id."""
     if place.db_dir is not None:
         return place.vault().generate_process_id()
     from tablevault.names import new_process_id
@@ -68,7 +77,7 @@ def generate_process_id(place: Place) -> str:
 @json_option
 @in_place
 def get_active_processes(place: Place) -> None:
-    """Show the running and paused processes with all that is known of them."""
+    """Show the running and paused processes in full."""
     active = place.vault().get_active_processes()
     if is_json(place):
         show(place, active)
@@ -89,7 +98,7 @@ def ps(place: Place) -> None:
 @json_option
 @in_place
 def log(place: Place, **chosen: Any) -> None:
-    """Show what was done to this vault, newest first."""
+    """Show the history of this vault, newest first."""
     rows = [_logged(info) for info in _history(place, chosen)]
     if not is_json(place):
         rows = [{**row, "started": str(row["started"]).replace("T", " ").removesuffix("+00:00")} for row in rows]
@@ -101,7 +110,7 @@ def log(place: Place, **chosen: Any) -> None:
 @json_option
 @in_place
 def get_history(place: Place, **chosen: Any) -> None:
-    """Show what was done to this vault with all that is known of it, newest first."""
+    """Show the history of this vault in full, newest first."""
     history = _history(place, chosen)
     if is_json(place):
         show(place, history)
@@ -114,7 +123,7 @@ def get_history(place: Place, **chosen: Any) -> None:
 @json_option
 @in_place
 def get_process(place: Place, process_id: str) -> None:
-    """Show all that is known of a process."""
+    """Show a process in full."""
     show(place, place.vault().get_process(process_id))
 
 
@@ -128,9 +137,9 @@ def get_process_completion(place: Place, process_id: str) -> str:
 
 @click.command()
 @click.argument("stopped_id", metavar="PROCESS_ID", shell_complete=processes)
-@click.option("--force", is_flag=True, help="Also if it is running.")
-@click.option("--materialize", is_flag=True, help="Make an instance of what it has computed.")
-@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for who runs it.")
+@click.option("--force", is_flag=True, help="Stop it even if it is running.")
+@click.option("--materialize", is_flag=True, help="Materialize the cells computed so far.")
+@click.option("--timeout", default=5.0, show_default=True, help="Seconds to wait for a running process to stop.")
 @own_process_id
 @in_place
 def stop_process(place: Place, stopped_id: str, process_id: str, **options: Any) -> str:
@@ -142,7 +151,7 @@ def stop_process(place: Place, stopped_id: str, process_id: str, **options: Any)
 @json_option
 @in_place
 def restart(place: Place) -> None:
-    """Go on with every paused process that can go on; show what became of each."""
+    """Resume every paused process that can be resumed; show the outcome of each."""
     show(place, place.vault(restart=True).restart_report)
 
 

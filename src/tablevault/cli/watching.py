@@ -1,4 +1,4 @@
-"""Following a process that somebody else runs."""
+"""Following a process that another interpreter runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tablevault.records import ProcessInfo
     from tablevault.vault import TableVault
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_UPDATES = 0.5
 
 
 @contextmanager
@@ -42,7 +42,7 @@ def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
 def follow(vault: TableVault, process_id: str) -> ProcessInfo:
     """Show a process, if standard output is a terminal, until it has ended or paused; return it as it is then."""
     if not sys.stdout.isatty():
-        poll(lambda: _is_over(vault, process_id) or None, repeat(_SECONDS_BETWEEN_LOOKS))
+        poll(lambda: _is_over(vault, process_id) or None, repeat(_SECONDS_BETWEEN_UPDATES))
         return vault.get_process(process_id)
     from rich.live import Live
 
@@ -54,7 +54,7 @@ def follow(vault: TableVault, process_id: str) -> ProcessInfo:
             live.update(_shown(vault.get_process(process_id), rates), refresh=True)
             return over or None
 
-        poll(show, repeat(_SECONDS_BETWEEN_LOOKS))
+        poll(show, repeat(_SECONDS_BETWEEN_UPDATES))
     return vault.get_process(process_id)
 
 
@@ -64,7 +64,7 @@ def _is_over(vault: TableVault, process_id: str) -> bool:
 
     info = vault.get_process(process_id)
     if not _has_stopped(info) and info.owner is not None and not info.owner.alive:
-        # Opening a vault deals with what dead owners left.
+        # Opening a vault recovers processes of dead owners.
         TableVault(vault.db_dir, vault.author)
         info = vault.get_process(process_id)
     return _has_stopped(info)

@@ -108,17 +108,17 @@ class Sheet:
         return f'<div style="{_SHEET}">{"".join(self._parts)}</div>'
 
     def heading(self, kind: str, name: str, state: State | None = None) -> None:
-        """Say what the record is."""
+        """Add the kind, name and state of the record."""
         after = f' <span style="font-weight:400;font-size:13px;padding-left:8px">{_cell(state)}</span>' if state else ""
         before = f'<span style="font-weight:400;{_MUTED}">{_escaped(kind)}</span> ' if kind else ""
         self._parts.append(f'<div style="{_HEADING}">{before}{_escaped(name)}{after}</div>')
 
     def note(self, text: str) -> None:
-        """Say something in a low voice."""
+        """Add a muted line."""
         self._parts.append(f'<div style="{_NOTE}">{_escaped(text)}</div>')
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Show rows; a `Count` stands at the right."""
+        """Add a table; a `Count` is aligned to the right."""
         shown = rows[:MOST_ROWS]
         numbers = [any(isinstance(row[place], Count) for row in shown) for place in range(len(headers))]
         head = "".join(
@@ -133,7 +133,7 @@ class Sheet:
             self.note(f"… and {len(rows) - MOST_ROWS:,} more")
 
     def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
-        """Show names with values."""
+        """Add names with values."""
         body = "".join(
             f'<tr style="{_ROW}"><th style="{_CELL};white-space:nowrap"><span style="{_MUTED}">{_escaped(name)}'
             f"</span></th>{_table_cell(value)}</tr>"
@@ -142,7 +142,7 @@ class Sheet:
         self._parts.append(f'<table style="{_TABLE}"><tbody>{body}</tbody></table>')
 
     def remedies(self, remedies: Iterable[Remedy]) -> None:
-        """Show calls and commands, each in a block of its own that can be copied."""
+        """Add calls and commands, each in a block of its own that can be copied."""
         for place, remedy in enumerate(remedies):
             name = f"{'or ' if place else ''}{remedy.action} it with"
             codes = "".join(
@@ -153,18 +153,18 @@ class Sheet:
             )
 
     def folded(self, name: str, text: str) -> None:
-        """Offer a long text that opens on a click."""
+        """Add a long text that opens on a click."""
         self._parts.append(
             f'<details style="margin:4px 0"><summary style="{_MUTED};cursor:pointer">{_escaped(name)}</summary>'
             f'<pre style="{_CODE};overflow-x:auto">{_escaped(text)}</pre></details>'
         )
 
     def card(self, state: State, inner: Sheet) -> None:
-        """Put a sheet into this one, marked by the colour of a state."""
+        """Add another sheet, marked by the colour of a state."""
         self._parts.append(f'<div style="{_CARD} {state.colour}">{"".join(inner._parts)}</div>')
 
     def tree(self, branches: Iterable[Branch]) -> None:
-        """Show a tree."""
+        """Add a tree."""
         self._parts.append(_list(branches))
 
 

@@ -91,7 +91,7 @@ def _branches(lineage: Lineage) -> tuple[Branch, ...]:
 
 
 def _branch(relation: str, step: LineageStep, expanded: set[int], depth: int) -> Branch:
-    """Return a step as it is shown: what it leads to only where it stands first."""
+    """Return a step as a branch; its relations are expanded only at its first place."""
     name, text = relation + step.name, _text(step)
     relations = [(kind, others) for kind, others in _relations(step) if others]
     if not relations:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tablevault.display.html import Sheet
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class NotebookView:
@@ -40,7 +40,7 @@ class NotebookView:
         self._display.update(_Lines(self._lines()))
 
     def _refresh(self) -> None:
-        while not self._ended.wait(_SECONDS_BETWEEN_LOOKS):
+        while not self._ended.wait(_SECONDS_BETWEEN_UPDATES):
             self._display.update(_Lines(self._lines()))
 
 

@@ -1,7 +1,7 @@
-"""Progress while somebody waits: on a terminal or in a notebook, silent everywhere else.
+"""Progress on a terminal or in a notebook; silent everywhere else.
 
-Nothing is done per row: a thread looks at the counters a few times a second. What functions print meanwhile appears
-above the lines, as it is.
+Nothing is done per row: a thread reads the counters a few times a second. Output of functions appears above the
+progress lines, unchanged.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _shown(lines: Callable[[], Sequence[Line]]) -> Iterator[None]:
         yield
         return
     try:
-        showing = _Late(view)
+        showing = _DelayedView(view)
         try:
             yield
         finally:
@@ -105,8 +105,8 @@ def _shown(lines: Callable[[], Sequence[Line]]) -> Iterator[None]:
         _alone.release()
 
 
-class _Late:
-    """Starts a view after a moment, unless it is over by then."""
+class _DelayedView:
+    """Starts a view after a short delay, unless the work has ended by then."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -132,7 +132,7 @@ class _Late:
 
 
 def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
-    """Return where somebody looks, if anywhere."""
+    """Return a view for the terminal or notebook; `None` if there is neither."""
     if _in_notebook():
         from tablevault.display.notebook import NotebookView
 
@@ -158,26 +158,26 @@ def _in_notebook() -> bool:
     return getattr(shell, "kernel", None) is not None
 
 
-# --- what lines say -----------------------------------------------------------------------------------------------
+# --- lines --------------------------------------------------------------------------------------------------------
 
 
 class Rates:
-    """How fast things grow: measured over the last moments, so that a long wait or a quick start is forgotten."""
+    """Growth rates, over a sliding window so that a long wait or a quick start is forgotten."""
 
     def __init__(self) -> None:
-        self._looks: dict[str, deque[tuple[float, int]]] = {}
+        self._samples: dict[str, deque[tuple[float, int]]] = {}
 
     def rate(self, name: str, count: int) -> float:
-        """Note how far something is; return how much it grows per second."""
+        """Add a sample of a count; return its growth per second."""
         now = clock.monotonic()
-        looks = self._looks.setdefault(name, deque())
-        if looks and count < looks[-1][1]:
+        samples = self._samples.setdefault(name, deque())
+        if samples and count < samples[-1][1]:
             # It is counted anew.
-            looks.clear()
-        looks.append((now, count))
-        while len(looks) > 2 and now - looks[0][0] > _RATE_SECONDS:
-            looks.popleft()
-        began, before = looks[0]
+            samples.clear()
+        samples.append((now, count))
+        while len(samples) > 2 and now - samples[0][0] > _RATE_SECONDS:
+            samples.popleft()
+        began, before = samples[0]
         return (count - before) / (now - began) if now > began else 0.0
 
 
@@ -208,7 +208,7 @@ def rows_done(item: BuilderProgress) -> str:
 
 
 def _left(missing: int, per_second: float) -> str:
-    """Return how long what is missing will take; nothing if that cannot be told."""
+    """Return the remaining time as text; empty if it is not known."""
     return f"{duration(missing / per_second)} left" if missing > 0 and per_second > 0 else ""
 
 

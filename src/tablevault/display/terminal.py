@@ -1,4 +1,4 @@
-"""Lines at the bottom of a terminal, below what is printed meanwhile."""
+"""Progress lines at the bottom of a terminal, below the output of functions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-SECONDS_BETWEEN_LOOKS = 0.2
+SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class TerminalView:
-    """Shows lines on standard error, and what is written meanwhile above them.
+    """Shows progress lines on standard error, and other output above them.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class TerminalView:
 
     def __init__(self, lines: Callable[[], Sequence[Sequence[str]]]) -> None:
         self._lines = lines
-        self._above: list[Above] = []
+        self._above: list[StreamProxy] = []
         self._console = Console(file=sys.stderr)
         self._live = Live(
             console=self._console,
@@ -46,7 +46,7 @@ class TerminalView:
     def start(self) -> None:
         """Begin to show them."""
         self._live.start()
-        if sys.stdout.isatty():  # What goes elsewhere must go on doing so.
+        if sys.stdout.isatty():  # A redirected stream stays redirected.
             sys.stdout = self._taken_over(sys.stdout)
         sys.stderr = self._taken_over(sys.stderr)
         self._thread.start()
@@ -61,12 +61,12 @@ class TerminalView:
             self._live.stop()
 
     def _taken_over(self, stream: TextIO) -> Any:
-        above = Above(stream, self._console)
+        above = StreamProxy(stream, self._console)
         self._above.append(above)
         return above
 
     def _refresh(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_LOOKS):
+        while not self._ended.wait(SECONDS_BETWEEN_UPDATES):
             try:
                 for above in self._above:
                     above.show()
@@ -89,10 +89,10 @@ def table_of(lines: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-class Above:
-    """Stands in for a stream of the terminal: whole lines go above what is shown, byte for byte.
+class StreamProxy:
+    """Replaces a stream of the terminal: complete lines go above the progress lines, byte for byte.
 
-    A line that has only begun is shown at once too, but as part of what is shown, and written when it is whole.
+    A line without its end is shown among the progress lines, and written when it is complete.
 
     Parameters
     ----------
@@ -123,9 +123,9 @@ class Above:
             return " ".join(text.rpartition("\r")[2] for text in self._begun.values() if text)
 
     def write(self, text: str) -> int:
-        """Take a text; what several threads write at once is kept apart by lines."""
+        """Take a text; the lines of several threads are kept apart."""
         if os.getpid() != self._process:
-            # In a forked child nobody would show it.
+            # A forked child has no thread that would show it.
             return self._stream.write(text)
         thread = threading.get_ident()
         with self._lock:
@@ -140,7 +140,7 @@ class Above:
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Do nothing, but in a forked child: what is whole is shown within a moment."""
+        """Do nothing, except in a forked child: complete lines are shown within a moment."""
         if os.getpid() != self._process:
             self._stream.flush()
 
@@ -152,7 +152,7 @@ class Above:
             self._console.print(_AsItIs(text), soft_wrap=True)
 
     def give_back(self) -> None:
-        """Write what is left, and let the stream be written to directly again."""
+        """Write the rest, and restore the stream."""
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is self:
                 setattr(sys, name, self._stream)

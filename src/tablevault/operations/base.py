@@ -1,4 +1,4 @@
-"""What every operation is: a frozen value with its arguments, that plans and works but cannot commit."""
+"""The base of all operations: frozen values with arguments, which plan and work but cannot commit."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def operation_named(name: str) -> type[Operation[Any]]:
 
 
 def operation_names() -> list[str]:
-    """Return what the catalog calls the operations."""
+    """Return the names of all operations."""
     return sorted(_operations)
 
 
@@ -63,19 +63,19 @@ class Operation(ABC, Generic[PlanType]):
 
     @abstractmethod
     def plan(self, draft: Draft) -> PlanType:
-        """Validate every argument and say what will be done; reads only.
+        """Validate every argument and return the plan; reads only.
 
         Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of what they cover is
         checked, so that a conflict is reported as one.
         """
 
     def pin(self, plan: PlanType, session: Session) -> None:
-        """Stage durably what must not change between the call and the work. Part of `prepare`."""
+        """Stage durably all inputs that must not change between the call and the work. Part of `prepare`."""
         return
 
     @abstractmethod
     def work(self, plan: PlanType, session: Session) -> Changes:
-        """Compute, in invisible places only, and return what is to become visible. May be run again after a pause."""
+        """Compute, in invisible places only, and return the visible changes. May run again after a pause."""
 
     def abandon(self, plan: PlanType, session: Session) -> tuple[Tidying, ...]:
         """Return the steps that make a process which did not succeed as if it had never started."""
@@ -83,7 +83,7 @@ class Operation(ABC, Generic[PlanType]):
         return created + session.clean_workspace()
 
     def materialize_partial(self, plan: PlanType, session: Session) -> Changes:
-        """Return what makes the unfinished work of this operation an instance."""
+        """Return the changes that materialize unfinished work."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
     # --- arguments as plain data ----------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ class Operation(ABC, Generic[PlanType]):
     @classmethod
     def restore(cls, recorded: JsonObject) -> Self:
         """Return the operation that was recorded, without its payload."""
-        # An argument that was added since has its default in what was recorded before.
+        # An argument that is newer than the record has its default.
         kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
@@ -156,7 +156,7 @@ class Operation(ABC, Generic[PlanType]):
         return True
 
     def digest(self, value: Any) -> JsonObject:
-        """Return what is recorded in the place of a payload."""
+        """Return the digest that is recorded in place of a payload."""
         raise TVImplementationError(f"A call of {self.name} has no payload.")
 
 
@@ -177,7 +177,7 @@ def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> Instance
 
 
 def write_description(folder: InstanceFolder, **facts: object) -> None:
-    """Write the file that tells people what an instance or table is; the caller makes it durable."""
+    """Write the human-readable description of an instance or table; the caller makes it durable."""
     files.write_unsynced(folder.description, yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
 
 

@@ -1,4 +1,4 @@
-"""The two things that operations are handed: a draft while they plan, and a session while they work."""
+"""The two views that operations get: a draft while they plan, and a session while they work."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Session(Protocol):
 
     @property
     def workspace(self) -> ProcessFolder:
-        """The process's folder in `_temp/`, which no reader looks into."""
+        """The process's folder in `_temp/`, invisible to readers."""
         ...
 
     def stage_text(self, name: str, text: str) -> Path:

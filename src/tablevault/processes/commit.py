@@ -58,7 +58,7 @@ class Decisions:
         """Processes that were finished by their own decision, and are still to be logged."""
 
     def commit(self, process: Process, changes: Changes) -> None:
-        """Decide for a success. When this returns, the change is visible and durable, and nothing can undo it."""
+        """Commit a success: when this returns, the change is visible, durable and final."""
         own = Decision(
             process.serial,
             process.attempt,
@@ -69,13 +69,13 @@ class Decisions:
         self._decide(own, *changes.ends)
 
     def apply(self, process: Process, changes: Changes) -> None:
-        """Do on disk what was decided, and finish the processes that it ends."""
+        """Apply a decision on disk, and finish the processes that it ends."""
         for ended in changes.ends:
             self.finish(ended.serial)
         self.finish(process.serial)
 
     def revert(self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED) -> None:
-        """Record durably that the process did not happen, and only then remove its invisible files."""
+        """Record the revert durably, and only then remove the process's invisible files."""
         process.save_checkpoints()
         tidying = process.operation.abandon(process.plan, process)
         progress = process.progress.snapshot()
@@ -92,7 +92,7 @@ class Decisions:
         self._finished.update(decision.serial for decision in decisions if not decision.changes.tidying)
 
     def finish(self, serial: int) -> None:
-        """Do what remains on disk for a decided process, release its locks, and log its end."""
+        """Tidy up after a decided process, release its locks, and log its end."""
         if serial in self._finished:
             self._finished.discard(serial)
             self.write_log()
@@ -110,7 +110,7 @@ class Decisions:
             warn(message)
 
     def retry_tidying(self, tell: bool = False) -> None:
-        """Try again what could not be tidied up when its process ended; `tell` whether to warn of what fails again."""
+        """Retry failed tidying; `tell` whether to warn of steps that fail again."""
         told: list[str] = []
         edited: list[str] = []
         for serial in self._tidying.processes_with_failed():
@@ -119,16 +119,16 @@ class Decisions:
             warn(message)
 
     def _tidy_all(self, serial: int, told: list[str], edited: list[str] | None = None) -> list[tuple[int, str]]:
-        """Do what remains on disk for a process; return the steps that failed, each with its reason.
+        """Tidy up after a process; return the failed steps, each with its reason.
 
         Parameters
         ----------
         serial
             The process.
         told
-            Takes what is to be said of steps that fail.
+            Receives the warnings about steps that fail.
         edited
-            Takes what is to be said of files that were edited by hand since a step failed; `None` the first time.
+            Receives the warnings about files that were edited by hand since a step failed; `None` the first time.
         """
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
@@ -163,10 +163,10 @@ class Decisions:
                 lambda end: [_log_entry(place, record) for place, record in self._processes.ended_after(end)],
             )
         except OSError as error:
-            warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation makes it good.")
+            warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation tries again.")
 
     def _drop_artifacts(self, serial: int, superseded: Sequence[InstanceRecord]) -> None:
-        """Add the sets of artifacts that were replaced, and that nobody else holds, to what is to be removed."""
+        """Schedule the removal of replaced sets of artifacts that no other process holds."""
         lookup = Lookup(self._context)
         for instance in superseded:
             folder = lookup.folder_of(instance).artifacts
@@ -205,7 +205,7 @@ class Decisions:
 
     def _move_folder(self, source: Path, target: Path) -> None:
         files.make_folder(target.parent)
-        # A folder can be moved to another one only by who may write into it and into the one that holds it.
+        # Moving a folder takes write permission for it and for the folder that holds it.
         for folder in (source.parent, source):
             files.make_writable(folder)
         try:
@@ -219,13 +219,13 @@ class Decisions:
         files.fsync_folder(source.parent)
 
     def _note_content(self, step: Tidying) -> None:
-        """Note which content a staged file could not replace, so that an edit by hand is not taken for it."""
+        """Note the content that a staged file could not replace, so that a later edit by hand is told from it."""
         if step.action is TidyingAction.PUT_FILE:
             with contextlib.suppress(OSError):
                 note_content(self._place(step.source), self._place(step.target))
 
     def _put_again(self, step: Tidying, edited: list[str]) -> None:
-        """Put a staged file in its place at last, unless the one there was edited by hand since it could not be."""
+        """Put a staged file in its place, unless the file there was edited by hand since the first try failed."""
         source, target = self._place(step.source), self._place(step.target)
         if source.exists() and was_edited(source, target):
             archived = self._layout.archived(int(source.parent.parent.name), source.name)
@@ -233,13 +233,13 @@ class Decisions:
             files.replace(source, archived)
             edited.append(
                 f"{step.target} was edited by hand before its new content could be put in its place: the edit stays, "
-                f"and what was to be put is in {self._layout.relative(archived)}."
+                f"and the new content is in {self._layout.relative(archived)}."
             )
         else:
             self._tidy(step)
 
     def _place(self, path: str) -> Path:
-        """Return where a step takes place: inside the vault, whatever the catalog says, and wherever links lead."""
+        """Return the path of a step; raise `OSError` if it or a link in it leads out of the vault."""
         place = self._layout.absolute(path)
         if not files.is_inside(self._layout.root, place.parent / "_"):
             raise OSError(f"a symbolic link leads from {path} out of the vault")
@@ -247,7 +247,7 @@ class Decisions:
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
-    """Return whether a step has to wait for another: of what it is about, something was to be taken away or brought."""
+    """Return whether a step depends on another: that one was to free or fill a place inside its own."""
     return (
         _is_inside(other.source, step.source)
         or _is_inside(step.source, other.target)
@@ -260,10 +260,10 @@ def _is_inside(path: str, folder: str) -> bool:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or folder, also from a sealed instance's folder, which is read-only again afterwards."""
+    """Remove a file or folder; a sealed instance's folder around it is read-only again afterwards."""
     if not path.parent.is_dir():
         return
-    # Not its mode tells whether it is sealed: who was killed in the middle of this has left it writable.
+    # The folder's mode does not tell: an owner that was killed during this step left it writable.
     sealed = names.is_materialized(path.parent.name) and path.parent.joinpath(MANIFEST).exists()
     if sealed and os.path.lexists(path):
         files.make_writable(path.parent)
@@ -275,7 +275,7 @@ def _remove(path: Path) -> None:
 
 
 def _prune(archived: Path) -> None:
-    """Leave only what describes the data: frames, artifacts and partial results go."""
+    """Remove frames, artifacts and partial results; the metadata stays."""
     if not archived.is_dir():
         return
     for folder in (archived, *(path for path in archived.iterdir() if path.is_dir() and not path.is_symlink())):

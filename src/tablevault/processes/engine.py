@@ -46,7 +46,7 @@ from tablevault.values import (
 from tablevault.waiting import growing, poll
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
-"""Seconds between two looks at a lock that somebody holds."""
+"""Seconds between two attempts to take locks that another process holds."""
 
 _NO_GENERATION = -1
 
@@ -73,7 +73,7 @@ class Engine:
         self.recovery = Recovery(context, self.decisions)
         self._failing = Failing(context, self.decisions)
         self.secrets = Secrets()
-        """Of the attempt that failed last: what must not be shown of its error."""
+        """Values that must not be shown of the error of the attempt that failed last."""
 
     # --- entering -------------------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Engine:
         return Outcome(OutcomeKind.HANDED_OVER, process.process_id)
 
     def _fail(self, process: Process, error: BaseException) -> None:
-        """End a failed attempt, and tell its error what became of the process."""
+        """End a failed attempt, and let its error carry the outcome."""
         if process.lease.is_inherited:
             return
         self.secrets = process.secrets
@@ -170,7 +170,7 @@ class Engine:
     # --- restarting -----------------------------------------------------------------------------------------------
 
     def restart(self) -> dict[str, Outcome]:
-        """Take up every active process that has no live owner, oldest first; return what became of each."""
+        """Take up every active process without a live owner, oldest first; return the outcome of each."""
         self._context.check_writable()
         return {
             listed.process_id: self._restart_one(self._processes.get(listed.serial) or listed, listed.attempt)
@@ -180,7 +180,7 @@ class Engine:
     def _restart_one(self, record: ProcessRecord, attempt: int) -> Outcome:
         running = Outcome(OutcomeKind.RUNNING, record.process_id)
         if record.finished:
-            # Its own owner came to the end; or its parent was resumed before, and ran it, or another owner did.
+            # Its own owner ended it; or its parent, resumed before it, or another owner ran it.
             return running if record.attempt == attempt else self._recorded(record)
         if self._liveness.is_running(record):
             return running
@@ -193,7 +193,7 @@ class Engine:
     def _resume_in_restart(self, record: ProcessRecord) -> Outcome:
         try:
             return self.resume(record)
-        except Exception as error:  # noqa: BLE001 - one that fails must not keep the others from going on
+        except Exception as error:  # noqa: BLE001 - a failure must not keep other processes from being restarted
             current = self._processes.get(record.serial) or record
             if self._liveness.is_alive(current):
                 # Another owner took it up at the same moment.
@@ -213,7 +213,7 @@ class Engine:
         names.check_process_id(process_id)
         record = self._processes.find(process_id)
         if record is not None and not self._liveness.is_alive(record) and record.status is not Status.PAUSED:
-            # What a dead owner left in the middle of an end is ended first.
+            # A process that its owner left half-ended is ended first.
             if not record.finished:
                 self.recovery.recover(record)
             record = self._processes.find(process_id)
@@ -222,7 +222,7 @@ class Engine:
     def _begin(
         self, operation: Operation[Any], process_id: str | None, background: bool, interrupts: Interrupts
     ) -> Process:
-        """Plan an operation, take its locks, and stage what must not change until it works."""
+        """Plan an operation, take its locks, and stage its pinned inputs."""
         new = self._describe(operation, process_id, background)
         self.decisions.retry_tidying()
         lease, owner = new_owner(self._context)
@@ -255,7 +255,7 @@ class Engine:
         try:
             return replace(new, arguments=operation.record(digest_payload=new.user_given))
         except Exception as error:
-            # What cannot even be recorded is refused like any other wrong argument.
+            # Arguments that cannot be recorded are refused like any other wrong argument.
             self._record_refused(new, operation, error)
             raise
 
@@ -295,10 +295,10 @@ class Engine:
                 generation = self._lookup.contents.generation()
                 plan = _with_locks(operation.plan(draft), draft.locks)
         except (TableVaultError, OSError):
-            # What is missing or there already may be about to change: who holds it is the better answer. And what was
-            # read from the catalog may have moved on the disk before it was looked at.
+            # A conflict explains more than an object that is missing or exists already, and may be about to change. And
+            # a file may have been moved after its place was read from the catalog.
             if new.user_given:
-                # Or the same call of somebody else has used it up.
+                # Another interpreter may have made the same call.
                 self._processes.check_id_is_free(new.process_id)
             holders = self._processes.conflicts(draft.locks, new.parent_serial)
             if not holders and self._lookup.contents.generation() == generation:
@@ -312,7 +312,7 @@ class Engine:
     def _plan_again(
         self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan
     ) -> tuple[int, Plan] | Blocked:
-        """Plan once more with the locks in hand, because something became visible since the first time."""
+        """Plan once more with the locks in hand, because another process committed since the first time."""
         draft = Draft(self._lookup, new.process_id)
         try:
             again = _with_locks(operation.plan(draft), draft.locks)
@@ -327,7 +327,7 @@ class Engine:
         return serial, again
 
     def _clear_the_way(self, blocked: Blocked, deadline: float) -> bool:
-        """Deal with dead holders. Return whether a live one has to be waited for; raise if that is pointless."""
+        """Recover dead holders; return whether to wait for a live one, and raise if that is pointless."""
         live: list[ProcessRecord] = []
         for serial in blocked.holders:
             record = self._processes.get(serial)
@@ -348,7 +348,7 @@ class Engine:
         return bool(live)
 
     def _in_the_way(self, holder: ProcessRecord, blocked: Blocked) -> Lock | None:
-        """Return the lock of a process that conflicts with what another needs; `None` if it has just let go of it."""
+        """Return the lock of a process that conflicts with the wanted ones; `None` if it was just released."""
         held = self._processes.locks_of(holder.serial)
         return next((lock for lock in held if any(map(lock.conflicts, blocked.wanted))), None)
 

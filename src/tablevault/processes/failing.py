@@ -61,7 +61,7 @@ class Failing:
             return Outcome(OutcomeKind.TAKEN_OVER, process.process_id, cause)
         internal = isinstance(error, TableVaultError)
         if process.resumed and not process.functions_started and (internal or isinstance(error, FunctionError)):
-            # Code that never ran must not pass for what the rows so far were computed with.
+            # Code that never ran must not be archived as code that computed rows.
             files.remove_tree(process.workspace.code(process.attempt))
             self._transitions.pause(process.serial, process.attempt, None, None)
             return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
@@ -124,7 +124,7 @@ _KINDS = {
 
 
 def recorded_outcome(root: Path, record: ProcessRecord, status: Status) -> Outcome:
-    """Return what became of a process as the catalog tells it.
+    """Return the outcome of a process that the catalog has recorded.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What people are told about a process: what became of it, who is in the way, and what to do now."""
+"""Texts about processes: outcomes, conflicts and remedies."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tablevault.values import ErrorInfo, Lock, Outcome, OutcomeKind, ProcessReco
 
 
 def note(outcome: Outcome) -> str:
-    """Return the note that tells a caller what became of its process; empty if there is nothing to tell."""
+    """Return an outcome as the note of an exception; empty if there is no note for it."""
     match outcome.kind:
         case OutcomeKind.PAUSED:
             return f"paused as '{outcome.process_id}'{_unsaved(outcome)}:\n{hint(outcome.remedies)}"
@@ -26,16 +26,16 @@ def note(outcome: Outcome) -> str:
         case OutcomeKind.COMMITTED:
             return "committed, will be rolled forward: the change is visible and durable, only tidying up remains."
         case OutcomeKind.TAKEN_OVER:
-            return "the process was taken over by somebody else; this interpreter has no part in it any more."
+            return "another owner took the process over; this interpreter does not run it any more."
         case OutcomeKind.UNKNOWN:
             return (
-                "the catalog could not say whether the change was committed: nothing was deleted, "
-                "and whoever opens the vault next finds out."
+                "the catalog could not report whether the change was committed: nothing was deleted, and opening the "
+                "vault again settles it."
             )
         case OutcomeKind.UNRECORDED:
             return (
                 f"process '{outcome.process_id}' could not record its end ({outcome.detail}); "
-                "whoever opens the vault next deals with it."
+                "opening the vault again recovers it."
             )
     return ""
 
@@ -61,22 +61,22 @@ def in_report(outcome: Outcome) -> str:
 
 
 def hint(remedies: Sequence[Remedy]) -> str:
-    """Return what can be done about a process, each remedy in lines of its own."""
+    """Return remedies as text, each in lines of its own."""
     return "\nor ".join(f"{remedy.action} it with\n    {remedy.python}\n    {remedy.command}" for remedy in remedies)
 
 
 def hint_in_line(remedies: Sequence[Remedy]) -> str:
-    """Return what can be done about a process, as part of a sentence."""
+    """Return remedies as part of a sentence."""
     return ", or ".join(
         f"{remedy.action} it with {remedy.python} (in a shell: {remedy.command})" for remedy in remedies
     )
 
 
 def needs_payload(root: Path, record: ProcessRecord) -> str:
-    """Return the message for a process that cannot go on without what its first call was given."""
+    """Return the message for a process that needs the frame or texts of its first call again."""
     return (
-        f"What process '{record.process_id}' ({record.operation}) was given had not been staged whole; give it the "
-        f"same once more: {Recorded.of(root, record).resume.python}."
+        f"The data given to process '{record.process_id}' ({record.operation}) had not been staged completely. "
+        f"Give the same data again: {Recorded.of(root, record).resume.python}."
     )
 
 
@@ -86,7 +86,7 @@ def error_in_line(error: ErrorInfo) -> str:
 
 
 def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = None) -> str:
-    """Return the message for an operation that needs what a paused process holds."""
+    """Return the message for an operation that conflicts with a paused process."""
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
         f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
@@ -95,7 +95,7 @@ def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = Non
 
 
 def blocked_by_ancestor(record: ProcessRecord, held: Lock | None = None) -> str:
-    """Return the message for a nested operation that would change what its parent uses."""
+    """Return the message for a nested operation that would change an input of its parent."""
     return (
         f"{_in_the_way(record, held)} process '{record.process_id}' ({record.operation}), inside which "
         "this operation runs; it may read that, but not change it."
@@ -112,7 +112,7 @@ def blocked(record: ProcessRecord, waited: float, held: Lock | None = None) -> s
 
 
 def still_running(record: ProcessRecord) -> str:
-    """Return the message for somebody who would take a process from its live owner."""
+    """Return the message for a call that would take a process from its live owner."""
     return (
         f"Process '{record.process_id}' ({record.operation}) is running in process number {record.owner_pid} on "
         f"{record.owner_host}; a running process cannot be taken over. "
@@ -122,7 +122,7 @@ def still_running(record: ProcessRecord) -> str:
 
 
 def ended_meanwhile(record: ProcessRecord) -> str:
-    """Return the message for somebody who would have taken up a process that ended at the same moment."""
+    """Return the message for a call that would resume a process which ended at the same moment."""
     return (
         f"Process '{record.process_id}' ({record.operation}) ended at the same moment: its status is {record.status}. "
         f"get_process('{record.process_id}') tells more."
@@ -156,7 +156,7 @@ _BUILDING = frozenset({"create_instance", "execute_instance", "write_instance", 
 
 
 def _in_the_way(record: ProcessRecord, held: Lock | None) -> str:
-    """Return what a process holds, and for what: the beginning of a sentence that goes on with the process."""
+    """Return the lock that is in the way, as the beginning of a sentence that goes on with the process."""
     if held is None:
         return f"{_target(record)} is used by"
     if not held.exclusive:
@@ -179,4 +179,4 @@ def _named(resource: str) -> str:
 def _target(record: ProcessRecord) -> str:
     if record.instance_id:
         return f"Instance '{record.instance_id}' of table '{record.table_name}'"
-    return f"Table '{record.table_name}'" if record.table_name else "What this operation needs"
+    return f"Table '{record.table_name}'" if record.table_name else "The vault"

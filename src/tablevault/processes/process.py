@@ -1,4 +1,4 @@
-"""A process in the hands of its owner: identity, session and lease as one object."""
+"""A process as its owner holds it: identity, session and lease in one object."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class Process:
 
     @property
     def workspace(self) -> ProcessFolder:
-        """The process's folder in `_temp/`, which no reader looks into."""
+        """The process's folder in `_temp/`, invisible to readers."""
         return self.context.layout.process(self.serial)
 
     def stage_text(self, name: str, text: str) -> Path:

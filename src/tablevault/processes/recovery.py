@@ -1,4 +1,4 @@
-"""What becomes of processes whose owner is gone: the engine's own last steps, entered half-way."""
+"""Recovery of processes whose owner died: the last steps of the life cycle, entered half-way."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.context import VaultContext
 from tablevault.liveness import Liveness
-from tablevault.processes.claims import Claims
 from tablevault.processes.commit import Decisions
+from tablevault.processes.leftovers import Leftovers
 from tablevault.processes.process import Process, claim
 from tablevault.storage import files
 from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Status
@@ -83,12 +83,12 @@ class Recovery:
         return OutcomeKind.REVERTED
 
     def remove_leftovers(self) -> None:
-        """Remove what crashes left in tables' folders: instances that never came to be, and files half written."""
-        claims = Claims(self._context)
+        """Remove instances that were never committed, and half-written files, from the tables' folders."""
+        leftovers = Leftovers(self._context)
         layout = self._context.layout
         half_written = [path for path in layout.root.iterdir() if path.name.endswith(files.TEMPORARY_SUFFIX)]
         for table in self._context.catalog.contents.tables():
-            for path in claims.unclaimed_in_table(table):
+            for path in leftovers.in_table(table):
                 if path.name.endswith(files.TEMPORARY_SUFFIX):
                     half_written.append(path)
                 elif names.is_materialized(path.name) and self._processes.created(layout.relative(path)):
@@ -96,16 +96,16 @@ class Recovery:
         self._remove_unless_written(half_written)
 
     def _remove_creation_lock(self) -> None:
-        """Remove what marks a creation as unfinished, if that was cut off after its last step."""
+        """Remove the mark of an unfinished creation that was interrupted after its last step."""
         path = self._context.layout.creating
         if path.exists():
             with contextlib.suppress(PermissionError), FileLock(path, fallback_to_soft=False, thread_local=False):
                 files.remove_tree(path)
 
     def _sweep(self) -> None:
-        """Remove folders of processes that are over, lock files that nobody holds, and the mark of a creation.
+        """Remove folders of finished processes, stale lock files, and the mark of a creation.
 
-        The catalog is asked after a folder is read: what began in between is then known to it.
+        The catalog is read after the folders, so that it knows every process that began in between.
         """
         self._remove_creation_lock()
         self._context.owners.forget_dead()
@@ -117,12 +117,12 @@ class Recovery:
         self._remove_unless_written(path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
 
     def _is_over(self, serial: int) -> bool:
-        """Return whether nothing needs the folder of a process any more, not even tidying that failed."""
+        """Return whether the folder of a process is not needed any more, not even by failed tidying."""
         record = self._processes.get(serial)
         return (record is None or record.finished) and not self._tidying.of(serial)
 
     def _remove_unless_written(self, found: Iterable[Path]) -> None:
-        """Remove files of writes that were cut off; whoever was writing when they were found may be at it still."""
+        """Remove files of interrupted writes, unless a running process may still be writing them."""
         leftovers = list(found)
         if leftovers and not any(map(self._liveness.is_alive, self._processes.unfinished())):
             for path in leftovers:
@@ -130,14 +130,14 @@ class Recovery:
 
 
 def _remove_if_allowed(path: Path) -> None:
-    """Remove what nobody needs, unless it belongs to another user, who will; `verify` reports it until then."""
+    """Remove a leftover, unless it belongs to another user; `verify` reports it until that user does."""
     with contextlib.suppress(PermissionError):
         files.remove_tree(path)
 
 
 def _owner_died(record: ProcessRecord) -> ErrorInfo:
     text = (
-        f"The interpreter that ran this process (process number {record.owner_pid} on {record.owner_host}) ended "
-        "without a word: it was killed, or the machine was lost."
+        f"The interpreter that ran this process (process number {record.owner_pid} on {record.owner_host}) exited "
+        "without recording its state; it was killed or the machine went down."
     )
     return ErrorInfo("OwnerDied", text, text, Cause.SYSTEM)

@@ -1,4 +1,4 @@
-"""The very calls and shell commands that resume and stop a process: as they stand, they can be copied and run."""
+"""Calls and shell commands that resume and stop a process, ready to be copied and run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }
-"""What commands take by its place; of those that are not listed, the table."""
+"""Positional arguments of commands; the table, unless listed here."""
 
 _OPTIONS = {
     "allow_multiple_artifacts": "multiple-artifacts",
@@ -28,7 +28,7 @@ _OPTIONS = {
 """Options that have another name than the argument."""
 
 FRAME = "frame"
-"""What stands for a frame, which cannot be written into a call."""
+"""Placeholder for a frame, which cannot be written into a call."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Recorded:
 
     @property
     def force_stop(self) -> Remedy:
-        """How the process is stopped while an owner is running it."""
+        """How the process is stopped while it is running."""
         return Remedy(
             "stop",
             f"{_opened(self.root)}.stop_process({self.process_id!r}, force=True)",
@@ -66,7 +66,7 @@ class Recorded:
 
     @property
     def while_paused(self) -> tuple[Remedy, Remedy]:
-        """What can be done about the process while it is paused."""
+        """The remedies of a paused process."""
         return self.resume, self.stop
 
     @classmethod
@@ -100,7 +100,7 @@ class Recorded:
         return shell_command(self.root, self.operation.replace("_", "-"), *places, *options)
 
     def _given(self) -> Iterator[tuple[str, object]]:
-        """Yield the arguments that were given; what is recorded by its content alone may be left out."""
+        """Yield the given arguments, without those that are recorded by their content's digest."""
         operation = operation_named(self.operation)
         defaults, long = operation.default_arguments(), operation.long_arguments()
         for name, value in self.arguments.items():

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they reach user code at once, and our own steps only between them."""
+"""Ctrl-C and SIGTERM: they interrupt user code at once, and TableVault's own steps only between them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Interrupts:
                 raise
 
     def check(self) -> None:
-        """Raise what a signal kept until now asks for."""
+        """Call the handler of a signal that was kept until now."""
         number, self._pending = self._pending, None
         if number is not None:
             self._previous[number](number, None)
@@ -103,17 +103,17 @@ def _terminate(number: int, frame: FrameType | None) -> None:
 
 
 _entered: list[Interrupts] = []
-"""Those that have taken signals over, in the order in which they did."""
+"""The active ones, in the order in which they were entered."""
 
 
 _forking = threading.local()
-"""Which signals the thread that forks had blocked before, while it does."""
+"""The signals that the forking thread had blocked before."""
 
 
 def _hold_signals() -> None:
-    """Let signals wait while the interpreter forks.
+    """Block signals while the interpreter forks.
 
-    A child would hear of them with our handlers, and lose what these raise among the other hooks.
+    A child would receive them with our handlers, whose exceptions get lost between the hooks.
     """
     if _entered:
         _forking.blocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
@@ -126,9 +126,9 @@ def _let_signals_go() -> None:
 
 
 def _give_back_in_child() -> None:
-    """Let signals do in a forked child what they would do without us.
+    """Restore the previous handlers in a forked child.
 
-    Whoever ends the workers of a pool waits for their death: a SIGTERM must not become an exception that gets lost.
+    A pool that ends its workers waits for their exit: a SIGTERM must not become an exception that gets lost.
     """
     while _entered:
         _entered[-1]._give_back()

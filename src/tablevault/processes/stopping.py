@@ -28,7 +28,7 @@ _KILL_PATIENCE = 5.0
 
 @dataclass(frozen=True)
 class StopProcess(Operation[StopPlan]):
-    """Reverts an active process, or makes what it has computed an instance."""
+    """Reverts an active process, or materializes its computed cells."""
 
     name: ClassVar[str] = "stop_process"
 
@@ -38,7 +38,7 @@ class StopProcess(Operation[StopPlan]):
     timeout: float = 5.0
 
     def plan(self, draft: Draft) -> StopPlan:
-        """Find the process and see whether it may be stopped."""
+        """Check that the process may be stopped."""
         record = draft.lookup.process(self.to_stop_process_id)
         if record.status.ended or record.status is Status.COMMITTING:
             raise TVProcessError(f"Process '{record.process_id}' has ended already: it {_ended(record)}.")
@@ -58,7 +58,7 @@ class StopProcess(Operation[StopPlan]):
         return StopPlan(table_name=record.table_name, instance_id=record.instance_id, serial=record.serial)
 
     def work(self, plan: StopPlan, session: Session) -> Changes:
-        """Ask live owners to stop, claim the process and its children, and say how they end."""
+        """Ask live owners to stop, claim the process and its children, and end them."""
         context = session.lookup.context
         family = _family(context, _get(context, plan.serial))
         if self.force:
@@ -100,7 +100,7 @@ def _ask_to_stop(context: VaultContext, family: list[ProcessRecord], timeout: fl
 
 
 def _wait_until_dead(context: VaultContext, family: list[ProcessRecord], timeout: float) -> bool:
-    """Ask owners to stop until none is alive: also one that took a process over after that."""
+    """Ask owners to stop until none is alive, including owners that take a process over meanwhile."""
     liveness = Liveness(context)
     asked: dict[int, int] = {}
 

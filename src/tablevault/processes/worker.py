@@ -1,6 +1,6 @@
 """The background worker: takes one prepared process over and runs it to its end.
 
-Started by `workers.hand_over`; not meant to be called by people.
+Started by `background.hand_over`; not a public command.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            # The log is ours: it takes what functions print, whatever the encoding of the terminal was.
+            # The log takes any output of functions, whatever the encoding of the terminal is.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
     context = open_context(db_dir, Settings())
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     engine = Engine(author)
     try:
         engine.take_over(record)
-    except BaseException as error:  # noqa: BLE001 - it is recorded; here it is only told
+    except BaseException as error:  # noqa: BLE001 - it is recorded; here it is only printed
         with contextlib.suppress(OSError):
             print(shown(engine.secrets(traceback_of(error)), MOST_RECORDED), file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""What people are told about processes: their records, and waiting for their end."""
+"""Reading processes: their public records, and waiting for their end."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 
 
 class ProcessReader:
-    """Reads processes for people.
+    """Reads processes as public records.
 
     Parameters
     ----------
     context
         The open vault.
     recover
-        Deals with a process whose owner is dead.
+        Recovers a process whose owner is dead.
     """
 
     def __init__(self, context: VaultContext, recover: Callable[[ProcessRecord], object]) -> None:
@@ -49,7 +49,7 @@ class ProcessReader:
         return self._lookup.process(process_id)
 
     def info(self, record: ProcessRecord) -> ProcessInfo:
-        """Return a process as people see it."""
+        """Return the public record of a process."""
         record = self._liveness.as_it_is(record)
         status = self._liveness.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
@@ -97,8 +97,8 @@ class ProcessReader:
     def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
         """Return processes whose recorded columns equal the filters that are not empty, newest first.
 
-        A filter by what does not exist is answered with the nearest that does. What was done is known by the names of
-        that time: by tables that were deleted since, and operations of a vault that was imported.
+        An unknown filter value is refused with the nearest known one. Known are also names of the past: tables that
+        were deleted since, and operations of a vault that was imported.
         """
         if limit < 1:
             raise TVArgumentError(f"limit is how many processes to return at most, 1 or more, not {limit!r}.")
@@ -118,7 +118,7 @@ class ProcessReader:
             self._lookup.table(table)
 
     def wait(self, process_id: str, timeout: float | None) -> ProcessInfo:
-        """Wait until a process is not running any more; raise what it raised.
+        """Wait until a process is not running any more; raise its error.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class ProcessReader:
 
 
 def _argument_of(kind: type[BaseException], message: str) -> object:
-    """Return what an exception was made from, given its text."""
+    """Return the argument of an exception, given its text."""
     if kind is SystemExit and message.isdecimal():  # An interpreter's exit status is a number.
         return int(message)
     if kind is KeyError:  # Its text shows the key as Python writes it.

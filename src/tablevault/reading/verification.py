@@ -13,7 +13,7 @@ from tablevault.layout import ARTIFACTS, DESCRIPTION
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.opening import marker_of
-from tablevault.processes.claims import Claims
+from tablevault.processes.leftovers import Leftovers
 from tablevault.reading.inspection import Findings, InstanceInspection, inspect_checkpoints
 from tablevault.records import Problem, VerifyReport
 from tablevault.storage import files
@@ -50,7 +50,7 @@ class Verification:
         self._contents = context.catalog.contents
         self._processes = context.catalog.processes
         self._tidying = context.catalog.tidying
-        self._claims = Claims(context)
+        self._leftovers = Leftovers(context)
         self._problems: list[Problem] = []
         self._checked = 0
         self._before: Moment | None = None
@@ -132,11 +132,11 @@ class Verification:
             findings.add("damaged", self._layout.catalog, f"{fault}; restore it from a backup")
 
     def _check_folders(self, findings: Findings) -> None:
-        for path in self._claims.unclaimed_in_root():
+        for path in self._leftovers.in_root():
             self._add_unclaimed(findings, path, "it belongs to no table; move it elsewhere")
-        for path in self._claims.unclaimed_in_metadata():
+        for path in self._leftovers.in_metadata():
             self._add_unclaimed(findings, path, "no process of this vault wrote it")
-        for path in (*self._claims.unclaimed_in_temporary(), *self._claims.dead_owners()):
+        for path in (*self._leftovers.in_temporary(), *self._leftovers.dead_owners()):
             self._add_unclaimed(findings, path, _LEFT_BY_CRASH)
 
     def _add_unclaimed(self, findings: Findings, path: Path, detail: str) -> None:
@@ -186,7 +186,7 @@ class Verification:
             return
         description = folder / DESCRIPTION
         findings.examine(description, partial(files.read_bytes, description))
-        for path in self._claims.unclaimed_in_table(current):
+        for path in self._leftovers.in_table(current):
             self._add_unclaimed(
                 findings, path, f"it belongs to no instance of table '{current.name}'; move it elsewhere"
             )
@@ -200,7 +200,7 @@ class Verification:
         found = str(link.readlink()) if link.is_symlink() else None
         if found == expected and (found is not None or not link.exists()):
             return
-        if self._layout.relative(link) in self._claims.pending():
+        if self._layout.relative(link) in self._leftovers.pending():
             return
         if link.exists() and found is None:
             findings.add("damaged", link, "it is not a link, so it does not show the table's artifacts; move it away")

@@ -1,4 +1,4 @@
-"""What the catalog claims to be in a vault's own folders, and what is there beyond that."""
+"""Files in a vault's own folders that the catalog does not account for."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ _OF_METADATA = frozenset(
 )
 
 _MOMENT = 0.1
-"""Seconds after which a lock file that was just made is held, too."""
+"""Seconds after which a lock file that was just created is locked."""
 
 
-class Claims:
+class Leftovers:
     """Compares folders with the catalog.
 
-    A folder is read before the catalog: what a process makes is in the catalog before it is on the disk.
+    Each folder is read before the catalog, because a process records a file before creating it.
 
     Parameters
     ----------
@@ -47,23 +47,23 @@ class Claims:
         self._processes = context.catalog.processes
         self._tidying = context.catalog.tidying
 
-    def unclaimed_in_root(self) -> list[Path]:
-        """Return what is in the vault's folder and nobody claims; files that users hide are theirs."""
+    def in_root(self) -> list[Path]:
+        """Return unaccounted files of the vault's folder, except those that users hide."""
         found = _visible(self._layout.root)
         tables = {table.folder for table in self._context.catalog.contents.tables()}
         own = {MARKER, DESCRIPTION, CODE_FUNCTIONS, METADATA, TEMPORARY}
         return self._beyond(found, tables | own)
 
-    def unclaimed_in_table(self, table: TableRecord) -> list[Path]:
-        """Return what is in a table's folder and nobody claims."""
+    def in_table(self, table: TableRecord) -> list[Path]:
+        """Return unaccounted files of a table's folder."""
         found = _visible(self._lookup.table_folder(table))
         current = self._context.catalog.contents.table_by_id(table.table_id) or table
         folders = {instance.folder for instance in self._context.catalog.contents.instances(table.table_id)}
         links = set() if current.allow_multiple_artifacts else {ARTIFACTS}
         return self._beyond(found, folders | links | {DESCRIPTION})
 
-    def unclaimed_in_metadata(self) -> list[Path]:
-        """Return what is in `metadata/` and nobody claims: strange files, and those of processes nobody knows."""
+    def in_metadata(self) -> list[Path]:
+        """Return unaccounted files of `metadata/`, including those of unknown processes."""
         found = [path for path in _visible(self._layout.metadata) if path.name not in _OF_METADATA]
         for path in _visible(self._layout.worker_logs):
             if path.suffix != ".log" or self._processes.find(path.stem) is None:
@@ -74,25 +74,25 @@ class Claims:
                 found.append(path)
         return found
 
-    def unclaimed_in_temporary(self) -> list[Path]:
-        """Return what is in `_temp/` and belongs to no process that still needs it."""
+    def in_temporary(self) -> list[Path]:
+        """Return files of `_temp/` that no process needs any more."""
         return [path for path in _visible(self._layout.temporary) if not self._is_needed(path.name)]
 
     def dead_owners(self) -> list[Path]:
-        """Return the lock files that nobody holds, and that belong to no process that is still to be dealt with."""
+        """Return stale lock files, except those of processes that recovery has yet to end."""
         owners = self._context.owners
         dead = [name for name in owners.names() if not owners.is_alive(name)]
         expected = {record.owner_lock for record in self._processes.unfinished()}
         unexpected = [name for name in dead if name not in expected]
         if not unexpected:
             return []
-        # An owner makes its file a moment before it holds it.
+        # An owner creates its file a moment before it locks it.
         clock.sleep(_MOMENT)
         still_there = set(owners.names())
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 
     def pending(self) -> set[str]:
-        """Return the paths of the vault that processes are at work on, or could not tidy up."""
+        """Return the paths that running processes create, and those that could not be tidied up."""
         paths: set[str] = set()
         for record in self._processes.unfinished():
             paths.update(item.location for item in record.plan.creates)
@@ -117,7 +117,7 @@ class Claims:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether a file is one that users or their system hide; what a cut-off write of ours left is not."""
+    """Return whether users or their system hide a file; remains of an interrupted write of ours do not count."""
     return name.startswith(".") and name not in (MARKER, CREATING) and not name.endswith(TEMPORARY_SUFFIX)
 
 
