@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tablevault.catalog.owners import RECOVERY
+from tablevault.catalog.owners import RECOVERY, kind_of
 from tablevault.context import VaultContext
 from tablevault.plans import StopPlan
 from tablevault.values import ProcessRecord, Status
@@ -33,7 +33,7 @@ class Liveness:
 
     def is_running(self, record: ProcessRecord) -> bool:
         """Return whether a process has a live owner that is not just recovering it, as the record says."""
-        is_recovery = (record.owner_lock or "").startswith(f"{RECOVERY}-")
+        is_recovery = kind_of(record.owner_lock) == RECOVERY
         return not is_recovery and not record.finished and self._owners.is_alive(record.owner_lock)
 
     def is_being_stopped(self, serial: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -202,6 +203,13 @@ class Lookup:
             raise TVArgumentError(
                 f"Table '{table.name}' has a version '{other}' already; versions are unique regardless of case"
             )
+
+
+def again_if_moved(read: Callable[[], Result]) -> Result:
+    """Read; once more if a file was moved or removed after its place was read from the catalog."""
+    with contextlib.suppress(FileNotFoundError):
+        return read()
+    return read()
 
 
 def note_content(staged: Path, target: Path) -> None:

@@ -15,8 +15,8 @@ from tablevault.values import Outcome
 _OUTCOME = "__tablevault_outcome__"
 """Attribute of an exception that holds the outcome of its process."""
 
-RAISED_BY_ARGUMENTS = "raised by the arguments of"
-"""How the note begins that names the function whose arguments raised an exception."""
+_LOCATION = "__tablevault_location__"
+"""Attribute of an exception that names the builder and row whose arguments raised it."""
 
 _MOST_CHAINED = 100
 """Causes and contexts that are followed."""
@@ -39,6 +39,21 @@ def notes_of(error: BaseException) -> list[str]:
         notes = vars(error).get("__notes__", ())
         return [str.__str__(note) for note in notes if isinstance(note, str)]
     return []
+
+
+def add_location(error: BaseException, location: str) -> None:
+    """Let an exception carry the builder and row that raised it, and add that as a note."""
+    with contextlib.suppress(BaseException):
+        BaseException.__setattr__(error, _LOCATION, location)
+    add_note(error, location)
+
+
+def location_of(error: BaseException) -> str:
+    """Return the builder and row that an exception carries; empty if there are none."""
+    with contextlib.suppress(BaseException):
+        found = vars(error).get(_LOCATION, "")
+        return str.__str__(found) if isinstance(found, str) else ""
+    return ""
 
 
 def set_outcome(error: BaseException, outcome: Outcome) -> None:

@@ -101,7 +101,7 @@ def _wrong_end(vault: TableVault, race: Race, before: int, winner: str) -> str:
         frame, _ = vault.get_dataframe(race.table, materialized[-1])
         if frame.to_dict("list") != {"x": [0, 1, 2], "answer": ["0-ok", "1-ok", "2-ok"]}:
             return f"the frame is {frame}"
-    left = os.listdir(vault._context.layout.temporary)
+    left = os.listdir(Path(vault.db_dir, "_temp"))
     return f"_temp holds {left}" if left else ""
 
 

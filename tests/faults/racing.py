@@ -135,7 +135,7 @@ def _act(vault: TableVault, race: Race, action: str) -> str:
         case "call":
             call(vault, race)
         case "restart":
-            reopened = TableVault(vault._context.layout.root, author="restarting", restart=True)
+            reopened = TableVault(vault.db_dir, author="restarting", restart=True)
             outcome = reopened.restart_report.get(race.process_id, "")
             return {"resumed": "did", "paused again": "refused"}.get(outcome, "looked on")
         case "stop":

@@ -37,6 +37,11 @@ _LONGEST_LOOK = 10.0
 """Seconds that others may take to look whether a lock file is held."""
 
 
+def kind_of(name: str | None) -> str:
+    """Return the kind of owner that a lock file's name tells; empty if there was no owner."""
+    return (name or "").partition("-")[0]
+
+
 class OwnerLock:
     """A held claim on one attempt of a process. Forked children do not inherit it."""
 

@@ -17,13 +17,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from tablevault.errors import TableVaultError, TableVaultWarning
-from tablevault.notes import RAISED_BY_ARGUMENTS, frames_of, notes_of, outcome_of, traceback_of
+from tablevault.notes import frames_of, location_of, notes_of, outcome_of, traceback_of
 from tablevault.texts import shown
 from tablevault.values import Cause, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from tablevault.vault import TableVault
 
 DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
@@ -181,8 +179,9 @@ def in_place(command: Command) -> Command:
             if result is not None:
                 click.echo(result)
         except BaseException as error:
-            is_own = isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort)
-            if is_own and not _is_from_function(error):
+            outcome = outcome_of(error)
+            is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort) and not is_from_function:
                 raise
             _end(place, error)
 
@@ -213,18 +212,13 @@ def _cause_of(error: BaseException) -> Cause:
     return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM
 
 
-def _is_from_function(error: BaseException) -> bool:
-    outcome = outcome_of(error)
-    return outcome is not None and outcome.cause is Cause.FUNCTION
-
-
 def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> None:
     """Print an error: one of TableVault in one line, any other with its traceback."""
     from tablevault.processes.messages import note
 
     if cause is Cause.VAULT:
-        where = [f"({note})" for note in notes_of(error) if note.startswith(RAISED_BY_ARGUMENTS)]
-        _say(f"{type(error).__name__}: {' '.join([*str(error).split(chr(10)), *where])}")
+        where = f" ({location_of(error)})" if location_of(error) else ""
+        _say(f"{type(error).__name__}: {' '.join(str(error).split(chr(10)))}{where}")
         return
     if cause is Cause.INTERRUPT:
         _say("Asked to end." if isinstance(error, SystemExit) else "Interrupted.")
@@ -240,14 +234,9 @@ def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> 
 def _say_traceback(error: BaseException) -> None:
     """Print a traceback that begins where code of the user's does."""
     inner = frames_of(error)
-    while inner is not None and _is_ours(inner):
+    while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] == "tablevault":
         inner = inner.tb_next
     _say(traceback_of(error, inner, notes=False).rstrip("\n"))
-
-
-def _is_ours(frame: TracebackType) -> bool:
-    name = str(frame.tb_frame.f_globals.get("__name__"))
-    return name.partition(".")[0] == "tablevault"
 
 
 def _warn(message: Warning | str, category: type[Warning], *where: object, **more: object) -> None:

@@ -147,8 +147,10 @@ class Decisions:
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
-                if edited is None:
-                    self._note_content(step)
+                if edited is None and step.action is TidyingAction.PUT_FILE:
+                    # So that a later edit by hand is told from the content that is to be replaced.
+                    with contextlib.suppress(OSError):
+                        note_content(self._place(step.source), self._place(step.target))
                 told.append(
                     f"Tidying up failed ({step.action} {step.source} {step.target}: {error}). Nothing depends on it; "
                     "verify() reports it, and the next operation tries again."
@@ -217,12 +219,6 @@ class Decisions:
             files.copy_folder(source, target, self._layout.temporary)
             files.remove_tree(source)
         files.fsync_folder(source.parent)
-
-    def _note_content(self, step: Tidying) -> None:
-        """Note the content that a staged file could not replace, so that a later edit by hand is told from it."""
-        if step.action is TidyingAction.PUT_FILE:
-            with contextlib.suppress(OSError):
-                note_content(self._place(step.source), self._place(step.target))
 
     def _put_again(self, step: Tidying, edited: list[str]) -> None:
         """Put a staged file in its place, unless the file there was edited by hand since the first try failed."""

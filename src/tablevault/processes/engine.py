@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -27,7 +27,6 @@ from tablevault.processes.process import Process, claim, claim_when_free, new_ow
 from tablevault.processes.recovery import Recovery
 from tablevault.processes.remedies import Recorded
 from tablevault.processes.signals import Interrupts
-from tablevault.progress import ExecutionProgress
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.values import (
     Begun,
@@ -64,7 +63,7 @@ class Engine:
 
     def __init__(self, context: VaultContext, observer: Observer | None = None) -> None:
         self._context = context
-        self._watched = observer.working if observer is not None else _unwatched
+        self._observer = observer
         self._processes = context.catalog.processes
         self._transitions = context.catalog.transitions
         self._lookup = Lookup(context)
@@ -99,7 +98,9 @@ class Engine:
         with Interrupts() as interrupts:
             record = self._existing(process_id)
             if record is not None and record.status is Status.SUCCEEDED:
-                return self._already_done(record, operation)
+                self._check_same_call(record, operation)
+                warn(messages.already_done(record))
+                return Outcome(OutcomeKind.SUCCEEDED, record.process_id)
             if record is not None:
                 process = self._take_up(record, operation)
             else:
@@ -143,7 +144,8 @@ class Engine:
     def _work(self, process: Process, interrupts: Interrupts) -> Changes:
         if process.resumed:
             self._transitions.set_running(process.serial, process.attempt)
-        with self._watched(process.progress), interrupts.exposed():
+        watching = self._observer.working(process.progress) if self._observer is not None else nullcontext()
+        with watching, interrupts.exposed():
             changes = process.operation.work(process.plan, process)
         process.settle_checkpoints()
         return changes
@@ -354,11 +356,6 @@ class Engine:
 
     # --- continuing -----------------------------------------------------------------------------------------------
 
-    def _already_done(self, record: ProcessRecord, operation: Operation[Any]) -> Outcome:
-        self._check_same_call(record, operation)
-        warn(messages.already_done(record))
-        return Outcome(OutcomeKind.SUCCEEDED, record.process_id)
-
     def _take_up(self, record: ProcessRecord, operation: Operation[Any] | None) -> Process:
         """Claim a paused process; a wrong call leaves it as it is."""
         if operation is not None:
@@ -402,11 +399,6 @@ class Engine:
             remedies = Recorded.of(self._context.layout.root, record).while_paused
             set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
-
-
-def _unwatched(progress: ExecutionProgress) -> AbstractContextManager[None]:
-    del progress
-    return nullcontext()
 
 
 def _told(record: ProcessRecord, error: BaseException) -> str:

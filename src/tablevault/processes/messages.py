@@ -14,7 +14,9 @@ def note(outcome: Outcome) -> str:
     """Return an outcome as the note of an exception; empty if there is no note for it."""
     match outcome.kind:
         case OutcomeKind.PAUSED:
-            return f"paused as '{outcome.process_id}'{_unsaved(outcome)}:\n{hint(outcome.remedies)}"
+            rows = outcome.unsaved_rows
+            unsaved = f" ({rows:,} computed rows could not be saved and will be repeated)" if rows else ""
+            return f"paused as '{outcome.process_id}'{unsaved}:\n{hint(outcome.remedies)}"
         case OutcomeKind.STILL_PAUSED:
             return f"process '{outcome.process_id}' is still paused, unchanged; correct the error and resume it again."
         case OutcomeKind.REVERTED if outcome.kept_cells:
@@ -38,12 +40,6 @@ def note(outcome: Outcome) -> str:
                 "opening the vault again recovers it."
             )
     return ""
-
-
-def _unsaved(outcome: Outcome) -> str:
-    if not outcome.unsaved_rows:
-        return ""
-    return f" ({outcome.unsaved_rows:,} computed rows could not be saved and will be repeated)"
 
 
 def in_report(outcome: Outcome) -> str:

@@ -54,7 +54,7 @@ class Process:
     """Its state when this attempt claimed it."""
     resumed: bool = False
     """Whether an earlier attempt may have run user code."""
-    progress: ExecutionProgress = field(default_factory=ExecutionProgress)
+    progress: ExecutionProgress = field(default_factory=ExecutionProgress, init=False)
     stop_requested: bool = field(default=False, init=False)
     """Whether the work should end at its next row: a stop was requested, or this is a forked child."""
     functions_started: bool = field(default=False, init=False)
@@ -222,13 +222,10 @@ class OwnerWatch:
                 self._process.request_stop()
         if now - self._progress_saved >= self._PROGRESS_SECONDS:
             self._progress_saved = now
-            self._save_progress()
-
-    def _save_progress(self) -> None:
-        progress = self._process.progress.snapshot()
-        if progress != self._published and not self._process.stop_requested:
-            self._published = progress
-            self._transitions.save_progress(self._process.serial, self._process.attempt, progress)
+            progress = self._process.progress.snapshot()
+            if progress != self._published and not self._process.stop_requested:
+                self._published = progress
+                self._transitions.save_progress(self._process.serial, self._process.attempt, progress)
 
 
 # --- claiming -----------------------------------------------------------------------------------------------------
@@ -247,30 +244,24 @@ def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, ki
     try:
         claimed = context.catalog.transitions.claim(record, owner)
         if claimed is not None:
-            process = _claimed_process(context, claimed, lease, resumed)
+            process = Process(
+                context,
+                claimed.process_id,
+                claimed.serial,
+                claimed.attempt,
+                claimed.user_given,
+                operation_named(claimed.operation).restore(claimed.arguments),
+                claimed.plan,
+                lease,
+                claimed.status,
+                resumed,
+            )
+            process.progress.restore(claimed.progress)
             context.owners.forget(record.owner_lock)
     finally:
         if process is None:
             lease.release()
     return process
-
-
-def _claimed_process(context: VaultContext, claimed: ProcessRecord, lease: OwnerLock, resumed: bool) -> Process:
-    progress = ExecutionProgress()
-    progress.restore(claimed.progress)
-    return Process(
-        context,
-        claimed.process_id,
-        claimed.serial,
-        claimed.attempt,
-        claimed.user_given,
-        operation_named(claimed.operation).restore(claimed.arguments),
-        claimed.plan,
-        lease,
-        claimed.status,
-        resumed,
-        progress,
-    )
 
 
 def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | None:

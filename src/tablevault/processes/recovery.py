@@ -95,19 +95,15 @@ class Recovery:
                     _remove_if_allowed(path)
         self._remove_unless_written(half_written)
 
-    def _remove_creation_lock(self) -> None:
-        """Remove the mark of an unfinished creation that was interrupted after its last step."""
-        path = self._context.layout.creating
-        if path.exists():
-            with contextlib.suppress(PermissionError), FileLock(path, fallback_to_soft=False, thread_local=False):
-                files.remove_tree(path)
-
     def _sweep(self) -> None:
         """Remove folders of finished processes, stale lock files, and the mark of a creation.
 
         The catalog is read after the folders, so that it knows every process that began in between.
         """
-        self._remove_creation_lock()
+        creating = self._context.layout.creating
+        if creating.exists():
+            with contextlib.suppress(PermissionError), FileLock(creating, fallback_to_soft=False, thread_local=False):
+                files.remove_tree(creating)
         self._context.owners.forget_dead()
         folder = self._context.layout.temporary
         found = list(folder.iterdir()) if folder.is_dir() else []

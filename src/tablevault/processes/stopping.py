@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import ClassVar
 
-from tablevault.catalog.owners import WORKER
+from tablevault.catalog.owners import WORKER, kind_of
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.liveness import Liveness
@@ -88,7 +88,7 @@ def _ask_to_stop(context: VaultContext, family: list[ProcessRecord], timeout: fl
         return
     liveness = Liveness(context)
     owners = [_get(context, record.serial) for record in family]
-    workers = [owner for owner in owners if _is_worker(owner) and liveness.is_alive(owner)]
+    workers = [owner for owner in owners if kind_of(owner.owner_lock) == WORKER and liveness.is_alive(owner)]
     for worker in workers:
         os.kill(worker.owner_pid, signal.SIGKILL)
     if not _wait_until_dead(context, family, _KILL_PATIENCE if workers else 0.0):
@@ -127,10 +127,6 @@ def _claim(context: VaultContext, record: ProcessRecord) -> Process | None:
         claimed.leave()
     current = _get(context, record.serial)
     raise TVProcessError(f"Process '{current.process_id}' could not be stopped: meanwhile it {_ended(current)}.")
-
-
-def _is_worker(record: ProcessRecord) -> bool:
-    return record.owner_lock is not None and record.owner_lock.startswith(f"{WORKER}-")
 
 
 def _family(context: VaultContext, record: ProcessRecord) -> list[ProcessRecord]:

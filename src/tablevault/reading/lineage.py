@@ -13,7 +13,7 @@ from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.execution.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
 from tablevault.layout import InstanceFolder
-from tablevault.lookup import Lookup
+from tablevault.lookup import Lookup, again_if_moved
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
@@ -73,12 +73,8 @@ class LineageReader:
                 f"{names.nearest(column, known)}"
             )
         wanted = [column] if column else known
-        try:
-            steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
-        except FileNotFoundError:
-            # Something was deleted, and so moved, since its place was looked up.
-            with missing_named():
-                steps = _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted)
+        with missing_named():
+            steps = again_if_moved(lambda: _Steps(_Instances(self._lookup)).of_columns(instance.row_id, wanted))
         return Lineage(table.name, instance.instance_id, steps)
 
     def _instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:

@@ -17,7 +17,7 @@ from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVL
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
+from tablevault.lookup import Lookup, again_if_moved
 from tablevault.opening import marker_of
 from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
@@ -213,13 +213,9 @@ class Queries:
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
     def _again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
-        """Read; if a file has gone since the catalog was read, read the catalog once more."""
+        """Read; raise `TVTableError` if a file is missing."""
         try:
-            return read()
-        except FileNotFoundError:
-            pass
-        try:
-            return read()
+            return again_if_moved(read)
         except FileNotFoundError as error:
             raise TVTableError(
                 f"A file of table '{table_name}' is missing ({error.filename}); verify() tells what else is."
@@ -240,11 +236,8 @@ class Queries:
 
     def text(self, find: Callable[[], Path]) -> str:
         """Return the content of a file; if it was moved since it was found, look for it once more."""
-        try:
-            return files.read_text(find())
-        except FileNotFoundError:
-            with files.missing_named():
-                return files.read_text(find())
+        with files.missing_named():
+            return again_if_moved(lambda: files.read_text(find()))
 
     def sealed(self, table: TableRecord, instance: InstanceRecord, path: Path) -> Path:
         """Return a file of an instance; raise `TVFileError` if it is not what was sealed with the instance."""

@@ -15,7 +15,7 @@ import xxhash
 from tablevault.builders.placeholders import PLACEHOLDER, has_placeholder
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
-from tablevault.notes import RAISED_BY_ARGUMENTS, add_note
+from tablevault.notes import add_location
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
@@ -72,7 +72,7 @@ class ArgumentErrors:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, Exception):
             of_row = "" if self._row is None else f", row {self._row}"
-            add_note(error, f"{RAISED_BY_ARGUMENTS} {self._spec.function_text}{of_row}")
+            add_location(error, f"raised by the arguments of {self._spec.function_text}{of_row}")
 
 
 class FunctionCall:
