@@ -15,7 +15,7 @@ import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
 from tablevault.operations.base import operation_named
-from tablevault.processes.remedies import Recorded
+from tablevault.processes.remedies import RecordedCall
 
 CODE = """
 from pathlib import Path
@@ -66,7 +66,7 @@ def test_what_resumes_a_process_is_a_right_call_and_a_right_command(operation, t
     monkeypatch.chdir(tmp_path)
     given = RECORDED[operation]
     arguments = {**operation_named(operation).default_arguments(), **given}
-    resume = Recorded(tmp_path / "it's mine", operation, arguments, "nightly").resume
+    resume = RecordedCall(tmp_path / "it's mine", operation, arguments, "nightly").resume
 
     name, called = eval(resume.python, {"TableVault": Calls, "frame": None})
     assert name == operation

@@ -25,7 +25,7 @@ from tablevault.processes.commit import Decisions
 from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
 from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
-from tablevault.processes.remedies import Recorded
+from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import Interrupts
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.values import (
@@ -396,7 +396,7 @@ class Engine:
         """Return the error of a call that leaves a process as it is."""
         error = TVProcessError(text)
         if self._liveness.status(record) is Status.PAUSED:
-            remedies = Recorded.of(self._context.layout.root, record).while_paused
+            remedies = RecordedCall.of(self._context.layout.root, record).while_paused
             set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
 

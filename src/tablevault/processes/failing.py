@@ -13,7 +13,7 @@ from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process
-from tablevault.processes.remedies import Recorded
+from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import is_from_signal
 from tablevault.storage import files
 from tablevault.texts import Secrets, in_line, storable
@@ -81,7 +81,7 @@ class Failing:
     def _remedies(self, process: Process) -> tuple[Remedy, ...]:
         operation = process.operation
         root, process_id = self._context.layout.root, process.process_id
-        return Recorded(root, operation.name, operation.record(digest_payload=False), process_id).while_paused
+        return RecordedCall(root, operation.name, operation.record(digest_payload=False), process_id).while_paused
 
 
 def describe_error(error: BaseException, secrets: Secrets) -> ErrorInfo:
@@ -139,5 +139,5 @@ def recorded_outcome(root: Path, record: ProcessRecord, status: Status) -> Outco
         _KINDS[status],
         record.process_id,
         record.error.cause if record.error is not None else None,
-        remedies=Recorded.of(root, record).while_paused if status is Status.PAUSED else (),
+        remedies=RecordedCall.of(root, record).while_paused if status is Status.PAUSED else (),
     )

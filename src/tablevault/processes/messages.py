@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from tablevault.processes.remedies import Recorded
+from tablevault.processes.remedies import RecordedCall
 from tablevault.texts import in_line
 from tablevault.values import ErrorInfo, Lock, Outcome, OutcomeKind, ProcessRecord, Remedy
 
@@ -72,7 +72,7 @@ def needs_payload(root: Path, record: ProcessRecord) -> str:
     """Return the message for a process that needs the frame or texts of its first call again."""
     return (
         f"The data given to process '{record.process_id}' ({record.operation}) had not been staged completely. "
-        f"Give the same data again: {Recorded.of(root, record).resume.python}."
+        f"Give the same data again: {RecordedCall.of(root, record).resume.python}."
     )
 
 
@@ -86,7 +86,7 @@ def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = Non
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
         f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
-        f"which was paused{error}; {hint_in_line(Recorded.of(root, record).while_paused)}."
+        f"which was paused{error}; {hint_in_line(RecordedCall.of(root, record).while_paused)}."
     )
 
 

@@ -32,7 +32,7 @@ FRAME = "frame"
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedCall:
     """A process, as far as calls and commands are made from it."""
 
     root: Path
@@ -70,7 +70,7 @@ class Recorded:
         return self.resume, self.stop
 
     @classmethod
-    def of(cls, root: Path, record: ProcessRecord) -> Recorded:
+    def of(cls, root: Path, record: ProcessRecord) -> RecordedCall:
         """Return a process of the catalog."""
         return cls(root, record.operation, record.arguments, record.process_id)
 

@@ -17,7 +17,7 @@ from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
-from tablevault.processes.remedies import Recorded
+from tablevault.processes.remedies import RecordedCall
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
 from tablevault.values import OwnerInfo, ProcessRecord, Remedy, Status
@@ -54,7 +54,7 @@ class ProcessReader:
         status = self._liveness.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         alive = self._liveness.is_alive(record)
-        recorded = Recorded.of(self._root, record)
+        recorded = RecordedCall.of(self._root, record)
         remedies: tuple[Remedy, ...] = ()
         if status is Status.PAUSED:
             remedies = recorded.while_paused
