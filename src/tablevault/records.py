@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
 from tablevault.display.reports import plan_html, plan_text, report_html, report_text
+from tablevault.outcomes import Remedy
 from tablevault.texts import in_line
-from tablevault.values import (
-    BuilderProgress,
-    ErrorInfo,
-    InstanceRecord,
-    JsonObject,
-    OwnerInfo,
-    Remedy,
-    TableRecord,
-)
+from tablevault.values import BuilderProgress, ErrorInfo, InstanceRecord, JsonObject, OwnerInfo, TableRecord
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from tablevault.clock import datetime
+from tablevault.outcomes import Cause
 
 JsonObject = dict[str, Any]
 
@@ -324,19 +325,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     """Invisible until the process succeeds; removed if it does not."""
 
 
-class Cause(StrEnum):
-    """Where an error came from."""
-
-    VAULT = "vault"
-    """TableVault itself refused something."""
-    FUNCTION = "function"
-    """It escaped from a user's function."""
-    INTERRUPT = "interrupt"
-    """Ctrl-C or SIGTERM."""
-    SYSTEM = "system"
-    """The operating system, or a library."""
-
-
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
     """An exception, as it is kept in the catalog."""
@@ -349,67 +337,6 @@ class ErrorInfo:
     """As Python prints it, with its notes."""
     cause: Cause | None = None
     """`vault`, `function`, `interrupt` or `system`; `None` in records of earlier versions."""
-
-
-@dataclass(frozen=True, slots=True)
-class Remedy:
-    """One thing to do about a process, ready to be copied and run."""
-
-    action: str
-    """What it does to the process: `resume` or `stop`."""
-    python: str
-    """The call in Python."""
-    command: str
-    """The command in a shell."""
-
-
-class OutcomeKind(StrEnum):
-    """What became of a process when an attempt, a recovery or a restart was over."""
-
-    SUCCEEDED = "succeeded"
-    HANDED_OVER = "handed over"
-    """A background worker runs it."""
-    ROLLED_FORWARD = "rolled forward"
-    """It had been decided for by an owner that died; now it is tidied up, too."""
-    REVERTED = "reverted"
-    STOPPED = "stopped"
-    PAUSED = "paused"
-    STILL_PAUSED = "still paused"
-    """It was paused before, and an attempt to resume it was refused."""
-    RUNNING = "running"
-    """Another owner is running it."""
-    TAKEN_OVER = "taken over"
-    """Another owner took it from this attempt."""
-    COMMITTED = "committed"
-    """It is decided for; only tidying up remains."""
-    UNKNOWN = "unknown"
-    """The catalog could not say whether its decision was committed."""
-    UNRECORDED = "unrecorded"
-    """Its end could not be recorded; recovery will end it."""
-    NOT_BEGUN = "not begun"
-    """No process was begun."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a process, and what can be done about it."""
-
-    kind: OutcomeKind
-    process_id: str
-    cause: Cause | None = None
-    """Where the error came from that led to it; `None` without an error."""
-    kept_cells: int = 0
-    """Computed cells of a reverted execution that `reuse_partial=True` takes over."""
-    unsaved_rows: int = 0
-    """Computed rows of a paused execution that could not be saved."""
-    remedies: tuple[Remedy, ...] = ()
-    detail: str = ""
-    """Why the end could not be recorded."""
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether the process can be resumed."""
-        return self.kind in (OutcomeKind.PAUSED, OutcomeKind.STILL_PAUSED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from tablevault.lookup import Lookup
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft
+from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
 from tablevault.processes.background import hand_over
@@ -31,12 +32,9 @@ from tablevault.texts import Secrets, in_line, storable
 from tablevault.values import (
     Begun,
     Blocked,
-    Cause,
     Changes,
     Lock,
     NewProcess,
-    Outcome,
-    OutcomeKind,
     Owner,
     Plan,
     ProcessRecord,

@@ -9,6 +9,7 @@ from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
 from tablevault.liveness import Liveness
 from tablevault.names import without_namespaces
 from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
+from tablevault.outcomes import Cause, Outcome, OutcomeKind, Remedy
 from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
@@ -17,7 +18,7 @@ from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import is_from_signal
 from tablevault.storage import files
 from tablevault.texts import Secrets, in_line, storable
-from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Remedy, Status
+from tablevault.values import ErrorInfo, ProcessRecord, Status
 
 
 class Failing:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tablevault.outcomes import Outcome, OutcomeKind, Remedy
 from tablevault.processes.remedies import RecordedCall
 from tablevault.texts import in_line
-from tablevault.values import ErrorInfo, Lock, Outcome, OutcomeKind, ProcessRecord, Remedy
+from tablevault.values import ErrorInfo, Lock, ProcessRecord
 
 
 def note(outcome: Outcome) -> str:

@@ -12,11 +12,12 @@ from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.context import VaultContext
 from tablevault.liveness import Liveness
+from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.processes.commit import Decisions
 from tablevault.processes.leftovers import Leftovers
 from tablevault.processes.process import Process, claim
 from tablevault.storage import files
-from tablevault.values import Cause, ErrorInfo, Outcome, OutcomeKind, ProcessRecord, Status
+from tablevault.values import ErrorInfo, ProcessRecord, Status
 
 
 class Recovery:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tablevault.operations.base import operation_named
-from tablevault.values import ProcessRecord, Remedy
+from tablevault.outcomes import Remedy
+from tablevault.values import ProcessRecord
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "create_code_module": (),

@@ -12,7 +12,7 @@ from typing import Self
 
 from tablevault.forks import ForkHooks, around_forks
 from tablevault.notes import frames_of, outcome_of, set_outcome
-from tablevault.values import Cause
+from tablevault.outcomes import Cause
 
 _Handler = Callable[[int, FrameType | None], object]
 

@@ -29,6 +29,7 @@ from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.execute import ExecuteInstance, Workplace
 from tablevault.operations.session import Draft
+from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
@@ -37,7 +38,6 @@ from tablevault.references import CurrentRow, Literal, Reference, find_reference
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
-from tablevault.values import Cause, Outcome, OutcomeKind
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 

@@ -15,12 +15,13 @@ from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
+from tablevault.outcomes import Remedy
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
 from tablevault.processes.remedies import RecordedCall
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import OwnerInfo, ProcessRecord, Remedy, Status
+from tablevault.values import OwnerInfo, ProcessRecord, Status
 from tablevault.waiting import growing, poll
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
