@@ -363,20 +363,20 @@ class Engine:
         process = claim_when_free(self._context, record)
         if process is None:
             raise TVProcessError(self._why_not_taken_up(record))
-        if process.is_decided:
-            # Its owner decided, and died, after the record was read.
-            try:
+        try:
+            if process.is_decided:
+                # Its owner decided, and died, after the record was read.
                 self.decisions.finish(process.serial)
-            finally:
-                process.leave()
-            raise TVProcessError(self._why_not_taken_up(record))
-        if operation is not None:
-            # The recorded arguments hold; only those recorded by their content's digest come from this call.
-            process.operation = process.operation.with_payload_of(operation)
-        if not process.operation.is_resumable(process.plan, process):
-            self._transitions.pause(process.serial, process.attempt, None, None)
+                raise TVProcessError(self._why_not_taken_up(record))
+            if operation is not None:
+                # The recorded arguments hold; only those recorded by their content's digest come from this call.
+                process.operation = process.operation.with_payload_of(operation)
+            if not process.operation.is_resumable(process.plan, process):
+                self._transitions.pause(process.serial, process.attempt, None, None)
+                raise self._still_paused(record, messages.needs_payload(self._context.layout.root, record))
+        except BaseException:
             process.leave()
-            raise self._refusal(record, messages.needs_payload(self._context.layout.root, record))
+            raise
         return process
 
     def _why_not_taken_up(self, record: ProcessRecord) -> str:
@@ -388,14 +388,15 @@ class Engine:
             raise TVProcessError(messages.another_operation(record, operation.name))
         different = operation.first_difference(record.arguments)
         if different is not None:
-            raise self._refusal(record, messages.another_argument(record, different))
+            text = messages.another_argument(record, different)
+            is_paused = self._liveness.status(record) is Status.PAUSED
+            raise self._still_paused(record, text) if is_paused else TVProcessError(text)
 
-    def _refusal(self, record: ProcessRecord, text: str) -> TVProcessError:
-        """Return the error of a call that leaves a process as it is."""
+    def _still_paused(self, record: ProcessRecord, text: str) -> TVProcessError:
+        """Return the error of a call that leaves a paused process as it is."""
         error = TVProcessError(text)
-        if self._liveness.status(record) is Status.PAUSED:
-            remedies = RecordedCall.of(self._context.layout.root, record).while_paused
-            set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
+        remedies = RecordedCall.of(self._context.layout.root, record).while_paused
+        set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
         return error
 
 

@@ -32,7 +32,7 @@ _RECOVERY_POLL = 0.001
 """Seconds between two checks whether a recovery is over, which takes milliseconds."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class Process:
     """One attempt of a process, from its claim to its end: the `Session` of its operation."""
 
