@@ -1,4 +1,4 @@
-"""What was true when somebody looked, and is not any more when they act: nobody is told nonsense, nothing is undone."""
+"""Races between reading the record of a process and acting on it."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def context(tmp_path):
 
 
 def begun(context, lock):
-    """Begin a process that a user named, and return it as it is then."""
+    """Begin a process with a user's id and return its record."""
     new = NewProcess("nightly", "create_table", "ada", ARGUMENTS, None, user_given=True, background=False)
     started = context.catalog.transitions.begin(new, Unplanned(), Owner(lock.name, "here", 1))
     return context.catalog.processes.get(started.serial)
 
 
-def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(context):
+def test_status_is_read_again_when_the_owner_has_gone(context):
     lock = context.owners.claim()
     record = begun(context, lock)
     context.catalog.transitions.decide([Decision(record.serial, 1, Status.SUCCEEDED, Changes())])
@@ -47,7 +47,7 @@ def test_a_process_that_ended_since_it_was_read_is_not_taken_for_a_paused_one(co
     assert Liveness(context).status(record) is Status.SUCCEEDED
 
 
-def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
+def test_status_is_running_while_a_paused_process_is_resumed(context):
     lock = context.owners.claim()
     record = begun(context, lock)
     context.catalog.transitions.pause(record.serial, 1, None, None)
@@ -57,7 +57,7 @@ def test_a_process_that_is_being_taken_up_again_is_not_told_as_paused(context):
     assert Liveness(context).status(paused) is Status.PAUSED
 
 
-def test_nothing_takes_back_a_decision_whose_owner_died_after_somebody_had_looked(context):
+def test_decision_stands_when_its_owner_dies_before_a_claim(context):
     lock = context.owners.claim()
     record = begun(context, lock)
     remaining = Changes(tidying=(Tidying(TidyingAction.REMOVE, "_temp/1"),))
@@ -73,7 +73,7 @@ def test_nothing_takes_back_a_decision_whose_owner_died_after_somebody_had_looke
 
 
 class SlowFrame:
-    """A frame that somebody else's call overtakes while it is read."""
+    """A frame that makes another call while it is read."""
 
     def __init__(self, overtaking):
         self._overtaking = overtaking
@@ -84,7 +84,7 @@ class SlowFrame:
         return pa.table({"x": [1, 2]}).__arrow_c_stream__(requested_schema)
 
 
-def test_a_call_that_another_with_its_id_overtakes_is_told_so(tmp_path):
+def test_call_is_refused_when_another_takes_its_id_meanwhile(tmp_path):
     vault = TableVault(tmp_path / "vault", create=True)
     vault.create_table("numbers")
     vault.create_instance("numbers", external_edit=True)
@@ -110,7 +110,7 @@ def test_claim_waits_for_recovery_but_not_for_a_running_owner(context):
     taken.leave()
 
 
-def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
+def test_recovery_keeps_the_error_of_a_pause_it_had_not_read(context):
     lock = context.owners.claim()
     record = begun(context, lock)
     context.catalog.transitions.pause(record.serial, 1, ErrorInfo("ConnectionError", "no network", ""), None)
@@ -119,7 +119,7 @@ def test_recovery_leaves_the_error_of_a_pause_that_it_had_not_seen_yet(context):
     assert context.catalog.processes.get(record.serial).error.message == "no network"
 
 
-def test_a_module_that_was_seen_is_seen_while_its_file_is_put_in_its_place(tmp_path):
+def test_code_module_stays_visible_while_its_file_is_moved(tmp_path):
     vault = TableVault(tmp_path / "vault", create=True)
     over, vanished = threading.Event(), []
 
