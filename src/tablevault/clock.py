@@ -6,7 +6,7 @@ Recorded times are those that the program's own `datetime.now()` gives.
 from __future__ import annotations
 
 import datetime as _library
-import time
+import time as _time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -19,19 +19,24 @@ else:
 class _Originals:
     """The library's functions, where nothing that goes through modules' names finds them."""
 
-    sleep = staticmethod(time.sleep)
-    monotonic = staticmethod(time.monotonic)
-    gettime = staticmethod(getattr(time, "clock_gettime", lambda clock: time.monotonic()))
-    gettime_ns = staticmethod(getattr(time, "clock_gettime_ns", lambda clock: time.time_ns()))
+    sleep = staticmethod(_time.sleep)
+    monotonic = staticmethod(_time.monotonic)
+    gettime = staticmethod(getattr(_time, "clock_gettime", lambda clock: _time.monotonic()))
+    gettime_ns = staticmethod(getattr(_time, "clock_gettime_ns", lambda clock: _time.time_ns()))
 
 
-_MONOTONIC = getattr(time, "CLOCK_MONOTONIC", 0)
-_REALTIME = getattr(time, "CLOCK_REALTIME", 0)
+_MONOTONIC = getattr(_time, "CLOCK_MONOTONIC", 0)
+_REALTIME = getattr(_time, "CLOCK_REALTIME", 0)
 
 
 def monotonic() -> float:
     """Return seconds that never go back, whatever `time.monotonic` says."""
     return float(_Originals.gettime(_MONOTONIC))
+
+
+def time() -> float:
+    """Return seconds since 1970 in UTC, whatever `time.time` says."""
+    return float(_Originals.gettime(_REALTIME))
 
 
 def sleep(seconds: float) -> None:

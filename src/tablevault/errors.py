@@ -78,6 +78,35 @@ class TableReferenceError(TableVaultError):
     """A `<<reference>>` is wrong, or cannot be resolved."""
 
 
+class RetryLater(Exception):
+    """Raised by a function to ask for the same call again, later.
+
+    It is a transient error, and outside the tree of `TableVaultError`: it belongs to the function that raises it.
+
+    Parameters
+    ----------
+    after
+        Seconds to wait at least; `None` waits as the builder's `retry` says.
+
+    Examples
+    --------
+    >>> raise RetryLater(after=30)
+    Traceback (most recent call last):
+    tablevault.errors.RetryLater: try again after 30 s
+    """
+
+    def __init__(self, after: float | None = None) -> None:
+        super().__init__("try again later" if after is None else f"try again after {after:g} s")
+        self.retry_after = after
+
+
+class StopRun(Exception):
+    """Raised by a function to end the run: it is never collected and never retried.
+
+    Like any exception of a function it pauses a process with an id of the user's, and reverts any other.
+    """
+
+
 class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
 

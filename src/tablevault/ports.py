@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -35,11 +37,6 @@ if TYPE_CHECKING:
         TableRecord,
         Tidying,
     )
-
-Task = TypeVar("Task")
-Result = TypeVar("Result")
-Task_co = TypeVar("Task_co", covariant=True)
-Result_co = TypeVar("Result_co", covariant=True)
 
 
 class Frame(Protocol):
@@ -82,30 +79,68 @@ class FrameSource(Protocol):
         ...
 
 
-class Executor(Protocol):
-    """How rows are run side by side. One adapter per way: threads (later: processes, a cluster)."""
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A call that has ended."""
 
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> RowRun[Task, Result]:
-        """Start running `function` over `tasks`; takes a task from the iterator only when it can start at once."""
+    number: int
+    value: object
+    error: BaseException | None
+    """The exception (any `BaseException`) that it raised."""
+    seconds: float
+    """Time that it took."""
+
+
+class OpenedFunction(Protocol):
+    """A function ready to be called by one worker."""
+
+    @property
+    def call(self) -> Callable[..., object]:
+        """The function, or an object of the class that the builder names."""
+        ...
+
+    def close(self) -> object:
+        """Close the object, if its class has a `close`; an awaitable is returned to be awaited."""
         ...
 
 
-class RowRun(Protocol[Task_co, Result_co]):
-    """One `map` under way: an iterator over `(task, result, error)` in the order of completion.
+OpenFunction = Callable[[], OpenedFunction]
+"""Returns the function for one worker; an exception of a constructor escapes as a `FunctionError`."""
 
-    `error` is `None` or the exception (any `BaseException`) that the function raised for this task; it never escapes
-    from `__next__`. An interrupt that arrives while the caller waits in `__next__` does escape from it.
+
+class RowExecutor(Protocol):
+    """A way of running calls side by side. One adapter per way: inline, threads, async (later processes, a cluster).
+
+    All methods are called by one thread, the owner. An interrupt may arrive in any of them, and loses no call: a call
+    counts as ended once it is in `ended`.
     """
 
-    def __iter__(self) -> Iterator[tuple[Task_co, Result_co | None, BaseException | None]]: ...
+    workers: int
+    """Calls that may be in flight."""
 
-    def __next__(self) -> tuple[Task_co, Result_co | None, BaseException | None]: ...
+    @property
+    def ended(self) -> deque[Ended]:
+        """Calls that have ended, in the order of completion; the owner removes each once it has handled it."""
+        ...
 
-    def drain(self, timeout: float | None) -> Iterator[tuple[Task_co, Result_co | None, BaseException | None]]:
-        """Start no new task, wait for those in flight (at most `timeout` seconds), and yield each outcome as it comes.
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Start a call under a number that is used once. The owner starts no more calls than `workers`."""
+        ...
 
-        What finishes later is dropped. Afterwards the run is exhausted and its resources are released.
-        """
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds at most."""
+        ...
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Take back calls that were started and that no worker has begun; return their numbers."""
+        ...
+
+    def abandon(self, number: int) -> None:
+        """Give a call up that takes too long; its worker is replaced, and nothing of it appears in `ended`."""
+        ...
+
+    def close(self) -> None:
+        """Release the workers; calls in flight are dropped."""
         ...
 
 
@@ -162,11 +197,14 @@ class FunctionError(Exception):
     ----------
     original
         The exception itself, with its traceback.
+    reverts
+        Whether the builder asks to revert the process, whoever chose its id.
     """
 
-    def __init__(self, original: BaseException) -> None:
+    def __init__(self, original: BaseException, reverts: bool = False) -> None:
         super().__init__(original)
         self.original = original
+        self.reverts = reverts
 
 
 # --- the catalog --------------------------------------------------------------------------------------------------

@@ -15,7 +15,13 @@ class BuilderCounter:
         self.total: int | None = None
         self.reused = 0
         self.failed = 0
-        """Rows whose function raised, or returned an invalid row."""
+        """Rows that failed: those that are recorded, and the one that ended the run."""
+        self.skipped = 0
+        """Rows that were not tried, because a cell that they read failed."""
+        self.retried = 0
+        """Calls that were repeated."""
+        self.retrying = 0
+        """Calls that wait to be repeated."""
         self.done = False
         self._computed = 0
         self._running: Sized = ()

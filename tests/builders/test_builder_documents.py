@@ -92,7 +92,7 @@ def test_unknown_field_is_refused_even_if_it_is_null():
         ("builder_type", "Indexbuilder", "it cannot be 'Indexbuilder'; did you mean 'IndexBuilder'"),
         ("builder_type", "'<<t.x>>'", "it cannot be '<<t.x>>'"),
         ("return_type", "rowwise", "it cannot be 'rowwise'; did you mean 'row-wise'?"),
-        ("return_type", "3", "it must be dataframe, row-wise or generator; found the number 3."),
+        ("return_type", "3", "it must be dataframe, row-wise, batch or generator; found the number 3."),
         ("n_threads", "'4'", "it must be a whole number from 1; found '4'."),
         ("n_threads", "0", "it must be a whole number from 1; found the number 0."),
         ("n_threads", "true", "found true"),

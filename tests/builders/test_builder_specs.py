@@ -4,6 +4,7 @@ import pytest
 
 from made_builders import builder_text, column_builder, index_builder
 from tablevault.builders.document import read_document
+from tablevault.builders.policies import Policies
 from tablevault.builders.spec import build_spec
 from tablevault.builders.templates import column_builder_template, index_builder_template
 from tablevault.errors import TableReferenceError, TVBuilderError
@@ -22,7 +23,7 @@ def refusal(make, **fields):
 def test_defaults_are_those_of_the_reference():
     spec = column_builder("stories")
     assert (spec.name, spec.file, spec.kind) == ("stories", "stories.yaml", "ColumnBuilder")
-    assert (spec.return_type, spec.n_threads, spec.keep_old) == ("dataframe", 1, False)
+    assert (spec.return_type, spec.policies, spec.keep_old) == ("dataframe", Policies(), False)
     assert (dict(spec.arguments), dict(spec.dtypes)) == ({}, {})
     assert (spec.dependencies, spec.primary_key, spec.untracked) == ((), (), ())
     required = "builder_type: ColumnBuilder\nchanged_columns: [a]\npython_function: f\ncode_module: m\n"
@@ -31,7 +32,7 @@ def test_defaults_are_those_of_the_reference():
 
 def test_spec_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        column_builder("stories").n_threads = 2
+        column_builder("stories").keep_old = True
 
 
 def test_all_fields_arrive():
@@ -47,12 +48,17 @@ def test_all_fields_arrive():
         untracked=["key"],
     )
     assert spec.is_index
-    assert spec.is_row_wise
+    assert spec.runs_by_row
     assert spec.changed_columns == ("title", "score")
     assert spec.arguments == {"x": "<<self.title[index]>>", "key": "~ENV:KEY~"}
     assert [(column, column_type.name) for column, column_type in spec.dtypes.items()] == [("score", "Float64")]
     assert spec.dependencies == ("orders.customer_id", "orders.*")
-    assert (spec.primary_key, spec.keep_old, spec.untracked, spec.n_threads) == (("title",), True, ("key",), 4)
+    assert (spec.primary_key, spec.keep_old, spec.untracked, spec.policies.max_concurrency) == (
+        ("title",),
+        True,
+        ("key",),
+        4,
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +98,7 @@ def test_what_only_an_index_builder_has_may_be_absent_or_off_in_a_column_builder
 
 @pytest.mark.parametrize("return_type", ["dataframe", "generator"])
 def test_threads_mean_nothing_for_what_is_not_run_by_row(return_type):
-    assert column_builder("stories", return_type=return_type, n_threads=4).n_threads == 4
+    assert column_builder("stories", return_type=return_type, n_threads=4).policies.max_concurrency == 4
 
 
 def test_references_are_resolved_once_in_all_fields_but_three_and_the_arguments():
@@ -111,7 +117,7 @@ def test_references_are_resolved_once_in_all_fields_but_three_and_the_arguments(
         dependencies=["t.columns"],
     )
     spec = build(text, resolve)
-    assert (spec.changed_columns, spec.n_threads) == (("a", "b"), 3)
+    assert (spec.changed_columns, spec.policies.max_concurrency) == (("a", "b"), 3)
     assert spec.arguments == {"x": "<<self.x[index]>>"}
     assert "<<t.columns>>" in asked
     assert not {"ColumnBuilder", "t.columns", "<<self.x[index]>>"} & {str(value) for value in asked}
@@ -125,7 +131,7 @@ def test_resolved_value_of_the_wrong_type_is_refused_with_its_line():
 
 def test_reference_that_resolves_to_null_counts_as_absent():
     text = builder_text("ColumnBuilder", n_threads="<<t.n[k::1]>>")
-    assert build(text, lambda value: None if value == "<<t.n[k::1]>>" else value).n_threads == 1
+    assert build(text, lambda value: None if value == "<<t.n[k::1]>>" else value).policies == Policies()
 
 
 def test_reference_that_cannot_be_resolved_is_placed():

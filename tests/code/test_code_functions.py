@@ -10,7 +10,6 @@ from made_builders import column_builder
 from tablevault.builders.templates import module_template
 from tablevault.code.loading import (
     CodeSnapshot,
-    builder_function,
     built_in,
     built_in_sources,
     check_accepts,
@@ -20,6 +19,7 @@ from tablevault.code.loading import (
 from tablevault.code.source import check_source, static_functions
 from tablevault.code.versions import CodeIndex
 from tablevault.errors import TVBuilderError
+from tablevault.rows.functions import BuilderFunction
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_decorated_function_may_take_other_arguments_than_the_one_it_wraps(load)
         "    def wrapper(**given): return f(client='c', **given)\n    return wrapper\n"
         "@with_client\ndef ask(client, text): return client + text\n"
     )
-    function = builder_function(asking(arguments={"text": "t"}), load(prompts=text))
+    function = BuilderFunction.load(asking(arguments={"text": "t"}), load(prompts=text)).call
     assert function(text="t") == "ct"
 
 
@@ -280,7 +280,7 @@ def test_builder_that_cannot_run_is_refused_before_and_after_its_code_is_loaded(
     if check == "static":
         found = refusal(check_source, modules, asking(**fields))
     else:
-        found = refusal(builder_function, asking(**fields), load(**modules)).replace(
+        found = refusal(BuilderFunction.load, asking(**fields), load(**modules)).replace(
             "python_function: there", "code_module: there"
         )
     assert found.startswith("answers.yaml, line ")

@@ -12,14 +12,47 @@ from pydantic_core import ErrorDetails
 from tablevault.names import nearest
 
 BuilderKind = Literal["IndexBuilder", "ColumnBuilder"]
-ReturnType = Literal["dataframe", "row-wise", "generator"]
+ReturnType = Literal["dataframe", "row-wise", "batch", "generator"]
 Name = Annotated[str, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+ErrorList = list[int | Name]
 
 
-class BuilderFields(BaseModel):
-    """What a builder file says once its references are resolved."""
+class RetryFields(BaseModel):
+    """The mapping under `retry`."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    max_retries: Annotated[int, Field(ge=0)] | None = None
+    on: ErrorList | None = None
+    wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_wait: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    max_seconds: Seconds | None = None
+
+
+class PolicyFields(BaseModel):
+    """Fields that say how a function is run; `None` where a field is not given."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    on_error: Literal["pause", "collect", "revert"] | None = None
+    max_failures: Annotated[int, Field(ge=0)] | Annotated[str, Field(pattern=r"^(100|[0-9]{1,2})%$")] | None = None
+    max_consecutive_failures: Count | Literal["none"] | None = None
+    stop_on: ErrorList | None = None
+    retry: Annotated[int, Field(ge=0)] | RetryFields | None = None
+    timeout: Seconds | None = None
+    failed_inputs: Literal["skip", "pass"] | None = None
+    executor: Literal["threads", "async"] | None = None
+    max_concurrency: Count | None = None
+    n_threads: Count | None = None
+    batch_size: Count | None = None
+
+
+class BuilderFields(PolicyFields):
+    """The fields of a builder file, once their references are resolved."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=False)
 
     builder_type: BuilderKind
     changed_columns: Annotated[list[Name], Field(min_length=1)]
@@ -28,7 +61,8 @@ class BuilderFields(BaseModel):
     arguments: dict[Name, object] = {}
     is_custom: bool = False
     return_type: ReturnType = "dataframe"
-    n_threads: Annotated[int, Field(ge=1)] = 1
+    setup_arguments: dict[Name, object] | None = None
+    validator: Annotated[Name | None, Field(alias="validate")] = None
     dtypes: dict[Name, str | None] = {}
     dependencies: list[Name] = []
     primary_key: list[Name] = []
@@ -36,14 +70,18 @@ class BuilderFields(BaseModel):
     untracked: list[Name] = []
 
 
-FIELD_NAMES = frozenset({*BuilderFields.model_fields, "name"})
+FIELD_NAMES = frozenset({"name", *(item.alias or name for name, item in BuilderFields.model_fields.items())})
+POLICY_NAMES = frozenset(PolicyFields.model_fields)
 
-UNRESOLVED_FIELDS = frozenset({"arguments", "dependencies", "builder_type", "name"})
-"""Fields whose strings are not resolved before anything runs (`arguments` are, later)."""
+UNRESOLVED_FIELDS = frozenset({"arguments", "setup_arguments", "dependencies", "builder_type", "name"})
+"""Fields whose strings are not resolved before anything runs (arguments are, later)."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "builder_type": ("IndexBuilder", "ColumnBuilder"),
-    "return_type": ("dataframe", "row-wise", "generator"),
+    "return_type": ("dataframe", "row-wise", "batch", "generator"),
+    "on_error": ("pause", "collect", "revert"),
+    "failed_inputs": ("skip", "pass"),
+    "executor": ("threads", "async"),
 }
 
 _SHAPES = {
@@ -53,8 +91,20 @@ _SHAPES = {
     "code_module": "the name of a code module without '.py', such as prompts",
     "arguments": "a mapping of argument names to values, such as {text: '<<self.text[index]>>'}",
     "is_custom": "true (a module of the vault) or false (a built-in module)",
-    "return_type": "dataframe, row-wise or generator",
+    "return_type": "dataframe, row-wise, batch or generator",
+    "on_error": "pause, collect or revert",
+    "max_failures": "a whole number from 0, or a share such as '10%'",
+    "max_consecutive_failures": "a whole number from 1, or none",
+    "stop_on": "a list of errors, such as [401, ValueError]",
+    "retry": "a whole number from 0, or a mapping such as {max_retries: 3, on: [transient]}",
+    "timeout": "a number of seconds above 0",
+    "validate": "the name of a function of the same module, such as check_answer",
+    "failed_inputs": "skip or pass",
+    "executor": "threads or async",
+    "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
+    "batch_size": "a whole number from 1",
+    "setup_arguments": "a mapping of argument names to values, such as {model: small}",
     "dtypes": "a mapping of column names to types, such as {score: Float64}",
     "dependencies": "a list of columns, such as ['orders.customer_id', 'orders.*']",
     "primary_key": "a list of column names, such as [title]",

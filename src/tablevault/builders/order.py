@@ -79,7 +79,7 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
     """Check what an IndexBuilder reads of `self`; for a row-wise one that is the origin, which is not known here."""
-    if index.is_row_wise:
+    if index.runs_by_row:
         return
     for column in sorted(reads.own_columns):
         if column not in index.changed_columns:

@@ -1,4 +1,8 @@
-"""Placeholders in the arguments of builders: `~ARTIFACT_FOLDER~`, `~PROCESS_ID~` and `~ENV:NAME~`."""
+"""Placeholders in the arguments of builders.
+
+`~ARTIFACT_FOLDER~`, `~PROCESS_ID~` and `~ENV:NAME~` are the same for all calls; `~ATTEMPT~`, `~LAST_ERROR~` and
+`~CALL_ID~` differ from call to call.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,12 @@ from itertools import chain
 
 from tablevault.references import parse
 
-PLACEHOLDER = re.compile(r"~(ARTIFACT_FOLDER|PROCESS_ID|ENV:([^~\s]+))~")
+ATTEMPT, LAST_ERROR, CALL_ID = "ATTEMPT", "LAST_ERROR", "CALL_ID"
 
-_NAMES = ("ARTIFACT_FOLDER", "PROCESS_ID")
+PLACEHOLDER = re.compile(rf"~(ARTIFACT_FOLDER|PROCESS_ID|{ATTEMPT}|{LAST_ERROR}|{CALL_ID}|ENV:([^~\s]+))~")
+
+_NAMES = ("ARTIFACT_FOLDER", "PROCESS_ID", ATTEMPT, LAST_ERROR, CALL_ID)
+_OF_CALLS = re.compile(rf"~({ATTEMPT}|{LAST_ERROR}|{CALL_ID})~")
 _WORD_IN_TILDES = re.compile(r"~\s*([A-Za-z][A-Za-z_ -]+?)\s*~")
 _HALF_OPEN = re.compile(rf"~(?:{'|'.join(_NAMES)})\b|\b(?:{'|'.join(_NAMES)})~")
 _VARIABLE = re.compile(r"~\s*(?:ENV\b|env:|Env:|ENV_)[^~\n]{0,40}~?")
@@ -27,6 +34,11 @@ def environment_variables(value: object) -> Iterator[str]:
 def has_placeholder(value: object) -> bool:
     """Return whether a placeholder stands in a value under `arguments`."""
     return any(PLACEHOLDER.search(text) for text in _texts(value))
+
+
+def differs_by_call(value: object) -> bool:
+    """Return whether a placeholder that differs from call to call stands in a value under `arguments`."""
+    return any(_OF_CALLS.search(text) for text in _texts(value))
 
 
 def misspelt_placeholder(value: object) -> str | None:

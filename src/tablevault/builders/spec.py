@@ -6,12 +6,20 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, problems_error
-from tablevault.builders.fields import UNRESOLVED_FIELDS, BuilderFields, BuilderKind, ReturnType, validate_fields
+from tablevault.builders.fields import (
+    UNRESOLVED_FIELDS,
+    BuilderFields,
+    BuilderKind,
+    RetryFields,
+    ReturnType,
+    validate_fields,
+)
 from tablevault.builders.placeholders import misspelt_placeholder
+from tablevault.builders.policies import RUN_BY_ROW, Policies, PolicyContext, invalid_error_name, meaningless_field
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
 from tablevault.references import Placement, check_placement
-from tablevault.storage.dtypes import ColumnType, parse_dtype
+from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
 
 
 @dataclass(frozen=True)
@@ -32,8 +40,6 @@ class BuilderSpec:
     """Whether the module is one of the vault's; if not, it is built in."""
     return_type: ReturnType
     """How the function gives its rows back."""
-    n_threads: int
-    """How many rows may run at once; only `row-wise` functions are run by row, so others take no notice of it."""
     arguments: Mapping[str, object]
     """As written: references and placeholders are resolved when the function is called."""
     dtypes: Mapping[str, ColumnType]
@@ -46,6 +52,12 @@ class BuilderSpec:
     """Whether the origin's rows that a new run does not produce are kept; an IndexBuilder's only."""
     untracked: tuple[str, ...]
     """Arguments that neither count for reuse nor are recorded."""
+    validator: str | None
+    """Function of the same module that may refuse the cells of a row."""
+    setup_arguments: Mapping[str, object] | None
+    """Given where `python_function` names a class: the arguments of its constructor."""
+    policies: Policies = field(compare=False)
+    """How its function is run."""
     document: BuilderDocument = field(repr=False, compare=False)
     """The file it was read from."""
 
@@ -70,9 +82,15 @@ class BuilderSpec:
         return self.kind == "IndexBuilder"
 
     @property
-    def is_row_wise(self) -> bool:
-        """Whether its function is called once per row."""
-        return self.return_type == "row-wise"
+    def runs_by_row(self) -> bool:
+        """Whether its function is called for rows, one at a time or in batches."""
+        return self.return_type in RUN_BY_ROW
+
+    @property
+    def policy_context(self) -> PolicyContext:
+        """The facts that decide which policies have a meaning."""
+        makes_artifacts = any(kind.kind is Kind.ARTIFACT for kind in self.dtypes.values())
+        return PolicyContext(self.is_index, self.return_type, makes_artifacts)
 
     @property
     def tracked_arguments(self) -> dict[str, object]:
@@ -116,7 +134,10 @@ def build_spec(document: BuilderDocument, name: str, resolve: Callable[[object],
     _check_names(document, "untracked", fields.untracked, fields.arguments)
     _check_declared_dependencies(document, fields)
     _check_arguments(document, fields)
-    return _spec(document, name, fields)
+    _check_error_names(document, fields)
+    spec = _spec(document, name, fields)
+    _check_policies(document, fields, spec)
+    return spec
 
 
 def _resolved(document: BuilderDocument, key: str, value: object, resolve: Callable[[object], object]) -> object:
@@ -135,13 +156,15 @@ def _spec(document: BuilderDocument, name: str, fields: BuilderFields) -> Builde
         code_module=fields.code_module,
         is_custom=fields.is_custom,
         return_type=fields.return_type,
-        n_threads=fields.n_threads,
         arguments=dict(fields.arguments),
         dtypes=_column_types(document, fields),
         dependencies=tuple(fields.dependencies),
         primary_key=tuple(fields.primary_key),
         keep_old=fields.keep_old,
         untracked=tuple(fields.untracked),
+        validator=fields.validator,
+        setup_arguments=fields.setup_arguments,
+        policies=Policies().changed(fields),
         document=document,
     )
 
@@ -217,13 +240,36 @@ def _is_table_name(table: str) -> bool:
 
 
 def _check_arguments(document: BuilderDocument, fields: BuilderFields) -> None:
-    where = Placement.ROW_ARGUMENT if fields.return_type == "row-wise" else Placement.ARGUMENT
+    where = Placement.ROW_ARGUMENT if fields.return_type in RUN_BY_ROW else Placement.ARGUMENT
     for argument, value in fields.arguments.items():
         with document.located("arguments", argument):
             check_placement(value, where=where)
         slip = misspelt_placeholder(value)
         if slip is not None:
             raise document.error(("arguments", argument), slip)
+
+
+def _check_error_names(document: BuilderDocument, fields: BuilderFields) -> None:
+    retried = fields.retry.on if isinstance(fields.retry, RetryFields) else None
+    for path, entries in ((("stop_on",), fields.stop_on), (("retry", "on"), retried)):
+        for position, entry in enumerate(entries or ()):
+            problem = invalid_error_name(entry)
+            if problem is not None:
+                raise document.error((*path, position), problem)
+
+
+def _check_policies(document: BuilderDocument, fields: BuilderFields, spec: BuilderSpec) -> None:
+    """Refuse policy fields that have no meaning where they stand."""
+    if fields.n_threads is not None and fields.max_concurrency is not None:
+        raise document.error(("n_threads",), "this is the older name of max_concurrency; give one of them.")
+    for name in ("max_failures", "max_consecutive_failures"):
+        if getattr(fields, name) is not None and fields.on_error != "collect":
+            raise document.error((name,), f"{name} has a meaning with 'on_error: collect' only; add that or remove it.")
+    if fields.validator is not None and not spec.runs_by_row:
+        raise document.error(("validate",), "validate has a meaning for row-wise and batch functions only; remove it.")
+    problem = meaningless_field(fields, spec.policy_context)
+    if problem is not None:
+        raise document.error(*problem)
 
 
 def _column_types(document: BuilderDocument, fields: BuilderFields) -> dict[str, ColumnType]:

@@ -37,7 +37,7 @@ builder_type: ColumnBuilder
 changed_columns: [{column}]   # the columns it produces, in the order in which the function returns them
 {fields}
 return_type: row-wise   # row-wise (once per row), generator (row by row) or dataframe (all rows at once)
-n_threads: 1   # how many rows may run at once (row-wise only)
+# max_concurrency: 8   # how many rows may run at once
 
 # What the function is called with: plain values, references, or the placeholders
 # ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).

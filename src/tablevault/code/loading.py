@@ -21,11 +21,10 @@ from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Self
 
-from tablevault.builders.spec import BuilderSpec
 from tablevault.code.local_code import LocalCode, digest_of
 from tablevault.code.local_modules import ImportlibOfCode, LocalModules, register, unregister
 from tablevault.code.parsing import syntax_problem
-from tablevault.code.signatures import argument_problem, async_problem
+from tablevault.code.signatures import argument_problem
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, nearest
 from tablevault.storage import files
@@ -95,28 +94,6 @@ def check_accepts(function: Function, argument_names: Iterable[str]) -> None:
         raise TVBuilderError(f"{getattr(function, '__name__', 'the function')}() {problem}")
 
 
-def builder_function(spec: BuilderSpec, snapshot: CodeSnapshot) -> Function:
-    """Return the function that a builder names, once it is known to accept the builder's arguments.
-
-    Raises
-    ------
-    TVBuilderError
-        If there is no such function, or it does not accept the arguments; names file, line and field.
-    """
-    load = snapshot.load_function if spec.is_custom else built_in
-    try:
-        function = load(spec.code_module, spec.python_function)
-    except TVBuilderError as error:
-        raise spec.error(("python_function",), str(error)) from error
-    if any(check(function) for check in (inspect.iscoroutinefunction, inspect.isasyncgenfunction)):
-        raise spec.error(("python_function",), async_problem(spec.python_function))
-    try:
-        check_accepts(function, spec.arguments)
-    except TVBuilderError as error:
-        raise spec.error(("arguments",), str(error)) from error
-    return function
-
-
 class CodeSnapshot:
     """The code modules of one folder, loaded into this interpreter apart from everything else.
 
@@ -166,6 +143,10 @@ class CodeSnapshot:
         if module not in self._names:
             raise TVBuilderError(f"there is no code module {module!r}{nearest(module, self._names)}")
         return _function_of(vars(self._module(module)), f"{module}.py", name)
+
+    def namespace(self, module: str) -> Mapping[str, object]:
+        """Return the names of a code module, which is run if it has not been."""
+        return vars(self._module(module))
 
     def close(self) -> None:
         """Forget the modules; functions that were loaded still work."""

@@ -29,12 +29,25 @@ def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str
     return None
 
 
-def async_problem(name: str) -> str:
-    """Return the sentence about a function that has to be awaited."""
-    return (
-        f"{name}() is an async function, and its coroutine would never be awaited. Let a plain function call it with "
-        "asyncio.run()."
-    )
+def executor_problem(name: str, is_async: bool, return_type: str, executor: str | None) -> str | None:
+    """Return the problem with running a function as its builder says; `None` if there is none.
+
+    Parameters
+    ----------
+    name
+        Name of the function.
+    is_async
+        Whether its calls have to be awaited.
+    return_type, executor
+        The fields of the builder; `None` lets the function decide about the executor.
+    """
+    if is_async and return_type == "generator":
+        return f"{name}() is an async function, and 'return_type: generator' calls plain generators; use 'row-wise'."
+    if is_async and executor not in (None, "async"):
+        return f"{name}() is an async function, which 'executor: {executor}' cannot await; write 'executor: async'."
+    if not is_async and executor == "async":
+        return f"{name}() is not an async function; write 'async def {name}', or remove 'executor: async'."
+    return None
 
 
 def _choices(name: str, named: Iterable[str], given: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.parsing import parse_module
-from tablevault.code.signatures import argument_problem, async_problem
+from tablevault.code.signatures import argument_problem, executor_problem
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 
@@ -74,8 +74,14 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
             return
         functions = [key for key, signature in bound.items() if signature is not None and not key.startswith("_")]
         raise spec.error(("python_function",), f"{module}.py has no function {name!r}{nearest(name, functions)}")
-    if name in read.asynchronous:
-        raise spec.error(("python_function",), async_problem(name))
+    if bound[name] is not None:
+        problem = executor_problem(name, name in read.asynchronous, spec.return_type, spec.policies.executor)
+        if problem is not None:
+            raise spec.error(("python_function",), problem)
+    if spec.validator is not None and spec.validator not in bound and not read.makes_names:
+        raise spec.error(
+            ("validate",), f"{module}.py has no function {spec.validator!r}{nearest(spec.validator, bound)}"
+        )
     signature = bound[name]
     problem = argument_problem(signature, spec.arguments) if signature is not None else None
     if problem is not None:

@@ -13,6 +13,7 @@ from tablevault.code.loading import built_in_sources
 from tablevault.code.local_code import LocalCode, Reached
 from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
 from tablevault.errors import TVBuilderError
+from tablevault.json_forms import json_form
 from tablevault.names import nearest
 
 MODULE_LEVEL = "module level"
@@ -288,13 +289,14 @@ def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple
 
 def builder_version(spec: BuilderSpec, code_version: str) -> str:
     """Return the digest of all that counts for reusing a builder's cells, apart from the values of its arguments."""
-    return _digest(
-        [
-            [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],
-            list(spec.changed_columns),
-            sorted([column, column_type.name] for column, column_type in spec.dtypes.items()),
-        ]
-    )
+    counted: list[object] = [
+        [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],
+        list(spec.changed_columns),
+        sorted([column, column_type.name] for column, column_type in spec.dtypes.items()),
+    ]
+    if spec.validator is not None or spec.setup_arguments is not None:
+        counted.append([spec.validator, json_form(spec.setup_arguments)])
+    return _digest(counted)
 
 
 def _digest(content: object) -> str:

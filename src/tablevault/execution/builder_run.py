@@ -13,6 +13,7 @@ from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import names_artifacts
+from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.results import misfits, typed_column
 from tablevault.rows.table import RowTable
 from tablevault.storage.checkpoints import BuilderState
@@ -59,6 +60,11 @@ class BuilderRun:
         """
         finished = self.saved.finished_code if self.saved is not None and self.saved.done else None
         return finished or self.builder.version
+
+    def setup_arguments(self) -> dict[str, object]:
+        """Return the arguments of the constructor, where the builder names a class."""
+        with ArgumentErrors(self.spec):
+            return FunctionCall.of_setup(self.spec, self.execution.views({}))
 
     def begin(self) -> None:
         """Record that rows of this builder follow."""

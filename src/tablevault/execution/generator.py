@@ -14,8 +14,8 @@ from tablevault.execution.whole import SingleCall, call_function
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
+from tablevault.rows.collector import RowCollector
 from tablevault.rows.results import normal_values
-from tablevault.rows.runner import RowCollector
 from tablevault.rows.table import RowTable
 
 

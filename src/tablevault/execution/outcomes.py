@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
-from tablevault.code.loading import Function
+from tablevault.errors import TVImplementationError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.names import fold
+from tablevault.rows.functions import BuilderFunction
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.values import Read
 
@@ -21,12 +22,20 @@ class PreparedBuilder:
     """A builder with its function, ready to run."""
 
     spec: BuilderSpec
-    function: Function
+    function: BuilderFunction | None
+    """`None` while it cannot be called."""
     version: str
     """Digest of everything that decides about reuse, except the values of arguments."""
     code_parts: Mapping[str, str]
     packages: Mapping[str, str]
     """Versions of the installed packages that its code imports."""
+
+    @property
+    def loaded(self) -> BuilderFunction:
+        """The function; raises `TVImplementationError` if it was not loaded."""
+        if self.function is None:
+            raise TVImplementationError(f"The function of builder '{self.spec.name}' was not loaded.")
+        return self.function
 
 
 @dataclass(frozen=True)

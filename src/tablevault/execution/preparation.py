@@ -11,7 +11,7 @@ from tablevault.builders.document import BuilderDocument, dependency_error, read
 from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
 from tablevault.builders.spec import BuilderSpec, build_spec
-from tablevault.code.loading import CodeSnapshot, builder_function, built_in, built_in_sources, check_accepts
+from tablevault.code.loading import CodeSnapshot, built_in, built_in_sources, check_accepts
 from tablevault.code.packages import installed_versions
 from tablevault.code.source import check_source
 from tablevault.code.sources import Sources
@@ -23,6 +23,7 @@ from tablevault.names import fold, nearest
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.references import Evaluator, Placement, Reference, find_references
+from tablevault.rows.functions import BuilderFunction
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 
@@ -151,7 +152,7 @@ class Prepared:
         """
         spec = builder.spec
         try:
-            return replace(builder, function=builder_function(spec, code))
+            return replace(builder, function=BuilderFunction.load(spec, code))
         except TableVaultError:
             raise
         except BaseException as error:
@@ -163,15 +164,11 @@ class Prepared:
         function = spec.code_module, spec.python_function
         version = builder_version(spec, index.version(*function))
         code_parts = {".".join(name): digest for name, digest in index.parts(*function).items()}
-        return PreparedBuilder(spec, _never_called, version, code_parts, installed_versions(index.packages(*function)))
+        return PreparedBuilder(spec, None, version, code_parts, installed_versions(index.packages(*function)))
 
 
 def _is_known_only_in_a_row(reference: Reference) -> bool:
     return reference.is_self or any(isinstance(name, Reference) for name in reference.names())
-
-
-def _never_called(*_: object, **__: object) -> object:
-    raise TVBuilderError("A function that was not loaded was called.")
 
 
 def _check_function(spec: BuilderSpec, sources: Mapping[str, str]) -> None:

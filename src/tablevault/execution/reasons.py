@@ -136,7 +136,7 @@ class Reasons:
     def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts) -> list[str]:
         spec = builder.spec
         if builder.version in facts.versions:
-            is_mixed = len(facts.versions) > 1 and not spec.is_row_wise
+            is_mixed = len(facts.versions) > 1 and not spec.runs_by_row
             return ["code changed while the origin was paused"] if is_mixed else []
         reasons = []
         before, after = (facts.module, facts.function), (spec.code_module, spec.python_function)

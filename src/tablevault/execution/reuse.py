@@ -8,7 +8,7 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import Origin, ReusableRows
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.rows.calls import FunctionCall
-from tablevault.rows.runner import prepared
+from tablevault.rows.collector import prepared
 from tablevault.rows.table import RowTable, consecutive
 
 

@@ -9,7 +9,7 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.reuse import reuse_rows, row_candidates
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
-from tablevault.rows.runner import RowRunner
+from tablevault.rows.runner import RowJob, RowRunner
 from tablevault.rows.table import RowTable
 
 
@@ -31,9 +31,21 @@ def run_row_wise(run: BuilderRun) -> None:
     if run.is_done and table.missing():
         # Files that its cells named, or that its origin had, are gone.
         run.begin()
-    RowRunner(table, call, run.builder.function, run.execution.owner).run()
+    if table.missing():
+        RowRunner(table, call, row_job(run), run.execution.owner).run()
     run.complete(table, len(table))
     run.add_row_outcome(table)
+
+
+def row_job(run: BuilderRun) -> RowJob:
+    """Return the function of a builder, and how it is run."""
+    function, policies = run.builder.loaded, run.spec.policies
+    return RowJob(
+        function=function,
+        open=function.opener(run.setup_arguments),
+        policies=policies,
+        batch_size=policies.batch_size if run.spec.return_type == "batch" else None,
+    )
 
 
 def restore_row_wise(run: BuilderRun, reusing: bool) -> bool:

@@ -56,7 +56,7 @@ def call_function(run: BuilderRun, arguments: dict[str, object]) -> object:
     secrets.add(written_secrets(spec))
     secrets.add(given_secrets(spec, arguments))
     try:
-        return run.builder.function(**arguments)
+        return run.builder.loaded.call(**arguments)
     except BaseException as error:
         add_note(error, f"raised by {spec.function_text}")
         raise FunctionError(error) from error

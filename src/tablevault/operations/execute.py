@@ -138,7 +138,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 origin = None
             else:
                 draft.lock_shared(lock_on_instance(names.fold(table.name), origin.instance_id))
-        if origin is None and builders.index.is_row_wise:
+        if origin is None and builders.index.runs_by_row:
             raise builders.index.error(
                 ("return_type",),
                 "a row-wise IndexBuilder is called once per row of the origin, and this instance has none; "
@@ -229,7 +229,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
             owner=place.owner,
             process_id=place.process_id,
             primary_key=prepared.index.primary_key,
-            index_origin=committed if prepared.index.is_row_wise else None,
+            index_origin=committed if prepared.index.runs_by_row else None,
         )
 
     # --- ends other than success ----------------------------------------------------------------------------------

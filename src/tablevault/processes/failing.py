@@ -66,7 +66,8 @@ class Failing:
             files.remove_tree(process.workspace.code(process.attempt))
             self._transitions.pause(process.serial, process.attempt, None, None)
             return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
-        if internal or not process.user_given:
+        asked = isinstance(error, FunctionError) and error.reverts
+        if internal or asked or not process.user_given:
             self._decisions.revert(process, describe_error(error, process.secrets))
             kept_cells = process.progress.kept_cells(process.unsaved_rows)
             return Outcome(OutcomeKind.REVERTED, process.process_id, cause, kept_cells)

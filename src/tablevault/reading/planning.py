@@ -160,13 +160,13 @@ class _Planning:
         run_builder(self._execution, builder)
         self._rows_are_known = True
         counter = self._execution.progress.builders[builder.spec.name]
-        always = () if builder.spec.is_row_wise else (_ALWAYS_RUNS,)
-        reasons = self._reasons.of_spec(builder) if counter.computed or not builder.spec.is_row_wise else ()
+        always = () if builder.spec.runs_by_row else (_ALWAYS_RUNS,)
+        reasons = self._reasons.of_spec(builder) if counter.computed or not builder.spec.runs_by_row else ()
         return BuilderPlan(counter.total, counter.reused, counter.computed, (*always, *reasons))
 
     def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
         run = BuilderRun.start(self._execution, builder)
-        if builder.spec.is_row_wise:
+        if builder.spec.runs_by_row:
             return self._plan_row_wise_index(run)
         shown = shown_origin(run) if builder.spec.return_type == "generator" else None
         reasons = [_ALWAYS_RUNS, *self._reasons.of_spec(builder)]
@@ -206,7 +206,7 @@ class _Planning:
             self._leave_empty(run)
             reasons = (*self._reasons.of_spec(run.builder), f"unknown until `{self._index}` has run")
             return BuilderPlan(None, None, None, reasons)
-        return self._plan_rows(run) if run.spec.is_row_wise else self._plan_whole(run, total)
+        return self._plan_rows(run) if run.spec.runs_by_row else self._plan_whole(run, total)
 
     def _may_reuse(self, run: BuilderRun) -> bool:
         """Return whether any origin has cells of the same builder and code."""
@@ -283,7 +283,7 @@ class _Planning:
 
 def _reads_current_row_only(spec: BuilderSpec, column: str) -> bool:
     """Return whether a row's arguments depend on no other row's cell of a column."""
-    if not spec.is_row_wise or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
+    if not spec.runs_by_row or any(entry.startswith(f"{SELF}.") for entry in spec.dependencies):
         return False
     references = find_references(dict(spec.arguments))
     return not any(reference.is_self and _reads_more(reference, column) for reference in references)

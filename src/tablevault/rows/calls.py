@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from itertools import repeat
 from typing import cast
 
 import xxhash
 
-from tablevault.builders.placeholders import PLACEHOLDER, has_placeholder
+from tablevault.builders.placeholders import (
+    ATTEMPT,
+    CALL_ID,
+    LAST_ERROR,
+    PLACEHOLDER,
+    differs_by_call,
+    has_placeholder,
+)
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_location
@@ -35,6 +43,24 @@ class Calls(RowFingerprints):
 
     arguments: tuple[Iterable[object], ...]
     """For each parameter its values, one per row."""
+
+
+@dataclass(frozen=True)
+class CallFacts:
+    """The values of placeholders that differ from call to call."""
+
+    attempt: int = 1
+    """Number of the call in the try of its rows."""
+    last_error: str | None = None
+    """Text of the error of the call before."""
+
+    @cached_property
+    def call_id(self) -> str:
+        """Id of the call, for services that accept an idempotency key."""
+        return str(uuid.uuid4())
+
+
+FIRST_CALL = CallFacts()
 
 
 @dataclass(frozen=True)
@@ -89,7 +115,7 @@ class FunctionCall:
     def __init__(self, spec: BuilderSpec, views: Views) -> None:
         self._spec = spec
         self._views = views
-        self._placement = Placement.ROW_ARGUMENT if spec.is_row_wise else Placement.ARGUMENT
+        self._placement = Placement.ROW_ARGUMENT if spec.runs_by_row else Placement.ARGUMENT
         tracked = sorted(set(spec.arguments) - set(spec.untracked))
         as_given = {name: self._compile(name) for name in tracked if self._counts_as_given(name)}
         counted = {
@@ -108,6 +134,12 @@ class FunctionCall:
         self._known = as_given
         self._seed: int | None = None
 
+    @classmethod
+    def of_setup(cls, spec: BuilderSpec, views: Views) -> dict[str, object]:
+        """Return the arguments of the constructor of a builder's class, resolved."""
+        call = cls(replace(spec, arguments=spec.setup_arguments or {}, untracked=(), return_type="dataframe"), views)
+        return call.arguments(None)
+
     @cached_property
     def _compiled(self) -> dict[str, Compiled]:
         """All arguments; environment variables are read here, so only where the function is going to be called."""
@@ -116,6 +148,11 @@ class FunctionCall:
     @cached_property
     def _evaluators(self) -> tuple[tuple[str, Callable[[int | None], object]], ...]:
         return tuple((name, item.evaluate) for name, item in self._compiled.items())
+
+    @cached_property
+    def differs_by_call(self) -> tuple[str, ...]:
+        """The arguments in which a placeholder stands that differs from call to call."""
+        return tuple(name for name, value in self._spec.arguments.items() if differs_by_call(value))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -126,9 +163,40 @@ class FunctionCall:
         """Compile the arguments now, before several threads ask for them."""
         self._evaluators  # noqa: B018  (it is compiled by being asked for)
 
-    def arguments(self, row: int | None) -> dict[str, object]:
-        """Return the arguments for a row; the caller owns them."""
-        return {name: evaluate(row) for name, evaluate in self._evaluators}
+    def arguments(self, row: int | None, facts: CallFacts = FIRST_CALL) -> dict[str, object]:
+        """Return the arguments of a call for a row; the caller owns them."""
+        values = {name: evaluate(row) for name, evaluate in self._evaluators}
+        return self._of_call(values, row, facts) if self.differs_by_call else values
+
+    def batch_arguments(self, rows: Sequence[int], facts: CallFacts = FIRST_CALL) -> dict[str, object]:
+        """Return the arguments of a call for several rows: lists where an argument depends on the row."""
+        values: dict[str, object] = {
+            name: item.evaluate(rows[0]) if item.is_constant else list(map(item.evaluate, rows))
+            for name, item in self._compiled.items()
+        }
+        return self._of_call(values, rows[0], facts) if self.differs_by_call else values
+
+    def fingerprints(self, rows: Sequence[int]) -> Fingerprints:
+        """Return the fingerprints of rows."""
+        found = Fingerprints()
+        found.resize(len(rows))
+        done = 0
+        while done < len(rows):
+            counted = self.counts(rows[done:])
+            found.put(done, counted.fingerprints)
+            done += len(counted.positions)
+        return found
+
+    def _of_call(self, values: dict[str, object], row: int | None, facts: CallFacts) -> dict[str, object]:
+        """Return arguments with those evaluated anew that differ from call to call."""
+        fill = partial(self._fill_in, facts=facts)
+        for name in self.differs_by_call:
+            value = self._spec.arguments[name]
+            if value in (f"~{ATTEMPT}~", f"~{LAST_ERROR}~"):
+                values[name] = facts.attempt if value == f"~{ATTEMPT}~" else facts.last_error
+            else:
+                values[name] = self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
+        return values
 
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
         """Return the values for a row that must not be told, each with its mark."""
@@ -227,10 +295,16 @@ class FunctionCall:
         """Return whether an argument counts for what it is: no paths and no placeholders stand in it."""
         return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
-    def _fill_in(self, text: str) -> str:
-        return PLACEHOLDER.sub(self._placeholder_value, text)
+    def _fill_in(self, text: str, facts: CallFacts = FIRST_CALL) -> str:
+        return PLACEHOLDER.sub(partial(self._placeholder_value, facts=facts), text)
 
-    def _placeholder_value(self, match: re.Match[str]) -> str:
+    def _placeholder_value(self, match: re.Match[str], facts: CallFacts) -> str:
+        if match[1] == ATTEMPT:
+            return str(facts.attempt)
+        if match[1] == LAST_ERROR:
+            return facts.last_error or ""
+        if match[1] == CALL_ID:
+            return facts.call_id
         if match[1] == "ARTIFACT_FOLDER":
             return self._views.artifact_folder
         if match[1] == "PROCESS_ID":

@@ -103,7 +103,7 @@ def _with_hint_of_whole_columns(
     error: TypeError | ValueError, spec: BuilderSpec, value: object
 ) -> TypeError | ValueError:
     """Return an error that also says which argument of a row-wise function is a whole column, if a frame came back."""
-    if not spec.is_row_wise or not issubclass(type(value), pd.DataFrame | pd.Series):
+    if not spec.runs_by_row or not issubclass(type(value), pd.DataFrame | pd.Series):
         return error
     for name, argument in spec.arguments.items():
         for reference in find_references(argument):

@@ -1,43 +1,85 @@
-"""Running rows: the calls of a function for each missing row, one after the other or in threads."""
+"""Running rows: calls of a function for each missing row, under the policies of its builder."""
 
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import repeat, starmap
 from types import FunctionType
-from typing import TypeVar
 
-from tablevault.notes import add_note
-from tablevault.ports import FunctionError, Interruptible
-from tablevault.rows.calls import ArgumentErrors, FunctionCall, RowFingerprints
-from tablevault.rows.results import RowReader
+from tablevault import clock
+from tablevault.builders.policies import Policies
+from tablevault.errors import TableReferenceError
+from tablevault.notes import add_note, message_of
+from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, RowExecutor
+from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
+from tablevault.rows.collector import RowCollector, prepared
+from tablevault.rows.coroutines import AsyncExecutor
+from tablevault.rows.error_names import RowError, TimedOut, is_a
+from tablevault.rows.failures import describe_failure
+from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
-from tablevault.rows.threads import ThreadExecutor
-from tablevault.storage.checkpoints import RowBatch
+from tablevault.rows.threads import InlineExecutor, ThreadExecutor
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.storage.mixtures import EXACT_IN_FLOAT
-
-Function = Callable[..., object]
+from tablevault.texts import Secrets
 
 INTERRUPT_PATIENCE = 5.0
-"""Seconds that an interrupt waits for rows in flight in other threads."""
+"""Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
 
-_SHORT_SECONDS = 0.005
-_LONG_SECONDS = 0.02
-"""Calls are prepared for as many rows at once as take about this long, so that slow rows are prepared one by one."""
+_LONGEST_WAIT = 0.1
+"""Seconds between two looks whether a stop was requested."""
 
-_FIRST_ROWS = 16
+_ASYNC_CONCURRENCY = 16
 
-Finished = tuple[tuple[object, ...], bytes]
-"""One computed row: its cells and its fingerprint."""
 
-_Prepared = TypeVar("_Prepared", bound=RowFingerprints)
+@dataclass(frozen=True)
+class RowJob:
+    """The function of a builder, and how it is run."""
+
+    function: BuilderFunction
+    open: OpenFunction
+    """Returns the function for one worker."""
+    policies: Policies
+    batch_size: int | None = None
+    """Rows of one call; `None` for a function that is called for one row."""
+
+    @property
+    def concurrency(self) -> int:
+        """Calls that may be in flight."""
+        return self.policies.max_concurrency or (_ASYNC_CONCURRENCY if self.function.is_async else 1)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the innermost loop can call the function for one row after the other."""
+        function = self.function
+        simple = self.batch_size is None and function.validator is None
+        simple = simple and not function.is_async and not function.is_class
+        return simple and self.concurrency == 1 and self.policies.timeout is None
+
+    def executor(self) -> RowExecutor:
+        """Return the way of running the calls; its workers open the function when they need it."""
+        if self.function.is_async:
+            return AsyncExecutor(self.concurrency, self.open)
+        if self.concurrency == 1 and self.policies.timeout is None:
+            return InlineExecutor(self.open)
+        return ThreadExecutor(self.concurrency, self.open)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """A call in flight."""
+
+    task: Task
+    fingerprints: Fingerprints
+    deadline: float | None
+    """When it takes too long, on the monotonic clock."""
 
 
 class RowRunner:
-    """Calls the function of a row-wise builder for the missing rows of its table.
+    """Calls the function of a builder for the missing rows of its table.
 
     Parameters
     ----------
@@ -45,30 +87,299 @@ class RowRunner:
         The rows that are there already; takes those that are computed.
     call
         The arguments of the function.
-    function
-        The function.
+    job
+        The function, and how it is run.
     owner
         May be asked to stop; is told which values must not be quoted.
     """
 
-    def __init__(self, table: RowTable, call: FunctionCall, function: Function, owner: Interruptible) -> None:
+    def __init__(self, table: RowTable, call: FunctionCall, job: RowJob, owner: Interruptible) -> None:
         self._table = table
         self._call = call
-        self._function = function
+        self._job = job
         self._owner = owner
+        self._collector = RowCollector(table, owner, self._error_note)
+        self._schedule = Schedule(job.batch_size or 1)
+        self._policy = FailurePolicy(
+            job.policies,
+            job.function.stop_on,
+            job.function.retry_on,
+            table.spec.name,
+            tried=table.counter.computed + table.counter.failed,
+            failed=table.counter.failed,
+        )
+        self._in_flight: dict[int, _Call] = {}
+        self._numbers = itertools.count()
+        self._abandoned = 0
         self._failure: BaseException | None = None
 
     def run(self) -> None:
-        """Compute all missing rows.
+        """Compute all missing rows: those that were never tried first, then those that failed before.
 
-        When one fails, rows in flight are finished and kept, no new ones start, and the first error is raised.
+        Under `pause` and `revert` the first error ends the run: rows in flight are finished and kept, no new ones
+        start, and the error is raised. Under `collect` it is recorded, and an exceeded limit ends the run.
+
+        Raises
+        ------
+        FunctionError
+            For an exception of the function, or of its arguments.
+        TypeError, ValueError
+            For a result that is not a row, located.
         """
-        collector = RowCollector(self._table, self._owner, self._error_note)
-        if self._table.spec.n_threads == 1:
-            self._run_here(collector)
-        else:
-            self._run_in_threads(collector)
+        missing = self._table.missing()
+        if not missing:
+            return
+        if self._job.is_plain and not self._call.differs_by_call:
+            missing = self._run_inline(missing)
+        if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
+            self._run_scheduled(missing)
+        if self._failure is not None:
+            raise self._failure
         self._owner.raise_if_stopped()
+
+    # --- one after the other --------------------------------------------------------------------------------------
+
+    def _run_inline(self, missing: Sequence[int]) -> Sequence[int]:
+        """Call the function for one row after the other, in this thread; return rows that the schedule is to run."""
+        try:
+            self._call_each(missing)
+        except TableReferenceError:
+            # The schedule evaluates the arguments of one row at a time, and knows whose error it is.
+            waiting = self._schedule.waiting_positions
+            return [position for position in missing if not self._table.filled[position] and position not in waiting]
+        return ()
+
+    def _call_each(self, missing: Sequence[int]) -> None:
+        order, function = _positional(self._job.function.call, self._call.names)
+        for calls in prepared(self._table, self._call.calls, missing, lambda: self._collector.most_rows):
+            results: Iterator[object]
+            if order:
+                results = map(function, *(calls.arguments[place] for place in order))
+            else:
+                results = starmap(function, repeat((), len(calls.positions)))
+            done, total = 0, len(calls.positions)
+            while done < total:
+                if self._owner.stop_requested:
+                    return
+                positions = calls.positions[done:]
+                began = clock.monotonic()
+                kept, error = self._collector.collect_until_error(positions, calls.fingerprints.rows(done), results)
+                self._policy.succeed(kept)
+                done += kept
+                if error is not None:
+                    task = Task((positions[kept],), first_call=began, seconds=clock.monotonic() - began)
+                    self._failed(task, error)
+                    if self._failure is not None:
+                        return
+                    done += 1
+
+    # --- side by side ---------------------------------------------------------------------------------------------
+
+    def _run_scheduled(self, missing: Sequence[int]) -> None:
+        """Run calls through an executor, as the schedule lets them start."""
+        self._schedule.add(missing)
+        self._call.make_ready()
+        executor = self._job.executor()
+        try:
+            while self._continue(executor):
+                self._handle(executor)
+        finally:
+            # Left early only by an interrupt or an error: rows in flight are worth waiting for.
+            self._drain(executor)
+            executor.close()
+
+    def _continue(self, executor: RowExecutor) -> bool:
+        """Start calls and wait until one has ended. Return whether anything is left."""
+        if self._failure is not None or self._owner.stop_requested:
+            return False
+        now = clock.monotonic()
+        while len(self._in_flight) < executor.workers and not executor.ended:
+            task = self._schedule.take(now)
+            if task is None:
+                break
+            self._start(executor, task, now)
+        self._table.counter.retrying = self._schedule.waiting
+        if not self._in_flight and self._schedule.next_time is None:
+            return False
+        executor.wait(self._seconds_to_wait(now))
+        self._expire(executor)
+        return True
+
+    def _seconds_to_wait(self, now: float) -> float:
+        until = [call.deadline for call in self._in_flight.values() if call.deadline is not None]
+        if self._schedule.next_time is not None and len(self._in_flight) < self._job.concurrency:
+            until.append(self._schedule.next_time)
+        return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
+
+    def _start(self, executor: RowExecutor, task: Task, now: float) -> None:
+        facts = CallFacts(task.attempt, task.last_error)
+        position = task.positions[0]
+        try:
+            with ArgumentErrors(self._table.spec, position):
+                if self._job.batch_size is None:
+                    arguments = self._call.arguments(position, facts)
+                    fingerprints = Fingerprints(self._call.fingerprint(position, arguments))
+                else:
+                    arguments = self._call.batch_arguments(task.positions, facts)
+                    fingerprints = self._call.fingerprints(task.positions)
+        except TableReferenceError as error:
+            # One key that cannot be resolved is an error of its row, not of the vault.
+            self._failed(task, RowError(error, note=""))
+            return
+        timeout = self._job.policies.timeout
+        number = next(self._numbers)
+        started = task if task.first_call is not None else replace(task, first_call=now)
+        self._in_flight[number] = _Call(started, fingerprints, None if timeout is None else now + timeout)
+        executor.start(number, arguments)
+
+    def _handle(self, executor: RowExecutor) -> None:
+        """Take the calls that have ended."""
+        while executor.ended:
+            # Removed last: an interrupt in between must not lose a row.
+            self._take(executor.ended[0])
+            executor.ended.popleft()
+
+    def _take(self, ended: Ended) -> None:
+        call = self._in_flight.get(ended.number)
+        if call is None:
+            return
+        task = replace(call.task, seconds=call.task.seconds + ended.seconds)
+        if ended.error is not None:
+            self._failed(task, RowError(_original(ended.error)), is_setup=type(ended.error) is FunctionError)
+        elif self._job.batch_size is None:
+            self._take_row(task, ended.value, call.fingerprints, 0)
+        else:
+            self._take_batch(task, ended.value, call.fingerprints)
+        self._in_flight.pop(ended.number, None)
+
+    def _take_row(self, task: Task, value: object, fingerprints: Fingerprints, place: int) -> None:
+        """Keep the result of one row, unless it is refused."""
+        position, spec = task.positions[place], self._table.spec
+        note = ""
+        try:
+            cells = self._collector.read(value, position)
+            if self._job.function.validator is not None:
+                note = f"raised by {spec.validator}() of builder '{spec.name}' for row {position}"
+                self._job.function.validator(**dict(zip(spec.changed_columns, cells, strict=True)))
+        except Exception as error:  # noqa: BLE001 - whatever a validator raises, the policies decide about it
+            refused = RowError(error, is_invalid=True, result=value, note=note)
+            self._failed(replace(task, positions=(position,)), refused)
+            return
+        if not self._table.filled[position]:
+            self._table.keep(position, cells, fingerprints[place] or b"")
+            self._policy.succeed(1)
+
+    def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
+        """Keep the results of the rows of a batch; an exception object in place of a result is the row's error."""
+        try:
+            results = rows_of_batch(value, len(task.positions))
+        except Exception as error:  # noqa: BLE001 - whatever a foreign container does
+            located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task)}: {message_of(error)}")
+            self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
+            return
+        if self._job.function.validator is None and not _holds_exceptions(results):
+            done = 0
+            while done < len(results):
+                rest, numbers = task.positions[done:], fingerprints.rows(done)
+                kept, refused = self._collector.collect_until_error(rest, numbers, iter(results[done:]))
+                self._policy.succeed(kept)
+                done += kept
+                if refused is not None:
+                    self._failed(replace(task, positions=(task.positions[done],)), refused)
+                    done += 1
+            return
+        for place, result in enumerate(results):
+            if isinstance(result, BaseException):
+                self._failed(replace(task, positions=(task.positions[place],)), RowError(result))
+            else:
+                self._take_row(task, result, fingerprints, place)
+
+    def _expire(self, executor: RowExecutor) -> None:
+        """Give up calls that take too long."""
+        now = clock.monotonic()
+        ended = {item.number for item in executor.ended}
+        late = [
+            (number, call)
+            for number, call in self._in_flight.items()
+            if call.deadline is not None and call.deadline <= now and number not in ended
+        ]
+        for number, call in late:
+            executor.abandon(number)
+            del self._in_flight[number]
+            self._abandoned += not self._job.function.is_async
+            seconds = self._job.policies.timeout or 0.0
+            error = TimedOut(f"{self._table.spec.function_text} took longer than its timeout of {seconds:g} s")
+            task = replace(call.task, seconds=call.task.seconds + seconds)
+            self._failed(task, RowError(error))
+            if self._abandoned > self._job.concurrency and self._failure is None:
+                error.add_note(
+                    f"{self._abandoned} calls that timed out are still running in threads, which cannot be killed; "
+                    "use 'executor: async', or limit the time inside the function"
+                )
+                self._failure = FunctionError(error)
+
+    def _drain(self, executor: RowExecutor) -> None:
+        """Let rows in flight finish, for a bounded time."""
+        for number in executor.cancel_waiting():
+            self._in_flight.pop(number, None)
+        deadline = clock.monotonic() + INTERRUPT_PATIENCE
+        patient = self._failure is not None and not self._owner.stop_requested
+        self._handle(executor)
+        while self._in_flight and (patient or clock.monotonic() < deadline):
+            executor.wait(_LONGEST_WAIT)
+            self._expire(executor)
+            self._handle(executor)
+            patient = patient and not self._owner.stop_requested
+
+    # --- errors ---------------------------------------------------------------------------------------------------
+
+    def _failed(self, task: Task, error: RowError, is_setup: bool = False) -> None:
+        """Let the policies decide about the error of a call."""
+        now = clock.monotonic()
+        hide = Secrets()
+        with contextlib.suppress(Exception):
+            hide.add(self._call.secrets(task.positions[0]))
+        decision = self._policy.decide(task, error, hide(message_of(error.error)), now)
+        if is_setup or self._failure is not None:
+            decision = replace(decision, verdict=Verdict.RAISE)
+        match decision.verdict:
+            case Verdict.RETRY if decision.task is not None:
+                self._table.counter.retried += 1
+                self._schedule.put(decision.task, decision.not_before)
+            case Verdict.SPLIT:
+                middle = len(task.positions) // 2
+                for half in (task.positions[:middle], task.positions[middle:]):
+                    self._schedule.put(Task(half, first_call=task.first_call))
+            case Verdict.COLLECT:
+                self._collect(task, error, hide)
+            case _:
+                self._raise_later(task, error)
+
+    def _collect(self, task: Task, error: RowError, hide: Secrets) -> None:
+        failure = describe_failure(error, self._table.version, task.attempt, task.seconds, clock.time(), hide)
+        for position in task.positions:
+            self._table.fail(position, failure)
+        exceeded = self._policy.collect(len(task.positions))
+        if exceeded is not None:
+            add_note(error.error, f"{exceeded}; {self._table.counter.computed:,} rows are kept")
+            self._raise_later(task, error)
+
+    def _raise_later(self, task: Task, error: RowError) -> None:
+        """Let an error end the run, once rows in flight are finished; the first one is raised."""
+        own_note = self._error_note(task.positions[0])
+        note = own_note if error.note is None else error.note
+        if not self._job.policies.collects:
+            self._table.counter.failed += is_a(error.error, Exception)
+        if self._failure is not None:
+            return
+        reverts = self._job.policies.on_error == "revert"
+        if error.is_invalid and not note and not reverts:
+            self._failure = error.error
+            return
+        if note:
+            add_note(error.error, note)
+        self._failure = FunctionError(error.error, reverts)
+        self._failure.__cause__ = error.error
 
     def _error_note(self, position: int) -> str:
         """Return the note of an error of a row, after its secret arguments became known to the owner."""
@@ -76,234 +387,66 @@ class RowRunner:
             self._owner.secrets.add(self._call.secrets(position))
         return f"raised by {self._table.spec.function_text} for row {position}"
 
-    # --- one after the other --------------------------------------------------------------------------------------
 
-    def _run_here(self, collector: RowCollector) -> None:
-        order, function = _positional(self._function, self._call.names)
-        for calls in prepared(self._table, self._call.calls, self._table.missing(), lambda: collector.most_rows):
-            if self._owner.stop_requested:
-                return
-            results: Iterator[object]
-            if order:
-                results = map(function, *(calls.arguments[place] for place in order))
-            else:
-                results = starmap(function, repeat((), len(calls.positions)))
-            done = 0
-            while done < len(calls.positions) and not self._owner.stop_requested:
-                done += collector.collect(calls.positions[done:], calls.fingerprints.rows(done), results)
-
-    # --- in threads -----------------------------------------------------------------------------------------------
-
-    def _run_in_threads(self, collector: RowCollector) -> None:
-        if self._table.missing():
-            self._call.make_ready()
-
-        def compute(position: int) -> Finished:
-            with ArgumentErrors(self._table.spec, position):
-                arguments = self._call.arguments(position)
-                fingerprint = self._call.fingerprint(position, arguments)
-            try:
-                value = self._function(**arguments)
-            except BaseException as error:
-                add_note(error, self._error_note(position))
-                raise FunctionError(error) from error
-            return collector.read(value, position), fingerprint
-
-        run = ThreadExecutor(self._table.spec.n_threads).map(compute, self._tasks())
-        try:
-            for position, finished, error in run:
-                self._take(position, finished, error)
-        finally:
-            # Left early only by an interrupt: rows in flight in other threads are worth waiting for.
-            for position, finished, error in run.drain(INTERRUPT_PATIENCE):
-                self._take(position, finished, error)
-        if self._failure is not None:
-            raise self._failure
-
-    def _tasks(self) -> Iterator[int]:
-        for position in self._table.missing():
-            if self._failure is not None or self._owner.stop_requested:
-                return
-            yield position
-
-    def _take(self, position: int, finished: Finished | None, error: BaseException | None) -> None:
-        if finished is not None:
-            self._table.keep(position, *finished)
-            return
-        original = error.original if isinstance(error, FunctionError) else error
-        self._table.counter.failed += isinstance(original, Exception)
-        if self._failure is None:
-            self._failure = error
-
-
-class RowCollector:
-    """Adds results of a function to a table, each row as soon as it is computed.
-
-    The innermost loop of TableVault: its cost per row is measured as W1.
+def rows_of_batch(value: object, expected: int) -> Sequence[object]:
+    """Return the results of the rows of a batch.
 
     Parameters
     ----------
-    table
-        The table.
-    owner
-        May be asked to stop.
-    error_note
-        Returns the note for an error that the function raised at a position.
-    may_end
-        Whether results may end before the positions do, as those of a generator. A function that is called for each
-        row may not: its `StopIteration` is an error as any other.
+    value
+        A sequence, array, Series or frame.
+    expected
+        Number of rows that were given.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If it has another length.
     """
+    import numpy as np
+    import pandas as pd
 
-    def __init__(
-        self, table: RowTable, owner: Interruptible, error_note: Callable[[int], str], may_end: bool = False
-    ) -> None:
-        self._table = table
-        self._owner = owner
-        self._error_note = error_note
-        self._may_end = may_end
-        self._checkpoints = table.checkpoints
-        self._reader = RowReader(table.spec, table.artifacts.name_of, table.columns)
-        self.read = self._reader.read
-        self._learn()
+    rows: Sequence[object]
+    if isinstance(value, pd.DataFrame):
+        rows = [dict(zip(value.columns, row, strict=True)) for row in value.itertuples(index=False, name=None)]
+    elif isinstance(value, pd.Series):
+        rows = value.tolist()
+    elif isinstance(value, np.ndarray):
+        rows = list(value)
+    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
+        rows = value
+    elif isinstance(value, Mapping):
+        raise TypeError("a batch function returned a mapping, which has no order; return a list with one item per row")
+    elif hasattr(value, "__arrow_c_stream__"):
+        import pyarrow as pa
 
-    @property
-    def most_rows(self) -> int:
-        """How many rows may be collected at once."""
-        return 1 if self._table.artifact_columns else self._checkpoints.batch_rows
-
-    def collect(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
-        """Take results until there are no more, a flush is due, or a stop was requested; return their number.
-
-        Parameters
-        ----------
-        positions, fingerprints
-            Of the rows; at least as many as there are results.
-        results
-            Calls the function whenever the next result is asked for.
-
-        Raises
-        ------
-        FunctionError
-            For an exception of the function.
-        TypeError, ValueError
-            For a result that is not a row, located. The rows before it are kept in any case.
-        """
-        table = self._table
-        batch = self._batch(positions, fingerprints)
-        computed = table.counter.computed
-        table.counter.count_along(batch.cells)
-        try:
-            self._append(batch, results)
-        except _UnreadableError as unreadable:
-            table.counter.failed += 1
-            self._error_note(positions[len(batch.cells)])
-            raise unreadable.error from unreadable.error.__cause__
-        except BaseException as error:
-            table.counter.failed += isinstance(error, Exception)
-            failed = positions[len(batch.cells)] if len(batch.cells) < len(positions) else -1
-            add_note(error, self._error_note(failed))
-            raise FunctionError(error) from error
-        finally:
-            batch.is_closed = True
-            if table.artifact_columns:
-                table.counter.computed = computed
-                for position, cells in zip(positions, batch.cells, strict=False):
-                    table.resize(max(position + 1, len(table)))
-                    table.keep(position, cells if batch.is_wide else (cells,), batch.fingerprint)
-            else:
-                table.take(batch)
-                table.counter.computed = computed + len(batch.cells)
-        return len(batch.cells)
-
-    def _batch(self, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
-        if self._table.artifact_columns:  # The files that a row names are known only once it is computed.
-            return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
-        return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
-
-    def _append(self, batch: RowBatch, results: Iterator[object]) -> None:
-        append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
-        text, whole, unchanged = self._text, self._whole, self._unchanged
-        checkpoints, owner = self._checkpoints, self._owner
-        # Not `for`, to which a StopIteration of the function would look like the end of the rows.
-        next_result = results.__next__
-        try:
-            while True:
-                result = next_result()
-                kind = type(result)
-                if (
-                    (kind is text and result.isascii())  # type: ignore[attr-defined]
-                    or kind in unchanged
-                    or (kind is whole and -EXACT_IN_FLOAT <= result <= EXACT_IN_FLOAT)  # type: ignore[operator]
-                ):
-                    append(result)
-                else:
-                    append(read(result, positions[len(cells)]))
-                    text, whole, unchanged = self._text, self._whole, self._unchanged
-                if checkpoints.room < 0 or owner.stop_requested:
-                    return
-        except StopIteration:
-            if len(cells) < len(positions) and not self._may_end:
-                raise
-
-    def _read(self, result: object, position: int) -> object:
-        try:
-            row = self.read(result, position)
-        except Exception as error:
-            raise _UnreadableError(error) from error
-        if self._known is not self._reader.unchanged:
-            self._learn()
-        return row if len(row) != 1 else row[0]
-
-    def _learn(self) -> None:
-        """Note the types of results that are cells as they are."""
-        self._known = self._reader.unchanged
-        self._text = str if str in self._known else None
-        self._whole = int if int in self._known else None
-        self._unchanged = self._known - {str, int}
+        rows = pa.table(value).to_pylist()
+    else:
+        raise TypeError(
+            f"a batch function returned a {type(value).__name__}; return a list, array, Series or frame with one item "
+            "per row"
+        )
+    if len(rows) != expected:
+        raise ValueError(f"a batch function returned {len(rows):,} rows for the {expected:,} rows given")
+    return rows
 
 
-class _UnreadableError(Exception):
-    """A result that is not a row; carries the error that says why."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__(error)
-        self.error = error
+def _holds_exceptions(results: Sequence[object]) -> bool:
+    return any(issubclass(kind, BaseException) for kind in set(map(type, results)))
 
 
-def prepared(
-    table: RowTable,
-    prepare: Callable[[Sequence[int]], _Prepared],
-    positions: Sequence[int],
-    most_rows: Callable[[], int],
-) -> Iterator[_Prepared]:
-    """Yield what is prepared for all positions, for as many rows at a time as take a few milliseconds.
-
-    Parameters
-    ----------
-    table
-        Whose rows they are, for error messages.
-    prepare
-        Prepares the calls of rows, or of the first of them.
-    positions
-        The rows.
-    most_rows
-        Returns how many rows may be prepared at once.
-    """
-    start, size = 0, _FIRST_ROWS
-    while start < len(positions):
-        began = time.perf_counter()
-        with ArgumentErrors(table.spec, positions[start]):
-            calls = prepare(positions[start : start + min(size, most_rows())])
-        yield calls
-        start += len(calls.positions)
-        seconds = time.perf_counter() - began
-        if seconds < _SHORT_SECONDS:
-            size = len(calls.positions) * 2
-        elif seconds > _LONG_SECONDS:
-            size = max(1, len(calls.positions) // 2)
+def _rows_text(task: Task) -> str:
+    first, last = task.positions[0], task.positions[-1]
+    return f"row {first}" if first == last else f"rows {first} to {last}"
 
 
-def _positional(function: Function, names: Sequence[str]) -> tuple[tuple[int, ...], Function]:
+def _original(error: BaseException) -> BaseException:
+    return error.original if type(error) is FunctionError else error
+
+
+def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:
     """Return in which order to pass the named arguments, and what to pass them to.
 
     Passed by position they cost less than by name; that is done only where it means the same.

@@ -8,8 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from tablevault.builders.spec import BuilderSpec
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
+from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
 from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
 from tablevault.storage.fingerprints import Fingerprints
+
+FAILED = 2
+"""Marks a row in `RowTable.filled` that has no cells, and is not to be computed in this attempt."""
 
 
 class RowTable:
@@ -52,6 +56,8 @@ class RowTable:
         """Files of reused cells: column -> position -> file."""
         self.is_incomplete = False
         """Whether rows that an earlier attempt had finished have to be computed again."""
+        self.failures: dict[int, RowFailure] = {}
+        """Why rows failed or were skipped, by position; those of earlier attempts are tried again."""
         self.artifact_columns: tuple[int, ...] = tuple(
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
@@ -72,10 +78,17 @@ class RowTable:
         self.filled.extend(bytes(missing))
 
     def missing(self) -> Sequence[int]:
-        """Return the positions of the empty rows, as a range if they are consecutive."""
-        if not any(self.filled):
+        """Return the positions of the rows to compute, as a range if they are consecutive.
+
+        Rows that failed in earlier attempts come last.
+        """
+        if not any(self.filled) and not self.failures:
             return range(len(self.filled))
-        return consecutive([position for position, there in enumerate(self.filled) if not there])
+        missing = [position for position, there in enumerate(self.filled) if not there]
+        if not self.failures:
+            return consecutive(missing)
+        never_tried = [position for position in missing if position not in self.failures]
+        return [*never_tried, *(position for position in missing if position in self.failures)]
 
     # --- earlier attempts -----------------------------------------------------------------------------------------
 
@@ -91,6 +104,11 @@ class RowTable:
                 self.fingerprints[position] = state.fingerprints[place]
                 self.codes[position] = known[state.codes[place]]
                 self.filled[position] = 1
+        for position, content in state.failures.items():
+            self._add_failure(position, unpack_failure(content))
+            if state.done:
+                self.resize(max(len(self.filled), position + 1))
+                self.filled[position] = FAILED
         self.counter.computed = len(state.positions) - len(stale)
         for position, records in state.artifacts.items():
             if position not in stale:
@@ -127,6 +145,8 @@ class RowTable:
         self.fingerprints[position] = fingerprint
         self.filled[position] = 1
         self.counter.computed += 1
+        if self.failures:
+            self._drop_failure(position)
         if self.artifact_columns:
             files = tuple(str(cells[place]) for place in self.artifact_columns if cells[place] is not None)
             self._append(self._name, position, cells, fingerprint, files)
@@ -137,6 +157,9 @@ class RowTable:
         """Add computed rows that the checkpoints have already."""
         count = len(batch.cells)
         positions = batch.positions[:count]
+        if self.failures:
+            for position in positions:
+                self._drop_failure(position)
         columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
         fingerprints = batch.fingerprints_until(count)
         if isinstance(positions, range):
@@ -182,6 +205,28 @@ class RowTable:
             self.codes[position] = self._code_of(version)
         self.filled[position] = 1
         self.counter.reused += 1
+
+    def fail(self, position: int, failure: RowFailure) -> None:
+        """Record that a row failed or was skipped: its cells are null, and it is not computed in this attempt."""
+        self._add_failure(position, failure)
+        self.filled[position] = FAILED
+        self.checkpoints.append_failure(self._name, position, pack_failure(failure))
+
+    def _add_failure(self, position: int, failure: RowFailure) -> None:
+        self._drop_failure(position)
+        self.failures[position] = failure
+        self._count(failure, 1)
+
+    def _drop_failure(self, position: int) -> None:
+        failure = self.failures.pop(position, None)
+        if failure is not None:
+            self._count(failure, -1)
+
+    def _count(self, failure: RowFailure, step: int) -> None:
+        if failure.kind == "failed":
+            self.counter.failed += step
+        else:
+            self.counter.skipped += step
 
     def _code_of(self, version: str) -> int:
         if version not in self.versions:

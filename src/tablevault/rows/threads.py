@@ -1,4 +1,4 @@
-"""Runs rows side by side in threads of this interpreter."""
+"""Runs calls in the caller's thread, or side by side in threads of this interpreter."""
 
 from __future__ import annotations
 
@@ -9,87 +9,180 @@ import sys
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Mapping
 from queue import Empty, SimpleQueue
-from typing import Generic, NoReturn, TypeVar
+from typing import NoReturn
 
 from tablevault import clock
-from tablevault.ports import CAME_BACK_IN_CHILD, FunctionError, RowRun
+from tablevault.ports import CAME_BACK_IN_CHILD, Ended, FunctionError, OpenFunction
 
-Task = TypeVar("Task")
-Result = TypeVar("Result")
+
+class InlineExecutor:
+    """Runs one call at a time, in the thread that starts it."""
+
+    workers = 1
+
+    def __init__(self, open_function: OpenFunction) -> None:
+        self.ended: deque[Ended] = deque()
+        self._open = open_function
+        self._close = contextlib.ExitStack()
+        self._function: object = None
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Run a call to its end."""
+        began = clock.monotonic()
+        try:
+            if self._function is None:
+                function = self._open()
+                self._close.callback(function.close)
+                self._function = function.call
+            value: object = self._function(**arguments)  # type: ignore[operator]
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            self.ended.append(Ended(number, None, error, clock.monotonic() - began))
+        else:
+            self.ended.append(Ended(number, value, None, clock.monotonic() - began))
+
+    def wait(self, seconds: float) -> None:
+        """Wait, if no call has ended: there is none in flight."""
+        if not self.ended:
+            clock.sleep(seconds)
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Return an empty set: every call that was started has ended."""
+        return frozenset()
+
+    def abandon(self, number: int) -> None:
+        """Do nothing: no call is in flight."""
+
+    def close(self) -> None:
+        """Close the function."""
+        self._close.close()
 
 
 class ThreadExecutor:
-    """Runs up to `n_threads` tasks at a time.
+    """Runs calls in daemon threads: a function that never returns does not keep the interpreter alive.
 
-    The threads are daemons: a function that never returns does not keep the interpreter alive. Each task runs in a
-    copy of the context (`contextvars`) in which `map` was called.
+    Each call runs in a copy of the context (`contextvars`) in which the executor was made. Of the standard library's
+    queues only `SimpleQueue` stays usable whatever place an interrupt hits.
+
+    Parameters
+    ----------
+    workers
+        Calls that may be in flight.
+    open_function
+        Returns the function; called once per thread, before its first call.
     """
 
-    def __init__(self, n_threads: int) -> None:
-        if n_threads < 1:
-            raise ValueError(f"n_threads must be at least 1, not {n_threads}")
-        self._n_threads = n_threads
+    def __init__(self, workers: int, open_function: OpenFunction) -> None:
+        self.workers = workers
+        self._crew = _Crew(open_function)
+        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._dismiss.atexit = False
 
-    def map(self, function: Callable[[Task], Result], tasks: Iterable[Task]) -> RowRun[Task, Result]:
-        """Start running `function` over `tasks`."""
-        return _ThreadRun(_Crew(function), iter(tasks), self._n_threads)
+    @property
+    def ended(self) -> deque[Ended]:
+        """Calls that have ended; the caller removes them."""
+        return self._crew.ended
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Let a free thread run a call; there is one, since the caller starts no more calls than `workers`."""
+        crew = self._crew
+        crew.waiting[number] = arguments
+        if len(crew.threads) < self.workers and len(crew.threads) < len(crew.waiting) + len(crew.running):
+            crew.grow()
+        crew.orders.put(number)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds."""
+        if not self._crew.ended:
+            with contextlib.suppress(Empty):
+                self._crew.news.get(timeout=seconds)
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Take back calls that no thread has begun; return their numbers."""
+        taken = [number for number in list(self._crew.waiting) if self._crew.waiting.pop(number, None) is not None]
+        return frozenset(taken)
+
+    def abandon(self, number: int) -> None:
+        """Replace the thread of a call that takes too long; its result is dropped."""
+        self._crew.abandoned.add(number)
+        self._crew.threads.pop()
+        self._crew.grow()
+
+    def close(self) -> None:
+        """End the threads; those that are idle are waited for."""
+        self._dismiss()
+        for thread in self._crew.threads:
+            if not self._crew.running:
+                thread.join()
 
 
-class _Crew(Generic[Task, Result]):
-    """What the threads of a run share. It does not refer to the run, so that a run nobody wants any more can end it.
+class _Crew:
+    """What the threads share. It does not refer to the executor, so that an executor that is dropped ends them."""
 
-    Of the standard library's queues only `SimpleQueue` stays usable whatever place an interrupt hits.
-    """
-
-    def __init__(self, function: Callable[[Task], Result]) -> None:
-        self.tasks: dict[int, tuple[Task]] = {}
-        """Those that no thread has begun, by their numbers; wrapped, since a task may be anything."""
+    def __init__(self, open_function: OpenFunction) -> None:
+        self.waiting: dict[int, Mapping[str, object]] = {}
+        """Arguments of calls that no thread has begun, by their numbers."""
+        self.running: set[int] = set()
         self.orders: SimpleQueue[int | None] = SimpleQueue()
-        """Numbers of tasks to begin, if nobody has; `None` ends one thread."""
-        self.outcomes: deque[tuple[Task, Result | None, BaseException | None]] = deque()
+        """Numbers of calls to begin; `None` ends one thread."""
+        self.ended: deque[Ended] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
-        """Wakes whoever waits for outcomes; one `None` per outcome, or fewer after an interrupt."""
+        """Wakes the owner; one `None` per ended call."""
+        self.abandoned: set[int] = set()
         self.threads: list[threading.Thread] = []
-        self._function = function
+        self._names = 0
+        self._open = open_function
         self._context = contextvars.copy_context()
         self._made_by = os.getpid()
 
     def grow(self) -> None:
         """Add a thread."""
-        thread = threading.Thread(target=self._work, name=f"tablevault-row-{len(self.threads)}", daemon=True)
-        # Known before it runs: of a thread that an interrupt left out of the list nobody would know that it is to end.
+        thread = threading.Thread(target=self._work, name=f"tablevault-row-{self._names}", daemon=True)
+        self._names += 1
+        # Listed before it starts: an interrupt must not leave a thread that nothing ends.
         self.threads.append(thread)
         thread.start()
 
     def dismiss(self) -> None:
-        """Let every thread end when it is free."""
+        """Let every thread end once it is free."""
         for _ in self.threads:
             self.orders.put(None)
 
     def _work(self) -> None:
-        while (number := self.orders.get()) is not None:
-            wrapped = self.tasks.pop(number, None)
-            if wrapped is not None:
-                outcome = self._outcome(*wrapped)
+        with contextlib.ExitStack() as closing:
+            function = None
+            while (number := self.orders.get()) is not None:
+                self.running.add(number)
+                arguments = self.waiting.pop(number, None)
+                if arguments is None:
+                    self.running.discard(number)
+                    continue
+                began = clock.monotonic()
+                value, failure = None, None
+                try:
+                    if function is None:
+                        opened = self._open()
+                        closing.callback(opened.close)
+                        function = opened.call
+                    value = self._context.copy().run(function, **arguments)
+                except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+                    failure = error
+                del arguments  # Else an idle thread would keep its last arguments alive.
                 if os.getpid() != self._made_by:
-                    _end_child(outcome[2])
-                self.outcomes.append(outcome)
+                    _end_child(failure)
+                self.running.discard(number)
+                if number in self.abandoned:
+                    return
+                self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
                 self.news.put(None)
-            del wrapped  # Else an idle thread would keep its last task alive.
-
-    def _outcome(self, task: Task) -> tuple[Task, Result | None, BaseException | None]:
-        try:
-            return task, self._context.copy().run(self._function, task), None
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it is the outcome)
-            return task, None, error
+                del value, failure
 
 
 def _end_child(error: BaseException | None) -> NoReturn:
     """End a child that a function forked in a thread, and that came back from it: its parent may wait for that.
 
-    It has no other thread, so that nobody would ever give it another row.
+    It has no other thread that could give it another row.
     """
     status = 1
     error = error.original if isinstance(error, FunctionError) else error
@@ -101,102 +194,3 @@ def _end_child(error: BaseException | None) -> NoReturn:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
     os._exit(status & 0xFF)
-
-
-class _ThreadRun(Generic[Task, Result]):
-    def __init__(self, crew: _Crew[Task, Result], tasks: Iterator[Task], n_threads: int) -> None:
-        self._crew = crew
-        self._tasks: Iterator[Task] | None = tasks
-        self._n_threads = n_threads
-        self._started = 0
-        """How many tasks have been given to the crew."""
-        self._gone = 0
-        """How many of them nobody waits for any more: handed over, or given up."""
-        self._is_first_seen = False
-        """Whether the first of the crew's outcomes has been handed over. It is removed one step later: so an interrupt
-        on the way to the caller does not lose it."""
-        self._dismiss = weakref.finalize(self, crew.dismiss)
-        self._dismiss.atexit = False
-
-    def __iter__(self) -> Iterator[tuple[Task, Result | None, BaseException | None]]:
-        return self
-
-    def __next__(self) -> tuple[Task, Result | None, BaseException | None]:
-        self._forget_seen()
-        self._start_tasks()
-        if not self._awaited:
-            if self._dismiss.alive:
-                self._end()
-            raise StopIteration
-        while not self._crew.outcomes:
-            self._crew.news.get()
-        outcome = self._crew.outcomes[0]
-        self._is_first_seen = True
-        return outcome
-
-    def drain(self, timeout: float | None) -> Iterator[tuple[Task, Result | None, BaseException | None]]:
-        self._tasks = None
-        self._order_again()
-        deadline = None if timeout is None else clock.monotonic() + timeout
-        self._forget_seen()
-        while self._awaited:
-            if self._crew.outcomes:
-                self._is_first_seen = True
-                yield self._crew.outcomes[0]
-                self._forget_seen()
-                continue
-            try:
-                self._crew.news.get(timeout=None if deadline is None else max(0.0, deadline - clock.monotonic()))
-            except Empty:
-                if not self._crew.outcomes:
-                    # What is still at work is given up.
-                    self._gone = self._started
-                    self._dismiss()
-        if self._dismiss.alive:
-            self._end()
-
-    @property
-    def _awaited(self) -> int:
-        """How many tasks were given to the crew whose outcomes have not been handed over."""
-        return self._started - self._gone
-
-    def _order_again(self) -> None:
-        """Order what no thread has begun: an interrupt may have come before it was, and nobody would ever begin it."""
-        for number in list(self._crew.tasks):
-            if number < self._started:
-                self._crew.orders.put(number)
-
-    def _forget_seen(self) -> None:
-        if self._is_first_seen:
-            self._is_first_seen = False
-            self._gone += 1
-            self._crew.outcomes.popleft()
-
-    def _start_tasks(self) -> None:
-        """Start a task in every free thread, unless an error waits to be seen: the caller may want no more."""
-        while self._tasks is not None and self._free_threads() and not self._error_waits():
-            try:
-                task = next(self._tasks)
-            except StopIteration:
-                self._tasks = None
-                return
-            if len(self._crew.threads) < self._n_threads and self._awaited >= len(self._crew.threads):
-                self._crew.grow()
-            number = self._started
-            self._crew.tasks[number] = (task,)
-            self._started = number + 1
-            self._crew.orders.put(number)
-
-    def _free_threads(self) -> int:
-        return self._n_threads - (self._awaited - len(self._crew.outcomes))
-
-    def _error_waits(self) -> bool:
-        return any(error is not None for _, _, error in tuple(self._crew.outcomes))
-
-    def _end(self) -> None:
-        """Release the threads, all of which are idle."""
-        self._tasks = None
-        self._dismiss()
-        for thread in self._crew.threads:
-            if thread.is_alive():
-                thread.join()

@@ -32,6 +32,7 @@ PackedArtifact = tuple[str, int, str]
 class _Entry(NamedTuple):
     chapter: Chapter
     stretches: list[Stretch]
+    failures: list[tuple[int, bytes]]
     part: Part
     content: bytes
 
@@ -126,13 +127,15 @@ class Chapter:
     finished: dict[str, Any] | None = None
     batches: deque[RowBatch] = field(default_factory=deque)
     """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
+    failures: list[tuple[int, bytes]] = field(default_factory=list)
+    """Records of failed and skipped rows that are not durable; as with `batches`."""
     is_opened: bool = False
     """Whether everything but the rows is durable."""
 
     @property
     def waiting(self) -> int:
         """How many rows are not durable."""
-        return sum(batch.waiting for batch in tuple(self.batches))
+        return sum(batch.waiting for batch in tuple(self.batches)) + len(self.failures)
 
     def stretches(self) -> list[Stretch]:
         """Return the rows that there are now and that are not durable."""
@@ -239,23 +242,30 @@ class Backlog:
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
-        stretches = chapter.stretches()
-        if not stretches and chapter.is_opened:
+        stretches, failures = chapter.stretches(), list(chapter.failures)
+        if not stretches and not failures and chapter.is_opened:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
         if any(stretch.batch.artifacts for stretch in stretches):
             self._sift(chapter, stretches, lambda stretch, row: self._record_into(artifacts, stretch.batch, row))
         try:
-            part = self._part(chapter, stretches, artifacts)
+            part = self._part(chapter, stretches, artifacts, failures)
             content = part.packed()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
-            part = self._part(chapter, stretches, artifacts)
+            part = self._part(chapter, stretches, artifacts, failures)
             content = part.packed()
-        return _Entry(chapter, stretches, part, content)
+        return _Entry(chapter, stretches, failures, part, content)
 
-    def _part(self, chapter: Chapter, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]]) -> Part:
+    def _part(
+        self,
+        chapter: Chapter,
+        stretches: list[Stretch],
+        artifacts: dict[int, list[PackedArtifact]],
+        failures: list[tuple[int, bytes]],
+    ) -> Part:
         part = chapter.part(stretches, artifacts)
+        part.failures = dict(failures)
         if chapter.builder in self._short_of_rows:
             # Whoever computed it may have said so before hearing of the refusal.
             part.finished = None
@@ -295,12 +305,13 @@ class Backlog:
 
     def _settle(self, entries: list[_Entry]) -> None:
         with self._books:
-            for chapter, stretches, part, _ in entries:
+            for chapter, stretches, failures, part, _ in entries:
                 covered = self._coverages.get(chapter.builder)
                 if covered is not None:
                     covered.remove(part.forgotten)
                     covered.add(part.positions)
                 chapter.is_opened = True
+                del chapter.failures[: len(failures)]
                 for stretch in stretches:
                     # What was refused has been counted, and is not waiting any more.
                     stretch.batch.durable = stretch.stop

@@ -28,13 +28,16 @@ from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
 
-SEGMENT_FORMAT = 2
+SEGMENT_FORMAT = 3
+_READABLE_FORMATS = (2, SEGMENT_FORMAT)
+"""Format 2 has no records of failed rows."""
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
-_PACKED_FIELDS = 9
+_PACKED_FIELDS = (9, 10)
+"""Fields of a part in format 2, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
@@ -59,6 +62,8 @@ class Part:
     """All of them in one, 16 bytes each; or one for each row in a list; or a list of the one that all rows have."""
     artifacts: dict[int, list[tuple[str, int, str]]] = field(default_factory=dict)
     """Path, size and SHA-256 of the files that were recorded, by position."""
+    failures: dict[int, bytes] = field(default_factory=dict)
+    """Packed records of rows that failed or were skipped, by position."""
 
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
@@ -82,6 +87,7 @@ class Part:
                 pack(self.values),
                 self.fingerprints,
                 artifacts,
+                list(self.failures.items()),
             ]
         )
 
@@ -89,9 +95,9 @@ class Part:
     def unpacked(cls, content: bytes) -> Self:
         """Return the part that `packed` made the bytes from."""
         fields: Any = _decode_fields(content)
-        if len(fields) != _PACKED_FIELDS:
-            raise ValueError(f"a part has {_PACKED_FIELDS} fields, this one {len(fields)}")
-        builder, columns, code, forgotten, finished, positions, values, fingerprints, artifacts = fields
+        if len(fields) not in _PACKED_FIELDS:
+            raise ValueError(f"a part has {_PACKED_FIELDS[-1]} fields, this one {len(fields)}")
+        builder, columns, code, forgotten, finished, positions, values, fingerprints, artifacts, *rest = fields
         part = cls(
             builder,
             tuple(columns),
@@ -102,6 +108,7 @@ class Part:
             unpack(values),
             fingerprints,
             {position: [tuple(record) for record in records] for position, *records in artifacts},
+            dict(rest[0]) if rest else {},
         )
         part.check()
         return part
@@ -116,9 +123,16 @@ class Part:
             raise ValueError("its columns are not equally long")
         if len(self.each_fingerprint()) != rows:
             raise ValueError("it has not one fingerprint per row")
-        listed = [self.forgotten, self.artifacts, self.positions if not isinstance(self.positions, range) else ()]
+        listed = [
+            self.forgotten,
+            self.artifacts,
+            self.failures,
+            self.positions if not isinstance(self.positions, range) else (),
+        ]
         if not all(type(position) is int and position >= 0 for positions in listed for position in positions):
-            raise ValueError("a position is none")
+            raise ValueError("invalid row position")
+        if not all(isinstance(record, bytes) for record in self.failures.values()):
+            raise ValueError("invalid record of a failed row")
         if self.finished is not None:
             _check_finished(self.finished)
 
@@ -300,7 +314,7 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
         raise _damaged(path, "it does not carry the mark of a checkpoint file")
     if version > SEGMENT_FORMAT:
         raise TVFileError(f"{path}: written in format {version} by a newer TableVault; update TableVault to read it.")
-    if version != SEGMENT_FORMAT:
+    if version not in _READABLE_FORMATS:
         raise _damaged(path, f"it claims to be of format {version}, which no release has written")
 
 

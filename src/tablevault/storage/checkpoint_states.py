@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import compress, pairwise, starmap
 from operator import lt
@@ -51,6 +51,8 @@ class BuilderState:
     """Set instead of rows for a builder that was saved as a whole."""
     finished_code: str | None = None
     """The code version under which the builder was finished; `None` while it is not done."""
+    failures: Mapping[int, bytes] = field(default_factory=dict)
+    """Packed records of rows that failed or were skipped, by position."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ class _Merge:
     artifacts: dict[int, tuple[ArtifactRecord, ...]] = field(default_factory=dict)
     frame: SavedFrame | None = None
     finished_code: str | None = None
+    failures: dict[int, bytes] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -166,11 +169,16 @@ class _Merge:
             self.artifacts,
             self.frame,
             self.finished_code,
+            self.failures,
         )
 
     def _add_rows(self, part: Part) -> None:
         if self.artifacts:
             self._drop_artifacts(part.positions)
+        if self.failures:
+            for position in self.failures.keys() & set(part.positions):
+                del self.failures[position]
+        self.failures.update(part.failures)
         self.positions += part.positions
         for column, new in zip(self.values, part.values, strict=True):
             column += new
@@ -184,6 +192,8 @@ class _Merge:
         forgotten = set(positions)
         self._keep([position not in forgotten for position in self.positions])
         self._drop_artifacts(forgotten)
+        for position in self.failures.keys() & forgotten:
+            del self.failures[position]
         self.done, self.total, self.frame = False, None, None
 
     def _finish(self, finished: dict[str, Any], code: str) -> None:

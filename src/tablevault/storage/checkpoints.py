@@ -100,6 +100,13 @@ class CheckpointStore:
         if len(chapter.batches) > self.room:
             self._catch_up()
 
+    def append_failure(self, builder: str, position: int, record: bytes) -> None:
+        """Take over the record of a row that failed or was skipped; durable and raised like a row of `append`."""
+        chapter = self._current[builder]
+        chapter.failures.append((position, record))
+        if len(chapter.failures) + len(chapter.batches) > self.room:
+            self._catch_up()
+
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
 

@@ -4,7 +4,7 @@ A check takes a function that makes the adapter, and raises `AssertionError` if 
 
     @pytest.mark.parametrize("check", EXECUTOR_CHECKS)
     def test_my_executor(check):
-        check(MyExecutor)
+        check(lambda open_function: MyExecutor(4, open_function))
 """
 
 from __future__ import annotations

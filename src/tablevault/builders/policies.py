@@ -1,0 +1,198 @@
+"""Policies: how the function of a builder is run, as opposed to what its cells are made from.
+
+Changing a policy recomputes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tablevault.builders.fields import FieldPath, PolicyFields, RetryFields
+
+OnError = Literal["pause", "collect", "revert"]
+ExecutorName = Literal["threads", "async"]
+FailedInputs = Literal["skip", "pass"]
+ErrorName = int | str
+
+TRANSIENT = "transient"
+INVALID = "invalid"
+TIMEOUT = "timeout"
+DIED = "died"
+WORDS = (TRANSIENT, INVALID, TIMEOUT, DIED)
+"""Kinds of errors that have no class of their own."""
+
+_CODE = "code:"
+_STATUS_CLASS = re.compile(r"[1-5]xx")
+_CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_PERCENT = re.compile(r"(\d{1,3})%")
+_DEFAULT_RETRIES = 3
+_MAXIMUM_PERCENT = 100
+
+RUN_BY_ROW = ("row-wise", "batch")
+"""Return types whose function is called for rows."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """A limit relative to the number of tried rows."""
+
+    percent: int
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often, when and for which errors a call is repeated."""
+
+    max_retries: int = 0
+    on: tuple[ErrorName, ...] = (TRANSIENT,)
+    wait: float = 1.0
+    """Seconds before the first retry; doubled for each further one."""
+    max_wait: float = 60.0
+    """Longest wait in seconds."""
+    max_seconds: float = 3600.0
+    """Seconds since the first call of a try, waits included, after which the row fails."""
+
+
+@dataclass(frozen=True)
+class Policies:
+    """The policy fields of one builder, with their defaults."""
+
+    on_error: OnError = "pause"
+    max_failures: int | Share = Share(10)
+    max_consecutive_failures: int | None = 20
+    stop_on: tuple[ErrorName, ...] = (401, 402, "code:insufficient_quota", "ImportError", "NameError")
+    retry: Retry = field(default_factory=Retry)
+    timeout: float | None = None
+    """Seconds that a call may take."""
+    failed_inputs: FailedInputs = "skip"
+    executor: ExecutorName | None = None
+    """`None`: async for an async function, else threads."""
+    max_concurrency: int | None = None
+    """Calls that may run at once; `None`: as many as suit the executor."""
+    batch_size: int = 32
+
+    @property
+    def collects(self) -> bool:
+        """Whether a failed row is recorded while other rows go on."""
+        return self.on_error == "collect"
+
+    @property
+    def are_plain(self) -> bool:
+        """Whether the first failed row ends the run, and no call is repeated or limited."""
+        return not self.collects and self.retry.max_retries == 0 and self.timeout is None
+
+    def changed(self, fields: PolicyFields) -> Policies:
+        """Return these policies with the fields that are given."""
+        given: dict[str, object] = {}
+        for name in ("on_error", "timeout", "failed_inputs", "executor", "batch_size"):
+            value = getattr(fields, name)
+            if value is not None:
+                given[name] = value
+        if fields.max_failures is not None:
+            given["max_failures"] = _limit(fields.max_failures)
+        if fields.max_consecutive_failures is not None:
+            none = fields.max_consecutive_failures == "none"
+            given["max_consecutive_failures"] = None if none else fields.max_consecutive_failures
+        if fields.stop_on is not None:
+            given["stop_on"] = tuple(fields.stop_on)
+        if fields.retry is not None:
+            given["retry"] = _retry(fields.retry, self.retry)
+        concurrency = fields.max_concurrency if fields.max_concurrency is not None else fields.n_threads
+        if concurrency is not None:
+            given["max_concurrency"] = concurrency
+        return replace(self, **given)  # type: ignore[arg-type]  # the fields were validated by their names
+
+
+@dataclass(frozen=True)
+class PolicyContext:
+    """The facts about a builder that decide which policies have a meaning."""
+
+    is_index: bool
+    return_type: str
+    makes_artifacts: bool
+    overwrites_key: bool = False
+    """Whether it overwrites a column of the primary key; known once all builders of the instance are."""
+
+    @property
+    def runs_by_row(self) -> bool:
+        """Whether its function is called for rows."""
+        return self.return_type in RUN_BY_ROW
+
+    def may_run_on(self, executor: str | None) -> bool:
+        """Return whether its function may be run by an executor."""
+        return self.runs_by_row or (self.return_type == "dataframe" and executor == "async")
+
+
+def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
+    """Return the first policy field that has no meaning for a builder, with the reason and the remedy."""
+    by_row = "has a meaning for row-wise and batch functions only"
+    checks: list[tuple[str, bool, str]] = [
+        ("retry", context.return_type != "generator", "has no meaning for a generator"),
+        ("timeout", context.return_type != "generator", "has no meaning for a generator"),
+        ("failed_inputs", context.runs_by_row, by_row),
+        ("executor", context.may_run_on(fields.executor), by_row),
+        ("max_concurrency", context.runs_by_row, by_row),
+        ("batch_size", context.return_type == "batch", "has a meaning for 'return_type: batch' only"),
+    ]
+    for name, has_meaning, reason in checks:
+        if getattr(fields, name) is not None and not has_meaning:
+            return (name,), f"{name} {reason}; remove it."
+    if fields.on_error == "collect" and (context.is_index or context.return_type == "dataframe"):
+        whose = "an IndexBuilder, which makes the rows" if context.is_index else "a function that is called once"
+        return ("on_error",), f"'collect' has no meaning for {whose}; use pause or revert."
+    if fields.on_error == "collect" and context.overwrites_key:
+        return ("on_error",), "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
+    if fields.timeout is not None and context.makes_artifacts and fields.executor in (None, "threads"):
+        return ("timeout",), (
+            "a thread cannot be killed, so a late call could still write an artifact; use 'executor: async', or limit "
+            "the time inside the function."
+        )
+    return None
+
+
+def invalid_error_name(entry: ErrorName) -> str | None:
+    """Return the problem with an entry of `stop_on` or `retry.on`; `None` if it is well-formed."""
+    if isinstance(entry, int):
+        return None if 100 <= entry <= 599 else f"{entry} is not an HTTP status; write a number from 100 to 599."
+    if entry in WORDS or _STATUS_CLASS.fullmatch(entry) or (entry.startswith(_CODE) and len(entry) > len(_CODE)):
+        return None
+    if _CLASS_NAME.fullmatch(entry):
+        return None
+    return (
+        f"{entry[:60]!r} names no error; write an HTTP status (429 or 5xx), 'code:TEXT', the name of an exception "
+        f"class, or one of {', '.join(WORDS)}."
+    )
+
+
+def is_class_name(entry: ErrorName) -> bool:
+    """Return whether an entry of `stop_on` or `retry.on` names an exception class."""
+    return (
+        isinstance(entry, str)
+        and entry not in WORDS
+        and not entry.startswith(_CODE)
+        and not _STATUS_CLASS.fullmatch(entry)
+    )
+
+
+def _limit(value: int | str) -> int | Share:
+    if isinstance(value, int):
+        return value
+    match = _PERCENT.fullmatch(value)
+    assert match is not None  # the pattern of the field
+    return Share(min(int(match[1]), _MAXIMUM_PERCENT))
+
+
+def _retry(value: int | RetryFields, before: Retry) -> Retry:
+    if isinstance(value, int):
+        return replace(before, max_retries=value)
+    given = {name: item for name, item in value.model_dump().items() if item is not None}
+    if "on" in given:
+        given["on"] = tuple(given["on"])
+    return replace(before, **{"max_retries": before.max_retries or _DEFAULT_RETRIES, **given})
+
+
+Overrides = Mapping[str, Mapping[str, object]]
+"""Policies of a call: the name of a builder, or `*`, to policy fields and their values."""

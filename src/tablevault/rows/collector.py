@@ -1,0 +1,193 @@
+"""Collecting rows: results of a function become cells, in memory and on their way to the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tablevault.notes import add_note
+from tablevault.ports import FunctionError, Interruptible
+from tablevault.rows.calls import ArgumentErrors, RowFingerprints
+from tablevault.rows.error_names import InvalidResult, RowError, is_a
+from tablevault.rows.results import RowReader
+from tablevault.rows.table import RowTable
+from tablevault.storage.checkpoints import RowBatch
+from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.mixtures import EXACT_IN_FLOAT
+
+_SHORT_SECONDS = 0.005
+_LONG_SECONDS = 0.02
+"""Calls are prepared for as many rows at once as take about this long, so that slow rows are prepared one by one."""
+
+_FIRST_ROWS = 16
+
+_Prepared = TypeVar("_Prepared", bound=RowFingerprints)
+
+
+class RowCollector:
+    """Adds results of a function to a table, each row as soon as it is computed.
+
+    The innermost loop of TableVault: its cost per row is measured as W1.
+
+    Parameters
+    ----------
+    table
+        The table.
+    owner
+        May be asked to stop.
+    error_note
+        Returns the note for an error that the function raised at a position.
+    may_end
+        Whether results may end before the positions do, as those of a generator. A function that is called for each
+        row may not: its `StopIteration` is an error as any other.
+    """
+
+    def __init__(
+        self, table: RowTable, owner: Interruptible, error_note: Callable[[int], str], may_end: bool = False
+    ) -> None:
+        self._table = table
+        self._owner = owner
+        self._error_note = error_note
+        self._may_end = may_end
+        self._checkpoints = table.checkpoints
+        self._reader = RowReader(table.spec, table.artifacts.name_of, table.columns)
+        self.read = self._reader.read
+        self._learn()
+
+    @property
+    def most_rows(self) -> int:
+        """How many rows may be collected at once."""
+        return 1 if self._table.artifact_columns else self._checkpoints.batch_rows
+
+    def collect(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
+        """Take results until there are no more, a flush is due, or a stop was requested; return their number.
+
+        Parameters
+        ----------
+        positions, fingerprints
+            Of the rows; at least as many as there are results.
+        results
+            Calls the function whenever the next result is asked for.
+
+        Raises
+        ------
+        FunctionError
+            For an exception of the function.
+        TypeError, ValueError
+            For a result that is not a row, located. The rows before it are kept in any case.
+        """
+        kept, failure = self.collect_until_error(positions, fingerprints, results)
+        if failure is None:
+            return kept
+        self._table.counter.failed += is_a(failure.error, Exception)
+        note = self._error_note(positions[kept] if kept < len(positions) else -1)
+        if failure.is_invalid:
+            raise failure.error from failure.error.__cause__
+        add_note(failure.error, note)
+        raise FunctionError(failure.error) from failure.error
+
+    def collect_until_error(
+        self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
+    ) -> tuple[int, RowError | None]:
+        """Do the same, and return the number of rows with the error of the row after them; `None` if it has none."""
+        table, failure = self._table, None
+        batch = self._batch(positions, fingerprints)
+        computed = table.counter.computed
+        table.counter.count_along(batch.cells)
+        try:
+            self._append(batch, results)
+        except InvalidResult as invalid:
+            failure = RowError(invalid.original, is_invalid=True, result=invalid.result, note="")
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the policies decide about it
+            failure = RowError(error)
+        finally:
+            batch.is_closed = True
+            if table.artifact_columns:
+                table.counter.computed = computed
+                for position, cells in zip(positions, batch.cells, strict=False):
+                    table.resize(max(position + 1, len(table)))
+                    table.keep(position, cells if batch.is_wide else (cells,), batch.fingerprint)
+            else:
+                table.take(batch)
+                table.counter.computed = computed + len(batch.cells)
+        return len(batch.cells), failure
+
+    def _batch(self, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
+        if self._table.artifact_columns:  # The files that a row names are known only once it is computed.
+            return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
+        return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
+
+    def _append(self, batch: RowBatch, results: Iterator[object]) -> None:
+        append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
+        text, whole, unchanged = self._text, self._whole, self._unchanged
+        checkpoints, owner = self._checkpoints, self._owner
+        # Not `for`, to which a StopIteration of the function would look like the end of the rows.
+        next_result = results.__next__
+        try:
+            while True:
+                result = next_result()
+                kind = type(result)
+                if (
+                    (kind is text and result.isascii())  # type: ignore[attr-defined]
+                    or kind in unchanged
+                    or (kind is whole and -EXACT_IN_FLOAT <= result <= EXACT_IN_FLOAT)  # type: ignore[operator]
+                ):
+                    append(result)
+                else:
+                    append(read(result, positions[len(cells)]))
+                    text, whole, unchanged = self._text, self._whole, self._unchanged
+                if checkpoints.room < 0 or owner.stop_requested:
+                    return
+        except StopIteration:
+            if len(cells) < len(positions) and not self._may_end:
+                raise
+
+    def _read(self, result: object, position: int) -> object:
+        try:
+            row = self.read(result, position)
+        except Exception as error:
+            raise InvalidResult(error, result) from error
+        if self._known is not self._reader.unchanged:
+            self._learn()
+        return row if len(row) != 1 else row[0]
+
+    def _learn(self) -> None:
+        """Note the types of results that are cells as they are."""
+        self._known = self._reader.unchanged
+        self._text = str if str in self._known else None
+        self._whole = int if int in self._known else None
+        self._unchanged = self._known - {str, int}
+
+
+def prepared(
+    table: RowTable,
+    prepare: Callable[[Sequence[int]], _Prepared],
+    positions: Sequence[int],
+    most_rows: Callable[[], int],
+) -> Iterator[_Prepared]:
+    """Yield what is prepared for all positions, for as many rows at a time as take a few milliseconds.
+
+    Parameters
+    ----------
+    table
+        Whose rows they are, for error messages.
+    prepare
+        Prepares the calls of rows, or of the first of them.
+    positions
+        The rows.
+    most_rows
+        Returns how many rows may be prepared at once.
+    """
+    start, size = 0, _FIRST_ROWS
+    while start < len(positions):
+        began = time.perf_counter()
+        with ArgumentErrors(table.spec, positions[start]):
+            calls = prepare(positions[start : start + min(size, most_rows())])
+        yield calls
+        start += len(calls.positions)
+        seconds = time.perf_counter() - began
+        if seconds < _SHORT_SECONDS:
+            size = len(calls.positions) * 2
+        elif seconds > _LONG_SECONDS:
+            size = max(1, len(calls.positions) // 2)

@@ -1,0 +1,189 @@
+"""Runs calls of async functions side by side, on an event loop in a thread of its own.
+
+So it works in scripts, in notebooks, whose thread has a loop already, and in background workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import threading
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tablevault import clock
+from tablevault.errors import warn
+from tablevault.ports import Ended, OpenedFunction, OpenFunction
+
+_CANCEL_PATIENCE = 1.0
+"""Seconds that cancelled coroutines have to clean up when the executor is closed."""
+_TICK = 0.25
+_BLOCKED = 1.0
+"""Seconds without a tick after which a loop counts as blocked."""
+
+
+class AsyncExecutor:
+    """Runs coroutines on an event loop of its own.
+
+    Parameters
+    ----------
+    workers
+        Calls that may be in flight.
+    open_function
+        Returns the function; called once, in the thread of the loop.
+    """
+
+    def __init__(self, workers: int, open_function: OpenFunction) -> None:
+        self.workers = workers
+        self._loop = _Loop(open_function)
+        self._end = weakref.finalize(self, self._loop.end)
+        self._end.atexit = False
+        self._is_warned = False
+
+    @property
+    def ended(self) -> deque[Ended]:
+        """Calls that have ended; the caller removes them."""
+        return self._loop.ended
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Start a call on the loop."""
+        self._loop.waiting[number] = arguments
+        self._loop.begin(number)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds."""
+        if not self._loop.ended:
+            with contextlib.suppress(Empty):
+                self._loop.news.get(timeout=seconds)
+        if self._loop.is_blocked and not self._is_warned:
+            self._is_warned = True
+            warn(
+                "An async function has blocked its event loop for more than a second, so no other row could go on; "
+                "let it await, or call what blocks with asyncio.to_thread()."
+            )
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Take back calls that the loop has not begun; return their numbers."""
+        waiting = self._loop.waiting
+        return frozenset(number for number in list(waiting) if waiting.pop(number, None) is not None)
+
+    def abandon(self, number: int) -> None:
+        """Cancel a call; nothing of it appears in `ended`."""
+        self._loop.abandon(number)
+
+    def close(self) -> None:
+        """Cancel calls in flight, let them clean up for a second, and end the loop."""
+        self._end()
+        self._loop.thread.join(_CANCEL_PATIENCE + _BLOCKED)
+
+
+class _Loop:
+    """The loop and its thread. It does not refer to the executor, so that an executor that is dropped ends it."""
+
+    def __init__(self, open_function: OpenFunction) -> None:
+        self.waiting: dict[int, Mapping[str, object]] = {}
+        """Arguments of calls that the loop has not begun, by their numbers."""
+        self.ended: deque[Ended] = deque()
+        self.news: SimpleQueue[None] = SimpleQueue()
+        """Wakes the owner; one `None` per ended call."""
+        self._open = open_function
+        self._opened: OpenedFunction | None = None
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._abandoned: set[int] = set()
+        self._context = contextvars.copy_context()
+        self._ticked = clock.monotonic()
+        self._loop = asyncio.new_event_loop()
+        self._over: asyncio.Event | None = None
+        self._started = threading.Event()
+        self.thread = threading.Thread(target=self._run, name="tablevault-rows-async", daemon=True)
+        self.thread.start()
+        self._started.wait()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the loop could not run anything for a second."""
+        return bool(self._tasks) and clock.monotonic() - self._ticked > _BLOCKED
+
+    def begin(self, number: int) -> None:
+        """Let the loop begin a call."""
+        self._loop.call_soon_threadsafe(self._begin, number)
+
+    def abandon(self, number: int) -> None:
+        """Cancel a call and drop its result."""
+        self._abandoned.add(number)
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._cancel, number)
+
+    def end(self) -> None:
+        """Let the loop end."""
+        # A loop that is closed already has nothing to end.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._live())
+        finally:
+            with contextlib.suppress(BaseException):
+                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _live(self) -> None:
+        self._over = asyncio.Event()
+        ticking = asyncio.ensure_future(self._tick())
+        self._started.set()
+        await self._over.wait()
+        ticking.cancel()
+        left = list(self._tasks.values())
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_CANCEL_PATIENCE)
+        if self._opened is not None:
+            with contextlib.suppress(Exception):
+                closed: object = self._opened.close()
+                if inspect.isawaitable(closed):
+                    await asyncio.wait_for(closed, _CANCEL_PATIENCE)
+
+    async def _tick(self) -> None:
+        while True:
+            self._ticked = clock.monotonic()
+            await asyncio.sleep(_TICK)
+
+    def _begin(self, number: int) -> None:
+        arguments = self.waiting.pop(number, None)
+        if arguments is not None:
+            task = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
+            self._tasks[number] = task
+            task.add_done_callback(lambda _: self._tasks.pop(number, None))
+
+    def _cancel(self, number: int) -> None:
+        self.waiting.pop(number, None)
+        task = self._tasks.get(number)
+        if task is not None:
+            task.cancel()
+
+    def _finish(self) -> None:
+        if self._over is not None:
+            self._over.set()
+
+    async def _call(self, number: int, arguments: Mapping[str, object]) -> None:
+        began = clock.monotonic()
+        value: object = None
+        failure: BaseException | None = None
+        try:
+            if self._opened is None:
+                self._opened = self._open()
+            coroutine: Any = self._opened.call(**arguments)
+            value = await coroutine
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            failure = error
+        if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
+            self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
+            self.news.put(None)

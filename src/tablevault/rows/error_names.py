@@ -1,0 +1,275 @@
+"""Naming errors: HTTP statuses, codes, classes, and the errors that are transient or throttle a service.
+
+Attributes of an exception are read without trusting its class. Message texts are never searched.
+"""
+
+from __future__ import annotations
+
+import builtins
+import email.utils
+import importlib
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tablevault import clock
+from tablevault.builders.policies import DIED, INVALID, TIMEOUT, TRANSIENT, WORDS, ErrorName, is_class_name
+from tablevault.errors import RetryLater, StopRun
+
+_TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_TOO_MANY_REQUESTS = 429
+_MAXIMUM_WAIT = 366 * 86_400.0
+"""Seconds; an answer that asks for more is bounded by it."""
+_TRANSIENT_CLASSES = frozenset(
+    {
+        ("httpx", "TransportError"),
+        ("requests", "ConnectionError"),
+        ("requests", "Timeout"),
+        ("aiohttp", "ClientConnectionError"),
+        ("urllib3", "TimeoutError"),
+        ("urllib3", "ProtocolError"),
+        ("openai", "APIConnectionError"),
+        ("anthropic", "APIConnectionError"),
+        ("botocore", "ConnectionError"),
+        ("botocore", "HTTPClientError"),
+    }
+)
+"""Top-level package and name of exception classes that are transient, found without importing anything."""
+
+
+class TimedOut(TimeoutError):
+    """A call took longer than the builder's `timeout`."""
+
+
+class InvalidResult(Exception):
+    """A result that is not a row, does not fit its column, or was refused by `validate`.
+
+    Parameters
+    ----------
+    original
+        The error that says why.
+    result
+        The refused result.
+    """
+
+    def __init__(self, original: BaseException, result: object) -> None:
+        super().__init__(original)
+        self.original = original
+        self.result = result
+
+
+@dataclass(frozen=True)
+class RowError:
+    """The error of one row."""
+
+    error: BaseException
+    """The exception, as it was raised."""
+    is_invalid: bool = False
+    """Whether the call returned, and its result was refused."""
+    result: object = None
+    """The refused result."""
+    note: str | None = None
+    """The note that says where it was raised, empty if it says so itself; `None`: by the function."""
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status that the exception carries."""
+        return status_of(self.error)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status of an exception or of its response; `None` if it has none."""
+    for holder in (error, _attribute(error, "response")):
+        for name in ("status_code", "status", "code"):
+            value = _attribute(holder, name)
+            if type(value) is int and 100 <= value <= 599:
+                return value
+    return None
+
+
+def code_of(error: BaseException) -> str | None:
+    """Return the code that an exception carries in `code` or in `body["code"]`."""
+    code = _attribute(error, "code")
+    if isinstance(code, str):
+        return code
+    body = _attribute(error, "body")
+    code = body.get("code") if type(body) is dict else None
+    return code if isinstance(code, str) else None
+
+
+def told_wait(error: BaseException) -> float | None:
+    """Return the seconds that an exception asks to wait: by `retry_after`, or by a header of its response.
+
+    `retry-after-ms` is in milliseconds; `Retry-After` in seconds, or a date.
+    """
+    wait = _seconds(_attribute(error, "retry_after"))
+    if wait is not None:
+        return wait
+    for holder in (error, _attribute(error, "response")):
+        headers = _attribute(holder, "headers")
+        milliseconds = _seconds(_header(headers, "retry-after-ms"))
+        if milliseconds is not None:
+            return milliseconds / 1000
+        text = _header(headers, "retry-after")
+        wait = _seconds(text)
+        if wait is None and isinstance(text, str):
+            wait = _seconds_until(text)
+        if wait is not None:
+            return wait
+    return None
+
+
+def is_throttled(error: BaseException) -> bool:
+    """Return whether a service asks to slow down."""
+    return status_of(error) == _TOO_MANY_REQUESTS or told_wait(error) is not None or is_a(error, RetryLater)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Return whether the same call may succeed later."""
+    advice = _advice(error)
+    if advice is not None:
+        return advice
+    if is_a(error, ConnectionError, TimeoutError, RetryLater) or _seconds(_attribute(error, "retry_after")):
+        return True
+    if status_of(error) in _TRANSIENT_STATUSES:
+        return True
+    return any((kind.__module__.partition(".")[0], kind.__name__) in _TRANSIENT_CLASSES for kind in type(error).__mro__)
+
+
+class ErrorRules:
+    """Entries of `stop_on` or `retry.on`, with their classes found.
+
+    Parameters
+    ----------
+    entries
+        The entries.
+    find
+        Returns the exception class of a name; raises `LookupError` if there is none.
+    """
+
+    def __init__(self, entries: Iterable[ErrorName], find: Callable[[str], type[BaseException]]) -> None:
+        self._statuses: set[int] = set()
+        self._status_classes: set[int] = set()
+        self._codes: set[str] = set()
+        self._words: set[str] = set()
+        classes: list[type[BaseException]] = []
+        for entry in entries:
+            if isinstance(entry, int):
+                self._statuses.add(entry)
+            elif entry in WORDS:
+                self._words.add(entry)
+            elif is_class_name(entry):
+                classes.append(find(entry))
+            elif entry.startswith("code:"):
+                self._codes.add(entry.removeprefix("code:"))
+            else:
+                self._status_classes.add(int(entry[0]))
+        self._classes = tuple(classes)
+
+    def match(self, error: RowError) -> bool:
+        """Return whether an error is named by an entry."""
+        raised = error.error
+        status = status_of(raised)
+        if status is not None and (status in self._statuses or status // 100 in self._status_classes):
+            return True
+        if self._codes and code_of(raised) in self._codes:
+            return True
+        if self._classes and is_a(raised, *self._classes):
+            return True
+        return (
+            (INVALID in self._words and error.is_invalid)
+            or (TIMEOUT in self._words and is_a(raised, TimedOut))
+            or (DIED in self._words and is_a(raised, ChildProcessError))
+            or (TRANSIENT in self._words and not error.is_invalid and is_transient(raised))
+        )
+
+
+def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseException]]:
+    """Return how names of exception classes are looked up: among built-ins, in a module, or by import.
+
+    Parameters
+    ----------
+    namespace
+        The names of the function's module.
+    """
+
+    def find(name: str) -> type[BaseException]:
+        head, _, rest = name.partition(".")
+        candidates: list[object] = [getattr(builtins, name, None), namespace.get(head)]
+        found = candidates[0] if _is_error_class(candidates[0]) else _follow(candidates[1], rest)
+        if found is None and rest:
+            module, _, attribute = name.rpartition(".")
+            try:
+                found = getattr(importlib.import_module(module), attribute, None)
+            except ImportError:
+                found = None
+        if isinstance(found, type) and issubclass(found, BaseException):
+            return found
+        raise LookupError(name)
+
+    return find
+
+
+def stops_run(error: BaseException) -> bool:
+    """Return whether an exception is an error of the run, whatever the policies are."""
+    return not is_a(error, Exception) or is_a(error, StopRun, MemoryError)
+
+
+def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
+    """Return whether an exception is of a class, whatever it claims its class is."""
+    return issubclass(type(error), kinds)
+
+
+def _follow(value: object, path: str) -> object:
+    for name in path.split(".") if path else ():
+        value = getattr(value, name, None)
+    return value
+
+
+def _is_error_class(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, BaseException)
+
+
+def _attribute(holder: object, name: str) -> Any:
+    if holder is None:
+        return None
+    try:
+        return getattr(holder, name, None)
+    except BaseException:  # noqa: BLE001 - whatever the class of the exception does
+        return None
+
+
+def _header(headers: object, name: str) -> object:
+    get = _attribute(headers, "get")
+    try:
+        return get(name) or get(name.title())
+    except BaseException:  # noqa: BLE001 - no mapping, or one that does anything
+        return None
+
+
+def _advice(error: BaseException) -> bool | None:
+    """Return what the header `x-should-retry` says; `None` if it says nothing."""
+    for holder in (error, _attribute(error, "response")):
+        text = _header(_attribute(holder, "headers"), "x-should-retry")
+        if text in ("true", "false"):
+            return text == "true"
+    return None
+
+
+def _seconds(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        seconds = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return min(seconds, _MAXIMUM_WAIT) if math.isfinite(seconds) and seconds >= 0 else None
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        moment = email.utils.parsedate_to_datetime(date)
+        return min(max(0.0, moment.timestamp() - clock.time()), _MAXIMUM_WAIT)
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,166 @@
+"""Records of rows that failed or were skipped: plain data, bounded, and without secrets."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tablevault.errors import TVFileError
+from tablevault.names import without_namespaces
+from tablevault.notes import class_name_of, frames_of, message_of, notes_of
+from tablevault.rows.error_names import RowError
+from tablevault.texts import cut, storable
+
+MOST_MESSAGE_BYTES = 4 * 1024
+MOST_RESULT_BYTES = 16 * 1024
+_MOST_FRAMES = 50
+_MOST_NOTES = 20
+
+
+class FrameRecord(msgspec.Struct, frozen=True, array_like=True):
+    """One frame of a traceback."""
+
+    file: str
+    line: int
+    function: str
+
+
+class RowFailure(msgspec.Struct, frozen=True, array_like=True):
+    """Why a row has no cells."""
+
+    kind: Literal["failed", "skipped"]
+    code: str
+    """Version of the builder and its code that was tried."""
+    error: str = ""
+    """Qualified name of the exception's class."""
+    status: int | None = None
+    """HTTP status that the exception carried."""
+    message: str = ""
+    frames: tuple[FrameRecord, ...] = ()
+    notes: tuple[str, ...] = ()
+    result: str | None = None
+    """The refused result, as JSON."""
+    calls: int = 0
+    """Calls that were made for the row in its last try."""
+    seconds: float = 0.0
+    """Time that these calls took."""
+    failed_at: float = 0.0
+    """Seconds since 1970 in UTC."""
+    cause: tuple[str, str] | None = None
+    """Builder and column whose failure let this row be skipped."""
+
+    @property
+    def traceback(self) -> str:
+        """The traceback as Python prints it, with source lines where their files are at hand."""
+        summary = traceback.StackSummary.from_list(
+            [(item.file, item.line, item.function, linecache.getline(item.file, item.line)) for item in self.frames]
+        )
+        head = ["Traceback (most recent call last):\n", *summary.format()] if self.frames else []
+        last = f"{self.error}: {self.message}" if self.message else self.error
+        return "".join([*head, "\n".join([last, *self.notes])])
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(RowFailure).decode
+
+
+def pack_failure(failure: RowFailure) -> bytes:
+    """Return a record as bytes."""
+    return _encode(failure)
+
+
+def unpack_failure(content: bytes) -> RowFailure:
+    """Return the record that `pack_failure` packed; raise `TVFileError` for anything else."""
+    try:
+        return _decode(content)
+    except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
+        raise TVFileError(f"The record of a failed row is damaged ({error}).") from error
+
+
+def describe_failure(
+    error: RowError, code: str, calls: int, seconds: float, failed_at: float, hide: Callable[[str], str]
+) -> RowFailure:
+    """Return the record of a row's error.
+
+    Parameters
+    ----------
+    error
+        The error.
+    code
+        Version of the builder and its code.
+    calls, seconds, failed_at
+        As in `RowFailure`.
+    hide
+        Replaces secrets in a text by their names.
+    """
+
+    def text(value: str, most: int) -> str:
+        return _cut_bytes(storable(hide(without_namespaces(value))), most)
+
+    raised = error.error
+    frames = traceback.extract_tb(frames_of(raised))[-_MOST_FRAMES:]
+    return RowFailure(
+        kind="failed",
+        code=code,
+        error=text(class_name_of(raised), MOST_MESSAGE_BYTES),
+        status=error.status,
+        message=text(message_of(raised), MOST_MESSAGE_BYTES),
+        frames=tuple(
+            FrameRecord(storable(item.filename), item.lineno or 0, storable(without_namespaces(item.name)))
+            for item in frames
+            if not _is_ours(item.filename)
+        ),
+        notes=tuple(text(note, MOST_MESSAGE_BYTES) for note in notes_of(raised)[:_MOST_NOTES]),
+        result=_json_of(error.result, hide) if error.is_invalid else None,
+        calls=calls,
+        seconds=seconds,
+        failed_at=failed_at,
+    )
+
+
+def skipped(code: str, cause: tuple[str, str]) -> RowFailure:
+    """Return the record of a row that was skipped because of a failure in another builder and column."""
+    return RowFailure(kind="skipped", code=code, cause=cause)
+
+
+def counted_kinds(failures: Iterable[RowFailure]) -> dict[str, int]:
+    """Return how many failed rows there are by the last part of their exception's name, the most frequent first."""
+    counts: dict[str, int] = {}
+    for failure in failures:
+        if failure.kind == "failed":
+            name = failure.error.rpartition(".")[2]
+            counts[name] = counts.get(name, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _json_of(result: object, hide: Callable[[str], str]) -> str | None:
+    try:
+        text = json.dumps(result, ensure_ascii=False, allow_nan=True, default=_shown)
+    except Exception:  # noqa: BLE001 - whatever a foreign object does when it is looked at
+        text = json.dumps(f"<a {type(result).__name__} that cannot be shown>")
+    return _cut_bytes(storable(hide(text)), MOST_RESULT_BYTES)
+
+
+def _shown(value: object) -> str:
+    return cut(repr(value), MOST_RESULT_BYTES)
+
+
+def _cut_bytes(text: str, most: int) -> str:
+    """Return a text whose UTF-8 form has at most so many bytes, with a mark where it was cut."""
+    content = text.encode("utf-8", "surrogatepass")
+    if len(content) <= most:
+        return text
+    return content[: most - 3].decode("utf-8", "ignore") + "…"
+
+
+def _is_ours(file: str) -> bool:
+    return file.startswith(_PACKAGE)
+
+
+_PACKAGE = str(Path(__file__).parent.parent) + "/"

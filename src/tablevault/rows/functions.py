@@ -1,0 +1,191 @@
+"""Functions and classes that builders name: loaded, checked, and opened once for each worker."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from tablevault.builders.fields import FieldPath
+from tablevault.builders.policies import ErrorName
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
+from tablevault.code.signatures import executor_problem
+from tablevault.errors import TVBuilderError
+from tablevault.notes import add_note
+from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
+from tablevault.rows.error_names import ErrorRules, class_finder
+
+
+@dataclass(frozen=True)
+class BuilderFunction:
+    """The function that a builder names, with everything else that its fields name in the code."""
+
+    spec: BuilderSpec
+    call: Function
+    """A function, or a class whose objects are called."""
+    validator: Function | None
+    """Refuses the cells of a row by raising."""
+    stop_on: ErrorRules
+    """Errors that end the run."""
+    retry_on: ErrorRules
+    """Errors after which a call is repeated."""
+
+    @classmethod
+    def load(cls, spec: BuilderSpec, snapshot: CodeSnapshot) -> Self:
+        """Load the function of a builder, and check that it can be called as its fields say.
+
+        Raises
+        ------
+        TVBuilderError
+            If a function or an exception class is not found, or the function does not accept the arguments or does
+            not suit the executor; names file, line and field.
+        """
+        load = snapshot.load_function if spec.is_custom else built_in
+        function = _located(spec, "python_function", lambda: load(spec.code_module, spec.python_function))
+        validator_name = spec.validator
+        validator = (
+            None
+            if validator_name is None
+            else _located(spec, "validate", lambda: load(spec.code_module, validator_name))
+        )
+        problem = executor_problem(spec.python_function, is_async(function), spec.return_type, spec.policies.executor)
+        if problem is not None:
+            raise spec.error(("python_function",), problem)
+        _check_arguments(spec, function)
+        namespace = snapshot.namespace(spec.code_module) if spec.is_custom else {}
+        find = class_finder(namespace)
+        return cls(
+            spec,
+            function,
+            validator,
+            _rules(spec, ("stop_on",), spec.policies.stop_on, find),
+            _rules(spec, ("retry", "on"), spec.policies.retry.on, find),
+        )
+
+    @property
+    def is_async(self) -> bool:
+        """Whether calls have to be awaited."""
+        return is_async(self.call)
+
+    @property
+    def is_class(self) -> bool:
+        """Whether each worker makes an object of its own."""
+        return inspect.isclass(self.call)
+
+    def opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
+        """Return how a worker opens the function: a class is instantiated, anything else is called as it is.
+
+        Parameters
+        ----------
+        setup_arguments
+            Returns the arguments of the constructor.
+        """
+        function, text = self.call, self.spec.function_text
+        if not inspect.isclass(function):
+            return lambda: _PlainFunction(function)
+
+        def open_object() -> OpenedFunction:
+            arguments = setup_arguments()
+            try:
+                made: Any = function(**arguments)
+            except BaseException as error:
+                add_note(error, f"raised by the constructor {text}")
+                raise FunctionError(error) from error
+            return _OpenedObject(made)
+
+        return open_object
+
+
+def is_async(function: Function) -> bool:
+    """Return whether calls of a function, or of an object of a class, have to be awaited."""
+    if inspect.isclass(function):
+        calls = (vars(base).get("__call__") for base in function.__mro__)
+        return inspect.iscoroutinefunction(next(filter(None, calls), None))
+    return inspect.iscoroutinefunction(function)
+
+
+@dataclass(frozen=True)
+class _PlainFunction:
+    call: Callable[..., object]
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+@dataclass(frozen=True)
+class _OpenedObject:
+    call: Callable[..., object]
+
+    def close(self) -> object:
+        """Call the object's `close` if it has one; an awaitable is returned."""
+        close = getattr(self.call, "close", None)
+        return close() if callable(close) else None
+
+
+def _located(spec: BuilderSpec, field: str, load: Callable[[], Function]) -> Function:
+    try:
+        return load()
+    except TVBuilderError as error:
+        raise spec.error((field,), str(error)) from error
+
+
+def _check_arguments(spec: BuilderSpec, function: Function) -> None:
+    called, field = function, "arguments"
+    try:
+        if inspect.isclass(function):
+            if "__call__" not in _own_names(function):
+                raise spec.error(
+                    ("python_function",),
+                    f"the class {spec.python_function} has no __call__, which is called for each row; add one.",
+                )
+            field = "setup_arguments"
+            check_accepts(function, spec.setup_arguments or {})
+            called, field = _bound_call(function), "arguments"
+        elif spec.setup_arguments is not None:
+            raise spec.error(
+                ("setup_arguments",),
+                f"{spec.python_function} is a function, which has no constructor; remove the field, or name a class.",
+            )
+        check_accepts(called, spec.arguments)
+    except TVBuilderError as error:
+        if str(error).startswith(spec.file):
+            raise
+        raise spec.error((field,), str(error)) from error
+
+
+def _own_names(kind: type) -> set[str]:
+    return {name for base in kind.__mro__ if base is not object for name in vars(base)}
+
+
+def _bound_call(kind: type) -> Function:
+    """Return the `__call__` of a class without its first parameter."""
+    function: Function = kind.__call__
+    parameters = list(inspect.signature(function).parameters.values())[1:]
+
+    def called(**arguments: object) -> None:
+        """Stand for the method: only its signature is looked at."""
+
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__name__ = f"{kind.__name__}.__call__"
+    return called
+
+
+def _rules(
+    spec: BuilderSpec,
+    path: FieldPath,
+    entries: tuple[ErrorName, ...],
+    find: Callable[[str], type[BaseException]],
+) -> ErrorRules:
+    def find_or_refuse(name: str) -> type[BaseException]:
+        try:
+            return find(name)
+        except LookupError as error:
+            raise spec.error(
+                path,
+                f"there is no exception class {name!r} among the built-ins, in {spec.code_module}.py or in an "
+                "installed package; write its full name, such as openai.RateLimitError",
+            ) from error
+
+    return ErrorRules(entries, find_or_refuse)

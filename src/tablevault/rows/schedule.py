@@ -1,0 +1,210 @@
+"""What is run next, and what becomes of an error: retries, limits, and the end of a run."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from itertools import chain, count
+
+from tablevault.builders.policies import Policies, Share
+from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
+
+FEWEST_FOR_SHARE = 20
+"""Tried rows from which on a share of failed rows is checked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A call to be made: plain data."""
+
+    positions: Sequence[int]
+    attempt: int = 1
+    """Number of the call in the try of its rows."""
+    retries: int = 0
+    """Retries that were used up; throttled calls use up none."""
+    first_call: float | None = None
+    """When the first call of the try began, on the monotonic clock."""
+    seconds: float = 0.0
+    """Time that the earlier calls of the try took."""
+    last_error: str | None = None
+    """Text of the error of the call before."""
+
+
+class Schedule:
+    """The tasks of one builder that were not started yet.
+
+    Parameters
+    ----------
+    size
+        Rows of one call.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self._size = size
+        self._new: Iterator[Sequence[int]] = iter(())
+        self._waiting: list[tuple[float, int, Task]] = []
+        self._numbers = count()
+        self._has_new = False
+
+    def add(self, positions: Sequence[int]) -> None:
+        """Add rows that were never tried, in the order in which they are tried."""
+        parts = (positions[start : start + self._size] for start in range(0, len(positions), self._size))
+        self._new, self._has_new = chain(self._new, parts), True
+
+    def take(self, now: float) -> Task | None:
+        """Return the next task that may start, `None` if there is none now."""
+        if self._waiting and self._waiting[0][0] <= now:
+            return heapq.heappop(self._waiting)[2]
+        if self._has_new:
+            positions = next(self._new, None)
+            if positions is not None:
+                return Task(positions)
+            self._has_new = False
+        return None
+
+    def put(self, task: Task, not_before: float = 0.0) -> None:
+        """Let a task be started again, not before a time on the monotonic clock."""
+        heapq.heappush(self._waiting, (not_before, next(self._numbers), task))
+
+    @property
+    def next_time(self) -> float | None:
+        """When the next waiting task may start; `None` if none waits."""
+        return self._waiting[0][0] if self._waiting else None
+
+    @property
+    def waiting_positions(self) -> frozenset[int]:
+        """Rows of the tasks that wait for another call."""
+        return frozenset(position for _, _, task in self._waiting for position in task.positions)
+
+    @property
+    def waiting(self) -> int:
+        """Number of tasks that wait for another call."""
+        return len(self._waiting)
+
+
+class Verdict(Enum):
+    """What becomes of the error of a call."""
+
+    RETRY = "retry"
+    """The call is made again."""
+    SPLIT = "split"
+    """The rows of a batch are tried again in halves, to find those that fail."""
+    COLLECT = "collect"
+    """The error is recorded, and other rows go on."""
+    RAISE = "raise"
+    """The run ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What becomes of the error of a call, and when."""
+
+    verdict: Verdict
+    not_before: float = 0.0
+    """When the call may be made again, on the monotonic clock."""
+    task: Task | None = None
+    """The call to be made again."""
+
+
+@dataclass
+class FailurePolicy:
+    """Decides what becomes of errors, and counts them."""
+
+    policies: Policies
+    stop_on: ErrorRules
+    retry_on: ErrorRules
+    builder: str
+    tried: int = 0
+    """Rows of this builder that were tried in this process and have a result or failed."""
+    failed: int = 0
+    """Of these, the failed ones."""
+    consecutive: int = field(default=0, init=False)
+    """Failures in order of completion without a success in between."""
+
+    def succeed(self, rows: int) -> None:
+        """Count rows that have a result."""
+        if rows:
+            self.tried += rows
+            self.consecutive = 0
+
+    def decide(self, task: Task, error: RowError, text: str, now: float) -> Decision:
+        """Return what becomes of the error of a call.
+
+        Parameters
+        ----------
+        task
+            The call; `seconds` and `first_call` are those after it.
+        error
+            Its error.
+        text
+            Text of the error, for the next call.
+        now
+            The monotonic clock.
+        """
+        if stops_run(error.error) or self.stop_on.match(error):
+            return Decision(Verdict.RAISE)
+        again = self._retry(task, error, text, now)
+        if again is not None:
+            return again
+        if not self.policies.collects:
+            return Decision(Verdict.RAISE)
+        return Decision(Verdict.SPLIT if len(task.positions) > 1 else Verdict.COLLECT)
+
+    def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
+        retry = self.policies.retry
+        if not retry.max_retries or not self.retry_on.match(error):
+            return None
+        throttled = not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
+        if not throttled and task.retries >= retry.max_retries:
+            return None
+        wait = backoff(retry.wait, retry.max_wait, task.attempt)
+        if throttled:
+            wait = max(wait, told_wait(error.error) or 0.0)
+        first_call = now if task.first_call is None else task.first_call
+        if now + wait - first_call > retry.max_seconds:
+            return None
+        retries = task.retries + (not throttled)
+        following = replace(task, attempt=task.attempt + 1, retries=retries, last_error=text)
+        return Decision(Verdict.RETRY, now + wait, following)
+
+    def collect(self, rows: int = 1) -> str | None:
+        """Count failed rows; return the limit that they exceed, as a note, `None` if they exceed none."""
+        self.tried += rows
+        self.failed += rows
+        self.consecutive += rows
+        most = self.policies.max_consecutive_failures
+        if most is not None and self.consecutive >= most:
+            return f"{ordinal(self.consecutive)} consecutive failure in builder '{self.builder}'"
+        return self.exceeded()
+
+    def exceeded(self) -> str | None:
+        """Return the note about `max_failures` if it is exceeded."""
+        limit = self.policies.max_failures
+        if isinstance(limit, Share):
+            too_many = self.tried >= FEWEST_FOR_SHARE and self.failed * 100 > limit.percent * self.tried
+            allowed = f"{limit.percent} %"
+        else:
+            too_many, allowed = self.failed > limit, f"{limit:,}"
+        if not too_many:
+            return None
+        return (
+            f"{self.failed:,} of {self.tried:,} tried rows failed in builder '{self.builder}', "
+            f"whose max_failures allows {allowed}"
+        )
+
+
+def backoff(wait: float, max_wait: float, attempt: int) -> float:
+    """Return the seconds to wait after a call: doubled for each attempt, bounded, with a random factor in [½, 1]."""
+    # An exponent that large is beyond any bound, and would overflow.
+    doubled = wait * 2.0 ** min(attempt - 1, 64)
+    return min(max_wait, doubled) * random.uniform(0.5, 1.0)
+
+
+def ordinal(number: int) -> str:
+    """Return a number as 1st, 2nd, 3rd, …"""
+    if number % 100 in (11, 12, 13):
+        return f"{number:,}th"
+    return f"{number:,}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th') }"
