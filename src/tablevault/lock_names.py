@@ -1,4 +1,4 @@
-"""What locks are taken on: a name covers every name below it, with parts divided by `/`."""
+"""Names of the resources that locks are taken on; a name covers every name below it."""
 
 from __future__ import annotations
 

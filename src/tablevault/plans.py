@@ -231,7 +231,7 @@ def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -
     text
         The plan as `encode_plan` or an earlier version recorded it.
     creates
-        What the process is still going to create; earlier plans say it themselves.
+        The creations of the process; plans of earlier versions hold their own.
 
     Raises
     ------
@@ -246,7 +246,7 @@ def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -
 
 
 def names_its_creations(text: str) -> bool:
-    """Return whether a recorded plan is of an earlier version, which kept what it creates in the plan."""
+    """Return whether a recorded plan is of an earlier version, whose plans hold `creates`."""
     return "data" in _ANY.decode(text)
 
 

@@ -297,10 +297,6 @@ class Processes(Protocol):
         """Return a process as it is at this moment, also inside a snapshot."""
         ...
 
-    def is_finished(self, serial: int) -> bool:
-        """Return whether a process is over, and tidied up as far as that is possible."""
-        ...
-
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         ...

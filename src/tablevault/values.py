@@ -52,18 +52,18 @@ class Lock:
     exclusive: bool
 
     def conflicts(self, other: Lock) -> bool:
-        """Return whether two processes cannot hold both: one of them changes what the other covers."""
+        """Return whether two processes cannot hold both locks."""
         mine, theirs = f"{self.resource}/", f"{other.resource}/"
         return (self.exclusive or other.exclusive) and (mine.startswith(theirs) or theirs.startswith(mine))
 
     @property
     def text(self) -> str:
-        """The lock as people read it."""
+        """The lock as messages show it."""
         return f"{'exclusive' if self.exclusive else 'shared'} {self.resource}"
 
 
 class TidyingAction(StrEnum):
-    """What may remain to be done on disk once a process has been decided. Each is idempotent."""
+    """Kinds of steps that may remain on disk once a process is decided. Each is idempotent."""
 
     REMOVE = "remove"
     """Remove the file or folder `source`."""
@@ -72,7 +72,7 @@ class TidyingAction(StrEnum):
     MOVE_FOLDER = "move folder"
     """Move the folder `source` to the free path `target`."""
     REPLACE_FOLDER = "replace folder"
-    """Move the folder `source` to `target`, in the place of what is there."""
+    """Move the folder `source` to `target`, and remove the one that is there."""
     PRUNE = "prune"
     """Drop frames and artifacts from the archived folder `source`, leaving its metadata."""
     LINK = "link"
@@ -91,7 +91,7 @@ class Tidying:
 
     @property
     def path(self) -> str:
-        """What the step changes: the place that it fills or frees."""
+        """The place that the step fills or frees."""
         return self.target or self.source
 
 
@@ -179,7 +179,7 @@ class Selected:
     """Whether a process holds the whole table exclusively."""
 
 
-# --- what an operation asks the catalog to make visible -----------------------------------------------------------
+# --- changes that an operation asks the catalog to make visible ---------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +341,7 @@ class ErrorInfo:
 
 @dataclass(frozen=True, slots=True)
 class OwnerInfo:
-    """Who is running, or was last running, a process."""
+    """The present or last owner of a process."""
 
     host: str
     """The machine's name."""
@@ -379,7 +379,7 @@ class ProcessRecord:
     author: str
     table_name: str
     instance_id: str
-    arguments: JsonObject
+    arguments: Mapping[str, Any]
     plan: Plan
     parent_serial: int | None
     user_given: bool
@@ -405,12 +405,12 @@ class ProcessRecord:
 
 @dataclass(frozen=True, slots=True)
 class NewProcess:
-    """What is recorded of a process when it begins."""
+    """A process that begins."""
 
     process_id: str
     operation: str
     author: str
-    arguments: JsonObject
+    arguments: Mapping[str, Any]
     parent_serial: int | None
     user_given: bool
     background: bool
@@ -418,7 +418,7 @@ class NewProcess:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who claims an attempt."""
+    """The owner that claims an attempt."""
 
     lock: str
     host: str
@@ -432,15 +432,17 @@ class Begun:
     serial: int
     generation: int
     """The catalog's generation at that moment: a plan made at an older one has to be made again."""
+    has_failed_steps: bool = False
+    """Whether steps on disk of any process have failed and are to be tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A process could not begin, because others hold what it needs."""
+    """A process could not begin, because others hold conflicting locks."""
 
     holders: tuple[int, ...]
     wanted: tuple[Lock, ...] = ()
-    """What it needs."""
+    """The locks that it needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -465,4 +467,4 @@ class Imported:
     tables: Sequence[TableRecord]
     instances: Sequence[InstanceRecord]
     reads: Sequence[tuple[int, Read]]
-    """What columns were computed from, each with the row id of its instance."""
+    """Columns that were read, each with the row id of the instance that was computed from it."""

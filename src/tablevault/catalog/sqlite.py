@@ -1,4 +1,4 @@
-"""What is particular to catalogs in SQLite: how the file is opened, locked, checked and copied."""
+"""Catalogs in SQLite: opening, locking, checking and copying the file."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
 
     Returns whether the transaction has begun.
     """
-    if statement == "BEGIN":  # It takes no lock, so that there is nobody to wait for.
+    if statement == "BEGIN":  # It takes no lock, so there is nothing to wait for.
         with contextlib.suppress(sqlite3.Error):
             driver.execute(statement)
             return True

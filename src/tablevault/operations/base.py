@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
@@ -111,7 +112,7 @@ class Operation(ABC, Generic[PlanType]):
         )
 
     @classmethod
-    def restore(cls, recorded: JsonObject) -> Self:
+    def restore(cls, recorded: Mapping[str, Any]) -> Self:
         """Return the operation that was recorded, without its payload."""
         # An argument that is newer than the record has its default.
         kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
@@ -121,7 +122,7 @@ class Operation(ABC, Generic[PlanType]):
         """Return this operation with the payload of another call of it."""
         return replace(self, **{item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)})
 
-    def first_difference(self, recorded: JsonObject) -> str | None:
+    def first_difference(self, recorded: Mapping[str, Any]) -> str | None:
         """Return the name of the first argument that differs from the recorded ones; defaults count as left out."""
         mine = self.record()
         for argument in fields(self):

@@ -175,16 +175,17 @@ class ExecuteInstance(Operation[ExecutePlan]):
         snapshot = session.workspace.code(self._code_attempt(plan, session))
         prepared = _prepared(plan, session, snapshot)
         prepared.check_conditions()
+        table = _table(session.lookup, plan)
         try:
             with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
                 builders = [prepared.load(builder, code) for builder in prepared.builders]
-                execution = self._open(plan, session, prepared)
+                execution = self._open(plan, session, prepared, table)
                 session.begin_functions()
                 run_builders(execution, builders)
         except BaseException:
             session.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
             raise
-        return _materialize(plan, session, execution, prepared.inputs, success=True)
+        return _materialize(plan, session, execution, prepared.inputs, table, success=True)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
         """Return the attempt whose code runs: the first, or after a pause this one, with the modules of now."""
@@ -199,8 +200,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         _snapshot_code(session, session.attempt)
         return session.attempt
 
-    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared) -> Execution:
-        folder = instance_folder(session.lookup, _table(session.lookup, plan), plan.new_instance_id)
+    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared, table: TableRecord) -> Execution:
+        folder = instance_folder(session.lookup, table, plan.new_instance_id)
         reopen(folder, kept=folder.artifacts)
         files.make_folder(folder.artifacts)
         if self.reuse_partial:
@@ -253,9 +254,10 @@ class ExecuteInstance(Operation[ExecutePlan]):
         self._pin_unless_done(plan, session)
         codes = session.lookup.workspace_of(session.serial).codes
         prepared = _prepared(plan, session, max(codes.iterdir(), key=lambda path: int(path.name)))
-        execution = self._open(plan, session, prepared)
+        table = _table(session.lookup, plan)
+        execution = self._open(plan, session, prepared, table)
         restore_builders(execution, prepared.builders)
-        return _materialize(plan, session, execution, prepared.inputs, success=False)
+        return _materialize(plan, session, execution, prepared.inputs, table, success=False)
 
 
 def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
@@ -349,10 +351,14 @@ def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
 
 
 def _materialize(
-    plan: ExecutePlan, session: Session, execution: Execution, inputs: PinnedInputs, success: bool
+    plan: ExecutePlan,
+    session: Session,
+    execution: Execution,
+    inputs: PinnedInputs,
+    table: TableRecord,
+    success: bool,
 ) -> Changes:
     """Fill the folder of the new instance durably, and return the changes that make it visible."""
-    table = _table(session.lookup, plan)
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     artifacts = settle_artifacts(execution.frame, strict=success)
     data = execution.frame.data()

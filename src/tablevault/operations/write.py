@@ -205,7 +205,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
 
     def _make_instance(self, plan: WriteInstancePlan, session: Session, success: bool) -> Changes:
         table = session.lookup.table_by_id(plan.table_id)
-        folder = self._folder(plan, session)
+        folder = instance_folder(session.lookup, table, plan.new_instance_id)
         stored, data = self._stage(folder)
         records = self._copy_artifacts(plan, session, data)
         facts = InstanceFacts(table.name, plan.new_instance_id, len(data), success)

@@ -97,13 +97,9 @@ class Decisions:
             self._finished.discard(serial)
             self.write_log()
             return
-        with self._context.catalog.snapshot():
-            finished = self._processes.is_finished(serial)
-            superseded = [] if finished else self._context.catalog.contents.superseded(serial)
         told: list[str] = []
-        if not finished:
-            self._drop_artifacts(serial, superseded)
-            self._transitions.finish(serial, self._tidy_all(serial, told))
+        self._drop_artifacts(serial, self._context.catalog.contents.superseded(serial))
+        self._transitions.finish(serial, self._tidy_all(serial, told))
         self.write_log()
         # Last of all: a program may have turned warnings into errors.
         for message in told:

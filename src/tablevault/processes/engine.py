@@ -224,7 +224,6 @@ class Engine:
     ) -> Process:
         """Plan an operation, take its locks, and stage its pinned inputs."""
         new = self._describe(operation, process_id, background)
-        self.decisions.retry_tidying()
         lease, owner = new_owner(self._context)
         try:
             serial, plan = self._take_locks(operation, new, owner, interrupts)
@@ -305,26 +304,30 @@ class Engine:
                 raise
             return Blocked(holders, draft.locks)
         begun = self._transitions.begin(new, plan, owner)
-        if isinstance(begun, Begun) and begun.generation != generation:
-            return self._plan_again(operation, new, begun.serial, plan)
-        return (begun.serial, plan) if isinstance(begun, Begun) else replace(begun, wanted=plan.locks)
+        if isinstance(begun, Blocked):
+            return replace(begun, wanted=plan.locks)
+        if begun.has_failed_steps or begun.generation != generation:
+            return self._plan_again(operation, new, begun, plan)
+        return begun.serial, plan
 
     def _plan_again(
-        self, operation: Operation[Any], new: NewProcess, serial: int, plan: Plan
+        self, operation: Operation[Any], new: NewProcess, begun: Begun, plan: Plan
     ) -> tuple[int, Plan] | Blocked:
-        """Plan once more with the locks in hand, because another process committed since the first time."""
+        """Plan once more with the locks in hand: another process committed, or left steps that are done only now."""
         draft = Draft(self._lookup, new.process_id)
         try:
+            if begun.has_failed_steps:
+                self.decisions.retry_tidying()
             again = _with_locks(operation.plan(draft), draft.locks)
         except BaseException:
-            self._transitions.withdraw(serial)
+            self._transitions.withdraw(begun.serial)
             raise
         if again.locks != plan.locks:
-            self._transitions.withdraw(serial)
+            self._transitions.withdraw(begun.serial)
             return Blocked(())
         if again != plan:
-            self._transitions.save_plan(serial, again)
-        return serial, again
+            self._transitions.save_plan(begun.serial, again)
+        return begun.serial, again
 
     def _clear_the_way(self, blocked: Blocked, deadline: float) -> bool:
         """Recover dead holders; return whether to wait for a live one, and raise if that is pointless."""

@@ -68,7 +68,7 @@ class ProcessReader:
             author=record.author,
             table_name=record.table_name,
             instance_id=record.instance_id,
-            arguments=record.arguments,
+            arguments=dict(record.arguments),
             parent_id=parent.process_id if parent is not None else None,
             status=str(status),
             started_at=record.started_at,

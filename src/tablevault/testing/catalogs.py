@@ -362,7 +362,6 @@ def a_decision_without_steps_finishes(make: MakeCatalog) -> None:
     record = _get(catalog, serial)
     assert (record.status, record.finished, record.owner_lock) == (Status.SUCCEEDED, True, None)
     assert record.ended_at is not None
-    assert catalog.processes.is_finished(serial)
     assert catalog.processes.locks_of(serial) == ()
 
 
@@ -373,7 +372,7 @@ def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
         serial = _begin(catalog, _locked("code"))
         catalog.transitions.decide([Decision(serial, 1, status, Changes(tidying=(_STEP,)))])
         assert _get(catalog, serial).status is meanwhile
-        assert not catalog.processes.is_finished(serial)
+        assert not _get(catalog, serial).finished
         assert [step for _, step in catalog.tidying.of(serial)] == [_STEP]
         assert isinstance(_try(catalog, _locked("code")), Blocked)
         catalog.transitions.finish(serial)

@@ -44,7 +44,7 @@ class SqlCatalog:
         return self._store.url
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
         return self._store.snapshot()
 
     def create(self, vault_id: str, created_at: str) -> str:

@@ -140,7 +140,7 @@ def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
 def _insert_materialized(
     connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
 ) -> None:
-    """Insert an active instance with what it was computed from."""
+    """Insert an active instance with the columns that it was computed from."""
     row = {
         **facts,
         "instance_id": change.instance_id,

@@ -35,7 +35,7 @@ _encode = msgspec.json.Encoder().encode
 
 @contextmanager
 def damage_named(what: str) -> Iterator[None]:
-    """Turn what goes wrong while a row is taken apart into the one error that the store translates."""
+    """Turn errors of decoding a row into the one error that the store translates."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:

@@ -61,7 +61,7 @@ _READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).o
 
 
 class Contents:
-    """Reads what is visible in a vault.
+    """Reads the visible tables and instances of a vault.
 
     Parameters
     ----------
@@ -158,12 +158,12 @@ class Contents:
             return [item for item in found if not locks.held_by_others(connection, item, serial)]
 
     def reads_of(self, row_id: int) -> list[Read]:
-        """Return what the columns of an instance were computed from."""
+        """Return the columns that the columns of an instance were computed from."""
         with self._store.read() as connection:
             return [read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings()]
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
-        """Return the row ids of the instances that were computed from an instance, each with what was read."""
+        """Return the row ids of the instances that were computed from an instance, each with the read column."""
         with self._store.read() as connection:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
             return [(row["row_id"], read_record(row)) for row in rows]

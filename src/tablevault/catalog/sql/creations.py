@@ -30,7 +30,7 @@ _CREATES_OF = (
 
 
 def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
-    """Record what a process is going to make visible."""
+    """Record the tables and instances that a process is going to make visible."""
     rows = [
         {
             "serial": serial,
@@ -46,12 +46,12 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
 
 
 def forget_creates(connection: Connection, serial: int) -> None:
-    """Forget what a process was going to make visible: it was planned anew, or is visible without a success."""
+    """Forget the creations of a process that was planned anew, or made them visible without a success."""
     connection.execute(_FORGET_CREATES, {"of_serial": serial})
 
 
 def creates_of(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Creation, ...]]:
-    """Return what processes are going to make visible, by serial number."""
+    """Return the creations of processes, by serial number."""
     found: dict[int, tuple[Creation, ...]] = {}
     for serial, location, instance_id in connection.execute(_CREATES_OF, {"serials": list(serials)}):
         found[serial] = (*found.get(serial, ()), Creation(location, instance_id))

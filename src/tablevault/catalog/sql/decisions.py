@@ -1,4 +1,4 @@
-"""How processes end in the catalog: decided, tidied up, finished. All of it inside a transaction of the caller's."""
+"""The end of processes: decided, tidied up, finished. All of it happens inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
-"""Of what an attempt owns: nothing takes back a decision, also not the attempt that made it."""
+"""Only of a process that the attempt owns. Nothing takes back a decision, not even the attempt that made it."""
 _DECIDE = UPDATE_UNDECIDED.returning(exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"))
 _IS_COMMITTING = processes.c.status == Status.COMMITTING.value
 _FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
@@ -142,17 +142,17 @@ def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple
 
 
 def forget_moot(connection: Connection, plan: Plan) -> None:
-    """Drop steps that failed on a path which is free by now: done later, they would hit what is created there."""
+    """Drop failed steps on paths where something is created: done later, they would remove it."""
     if plan.creates:
         connection.execute(_FORGET_FAILED, [{"path": item.location} for item in plan.creates])
 
 
 def not_owned(connection: Connection, serial: int) -> TVProcessError:
-    """Return the error of an attempt that lost its process to somebody else."""
+    """Return the error of an attempt that lost its process to another."""
     record = first_process(connection, BY_SERIAL, {"serial": serial})
     name = record.process_id if record else str(serial)
     state = record.status.value if record else "unknown"
-    return TVProcessError(f"Process '{name}' was taken over by somebody else meanwhile; it is {state} now.")
+    return TVProcessError(f"Process '{name}' was taken over meanwhile; it is {state} now.")
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def _is_left_open(decision: Decision) -> bool:
 
 
 def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:
-    """Drop steps that failed on a path whose content is decided anew: done later, they would undo what is newer."""
+    """Drop failed steps on a path whose content is decided anew: done later, they would undo the newer decision."""
     failed = [(row["tidying_id"], as_record(Tidying, row)) for row in connection.execute(_FAILED_STEPS).mappings()]
     moot = [{"of_id": tidying_id} for tidying_id, old in failed if any(_is_moot(old, new) for new in steps)]
     if moot:

@@ -1,4 +1,4 @@
-"""What another catalog had recorded, put into a new one as it is: with its numbers, ids, authors and times."""
+"""The content of another catalog, put into a new one with its numbers, ids, authors and times."""
 
 from __future__ import annotations
 

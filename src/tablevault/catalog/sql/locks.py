@@ -25,8 +25,8 @@ def conflicting_holders(
 ) -> tuple[int, ...]:
     """Return the serials of the processes whose locks conflict with the wanted ones.
 
-    A lock covers what is below its resource, so those above and below conflict too. What an ancestor holds blocks
-    only changes: a child may read what its ancestors read or build.
+    A lock covers everything below its resource, so locks above and below conflict too. The locks of an ancestor block
+    only changes: a child may read the tables that its ancestors read or build.
     """
     holders: set[int] = set()
     for start in range(0, len(wanted), _MOST_AT_ONCE):
@@ -64,7 +64,7 @@ def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
 
 
 def held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
-    """Return whether another process holds an instance, or what is around or below it."""
+    """Return whether another process holds an instance, or a resource above or below it."""
     key = str(connection.scalar(_NAME_KEY, {"table_id": instance.table_id}))
     holders = holders_of(connection, lock_on_instance(key, instance.instance_id))
     return any(holder != serial for holder in holders)

@@ -29,11 +29,10 @@ _ENDED_AFTER = (
     .order_by(processes.c.end_order)
 )
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
-_IS_FINISHED = select(processes.c.finished).where(processes.c.serial == bindparam("serial"))
 
 
 class Processes:
-    """Reads what processes have recorded.
+    """Reads the records of processes.
 
     Parameters
     ----------
@@ -53,11 +52,6 @@ class Processes:
         """Return a process as it is at this moment, also inside a snapshot."""
         with self._store.read_now() as connection:
             return first_process(connection, BY_SERIAL, {"serial": serial})
-
-    def is_finished(self, serial: int) -> bool:
-        """Return whether a process is over, and nothing remains to be done for it on disk."""
-        with self._store.read() as connection:
-            return connection.scalar(_IS_FINISHED, {"serial": serial}) is not False
 
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
@@ -88,7 +82,7 @@ class Processes:
             return process_records(connection, connection.execute(query).mappings())
 
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
-        """Return what has ended since, in the order of the ends, each with its place in that order."""
+        """Return the processes that ended since, in the order of their ends, each with its place in it."""
         with self._store.read() as connection:
             rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings().all()
             places = [int(row["end_order"]) for row in rows]
@@ -115,7 +109,7 @@ class Processes:
             check_id_is_free(connection, process_id)
 
     def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
-        """Return the serials of the processes that hold what a child of `parent_serial` wants."""
+        """Return the serial numbers of the processes whose locks block a child of `parent_serial`."""
         with self._store.read() as connection:
             return locks.conflicting_holders(connection, wanted, ancestors_of(connection, parent_serial))
 
@@ -127,7 +121,7 @@ def first_process(connection: Connection, query: Select[Any], parameters: Mappin
 
 
 def process_records(connection: Connection, rows: Iterable[RowMapping]) -> list[ProcessRecord]:
-    """Return rows as records; the plans of processes that are not over include what these are going to create."""
+    """Return rows as records; only the plans of unfinished processes include `creates`."""
     read = list(rows)
     with damage_named("processes"):
         active = [row["serial"] for row in read if not row["finished"] and not names_its_creations(row["plan"])]

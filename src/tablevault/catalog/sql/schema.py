@@ -236,7 +236,7 @@ creates = Table(
     Column("location", Text, nullable=False),
     sqlite_autoincrement=True,
 )
-"""What a process is going to make visible; what it has made visible, once it has succeeded."""
+"""Tables and instances that a process is going to make visible, or has made visible by its success."""
 Index("creates_by_process", creates.c.serial)
 Index("creates_by_location", creates.c.location)
 

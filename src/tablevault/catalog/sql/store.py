@@ -26,7 +26,7 @@ WRITING = "writing"
 
 
 class Database(Protocol):
-    """What databases differ in."""
+    """A database of a catalog, as far as databases differ."""
 
     @property
     def url(self) -> URL:
@@ -59,7 +59,7 @@ class Database(Protocol):
 
 
 class Store:
-    """Opens the catalog's transactions and translates what goes wrong in them.
+    """Opens the catalog's transactions and translates their errors.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all that this thread reads inside see one state, that of now; what it writes meanwhile is not in it."""
+        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
         if self._snapshot() is not None:
             yield
             return
@@ -166,11 +166,11 @@ class Store:
 
     @contextmanager
     def _decoded(self) -> Iterator[None]:
-        """Translate the errors of rows whose content is none of ours."""
+        """Translate the errors of rows that no version writes."""
         try:
             yield
         except UnicodeEncodeError as error:
-            # Not the catalog's: it is what was looked for in it.
+            # The text that was looked for is wrong, not the catalog.
             raise TVArgumentError(
                 f"{in_line(error.object)!r} has a lone surrogate, which no text in a vault has; correct it."
             ) from error

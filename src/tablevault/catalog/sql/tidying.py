@@ -39,7 +39,7 @@ class TidyingSteps:
         self._store = store
 
     def of(self, serial: int) -> list[tuple[int, Tidying]]:
-        """Return what remains to be done on disk for a process, in order, each with its id."""
+        """Return the steps of a process in their order, each with its id."""
         with self._store.read() as connection:
             rows = connection.execute(_STEPS_OF, {"serial": serial})
             return [(row["tidying_id"], as_record(Tidying, row)) for row in rows.mappings()]
@@ -50,7 +50,7 @@ class TidyingSteps:
             decisions.settle_tidying(connection, serial, problems)
 
     def while_undone(self, tidying_id: int, do: Callable[[], None]) -> None:
-        """Do a step that had failed, if it is still recorded: nobody decides anything while this runs."""
+        """Do a step that had failed, if it is still recorded; nothing is decided while this runs."""
         with self._store.write() as connection:
             if connection.scalar(select(tidying.c.serial).where(tidying.c.tidying_id == tidying_id)) is not None:
                 do()
@@ -68,7 +68,7 @@ class TidyingSteps:
             return [(as_record(Tidying, row), row["problem"]) for row in connection.execute(query).mappings()]
 
     def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
-        """Let a decided process remove a superseded set of artifacts, unless somebody began to read it meanwhile."""
+        """Let a decided process remove a superseded set of artifacts, unless another process holds it by now."""
         with self._store.write() as connection:
             finished = connection.scalar(select(processes.c.finished).where(processes.c.serial == serial))
             if finished or locks.held_by_others(connection, instance, serial):

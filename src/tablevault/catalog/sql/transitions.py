@@ -1,4 +1,4 @@
-"""What processes record of themselves: each method is one transaction."""
+"""The transitions of processes between their states: each method is one transaction."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_a
 
 
 class Transitions:
-    """Records what processes do, from their beginning to their end.
+    """Records the life of processes, from their beginning to their end.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Transitions:
         self._store = store
 
     def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
-        """Record a process with its plan and take all its locks, or do nothing and return who is in the way.
+        """Record a process with its plan and take all its locks; if one conflicts, return its holders only.
 
         Raises
         ------
@@ -68,7 +68,7 @@ class Transitions:
             record_creates(connection, serial, plan)
             if has_failed_steps:
                 decisions.forget_moot(connection, plan)
-            return Begun(serial, generation)
+            return Begun(serial, generation, bool(has_failed_steps))
 
     def save_plan(self, serial: int, plan: Plan) -> None:
         """Replace the plan of a process that has not begun to work."""
@@ -96,9 +96,9 @@ class Transitions:
     # --- ownership ------------------------------------------------------------------------------------------------
 
     def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
-        """Take a process over, if nobody else has since `record` was read; return it as it is now, else `None`.
+        """Take a process over, unless another attempt has since `record` was read; return its present record.
 
-        Its owner may have decided in between, and died then: only what is returned is beyond doubt.
+        Its owner may have decided in between, and died then: only the returned record is beyond doubt.
         """
         taken = {
             "attempt": record.attempt + 1,
@@ -127,7 +127,7 @@ class Transitions:
         self._update_undecided(serial, attempt, **values)
 
     def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
-        """Record how far an execution is, for people who look at it."""
+        """Record the progress of an execution."""
         self._update_undecided(serial, attempt, progress=encode_progress(progress))
 
     def request_stop(self, serial: int) -> None:
@@ -158,7 +158,7 @@ class Transitions:
                 decisions.decide_one(connection, decision, made)
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
-        """Record that a decided process is tidied up, and release its locks; fine if somebody else did it.
+        """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
 
         Parameters
         ----------
