@@ -12,7 +12,7 @@ from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.storage import files
-from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
+from tablevault.values import InstanceRecord, ProcessRecord, Selection, TableRecord
 
 Result = TypeVar("Result")
 
@@ -64,6 +64,16 @@ class Lookup:
                 f"{names.nearest_or(version, known, advice)}"
             )
         return found
+
+    def table_and_temporary(self, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
+        """Return a table with its temporary instance of a version; raise `TVArgumentError` if one is missing."""
+        instance_id = names.temporary_instance_id(names.check_version(version))
+        selection = Selection(table_name, instance_id, version)
+        found = self.contents.select(selection) if isinstance(table_name, str) else None
+        if found is not None:
+            return found.table, found.instance
+        table = self.table(table_name)
+        return table, self.temporary_instance(table, version)
 
     def newest(
         self, table: TableRecord, version: str | None, active_only: bool = True, successful_only: bool = False

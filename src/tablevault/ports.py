@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         ProcessRecord,
         Progress,
         Read,
+        Remaining,
         Selected,
         Selection,
         TableRecord,
@@ -395,11 +396,11 @@ class Transitions(Protocol):
         """Ask the owner of a process to stop; the next claim forgets the request."""
         ...
 
-    def decide(self, decisions: Sequence[Decision]) -> None:
+    def decide(self, decisions: Sequence[Decision]) -> Mapping[int, Remaining]:
         """Commit the whole visible effect of one or more processes: all of them or none.
 
         A process that leaves nothing to be tidied up is finished at once: its locks are released. The others keep
-        theirs until `finish`. The generation grows.
+        theirs until `finish`; their remaining work is returned, by their serial numbers. The generation grows.
 
         Raises
         ------

@@ -404,6 +404,16 @@ class ProcessRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Remaining:
+    """The work on disk that a decision has left."""
+
+    steps: tuple[tuple[int, Tidying], ...]
+    """In their order, each with its id."""
+    has_superseded: bool
+    """Whether any instance has artifacts that are superseded, and may be removed."""
+
+
+@dataclass(frozen=True, slots=True)
 class NewProcess:
     """A process that begins."""
 

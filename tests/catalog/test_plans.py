@@ -63,13 +63,13 @@ def begin(catalog, operation, plan):
         ("an_operation_of_another_version", Unplanned()),
     ],
 )
-def test_a_recorded_plan_is_read_back_equal(catalog, operation, plan):
+def test_recorded_plan_is_read_back_equal(catalog, operation, plan):
     serial = begin(catalog, operation, plan)
     assert catalog.processes.get(serial).plan == plan
     assert catalog.processes.unfinished()[0].plan == plan
 
 
-def test_a_plan_creates_nothing_any_more_once_its_process_is_over(catalog):
+def test_creations_are_not_part_of_the_encoded_plan(catalog):
     serial = begin(catalog, "create_table", CreateTablePlan(creates=(Creation("a"),), folder="a"))
     assert catalog.processes.get(serial).plan.creates == (Creation("a"),)
     assert "creates" not in encode_plan(catalog.processes.get(serial).plan)
@@ -135,7 +135,7 @@ def test_a_plan_creates_nothing_any_more_once_its_process_is_over(catalog):
         ),
     ],
 )
-def test_a_plan_of_an_earlier_version_is_read(operation, instance_id, data, expected):
+def test_plan_of_an_earlier_version_is_read(operation, instance_id, data, expected):
     recorded = {"table_name": "", "instance_id": instance_id, "locks": [["code", True]], "data": data}
     assert decode_plan(operation, json.dumps(recorded)) == type(expected)(
         **{name: getattr(expected, name) for name in expected.__struct_fields__} | {"locks": (Lock("code", True),)}
@@ -155,12 +155,12 @@ def test_a_plan_of_an_earlier_version_is_read(operation, instance_id, data, expe
         '{"table_name": "a", "instance_id": "", "locks": [["code"]], "data": {"folder": "a"}}',
     ],
 )
-def test_a_plan_of_another_operation_or_form_is_damage(text):
+def test_plan_of_another_operation_or_form_is_refused(text):
     with pytest.raises((ValueError, LookupError, TypeError)):
         decode_plan("create_table", text)
 
 
-def test_an_imported_process_is_read_back_equal(catalog):
+def test_imported_process_is_read_back_equal(catalog):
     record = ProcessRecord(
         serial=1,
         process_id="old",

@@ -91,8 +91,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         key = names.fold(str(self.table_name))
         lookup = draft.lookup
         draft.lock_exclusive(lock_on_instance(key, temporary_id))
-        table = lookup.table(self.table_name)
-        temporary = lookup.temporary_instance(table, version)
+        table, temporary = lookup.table_and_temporary(self.table_name, version)
         if temporary.external_edit:
             raise TVArgumentError(
                 f"Instance '{temporary_id}' of table '{table.name}' was created with external_edit=True: "
@@ -155,8 +154,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         # An earlier attempt may have been cut off in the middle of this.
         files.remove_tree(builders)
         files.make_folder(builders)
-        lookup = session.lookup
-        for name, path in lookup.builder_files(_table(lookup, plan), _temporary(lookup, plan)).items():
+        table, temporary = session.lookup.table_and_temporary(plan.table_name, self.version)
+        for name, path in session.lookup.builder_files(table, temporary).items():
             files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
         # The snapshot of the code comes last: once it exists, that of the builders is complete.
         files.fsync_tree(builders)
@@ -444,10 +443,6 @@ def _drop_temporary(plan: ExecutePlan, session: Session) -> Iterator[Tidying]:
 
 def _table(lookup: Lookup, plan: ExecutePlan) -> TableRecord:
     return lookup.table_by_id(plan.table_id)
-
-
-def _temporary(lookup: Lookup, plan: ExecutePlan) -> InstanceRecord:
-    return lookup.instance_by_row(plan.temporary)
 
 
 def _lock_shared(draft: Draft, table: TableRecord, instance: InstanceRecord) -> None:

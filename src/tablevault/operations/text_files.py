@@ -189,8 +189,7 @@ class DeleteBuilderFile(Operation[DeleteBuilderFilePlan]):
 def _locked_temporary(draft: Draft, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
     instance_id = names.temporary_instance_id(names.check_version(version))
     draft.lock_exclusive(lock_on_instance(names.fold(str(table_name)), instance_id))
-    table = draft.lookup.table(table_name)
-    return table, draft.lookup.temporary_instance(table, version)
+    return draft.lookup.table_and_temporary(table_name, version)
 
 
 # --- code modules ---------------------------------------------------------------------------------------------------

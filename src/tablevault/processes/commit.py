@@ -22,8 +22,8 @@ from tablevault.values import (
     Changes,
     Decision,
     ErrorInfo,
-    InstanceRecord,
     ProcessRecord,
+    Remaining,
     Status,
     Tidying,
     TidyingAction,
@@ -37,6 +37,10 @@ _WITH_TARGET = (
     TidyingAction.LINK,
     TidyingAction.UNLINK,
 )
+
+
+Decided = dict[int, Remaining | None]
+"""Processes that were decided, each with its remaining work on disk; `None` if it is finished."""
 
 
 class Decisions:
@@ -54,10 +58,8 @@ class Decisions:
         self._transitions = context.catalog.transitions
         self._tidying = context.catalog.tidying
         self._layout = context.layout
-        self._finished: set[int] = set()
-        """Processes that were finished by their own decision, and are still to be logged."""
 
-    def commit(self, process: Process, changes: Changes) -> None:
+    def commit(self, process: Process, changes: Changes) -> Decided:
         """Commit a success: when this returns, the change is visible, durable and final."""
         own = Decision(
             process.serial,
@@ -66,40 +68,42 @@ class Decisions:
             Changes(changes.changes, changes.tidying + process.clean_workspace()),
             progress=process.progress.snapshot(),
         )
-        self._decide(own, *changes.ends)
+        decided = self._decide(own, *changes.ends)
+        # The processes that it ends are finished before it.
+        decided[own.serial] = decided.pop(own.serial)
+        return decided
 
-    def apply(self, process: Process, changes: Changes) -> None:
-        """Apply a decision on disk, and finish the processes that it ends."""
-        for ended in changes.ends:
-            self.finish(ended.serial)
-        self.finish(process.serial)
+    def apply(self, decided: Decided) -> None:
+        """Apply decisions on disk, and finish the processes in their order."""
+        for serial, remaining in decided.items():
+            self._finish(serial, remaining)
 
     def revert(self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED) -> None:
         """Record the revert durably, and only then remove the process's invisible files."""
         process.save_checkpoints()
         tidying = process.operation.abandon(process.plan, process)
         progress = process.progress.snapshot()
-        self._decide(Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress))
-        self.finish(process.serial)
+        decision = Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress)
+        self.apply(self._decide(decision))
 
     def pause(self, process: Process, error: ErrorInfo) -> None:
         """Keep the process's locks and checkpoints for a later attempt."""
         process.save_checkpoints()
         self._transitions.pause(process.serial, process.attempt, error, process.progress.snapshot())
 
-    def _decide(self, *decisions: Decision) -> None:
-        self._transitions.decide(decisions)
-        self._finished.update(decision.serial for decision in decisions if not decision.changes.tidying)
+    def _decide(self, *decisions: Decision) -> Decided:
+        remaining = self._transitions.decide(decisions)
+        return {decision.serial: remaining.get(decision.serial) for decision in decisions}
 
     def finish(self, serial: int) -> None:
-        """Tidy up after a decided process, release its locks, and log its end."""
-        if serial in self._finished:
-            self._finished.discard(serial)
-            self.write_log()
-            return
+        """Tidy up after a process that another owner decided, release its locks, and log its end."""
+        self._finish(serial, Remaining((), has_superseded=True))
+
+    def _finish(self, serial: int, remaining: Remaining | None) -> None:
         told: list[str] = []
-        self._drop_artifacts(serial, self._context.catalog.contents.superseded(serial))
-        self._transitions.finish(serial, self._tidy_all(serial, told))
+        if remaining is not None:
+            steps = self._drop_artifacts(serial) if remaining.has_superseded else remaining.steps
+            self._transitions.finish(serial, self._tidy_all(steps, told))
         self.write_log()
         # Last of all: a program may have turned warnings into errors.
         for message in told:
@@ -110,17 +114,19 @@ class Decisions:
         told: list[str] = []
         edited: list[str] = []
         for serial in self._tidying.processes_with_failed():
-            self._tidying.settle(serial, self._tidy_all(serial, told, edited))
+            self._tidying.settle(serial, self._tidy_all(self._tidying.of(serial), told, edited))
         for message in (*edited, *(told if tell else ())):
             warn(message)
 
-    def _tidy_all(self, serial: int, told: list[str], edited: list[str] | None = None) -> list[tuple[int, str]]:
-        """Tidy up after a process; return the failed steps, each with its reason.
+    def _tidy_all(
+        self, steps: Sequence[tuple[int, Tidying]], told: list[str], edited: list[str] | None = None
+    ) -> list[tuple[int, str]]:
+        """Do steps on disk; return the ids of those that failed, each with its reason.
 
         Parameters
         ----------
-        serial
-            The process.
+        steps
+            The steps of one process in their order, each with its id.
         told
             Receives the warnings about steps that fail.
         edited
@@ -128,7 +134,7 @@ class Decisions:
         """
         problems: list[tuple[int, str]] = []
         failed: list[Tidying] = []
-        for step_id, step in self._tidying.of(serial):
+        for step_id, step in steps:
             needed = next((other for other in failed if _needs(step, other)), None)
             if needed is not None:
                 failed.append(step)
@@ -163,12 +169,13 @@ class Decisions:
         except OSError as error:
             warn(f"The log {self._layout.log.name} could not be written ({error}); the next operation tries again.")
 
-    def _drop_artifacts(self, serial: int, superseded: Sequence[InstanceRecord]) -> None:
-        """Schedule the removal of replaced sets of artifacts that no other process holds."""
+    def _drop_artifacts(self, serial: int) -> Sequence[tuple[int, Tidying]]:
+        """Add the removal of superseded artifacts that no other process holds to the steps; return all of them."""
         lookup = Lookup(self._context)
-        for instance in superseded:
+        for instance in self._context.catalog.contents.superseded(serial):
             folder = lookup.folder_of(instance).artifacts
-            self._context.catalog.tidying.drop_artifacts(serial, instance, self._layout.relative(folder))
+            self._tidying.drop_artifacts(serial, instance, self._layout.relative(folder))
+        return self._tidying.of(serial)
 
     def _tidy(self, step: Tidying) -> None:
         nowhere = self._layout.root

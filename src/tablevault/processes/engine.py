@@ -124,14 +124,14 @@ class Engine:
         try:
             try:
                 changes = self._work(process, interrupts)
-                self.decisions.commit(process, changes)
+                decided = self.decisions.commit(process, changes)
             except BaseException as error:  # noqa: BLE001 - it is raised again, as the user's own
                 original = error.original if isinstance(error, FunctionError) else error
                 note_missing_module(original)
                 self._fail(process, error)
                 _raise_as_it_was(original)
             try:
-                self.decisions.apply(process, changes)
+                self.decisions.apply(decided)
             except BaseException as error:
                 tell(error, Outcome(OutcomeKind.COMMITTED, process.process_id, cause_of(error)))
                 raise

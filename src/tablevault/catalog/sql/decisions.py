@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, case, delete, exists, insert, select, update
@@ -13,10 +14,20 @@ from tablevault.catalog.sql.changes import apply_change
 from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, now
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, first_process
-from tablevault.catalog.sql.schema import processes, tidying
+from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import advance
 from tablevault.errors import TVProcessError
-from tablevault.values import Decision, MaterializedInstance, Plan, RenamedTable, Status, Tidying, TidyingAction
+from tablevault.values import (
+    ArtifactState,
+    Decision,
+    MaterializedInstance,
+    Plan,
+    Remaining,
+    RenamedTable,
+    Status,
+    Tidying,
+    TidyingAction,
+)
 
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
@@ -34,7 +45,13 @@ _FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
     end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
 )
 """A process that was reverted or stopped has ended when that was decided, not when it was tidied up."""
-_INSERT_STEPS = insert(tidying)
+_INSERT_STEPS = insert(tidying).returning(
+    tidying.c.tidying_id,
+    tidying.c.action,
+    tidying.c.source,
+    tidying.c.target,
+    exists().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value).label("has_superseded"),
+)
 _FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
 _DELETE_STEP = delete(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _FORGET_FAILED = delete(tidying).where(tidying.c.problem.is_not(None), tidying.c.source == bindparam("path"))
@@ -48,8 +65,10 @@ _SAVE_PROBLEM = update(tidying).where(tidying.c.tidying_id == bindparam("of_id")
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
 
-def decide_one(connection: Connection, decision: Decision, made: str | None) -> None:
-    """Make the whole effect of one process visible; finish it too if nothing remains to be done on disk.
+def decide_one(connection: Connection, decision: Decision, made: str | None) -> Remaining | None:
+    """Make the whole effect of one process visible; return the remaining work on disk.
+
+    A process without remaining work is finished at once.
 
     Parameters
     ----------
@@ -91,9 +110,11 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
         if row.has_failed_steps:
             _forget_superseded(connection, remaining)
         rows = [{"serial": decision.serial, **asdict(step), "action": step.action.value} for step in remaining]
-        connection.execute(_INSERT_STEPS, rows)
-    else:
-        locks.release(connection, decision.serial)
+        inserted = connection.execute(_INSERT_STEPS, rows).mappings().all()
+        steps = sorted(((int(line["tidying_id"]), as_record(Tidying, line)) for line in inserted), key=itemgetter(0))
+        return Remaining(tuple(steps), bool(inserted[0]["has_superseded"]))
+    locks.release(connection, decision.serial)
+    return None
 
 
 def instance_made_by(decisions: Sequence[Decision]) -> str | None:

@@ -24,6 +24,7 @@ from tablevault.values import (
     Plan,
     ProcessRecord,
     Progress,
+    Remaining,
     Status,
 )
 
@@ -144,7 +145,7 @@ class Transitions:
 
     # --- ending ---------------------------------------------------------------------------------------------------
 
-    def decide(self, together: Sequence[Decision]) -> None:
+    def decide(self, together: Sequence[Decision]) -> dict[int, Remaining]:
         """Commit the whole visible effect of one or more processes: all of them or none.
 
         Raises
@@ -154,8 +155,8 @@ class Transitions:
         """
         with self._store.write() as connection:
             made = decisions.instance_made_by(together)
-            for decision in together:
-                decisions.decide_one(connection, decision, made)
+            remaining = {item.serial: decisions.decide_one(connection, item, made) for item in together}
+        return {serial: left for serial, left in remaining.items() if left is not None}
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
         """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
