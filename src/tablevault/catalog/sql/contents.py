@@ -22,7 +22,7 @@ _TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key")
 _TABLE_BY_ID = select(tables).where(tables.c.table_id == bindparam("table_id"))
 _TABLES = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
 
-# Both have a serial number; only the process's id is wanted from the other side.
+# Both tables have a serial number; only the id of the process is selected from the other one.
 _INSTANCES = select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
 _PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))

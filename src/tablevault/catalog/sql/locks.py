@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -15,8 +15,8 @@ from tablevault.values import InstanceRecord, Lock
 # Statements are made once: to put one together takes longer than to run it.
 _NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
 _TAKE = insert(locks)
-_MOST_AT_ONCE = 100
-"""Of the locks that one query looks for: an expression of SQL must not become too deep."""
+_MOST_AT_ONCE = 20
+"""Number of resources in one query: for many more, SQLite reads all locks instead of using the index."""
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
@@ -28,13 +28,21 @@ def conflicting_holders(
     A lock covers everything below its resource, so locks above and below conflict too. The locks of an ancestor block
     only changes: a child may read the tables that its ancestors read or build.
     """
+    on: dict[str, bool] = {}
+    below: dict[str, bool] = {}
+    for lock in wanted:
+        *above, resource = _path_to(lock.resource)
+        on[resource] = on.get(resource, False) or lock.exclusive
+        for parent in above:
+            below[parent] = below.get(parent, False) or lock.exclusive
     holders: set[int] = set()
-    for start in range(0, len(wanted), _MOST_AT_ONCE):
-        some = wanted[start : start + _MOST_AT_ONCE]
-        for held_by, held in _overlapping(connection, [lock.resource for lock in some]):
-            conflicting = (lock for lock in some if lock.conflicts(held))
-            if any(lock.exclusive or held_by not in ancestors for lock in conflicting):
-                holders.add(held_by)
+    for held_by, held in _overlapping(connection, list(on)):
+        # Whether the wanted locks that it overlaps are exclusive.
+        met = [on[resource] for resource in _path_to(held.resource) if resource in on]
+        if held.resource in below:
+            met.append(below[held.resource])
+        if any(met) or (met and held.exclusive and held_by not in ancestors):
+            holders.add(held_by)
     return tuple(sorted(holders))
 
 
@@ -78,17 +86,24 @@ def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ..
     return tuple(int(serial) for serial in rows)
 
 
-def _overlapping(connection: Connection, resources: Sequence[str]) -> Iterable[tuple[int, Lock]]:
-    """Return each lock on the resources, above or below them, with the process that holds it."""
-    above: set[str] = set()
-    bounds: dict[str, str] = {}
-    for number, resource in enumerate(resources):
-        parts = resource.split("/")
-        above.update("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-        # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
-        bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
-    rows = connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all()
-    return [(int(row.serial), Lock(row.resource, bool(row.exclusive))) for row in rows]
+def _path_to(resource: str) -> list[str]:
+    """Return the resources that cover a resource, itself last."""
+    parts = resource.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _overlapping(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
+    """Yield each lock on the resources, above or below them, with the process that holds it; some more than once."""
+    for start in range(0, len(resources), _MOST_AT_ONCE):
+        some = resources[start : start + _MOST_AT_ONCE]
+        above = {path for resource in some for path in _path_to(resource)}
+        bounds: dict[str, str] = {}
+        for number, resource in enumerate(some):
+            # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
+            bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
+        rows = connection.execute(_overlapping_with(len(some)), {"above": sorted(above), **bounds}).all()
+        for row in rows:
+            yield int(row.serial), Lock(row.resource, bool(row.exclusive))
 
 
 @cache

@@ -56,7 +56,7 @@ class Processes:
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         with self._store.read() as connection:
-            # A second call that was refused may be newer than the process whose id it wanted.
+            # A refused call may be newer than the process whose id it asked for.
             of_id = {"process_id": process_id}
             return first_process(connection, _HOLDING_ID, of_id) or first_process(connection, _NEWEST_OF_ID, of_id)
 

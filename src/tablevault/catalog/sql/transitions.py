@@ -88,7 +88,7 @@ class Transitions:
             connection.execute(delete(processes).where(processes.c.serial == serial))
 
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
-        """Record a process that failed while it was prepared: it leaves its line in the log and nothing else."""
+        """Record a process that failed while it was planned; it leaves a line in the log only."""
         with self._store.write() as connection:
             row = process_row(new, Unplanned(table_name=table_name), None)
             serial = connection.execute(_INSERT, row).scalar_one()
@@ -119,7 +119,7 @@ class Transitions:
         self._update_undecided(serial, attempt, status=Status.RUNNING.value)
 
     def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
-        """Pause a process: it keeps its locks. `None` leaves the error or progress of before."""
+        """Pause a process: it keeps its locks. `None` leaves the former error or progress."""
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
             values["error"] = encode_error(error)
@@ -137,7 +137,7 @@ class Transitions:
             connection.execute(decisions.UPDATE_BY_SERIAL, {"of_serial": serial, "stop_requested": True})
 
     def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
-        """Change a process that this attempt owns. Nothing takes back a decision, also not the attempt that made it."""
+        """Change a process that this attempt owns and has not decided."""
         with self._store.write() as connection:
             fence = {"of_serial": serial, "of_attempt": attempt}
             if connection.execute(decisions.UPDATE_UNDECIDED, {**fence, **values}).rowcount != 1:
