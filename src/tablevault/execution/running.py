@@ -15,11 +15,13 @@ from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_
 _RUN: Mapping[ReturnType, Callable[[BuilderRun], None]] = {
     "dataframe": run_dataframe,
     "row-wise": run_row_wise,
+    "batch": run_row_wise,
     "generator": run_generator,
 }
 _RESTORE: Mapping[ReturnType, Callable[[BuilderRun, bool], bool]] = {
     "dataframe": restore_dataframe,
     "row-wise": restore_row_wise,
+    "batch": restore_row_wise,
     "generator": restore_generator,
 }
 
