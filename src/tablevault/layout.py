@@ -16,6 +16,7 @@ DESCRIPTION = "description.yaml"
 FRAME = "table.parquet"
 PROVENANCE = "provenance.json"
 FINGERPRINTS = "fingerprints.parquet"
+ERRORS = "errors.parquet"
 ARTIFACT_HASHES = "artifacts.parquet"
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
@@ -131,6 +132,8 @@ class InstanceFolder:
         self.code = root / CODE
         self.provenance = root / PROVENANCE
         self.fingerprints = root / FINGERPRINTS
+        self.errors = root / ERRORS
+        """Failed and skipped rows; only there if there are any."""
         self.artifact_hashes = root / ARTIFACT_HASHES
         self.manifest = root / MANIFEST
         self.partial = root / PARTIAL

@@ -251,6 +251,10 @@ class MaterializedInstance:
     replaces_artifacts: bool = False
     """Whether it holds the table's one set of artifacts from now on."""
     deactivates_others: bool = False
+    failed_cells: int = 0
+    """Failed rows, summed over builders."""
+    skipped_cells: int = 0
+    """Skipped rows, summed over builders."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +302,8 @@ class Changes:
     tidying: tuple[Tidying, ...] = ()
     ends: tuple[Decision, ...] = ()
     """Other processes that end in the same transaction."""
+    warnings: tuple[str, ...] = ()
+    """Told to the caller once the change is visible."""
 
 
 # --- processes ----------------------------------------------------------------------------------------------------

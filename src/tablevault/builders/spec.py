@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, problems_error
 from tablevault.builders.fields import (
@@ -18,7 +19,7 @@ from tablevault.builders.placeholders import misspelt_placeholder
 from tablevault.builders.policies import RUN_BY_ROW, Policies, PolicyContext, invalid_error_name, meaningless_field
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
-from tablevault.references import Placement, check_placement
+from tablevault.references import Literal, Placement, check_placement, find_references
 from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
 
 
@@ -70,6 +71,20 @@ class BuilderSpec:
     def reads(self) -> BuilderReads:
         """The columns and tables that it reads."""
         return self.document.reads
+
+    @cached_property
+    def own_row_columns(self) -> tuple[str, ...]:
+        """Columns whose cell of the current row it reads, as `<<self.c[index]>>` does, also inside other references."""
+        found = {
+            operand.value
+            for value in self.arguments.values()
+            for reference in find_references(value)
+            for part in reference.nested()
+            if part.is_self and part.reads_current_row
+            for operand in part.columns or ()
+            if isinstance(operand, Literal) and operand.value != INDEX
+        }
+        return tuple(sorted(found))
 
     @property
     def function_text(self) -> str:

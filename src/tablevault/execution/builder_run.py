@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import compress
 
@@ -14,6 +15,7 @@ from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.failures import RowFailure
 from tablevault.rows.results import misfits, typed_column
 from tablevault.rows.table import RowTable
 from tablevault.storage.checkpoints import BuilderState
@@ -117,6 +119,10 @@ class BuilderRun:
                 continue
             column, column_type = typed_column(self.spec, name, cells)
             self.frame.put(name, column, column_type, cells, table.adopted[name])
+            if table.failures:
+                self.frame.failures[name] = {
+                    position: failure.cause or (self.spec.name, name) for position, failure in table.failures.items()
+                }
 
     def _misfits(self, table: RowTable) -> list[int]:
         """Return the rows with a cell that does not fit into one column with those before it."""
@@ -200,7 +206,7 @@ class BuilderRun:
 
     def add_row_outcome(self, table: RowTable, whole: bytes | None = None) -> None:
         """Record for each row which version of the code computed it."""
-        self.add_outcome(tuple(table.versions), table.fingerprints, table.codes, whole)
+        self.add_outcome(tuple(table.versions), table.fingerprints, table.codes, whole, table.failures)
 
     def add_outcome(
         self,
@@ -208,6 +214,7 @@ class BuilderRun:
         fingerprints: Fingerprints | None = None,
         codes: array[int] | None = None,
         whole: bytes | None = None,
+        failures: Mapping[int, RowFailure] | None = None,
     ) -> None:
         """Record the result of this builder for provenance."""
         self.execution.outcomes.append(
@@ -219,5 +226,6 @@ class BuilderRun:
                 fingerprints,
                 codes,
                 whole,
+                dict(failures or {}),
             )
         )

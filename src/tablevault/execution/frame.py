@@ -48,6 +48,8 @@ class DraftFrame:
     columns: dict[str, BuiltColumn] = field(default_factory=dict)
     adopted: dict[str, dict[int, AdoptedArtifact]] = field(default_factory=dict)
     """Artifacts of reused cells: column -> position -> file."""
+    failures: dict[str, Mapping[int, tuple[str, str]]] = field(default_factory=dict)
+    """Failed and skipped cells: column -> position -> builder and column where the failure began."""
 
     def put(
         self,
@@ -69,6 +71,7 @@ class DraftFrame:
             The files of reused cells, by position.
         """
         self.columns[name] = BuiltColumn(column, column_type, cells)
+        self.failures.pop(name, None)
         self.adopted[name] = dict(adopted or {})
 
     def data(self) -> FrameData:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
@@ -12,6 +12,7 @@ from tablevault.errors import TVImplementationError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.names import fold
+from tablevault.rows.failures import RowFailure
 from tablevault.rows.functions import BuilderFunction
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.values import Read
@@ -52,6 +53,8 @@ class BuilderOutcome:
     """Index into `versions`, for each row."""
     whole: bytes | None = None
     """Fingerprint of a function that is called once."""
+    failures: Mapping[int, RowFailure] = field(default_factory=dict)
+    """Failed and skipped rows, by position."""
 
     def facts(self, inputs: Mapping[PinnedKey, InputFacts]) -> BuilderFacts:
         """Return the facts that provenance keeps.

@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.failures import passed_rows, skip_rows
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.reuse import reuse_rows, row_candidates
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
@@ -27,6 +28,7 @@ def run_row_wise(run: BuilderRun) -> None:
     """Reuse rows, compute the others, and put the columns into the frame."""
     table = _table(run)
     call = _call(run)
+    skip_rows(run, table)
     reuse_rows(run, table, call)
     if run.is_done and table.missing():
         # Files that its cells named, or that its origin had, are gone.
@@ -34,6 +36,8 @@ def run_row_wise(run: BuilderRun) -> None:
     if table.missing():
         RowRunner(table, call, row_job(run), run.execution.owner).run()
     run.complete(table, len(table))
+    for position in passed_rows(run):
+        table.fingerprints[position] = None
     run.add_row_outcome(table)
 
 
@@ -68,6 +72,7 @@ def decide_rows(run: BuilderRun, unknown: Collection[int] = ()) -> RowDecision:
         Rows whose arguments cannot be evaluated yet.
     """
     table = _table(run)
+    skip_rows(run, table)
     return RowDecision(table, reuse_rows(run, table, _call(run), unknown))
 
 

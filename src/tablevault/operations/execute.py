@@ -19,6 +19,7 @@ from tablevault.code.local_code import FOLDER, find_local_code
 from tablevault.code.sources import Sources
 from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError, warn
 from tablevault.execution.context import Execution
+from tablevault.execution.failures import FailedRow, failure_summary, write_failures
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import PinnedInputs, origin_facts, pin_inputs
 from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
@@ -377,7 +378,12 @@ def _materialize(
         inputs=tuple(dict.fromkeys(facts.values())),
         origin=origin_facts(session.lookup, plan.origin),
     )
-    described = InstanceFacts(table.name, plan.new_instance_id, len(data), success)
+    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
+    failed = sum(failure.kind == "failed" for items in failures.values() for failure in items)
+    skipped = sum(map(len, failures.values())) - failed
+    if failed or skipped:
+        write_failures(folder.errors, _failed_rows(execution))
+    described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
     manifest = seal_instance(folder, stored, artifacts, provenance, described)
     shares = success and not table.allow_multiple_artifacts
     change = MaterializedInstance(
@@ -391,9 +397,22 @@ def _materialize(
         tuple(chain.from_iterable(outcome.reads(facts) for outcome in execution.outcomes)),
         replaces_artifacts=shares,
         deactivates_others=success and table.has_side_effects,
+        failed_cells=failed,
+        skipped_cells=skipped,
     )
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
-    return Changes((change,), (*link, *_drop_temporary(plan, session)))
+    summary = failure_summary(failures)
+    told = () if summary is None else (f"{summary}; see get_errors('{table.name}'), run retry_failed('{table.name}').",)
+    return Changes((change,), (*link, *_drop_temporary(plan, session)), warnings=told)
+
+
+def _failed_rows(execution: Execution) -> Iterator[FailedRow]:
+    """Yield the failed and skipped rows of all builders, each with its primary key."""
+    keys = {name: execution.frame.columns[name].values for name in execution.primary_key}
+    for outcome in execution.outcomes:
+        for position, failure in sorted(outcome.failures.items()):
+            key = {name: values[position] for name, values in keys.items()} or None
+            yield FailedRow(outcome.builder.spec.name, position, key, failure)
 
 
 def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:

@@ -32,6 +32,8 @@ class InstanceFacts:
     instance_id: str
     rows: int
     success: bool = True
+    failed_cells: int = 0
+    skipped_cells: int = 0
 
 
 def seal_instance(
@@ -72,6 +74,8 @@ def seal_instance(
         process_id=provenance.process_id,
         rows=facts.rows,
         success=facts.success,
+        **({"failed_cells": facts.failed_cells} if facts.failed_cells else {}),
+        **({"skipped_cells": facts.skipped_cells} if facts.skipped_cells else {}),
     )
     return seal(folder, frame)
 

@@ -137,6 +137,9 @@ class Engine:
                 raise
         finally:
             process.leave()
+        # Last of all: a program may have turned warnings into errors.
+        for message in changes.warnings:
+            warn(message)
         return Outcome(OutcomeKind.SUCCEEDED, process.process_id)
 
     def _work(self, process: Process, interrupts: Interrupts) -> Changes:

@@ -97,6 +97,13 @@ class Reference:
         return len(self.columns) == 1 and is_name(self.columns[0], INDEX)
 
     @property
+    def reads_current_row(self) -> bool:
+        """Whether it reads cells of the current row only, as `<<self.c[index]>>` does."""
+        return len(self.conditions) == 1 and (
+            isinstance(self.conditions[0], CurrentRow) and is_name(self.conditions[0].column, INDEX)
+        )
+
+    @property
     def means_current_row(self) -> bool:
         """Whether it means the current row itself; the references nested in it aside."""
         return self.is_position or any(isinstance(condition, CurrentRow) for condition in self.conditions)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import singledispatch
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from tablevault.catalog.sql.codec import now, read_row
 from tablevault.catalog.sql.schema import instances, processes, reads, tables
@@ -31,6 +31,8 @@ _INSERT_TABLE = insert(tables).values(author=_AUTHOR)
 _INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
 _INSERT_READS = insert(reads)
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
+# Columns of format 2 are not part of the table that both formats are read by.
+_COUNT_FAILURES = text("UPDATE instances SET failed_cells = :failed, skipped_cells = :skipped WHERE row_id = :of_row")
 _DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
     instances.c.table_id,
     instances.c.version,
@@ -113,7 +115,10 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
         connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
         connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
-    _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
+    row_id = _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
+    if change.failed_cells or change.skipped_cells:
+        counts = {"failed": change.failed_cells, "skipped": change.skipped_cells, "of_row": row_id}
+        connection.execute(_COUNT_FAILURES, counts)
 
 
 @apply_change.register
@@ -139,8 +144,8 @@ def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
 
 def _insert_materialized(
     connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
-) -> None:
-    """Insert an active instance with the columns that it was computed from."""
+) -> int:
+    """Insert an active instance with the columns that it read; return its row id."""
     row = {
         **facts,
         "instance_id": change.instance_id,
@@ -154,6 +159,7 @@ def _insert_materialized(
     row_id = _insert_instance(connection, row, serial)
     if change.reads:
         connection.execute(_INSERT_READS, [read_row(row_id, read) for read in change.reads])
+    return row_id
 
 
 def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:
