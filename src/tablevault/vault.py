@@ -477,6 +477,7 @@ class TableVault:
         *,
         columns: Sequence[str] | None = None,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
+        failed: Literal["null", "drop", "raise"] = "null",
     ) -> tuple[Any, str]:
         """Return a frame, and the id of the instance that it is of.
 
@@ -495,10 +496,59 @@ class TableVault:
             Only these, in this order.
         format
             `pandas`, `arrow` or `polars`.
+        failed
+            Rows that failed or were skipped in a column that is read: `null` shows their cells as null, `drop` leaves
+            the rows out, `raise` raises `TVTableError`.
         """
         selection = selection_of(table_name, instance_id, version, active_only, successful_only)
-        read = partial(self._queries.frame, selection, columns, rows, full_artifact_path)
+        if failed == "null":
+            read = partial(self._queries.frame, selection, columns, rows, full_artifact_path)
+        else:
+            from tablevault.reading.failures import FailureReader
+
+            reader = FailureReader(self._context)
+            read = partial(reader.frame_without, failed, selection, columns, rows, full_artifact_path)
         return self._converted(format, read)
+
+    def get_errors(
+        self,
+        table_name: str = "",
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        process_id: str = "",
+        *,
+        format: Literal["pandas", "arrow", "polars"] = "pandas",
+    ) -> Any:
+        """Return a frame with a row for each row that failed or was skipped.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; without an id the newest of `version`. `TEMP_<version>` shows an unfinished execution.
+        process_id
+            A running, paused or ended execution, instead of an instance.
+        format
+            `pandas`, `arrow` or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame, pyarrow.Table or polars.DataFrame
+            With the columns `builder`, `index` (position of the row), `key` (its primary key), `kind` (`failed` or
+            `skipped`), `error` (qualified class), `status` (HTTP status), `message`, `traceback`, `result` (the
+            refused result), `calls` and `seconds` of the last try, `failed_at` (UTC), `code` (version of builder and
+            code), and `cause` (builder and column whose failure let a row be skipped).
+
+        Raises
+        ------
+        TVArgumentError
+            If neither a table nor a process is given, or there is no such instance.
+        TVProcessError
+            If there is no such process, or it runs no rows.
+        """
+        from tablevault.reading.failures import FailureReader
+
+        convert = self._queries.converter(format)
+        return convert(FailureReader(self._context).find(table_name, instance_id, version, process_id).frame())
 
     def read(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import linecache
 import traceback
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -54,16 +53,6 @@ class RowFailure(msgspec.Struct, frozen=True, array_like=True):
     """Seconds since 1970 in UTC."""
     cause: tuple[str, str] | None = None
     """Builder and column whose failure let this row be skipped."""
-
-    @property
-    def traceback(self) -> str:
-        """The traceback as Python prints it, with source lines where their files are at hand."""
-        summary = traceback.StackSummary.from_list(
-            [(item.file, item.line, item.function, linecache.getline(item.file, item.line)) for item in self.frames]
-        )
-        head = ["Traceback (most recent call last):\n", *summary.format()] if self.frames else []
-        last = f"{self.error}: {self.message}" if self.message else self.error
-        return "".join([*head, "\n".join([last, *self.notes])])
 
 
 _encode = msgspec.msgpack.Encoder().encode

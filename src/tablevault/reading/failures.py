@@ -1,0 +1,245 @@
+"""Reading the rows that failed or were skipped: of instances, and of processes wherever they are in their life."""
+
+from __future__ import annotations
+
+import json
+import linecache
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tablevault.builders.document import read_document
+from tablevault.context import VaultContext
+from tablevault.errors import TableVaultError, TVArgumentError, TVProcessError, TVTableError
+from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
+from tablevault.execution.provenance import read_provenance
+from tablevault.layout import MODULE_SUFFIX, InstanceFolder
+from tablevault.lookup import Lookup, again_if_moved
+from tablevault.names import index_builder_name
+from tablevault.plans import ExecutePlan
+from tablevault.reading.queries import Queries
+from tablevault.rows.failures import RowFailure, unpack_failure
+from tablevault.storage import files
+from tablevault.storage.checkpoints import read_checkpoints
+from tablevault.storage.columns import build_column
+from tablevault.storage.frames import FrameData, frame_of_columns
+from tablevault.storage.manifest import check_listed
+from tablevault.values import InstanceRecord, ProcessRecord, Selection, Status, TableRecord
+
+_SHOWN = ("builder", "index", "key", "kind", "error", "status", "message", "traceback", "result", "calls", "seconds")
+"""First columns of the frame that `get_errors` returns; `failed_at`, `code` and `cause` follow."""
+
+
+@dataclass(frozen=True)
+class Failures:
+    """The failed and skipped rows of an instance or process."""
+
+    rows: list[FailedRow]
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The columns of each builder."""
+    sources: Mapping[str, str] = field(default_factory=dict)
+    """Text of each code module as it ran, by its name."""
+
+    def positions(self, columns: list[str]) -> frozenset[int]:
+        """Return the rows that failed or were skipped in any of these columns."""
+        wanted = set(columns)
+        return frozenset(row.index for row in self.rows if wanted & set(self.columns.get(row.builder, ())))
+
+    def frame(self) -> FrameData:
+        """Return the rows as `get_errors` shows them."""
+        names = (*_SHOWN, "failed_at", "code", "cause")
+        cells: dict[str, list[object]] = {name: [] for name in names}
+        for row in self.rows:
+            for name, value in self._shown(row).items():
+                cells[name].append(value)
+        types = {**COLUMNS, "traceback": COLUMNS["message"], "cause": COLUMNS["message"]}
+        return frame_of_columns({name: build_column(cells[name], types[name]) for name in names})
+
+    def _shown(self, row: FailedRow) -> dict[str, object]:
+        failure = row.failure
+        failed = failure.kind == "failed"
+        return {
+            "builder": row.builder,
+            "index": row.index,
+            "key": row.key,
+            "kind": failure.kind,
+            "error": failure.error if failed else None,
+            "status": failure.status,
+            "message": failure.message if failed else None,
+            "traceback": _traceback(failure, self.sources) if failed else None,
+            "result": None if failure.result is None else _json(failure.result),
+            "calls": failure.calls,
+            "seconds": failure.seconds,
+            "failed_at": datetime.fromtimestamp(failure.failed_at, UTC) if failure.failed_at else None,
+            "code": failure.code,
+            "cause": None if failure.cause is None else ".".join(failure.cause),
+        }
+
+
+class FailureReader:
+    """Finds the failed and skipped rows of one vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._lookup = Lookup(context)
+        self._queries = Queries(context)
+
+    def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Failures:
+        """Return the failures of a process, or else of an instance.
+
+        Raises
+        ------
+        TVArgumentError
+            If neither a table nor a process is given, or there is no such instance.
+        TVProcessError
+            If there is no such process, or it runs no builders.
+        """
+        if process_id:
+            if table_name or instance_id:
+                raise TVArgumentError("Give either a process id or a table, not both.")
+            return again_if_moved(lambda: self._of_process(self._lookup.process(process_id)))
+        if not table_name:
+            raise TVArgumentError("get_errors needs a table_name or a process_id.")
+        return again_if_moved(lambda: self._of_named(table_name, instance_id, version))
+
+    def of_instance(self, table: TableRecord, instance: InstanceRecord) -> Failures:
+        """Return the failures of an instance, temporary or materialized."""
+        folder = self._lookup.folder(table, instance)
+        if instance.temporary:
+            return self._of_temporary(table, instance)
+        if not folder.errors.is_file():
+            return Failures([])
+        check_listed(folder.manifest, instance.manifest, folder.errors)
+        facts = read_provenance(folder.provenance).builders
+        columns = {item.name: item.columns for item in facts}
+        return Failures(read_failures(folder.errors), columns, _sources(folder.code))
+
+    def frame_without(
+        self, failed: str, selection: Selection, columns: Sequence[str] | None, rows: int | None, full_paths: bool
+    ) -> tuple[FrameData, str]:
+        """Return a frame without its failed rows, and the id of its instance.
+
+        Parameters
+        ----------
+        failed
+            `drop`, or `raise` to refuse a frame that has any.
+        selection, columns, rows, full_paths
+            As in `Queries.frame`.
+
+        Raises
+        ------
+        TVTableError
+            If a row failed or was skipped, under `raise`.
+        """
+        data, instance_id = self._queries.frame(selection, columns, None, full_paths)
+        found = self.find(selection.table_name, instance_id, selection.version, "").positions(list(data.types))
+        if found and failed == "raise":
+            raise TVTableError(
+                f"{len(found):,} rows of instance '{instance_id}' of table '{selection.table_name}' failed or were "
+                f"skipped in the columns read; get_errors('{selection.table_name}') lists them, and failed='drop' "
+                "leaves them out."
+            )
+        kept = [position for position in range(len(data)) if position not in found]
+        if len(kept) < len(data):
+            data = FrameData(data.table.take(kept), data.types)
+        return (data if rows is None else FrameData(data.table.slice(0, rows), data.types)), instance_id
+
+    def _of_named(self, table_name: str, instance_id: str, version: str) -> Failures:
+        table, instance = self._queries.instance(table_name, instance_id, version, is_temp=False)
+        return self.of_instance(table, instance)
+
+    def _of_process(self, record: ProcessRecord) -> Failures:
+        plan = record.plan
+        if not isinstance(plan, ExecutePlan):
+            raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
+        table = self._lookup.table_by_id(plan.table_id)
+        if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
+            instance = self._lookup.contents.instance(plan.table_id, plan.new_instance_id)
+            if instance is not None:
+                return self.of_instance(table, instance)
+        if not record.status.ended:
+            workspace = self._lookup.workspace_of(record.serial)
+            codes = sorted(workspace.codes.glob("*"), key=lambda path: path.name) if workspace.codes.is_dir() else []
+            return _unfinished(table, workspace.checkpoints, workspace.builders, codes[-1] if codes else None)
+        temporary = self._lookup.contents.instance_by_row(plan.temporary)
+        if temporary is None:
+            return Failures([])
+        return self._of_temporary(table, temporary)
+
+    def _of_temporary(self, table: TableRecord, instance: InstanceRecord) -> Failures:
+        folder = self._lookup.folder(table, instance)
+        for record in self._context.catalog.processes.unfinished():
+            plan = record.plan
+            if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
+                return self._of_process(record)
+        return _unfinished(table, InstanceFolder(files.unlinked(folder.partial)).root / "checkpoints", folder.builders)
+
+
+def _unfinished(table: TableRecord, checkpoints: Path, builders: Path, code: Path | None = None) -> Failures:
+    """Return the failures in the checkpoints of an execution that is not complete."""
+    stored = read_checkpoints(checkpoints)
+    states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
+    index = states.get(index_builder_name(table.name))
+    key_columns = _primary_key(builders / f"{index_builder_name(table.name)}.yaml")
+    rows = []
+    for name, state in states.items():
+        for position, content in sorted(state.failures.items()):
+            key = None
+            if index is not None and key_columns and set(key_columns) <= set(index.columns):
+                places = {place: at for at, place in enumerate(index.positions)}
+                if position in places:
+                    values = dict(zip(index.columns, index.values, strict=True))
+                    key = {column: values[column][places[position]] for column in key_columns}
+            rows.append(FailedRow(name, position, key, unpack_failure(content)))
+    columns = {name: state.columns for name, state in states.items()}
+    return Failures(rows, columns, _sources(code) if code is not None else {})
+
+
+def _primary_key(path: Path) -> tuple[str, ...]:
+    """Return the primary key that an IndexBuilder declares, as far as its file can be read."""
+    try:
+        declared = read_document(files.read_text(path), path.name).fields.get("primary_key")
+    except (TableVaultError, OSError, UnicodeDecodeError):
+        return ()
+    return tuple(str(name) for name in declared) if isinstance(declared, list) else ()
+
+
+def _sources(folder: Path) -> dict[str, str]:
+    if not folder.is_dir():
+        return {}
+    return {path.stem: files.read_source(path) for path in sorted(folder.glob(f"*{MODULE_SUFFIX}"))}
+
+
+def _traceback(failure: RowFailure, sources: Mapping[str, str]) -> str:
+    """Return a traceback as Python prints it, with the lines of the archived code."""
+    summary = traceback.StackSummary.from_list(
+        [(item.file, item.line, item.function, _line(item.file, item.line, sources)) for item in failure.frames]
+    )
+    head = ["Traceback (most recent call last):\n", *summary.format()] if failure.frames else []
+    last = f"{failure.error}: {failure.message}" if failure.message else failure.error
+    return "".join([*head, "\n".join([last, *failure.notes])])
+
+
+def _line(file: str, number: int, sources: Mapping[str, str]) -> str:
+    path = Path(file)
+    if path.parent.name == "code_functions" and path.stem in sources:
+        lines = sources[path.stem].splitlines()
+        return lines[number - 1] if 0 < number <= len(lines) else ""
+    return linecache.getline(file, number)
+
+
+def _json(text: str) -> object:
+    """Return a refused result; one that was cut is shown as the text that is left of it."""
+    try:
+        value: object = json.loads(text)
+    except ValueError:
+        return text
+    return value
