@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         ErrorInfo,
         Imported,
         InstanceRecord,
+        JsonObject,
         Lock,
         NewProcess,
         Owner,
@@ -378,6 +379,10 @@ class Transitions(Protocol):
         Returns the process as it is now, in its next attempt, or `None` if there was nothing to take over. The former
         owner may have decided in between: only the returned record is beyond doubt.
         """
+        ...
+
+    def replace_arguments(self, serial: int, attempt: int, arguments: JsonObject) -> None:
+        """Replace the recorded arguments of a claimed process, some of which a later call may give again."""
         ...
 
     def set_running(self, serial: int, attempt: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sized
 
 from tablevault.values import BuilderProgress
@@ -15,7 +16,9 @@ class BuilderCounter:
         self.total: int | None = None
         self.reused = 0
         self.failed = 0
-        """Rows that failed: those that are recorded, and the one that ended the run."""
+        """Rows that failed and are recorded."""
+        self.raised = 0
+        """Rows whose error ended the run."""
         self.skipped = 0
         """Rows that were not tried, because a cell that they read failed."""
         self.retried = 0
@@ -23,6 +26,8 @@ class BuilderCounter:
         self.retrying = 0
         """Calls that wait to be repeated."""
         self.done = False
+        self.errors: Counter[str] = Counter()
+        """How often each class of exception stands among the recorded failures."""
         self._computed = 0
         self._running: Sized = ()
 
@@ -40,9 +45,24 @@ class BuilderCounter:
         """Add the size of `rows`, while it grows, until `computed` is set."""
         self._running = rows
 
+    @property
+    def most_frequent_errors(self) -> str:
+        """The two most frequent errors, by name and count; empty if no row has failed."""
+        # Copied first: the rows may be running in another thread.
+        return ", ".join(f"{count:,} {name}" for name, count in self.errors.copy().most_common(2) if count > 0)
+
     def snapshot(self) -> BuilderProgress:
         """Return the counts of this moment."""
-        return BuilderProgress(self.total, self.computed, self.reused, self.done)
+        return BuilderProgress(
+            self.total,
+            self.computed,
+            self.reused,
+            self.done,
+            self.failed,
+            self.skipped,
+            self.retried,
+            self.retrying,
+        )
 
 
 class ExecutionProgress:
@@ -66,6 +86,7 @@ class ExecutionProgress:
                 item.reused,
                 item.done,
             )
+            counter.failed, counter.skipped = item.failed, item.skipped
 
     def snapshot(self) -> Mapping[str, BuilderProgress]:
         """Return the state of this moment."""

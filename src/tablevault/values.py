@@ -369,6 +369,21 @@ class BuilderProgress:
     """Rows taken over from an origin."""
     done: bool
     """Whether it has finished."""
+    failed: int = 0
+    """Rows that failed and were recorded, by all attempts together."""
+    skipped: int = 0
+    """Rows that were not tried, because a cell that they read failed."""
+    retried: int = 0
+    """Calls that were repeated in this attempt."""
+    retrying: int = 0
+    """Calls that wait to be repeated."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Amounts that calls reported; empty until services are supported."""
+
+    def __repr__(self) -> str:
+        always = f"total={self.total}, computed={self.computed}, reused={self.reused}, done={self.done}"
+        others = {name: getattr(self, name) for name in ("failed", "skipped", "retried", "retrying", "usage")}
+        return f"BuilderProgress({', '.join([always, *(f'{name}={item}' for name, item in others.items() if item)])})"
 
 
 Progress = Mapping[str, BuilderProgress]

@@ -308,6 +308,8 @@ class TableVault:
         process_id: str = "",
         background: bool = False,
         reuse_partial: bool = False,
+        *,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> str:
         """Run the builders of a temporary instance and materialize it.
 
@@ -323,15 +325,21 @@ class TableVault:
             Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
         reuse_partial
             Take over what an execution that was reverted had computed.
+        policies
+            Policy fields that replace those of the builder files: the name of a builder, or `*` for all, to a mapping
+            of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused process is
+            resumed, they replace the earlier ones for the rest of the run.
 
         Raises
         ------
+        TVArgumentError
+            If `policies` names a builder that does not exist, or a field that is wrong or has no meaning there.
         TVBuilderError, TableReferenceError
             If a builder is wrong; before any function runs.
         Exception
             Whatever a function raises, as it is, with a note that says what became of the process.
         """
-        operation = operations.ExecuteInstance(table_name, version, force_execute, reuse_partial)
+        operation = operations.ExecuteInstance(table_name, version, force_execute, reuse_partial, policies)
         return self._run(operation, process_id, background)
 
     def plan_instance(
@@ -620,6 +628,16 @@ class TableVault:
         data, found = self._queries.frame(selection, None, rows, full_artifact_path)
         export_frame(data, output)
         return found, len(data)
+
+    def _export_errors(self, output: Path, table_name: str, instance_id: str, version: str, process_id: str) -> int:
+        """Write failed and skipped rows to a file for the command line; return their number."""
+        from tablevault.reading.failures import FailureReader
+        from tablevault.storage.exports import export_frame, format_of
+
+        format_of(output)
+        data = FailureReader(self._context).find(table_name, instance_id, version, process_id).frame()
+        export_frame(data, output)
+        return len(data)
 
     def get_tables(self) -> list[str]:
         """Return the names of all tables, oldest first."""

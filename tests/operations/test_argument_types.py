@@ -55,6 +55,8 @@ RIGHT = {
     "Mapping[str, str] | None": {"None"},
     "Sequence[str] | Mapping[str, str] | None": {"a tuple", "None"},
     "Literal['pandas', 'arrow', 'polars']": {"text"},
+    "Literal['null', 'drop', 'raise']": {"text"},
+    "Mapping[str, Mapping[str, Any]] | None": {"None"},
 }
 """For each annotation the objects above that are of its type."""
 

@@ -26,7 +26,7 @@ SIGNATURES = {
     "create_builder_file": "table_name, builder_name='', version='base', copy_dir='', text='', process_id=''",
     "write_instance": "table_df, table_name, version='base', dependencies=None, dtypes=None, process_id=''",
     "execute_instance": "table_name, version='base', force_execute=False, process_id='', background=False, "
-    "reuse_partial=False",
+    "reuse_partial=False, *, policies=None",
     "rename_table": "new_table_name, table_name, process_id=''",
     "delete_table": "table_name, process_id=''",
     "delete_instance": "instance_id, table_name, process_id=''",
@@ -34,7 +34,8 @@ SIGNATURES = {
     "delete_builder_file": "builder_name, table_name, version='base', process_id=''",
     "generate_process_id": "",
     "get_dataframe": "table_name, instance_id='', version='base', active_only=True, successful_only=False, rows=None, "
-    "full_artifact_path=True, *, columns=None, format='pandas'",
+    "full_artifact_path=True, *, columns=None, format='pandas', failed='null'",
+    "get_errors": "table_name='', instance_id='', version='base', process_id='', *, format='pandas'",
     "read": "address, *, columns=None, rows=None, format='pandas'",
     "get_tables": "",
     "get_table_instances": "table_name='', version='base', include_temp=False",

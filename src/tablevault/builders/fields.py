@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -136,6 +136,15 @@ def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Proble
         return list(dict.fromkeys(found))
 
 
+def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Problem]:
+    """Return policy fields if all of them are right, else everything that is wrong with them."""
+    try:
+        return PolicyFields.model_validate(dict(values))
+    except ValidationError as error:
+        found = [_problem(detail, values, POLICY_NAMES) for detail in error.errors(include_url=False)]
+        return list(dict.fromkeys(found))
+
+
 def field_problems(values: Mapping[str, object]) -> list[Problem]:
     """Return everything that is wrong with the fields, by themselves."""
     outcome = validate_fields(values)
@@ -159,13 +168,13 @@ def describe(value: object) -> str:
     return "a mapping" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
-def _problem(detail: ErrorDetails, values: Mapping[str, object]) -> Problem:
+def _problem(detail: ErrorDetails, values: Mapping[str, object], known: Collection[str] = FIELD_NAMES) -> Problem:
     location = detail["loc"]
     name = location[0]
     if detail["type"] == "missing":
         return Problem((name,), f"this field is missing; it must be {_SHAPES[str(name)]}.")
     if detail["type"] == "extra_forbidden" or name not in _SHAPES:
-        return Problem((name,), f"there is no field {describe(name)}{nearest(str(name), FIELD_NAMES)}")
+        return Problem((name,), f"there is no field {describe(name)}{nearest(str(name), known)}")
     if detail["type"] == "literal_error" and isinstance(values[str(name)], str):
         value = values[str(name)]
         return Problem((name,), f"it cannot be {describe(value)}{nearest(str(value), _CHOICES[str(name)])}")

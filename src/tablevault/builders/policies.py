@@ -6,11 +6,13 @@ Changing a policy recomputes nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from tablevault.builders.fields import FieldPath, PolicyFields, RetryFields
+from tablevault.builders.fields import FieldPath, PolicyFields, RetryFields, validate_policies
+from tablevault.errors import TVArgumentError
+from tablevault.names import nearest
 
 OnError = Literal["pause", "collect", "revert"]
 ExecutorName = Literal["threads", "async"]
@@ -194,5 +196,71 @@ def _retry(value: int | RetryFields, before: Retry) -> Retry:
     return replace(before, **{"max_retries": before.max_retries or _DEFAULT_RETRIES, **given})
 
 
+EVERY_BUILDER = "*"
+
 Overrides = Mapping[str, Mapping[str, object]]
 """Policies of a call: the name of a builder, or `*`, to policy fields and their values."""
+
+
+def check_overrides(overrides: Overrides, builders: Collection[str]) -> dict[str, PolicyFields]:
+    """Return the policy fields of a call, by the name of the builder or `*`.
+
+    Raises
+    ------
+    TVArgumentError
+        If a builder does not exist, or a field or its value is wrong.
+    """
+    found = {}
+    for name, values in overrides.items():
+        if name != EVERY_BUILDER and name not in builders:
+            raise TVArgumentError(f"policies names a builder '{name}', which does not exist{nearest(name, builders)}")
+        fields = validate_policies(values)
+        if isinstance(fields, list):
+            problem = fields[0]
+            path = "".join(f"[{part!r}]" for part in problem.path)
+            raise TVArgumentError(f"policies['{name}']{path}: {problem.sentence}")
+        for entry in (
+            *(fields.stop_on or ()),
+            *((fields.retry.on or ()) if isinstance(fields.retry, RetryFields) else ()),
+        ):
+            wrong = invalid_error_name(entry)
+            if wrong is not None:
+                raise TVArgumentError(f"policies['{name}']: {wrong}")
+        found[name] = fields
+    return found
+
+
+def overridden(
+    policies: Policies, name: str, context: PolicyContext, overrides: Mapping[str, PolicyFields]
+) -> Policies:
+    """Return the policies of a builder in a call.
+
+    Parameters
+    ----------
+    policies, name, context
+        Of the builder.
+    overrides
+        What `check_overrides` returned. The fields for `*` apply where they have a meaning.
+
+    Raises
+    ------
+    TVArgumentError
+        If a field for this builder has no meaning.
+    """
+    general = overrides.get(EVERY_BUILDER)
+    if general is not None:
+        policies = policies.changed(_meaningful(general, context))
+    own = overrides.get(name)
+    if own is not None:
+        problem = meaningless_field(own, context)
+        if problem is not None:
+            raise TVArgumentError(f"policies['{name}']: {problem[1]}")
+        policies = policies.changed(own)
+    return policies
+
+
+def _meaningful(fields: PolicyFields, context: PolicyContext) -> PolicyFields:
+    """Return the fields without those that have no meaning for a builder."""
+    while (problem := meaningless_field(fields, context)) is not None:
+        fields = fields.model_copy(update={str(problem[0][0]): None})
+    return fields

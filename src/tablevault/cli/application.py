@@ -24,8 +24,8 @@ from tablevault.texts import shown
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
-DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 130, 143
-"""Exit statuses: 3 is an external error that was reverted, 4 any error that paused."""
+DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, FAILED_ROWS, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
+"""Exit statuses: 3 is an external error that was reverted, 4 any error that paused, 5 a success with failed rows."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -65,6 +65,7 @@ _COMMANDS = {
         "get-code-modules-list",
         "get-dataframe",
         "get-descriptions",
+        "get-errors",
         "get-file-tree",
         "get-lineage",
         "get-modules-list",
@@ -186,6 +187,15 @@ def in_place(command: Command) -> Command:
             _end(place, error)
 
     return run  # type: ignore[return-value]
+
+
+def end_with_failures(place: Place, process_id: str) -> str:
+    """Return the id of a process that succeeded; exit with 5, after printing it, if rows of it failed."""
+    progress = place.vault().get_process(process_id).progress
+    if any(item.failed or item.skipped for item in progress.values()):
+        click.echo(process_id)
+        raise click.exceptions.Exit(FAILED_ROWS)
+    return process_id
 
 
 def _end(place: Place, error: BaseException) -> NoReturn:

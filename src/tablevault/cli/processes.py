@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import OPERATIONS, Place, in_place, json_option
+from tablevault.cli.application import OPERATIONS, Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
@@ -165,7 +165,8 @@ def wait_process(place: Place, process_id: str, timeout: float | None) -> str:
 
     vault = place.vault()
     with left_alone(vault, process_id):
-        return vault.wait_process(process_id, timeout).process_id
+        found = vault.wait_process(process_id, timeout).process_id
+    return end_with_failures(place, found)
 
 
 @click.command()

@@ -16,6 +16,7 @@ from tablevault.cli.showing import is_json, show, show_tree
 if TYPE_CHECKING:
     from tablevault.records import BuilderPlan
 
+_ERROR_COLUMNS = ("builder", "index", "key", "kind", "error", "message", "cause")
 _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
 table = click.argument("table_name", shell_complete=tables)
@@ -174,6 +175,26 @@ def get_dataframe(
         output, table_name, instance_id, version, not include_inactive, rows, not no_artifact_path
     )
     show(place, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
+
+
+@click.command()
+@table_if_given("The table.")
+@instance
+@version
+@click.option("--process-id", default="", help="A running, paused or ended execution instead.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write, whose suffix says how.")
+@json_option
+@in_place
+def get_errors(
+    place: Place, table_name: str, instance_id: str, version: str, process_id: str, output: Path | None
+) -> None:
+    """List the rows that failed or were skipped."""
+    if output is not None:
+        count = place.vault()._export_errors(output, table_name, instance_id, version, process_id)
+        show(place, {"rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
+        return
+    rows = place.vault().get_errors(table_name, instance_id, version, process_id, format="arrow").to_pylist()
+    show(place, rows, () if is_json(place) else _ERROR_COLUMNS)
 
 
 @click.command()

@@ -9,13 +9,19 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tablevault.cli.application import Place, in_place
+from tablevault.cli.application import Place, end_with_failures, in_place
 from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.errors import TVArgumentError, TVTableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+policies = click.option(
+    "--policy",
+    multiple=True,
+    metavar="BUILDER.FIELD=VALUE",
+    help="Policy instead of that of a builder file, such as answer.retry=3; * for all builders; repeatable.",
+)
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
 
@@ -126,11 +132,16 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @click.option("--reuse-partial", is_flag=True, help="Take over what a reverted execution had computed.")
+@policies
 @process_id
 @in_place
-def execute_instance(place: Place, table_name: str, **options: Any) -> str:
-    """Fill a temporary instance by its builders."""
-    return place.vault().execute_instance(table_name, **options)
+def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **options: Any) -> str:
+    """Fill a temporary instance by its builders.
+
+    The exit status is 5 if it succeeded with failed rows.
+    """
+    process = place.vault().execute_instance(table_name, policies=_policies(policy), **options)
+    return process if options["background"] else end_with_failures(place, process)
 
 
 @click.command()
@@ -163,6 +174,23 @@ def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...
     FILE ends in .csv, .tsv, .parquet, .arrow or .feather.
     """
     return place.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
+
+
+def _policies(given: tuple[str, ...]) -> dict[str, dict[str, Any]] | None:
+    """Return policies that are written as BUILDER.FIELD=VALUE, with the values in YAML."""
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        place, separator, value = text.partition("=")
+        builder, dot, name = place.rpartition(".")
+        if not (separator and dot and builder and name):
+            raise click.UsageError(f"A policy is written BUILDER.FIELD=VALUE, not '{text}'.")
+        try:
+            found.setdefault(builder, {})[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise click.UsageError(f"The value of the policy '{place}' is not valid YAML: {value}") from None
+    return found or None
 
 
 def _frame_of(file: Path) -> pa.Table:

@@ -47,8 +47,10 @@ class ProgressDisplay:
         rates = Rates()
 
         def lines() -> list[Line]:
-            failed = {name: counter.failed for name, counter in list(progress.builders.items())}
-            return builder_lines(progress.snapshot(), rates, failed)
+            counters = list(progress.builders.items())
+            errors = {name: counter.most_frequent_errors for name, counter in counters}
+            raised = {name: counter.raised for name, counter in counters}
+            return builder_lines(progress.snapshot(), rates, raised, errors)
 
         with _shown(lines):
             yield
@@ -182,20 +184,42 @@ class Rates:
 
 
 def builder_lines(
-    progress: Mapping[str, BuilderProgress], rates: Rates, failed: Mapping[str, int] | None = None
+    progress: Mapping[str, BuilderProgress],
+    rates: Rates,
+    raised: Mapping[str, int] | None = None,
+    errors: Mapping[str, str] | None = None,
 ) -> list[Line]:
-    """Return a line for each builder: its name, rows done, reused, failed, rate, and time left."""
-    return [_builder_line(name, item, rates, (failed or {}).get(name, 0)) for name, item in progress.items()]
+    """Return a line for each builder: its name, rows done, reused, failed, skipped, retrying, rate, and time left.
+
+    Parameters
+    ----------
+    progress
+        The builders.
+    rates
+        Takes a sample of each.
+    raised
+        Rows whose error ended the run, by builder; only known to the interpreter that runs it.
+    errors
+        The most frequent errors, by builder; likewise.
+    """
+    return [
+        _builder_line(name, item, rates, (raised or {}).get(name, 0), (errors or {}).get(name, ""))
+        for name, item in progress.items()
+    ]
 
 
-def _builder_line(name: str, item: BuilderProgress, rates: Rates, failed: int) -> Line:
+def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, errors: str) -> Line:
     rate = rates.rate(name, item.computed)
-    missing = 0 if item.total is None else item.total - item.computed - item.reused
+    settled = item.computed + item.reused + item.failed + item.skipped
+    missing = 0 if item.total is None else item.total - settled
+    failed = item.failed + raised
     return (
         name,
         f"{rows_done(item)} rows",
         f"{item.reused:,} reused" if item.reused else "",
-        f"{failed:,} failed" if failed else "",
+        f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else "",
+        f"{item.skipped:,} skipped" if item.skipped else "",
+        f"{item.retrying:,} waiting to be retried" if item.retrying else "",
         f"{rate:,.1f}/s" if rate and not item.done else "",
         "done" if item.done else _left(missing, rate),
     )

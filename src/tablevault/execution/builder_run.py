@@ -100,7 +100,7 @@ class BuilderRun:
             refused = self._misfits(table)
             table.forget(refused)
             self.counter.computed -= len(refused)
-            self.counter.failed += len(refused)
+            self.counter.raised += len(refused)
             raise
         if not self.is_done or table.is_incomplete:
             self.execution.checkpoints.finish(self.spec.name, total)

@@ -10,6 +10,7 @@ from pathlib import Path
 from tablevault.builders.document import BuilderDocument, dependency_error, read_document
 from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
+from tablevault.builders.policies import Overrides, check_overrides, overridden
 from tablevault.builders.spec import BuilderSpec, build_spec
 from tablevault.code.loading import CodeSnapshot, built_in, built_in_sources, check_accepts
 from tablevault.code.packages import installed_versions
@@ -97,6 +98,23 @@ class Prepared:
             _check_input_artifacts(spec, inputs)
         _check_kept_keys(ordered)
         return cls(tuple(ordered), inputs, sources)
+
+    def with_policies(self, overrides: Overrides | None) -> Prepared:
+        """Return the builders with the policies of a call.
+
+        Raises
+        ------
+        TVArgumentError
+            If a builder does not exist, or a field is wrong or has no meaning for its builder.
+        """
+        if not overrides:
+            return self
+        checked = check_overrides(overrides, [spec.name for spec in self.specs])
+        specs = (
+            replace(spec, policies=overridden(spec.policies, spec.name, spec.policy_context, checked))
+            for spec in self.specs
+        )
+        return replace(self, specs=tuple(specs))
 
     @property
     def index(self) -> BuilderSpec:

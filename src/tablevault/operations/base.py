@@ -22,6 +22,9 @@ PAYLOAD = {"payload": True}
 LONG = {"long": True}
 """Metadata of an argument that is recorded as it is, and too long to be repeated where a call is shown."""
 
+REPLACEABLE = {"replaceable": True}
+"""Metadata of an argument that a later call of the same process may give another value."""
+
 _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 PlanType = TypeVar("PlanType", bound=Plan)
@@ -118,15 +121,26 @@ class Operation(ABC, Generic[PlanType]):
         kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
-    def with_payload_of(self, other: Operation[Any]) -> Self:
-        """Return this operation with the payload of another call of it."""
-        return replace(self, **{item.name: getattr(other, item.name) for item in fields(self) if _is_payload(item)})
+    def continued_by(self, other: Operation[Any]) -> Self:
+        """Return this operation as another call continues it: with its payload, and the arguments that it replaces."""
+        taken = [
+            item.name
+            for item in fields(self)
+            if _is_payload(item) or (_is_replaceable(item) and not other._is_left_out(item))
+        ]
+        return replace(self, **{name: getattr(other, name) for name in taken})
+
+    def replaced(self, recorded: JsonObject) -> JsonObject:
+        """Return the replaceable arguments that differ from the recorded ones."""
+        names = [item.name for item in fields(self) if _is_replaceable(item)]
+        mine = self.record(digest_payload=False) if names else {}
+        return {name: mine[name] for name in names if mine[name] != recorded.get(name)}
 
     def first_difference(self, recorded: Mapping[str, Any]) -> str | None:
         """Return the name of the first argument that differs from the recorded ones; defaults count as left out."""
         mine = self.record()
         for argument in fields(self):
-            if self._is_left_out(argument):
+            if self._is_left_out(argument) or _is_replaceable(argument):
                 continue
             if mine[argument.name] != recorded.get(argument.name):
                 return argument.name
@@ -140,7 +154,7 @@ class Operation(ABC, Generic[PlanType]):
     @classmethod
     def long_arguments(cls) -> frozenset[str]:
         """Return the arguments that are too long to be repeated where a call is shown."""
-        return frozenset(item.name for item in fields(cls) if item.metadata)
+        return frozenset(item.name for item in fields(cls) if item.metadata and not _is_replaceable(item))
 
     @classmethod
     def payload_arguments(cls) -> tuple[str, ...]:
@@ -184,6 +198,10 @@ def write_description(folder: InstanceFolder, **facts: object) -> None:
 
 def _is_payload(argument: Field[Any]) -> bool:
     return bool(argument.metadata.get("payload"))
+
+
+def _is_replaceable(argument: Field[Any]) -> bool:
+    return bool(argument.metadata.get("replaceable"))
 
 
 def _default(argument: Field[Any]) -> object:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from tablevault import names
 from tablevault.builders.secrets import written_secrets
@@ -30,7 +30,7 @@ from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.lookup import Lookup
-from tablevault.operations.base import Operation, instance_folder, remove
+from tablevault.operations.base import REPLACEABLE, Operation, instance_folder, remove
 from tablevault.operations.materialize import (
     InstanceFacts,
     artifact_link,
@@ -82,6 +82,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     version: str = names.DEFAULT_VERSION
     force_execute: bool = False
     reuse_partial: bool = False
+    policies: Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=REPLACEABLE)
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
@@ -104,6 +105,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         pins = pin_inputs(lookup, documents, partial(_lock_shared, draft))
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
+        builders.with_policies(self.policies)
         for document in documents.values():
             for doubt in document.doubts:
                 warn(doubt)
@@ -173,7 +175,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
         self._pin_unless_done(plan, session)
         snapshot = session.workspace.code(self._code_attempt(plan, session))
-        prepared = _prepared(plan, session, snapshot)
+        prepared = _prepared(plan, session, snapshot).with_policies(self.policies)
         prepared.check_conditions()
         table = _table(session.lookup, plan)
         try:

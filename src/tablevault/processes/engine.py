@@ -375,8 +375,12 @@ class Engine:
                 self.decisions.finish(process.serial)
                 raise TVProcessError(self._why_not_taken_up(record))
             if operation is not None:
-                # The recorded arguments hold; only those recorded by their content's digest come from this call.
-                process.operation = process.operation.with_payload_of(operation)
+                # The recorded arguments hold, except for payloads and for policies, which a later call may replace.
+                process.operation = process.operation.continued_by(operation)
+                replaced = process.operation.replaced(record.arguments)
+                if replaced:
+                    arguments = {**record.arguments, **replaced}
+                    self._transitions.replace_arguments(process.serial, process.attempt, arguments)
             if not process.operation.is_resumable(process.plan, process):
                 self._transitions.pause(process.serial, process.attempt, None, None)
                 raise self._still_paused(record, messages.needs_payload(self._context.layout.root, record))

@@ -80,7 +80,7 @@ class RowCollector:
         kept, failure = self.collect_until_error(positions, fingerprints, results)
         if failure is None:
             return kept
-        self._table.counter.failed += is_a(failure.error, Exception)
+        self._table.counter.raised += is_a(failure.error, Exception)
         note = self._error_note(positions[kept] if kept < len(positions) else -1)
         if failure.is_invalid:
             raise failure.error from failure.error.__cause__

@@ -369,7 +369,7 @@ class RowRunner:
         own_note = self._error_note(task.positions[0])
         note = own_note if error.note is None else error.note
         if not self._job.policies.collects:
-            self._table.counter.failed += is_a(error.error, Exception)
+            self._table.counter.raised += is_a(error.error, Exception)
         if self._failure is not None:
             return
         reverts = self._job.policies.on_error == "revert"

@@ -225,6 +225,7 @@ class RowTable:
     def _count(self, failure: RowFailure, step: int) -> None:
         if failure.kind == "failed":
             self.counter.failed += step
+            self.counter.errors[failure.error.rpartition(".")[2]] += step
         else:
             self.counter.skipped += step
 

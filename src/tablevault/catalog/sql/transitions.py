@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from tablevault.values import (
     Blocked,
     Decision,
     ErrorInfo,
+    JsonObject,
     NewProcess,
     Owner,
     Plan,
@@ -113,6 +115,10 @@ class Transitions:
             if connection.execute(_CLAIM, {**fence, **taken}).rowcount != 1:
                 return None
             return first_process(connection, BY_SERIAL, {"serial": record.serial})
+
+    def replace_arguments(self, serial: int, attempt: int, arguments: JsonObject) -> None:
+        """Replace the recorded arguments of a claimed process, some of which a later call may give again."""
+        self._update_undecided(serial, attempt, arguments=json.dumps(arguments))
 
     def set_running(self, serial: int, attempt: int) -> None:
         """Show a claimed process as running again."""
