@@ -130,7 +130,7 @@ class Operation(ABC, Generic[PlanType]):
         ]
         return replace(self, **{name: getattr(other, name) for name in taken})
 
-    def replaced(self, recorded: JsonObject) -> JsonObject:
+    def replaced(self, recorded: Mapping[str, Any]) -> JsonObject:
         """Return the replaceable arguments that differ from the recorded ones."""
         names = [item.name for item in fields(self) if _is_replaceable(item)]
         mine = self.record(digest_payload=False) if names else {}
