@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import warnings
 from pathlib import Path
 
@@ -216,8 +217,12 @@ def test_traceback_in_a_worker_log_is_obeyed_by_nothing(vault):
     process = vault.execute_instance("t", background=True)
     with pytest.raises(ValueError, match="red"):
         vault.wait_process(process, timeout=60)
-    log = Path(vault.db_dir, "metadata", "worker_logs", f"{process}.log").read_text(encoding="utf-8")
-    assert "ValueError" in harmless(log)
+    path = Path(vault.db_dir, "metadata", "worker_logs", f"{process}.log")
+    # The worker prints its error after the process has ended.
+    deadline = time.monotonic() + 60
+    while "ValueError" not in path.read_text(encoding="utf-8") and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "ValueError" in harmless(path.read_text(encoding="utf-8"))
 
 
 def test_shown_text_keeps_what_people_write():

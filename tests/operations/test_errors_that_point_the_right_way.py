@@ -69,16 +69,30 @@ def test_whole_column_in_a_row_wise_function_is_named(execute, code):
     "code",
     [
         "async def f(x): return x",
-        "async def f(x):\n    yield x",
         "def keep(g): return g\n@keep\nasync def f(x): return x",
-        "import functools\ndef keep(g):\n    @functools.wraps(g)\n    async def h(*a, **b): return 1\n    return h\n@keep\nasync def f(x): return x",
+        "import functools\ndef keep(g):\n    @functools.wraps(g)\n    async def h(x): return await g(x)\n    return h\n@keep\nasync def f(x): return x",
         "async def g(x): return x\nf = g",
     ],
 )
-def test_async_function_is_refused_before_anything_runs(execute, code):
-    text = refusal(execute, code, "return_type: row-wise\narguments: {x: '<<self.k[index]>>'}\n", "night")
-    assert text.startswith("out.yaml, line 3, python_function: f() is an async function")
-    assert "asyncio.run()" in text
+def test_async_function_is_awaited_however_it_is_named(execute, code):
+    execute(code)
+    assert execute.vault.get_dataframe("t")[0]["out"].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("code", "fields", "remedy"),
+    [
+        ("async def f(x):\n    yield x", "return_type: row-wise", "return one result for each call"),
+        ("async def f(x): return x", "return_type: generator", "use 'row-wise'"),
+        ("async def f(x): return x", "return_type: row-wise\nexecutor: threads", "write 'executor: async'"),
+        ("def f(x): return x", "return_type: row-wise\nexecutor: async", "write 'async def f'"),
+    ],
+)
+def test_function_that_no_executor_runs_is_refused_before_anything_runs(execute, code, fields, remedy):
+    argument = "<<self.k>>" if "generator" in fields else "<<self.k[index]>>"
+    text = refusal(execute, code, f"{fields}\narguments: {{x: '{argument}'}}\n", "night")
+    assert text.startswith("out.yaml, line 3, python_function: f() is ")
+    assert remedy in text
     assert execute.vault.get_process("night").progress == {}
 
 

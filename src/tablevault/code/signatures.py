@@ -29,6 +29,11 @@ def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str
     return None
 
 
+def async_generator_problem(name: str) -> str:
+    """Return the sentence about an async generator, which no executor runs."""
+    return f"{name}() is an async generator; return one result for each call, or yield from a plain generator."
+
+
 def executor_problem(name: str, is_async: bool, return_type: str, executor: str | None) -> str | None:
     """Return the problem with running a function as its builder says; `None` if there is none.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from itertools import islice
+from typing import NoReturn
 
 from tablevault.errors import TVArtifactError
 from tablevault.execution.builder_run import BuilderRun
@@ -15,13 +16,17 @@ from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.collector import RowCollector
+from tablevault.rows.error_names import RowError
 from tablevault.rows.results import normal_values
-from tablevault.rows.table import RowTable
+from tablevault.rows.runner import collect_failure
+from tablevault.rows.schedule import FailurePolicy, Task, Verdict
+from tablevault.rows.table import FAILED, RowTable
 
 
 def run_generator(run: BuilderRun) -> None:
     """Take over finished rows, or reuse the columns of an origin, and let the generator yield the others."""
     table = run.restored_table()
+    table.keep_failures()
     total = None if run.spec.is_index else run.frame.row_count
     run.counter.total = total
     prefix = _show_old_rows(run, table)
@@ -36,7 +41,7 @@ def run_generator(run: BuilderRun) -> None:
     if total is not None and not filled and reuse_whole(run, call.fingerprint):
         return
     first = filled if continues else prefix
-    Yields(run, table, call.fingerprint, first, total).append(call_function(run, call.arguments()), filled - first)
+    Yields(run, table, call.fingerprint, first, total).append(call_function(run, call), filled - first)
     _finish(run, table, len(table) if total is None else total, call.fingerprint)
 
 
@@ -88,6 +93,16 @@ class Yields:
         self._first = first
         self._total = total
         self._collector = RowCollector(table, self._owner, self._error_note, may_end=True)
+        self._collects = run.spec.policies.collects
+        self._reverts = run.spec.policies.on_error == "revert"
+        self._policy = FailurePolicy(
+            run.spec.policies,
+            run.builder.loaded.stop_on,
+            run.builder.loaded.retry_on,
+            run.spec.name,
+            tried=table.counter.computed + table.counter.failed,
+            failed=table.counter.failed,
+        )
 
     def append(self, values: object, repeated: int) -> None:
         """Append the rows that the function yields.
@@ -108,14 +123,40 @@ class Yields:
         while position < end:
             count = min(self._collector.most_rows, end - position)
             self._table.resize(max(position, len(self._table)))
-            rows = range(position, position + count)
-            taken = self._collector.collect(rows, self._fingerprint, islice(iterator, count))
+            taken = self._take(iterator, position, count)
             position += taken
             self._owner.raise_if_stopped()
             if not taken:
                 break
         if self._total is not None:
             self._check_end(iterator, position, self._total)
+
+    def _take(self, iterator: Iterator[object], position: int, count: int) -> int:
+        """Take rows, also one that failed; return their number."""
+        rows = range(position, position + count)
+        kept, failure = self._collector.collect_until_error(rows, self._fingerprint, islice(iterator, count))
+        self._policy.succeed(kept)
+        if failure is None:
+            return kept
+        failed = position + kept
+        yielded = failure.result if failure.is_invalid and isinstance(failure.result, Exception) else None
+        if yielded is not None:
+            failure = RowError(yielded)
+        # A raised exception ends the generator: no row could follow.
+        is_of_row = failure.is_invalid or yielded is not None
+        task = Task((failed,))
+        if not (self._collects and is_of_row) or self._policy.decide(task, failure, "", 0.0).verdict is Verdict.RAISE:
+            self._raise(failure, failed)
+        self._table.resize(max(failed + 1, len(self._table)))
+        if not collect_failure(self._table, self._policy, task, failure, self._owner.secrets):
+            self._raise(failure, failed)
+        return kept + 1
+
+    def _raise(self, failure: RowError, position: int) -> NoReturn:
+        self._table.counter.raised += 1
+        if failure.is_invalid:
+            raise failure.error from failure.error.__cause__
+        raise self._function_error(failure.error, position) from failure.error
 
     def _repeat(self, iterator: Iterator[object], position: int) -> bool:
         """Let the generator repeat a row that may be there. Return whether it yielded one."""
@@ -125,6 +166,8 @@ class Yields:
             return False
         except BaseException as error:
             raise self._function_error(error, position) from error
+        if self._table.filled[position] == FAILED:
+            return True
         cells = self._collector.read(value, position)
         if self._table.filled[position]:
             self._compare_key(position, cells)
@@ -178,7 +221,7 @@ class Yields:
 
     def _function_error(self, error: BaseException, position: int) -> FunctionError:
         add_note(error, self._error_note(position))
-        return FunctionError(error)
+        return FunctionError(error, self._reverts)
 
     def _error_note(self, position: int) -> str:
         return f"raised by {self._table.spec.function_text} after {position} rows"
@@ -188,7 +231,7 @@ def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) ->
     run.complete(table, total)
     whole = fingerprint or None
     if len(table.versions) == 1:
-        run.add_outcome(whole=whole)
+        run.add_outcome(whole=whole, failures=table.failures)
     else:
         # Some rows were computed by code that was replaced while the process was paused.
         run.add_row_outcome(table, whole)

@@ -130,7 +130,9 @@ class MaterializedOrigin:
             raise TVFileError(f"{self._fingerprint_path} is damaged: its rows are not those of the instance.")
         values = tuple(self._frame.values(column) for column in spec_columns)
         versions = [facts.versions[code] for code in stored[1]]
-        return ReusableRows(values, stored[0], versions, facts.whole)
+        # Columns with failed cells are not reused as a whole.
+        whole = None if facts.failed or facts.skipped else facts.whole
+        return ReusableRows(values, stored[0], versions, whole)
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it is still there."""
@@ -243,5 +245,5 @@ def _scattered_rows(state: BuilderState, count: int) -> ReusableRows:
             column[position] = cells[place]
         fingerprints[position] = state.fingerprints[place]
         versions[position] = state.code_versions[state.codes[place]]
-    whole = state.fingerprints[0] if state.done and state.fingerprints else None
+    whole = state.fingerprints[0] if state.done and state.fingerprints and not state.failures else None
     return ReusableRows(values, fingerprints, versions, whole)

@@ -84,6 +84,8 @@ class BuilderOutcome:
             computed=self.computed,
             reused=self.reused,
             whole_fingerprint=self.whole.hex() if self.whole is not None else None,
+            failed=sum(failure.kind == "failed" for failure in self.failures.values()),
+            skipped=sum(failure.kind == "skipped" for failure in self.failures.values()),
         )
 
     def reads(self, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[Read]:

@@ -66,6 +66,10 @@ class BuilderFacts:
     """Versions of the installed packages that its code imports; they do not count for reuse."""
     whole_fingerprint: str | None = None
     """Of a function that is called once, in hexadecimal."""
+    failed: int = 0
+    """Rows that failed."""
+    skipped: int = 0
+    """Rows that were not tried, because a cell that they read failed."""
 
     @property
     def whole(self) -> bytes | None:

@@ -9,11 +9,10 @@ from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.reuse import reuse_whole
-from tablevault.notes import add_note
-from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
-from tablevault.rows.calls import ArgumentErrors, FunctionCall
+from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.results import read_frame_result
+from tablevault.rows.single import call_once
 from tablevault.storage.checkpoints import SavedFrame
 from tablevault.storage.dtypes import plain_values
 from tablevault.storage.frames import FrameData, read_frame
@@ -27,6 +26,8 @@ class SingleCall:
     function: FunctionCall
     counted: Mapping[str, object]
     fingerprint: bytes
+    unfinished: Mapping[str, list[object]]
+    """Columns of its own that the function sees, as far as they are filled."""
 
     @classmethod
     def prepare(cls, run: BuilderRun, unfinished: Mapping[str, list[object]]) -> SingleCall:
@@ -42,24 +43,27 @@ class SingleCall:
         with ArgumentErrors(run.spec):
             call = FunctionCall(run.spec, run.execution.views(unfinished))
             counted = call.counted(None)
-            return cls(run.spec, call, counted, call.fingerprint(None, counted))
+            return cls(run.spec, call, counted, call.fingerprint(None, counted), unfinished)
 
-    def arguments(self) -> dict[str, object]:
+    def arguments(self, facts: CallFacts) -> dict[str, object]:
         """Evaluate the remaining arguments, and return all of them."""
         with ArgumentErrors(self.spec):
-            return self.function.completed(None, self.counted)
+            return self.function.completed(None, self.counted, facts)
 
 
-def call_function(run: BuilderRun, arguments: dict[str, object]) -> object:
-    """Call the function once; its exception becomes a `FunctionError`."""
-    spec, secrets = run.spec, run.execution.owner.secrets
-    secrets.add(written_secrets(spec))
-    secrets.add(given_secrets(spec, arguments))
-    try:
-        return run.builder.loaded.call(**arguments)
-    except BaseException as error:
-        add_note(error, f"raised by {spec.function_text}")
-        raise FunctionError(error) from error
+def call_function(run: BuilderRun, call: SingleCall) -> object:
+    """Call the function once, or more often as its policies say; its exception becomes a `FunctionError`."""
+    function, owner = run.builder.loaded, run.execution.owner
+
+    def arguments(facts: CallFacts) -> dict[str, object]:
+        # Each call gets arguments of its own: the one before may have changed them.
+        fresh = call if facts.attempt == 1 else SingleCall.prepare(run, call.unfinished)
+        given = fresh.arguments(facts)
+        owner.secrets.add(written_secrets(run.spec))
+        owner.secrets.add(given_secrets(run.spec, given))
+        return given
+
+    return call_once(function, run.spec.policies, function.opener(run.setup_arguments), arguments, owner)
 
 
 def run_dataframe(run: BuilderRun) -> None:
@@ -98,7 +102,7 @@ def _compute_frame(run: BuilderRun, call: SingleCall) -> FrameData:
     if run.is_done:
         # It was complete, but its files have changed since.
         run.begin()
-    returned = call_function(run, call.arguments())
+    returned = call_function(run, call)
     data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
     run.counter.computed = len(data)
     artifacts = _artifacts_of(data)

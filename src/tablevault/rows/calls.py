@@ -211,9 +211,12 @@ class FunctionCall:
         """
         return {name: item.evaluate(row) for name, item in self._counted_as_given.items()}
 
-    def completed(self, row: int | None, counted: Mapping[str, object]) -> dict[str, object]:
-        """Return the arguments for a row, given those that `counted` returned for it."""
-        return {name: counted[name] if name in counted else evaluate(row) for name, evaluate in self._evaluators}
+    def completed(
+        self, row: int | None, counted: Mapping[str, object], facts: CallFacts = FIRST_CALL
+    ) -> dict[str, object]:
+        """Return the arguments of a call for a row, given those that `counted` returned for it."""
+        values = {name: counted[name] if name in counted else evaluate(row) for name, evaluate in self._evaluators}
+        return self._of_call(values, row, facts) if self.differs_by_call else values
 
     def fingerprint(self, row: int | None, arguments: Mapping[str, object]) -> bytes:
         """Return 16 bytes that differ whenever the arguments of a row count as different.

@@ -11,7 +11,7 @@ from tablevault.builders.fields import FieldPath
 from tablevault.builders.policies import ErrorName
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
-from tablevault.code.signatures import executor_problem
+from tablevault.code.signatures import async_generator_problem, executor_problem
 from tablevault.errors import TVBuilderError
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
@@ -50,6 +50,8 @@ class BuilderFunction:
             if validator_name is None
             else _located(spec, "validate", lambda: load(spec.code_module, validator_name))
         )
+        if inspect.isasyncgenfunction(function):
+            raise spec.error(("python_function",), async_generator_problem(spec.python_function))
         problem = executor_problem(spec.python_function, is_async(function), spec.return_type, spec.policies.executor)
         if problem is not None:
             raise spec.error(("python_function",), problem)

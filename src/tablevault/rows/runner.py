@@ -193,7 +193,7 @@ class RowRunner:
         if self._failure is not None or self._owner.stop_requested:
             return False
         now = clock.monotonic()
-        while len(self._in_flight) < executor.workers and not executor.ended:
+        while self._failure is None and len(self._in_flight) < executor.workers and not executor.ended:
             task = self._schedule.take(now)
             if task is None:
                 break
@@ -356,12 +356,7 @@ class RowRunner:
                 self._raise_later(task, error)
 
     def _collect(self, task: Task, error: RowError, hide: Secrets) -> None:
-        failure = describe_failure(error, self._table.version, task.attempt, task.seconds, clock.time(), hide)
-        for position in task.positions:
-            self._table.fail(position, failure)
-        exceeded = self._policy.collect(len(task.positions))
-        if exceeded is not None:
-            add_note(error.error, f"{exceeded}; {self._table.counter.computed:,} rows are kept")
+        if not collect_failure(self._table, self._policy, task, error, hide):
             self._raise_later(task, error)
 
     def _raise_later(self, task: Task, error: RowError) -> None:
@@ -386,6 +381,30 @@ class RowRunner:
         with contextlib.suppress(Exception):
             self._owner.secrets.add(self._call.secrets(position))
         return f"raised by {self._table.spec.function_text} for row {position}"
+
+
+def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: RowError, hide: Secrets) -> bool:
+    """Record the error of a call for its rows; return whether the run may go on.
+
+    Parameters
+    ----------
+    table
+        Takes the records.
+    policy
+        Counts the failed rows. A limit that is exceeded is noted on the error.
+    task, error
+        The call, and its error.
+    hide
+        Replaces secrets in the recorded texts.
+    """
+    failure = describe_failure(error, table.version, task.attempt, task.seconds, clock.time(), hide)
+    for position in task.positions:
+        table.fail(position, failure)
+    exceeded = policy.collect(len(task.positions))
+    if exceeded is None:
+        return True
+    add_note(error.error, f"{exceeded}; {table.counter.computed:,} rows are kept")
+    return False
 
 
 def rows_of_batch(value: object, expected: int) -> Sequence[object]:

@@ -106,9 +106,8 @@ class RowTable:
                 self.filled[position] = 1
         for position, content in state.failures.items():
             self._add_failure(position, unpack_failure(content))
-            if state.done:
-                self.resize(max(len(self.filled), position + 1))
-                self.filled[position] = FAILED
+        if state.done:
+            self.keep_failures()
         self.counter.computed = len(state.positions) - len(stale)
         for position, records in state.artifacts.items():
             if position not in stale:
@@ -116,6 +115,12 @@ class RowTable:
         self.forget(stale)
         for position in stale:
             self.artifacts.remove(state.artifacts[position])
+
+    def keep_failures(self) -> None:
+        """Leave rows that failed in earlier attempts failed, where they cannot be tried again one by one."""
+        for position in self.failures:
+            self.resize(max(len(self.filled), position + 1))
+            self.filled[position] = FAILED
 
     def forget(self, positions: Collection[int]) -> None:
         """Let rows be computed again."""
