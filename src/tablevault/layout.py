@@ -17,6 +17,7 @@ FRAME = "table.parquet"
 PROVENANCE = "provenance.json"
 FINGERPRINTS = "fingerprints.parquet"
 ERRORS = "errors.parquet"
+INPUT_ROWS = "inputs.parquet"
 ARTIFACT_HASHES = "artifacts.parquet"
 MANIFEST = "manifest.json"
 ARTIFACTS = "artifacts"
@@ -134,6 +135,8 @@ class InstanceFolder:
         self.fingerprints = root / FINGERPRINTS
         self.errors = root / ERRORS
         """Failed and skipped rows; only there if there are any."""
+        self.input_rows = root / INPUT_ROWS
+        """The rows of another table that an IndexBuilder was called for; only there if it was."""
         self.artifact_hashes = root / ARTIFACT_HASHES
         self.manifest = root / MANIFEST
         self.partial = root / PARTIAL

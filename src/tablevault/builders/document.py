@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from tablevault.references import (
     dependencies,
     find_references,
 )
+
+_FOR_EACH = re.compile(r"(?P<table>[A-Za-z0-9_-]+)(?:\((?P<instance>[A-Za-z0-9_-]+)\))?")
 
 SELF = "self"
 INDEX = "index"
@@ -43,6 +46,15 @@ class BuilderReads:
     def tables(self) -> tuple[Dependency, ...]:
         """Other tables, with the columns that are read, in the order of the file."""
         return tuple(self.places)
+
+
+@dataclass(frozen=True)
+class ForEach:
+    """The table for whose rows an IndexBuilder is called."""
+
+    table: str
+    instance: str | None
+    """Id or version of the instance; `None` for the newest of any version."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +95,23 @@ class BuilderDocument:
             If the name of a table or column is itself a reference, and `dependencies` does not declare it.
         """
         return _reads_of(self)
+
+    @cached_property
+    def for_each(self) -> ForEach | None:
+        """The table for whose rows the builder is called; `None` if it is not called for another table's rows.
+
+        Raises
+        ------
+        TVBuilderError
+            If the field names no table.
+        """
+        text = self.fields.get("for_each")
+        if text is None:
+            return None
+        match = _FOR_EACH.fullmatch(text) if isinstance(text, str) else None
+        if match is None:
+            raise self.error(("for_each",), f"{text!r:.100} is not a table; write documents or documents(v2).")
+        return ForEach(match["table"], match["instance"])
 
     @contextmanager
     def located(self, *path: object) -> Iterator[None]:
@@ -162,6 +191,10 @@ def _reads_of(document: BuilderDocument) -> BuilderReads:
         for reference in reads.undecided:
             _check_declared(document, path, reference, declared.values())
     found.extend(declared.items())
+    if document.for_each is not None:
+        each = document.for_each
+        text = each.table if each.instance is None else f"{each.table}({each.instance})"
+        found.append((("for_each",), Dependency(each.table, each.instance, frozenset(), text)))
     own = [(path, read) for path, read in found if read.table == SELF]
     places: dict[Dependency, FieldPath] = {}
     for path, read in found:

@@ -63,6 +63,7 @@ class BuilderFields(PolicyFields):
     return_type: ReturnType = "dataframe"
     setup_arguments: dict[Name, object] | None = None
     validator: Annotated[Name | None, Field(alias="validate")] = None
+    for_each: Name | None = None
     dtypes: dict[Name, str | None] = {}
     dependencies: list[Name] = []
     primary_key: list[Name] = []
@@ -104,6 +105,7 @@ _SHAPES = {
     "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
     "batch_size": "a whole number from 1",
+    "for_each": "a table, such as documents or documents(v2)",
     "setup_arguments": "a mapping of argument names to values, such as {model: small}",
     "dtypes": "a mapping of column names to types, such as {score: Float64}",
     "dependencies": "a list of columns, such as ['orders.customer_id', 'orders.*']",

@@ -79,6 +79,12 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
     """Check what an IndexBuilder reads of `self`; for a row-wise one that is the origin, which is not known here."""
+    if index.for_each is not None and (reads.own_columns or reads.reads_whole_self):
+        raise index.error(
+            next(iter(reads.own_columns.values()), ("arguments",)),
+            f"self cannot be read here: the rows come from {index.for_each.table}; write "
+            f"<<{index.for_each.table}.COLUMN[index]>> for a cell of the input row",
+        )
     if index.runs_by_row:
         return
     for column in sorted(reads.own_columns):

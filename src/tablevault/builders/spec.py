@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, problems_error
+from tablevault.builders.document import INDEX, SELF, BuilderDocument, BuilderReads, ForEach, problems_error
 from tablevault.builders.fields import (
     UNRESOLVED_FIELDS,
     BuilderFields,
@@ -92,6 +92,11 @@ class BuilderSpec:
         return f"{self.python_function}() of builder '{self.name}'"
 
     @property
+    def for_each(self) -> ForEach | None:
+        """The table for whose rows it is called; `None` if it is not called for another table's rows."""
+        return self.document.for_each
+
+    @property
     def is_index(self) -> bool:
         """Whether it is an IndexBuilder."""
         return self.kind == "IndexBuilder"
@@ -105,7 +110,7 @@ class BuilderSpec:
     def policy_context(self) -> PolicyContext:
         """The facts that decide which policies have a meaning."""
         makes_artifacts = any(kind.kind is Kind.ARTIFACT for kind in self.dtypes.values())
-        return PolicyContext(self.is_index, self.return_type, makes_artifacts)
+        return PolicyContext(self.is_index and self.for_each is None, self.return_type, makes_artifacts)
 
     @property
     def tracked_arguments(self) -> dict[str, object]:
@@ -282,6 +287,10 @@ def _check_policies(document: BuilderDocument, fields: BuilderFields, spec: Buil
             raise document.error((name,), f"{name} has a meaning with 'on_error: collect' only; add that or remove it.")
     if fields.validator is not None and not spec.runs_by_row:
         raise document.error(("validate",), "validate has a meaning for row-wise and batch functions only; remove it.")
+    if fields.for_each is not None and not (spec.is_index and spec.runs_by_row):
+        raise document.error(
+            ("for_each",), "for_each has a meaning for IndexBuilders that are row-wise or batch; remove it."
+        )
     problem = meaningless_field(fields, spec.policy_context)
     if problem is not None:
         raise document.error(*problem)

@@ -296,6 +296,8 @@ def builder_version(spec: BuilderSpec, code_version: str) -> str:
     ]
     if spec.validator is not None or spec.setup_arguments is not None:
         counted.append([spec.validator, json_form(spec.setup_arguments)])
+    if spec.for_each is not None:
+        counted.append("for_each")
     return _digest(counted)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import compress
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
-from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
+from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, PreparedBuilder
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
@@ -70,7 +70,8 @@ class BuilderRun:
 
     def begin(self) -> None:
         """Record that rows of this builder follow."""
-        self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version)
+        is_nested = self.spec.for_each is not None
+        self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version, is_nested)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -104,7 +105,7 @@ class BuilderRun:
             raise
         if not self.is_done or table.is_incomplete:
             self.execution.checkpoints.finish(self.spec.name, total)
-        self._record_artifacts()
+        self.record_artifacts()
         if self.spec.is_index:
             self.frame.row_count = total
             self.keep_old_rows()
@@ -129,7 +130,7 @@ class BuilderRun:
         named = zip(self.spec.changed_columns, table.columns, strict=True)
         return sorted({position for name, cells in named for position in misfits(self.spec, name, cells)})
 
-    def _record_artifacts(self) -> None:
+    def record_artifacts(self) -> None:
         """Take over the records of the files that computed rows named."""
         if any(names_artifacts(self.spec.dtypes.get(name)) for name in self.spec.changed_columns):
             self.execution.checkpoints.flush()
@@ -207,6 +208,24 @@ class BuilderRun:
     def add_row_outcome(self, table: RowTable, whole: bytes | None = None) -> None:
         """Record for each row which version of the code computed it."""
         self.add_outcome(tuple(table.versions), table.fingerprints, table.codes, whole, table.failures)
+
+    def add_input_outcome(
+        self, table: RowTable, fingerprints: Fingerprints, codes: array[int], counts: Sequence[int]
+    ) -> None:
+        """Record for each row, and for each input row, which version of the code computed it.
+
+        Parameters
+        ----------
+        table
+            The input rows.
+        fingerprints, codes
+            Of each row of the instance.
+        counts
+            How many rows each input row became.
+        """
+        self.add_outcome(tuple(table.versions), fingerprints, codes, failures=table.failures)
+        keys = self.execution.input_key_columns(self.spec)
+        self.execution.outcomes[-1] = replace(self.execution.outcomes[-1], inputs=InputOutcome(table, counts, keys))
 
     def add_outcome(
         self,

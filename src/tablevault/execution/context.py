@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import is_
 
+from tablevault.builders.spec import BuilderSpec
 from tablevault.execution.frame import DraftFrame
-from tablevault.execution.inputs import WithSelf
+from tablevault.execution.inputs import PinnedKey, WithSelf
 from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.primary_keys import check_keys, row_keys
+from tablevault.names import fold
 from tablevault.ports import Frame, FrameSource, Interruptible
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
@@ -35,6 +37,8 @@ class Execution:
     primary_key: tuple[str, ...]
     reuses_cells: bool = True
     """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
+    input_keys_of: Callable[[PinnedKey], tuple[str, ...]] = lambda _: ()
+    """Returns the primary key of a pinned instance."""
     index_origin: MaterializedOrigin | None = None
     """Whose frame `self` is for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
@@ -67,6 +71,20 @@ class Execution:
     def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
         """The origins whose cells may be reused, each with the positions of this instance's rows in it."""
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
+
+    def input_key_columns(self, spec: BuilderSpec) -> dict[str, Sequence[object]]:
+        """Return the columns of the primary key of the table for whose rows a builder is called; empty without one."""
+        each = spec.for_each
+        if each is None:
+            return {}
+        key = self.input_keys_of(PinnedKey(fold(each.table), each.instance))
+        frame = self.inputs.frame(each.table, each.instance)
+        return {name: frame.values(name) for name in key}
+
+    def input_keys(self, spec: BuilderSpec) -> list[object] | None:
+        """Return a hashable key for each input row; `None` without a primary key."""
+        columns = list(self.input_key_columns(spec).values())
+        return row_keys(columns) if columns else None
 
     def check_primary_key(self) -> None:
         """Raise `TVTableError` if the primary key is null or not unique."""

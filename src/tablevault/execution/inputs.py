@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 from tablevault.builders.document import BuilderDocument, dependency_error
 from tablevault.builders.fields import FieldPath
 from tablevault.errors import TVArgumentError, TVFileError
-from tablevault.execution.provenance import InputFacts, read_artifact_records
+from tablevault.execution.provenance import InputFacts, read_artifact_records, read_provenance
 from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest
 from tablevault.plans import PinnedInput
@@ -245,6 +245,10 @@ class PinnedInputs:
             assert table is not None
             found[key] = InputFacts(table.name, instance.instance_id, instance.row_id)
         return found
+
+    def primary_key(self, key: PinnedKey) -> tuple[str, ...]:
+        """Return the primary key of a pinned instance; empty without one."""
+        return read_provenance(self._lookup.folder_of(self._instances[key]).provenance).primary_key
 
     def columns(self, key: PinnedKey) -> list[str]:
         """Return the names of the columns of a pinned instance."""

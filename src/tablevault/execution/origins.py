@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Protocol
 
 from tablevault.errors import TVFileError
+from tablevault.execution.input_rows import InputRows, read_input_rows
 from tablevault.execution.inputs import ContentFrame
 from tablevault.execution.primary_keys import row_keys
 from tablevault.execution.provenance import BuilderFacts, Provenance, read_fingerprints
+from tablevault.layout import INPUT_ROWS
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
@@ -52,6 +54,10 @@ class Origin(Protocol):
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows that a builder of these columns computed; `None` if there was none."""
+        ...
+
+    def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
+        """Return the input rows of the IndexBuilder of these columns; `None` if it was not called for any."""
         ...
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
@@ -134,6 +140,14 @@ class MaterializedOrigin:
         whole = None if facts.failed or facts.skipped else facts.whole
         return ReusableRows(values, stored[0], versions, whole)
 
+    def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
+        """Return the input rows of the IndexBuilder of these columns."""
+        facts = self.facts(spec_columns)
+        if facts is None or not facts.is_index or self._is_overwritten(facts):
+            return None
+        columns = [self._frame.values(column) for column in spec_columns]
+        return read_input_rows(self._frame_path.with_name(INPUT_ROWS), facts.versions, columns)
+
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it is still there."""
         return _adopted(self._artifact_folder, self._artifacts.get(name))
@@ -169,6 +183,7 @@ class PartialOrigin:
         self._loaded: dict[tuple[str, ...], ReusableRows] = {}
         self._records: dict[str, ArtifactRecord] = {}
         self._index: tuple[str, ...] = ()
+        self._input_rows: InputRows | None = None
         self._row_count = 0
         for position, builder in enumerate(self._checkpoints.builders()):
             self._load(builder, is_index=position == 0)
@@ -194,6 +209,10 @@ class PartialOrigin:
         """Return the rows that a builder of these columns computed."""
         return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
 
+    def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
+        """Return the finished input rows of the IndexBuilder of these columns."""
+        return self._input_rows if spec_columns == self._index else None
+
     def adopted(self, name: str) -> AdoptedArtifact | None:
         """Return the artifact file of this name, if it was recorded and is still there."""
         return _adopted(self._artifact_folder, self._records.get(name))
@@ -210,6 +229,9 @@ class PartialOrigin:
         if state.frame is not None:
             rows = _whole_rows(state.frame.path, state.frame.fingerprint, state.frame.code)
             records.append(state.frame.artifacts)
+        elif state.is_nested:
+            self._input_rows = InputRows.of_state(state)
+            rows = _flat_rows(state)
         else:
             rows = _scattered_rows(state, max(self._row_count, max(state.positions, default=-1) + 1))
         self._records.update((record.path, record) for group in records for record in group)
@@ -234,6 +256,13 @@ def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
     data = read_frame(path)
     values = tuple(plain_values(data.table.column(name), kind) for name, kind in data.types.items())
     return ReusableRows(values, [None] * len(data), [version] * len(data), fingerprint)
+
+
+def _flat_rows(state: BuilderState) -> ReusableRows:
+    """Return the rows that input rows became; they are reused by their input rows only."""
+    values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
+    count = len(values[0]) if values else 0
+    return ReusableRows(values, [None] * count, [""] * count, None)
 
 
 def _scattered_rows(state: BuilderState, count: int) -> ReusableRows:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tablevault.builders.document import BuilderReads
@@ -14,6 +14,7 @@ from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.names import fold
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.table import RowTable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.values import Read
 
@@ -40,6 +41,18 @@ class PreparedBuilder:
 
 
 @dataclass(frozen=True)
+class InputOutcome:
+    """The input rows of a builder that is called for the rows of another table."""
+
+    table: RowTable
+    """The input rows, with their nested cells."""
+    counts: Sequence[int]
+    """How many rows each became."""
+    keys: Mapping[str, Sequence[object]]
+    """Columns of the input table's primary key; empty without one."""
+
+
+@dataclass(frozen=True)
 class BuilderOutcome:
     """The result of a complete builder, as provenance records it."""
 
@@ -54,7 +67,8 @@ class BuilderOutcome:
     whole: bytes | None = None
     """Fingerprint of a function that is called once."""
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
-    """Failed and skipped rows, by position."""
+    """Failed and skipped rows, by position; of input rows where there are any."""
+    inputs: InputOutcome | None = None
 
     def facts(self, inputs: Mapping[PinnedKey, InputFacts]) -> BuilderFacts:
         """Return the facts that provenance keeps.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tablevault.builders.document import read_document
@@ -53,9 +54,17 @@ def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnT
             for name, column_type in data.types.items():
                 frame.put(name, data.table.column(name), column_type)
         else:
+            if state.is_nested:
+                state = _flattened(state)
             frame.row_count = max(frame.row_count, max(state.positions, default=-1) + 1)
             _put_rows(frame, state, types)
     return frame
+
+
+def _flattened(state: BuilderState) -> BuilderState:
+    """Return the rows that input rows became, in the order of the input rows."""
+    values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
+    return replace(state, positions=list(range(len(values[0]) if values else 0)), values=values)
 
 
 def _put_rows(frame: DraftFrame, state: BuilderState, types: Mapping[str, ColumnType]) -> None:

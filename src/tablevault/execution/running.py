@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from tablevault.builders.fields import ReturnType
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution
+from tablevault.execution.for_each import restore_for_each, run_for_each
 from tablevault.execution.generator import decide_generator, restore_generator, run_generator
 from tablevault.execution.outcomes import PreparedBuilder
-from tablevault.execution.row_wise import restore_row_wise, run_row_wise
+from tablevault.execution.row_wise import restore_row_wise, row_job, run_row_wise
 from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_dataframe
 
 _RUN: Mapping[ReturnType, Callable[[BuilderRun], None]] = {
@@ -41,7 +42,10 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
     run.check_old_rows()
     if not run.is_done:
         run.begin()
-    _RUN[builder.spec.return_type](run)
+    if builder.spec.for_each is not None:
+        run_for_each(run, row_job)
+    else:
+        _RUN[builder.spec.return_type](run)
     run.counter.done = True
     if builder.spec.is_index:
         execution.check_primary_key()
@@ -56,7 +60,8 @@ def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) 
     complete = True
     for builder in builders:
         run = BuilderRun.start(execution, builder)
-        complete = _RESTORE[builder.spec.return_type](run, complete) and complete
+        restore = restore_for_each if builder.spec.for_each is not None else _RESTORE[builder.spec.return_type]
+        complete = restore(run, complete) and complete
         if builder.spec.is_index and complete:
             execution.match_origins()
 

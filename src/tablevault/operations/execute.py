@@ -21,6 +21,7 @@ from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError, warn
 from tablevault.execution.context import Execution
 from tablevault.execution.failures import FailedRow, failure_summary, write_failures
 from tablevault.execution.frame import DraftFrame
+from tablevault.execution.input_rows import write_input_rows
 from tablevault.execution.inputs import PinnedInputs, origin_facts, pin_inputs
 from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
 from tablevault.execution.outcomes import BuilderOutcome
@@ -140,11 +141,12 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 origin = None
             else:
                 draft.lock_shared(lock_on_instance(names.fold(table.name), origin.instance_id))
-        if origin is None and builders.index.runs_by_row:
+        if origin is None and builders.index.runs_by_row and builders.index.for_each is None:
             raise builders.index.error(
                 ("return_type",),
                 "a row-wise IndexBuilder is called once per row of the origin, and this instance has none; "
-                "create it with copy=True or origin_id, or let the function return a dataframe",
+                "create it with copy=True or origin_id, name the table of its input rows in for_each, or let the "
+                "function return a dataframe",
             )
         return origin.row_id if origin is not None else None
 
@@ -232,7 +234,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
             owner=place.owner,
             process_id=place.process_id,
             primary_key=prepared.index.primary_key,
-            index_origin=committed if prepared.index.runs_by_row else None,
+            index_origin=committed if prepared.index.runs_by_row and prepared.index.for_each is None else None,
+            input_keys_of=prepared.inputs.primary_key,
         )
 
     # --- ends other than success ----------------------------------------------------------------------------------
@@ -410,8 +413,9 @@ def _materialize(
 
 def _failed_rows(execution: Execution) -> Iterator[FailedRow]:
     """Yield the failed and skipped rows of all builders, each with its primary key."""
-    keys = {name: execution.frame.columns[name].values for name in execution.primary_key}
+    own_keys = {name: execution.frame.columns[name].values for name in execution.primary_key}
     for outcome in execution.outcomes:
+        keys = own_keys if outcome.inputs is None else outcome.inputs.keys
         for position, failure in sorted(outcome.failures.items()):
             key = {name: values[position] for name, values in keys.items()} or None
             yield FailedRow(outcome.builder.spec.name, position, key, failure)
@@ -425,6 +429,10 @@ def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcom
             outcome.fingerprints.resize(row_count)
             outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
             rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
+        if outcome.inputs is not None:
+            table = outcome.inputs.table
+            keys, counts = list(outcome.inputs.keys.values()), outcome.inputs.counts
+            write_input_rows(folder.input_rows, keys, table.fingerprints, table.codes, counts)
     if rows:
         write_fingerprints(folder.fingerprints, rows)
 

@@ -16,6 +16,7 @@ from tablevault.code.sources import Sources
 from tablevault.context import VaultContext
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution
+from tablevault.execution.for_each import decide_input_rows
 from tablevault.execution.generator import shown_origin
 from tablevault.execution.inputs import PinnedInputs
 from tablevault.execution.origins import Origin
@@ -166,6 +167,8 @@ class _Planning:
 
     def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
         run = BuilderRun.start(self._execution, builder)
+        if builder.spec.for_each is not None:
+            return self._plan_for_each(run)
         if builder.spec.runs_by_row:
             return self._plan_row_wise_index(run)
         shown = shown_origin(run) if builder.spec.return_type == "generator" else None
@@ -193,6 +196,16 @@ class _Planning:
         self._execution.match_origins()
         self._rows_are_known = True
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
+
+    def _plan_for_each(self, run: BuilderRun) -> BuilderPlan:
+        """Plan an IndexBuilder that is called for the rows of another table: its counts are of input rows."""
+        table = decide_input_rows(run)
+        missing = len(table.missing())
+        if not missing:
+            # It has nothing to compute, so its function is not called.
+            return self._after_run(run.builder)
+        reasons = (*self._reasons.of_spec(run.builder), f"{rows_text(missing)} of the input to compute")
+        return BuilderPlan(None, len(table) - missing, missing, reasons)
 
     # --- ColumnBuilders -------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from tablevault.notes import add_note
 from tablevault.ports import FunctionError, Interruptible
 from tablevault.rows.calls import ArgumentErrors, RowFingerprints
 from tablevault.rows.error_names import InvalidResult, RowError, is_a
-from tablevault.rows.results import RowReader
+from tablevault.rows.results import ForEachReader, RowReader
 from tablevault.rows.table import RowTable
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
@@ -41,17 +41,24 @@ class RowCollector:
     may_end
         Whether results may end before the positions do, as those of a generator. A function that is called for each
         row may not: its `StopIteration` is an error as any other.
+    reader
+        Takes results apart; `None` for one row per result.
     """
 
     def __init__(
-        self, table: RowTable, owner: Interruptible, error_note: Callable[[int], str], may_end: bool = False
+        self,
+        table: RowTable,
+        owner: Interruptible,
+        error_note: Callable[[int], str],
+        may_end: bool = False,
+        reader: RowReader | ForEachReader | None = None,
     ) -> None:
         self._table = table
         self._owner = owner
         self._error_note = error_note
         self._may_end = may_end
         self._checkpoints = table.checkpoints
-        self._reader = RowReader(table.spec, table.artifacts.name_of, table.columns)
+        self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.columns)
         self.read = self._reader.read
         self._learn()
 

@@ -99,6 +99,40 @@ class RowReader:
             raise _with_hint_of_whole_columns(refused, self._spec, value) from error
 
 
+class ForEachReader:
+    """Takes the rows that a function returns for an input row apart into cells.
+
+    Parameters
+    ----------
+    spec, artifact_name
+        As for `RowReader`.
+    kept
+        The nested cells of each column that are there already.
+    """
+
+    unchanged: frozenset[type] = frozenset()
+    """No result is a cell as it is."""
+
+    def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
+        self._spec = spec
+        flat = [[cell for cells in column if isinstance(cells, list) for cell in cells] for column in kept]
+        self._reader = RowReader(spec, artifact_name, flat)
+
+    def read(self, value: object, row: int) -> tuple[object, ...]:
+        """Return a list of cells for each column, from what a function returned for the input row at a position."""
+        if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray | pd.Series):
+            raise TypeError(
+                f"Builder '{self._spec.name}', input row {row}: {self._spec.python_function}() must return a list of "
+                f"rows, which may be empty, not {type(value).__name__}."
+            )
+        rows = [self._reader.read(item, row) for item in (value.tolist() if isinstance(value, pd.Series) else value)]
+        return (
+            tuple(list(column) for column in zip(*rows, strict=True))
+            if rows
+            else tuple([] for _ in self._spec.changed_columns)
+        )
+
+
 def _with_hint_of_whole_columns(
     error: TypeError | ValueError, spec: BuilderSpec, value: object
 ) -> TypeError | ValueError:

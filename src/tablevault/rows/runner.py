@@ -20,6 +20,7 @@ from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import RowError, TimedOut, is_a
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
@@ -91,14 +92,23 @@ class RowRunner:
         The function, and how it is run.
     owner
         May be asked to stop; is told which values must not be quoted.
+    reader
+        Takes results apart that stand for several rows; `None` for one row per result.
     """
 
-    def __init__(self, table: RowTable, call: FunctionCall, job: RowJob, owner: Interruptible) -> None:
+    def __init__(
+        self,
+        table: RowTable,
+        call: FunctionCall,
+        job: RowJob,
+        owner: Interruptible,
+        reader: ForEachReader | None = None,
+    ) -> None:
         self._table = table
         self._call = call
         self._job = job
         self._owner = owner
-        self._collector = RowCollector(table, owner, self._error_note)
+        self._collector = RowCollector(table, owner, self._error_note, reader=reader)
         self._schedule = Schedule(job.batch_size or 1)
         self._policy = FailurePolicy(
             job.policies,

@@ -62,6 +62,8 @@ class RowTable:
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
         """Places of the columns whose cells name files."""
+        self.is_nested = spec.for_each is not None
+        """Whether a cell is a list with the cells of several rows."""
         self._name = spec.name
         self._append = checkpoints.append
 
@@ -126,7 +128,7 @@ class RowTable:
         """Let rows be computed again."""
         if positions:
             self.is_incomplete = True
-            self.checkpoints.begin(self._name, self.spec.changed_columns, self.version)
+            self.checkpoints.begin(self._name, self.spec.changed_columns, self.version, self.is_nested)
             self.checkpoints.forget(self._name, sorted(positions))
 
     def cut_at_first_missing(self) -> None:
@@ -153,10 +155,16 @@ class RowTable:
         if self.failures:
             self._drop_failure(position)
         if self.artifact_columns:
-            files = tuple(str(cells[place]) for place in self.artifact_columns if cells[place] is not None)
-            self._append(self._name, position, cells, fingerprint, files)
+            self._append(self._name, position, cells, fingerprint, self._files(cells))
         else:
             self._append(self._name, position, cells, fingerprint)
+
+    def _files(self, cells: Sequence[object]) -> tuple[str, ...]:
+        """Return the names of the files that cells name."""
+        named = [cells[place] for place in self.artifact_columns]
+        if self.is_nested:
+            named = [cell for nested in named if isinstance(nested, list) for cell in nested]
+        return tuple(str(cell) for cell in named if cell is not None)
 
     def take(self, batch: RowBatch) -> None:
         """Add computed rows that the checkpoints have already."""

@@ -129,6 +129,7 @@ class Chapter:
     """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
     failures: list[tuple[int, bytes]] = field(default_factory=list)
     """Records of failed and skipped rows that are not durable; as with `batches`."""
+    is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
 
@@ -148,7 +149,7 @@ class Chapter:
 
     def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]]) -> Part:
         """Return rows as a part of a segment; raises `ValueError` if one does not fit the columns."""
-        part = Part(self.builder, self.columns, self.code, artifacts=artifacts)
+        part = Part(self.builder, self.columns, self.code, artifacts=artifacts, is_nested=self.is_nested)
         if not self.is_opened:
             part.forgotten, part.finished = self.forgotten, self.finished
         part.positions = _joined_positions(stretches)

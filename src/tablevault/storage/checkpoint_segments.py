@@ -36,7 +36,7 @@ _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
-_PACKED_FIELDS = (9, 10)
+_PACKED_FIELDS = (9, 11)
 """Fields of a part in format 2, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
@@ -64,6 +64,8 @@ class Part:
     """Path, size and SHA-256 of the files that were recorded, by position."""
     failures: dict[int, bytes] = field(default_factory=dict)
     """Packed records of rows that failed or were skipped, by position."""
+    is_nested: bool = False
+    """Whether a cell is a list with the cells of several rows."""
 
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
@@ -88,6 +90,7 @@ class Part:
                 self.fingerprints,
                 artifacts,
                 list(self.failures.items()),
+                self.is_nested,
             ]
         )
 
@@ -109,6 +112,7 @@ class Part:
             fingerprints,
             {position: [tuple(record) for record in records] for position, *records in artifacts},
             dict(rest[0]) if rest else {},
+            bool(rest and rest[1]),
         )
         part.check()
         return part

@@ -53,6 +53,8 @@ class BuilderState:
     """The code version under which the builder was finished; `None` while it is not done."""
     failures: Mapping[int, bytes] = field(default_factory=dict)
     """Packed records of rows that failed or were skipped, by position."""
+    is_nested: bool = False
+    """Whether a cell is a list with the cells of several rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,7 @@ class _Merge:
     frame: SavedFrame | None = None
     finished_code: str | None = None
     failures: dict[int, bytes] = field(default_factory=dict)
+    is_nested: bool = False
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -147,6 +150,7 @@ class _Merge:
                 f"{self.folder}: the checkpoints of builder {part.builder!r} hold rows of {self.columns} and of "
                 f"{part.columns}; stop the process and run again."
             )
+        self.is_nested = part.is_nested
         if part.forgotten:
             self._forget(part.forgotten)
         self._add_rows(part)
@@ -170,6 +174,7 @@ class _Merge:
             self.frame,
             self.finished_code,
             self.failures,
+            self.is_nested,
         )
 
     def _add_rows(self, part: Part) -> None:

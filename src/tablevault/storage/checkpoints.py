@@ -72,12 +72,12 @@ class CheckpointStore:
         files.make_folder(folder)
         return cls(folder, artifacts, on_interval)
 
-    def begin(self, builder: str, columns: tuple[str, ...], code: str) -> None:
+    def begin(self, builder: str, columns: tuple[str, ...], code: str, is_nested: bool = False) -> None:
         """Note that later rows of a builder have these columns and are computed under this code version."""
         current = self._current.get(builder)
         if current is not None and current.columns != columns:
             raise TVImplementationError(f"builder {builder!r} began with the columns {current.columns}, now {columns}")
-        self._add(Chapter(builder, columns, code))
+        self._add(Chapter(builder, columns, code, is_nested=is_nested))
         self._flusher.tell(self._prepare)
 
     def append(
@@ -213,7 +213,7 @@ class CheckpointStore:
 
     def _chapter_after(self, builder: str) -> Chapter:
         current = self._current[builder]
-        return Chapter(builder, current.columns, current.code)
+        return Chapter(builder, current.columns, current.code, is_nested=current.is_nested)
 
     def _add(self, chapter: Chapter) -> None:
         self._check_open()

@@ -1,0 +1,115 @@
+"""Input rows: the rows of another table for which an IndexBuilder was called, and what each of them became."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+import pyarrow as pa
+
+from tablevault.errors import TVFileError
+from tablevault.execution.primary_keys import row_keys
+from tablevault.storage.checkpoints import BuilderState
+from tablevault.storage.columns import build_column, plain_values
+from tablevault.storage.dtypes import type_of_arrow
+from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
+
+_BYTES = type_of_arrow(pa.binary())
+_INTEGER = type_of_arrow(pa.int64())
+_KEY = "key:"
+
+NestedCells = tuple[list[object], ...]
+"""The cells of the rows of one input row: a list per column."""
+
+
+@dataclass(frozen=True)
+class InputRows:
+    """The input rows of an origin, and the rows that each of them became."""
+
+    keys: Sequence[object] | None
+    """Hashable key of each input row; `None` if they are known by their fingerprints only."""
+    fingerprints: Sequence[bytes | None]
+    versions: Sequence[str]
+    """Version of builder and code that computed the rows of each."""
+    cells: Callable[[int], NestedCells]
+    """Returns the rows of the input row at a position."""
+
+    @classmethod
+    def of_state(cls, state: BuilderState) -> InputRows:
+        """Return the finished input rows of an execution that is not complete."""
+        versions = [state.code_versions[code] for code in state.codes]
+
+        def cells(place: int) -> NestedCells:
+            nested = [column[place] for column in state.values]
+            return tuple(list(each) if isinstance(each, list) else [] for each in nested)
+
+        return cls(None, state.fingerprints, versions, cells)
+
+
+def write_input_rows(
+    path: Path,
+    keys: Sequence[Sequence[object]],
+    fingerprints: Fingerprints,
+    codes: Iterable[int],
+    counts: Iterable[int],
+) -> None:
+    """Write the input rows of an instance; the caller makes the file durable.
+
+    Parameters
+    ----------
+    path
+        The file.
+    keys
+        The columns of the input table's primary key; none without one.
+    fingerprints, codes
+        Of each input row; a code is the place of a version.
+    counts
+        How many rows each became.
+    """
+    columns = {f"{_KEY}{place}": build_column(cells, None) for place, cells in enumerate(keys)}
+    columns["fingerprint"] = (fingerprints.column(), _BYTES)
+    columns["version"] = build_column(list(codes), _INTEGER)
+    columns["rows"] = build_column(list(counts), _INTEGER)
+    write_frame(path, frame_of_columns(columns), plain=["fingerprint"])
+
+
+def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Sequence[object]]) -> InputRows | None:
+    """Read what `write_input_rows` wrote; `None` if there is no such file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    versions
+        The versions of builder and code, to which the file refers by their places.
+    columns
+        The columns of the builder, with all rows.
+
+    Raises
+    ------
+    TVFileError
+        If the file is damaged.
+    """
+    if not path.is_file():
+        return None
+    data = read_frame(path)
+    try:
+        cells = {name: plain_values(data.table.column(name), data.types[name]) for name in data.types}
+        counts, codes, fingerprints = cells["rows"], cells["version"], cells["fingerprint"]
+        if any(type(count) is not int or count < 0 for count in [*counts, *codes]):
+            raise ValueError("a number is missing or negative")
+        starts = [0, *accumulate(counts)]
+        if starts[-1] > min((len(column) for column in columns), default=0):
+            raise ValueError("there are more rows than in the instance")
+        named = [versions[code] for code in codes]
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise TVFileError(f"The input rows in {path} are damaged ({error}).") from error
+    keys = [cells[name] for name in cells if name.startswith(_KEY)]
+
+    def rows(place: int) -> NestedCells:
+        return tuple(list(column[starts[place] : starts[place + 1]]) for column in columns)
+
+    return InputRows(row_keys(keys) if keys else None, fingerprints, named, rows)

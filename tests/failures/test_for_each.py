@@ -1,0 +1,278 @@
+"""IndexBuilders with `for_each`: one input row becomes any number of rows, and everything is decided per input row."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tablevault import TableReferenceError, TableVault, TVBuilderError, TVTableError, tv_errors
+
+SPLIT = """
+from pathlib import Path
+
+def note(log, name):
+    with open(log, "a") as file:
+        file.write(f"{name}\\n")
+
+def split(log, name, text):
+    note(log, name)
+    if text == "boom":
+        raise ValueError(f"cannot split {name}")
+    return [(name, place, word) for place, word in enumerate(text.split())]
+
+async def split_later(log, name, text):
+    return split(log, name, text)
+
+def split_many(log, name, text):
+    return [
+        ValueError(f"cannot split {one}") if words == "boom" else split(log, one, words)
+        for one, words in zip(name, text, strict=True)
+    ]
+
+def pages(log, name, text, folder):
+    note(log, name)
+    rows = []
+    for place, word in enumerate(text.split()):
+        Path(folder, f"{name}-{place}.txt").write_text(word)
+        rows.append((name, place, f"{name}-{place}.txt"))
+    return rows
+
+def length(word):
+    return len(word)
+"""
+
+DOCUMENTS = {"a": "one two three", "b": "four", "c": "", "d": "five six"}
+WORDS = [
+    ("a", 0, "one"),
+    ("a", 1, "two"),
+    ("a", 2, "three"),
+    ("b", 0, "four"),
+    ("d", 0, "five"),
+    ("d", 1, "six"),
+]
+
+
+class Words:
+    """A table of words, made from a table of documents."""
+
+    def __init__(self, folder):
+        self.vault = TableVault(folder / "vault", author="tester", create=True)
+        self.vault.create_code_module("texts", text=SPLIT)
+        self.vault.create_table("words")
+        self.log = folder / "calls"
+
+    def write(self, documents, primary_key=("name",)):
+        frame = pd.DataFrame(
+            {"name": pd.array(list(documents), "string"), "text": pd.array(list(documents.values()), "string")}
+        )
+        self.vault.write("documents", frame, primary_key=list(primary_key) or None)
+
+    def index(self, function="split", return_type="row-wise", more="", arguments=""):
+        return (
+            "builder_type: IndexBuilder\nchanged_columns: [name, place, word]\n"
+            f"python_function: {function}\ncode_module: texts\nis_custom: true\nreturn_type: {return_type}\n"
+            f"for_each: documents\nuntracked: [log]\n{more}\n"
+            f"arguments:\n  log: {str(self.log)!r}\n"
+            "  name: '<<documents.name[index]>>'\n  text: '<<documents.text[index]>>'\n" + arguments
+        )
+
+    def build(self, index="", columns=None, copy=False, **options):
+        builders = {"words_index": index or self.index(), **(columns or {})}
+        self.vault.create_instance("words", builders=builders, copy=copy)
+        return self.vault.execute_instance("words", **options)
+
+    def rows(self, instance_id=""):
+        frame = self.vault.get_dataframe("words", instance_id, full_artifact_path=False)[0]
+        return list(frame[["name", "place", "word"]].itertuples(index=False, name=None))
+
+    def calls(self):
+        """Return the names of the documents that were split since the last time."""
+        text = self.log.read_text() if self.log.exists() else ""
+        self.log.write_text("")
+        return text.split()
+
+
+@pytest.fixture
+def words(tmp_path):
+    made = Words(tmp_path)
+    made.write(DOCUMENTS)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("function", "return_type", "more"),
+    [
+        ("split", "row-wise", ""),
+        ("split", "row-wise", "max_concurrency: 3"),
+        ("split_later", "row-wise", ""),
+        ("split_many", "batch", "batch_size: 3"),
+    ],
+)
+def test_rows_stand_in_the_order_of_the_input_rows(words, function, return_type, more):
+    words.build(words.index(function, return_type, more))
+    assert words.rows() == WORDS
+    assert sorted(words.calls()) == ["a", "b", "c", "d"]
+    assert words.vault.verify().problems == ()
+
+
+def test_column_builders_run_over_the_rows(words):
+    column = (
+        "builder_type: ColumnBuilder\nchanged_columns: [size]\npython_function: length\ncode_module: texts\n"
+        "is_custom: true\nreturn_type: row-wise\narguments: {word: '<<self.word[index]>>'}\n"
+    )
+    words.build(columns={"size": column})
+    assert words.vault.get_dataframe("words")[0]["size"].tolist() == [3, 3, 5, 4, 4, 3]
+
+
+@pytest.mark.parametrize("primary_key", [("name",), ()])
+def test_new_and_changed_input_rows_cost_one_call_each(words, primary_key):
+    words.write(DOCUMENTS, primary_key)
+    words.build()
+    words.calls()
+    words.write({"new": "seven", "d": "five", "a": DOCUMENTS["a"], "c": "", "b": "four"}, primary_key)
+    words.build(copy=True)
+    assert sorted(words.calls()) == ["d", "new"]
+    assert words.rows() == [("new", 0, "seven"), ("d", 0, "five"), *WORDS[:3], WORDS[3]]
+
+
+def test_unchanged_input_rows_are_not_called_for(words):
+    words.build()
+    words.calls()
+    words.build(copy=True)
+    assert words.calls() == []
+    assert words.rows() == WORDS
+
+
+def test_changed_code_calls_for_every_input_row(words):
+    words.build()
+    words.calls()
+    words.vault.create_code_module("texts", text=SPLIT.replace("text.split()", "text.upper().split()"))
+    words.build(copy=True)
+    assert words.calls() == ["a", "b", "c", "d"]
+    assert words.rows()[0] == ("a", 0, "ONE")
+
+
+@pytest.mark.parametrize(("function", "return_type"), [("split", "row-wise"), ("split_many", "batch")])
+def test_failed_input_row_has_no_rows_and_one_record(words, function, return_type):
+    words.write({**DOCUMENTS, "b": "boom"})
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row in 'words_index'"):
+        words.build(words.index(function, return_type, "on_error: collect"))
+    assert words.rows() == [row for row in WORDS if row[0] != "b"]
+    errors = words.vault.get_errors("words")
+    assert errors[["builder", "index", "kind", "error"]].values.tolist() == [["words_index", 1, "failed", "ValueError"]]
+    assert errors["key"].tolist() == [{"name": "b"}]
+
+
+def test_failed_input_row_is_called_for_again_in_a_copy(words):
+    words.write({**DOCUMENTS, "b": "boom"})
+    with pytest.warns(tv_errors.TableVaultWarning):
+        words.build(words.index(more="on_error: collect"))
+    words.calls()
+    words.write(DOCUMENTS)
+    words.build(words.index(more="on_error: collect"), copy=True)
+    assert words.calls() == ["b"]
+    assert words.rows() == WORDS
+
+
+def test_paused_run_goes_on_after_the_last_finished_input_row(words):
+    words.write({**DOCUMENTS, "c": "boom"})
+    with pytest.raises(ValueError, match="cannot split c"):
+        words.build(process_id="night")
+    assert words.calls() == ["a", "b", "c"]
+    assert words.rows("TEMP_base") == WORDS[:4]
+    words.vault.create_code_module("texts", text=SPLIT.replace('"boom"', '"bang"'))
+    words.vault.execute_instance("words", process_id="night")
+    assert words.calls() == ["c", "d"]
+    assert words.rows() == [*WORDS[:4], ("c", 0, "boom"), *WORDS[4:]]
+
+
+def test_stopped_run_is_materialized_with_the_finished_input_rows(words):
+    words.write({**DOCUMENTS, "d": "boom"})
+    with pytest.raises(ValueError, match="cannot split d"):
+        words.build(process_id="night")
+    words.vault.stop_process("night", materialize=True)
+    assert words.rows() == WORDS[:4]
+
+
+def test_reverted_run_gives_its_input_rows_to_reuse_partial(words):
+    words.write({**DOCUMENTS, "d": "boom"})
+    with pytest.raises(ValueError, match="cannot split d"):
+        words.build()
+    words.calls()
+    words.write(DOCUMENTS)
+    words.vault.execute_instance("words", reuse_partial=True)
+    assert words.calls() == ["d"]
+    assert words.rows() == WORDS
+
+
+def test_artifacts_of_unchanged_input_rows_are_taken_over(words):
+    index = words.index("pages", more="dtypes: {word: artifact_string}", arguments="  folder: ~ARTIFACT_FOLDER~\n")
+    words.build(index)
+    words.calls()
+    words.write({**DOCUMENTS, "b": "nine"})
+    words.build(index, copy=True)
+    assert words.calls() == ["b"]
+    folder = words.vault.get_artifact_folder("words", is_temp=False)
+    texts = {row[2]: Path(folder, row[2]).read_text() for row in words.rows()}
+    assert texts["a-2.txt"] == "three"
+    assert texts["b-0.txt"] == "nine"
+    assert words.vault.verify().problems == ()
+
+
+def test_old_rows_are_kept_where_the_builder_says_so(words):
+    more = "primary_key: [name, place]\nkeep_old: true"
+    words.build(words.index(more=more))
+    words.write({"e": "seven"})
+    words.build(words.index(more=more), copy=True)
+    assert sorted(words.rows()) == sorted([*WORDS, ("e", 0, "seven")])
+
+
+def test_duplicate_key_is_refused(words):
+    words.write({"a": "same", "b": "same"})
+    with pytest.raises(TVTableError, match=r"Primary key \(word\) is not unique"):
+        words.build(words.index(more="primary_key: [word]"))
+
+
+def test_plan_counts_calls_without_making_any(words):
+    words.build()
+    words.calls()
+    words.write({**DOCUMENTS, "e": "seven", "b": "changed"})
+    words.vault.create_instance("words", copy=True)
+    plan = words.vault.plan_instance("words").builders["words_index"]
+    assert (plan.total, plan.reused, plan.computed) == (None, 3, 2)
+    assert words.calls() == []
+
+
+def test_result_that_is_no_list_of_rows_is_refused_with_its_input_row(words):
+    words.vault.create_code_module("texts", text="def split(log, name, text):\n    return text\n")
+    with pytest.raises(TypeError, match=r"input row 0: split\(\) must return a list of rows.*not str"):
+        words.build()
+
+
+def test_version_of_the_input_table_may_be_named(words):
+    words.vault.write("documents", pd.DataFrame({"name": ["z"], "text": ["last one"]}), version="v2")
+    index = words.index().replace("for_each: documents", "for_each: documents(v2)")
+    words.build(index.replace("<<documents.", "<<documents(v2)."))
+    assert words.rows() == [("z", 0, "last"), ("z", 1, "one")]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (("for_each: documents", "for_each: 'a b'"), TVBuilderError, "for_each.*is not a table"),
+        (("for_each: documents", "for_each: nothing"), tv_errors.TableVaultError, "There is no table 'nothing'"),
+        (("row-wise", "generator"), (TVBuilderError, TableReferenceError), "row-wise"),
+        (("<<documents.name[index]>>", "<<self.name[index]>>"), TVBuilderError, "self cannot be read here"),
+        (
+            ("<<documents.name[index]>>", "<<documents.nam[index]>>"),
+            (TVBuilderError, TableReferenceError),
+            "no column 'nam'",
+        ),
+    ],
+)
+def test_wrong_for_each_is_refused_before_anything_runs(words, change, error, message):
+    with pytest.raises(error, match=message):
+        words.build(words.index().replace(*change))
+    assert words.calls() == []
