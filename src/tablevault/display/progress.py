@@ -134,7 +134,7 @@ class _DelayedView:
 
 
 def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
-    """Return a view for the terminal or notebook; `None` if there is neither."""
+    """Return a view for the terminal, the notebook or the log; `None` if there is no standard error."""
     if _in_notebook():
         from tablevault.display.notebook import NotebookView
 
@@ -143,6 +143,10 @@ def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
         from tablevault.display.terminal import TerminalView
 
         return TerminalView(lines)
+    if sys.stderr is not None:
+        from tablevault.display.log import LogView
+
+        return LogView(lines)
     return None
 
 
