@@ -1,9 +1,12 @@
+import json
+
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tablevault.builders.document import read_document
+from tablevault.builders.fields import validate_policies
 from tablevault.builders.yaml_text import MAXIMUM_CHARACTERS
 from tablevault.errors import TableReferenceError, TVBuilderError
 
@@ -112,6 +115,21 @@ def test_unknown_field_is_refused_even_if_it_is_null():
         ("untracked", "[1]", "it must be a list of argument names"),
         ("n_threads", "2024-01-01", "found a date"),
         ("is_custom", "9" * 40, "found a very large number"),
+        (
+            "max_failures",
+            "150%",
+            "max_failures: it must be a whole number from 0, or a share such as '10%'; found '150%'.",
+        ),
+        ("max_consecutive_failures", "nine", "it must be a whole number from 1, or none; found 'nine'."),
+        ("retry", "many", "retry: it must be a whole number from 0, or a mapping such as {max_retries: 3, on: [tr"),
+        ("retry", "{max_retries: many}", "retry.max_retries: it must be a whole number from 0; found 'many'."),
+        ("retry", "{max_retrys: 3}", "retry has no field 'max_retrys'; did you mean 'max_retries' or 'max_wait'?"),
+        ("retry", "{1: 3}", "retry has no field '1'"),
+        (
+            "retry",
+            "{on: transient}",
+            "retry.on: it must be a list of errors, such as [transient, ValueError]; found 't",
+        ),
     ],
 )
 def test_wrong_value_is_refused_with_line_field_and_remedy(field, value, sentence):
@@ -119,6 +137,17 @@ def test_wrong_value_is_refused_with_line_field_and_remedy(field, value, sentenc
     message = refusal(text)
     assert message.startswith(f"stories.yaml, line {len(text.splitlines())}, {field}")
     assert sentence in message
+
+
+@pytest.mark.parametrize("field", ["max_failures: lots", "max_consecutive_failures: 0", "retry: {wait: -1}"])
+def test_field_with_alternatives_is_refused_once(field):
+    assert len(refusal(STORIES + field + "\n").splitlines()) == 1
+
+
+def test_errors_to_retry_are_named_under_on_without_quotes():
+    given = yaml.safe_load("retry: {on: [invalid]}")
+    for policies in (given, json.loads(json.dumps(given))):
+        assert validate_policies(policies).retry.on == ["invalid"]
 
 
 def test_missing_field_is_refused():

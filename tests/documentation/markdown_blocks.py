@@ -3,7 +3,8 @@
 The blocks of a page share one namespace, one shell and one folder, and run from top to bottom. The words after the
 language tell how to test a block:
 
-- ``python`` is run; with ``raises=Name`` it must raise that exception, with ``warns=Name`` that warning.
+- ``python`` is run; with ``raises=Name`` it must raise that exception, with ``warns=Name`` that warning, and its output
+  ends with the traceback or the warnings.
 - ``sh`` is run in a terminal and must succeed; with ``exit=4`` it must exit with that status. ``interrupt=word`` sends
   Ctrl-C when that word is printed. In lines that begin with ``make``, only the goals and variables are checked.
 - ``python file=code/stories.py`` and ``yaml file=builders/story.yaml`` are saved, and not run.
@@ -125,6 +126,8 @@ class PageRun:
             exec(code, self._namespace)
         if "raises" in block.options:
             printed.write("".join(traceback.format_exception(caught.value)))
+        elif "warns" in block.options:
+            printed.write("".join(f"{item.category.__name__}: {item.message}\n" for item in caught))
         self._printed = printed.getvalue()
 
     def _expected(self, block: Block) -> Any:

@@ -47,6 +47,13 @@ def test_block_must_raise_the_expected_error_and_shows_its_notes(run):
     run(("python raises=ValueError", raising), ("text output", "Traceback…\n…\nValueError: no\na note"))
 
 
+def test_block_must_warn_as_expected_and_shows_its_warning(run):
+    with pytest.raises(pytest.fail.Exception):
+        run(("python warns=UserWarning", "pass"))
+    warning = "import warnings\nprint('done')\nwarnings.warn('careful')"
+    run(("python warns=UserWarning", warning), ("text output", "done\nUserWarning: careful"))
+
+
 def test_shell_blocks_share_a_shell_and_check_the_exit_status(run):
     run(
         ("sh", "mkdir folder && cd folder\nexport WORD='two\nlines'"),

@@ -98,6 +98,11 @@ _SHAPES = {
     "max_consecutive_failures": "a whole number from 1, or none",
     "stop_on": "a list of errors, such as [401, ValueError]",
     "retry": "a whole number from 0, or a mapping such as {max_retries: 3, on: [transient]}",
+    "retry.max_retries": "a whole number from 0",
+    "retry.on": "a list of errors, such as [transient, ValueError]",
+    "retry.wait": "a number of seconds from 0",
+    "retry.max_wait": "a number of seconds from 0",
+    "retry.max_seconds": "a number of seconds above 0",
     "timeout": "a number of seconds above 0",
     "validate": "the name of a function of the same module, such as check_answer",
     "failed_inputs": "skip or pass",
@@ -131,20 +136,20 @@ class Problem:
 
 def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Problem]:
     """Return the fields if all of them are right, else everything that is wrong with them."""
+    values = _spelled(values)
     try:
-        return BuilderFields.model_validate(dict(values))
+        return BuilderFields.model_validate(values)
     except ValidationError as error:
-        found = [_problem(detail, values) for detail in error.errors(include_url=False)]
-        return list(dict.fromkeys(found))
+        return _problems(error, values, FIELD_NAMES)
 
 
 def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Problem]:
     """Return policy fields if all of them are right, else everything that is wrong with them."""
+    values = _spelled(values)
     try:
-        return PolicyFields.model_validate(dict(values))
+        return PolicyFields.model_validate(values)
     except ValidationError as error:
-        found = [_problem(detail, values, POLICY_NAMES) for detail in error.errors(include_url=False)]
-        return list(dict.fromkeys(found))
+        return _problems(error, values, POLICY_NAMES)
 
 
 def field_problems(values: Mapping[str, object]) -> list[Problem]:
@@ -170,22 +175,67 @@ def describe(value: object) -> str:
     return "a mapping" if isinstance(value, dict) else f"a {type(value).__name__}"
 
 
-def _problem(detail: ErrorDetails, values: Mapping[str, object], known: Collection[str] = FIELD_NAMES) -> Problem:
+def _spelled(values: Mapping[str, object]) -> dict[str, object]:
+    """Return the fields with `on` under `retry` as it was written.
+
+    YAML 1.1 reads that key as true, and JSON turns true into a text.
+    """
+    retry = values.get("retry")
+    if not isinstance(retry, Mapping):
+        return dict(values)
+    return {**values, "retry": {"on" if key is True or key == "true" else key: value for key, value in retry.items()}}
+
+
+def _problems(error: ValidationError, values: Mapping[str, object], known: Collection[str]) -> list[Problem]:
+    # A mapping fails as each alternative of a field; only what is wrong as a mapping is worth telling.
+    details = [
+        detail
+        for detail in error.errors(include_url=False)
+        if not (
+            detail["loc"][0] == "retry" and "RetryFields" not in detail["loc"] and isinstance(detail["input"], dict)
+        )
+    ]
+    return list(dict.fromkeys(_problem(detail, values, known) for detail in details))
+
+
+def _problem(detail: ErrorDetails, values: Mapping[str, object], known: Collection[str]) -> Problem:
     location = detail["loc"]
     name = location[0]
     if detail["type"] == "missing":
         return Problem((name,), f"this field is missing; it must be {_SHAPES[str(name)]}.")
-    if detail["type"] == "extra_forbidden" or name not in _SHAPES:
+    if name not in _SHAPES or (detail["type"] == "extra_forbidden" and len(location) == 1):
         return Problem((name,), f"there is no field {describe(name)}{nearest(str(name), known)}")
-    if detail["type"] == "literal_error" and isinstance(values[str(name)], str):
+    if detail["type"] in ("extra_forbidden", "invalid_key"):
+        key = str(location[-1])
+        return Problem((name, key), f"{name} has no field {key!r}{nearest(key, RetryFields.model_fields)}")
+    if detail["type"] == "literal_error" and name in _CHOICES and isinstance(values[str(name)], str):
         value = values[str(name)]
         return Problem((name,), f"it cannot be {describe(value)}{nearest(str(value), _CHOICES[str(name)])}")
-    return _wrong_type(detail, location)
+    return _wrong_type(detail, values)
 
 
-def _wrong_type(detail: ErrorDetails, location: tuple[int | str, ...]) -> Problem:
+def _wrong_type(detail: ErrorDetails, values: Mapping[str, object]) -> Problem:
+    location = detail["loc"]
     name = str(location[0])
     found = describe(detail["input"])
     if location[-1] == "[key]":
         return Problem((name, detail["input"]), f"it must be {_SHAPES[name]}; found {found} as a name.")
-    return Problem(location[:2], f"it must be {_SHAPES[name]}; found {found}.")
+    path = _path(location, values)[:2]
+    shape = _SHAPES.get(".".join(map(str, path)), _SHAPES[name])
+    return Problem(path, f"it must be {shape}; found {found}.")
+
+
+def _path(location: tuple[int | str, ...], values: Mapping[str, object]) -> FieldPath:
+    """Return a location without the names of alternatives, which stand between the parts of the file."""
+    path: list[object] = []
+    value: object = values
+    for part in location:
+        match value:
+            case Mapping() if part in value:
+                value = value[part]
+            case list() if isinstance(part, int):
+                value = value[part]
+            case _:
+                continue
+        path.append(part)
+    return tuple(path)

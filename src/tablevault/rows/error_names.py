@@ -130,7 +130,7 @@ def is_transient(error: BaseException) -> bool:
     advice = _advice(error)
     if advice is not None:
         return advice
-    if is_a(error, ConnectionError, TimeoutError, RetryLater) or _seconds(_attribute(error, "retry_after")):
+    if is_a(error, ConnectionError, TimeoutError, RetryLater) or _seconds(_attribute(error, "retry_after")) is not None:
         return True
     if status_of(error) in _TRANSIENT_STATUSES:
         return True

@@ -413,7 +413,8 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
     exceeded = policy.collect(len(task.positions))
     if exceeded is None:
         return True
-    add_note(error.error, f"{exceeded}; {table.counter.computed:,} rows are kept")
+    kept = table.counter.computed
+    add_note(error.error, f"{exceeded}; {kept:,} {'row is' if kept == 1 else 'rows are'} kept")
     return False
 
 
