@@ -300,3 +300,25 @@ def test_any_values_of_fields_are_read_or_refused_by_a_named_error(fields):
     else:
         expected = {**yaml.safe_load(REQUIRED), **fields}
         assert {name for name in FIELDS if name in found} >= {name for name in expected if expected[name] is not None}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "part"),
+    [
+        ("retry", "{on: [transient], tries: 3}", "retry.tries: retry has no field 'tries'"),
+        ("retry", "{max_retries: -1}", "retry.max_retries: it must be a whole number from 0; found the number -1."),
+        ("retry", "often", "retry: it must be a whole number from 0, or a mapping"),
+        ("retry", "{on: transient}", "retry.on: it must be a list of errors"),
+        ("max_failures", "'200%'", "max_failures: it must be a whole number from 0, or a share such as '10%'"),
+        ("max_failures", "-1", "max_failures: it must be a whole number from 0"),
+        ("max_consecutive_failures", "never", "it must be a whole number from 1, or none; found 'never'."),
+        ("max_consecutive_failures", "0", "it must be a whole number from 1, or none; found the number 0."),
+        ("on_error", "colect", "on_error: it cannot be 'colect'; did you mean 'collect'?"),
+        ("timeout", "0", "timeout: it must be a number of seconds above 0"),
+        ("batch_size", "none", "batch_size: it must be a whole number from 1"),
+    ],
+)
+def test_wrong_policy_is_refused_once_with_its_remedy(field, value, part):
+    message = refusal(f"{STORIES}{field}: {value}\n")
+    assert part in message
+    assert "\n" not in message

@@ -18,7 +18,7 @@ _LEAST_DIGITS = 6
 
 def written_secrets(spec: BuilderSpec) -> Iterator[tuple[str, str]]:
     """Yield the values that a builder's file names, each with its mark: those that are the same for every row."""
-    for value in spec.arguments.values():
+    for value in (*spec.arguments.values(), *(spec.setup_arguments or {}).values()):
         for name in environment_variables(value):
             if name in os.environ:
                 yield os.environ[name], f"[~ENV:{name}~]"

@@ -130,9 +130,10 @@ class Prepared:
         """Return the environment variables in arguments, each with the first place that names it."""
         places: dict[str, str] = {}
         for spec in self.specs:
-            for argument, value in spec.arguments.items():
-                for name in environment_variables(value):
-                    places.setdefault(name, spec.document.place("arguments", argument))
+            for field, given in (("arguments", spec.arguments), ("setup_arguments", spec.setup_arguments or {})):
+                for argument, value in given.items():
+                    for name in environment_variables(value):
+                        places.setdefault(name, spec.document.place(field, argument))
         return places
 
     def check_conditions(self) -> None:
