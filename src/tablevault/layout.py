@@ -27,6 +27,8 @@ PARTIAL = "partial"
 CHECKPOINTS = "checkpoints"
 EARLIER = "earlier"
 """In `partial/`: what the run before it had left, if it was to be reused."""
+SET_ASIDE = ".set-aside-"
+"""In the name of a folder that an attempt of another user had filled, before its number."""
 CODE_FUNCTIONS = "code_functions"
 METADATA = "metadata"
 TEMPORARY = "_temp"
@@ -141,6 +143,20 @@ class InstanceFolder:
         self.manifest = root / MANIFEST
         self.partial = root / PARTIAL
         """What an execution that was reverted had computed."""
+
+    def set_aside(self) -> list[InstanceFolder]:
+        """Return the folders that attempts of other users had filled in this place, the newest first."""
+        found: list[InstanceFolder] = []
+        while (path := self._set_aside(len(found) + 1)).exists():
+            found.insert(0, InstanceFolder(path))
+        return found
+
+    def next_set_aside(self) -> Path:
+        """Return the path to which this folder is renamed if this user may not empty it."""
+        return self._set_aside(len(self.set_aside()) + 1)
+
+    def _set_aside(self, number: int) -> Path:
+        return self.root.with_name(f"{self.root.name}{SET_ASIDE}{number}")
 
     def builder(self, builder_name: str) -> Path:
         """Return the file of a builder."""

@@ -42,7 +42,8 @@ class Recorder:
     """Notes the calls of one interpreter."""
 
     def __init__(self, folder: Path, counted: Callable[[], None]) -> None:
-        self._log = opened_log(folder / f"events-{os.getpid()}")
+        # The number of a process is given again; that of a moment is not.
+        self._log = opened_log(folder / f"events-{os.getpid()}-{time.monotonic_ns()}")
         self._counted = counted
         self._number = 0
 
@@ -191,7 +192,9 @@ def _wrong_instances(events: list[Event]) -> Iterator[str]:
     made = _made(events)
     tables: dict[str, Instances] = defaultdict(Instances)
     for event in _successful(events, "get_dataframe", "newest"):
-        yield from _wrong_frame(event, made, tables[event.arguments["table"]])
+        # A table whose instances were all deleted meanwhile has no newest one.
+        if event.result is not None:
+            yield from _wrong_frame(event, made, tables[event.arguments["table"]])
     yield from _doubled(tables)
     for event in _successful(events, "get_table_instances"):
         for instance in event.result:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
+from itertools import chain
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
 import yaml
@@ -15,7 +16,7 @@ from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.operations.session import Draft, Session
 from tablevault.storage import files
-from tablevault.values import Changes, JsonObject, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.values import Changes, Creation, JsonObject, Plan, TableRecord, Tidying, TidyingAction
 
 PAYLOAD = {"payload": True}
 """Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""
@@ -83,8 +84,8 @@ class Operation(ABC, Generic[PlanType]):
 
     def abandon(self, plan: PlanType, session: Session) -> tuple[Tidying, ...]:
         """Return the steps that make a process which did not succeed as if it had never started."""
-        created = tuple(remove(item.location) for item in plan.creates)
-        return created + session.clean_workspace()
+        created = chain.from_iterable(remove_created(session.lookup, item) for item in plan.creates)
+        return (*created, *session.clean_workspace())
 
     def materialize_partial(self, plan: PlanType, session: Session) -> Changes:
         """Return the changes that materialize unfinished work."""
@@ -178,6 +179,19 @@ class Operation(ABC, Generic[PlanType]):
 def remove(path: str) -> Tidying:
     """Return the step that removes a file or folder of the vault."""
     return Tidying(TidyingAction.REMOVE, path)
+
+
+def remove_created(lookup: Lookup, creation: Creation) -> Iterator[Tidying]:
+    """Yield the steps that remove the folder of a table or instance that does not become visible."""
+    yield remove(creation.location)
+    if creation.instance_id:
+        yield from remove_set_aside(lookup, InstanceFolder(lookup.layout.absolute(creation.location)))
+
+
+def remove_set_aside(lookup: Lookup, folder: InstanceFolder) -> Iterator[Tidying]:
+    """Yield the steps that remove the folders of earlier attempts of other users; only the owner's user succeeds."""
+    for earlier in folder.set_aside():
+        yield remove(lookup.layout.relative(earlier.root))
 
 
 def put_file(session: Session, staged: str, target: str) -> Tidying:

@@ -31,7 +31,14 @@ from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.lookup import Lookup
-from tablevault.operations.base import REPLACEABLE, Operation, instance_folder, remove
+from tablevault.operations.base import (
+    REPLACEABLE,
+    Operation,
+    instance_folder,
+    remove,
+    remove_created,
+    remove_set_aside,
+)
 from tablevault.operations.materialize import (
     InstanceFacts,
     artifact_link,
@@ -248,11 +255,16 @@ class ExecuteInstance(Operation[ExecutePlan]):
         if workspace.checkpoints.is_dir() and any(workspace.checkpoints.iterdir()):
             target = f"{plan.temporary_folder}/partial"
             computed = layout.relative(workspace.partial)
+            folder = InstanceFolder(layout.absolute(created))
             steps = [
-                Tidying(TidyingAction.MOVE_FOLDER, f"{created}/artifacts", f"{computed}/artifacts"),
+                # The first that there is: it has the files of those before it.
+                *(
+                    Tidying(TidyingAction.MOVE_FOLDER, layout.relative(place.artifacts), f"{computed}/artifacts")
+                    for place in (folder, *folder.set_aside())
+                ),
                 Tidying(TidyingAction.REPLACE_FOLDER, computed, target),
             ]
-        return (*steps, remove(created), *session.clean_workspace())
+        return (*steps, *remove_created(session.lookup, plan.creates[0]), *session.clean_workspace())
 
     def materialize_partial(self, plan: ExecutePlan, session: Session) -> Changes:
         """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
@@ -408,7 +420,8 @@ def _materialize(
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
     summary = failure_summary(failures)
     told = () if summary is None else (f"{summary}; see get_errors('{table.name}'), run retry_failed('{table.name}').",)
-    return Changes((change,), (*link, *_drop_temporary(plan, session)), warnings=told)
+    earlier = remove_set_aside(session.lookup, folder)
+    return Changes((change,), (*link, *_drop_temporary(plan, session), *earlier), warnings=told)
 
 
 def _failed_rows(execution: Execution) -> Iterator[FailedRow]:

@@ -14,6 +14,7 @@ from tablevault.execution.provenance import Provenance, write_artifact_records, 
 from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.lookup import Lookup
 from tablevault.operations.base import write_description
+from tablevault.permissions import may_write
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, FrameRecord
@@ -106,27 +107,62 @@ def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:
 def reopen(folder: InstanceFolder, kept: Path) -> None:
     """Make the folder of an attempt that was cut off while it was filled fit for the next one.
 
-    Links of reused cells are taken back. Modes of files stay: a link shares them with a committed file, into which
-    no function may write.
+    A folder that another user has sealed is set aside, because only its owner may empty it; the files to keep are
+    copied from it. Modes of files stay: a link shares them with a committed file, into which no function may write.
 
     Parameters
     ----------
     folder
         The instance's folder; fine if it is missing.
     kept
-        What an earlier attempt finished there; everything else is made again.
+        The file or folder in it that an earlier attempt finished; everything else is made again.
     """
-    if not folder.root.is_dir():
-        return
-    files.make_writable(folder.root)
-    for path in folder.root.iterdir():
-        if path != kept:
-            files.remove_tree(path)
-    for path in [kept, *kept.rglob("*")]:
+    if folder.root.is_dir():
+        if _is_made_writable(folder.root):
+            _clear(folder.root, kept)
+        else:
+            files.replace(folder.root, folder.next_set_aside())
+    if not kept.exists():
+        earlier = [aside.root / kept.name for aside in folder.set_aside()]
+        source = next((path for path in earlier if path.exists()), None)
+        if source is not None:
+            _copy_kept(source, kept)
+
+
+def _is_made_writable(root: Path) -> bool:
+    """Make a folder and those in it writable; return whether this user may."""
+    for path in (root, *root.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             files.make_writable(path)
-        elif path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1):
+            if not may_write(path):
+                return False
+    return True
+
+
+def _clear(root: Path, kept: Path) -> None:
+    for path in root.iterdir():
+        if path != kept:
+            files.remove_tree(path)
+    for path in (kept, *kept.rglob("*")):
+        if _is_made_again(path):
             path.unlink()
+
+
+def _copy_kept(source: Path, kept: Path) -> None:
+    """Copy what an earlier attempt finished, whole or not at all."""
+    copy = kept.with_name(f"{kept.name}{files.TEMPORARY_SUFFIX}")
+    files.make_folder(kept.parent)
+    for path in (source, *source.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            files.make_folder(copy / path.relative_to(source))
+        elif path.is_file() and not _is_made_again(path):
+            files.copy_file(path, copy / path.relative_to(source))
+    files.replace(copy, kept)
+
+
+def _is_made_again(path: Path) -> bool:
+    """Return whether a file is the remains of a write, or a link to the file of a reused cell."""
+    return path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1)
 
 
 def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts: bool) -> Tidying:

@@ -21,7 +21,7 @@ from tablevault.layout import BUILDER_SUFFIX, InstanceFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
 from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
-from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove
+from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove, remove_set_aside
 from tablevault.operations.materialize import (
     InstanceFacts,
     artifact_link,
@@ -128,7 +128,10 @@ class FrameOperation(Operation[PlanType]):
 
     def is_resumable(self, plan: PlanType, session: Session) -> bool:
         """Return whether the frame is given again, or was staged completely."""
-        return self._payload is not None or whole_frame(self._folder(plan, session).frame) is not None
+        if self._payload is not None:
+            return True
+        folder = self._folder(plan, session)
+        return any(whole_frame(place.frame) is not None for place in (folder, *folder.set_aside()))
 
     def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
         """Write the frame into its folder, unless an earlier attempt did; return its record and content."""
@@ -221,7 +224,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
             reads_of(plan.inputs),
             replaces_artifacts=shares,
         )
-        steps: list[Tidying] = [remove(plan.temporary_folder)]
+        steps: list[Tidying] = [remove(plan.temporary_folder), *remove_set_aside(session.lookup, folder)]
         if shares:
             steps.append(artifact_link(session.lookup, table, plan.new_instance_id, bool(records)))
         return Changes((change,), tuple(steps))
@@ -367,9 +370,9 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         if isinstance(plan, WriteTablePlan):
             new = NewTable(plan.table_name, plan.table_folder, False, False, "")
             make_table_folder(session.lookup.layout.table(new.folder), new)
-            return Changes((new, change))
+            return Changes((new, change), tuple(remove_set_aside(session.lookup, folder)))
         links = [artifact_link(session.lookup, table, plan.instance_id, False)] if table is not None and shares else []
-        return Changes((change,), tuple(links))
+        return Changes((change,), (*links, *remove_set_aside(session.lookup, folder)))
 
     def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> bool:
         """Return whether the frame is given again, was staged completely, or is not needed."""

@@ -14,6 +14,7 @@ from tablevault.layout import (
     DESCRIPTION,
     MARKER,
     METADATA,
+    SET_ASIDE,
     TEMPORARY,
 )
 from tablevault.lookup import Lookup
@@ -107,7 +108,11 @@ class Leftovers:
         if not unknown:
             return []
         pending = self.pending()
-        return [path for path in unknown if self._layout.relative(path) not in pending]
+        return [path for path in unknown if pending.isdisjoint((self._layout.relative(path), self._created_as(path)))]
+
+    def _created_as(self, path: Path) -> str:
+        """Return the location that a process has recorded for a folder, which may have been set aside since."""
+        return self._layout.relative(path).partition(SET_ASIDE)[0]
 
     def _is_needed(self, name: str) -> bool:
         if not name.isdecimal():

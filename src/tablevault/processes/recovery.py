@@ -11,6 +11,7 @@ from filelock import FileLock
 from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.context import VaultContext
+from tablevault.layout import SET_ASIDE
 from tablevault.liveness import Liveness
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.processes.commit import Decisions
@@ -92,7 +93,7 @@ class Recovery:
             for path in leftovers.in_table(table):
                 if path.name.endswith(files.TEMPORARY_SUFFIX):
                     half_written.append(path)
-                elif names.is_materialized(path.name) and self._processes.created(layout.relative(path)):
+                elif self._was_created(layout.relative(path)):
                     _remove_if_allowed(path)
         self._remove_unless_written(half_written)
 
@@ -117,6 +118,11 @@ class Recovery:
         """Return whether the folder of a process is not needed any more, not even by failed tidying."""
         record = self._processes.get(serial)
         return (record is None or record.finished) and not self._tidying.of(serial)
+
+    def _was_created(self, location: str) -> bool:
+        """Return whether a process made this folder for an instance, even if another one has set it aside."""
+        created = location.partition(SET_ASIDE)[0]
+        return names.is_materialized(Path(created).name) and self._processes.created(created)
 
     def _remove_unless_written(self, found: Iterable[Path]) -> None:
         """Remove files of interrupted writes, unless a running process may still be writing them."""
