@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import click
@@ -34,6 +35,7 @@ operation instead of reverting it, and the same command resumes it after the las
 | 2 | invalid usage |
 | 3 | an external error; the operation was reverted |
 | 4 | paused; the message shows the commands that resume and stop the process |
+| 5 | succeeded, but [some rows](errors-in-rows.md) failed or were skipped; `get-errors` lists them |
 | 130, 143 | interrupted by Ctrl-C or SIGTERM; the operation was reverted |
 
 `wait-process` exits with the status of its process.
@@ -75,7 +77,7 @@ def _section(name: str, command: click.Command, parent: click.Context) -> str:
     options = [parameter for parameter in command.get_params(context) if isinstance(parameter, click.Option)]
     rows = [record for option in options if (record := option.get_help_record(context))]
     table = [f"| `{options}` | {text} |" for options, text in rows if "--help" not in options]
-    lines = [f"## {name}", "", (command.help or "").strip(), "", f"`{usage}`"]
+    lines = [f"## {name}", "", inspect.cleandoc(command.help or ""), "", f"`{usage}`"]
     if table:
         lines += ["", "| Option | |", "| --- | --- |", *(line.replace("  [", " [") for line in table)]
     return "\n".join(lines) + "\n"

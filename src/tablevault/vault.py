@@ -505,8 +505,8 @@ class TableVault:
         format
             `pandas`, `arrow` or `polars`.
         failed
-            Rows that failed or were skipped in a column that is read: `null` shows their cells as null, `drop` leaves
-            the rows out, `raise` raises `TVTableError`.
+            How to treat rows that failed or were skipped in a column that is read: `null` shows their cells as null,
+            `drop` leaves the rows out, `raise` raises a `TVTableError`.
         """
         selection = selection_of(table_name, instance_id, version, active_only, successful_only)
         if failed == "null":
@@ -527,7 +527,7 @@ class TableVault:
         *,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
     ) -> Any:
-        """Return a frame with a row for each row that failed or was skipped.
+        """Return a frame that lists the rows that failed or were skipped.
 
         Parameters
         ----------

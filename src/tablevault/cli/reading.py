@@ -181,14 +181,14 @@ def get_dataframe(
 @table_if_given("The table.")
 @instance
 @version
-@click.option("--process-id", default="", help="A running, paused or ended execution instead.")
+@click.option("--process-id", default="", help="Rows of a running, paused or ended execution instead.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write, whose suffix says how.")
 @json_option
 @in_place
 def get_errors(
     place: Place, table_name: str, instance_id: str, version: str, process_id: str, output: Path | None
 ) -> None:
-    """List the rows that failed or were skipped."""
+    """List the rows of an instance that failed or were skipped, with their errors."""
     if output is not None:
         count = place.vault()._export_errors(output, table_name, instance_id, version, process_id)
         show(place, {"rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})

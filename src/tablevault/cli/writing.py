@@ -20,7 +20,7 @@ policies = click.option(
     "--policy",
     multiple=True,
     metavar="BUILDER.FIELD=VALUE",
-    help="Policy instead of that of a builder file, such as answer.retry=3; * for all builders; repeatable.",
+    help="Replace a policy of a builder file, as in answer.retry=3; * stands for all builders; repeatable.",
 )
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
@@ -138,7 +138,7 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **options: Any) -> str:
     """Fill a temporary instance by its builders.
 
-    The exit status is 5 if it succeeded with failed rows.
+    The exit status is 5 if the execution succeeded but rows failed; get-errors lists them.
     """
     process = place.vault().execute_instance(table_name, policies=_policies(policy), **options)
     return process if options["background"] else end_with_failures(place, process)
