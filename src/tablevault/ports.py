@@ -91,6 +91,10 @@ class Ended:
     """The exception (any `BaseException`) that it raised."""
     seconds: float
     """Time that it took."""
+    is_invalid: bool = False
+    """Whether it returned a value that its worker could not send; `error` says why."""
+    has_died: bool = False
+    """Whether its worker died of it; `error` says how."""
 
 
 class OpenedFunction(Protocol):
@@ -111,14 +115,21 @@ OpenFunction = Callable[[], OpenedFunction]
 
 
 class RowExecutor(Protocol):
-    """A way of running calls side by side. One adapter per way: inline, threads, async (later processes, a cluster).
+    """A way of running calls side by side. One adapter per way: inline, threads, async, processes (later a cluster).
 
     All methods are called by one thread, the owner. An interrupt may arrive in any of them, and loses no call: a call
     counts as ended once it is in `ended`.
     """
 
-    workers: int
-    """Calls that may be in flight."""
+    @property
+    def workers(self) -> int:
+        """Calls that may be in flight; an adapter may change it."""
+        ...
+
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """When the calls began that workers run now, on the monotonic clock; others in flight wait for a worker."""
+        ...
 
     @property
     def ended(self) -> deque[Ended]:
@@ -158,6 +169,11 @@ class Interruptible(Protocol):
     """The owner of an execution: may be asked to stop, and hides secrets in errors."""
 
     stop_requested: bool
+
+    @property
+    def lock_descriptors(self) -> Sequence[int]:
+        """Open files whose locks show the owner as alive; worker processes hold them, too."""
+        ...
 
     @property
     def secrets(self) -> Secrets:

@@ -43,7 +43,7 @@ class PolicyFields(BaseModel):
     retry: Annotated[int, Field(ge=0)] | RetryFields | None = None
     timeout: Seconds | None = None
     failed_inputs: Literal["skip", "pass"] | None = None
-    executor: Literal["threads", "async"] | None = None
+    executor: Literal["threads", "async", "processes"] | None = None
     max_concurrency: Count | None = None
     n_threads: Count | None = None
     batch_size: Count | None = None
@@ -82,7 +82,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "return_type": ("dataframe", "row-wise", "batch", "generator"),
     "on_error": ("pause", "collect", "revert"),
     "failed_inputs": ("skip", "pass"),
-    "executor": ("threads", "async"),
+    "executor": ("threads", "async", "processes"),
 }
 
 _SHAPES = {
@@ -106,7 +106,7 @@ _SHAPES = {
     "timeout": "a number of seconds above 0",
     "validate": "the name of a function of the same module, such as check_answer",
     "failed_inputs": "skip or pass",
-    "executor": "threads or async",
+    "executor": "threads, async or processes",
     "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
     "batch_size": "a whole number from 1",

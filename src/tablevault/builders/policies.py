@@ -15,7 +15,7 @@ from tablevault.errors import TVArgumentError
 from tablevault.names import nearest
 
 OnError = Literal["pause", "collect", "revert"]
-ExecutorName = Literal["threads", "async"]
+ExecutorName = Literal["threads", "async", "processes"]
 FailedInputs = Literal["skip", "pass"]
 ErrorName = int | str
 
@@ -125,7 +125,7 @@ class PolicyContext:
 
     def may_run_on(self, executor: str | None) -> bool:
         """Return whether its function may be run by an executor."""
-        return self.runs_by_row or (self.return_type == "dataframe" and executor == "async")
+        return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes"))
 
 
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
@@ -149,8 +149,8 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         return ("on_error",), "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
     if fields.timeout is not None and context.makes_artifacts and fields.executor in (None, "threads"):
         return ("timeout",), (
-            "a thread cannot be killed, so a late call could still write an artifact; use 'executor: async', or limit "
-            "the time inside the function."
+            "a thread cannot be killed, so a late call could still write an artifact; use 'executor: processes' or "
+            "'executor: async', or limit the time inside the function."
         )
     return None
 

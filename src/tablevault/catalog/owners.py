@@ -55,6 +55,13 @@ class OwnerLock:
         """Whether this is a forked child, to which the claim does not belong."""
         return os.getpid() != self._pid
 
+    @property
+    def descriptor(self) -> int:
+        """The open lock file: a process that is started with it holds the claim, too."""
+        descriptor: int | None = self._lock._context.lock_file_fd
+        assert descriptor is not None
+        return descriptor
+
     def release(self) -> None:
         """Give the claim up. From here on everybody sees this attempt as dead."""
         # A file that nobody holds means the same as none: whoever opens the vault next removes it.

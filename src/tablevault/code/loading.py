@@ -107,13 +107,21 @@ class CodeSnapshot:
         The folder that tracebacks name, where people find the files to edit; by default `folder` itself.
     local
         The local modules outside the vault that they lead to.
+    package
+        Name of the package that the modules are in; by default one that is free in this interpreter.
     """
 
-    def __init__(self, folder: Path, shown_as: Path | None = None, local: LocalCode | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        shown_as: Path | None = None,
+        local: LocalCode | None = None,
+        package: str | None = None,
+    ) -> None:
         self._local = LocalModules(local or LocalCode())
-        self._folder = folder
-        self._shown_as = shown_as or folder
-        self._package = _free_package(folder, local or LocalCode())
+        self.folder = folder
+        self.shown_as = shown_as or folder
+        self.package = _reserved(package) if package is not None else _free_package(folder, local or LocalCode())
         self._names = frozenset(describe_modules(folder))
         self._lock = threading.RLock()
         # Modules being loaded are seen only by the thread that holds the lock, as circular imports need it.
@@ -153,7 +161,7 @@ class CodeSnapshot:
         with self._lock:
             unregister(module.__name__ for module in self._loaded.values())
         with _names_of_packages:
-            _open_packages.discard(self._package)
+            _open_packages.discard(self.package)
 
     def _module(self, name: str) -> ModuleType:
         loaded = self._loaded.get(name)
@@ -164,10 +172,10 @@ class CodeSnapshot:
             return known if known is not None else self._load(name)
 
     def _load(self, name: str) -> ModuleType:
-        path = self._folder / f"{name}.py"
-        code = _compiled(path, self._shown_as / path.name)
+        path = self.folder / f"{name}.py"
+        code = _compiled(path, self.shown_as / path.name)
         self._show_lines(path)
-        specification = importlib.machinery.ModuleSpec(f"{self._package}.{name}", _Loader(path), origin=str(path))
+        specification = importlib.machinery.ModuleSpec(f"{self.package}.{name}", _Loader(path), origin=str(path))
         module = importlib.util.module_from_spec(specification)
         module.__file__ = str(path)
         module.__dict__["__builtins__"] = self._builtins
@@ -185,7 +193,7 @@ class CodeSnapshot:
     def _show_lines(self, path: Path) -> None:
         """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
         text = files.read_source(path)
-        shown = str(self._shown_as / path.name)
+        shown = str(self.shown_as / path.name)
         # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
         # are put into words when the snapshot has been closed.
         linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
@@ -215,12 +223,12 @@ class CodeSnapshot:
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Stand in for `importlib.import_module`: look among the snapshot's modules first."""
-        own = name.removeprefix(".") if name.startswith(".") and package == self._package else name
+        own = name.removeprefix(".") if name.startswith(".") and package == self.package else name
         return self._module(own) if own in self._names else self._local.import_module(name, package)
 
     def _siblings(self, names: Iterable[str]) -> ModuleType:
         """Return what `from . import a, b` takes its names from."""
-        package = ModuleType(self._package)
+        package = ModuleType(self.package)
         for name in names:
             if name in self._names:
                 setattr(package, name, self._module(name))
@@ -249,6 +257,13 @@ def _compiled(path: Path, shown_as: Path) -> CodeType:
         return compile(source, str(shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise TVBuilderError(syntax_problem(path.name, error, source)) from error
+
+
+def _reserved(package: str) -> str:
+    """Return the name of a package, and keep other snapshots from taking it."""
+    with _names_of_packages:
+        _open_packages.add(package)
+    return package
 
 
 def _free_package(folder: Path, local: LocalCode) -> str:

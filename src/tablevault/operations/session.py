@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -103,6 +104,11 @@ class Session(Protocol):
     @property
     def secrets(self) -> Secrets:
         """Values that must not be recorded; they are added when a function that was given them has failed."""
+        ...
+
+    @property
+    def lock_descriptors(self) -> Sequence[int]:
+        """Open files whose locks show this attempt as alive."""
         ...
 
     @property

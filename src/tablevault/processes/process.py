@@ -99,6 +99,11 @@ class Process:
             other.leave()
         self.lease.release()
 
+    @property
+    def lock_descriptors(self) -> tuple[int, ...]:
+        """Open files whose locks show this attempt as alive."""
+        return (self.lease.descriptor,)
+
     # --- staging --------------------------------------------------------------------------------------------------
 
     @property

@@ -116,6 +116,7 @@ class _NeverStopped:
     """The owner of a plan, which cannot be asked to stop."""
 
     stop_requested = False
+    lock_descriptors = ()
 
     def __init__(self) -> None:
         self.secrets = Secrets()

@@ -50,6 +50,11 @@ class AsyncExecutor:
         """Calls that have ended; the caller removes them."""
         return self._loop.ended
 
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """When the calls began that the loop has begun."""
+        return self._loop.begun.copy()
+
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Start a call on the loop."""
         self._loop.waiting[number] = arguments
@@ -88,6 +93,8 @@ class _Loop:
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
+        self.begun: dict[int, float] = {}
+        """When the calls began that run now."""
         self.ended: deque[Ended] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
         """Wakes the owner; one `None` per ended call."""
@@ -174,7 +181,7 @@ class _Loop:
             self._over.set()
 
     async def _call(self, number: int, arguments: Mapping[str, object]) -> None:
-        began = clock.monotonic()
+        self.begun[number] = began = clock.monotonic()
         value: object = None
         failure: BaseException | None = None
         try:
@@ -184,6 +191,7 @@ class _Loop:
             value = await coroutine
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
             failure = error
+        self.begun.pop(number, None)
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
             self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
             self.news.put(None)

@@ -69,6 +69,8 @@ class RowError:
     """Whether the call returned, and its result was refused."""
     result: object = None
     """The refused result."""
+    has_died: bool = False
+    """Whether a worker process died of the call, and of another one for the same rows."""
     note: str | None = None
     """The note that says where it was raised, empty if it says so itself; `None`: by the function."""
 
@@ -180,7 +182,7 @@ class ErrorRules:
         return (
             (INVALID in self._words and error.is_invalid)
             or (TIMEOUT in self._words and is_a(raised, TimedOut))
-            or (DIED in self._words and is_a(raised, ChildProcessError))
+            or (DIED in self._words and error.has_died)
             or (TRANSIENT in self._words and not error.is_invalid and is_transient(raised))
         )
 
@@ -211,9 +213,17 @@ def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseEx
     return find
 
 
-def stops_run(error: BaseException) -> bool:
-    """Return whether an exception is an error of the run, whatever the policies are."""
-    return not is_a(error, Exception) or is_a(error, StopRun, MemoryError)
+def stops_run(error: BaseException, is_remote: bool = False) -> bool:
+    """Return whether an exception is an error of the run, whatever the policies are.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    is_remote
+        Whether it was raised in a worker process, whose memory is not that of this interpreter.
+    """
+    return not is_a(error, Exception) or is_a(error, StopRun) or (is_a(error, MemoryError) and not is_remote)
 
 
 def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from tablevault.builders.fields import FieldPath
 from tablevault.builders.policies import ErrorName
@@ -13,9 +13,9 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
 from tablevault.code.signatures import async_generator_problem, executor_problem
 from tablevault.errors import TVBuilderError
-from tablevault.notes import add_note
-from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
+from tablevault.ports import OpenFunction
 from tablevault.rows.error_names import ErrorRules, class_finder
+from tablevault.rows.opened import SnapshotFunction, SnapshotPlace, open_function
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class BuilderFunction:
     """Errors that end the run."""
     retry_on: ErrorRules
     """Errors after which a call is repeated."""
+    place: SnapshotPlace | None = None
+    """Where worker processes find the code; `None` for a built-in function."""
 
     @classmethod
     def load(cls, spec: BuilderSpec, snapshot: CodeSnapshot) -> Self:
@@ -64,6 +66,7 @@ class BuilderFunction:
             validator,
             _rules(spec, ("stop_on",), spec.policies.stop_on, find),
             _rules(spec, ("retry", "on"), spec.policies.retry.on, find),
+            SnapshotPlace(snapshot.folder, snapshot.shown_as, snapshot.package) if spec.is_custom else None,
         )
 
     @property
@@ -76,6 +79,11 @@ class BuilderFunction:
         """Whether each worker makes an object of its own."""
         return inspect.isclass(self.call)
 
+    @property
+    def runs_in_processes(self) -> bool:
+        """Whether worker processes call it."""
+        return self.spec.policies.executor == "processes"
+
     def opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
         """Return how a worker opens the function: a class is instantiated, anything else is called as it is.
 
@@ -84,20 +92,21 @@ class BuilderFunction:
         setup_arguments
             Returns the arguments of the constructor.
         """
+        if self.runs_in_processes:
+            return self._worker_opener(setup_arguments)
         function, text = self.call, self.spec.function_text
-        if not inspect.isclass(function):
-            return lambda: _PlainFunction(function)
+        is_class = self.is_class
+        return lambda: open_function(function, setup_arguments() if is_class else {}, text)
 
-        def open_object() -> OpenedFunction:
-            arguments = setup_arguments()
-            try:
-                made: Any = function(**arguments)
-            except BaseException as error:
-                add_note(error, f"raised by the constructor {text}")
-                raise FunctionError(error) from error
-            return _OpenedObject(made)
-
-        return open_object
+    def _worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
+        """Return how a worker process opens the function: plain data, with the constructor's arguments resolved."""
+        return SnapshotFunction(
+            self.spec.code_module,
+            self.spec.python_function,
+            self.place,
+            setup_arguments() if self.is_class else {},
+            self.spec.function_text,
+        )
 
 
 def is_async(function: Function) -> bool:
@@ -106,24 +115,6 @@ def is_async(function: Function) -> bool:
         calls = (vars(base).get("__call__") for base in function.__mro__)
         return inspect.iscoroutinefunction(next(filter(None, calls), None))
     return inspect.iscoroutinefunction(function)
-
-
-@dataclass(frozen=True)
-class _PlainFunction:
-    call: Callable[..., object]
-
-    def close(self) -> None:
-        """Do nothing."""
-
-
-@dataclass(frozen=True)
-class _OpenedObject:
-    call: Callable[..., object]
-
-    def close(self) -> object:
-        """Call the object's `close` if it has one; an awaitable is returned."""
-        close = getattr(self.call, "close", None)
-        return close() if callable(close) else None
 
 
 def _located(spec: BuilderSpec, field: str, load: Callable[[], Function]) -> Function:

@@ -20,6 +20,7 @@ from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import RowError, TimedOut, is_a
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.processes import ProcessExecutor, usable_cores
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
@@ -50,18 +51,35 @@ class RowJob:
     @property
     def concurrency(self) -> int:
         """Calls that may be in flight."""
-        return self.policies.max_concurrency or (_ASYNC_CONCURRENCY if self.function.is_async else 1)
+        if self.policies.max_concurrency is not None:
+            return self.policies.max_concurrency
+        if self.function.runs_in_processes:
+            return usable_cores()
+        return _ASYNC_CONCURRENCY if self.function.is_async else 1
 
     @property
     def is_plain(self) -> bool:
         """Whether the innermost loop can call the function for one row after the other."""
         function = self.function
         simple = self.batch_size is None and function.validator is None
-        simple = simple and not function.is_async and not function.is_class
+        simple = simple and not function.is_async and not function.is_class and not function.runs_in_processes
         return simple and self.concurrency == 1 and self.policies.timeout is None
 
-    def executor(self) -> RowExecutor:
-        """Return the way of running the calls; its workers open the function when they need it."""
+    @property
+    def runs_in_threads(self) -> bool:
+        """Whether a call that takes too long goes on, since nothing can end it."""
+        return not self.function.is_async and not self.function.runs_in_processes
+
+    def executor(self, locks: Sequence[int] = ()) -> RowExecutor:
+        """Return the way of running the calls; its workers open the function when they need it.
+
+        Parameters
+        ----------
+        locks
+            Descriptors of the locks that worker processes hold, too.
+        """
+        if self.function.runs_in_processes:
+            return ProcessExecutor(self.concurrency, self.open, locks)
         if self.function.is_async:
             return AsyncExecutor(self.concurrency, self.open)
         if self.concurrency == 1 and self.policies.timeout is None:
@@ -75,8 +93,6 @@ class _Call:
 
     task: Task
     fingerprints: Fingerprints
-    deadline: float | None
-    """When it takes too long, on the monotonic clock."""
 
 
 class RowRunner:
@@ -189,7 +205,7 @@ class RowRunner:
         """Run calls through an executor, as the schedule lets them start."""
         self._schedule.add(missing)
         self._call.make_ready()
-        executor = self._job.executor()
+        executor = self._job.executor(self._owner.lock_descriptors)
         try:
             while self._continue(executor):
                 self._handle(executor)
@@ -207,21 +223,28 @@ class RowRunner:
             task = self._schedule.take(now)
             if task is None:
                 break
-            self._start(executor, task, now)
+            self._start(executor, task)
         self._table.counter.retrying = self._schedule.waiting
         if not self._in_flight and self._schedule.next_time is None:
             return False
-        executor.wait(self._seconds_to_wait(now))
+        executor.wait(self._seconds_to_wait(executor, now))
         self._expire(executor)
         return True
 
-    def _seconds_to_wait(self, now: float) -> float:
-        until = [call.deadline for call in self._in_flight.values() if call.deadline is not None]
+    def _seconds_to_wait(self, executor: RowExecutor, now: float) -> float:
+        until = list(self._deadlines(executor).values())
         if self._schedule.next_time is not None and len(self._in_flight) < self._job.concurrency:
             until.append(self._schedule.next_time)
         return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
 
-    def _start(self, executor: RowExecutor, task: Task, now: float) -> None:
+    def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
+        """Return when the calls that run now take too long, on the monotonic clock."""
+        timeout = self._job.policies.timeout
+        if timeout is None:
+            return {}
+        return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
+
+    def _start(self, executor: RowExecutor, task: Task) -> None:
         facts = CallFacts(task.attempt, task.last_error)
         position = task.positions[0]
         try:
@@ -236,10 +259,8 @@ class RowRunner:
             # One key that cannot be resolved is an error of its row, not of the vault.
             self._failed(task, RowError(error, note=""))
             return
-        timeout = self._job.policies.timeout
         number = next(self._numbers)
-        started = task if task.first_call is not None else replace(task, first_call=now)
-        self._in_flight[number] = _Call(started, fingerprints, None if timeout is None else now + timeout)
+        self._in_flight[number] = _Call(task, fingerprints)
         executor.start(number, arguments)
 
     def _handle(self, executor: RowExecutor) -> None:
@@ -253,9 +274,9 @@ class RowRunner:
         call = self._in_flight.get(ended.number)
         if call is None:
             return
-        task = replace(call.task, seconds=call.task.seconds + ended.seconds)
+        task = _after_call(call.task, ended.seconds)
         if ended.error is not None:
-            self._failed(task, RowError(_original(ended.error)), is_setup=type(ended.error) is FunctionError)
+            self._failed(task, _row_error(ended, task), is_setup=type(ended.error) is FunctionError)
         elif self._job.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints, 0)
         else:
@@ -309,17 +330,15 @@ class RowRunner:
         now = clock.monotonic()
         ended = {item.number for item in executor.ended}
         late = [
-            (number, call)
-            for number, call in self._in_flight.items()
-            if call.deadline is not None and call.deadline <= now and number not in ended
+            number for number, deadline in self._deadlines(executor).items() if deadline <= now and number not in ended
         ]
-        for number, call in late:
+        for number in late:
             executor.abandon(number)
-            del self._in_flight[number]
-            self._abandoned += not self._job.function.is_async
+            call = self._in_flight.pop(number)
+            self._abandoned += self._job.runs_in_threads
             seconds = self._job.policies.timeout or 0.0
             error = TimedOut(f"{self._table.spec.function_text} took longer than its timeout of {seconds:g} s")
-            task = replace(call.task, seconds=call.task.seconds + seconds)
+            task = _after_call(call.task, seconds)
             self._failed(task, RowError(error))
             if self._abandoned > self._job.concurrency and self._failure is None:
                 error.add_note(
@@ -472,8 +491,20 @@ def _rows_text(task: Task) -> str:
     return f"row {first}" if first == last else f"rows {first} to {last}"
 
 
-def _original(error: BaseException) -> BaseException:
-    return error.original if type(error) is FunctionError else error
+def _after_call(task: Task, seconds: float) -> Task:
+    """Return a task after one more call, which took so long; the try began when its first call did."""
+    first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
+    return replace(task, first_call=first_call, seconds=task.seconds + seconds)
+
+
+def _row_error(ended: Ended, task: Task) -> RowError:
+    """Return the error of a call."""
+    error = ended.error
+    assert error is not None
+    if ended.has_died:
+        death = ChildProcessError(f"the worker computing {_rows_text(task)} {error}")
+        return RowError(death, has_died=True)
+    return RowError(error.original if type(error) is FunctionError else error, is_invalid=ended.is_invalid)
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:

@@ -144,7 +144,7 @@ class FailurePolicy:
         now
             The monotonic clock.
         """
-        if stops_run(error.error) or self.stop_on.match(error):
+        if stops_run(error.error, self.policies.executor == "processes") or self.stop_on.match(error):
             return Decision(Verdict.RAISE)
         again = self._retry(task, error, text, now)
         if again is not None:
@@ -155,7 +155,8 @@ class FailurePolicy:
 
     def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
         retry = self.policies.retry
-        if not retry.max_retries or not self.retry_on.match(error):
+        # A worker's death was the end of two calls already.
+        if not retry.max_retries or error.has_died or not self.retry_on.match(error):
             return None
         throttled = not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
         if not throttled and task.retries >= retry.max_retries:

@@ -14,6 +14,7 @@ from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import RowError, TimedOut
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
 
@@ -52,7 +53,7 @@ def call_once(
         For the exception of the last call.
     """
     policy = FailurePolicy(policies, function.stop_on, function.retry_on, function.spec.name)
-    executor = _executor(function, policies, open_function)
+    executor = _executor(function, policies, open_function, owner)
     note = f"raised by {function.spec.function_text}"
     task = Task((0,))
     try:
@@ -66,10 +67,11 @@ def call_once(
                 raise ended.error
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
-            text = owner.secrets(message_of(ended.error))
-            decision = policy.decide(task, RowError(ended.error), text, clock.monotonic())
+            error = _error_of(ended)
+            text = owner.secrets(message_of(error.error))
+            decision = policy.decide(task, error, text, clock.monotonic())
             if decision.verdict is not Verdict.RETRY or decision.task is None:
-                _raise(ended.error, note, policies)
+                _raise(error.error, note, policies)
             task = decision.task
             while (left := decision.not_before - clock.monotonic()) > 0:
                 owner.raise_if_stopped()
@@ -78,12 +80,24 @@ def call_once(
         executor.close()
 
 
+def _error_of(ended: Ended) -> RowError:
+    error = ended.error
+    assert error is not None
+    if ended.has_died:
+        return RowError(ChildProcessError(f"the worker process of the call {error}"), has_died=True)
+    return RowError(error, is_invalid=ended.is_invalid)
+
+
 def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
     add_note(error, note)
     raise FunctionError(error, policies.on_error == "revert") from error
 
 
-def _executor(function: BuilderFunction, policies: Policies, open_function: OpenFunction) -> RowExecutor:
+def _executor(
+    function: BuilderFunction, policies: Policies, open_function: OpenFunction, owner: Interruptible
+) -> RowExecutor:
+    if function.runs_in_processes:
+        return ProcessExecutor(1, open_function, owner.lock_descriptors)
     if function.is_async:
         return AsyncExecutor(1, open_function)
     return InlineExecutor(open_function) if policies.timeout is None else ThreadExecutor(1, open_function)
@@ -103,7 +117,6 @@ def _call(
     owner: Interruptible,
 ) -> Ended:
     """Make one call; one that takes too long is given up."""
-    began = clock.monotonic()
     stopped_at: float | None = None
     with contextlib.suppress(IndexError):
         executor.ended.popleft()
@@ -111,9 +124,9 @@ def _call(
     while not executor.ended:
         executor.wait(_LONGEST_WAIT)
         now = clock.monotonic()
-        if timeout is not None and now - began >= timeout and not executor.ended:
+        if timeout is not None and now - executor.begun.get(number, now) >= timeout and not executor.ended:
             executor.abandon(number)
-            return Ended(number, None, TimedOut(timeout_text(function, timeout)), now - began)
+            return Ended(number, None, TimedOut(timeout_text(function, timeout)), timeout)
         if owner.stop_requested:
             stopped_at = now if stopped_at is None else stopped_at
             if now - stopped_at > _STOP_PATIENCE:

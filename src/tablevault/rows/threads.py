@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import os
-import sys
 import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
-from typing import NoReturn
 
 from tablevault import clock
-from tablevault.ports import CAME_BACK_IN_CHILD, Ended, FunctionError, OpenFunction
+from tablevault.ports import Ended, OpenFunction
+from tablevault.rows.forked import end_child
 
 
 class InlineExecutor:
@@ -27,6 +26,11 @@ class InlineExecutor:
         self._open = open_function
         self._close = contextlib.ExitStack()
         self._function: object = None
+
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """Nothing: every call that was started has ended."""
+        return {}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Run a call to its end."""
@@ -84,6 +88,11 @@ class ThreadExecutor:
         """Calls that have ended; the caller removes them."""
         return self._crew.ended
 
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """When the calls began that run now."""
+        return self._crew.running.copy()
+
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Let a free thread run a call; there is one, since the caller starts no more calls than `workers`."""
         crew = self._crew
@@ -123,7 +132,8 @@ class _Crew:
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that no thread has begun, by their numbers."""
-        self.running: set[int] = set()
+        self.running: dict[int, float] = {}
+        """When the calls began that run now."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
         """Numbers of calls to begin; `None` ends one thread."""
         self.ended: deque[Ended] = deque()
@@ -153,12 +163,11 @@ class _Crew:
         with contextlib.ExitStack() as closing:
             function = None
             while (number := self.orders.get()) is not None:
-                self.running.add(number)
+                self.running[number] = began = clock.monotonic()
                 arguments = self.waiting.pop(number, None)
                 if arguments is None:
-                    self.running.discard(number)
+                    self.running.pop(number, None)
                     continue
-                began = clock.monotonic()
                 value, failure = None, None
                 try:
                     if function is None:
@@ -170,27 +179,10 @@ class _Crew:
                     failure = error
                 del arguments  # Else an idle thread would keep its last arguments alive.
                 if os.getpid() != self._made_by:
-                    _end_child(failure)
-                self.running.discard(number)
+                    end_child(failure)
+                self.running.pop(number, None)
                 if number in self.abandoned:
                     return
                 self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
                 self.news.put(None)
                 del value, failure
-
-
-def _end_child(error: BaseException | None) -> NoReturn:
-    """End a child that a function forked in a thread, and that came back from it: its parent may wait for that.
-
-    It has no other thread that could give it another row.
-    """
-    status = 1
-    error = error.original if isinstance(error, FunctionError) else error
-    with contextlib.suppress(BaseException):
-        if isinstance(error, SystemExit):
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        else:
-            print(CAME_BACK_IN_CHILD, file=sys.stderr)
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-    os._exit(status & 0xFF)

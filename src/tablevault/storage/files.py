@@ -14,9 +14,11 @@ import importlib.util
 import os
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import IO
 
 from tablevault.errors import TVFileError
 
@@ -81,6 +83,11 @@ def settle_file(path: Path) -> None:
         with contextlib.suppress(OSError):
             path.unlink()
         raise
+
+
+def anonymous_file() -> IO[bytes]:
+    """Return a new file without a name, to be shared with other processes."""
+    return tempfile.TemporaryFile(prefix="tablevault-")
 
 
 def write_unsynced(path: Path, text: str) -> None:

@@ -1,36 +1,83 @@
-"""What every way of running rows side by side must do."""
+"""What every way of running rows side by side must do.
+
+The functions that are called are those of this module: an executor may run them in another interpreter.
+"""
 
 from __future__ import annotations
 
 import contextvars
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from tablevault.ports import Ended, OpenFunction, RowExecutor
+import psutil
+
+from tablevault.ports import Ended, OpenedFunction, OpenFunction, RowExecutor
 
 MakeExecutor = Callable[[OpenFunction], RowExecutor]
-ExecutorCheck = Callable[[MakeExecutor], None]
+ExecutorCheck = Callable[[MakeExecutor, Path], None]
+"""A check, given an empty folder for itself."""
 
 _PATIENCE_SECONDS = 10.0
+_RAISED = (ValueError, KeyError, OSError, RecursionError)
+_variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Opening:
+    """Opens a function of this module, and notes in a folder how often it is opened and closed."""
+
+    function: Callable[..., object]
+    folder: Path
+
+    def __call__(self) -> OpenedFunction:
+        _note(self.folder, "opened")
+        return _Opened(self.function, self.folder)
+
+
+@dataclass(frozen=True)
 class _Opened:
     call: Callable[..., object]
-    closed: list[str]
+    folder: Path
 
     def close(self) -> None:
         """Note that the worker has closed its function."""
-        self.closed.append(threading.current_thread().name)
+        _note(self.folder, "closed")
 
 
-def _run(
-    make: MakeExecutor, function: Callable[..., object], tasks: Mapping[int, Mapping[str, object]]
-) -> dict[int, Ended]:
+def _note(folder: Path, what: str) -> None:
+    (folder / f"{what}.{uuid.uuid4().hex}").touch()
+
+
+def _noted(folder: Path) -> list[str]:
+    """Return what was noted in a folder."""
+    return sorted(path.stem for path in folder.iterdir())
+
+
+def _double(task: int) -> int:
+    return 2 * task
+
+
+def _fail(task: int) -> int:
+    if task < len(_RAISED):
+        raise _RAISED[task](f"task {task}")
+    return task
+
+
+def _read_variable() -> str:
+    return _variable.get()
+
+
+def _note_task(task: int, folder: str) -> None:
+    _note(Path(folder), f"task{task}")
+
+
+def _run(make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str, object]]) -> dict[int, Ended]:
     """Run calls through an executor as its owner does, and return how each ended."""
-    executor = make(lambda: _Opened(function, []))
+    executor = make(opening)
     ended: dict[int, Ended] = {}
     waiting = list(tasks.items())
     in_flight: set[int] = set()
@@ -51,114 +98,102 @@ def _run(
     return ended
 
 
-def _double(task: int) -> int:
-    return 2 * task
-
-
-def every_call_ends_once(make: MakeExecutor) -> None:
+def every_call_ends_once(make: MakeExecutor, folder: Path) -> None:
     """Each call appears in `ended` once, with its value and no error."""
-    ended = _run(make, _double, {task: {"task": task} for task in range(100)})
+    ended = _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(100)})
     assert {number: (item.value, item.error) for number, item in ended.items()} == {
         task: (2 * task, None) for task in range(100)
     }
 
 
-def errors_are_outcomes(make: MakeExecutor) -> None:
+def errors_are_outcomes(make: MakeExecutor, folder: Path) -> None:
     """Whatever a function raises is its call's error, with its traceback; other calls are not touched."""
-    raised = (ValueError, KeyError, OSError, RecursionError)
-
-    def fail(task: int) -> int:
-        if task < len(raised):
-            raise raised[task](f"task {task}")
-        return task
-
-    ended = _run(make, fail, {task: {"task": task} for task in range(8)})
-    for task, kind in enumerate(raised):
+    ended = _run(make, _Opening(_fail, folder), {task: {"task": task} for task in range(8)})
+    for task, kind in enumerate(_RAISED):
         item = ended[task]
         assert item.value is None
         assert type(item.error) is kind
         assert f"task {task}" in str(item.error)
-        assert _deepest_function(item.error) == "fail"
-    assert all((ended[task].value, ended[task].error) == (task, None) for task in range(len(raised), 8))
+        assert _deepest_function(item.error) == "_fail"
+    assert all((ended[task].value, ended[task].error) == (task, None) for task in range(len(_RAISED), 8))
 
 
-def waiting_ends_with_the_time(make: MakeExecutor) -> None:
+def waiting_ends_with_the_time(make: MakeExecutor, folder: Path) -> None:
     """`wait` returns after its seconds if no call has ended."""
-    executor = make(lambda: _Opened(_double, []))
+    executor = make(_Opening(_double, folder))
     executor.wait(0.01)
     assert not executor.ended
     executor.close()
 
 
-def context_is_that_of_the_owner(make: MakeExecutor) -> None:
+def context_is_that_of_the_owner(make: MakeExecutor, folder: Path) -> None:
     """A function sees the context variables that were set when the executor was made."""
-    variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-
-    def read() -> str:
-        return variable.get()
 
     def run() -> None:
-        variable.set("set")
-        assert {item.value for item in _run(make, read, {task: {} for task in range(20)}).values()} == {"set"}
+        _variable.set("set")
+        ended = _run(make, _Opening(_read_variable, folder), {task: {} for task in range(20)})
+        assert {item.value for item in ended.values()} == {"set"}
 
     contextvars.copy_context().run(run)
 
 
-def each_worker_closes_its_function(make: MakeExecutor) -> None:
+def each_worker_closes_its_function(make: MakeExecutor, folder: Path) -> None:
     """A function that was opened is closed by the worker that opened it; an unused executor opens none."""
-    opened: list[str] = []
-    closed: list[str] = []
-
-    def open_function() -> _Opened:
-        opened.append(threading.current_thread().name)
-        return _Opened(_double, closed)
-
-    executor = make(open_function)
+    executor = make(_Opening(_double, folder))
     executor.close()
-    assert opened == []
-    executor = make(open_function)
-    for number in range(executor.workers):
+    assert _noted(folder) == []
+    executor = make(_Opening(_double, folder))
+    calls = executor.workers
+    for number in range(calls):
         executor.start(number, {"task": number})
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while len(executor.ended) < executor.workers and time.monotonic() < deadline:
+    while len(executor.ended) < calls and time.monotonic() < deadline:
         executor.wait(0.05)
     executor.close()
-    while len(closed) < len(opened) and time.monotonic() < deadline:
+    while (noted := _noted(folder)).count("closed") < noted.count("opened") and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert sorted(closed) == sorted(opened) != []
+    assert noted.count("closed") == noted.count("opened") > 0
 
 
-def cancelled_calls_never_run(make: MakeExecutor) -> None:
+def cancelled_calls_never_run(make: MakeExecutor, folder: Path) -> None:
     """A call that was taken back is not in flight any more, and does not run."""
-    ran: list[int] = []
-    executor = make(lambda: _Opened(ran.append, []))
-    for number in range(executor.workers):
-        executor.start(number, {})
+    tasks = folder / "tasks"
+    tasks.mkdir()
+    executor = make(_Opening(_note_task, folder))
+    calls = range(executor.workers)
+    for number in calls:
+        executor.start(number, {"task": number, "folder": str(tasks)})
     cancelled = executor.cancel_waiting()
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while len(executor.ended) < executor.workers - len(cancelled) and time.monotonic() < deadline:
+    while len(executor.ended) < len(calls) - len(cancelled) and time.monotonic() < deadline:
         executor.wait(0.05)
-    assert {item.number for item in executor.ended} == set(range(executor.workers)) - cancelled
+    ended = {item.number for item in executor.ended}
     executor.close()
+    assert ended == set(calls) - cancelled
+    assert _noted(tasks) == [f"task{number}" for number in sorted(ended)]
 
 
-def no_thread_outlives_its_executor(make: MakeExecutor) -> None:
-    """A closed executor, and one that was dropped, leave no threads behind."""
-    before = threading.active_count()
-    _run(make, _double, {task: {"task": task} for task in range(50)})
-    _wait_for_threads(before)
-    dropped = make(lambda: _Opened(_double, []))
+def nothing_outlives_its_executor(make: MakeExecutor, folder: Path) -> None:
+    """A closed executor, and one that was dropped, leave no threads and no processes behind."""
+    before = _threads_and_processes()
+    _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(50)})
+    _wait_for_threads_and_processes(before)
+    dropped = make(_Opening(_double, folder))
     dropped.start(0, {"task": 1})
     dropped.wait(_PATIENCE_SECONDS)
     del dropped
-    _wait_for_threads(before)
+    _wait_for_threads_and_processes(before)
 
 
-def _wait_for_threads(count: int) -> None:
+def _threads_and_processes() -> int:
+    return threading.active_count() + len(psutil.Process().children())
+
+
+def _wait_for_threads_and_processes(count: int) -> None:
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while threading.active_count() > count and time.monotonic() < deadline:
+    while _threads_and_processes() > count and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() <= count
+    assert _threads_and_processes() <= count
 
 
 def _deepest_function(error: BaseException | None) -> str | None:
@@ -174,9 +209,11 @@ EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     every_call_ends_once,
     errors_are_outcomes,
     waiting_ends_with_the_time,
-    context_is_that_of_the_owner,
     each_worker_closes_its_function,
     cancelled_calls_never_run,
-    no_thread_outlives_its_executor,
+    nothing_outlives_its_executor,
 )
 """Every promise of `tablevault.ports.RowExecutor` that holds whatever runs the calls."""
+
+LOCAL_EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (*EXECUTOR_CHECKS, context_is_that_of_the_owner)
+"""The same, and the promises of executors that run calls in the owner's interpreter."""

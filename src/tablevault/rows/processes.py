@@ -1,0 +1,519 @@
+"""Runs calls in worker processes: interpreters that are started, never forked, and that die with their owner.
+
+A thread of the owner's interpreter starts the workers and speaks with them, so that an interrupt loses no message. Each
+worker notes in shared memory which call it runs: when it dies, exactly that call is known to have killed it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tablevault import clock
+from tablevault.notes import add_note
+from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.sent_errors import receive_error
+from tablevault.rows.worker import (
+    ANSWERS,
+    BROKEN,
+    LENGTH,
+    MARK,
+    NO_CALL,
+    PROTOCOL,
+    READY,
+    RETURNED,
+    UNSENDABLE,
+)
+from tablevault.storage.files import anonymous_file
+
+_AHEAD_SECONDS = 0.02
+"""Calls that a worker is given ahead take about so long: it must not wait for its owner."""
+_MOST_AHEAD = 2_000
+"""Calls that a worker is given ahead."""
+_MOST_BYTES_AHEAD = 16 * 1024 * 1024
+"""Bytes of arguments that a worker is given ahead."""
+_MOST_DEATHS = 3
+"""Deaths in a row, during setup or between calls, that end the run."""
+_LOOK_SECONDS = 0.1
+"""Seconds between two looks whether workers are alive, besides the end of their connections."""
+_CLOSE_SECONDS = 5.0
+"""Seconds that idle workers have to close their functions."""
+_RECEIVED = 1 << 20
+
+
+class ProcessExecutor:
+    """Runs calls in worker processes.
+
+    Parameters
+    ----------
+    processes
+        Worker processes at most; each is started when there is a call for it.
+    open_function
+        Returns the function; is pickled, and called once in each worker before its first call.
+    locks
+        Descriptors that each worker holds, too, for as long as it lives.
+
+    Raises
+    ------
+    FunctionError
+        If `open_function` cannot be pickled.
+    """
+
+    def __init__(self, processes: int, open_function: OpenFunction, locks: Sequence[int] = ()) -> None:
+        try:
+            opening = pickle.dumps(open_function, PROTOCOL)
+        except Exception as error:
+            add_note(error, "raised while the function was sent to its worker processes")
+            raise FunctionError(error) from error
+        self._crew = _Crew(processes, opening, tuple(locks))
+        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._dismiss.atexit = False
+
+    @property
+    def workers(self) -> int:
+        """Calls that may be in flight: more than there are processes, while calls are short."""
+        return self._crew.capacity
+
+    @property
+    def ended(self) -> deque[Ended]:
+        """Calls that have ended; the caller removes them."""
+        return self._crew.ended
+
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """When the calls began that run now, as far as they have, on the monotonic clock."""
+        marks = [worker.mark() for worker in self._crew.workers.copy()]
+        return {number: began for number, began in marks if number != NO_CALL}
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
+        crew = self._crew
+        try:
+            content = pickle.dumps(arguments, PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - whatever the class of an argument does
+            add_note(error, "raised while the arguments were sent to a worker process")
+            crew.ended.append(Ended(number, None, error, 0.0))
+            return
+        crew.calls[number] = content
+        crew.waiting.append(number)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds."""
+        self._crew.wake()
+        if not self._crew.ended:
+            with contextlib.suppress(Empty):
+                self._crew.news.get(timeout=seconds)
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Take back calls that no worker was given; return their numbers."""
+        taken = set()
+        for waiting in (self._crew.waiting, self._crew.suspects):
+            with contextlib.suppress(IndexError):
+                while True:
+                    taken.add(waiting.pop())
+        for number in taken:
+            self._crew.calls.pop(number, None)
+        return frozenset(taken)
+
+    def abandon(self, number: int) -> None:
+        """Kill the worker of a call that takes too long."""
+        self._crew.abandoned.add(number)
+        self._crew.wake()
+
+    def close(self) -> None:
+        """Kill workers with a call, and let idle ones close their functions and end."""
+        self._dismiss()
+        self._crew.thread.join()
+
+
+class _Worker:
+    """A worker process, as its owner knows it."""
+
+    def __init__(self, opening: bytes, locks: tuple[int, ...]) -> None:
+        self.outstanding: dict[int, int] = {}
+        """Calls that it was given and that have not ended, in their order, with the bytes of their arguments."""
+        self.is_ready = False
+        self.is_fresh = True
+        """Whether it was given no call yet."""
+        self.is_alone = False
+        """Whether it was given a call that killed a worker, and must not be given others meanwhile."""
+        self._incoming = bytearray()
+        self._outgoing = bytearray()
+        self.connection, theirs = socket.socketpair()
+        with anonymous_file() as memory, theirs:
+            os.ftruncate(memory.fileno(), MARK.size)
+            self._memory = mmap.mmap(memory.fileno(), MARK.size)
+            MARK.pack_into(self._memory, 0, NO_CALL, 0.0)
+            inherited = (theirs.fileno(), memory.fileno(), *locks)
+            command = [sys.executable, "-P", "-m", "tablevault.rows.worker", str(os.getpid()), *map(str, inherited)]
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=inherited,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
+            )
+        self.connection.setblocking(False)
+        self._put(opening)
+
+    def mark(self) -> tuple[int, float]:
+        """Return the call that runs, and when it began."""
+        while True:
+            number, began = MARK.unpack_from(self._memory)
+            if MARK.unpack_from(self._memory) == (number, began):
+                return number, began
+
+    @property
+    def bytes_ahead(self) -> int:
+        """Bytes of the arguments of calls that have not ended."""
+        return sum(self.outstanding.values())
+
+    def give(self, calls: list[tuple[int, bytes]]) -> None:
+        """Send calls; they run in this order."""
+        self.is_fresh = False
+        for number, arguments in calls:
+            self.outstanding[number] = len(arguments)
+        self._put(pickle.dumps(calls, PROTOCOL))
+
+    def end(self) -> None:
+        """Let the worker close its function and end, after the calls that it was given."""
+        self._put(pickle.dumps(None, PROTOCOL))
+
+    def flush(self) -> None:
+        """Send as much as the connection takes now."""
+        with contextlib.suppress(BlockingIOError, ConnectionError, BrokenPipeError):
+            while self._outgoing:
+                del self._outgoing[: self.connection.send(self._outgoing)]
+
+    @property
+    def events(self) -> int:
+        """Events of the connection that matter."""
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
+
+    def receive(self) -> tuple[list[Any], bool]:
+        """Return the messages that have arrived, and whether the connection is still open."""
+        is_open = True
+        try:
+            while content := self.connection.recv(_RECEIVED):
+                self._incoming += content
+            is_open = False
+        except BlockingIOError:
+            pass
+        except ConnectionError:
+            is_open = False
+        return list(self._messages()), is_open
+
+    def kill(self) -> int:
+        """End the process if it is alive; return its status."""
+        self.process.kill()
+        status = self.process.wait()
+        self.connection.close()
+        return status
+
+    def _put(self, content: bytes) -> None:
+        self._outgoing += LENGTH.pack(len(content))
+        self._outgoing += content
+        self.flush()
+
+    def _messages(self) -> Iterator[Any]:
+        start, held = 0, len(self._incoming)
+        while held - start >= LENGTH.size:
+            end = start + LENGTH.size + LENGTH.unpack_from(self._incoming, start)[0]
+            if end > held:
+                break
+            yield pickle.loads(memoryview(self._incoming)[start + LENGTH.size : end].tobytes())
+            start = end
+        del self._incoming[:start]
+
+
+class _Crew:
+    """The workers, and the thread that serves them.
+
+    It does not refer to the executor, so that an executor that is dropped ends them.
+    """
+
+    def __init__(self, processes: int, opening: bytes, locks: tuple[int, ...]) -> None:
+        self.calls: dict[int, bytes] = {}
+        """Arguments of calls that have not ended, by their numbers."""
+        self.waiting: deque[int] = deque()
+        """Calls that no worker was given."""
+        self.suspects: deque[int] = deque()
+        """Calls that killed a worker, to be tried once more in a fresh one."""
+        self.ended: deque[Ended] = deque()
+        self.news: SimpleQueue[None] = SimpleQueue()
+        """Wakes the owner."""
+        self.abandoned: set[int] = set()
+        self.workers: list[_Worker] = []
+        self.capacity = processes
+        self._processes = processes
+        self._opening = opening
+        self._locks = locks
+        self._suspected: set[int] = set()
+        self._deaths_opening = 0
+        """Deaths in a row of workers that had not opened the function."""
+        self._deaths_idle = 0
+        """Deaths in a row of workers that ran no call."""
+        self._broken: BaseException | None = None
+        """Why the function cannot be opened."""
+        self._mean_seconds: float | None = None
+        self._mean_bytes = 0.0
+        self._is_over = False
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
+        self._woken.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self.thread = threading.Thread(target=self._serve, name="tablevault-row-processes", daemon=True)
+        self.thread.start()
+
+    def wake(self) -> None:
+        """Let the thread look for calls to be given out."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._wake.send(b"\0")
+
+    def dismiss(self) -> None:
+        """End the workers and the thread."""
+        self._is_over = True
+        self.wake()
+
+    # --- in the thread --------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        # Workers inherit that: a signal must not end them before they can take it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            while not self._is_over:
+                self._give_out()
+                self._listen(_LOOK_SECONDS)
+                self._kill_abandoned()
+        except BaseException as error:  # noqa: BLE001 - an error of the system's: the owner raises it
+            self._broken = FunctionError(error)
+            while not self._is_over:
+                self._fail(list(self.calls))
+                self._selector.select(_LOOK_SECONDS)
+        finally:
+            self._end()
+
+    def _listen(self, seconds: float) -> None:
+        """Handle messages of workers, and their deaths, until something was handled or so many seconds are over."""
+        for worker in self.workers:
+            if self._selector.get_key(worker.connection).events != worker.events:
+                self._selector.modify(worker.connection, worker.events, worker)
+        events = self._selector.select(seconds)
+        for key, mask in events:
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    self._woken.recv(4096)
+                continue
+            if mask & selectors.EVENT_WRITE:
+                key.data.flush()
+            if mask & selectors.EVENT_READ:
+                self._hear(key.data)
+        if not events:
+            for worker in [worker for worker in self.workers if worker.process.poll() is not None]:
+                self._hear(worker, has_died=True)
+
+    def _hear(self, worker: _Worker, has_died: bool = False) -> None:
+        messages, is_open = worker.receive()
+        for kind, content in messages:
+            if kind == READY:
+                worker.is_ready = True
+                self._deaths_opening = 0
+            elif kind == BROKEN:
+                self._remove(worker)
+                self._break(FunctionError(receive_error(content)))
+                return
+            elif kind == ANSWERS:
+                self._take(worker, content)
+        if has_died or not is_open:
+            self._bury(worker)
+
+    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, bytes]]) -> None:
+        self._deaths_idle = 0
+        size = 0
+        for number, seconds, kind, content in answers:
+            size += worker.outstanding.pop(number, 0)
+            self.calls.pop(number, None)
+            self._suspected.discard(number)
+            if number not in self.abandoned:
+                self.ended.append(_ended(number, seconds, kind, content))
+        worker.is_alone = worker.is_alone and bool(worker.outstanding)
+        self._measure(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
+        self.news.put(None)
+
+    def _measure(self, seconds: float, size: float) -> None:
+        """Let the number of calls given ahead follow the time that they take, and their size."""
+        if self._mean_seconds is None:
+            self._mean_seconds, self._mean_bytes = seconds, size
+        self._mean_seconds += (seconds - self._mean_seconds) / 2
+        self._mean_bytes += (size - self._mean_bytes) / 2
+        by_time = _AHEAD_SECONDS / max(self._mean_seconds, 1e-6)
+        by_size = _MOST_BYTES_AHEAD / max(self._mean_bytes, 1.0)
+        self.capacity = self._processes * max(1, int(min(by_time, by_size, _MOST_AHEAD)))
+
+    def _give_out(self) -> None:
+        """Give calls to workers that are free, and start workers for those that are left."""
+        if self._broken is not None:
+            self._fail_waiting()
+            return
+        ahead = self.capacity // self._processes
+        for worker in sorted(self.workers, key=lambda worker: len(worker.outstanding)):
+            if not worker.is_ready or worker.is_alone:
+                continue
+            if self.suspects and worker.is_fresh:
+                worker.is_alone = True
+                self._give(worker, self.suspects, 1)
+            elif len(worker.outstanding) <= ahead // 2:
+                self._give(worker, self.waiting, ahead - len(worker.outstanding))
+        starting = sum(not worker.is_ready for worker in self.workers)
+        wanted = len(self.waiting) + len(self.suspects) - starting
+        for _ in range(min(wanted, self._processes - len(self.workers))):
+            self._start_worker()
+
+    def _give(self, worker: _Worker, numbers: deque[int], most: int) -> None:
+        calls: list[tuple[int, bytes]] = []
+        while len(calls) < most:
+            try:
+                number = numbers.popleft()
+            except IndexError:
+                break
+            arguments = self.calls.get(number)
+            if arguments is not None:
+                calls.append((number, arguments))
+        if calls:
+            worker.give(calls)
+        elif not worker.outstanding:
+            worker.is_alone = False
+
+    def _start_worker(self) -> None:
+        worker = _Worker(self._opening, self._locks)
+        self.workers.append(worker)
+        self._selector.register(worker.connection, worker.events, worker)
+
+    def _remove(self, worker: _Worker) -> int:
+        """Forget a worker and end it; return its status."""
+        self.workers.remove(worker)
+        self._selector.unregister(worker.connection)
+        return worker.kill()
+
+    def _bury(self, worker: _Worker) -> None:
+        """Settle what becomes of the calls of a worker that has died."""
+        running, _ = worker.mark()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # Its connection ends a little before the process does, whose status would not be known.
+            worker.process.wait(1.0)
+        fate = _fate(self._remove(worker))
+        for number in reversed([number for number in worker.outstanding if number != running]):
+            (self.suspects if number in self._suspected else self.waiting).appendleft(number)
+        if not worker.is_ready:
+            self._deaths_opening += 1
+            self._break_after(self._deaths_opening, f"while they opened the function; the last one {fate}")
+        elif running not in worker.outstanding:
+            self._deaths_idle += 1
+            self._break_after(self._deaths_idle, f"between two calls; the last one {fate}")
+        elif running in self.abandoned:
+            self.calls.pop(running, None)
+        elif running in self._suspected:
+            self._suspected.discard(running)
+            self.calls.pop(running, None)
+            self.ended.append(Ended(running, None, ChildProcessError(fate), 0.0, has_died=True))
+        else:
+            self._suspected.add(running)
+            self.suspects.append(running)
+        self.news.put(None)
+
+    def _kill_abandoned(self) -> None:
+        """Kill workers that run a call that was given up; others of their calls run elsewhere."""
+        for worker in self.workers.copy() if self.abandoned else ():
+            running, _ = worker.mark()
+            if running in self.abandoned and running in worker.outstanding:
+                self._hear(worker)
+                if worker in self.workers and worker.mark()[0] == running and running in worker.outstanding:
+                    worker.process.kill()
+                    self._hear(worker, has_died=True)
+
+    def _break_after(self, deaths: int, when: str) -> None:
+        if deaths >= _MOST_DEATHS:
+            self._break(FunctionError(ChildProcessError(f"{deaths} worker processes in a row died {when}")))
+
+    def _break(self, error: BaseException) -> None:
+        self._broken = self._broken or error
+        self._fail_waiting()
+
+    def _fail_waiting(self) -> None:
+        """End calls that no worker can run."""
+        numbers = []
+        for waiting in (self.suspects, self.waiting):
+            with contextlib.suppress(IndexError):
+                while True:
+                    numbers.append(waiting.popleft())
+        self._fail(numbers)
+
+    def _fail(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            if self.calls.pop(number, None) is not None:
+                self.ended.append(Ended(number, None, self._broken, 0.0))
+                self.news.put(None)
+
+    def _end(self) -> None:
+        """End all workers: idle ones close their functions first."""
+        idle = [worker for worker in self.workers if worker.is_ready and not worker.outstanding]
+        for worker in self.workers:
+            if worker in idle:
+                worker.end()
+            else:
+                worker.process.kill()
+        deadline = clock.monotonic() + _CLOSE_SECONDS
+        for worker in idle:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(max(0.0, deadline - clock.monotonic()))
+        for worker in self.workers:
+            worker.kill()
+        self.workers.clear()
+        self._selector.close()
+        self._wake.close()
+        self._woken.close()
+
+
+def _ended(number: int, seconds: float, kind: int, content: bytes) -> Ended:
+    if kind == RETURNED:
+        try:
+            return Ended(number, pickle.loads(content), None, seconds)
+        except BaseException as error:  # noqa: BLE001 - its class is not found here, or does anything
+            return Ended(number, None, _unsendable(error), seconds, is_invalid=True)
+    raised = receive_error(content)
+    if kind == UNSENDABLE:
+        return Ended(number, None, _unsendable(raised), seconds, is_invalid=True)
+    return Ended(number, None, raised, seconds)
+
+
+def _unsendable(error: BaseException) -> TypeError:
+    refused = TypeError(f"the result cannot be sent by the worker process ({type(error).__name__}: {error})")
+    refused.__cause__ = error
+    return refused
+
+
+def _fate(status: int) -> str:
+    """Return how a process ended."""
+    if status >= 0:
+        return f"exited with status {status}"
+    reason = "out of memory?" if -status == signal.SIGKILL else signal.strsignal(-status)
+    return f"was killed by signal {-status} ({reason})"
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,186 @@
+"""Exceptions on their way from a worker process to its owner: with traceback, notes, and causes."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections.abc import Callable
+from itertools import pairwise
+from types import CodeType, TracebackType
+from typing import NamedTuple
+
+from tablevault.notes import (
+    add_note,
+    class_name_of,
+    frames_of,
+    message_of,
+    notes_of,
+    origin_of,
+    set_origin,
+    traceback_of,
+)
+
+_MOST_CHAINED = 20
+"""Causes and contexts that are sent along."""
+_MOST_FRAMES = 200
+"""Frames that are sent along, the innermost ones."""
+_PROTOCOL = 5
+
+
+class SentFrame(NamedTuple):
+    """One frame of a traceback."""
+
+    file: str
+    line: int
+    function: str
+
+
+class SentError(NamedTuple):
+    """An exception as plain data; it is made of built-in types only, so that it can always be sent."""
+
+    pickled: bytes | None
+    """The exception itself; `None` if it cannot be pickled and read again."""
+    kind: str
+    """Qualified name of its class."""
+    message: str
+    notes: list[str]
+    frames: list[SentFrame]
+    traceback: str
+    """As Python prints it; empty if the exception itself is sent."""
+    facts: dict[str, object]
+    """Attributes by which policies know an exception that cannot be sent itself."""
+    follows: str
+    """How the exception came from the next one of the chain: `__cause__`, `__context__`, or empty."""
+    hides_context: bool
+
+
+def send_error(error: BaseException, begin: TracebackType | None) -> bytes:
+    """Return an exception, with those that it came from, as bytes.
+
+    Parameters
+    ----------
+    error
+        The exception.
+    begin
+        Where its traceback is to begin.
+    """
+    chain: list[SentError] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(chain) < _MOST_CHAINED:
+        seen.add(id(current))
+        origin = origin_of(current)
+        follows = "__cause__" if origin["__cause__"] is not None else "__context__"
+        before = origin[follows]
+        frames = begin if current is error else frames_of(current)
+        chain.append(_sent(current, frames, follows if before is not None else "", origin["__suppress_context__"]))
+        current = before
+    # As plain tuples: the type of a named tuple would be looked up for each of them.
+    return pickle.dumps([tuple(item) for item in chain], _PROTOCOL)
+
+
+def receive_error(content: bytes) -> BaseException:
+    """Return the exception that `send_error` sent: itself, or else a `RuntimeError` that describes it."""
+    chain = [SentError(*item) for item in pickle.loads(content)]
+    errors = [_received(item) for item in chain]
+    for item, (error, before) in zip(chain, pairwise(errors), strict=False):
+        if item.follows:
+            set_origin(error, {item.follows: before, "__suppress_context__": item.hides_context})
+    return errors[0]
+
+
+def _sent(error: BaseException, frames: TracebackType | None, follows: str, hides_context: bool) -> SentError:
+    pickled = _pickled(error)
+    described = "" if pickled is not None else _or_empty(lambda: traceback_of(error, frames))
+    return SentError(
+        pickled,
+        class_name_of(error),
+        message_of(error),
+        notes_of(error),
+        _frames(frames),
+        described,
+        {} if pickled is not None else _facts(error),
+        follows,
+        bool(hides_context),
+    )
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    try:
+        content = pickle.dumps(error, _PROTOCOL)
+        # Many exceptions can be pickled, but not be made anew from their arguments.
+        return content if type(pickle.loads(content)) is type(error) else None
+    except BaseException:  # noqa: BLE001 - whatever the class does
+        return None
+
+
+def _facts(error: BaseException) -> dict[str, object]:
+    from tablevault.rows.error_names import code_of, is_transient, status_of, told_wait
+
+    facts: dict[str, object] = {
+        "status_code": status_of(error),
+        "code": code_of(error),
+        "retry_after": told_wait(error),
+        "headers": {"x-should-retry": "true" if is_transient(error) else "false"},
+    }
+    return {name: value for name, value in facts.items() if value is not None}
+
+
+def _received(item: SentError) -> BaseException:
+    error = _unpickled(item.pickled) if item.pickled is not None else None
+    if error is None:
+        error = RuntimeError(f"{item.kind}: {item.message}")
+        for name, value in item.facts.items():
+            setattr(error, name, value)
+        if item.traceback:
+            add_note(error, f"The exception could not be sent by the worker process that raised it:\n{item.traceback}")
+    known = notes_of(error)
+    for note in item.notes:
+        if note not in known:
+            add_note(error, note)
+    with contextlib.suppress(BaseException):
+        vars(BaseException)["__traceback__"].__set__(error, _traceback(item.frames))
+    return error
+
+
+def _unpickled(content: bytes) -> BaseException | None:
+    try:
+        error = pickle.loads(content)
+    except BaseException:  # noqa: BLE001 - its class is not found here, or does anything
+        return None
+    return error if isinstance(error, BaseException) else None
+
+
+def _frames(traceback: TracebackType | None) -> list[SentFrame]:
+    frames = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        frames.append(SentFrame(code.co_filename, traceback.tb_lineno or code.co_firstlineno, code.co_name))
+        traceback = traceback.tb_next
+    return frames[-_MOST_FRAMES:]
+
+
+def _traceback(frames: list[SentFrame]) -> TracebackType | None:
+    """Return a traceback that shows these frames; each stands for the function that ran in the worker."""
+    made = None
+    for frame in reversed(frames):
+        code = _RAISING.replace(co_filename=frame.file, co_name=frame.function, co_firstlineno=frame.line)
+        raised = None
+        try:
+            exec(code, {"__name__": frame.function})
+        except ZeroDivisionError as error:
+            raised = error.__traceback__
+        if raised is not None and raised.tb_next is not None:
+            # Without an instruction no part of the line is marked.
+            made = TracebackType(made, raised.tb_next.tb_frame, -1, frame.line)
+    return made
+
+
+def _or_empty(make: Callable[[], str]) -> str:
+    try:
+        return make()
+    except BaseException:  # noqa: BLE001 - whatever a foreign class does
+        return ""
+
+
+_RAISING: CodeType = compile("0 / 0", "<worker>", "exec", dont_inherit=True)

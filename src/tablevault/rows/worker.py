@@ -1,0 +1,235 @@
+"""A worker process: an interpreter that runs calls for its owner, and dies with it.
+
+Started by `processes.ProcessExecutor` as `python -m tablevault.rows.worker`; not a public command. It knows nothing of
+vaults: the owner sends it a function that opens what is called, then calls. A call is a number and pickled arguments.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from types import TracebackType
+
+from tablevault import clock
+from tablevault.notes import add_note, frames_of
+from tablevault.ports import FunctionError
+from tablevault.rows.forked import end_child
+from tablevault.rows.sent_errors import send_error
+
+READY, BROKEN, ANSWERS = "ready", "broken", "answers"
+"""Kinds of messages to the owner: the function is open, it cannot be opened, some calls have ended."""
+RETURNED, RAISED, UNSENDABLE = 0, 1, 2
+"""Ends of a call: with a value, with an exception, with a value that cannot be pickled."""
+
+LENGTH = struct.Struct("=Q")
+"""Comes before each message, in both directions."""
+MARK = struct.Struct("@qd")
+"""The call that runs, and when it began on the monotonic clock; in memory that is shared with the owner."""
+NO_CALL = -1
+PROTOCOL = 5
+
+_SOON = 0.005
+"""Seconds that answers wait for further ones while calls are short."""
+_LATE = 0.05
+"""Seconds after which answers are sent while a long call runs."""
+_DIE_WITH_PARENT = 1
+"""`PR_SET_PDEATHSIG` of `prctl`."""
+
+
+class Worker:
+    """Runs calls one after the other, and answers in bundles.
+
+    Parameters
+    ----------
+    connection
+        Leads to the owner.
+    mark
+        Memory that is shared with the owner.
+    """
+
+    def __init__(self, connection: socket.socket, mark: mmap.mmap) -> None:
+        self._connection = connection
+        self._mark = mark
+        self._bundles: SimpleQueue[list[tuple[int, bytes]] | None] = SimpleQueue()
+        self._answers: deque[tuple[int, float, int, bytes]] = deque()
+        self._sending = threading.Lock()
+        self._sent = clock.monotonic()
+        self._process = os.getpid()
+
+    def run(self) -> int:
+        """Open the function, and run calls until the owner has no more; return the status to exit with."""
+        try:
+            opened = pickle.loads(self._receive())()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
+            self._send((BROKEN, _outcome_of(error)))
+            return 1
+        self._send((READY, b""))
+        threading.Thread(target=self._listen, name="tablevault-owner", daemon=True).start()
+        while (bundle := self._bundles.get()) is not None:
+            self._run_bundle(opened.call, bundle)
+        with contextlib.suppress(Exception):
+            opened.close()
+        return 0
+
+    def _run_bundle(self, call: Callable[..., object], bundle: list[tuple[int, bytes]]) -> None:
+        for number, arguments in bundle:
+            self._answers.append((number, *self._run_call(call, number, arguments)))
+            if clock.monotonic() - self._sent > _SOON:
+                self._answer()
+        MARK.pack_into(self._mark, 0, NO_CALL, 0.0)
+        self._answer()
+
+    def _run_call(self, call: Callable[..., object], number: int, arguments: bytes) -> tuple[float, int, bytes]:
+        """Return how long a call took, and how it ended."""
+        failure: BaseException | None = None
+        value: object = None
+        began = clock.monotonic()
+        MARK.pack_into(self._mark, 0, number, began)
+        try:
+            given = pickle.loads(arguments)
+        except BaseException as error:  # noqa: BLE001 - whatever the class of an argument does
+            add_note(error, "raised while the arguments were read in the worker process")
+            return 0.0, RAISED, _outcome_of(error)
+        try:
+            value = call(**given)
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            failure = error
+        seconds = clock.monotonic() - began
+        if os.getpid() != self._process:
+            end_child(failure)
+        if failure is not None:
+            return seconds, RAISED, _outcome_of(failure)
+        try:
+            return seconds, RETURNED, pickle.dumps(value, PROTOCOL)
+        except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
+            return seconds, UNSENDABLE, _outcome_of(error)
+
+    def _answer(self) -> None:
+        """Send the answers that there are."""
+        with self._sending:
+            answers = []
+            while self._answers:
+                answers.append(self._answers.popleft())
+            self._sent = clock.monotonic()
+            if answers:
+                self._write((ANSWERS, answers))
+
+    def _listen(self) -> None:
+        """Take calls from the owner while others run, and send answers that a long call holds up."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        while True:
+            if not poll.poll(_LATE * 1000):
+                if self._answers and clock.monotonic() - self._sent > _LATE:
+                    self._answer()
+                continue
+            bundle = pickle.loads(self._receive())
+            self._bundles.put(bundle)
+            if bundle is None:
+                return
+
+    def _receive(self) -> bytearray:
+        return self._read(LENGTH.unpack(self._read(LENGTH.size))[0])
+
+    def _read(self, size: int) -> bytearray:
+        content, done = bytearray(size), 0
+        view = memoryview(content)
+        while done < size:
+            try:
+                count = self._connection.recv_into(view[done:])
+            except ConnectionError:
+                count = 0
+            if not count:
+                # The owner is gone: nothing that runs here may outlive it.
+                os._exit(1)
+            done += count
+        return content
+
+    def _send(self, message: object) -> None:
+        with self._sending:
+            self._write(message)
+
+    def _write(self, message: object) -> None:
+        for stream in (sys.stdout, sys.stderr):
+            # Their output comes before the end of the call, whatever becomes of the worker.
+            with contextlib.suppress(Exception):
+                stream.flush()
+        content = pickle.dumps(message, PROTOCOL)
+        try:
+            self._connection.sendall(LENGTH.pack(len(content)) + content)
+        except OSError:
+            os._exit(1)
+
+
+def _outcome_of(error: BaseException) -> bytes:
+    """Return an exception as it is sent; frames of this module are no part of its traceback."""
+    original = error.original if type(error) is FunctionError else error
+    frames: TracebackType | None = frames_of(original)
+    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return send_error(original, frames)
+
+
+def main(arguments: list[str]) -> int:
+    """Serve an owner.
+
+    Parameters
+    ----------
+    arguments
+        Number of the owner's process; descriptors of the connection, of the shared memory, and of the owner's locks,
+        which are held here as well.
+    """
+    owner, connection, memory, *locks = map(int, arguments)
+    _die_with(owner)
+    _ignore_interrupts()
+    inherited = (connection, memory, *locks)
+    for descriptor in inherited:
+        os.set_inheritable(descriptor, False)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: _forget(inherited))
+    mark = mmap.mmap(memory, MARK.size)
+    return Worker(socket.socket(fileno=connection), mark).run()
+
+
+def _die_with(owner: int) -> None:
+    """Let the kernel kill this process with its owner, where it can."""
+    with contextlib.suppress(Exception):
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != owner:
+        os._exit(1)
+
+
+def _ignore_interrupts() -> None:
+    """Leave Ctrl-C and SIGTERM to the owner, which lets rows in flight finish; programs started here get them."""
+
+    def ignore(number: int, frame: object) -> None:
+        """Do nothing: a signal that is ignored by the kernel would be so in programs started here, too."""
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, ignore)
+    # They were held back while this interpreter started.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+
+
+def _forget(descriptors: tuple[int, ...]) -> None:
+    """Keep a child that a function forks from holding what shows its parent as alive."""
+    for descriptor in descriptors:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,609 @@
+"""`executor: processes`: rows run in worker processes, whose deaths are those of single rows."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import yaml
+
+import tablevault
+from tablevault import TableVault, tv_errors
+
+PATIENCE = 30.0
+
+CODE = """
+import ctypes
+import os
+import signal
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+
+class Own(Exception):
+    pass
+
+
+class Picky(Exception):
+    def __init__(self, *, status_code):
+        super().__init__(f"refused with {status_code}")
+        self.status_code = status_code
+
+
+class Text(str):
+    pass
+
+
+def index(count):
+    return pd.DataFrame({"x": range(count)})
+
+
+def note(control, what, value=""):
+    with open(f"{control}/{what}", "a") as file:
+        file.write(f"{value}\\n")
+
+
+def told(control, what, x):
+    path = Path(control, what)
+    return path.exists() and str(x) in path.read_text().split()
+
+
+def square(x, control):
+    return x * x
+
+
+def fail(x, control):
+    note(control, "called", x)
+    if x == 3:
+        try:
+            {}["nothing"]
+        except KeyError:
+            error = Own("three")
+            error.add_note("a note of its own")
+            raise error
+    return x
+
+
+def refuse(x, control):
+    if x == 3:
+        note(control, "called", x)
+        raise Picky(status_code=429)
+    return x
+
+
+def fail_locally(x, control):
+    class Local(Exception):
+        pass
+
+    if x == 3:
+        raise Local("nobody else knows it")
+    return x
+
+
+def give_up(x, control):
+    if x == 3:
+        sys.exit(7)
+    return x
+
+
+def use_up_memory(x, control):
+    if x == 3:
+        raise MemoryError("of the worker")
+    return x
+
+
+def die(x, control):
+    note(control, "called", x)
+    if told(control, "kill", x):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if told(control, "crash", x):
+        ctypes.string_at(0)
+    if told(control, "leave", x):
+        os._exit(4)
+    return x
+
+
+def die_once(x, control):
+    note(control, "called", x)
+    if x == 3 and Path(control, "called").read_text().split().count("3") == 1:
+        os._exit(4)
+    return x
+
+
+def return_lambda(x, control):
+    return (lambda: x) if x == 3 else x
+
+
+def hold(x, control):
+    note(control, "called", x)
+    note(control, "worker", os.getpid())
+    while told(control, "hold", x):
+        time.sleep(0.01)
+    return x
+
+
+def hold_the_interpreter(x, control):
+    note(control, "worker", os.getpid())
+    if x == 3:
+        ctypes.PyDLL(None).sleep(60)
+    return x
+
+
+def descriptors(x, control):
+    names = []
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            names.append(os.readlink(f"/proc/self/fd/{name}"))
+        except OSError:
+            continue
+    return sum("/owners/owner-" in name for name in names)
+
+
+def forks(x, control):
+    child = os.fork()
+    if child == 0:
+        return "child"
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def write_file(x, folder):
+    Path(folder, f"{x}.txt").write_text(f"content {x}")
+    return f"{x}.txt"
+
+
+def nested(x, control, folder, parent):
+    from tablevault import TableVault
+
+    TableVault(folder, author="child", parent_id=parent).create_table(f"made{x}")
+    return x
+
+
+def say(x, control):
+    print("said", x)
+    print("complained", x, file=sys.stderr)
+    return x
+
+
+async def late(x, control):
+    return x
+
+
+def many(x, control):
+    return [value + 1 for value in x]
+
+
+def many_but_one(x, control):
+    if 3 in x:
+        os._exit(4)
+    return [value + 1 for value in x]
+
+
+def whole(control):
+    return pd.DataFrame({"a": [os.getpid()] * 3})
+
+
+class Adding:
+    def __init__(self, base, control):
+        note(control, "opened", os.getpid())
+        self.base, self.control = base, control
+
+    def __call__(self, x, control):
+        return x + self.base
+
+    def close(self):
+        note(self.control, "closed", os.getpid())
+
+
+class Broken:
+    def __init__(self, control):
+        raise Own("cannot be made")
+
+    def __call__(self, x, control):
+        return x
+
+
+class Deadly:
+    def __init__(self, control):
+        note(control, "opened")
+        os._exit(5)
+
+    def __call__(self, x, control):
+        return x
+"""
+
+
+class Work:
+    """A table of rows whose column `a` is computed in worker processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "vault"
+        self.control = folder / "control"
+        self.control.mkdir()
+        self.vault = TableVault(self.folder, author="ada", create=True)
+        self.vault.create_code_module("work", text=CODE)
+        self.vault.create_table("t")
+        self.vault.create_instance("t")
+
+    def build(self, function: str, count: int = 10, **fields: object) -> None:
+        self._write("", "IndexBuilder", "index", {"count": count}, changed_columns=["x"], primary_key=["x"])
+        arguments = fields.pop("arguments", {"x": "<<self.x[index]>>", "control": str(self.control)})
+        own = {"changed_columns": ["a"], "return_type": "row-wise", "executor": "processes", "max_concurrency": 2}
+        self._write("a", "ColumnBuilder", function, arguments, **{**own, **fields})
+
+    def _write(self, name: str, kind: str, function: str, arguments: object, **fields: object) -> None:
+        content = {"builder_type": kind, "python_function": function, "code_module": "work", "is_custom": True}
+        text = yaml.safe_dump({**content, "arguments": arguments, **fields})
+        self.vault.create_builder_file("t", *([name] if name else []), text=text)
+
+    def run(self, process_id: str = "", **options: object) -> str:
+        return self.vault.execute_instance("t", process_id=process_id, **options)
+
+    def tell(self, what: str, *rows: object) -> None:
+        (self.control / "new").write_text(" ".join(map(str, rows)))
+        (self.control / "new").rename(self.control / what)
+
+    def noted(self, what: str) -> list[str]:
+        path = self.control / what
+        return path.read_text().split() if path.exists() else []
+
+    def cells(self) -> list[object]:
+        frame, _ = self.vault.get_dataframe("t")
+        return [None if pd.isna(value) else value for value in frame["a"]]
+
+    def errors(self) -> list[tuple[int, str, str]]:
+        found = self.vault.get_errors("t")
+        return list(zip(found["index"], found["error"], found["message"], strict=True))
+
+    def elsewhere(self, process_id: str = "") -> subprocess.Popen[str]:
+        """Let another interpreter execute."""
+        text = (
+            "import sys\nfrom tablevault import TableVault\n"
+            f"TableVault({str(self.folder)!r}, author='grace').execute_instance('t', process_id={process_id!r})"
+        )
+        source = str(Path(tablevault.__file__).parents[1])
+        return subprocess.Popen(
+            [sys.executable, "-c", text],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": source},
+        )
+
+    def workers(self) -> set[int]:
+        return {int(number) for number in self.noted("worker")}
+
+
+@pytest.fixture
+def work(tmp_path):
+    before = set(psutil.Process().children())
+    yield Work(tmp_path)
+    until(lambda: before.issuperset(psutil.Process().children()))
+
+
+def until(condition) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.005)
+
+
+def is_alive(number: int) -> bool:
+    return psutil.pid_exists(number) and psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+
+
+# --- results ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_are_computed_in_other_processes(work):
+    work.build("hold", 200)
+    work.run()
+    assert work.cells() == list(range(200))
+    assert work.workers()
+    assert os.getpid() not in work.workers()
+
+
+def test_each_worker_makes_an_object_and_closes_it(work):
+    work.build("Adding", 50, setup_arguments={"base": 5, "control": str(work.control)})
+    work.run()
+    assert work.cells() == [x + 5 for x in range(50)]
+    assert sorted(work.noted("opened")) == sorted(work.noted("closed"))
+    assert 1 <= len(work.noted("opened")) <= 2
+
+
+def test_batches_are_computed_in_other_processes(work):
+    work.build("many", 50, return_type="batch", batch_size=7)
+    work.run()
+    assert work.cells() == [x + 1 for x in range(50)]
+
+
+def test_a_function_that_is_called_once_runs_in_a_process_of_its_own(work):
+    work.build("whole", 3, return_type="dataframe", max_concurrency=None, arguments={"control": "none"})
+    work.run()
+    assert len(set(work.cells())) == 1
+    assert os.getpid() not in work.cells()
+
+
+def test_nothing_is_started_where_no_row_is_left(work):
+    work.build("Adding", 5, setup_arguments={"base": 5, "control": str(work.control)})
+    work.run()
+    opened = len(work.noted("opened"))
+    work.vault.create_instance("t", copy=True)
+    work.run()
+    assert len(work.noted("opened")) == opened
+
+
+def test_output_of_workers_is_that_of_the_owner(work, capfd):
+    work.build("say", 5)
+    work.run()
+    output, errors = capfd.readouterr()
+    assert sorted(output.splitlines()) == [f"said {x}" for x in range(5)]
+    assert [line for line in sorted(errors.splitlines()) if "complained" in line] == [
+        f"complained {x}" for x in range(5)
+    ]
+
+
+def test_artifacts_of_workers_are_kept(work):
+    arguments = {"x": "<<self.x[index]>>", "folder": "~ARTIFACT_FOLDER~"}
+    work.build("write_file", 4, arguments=arguments, dtypes={"a": "artifact_string"})
+    work.run()
+    assert [Path(str(cell)).read_text() for cell in work.cells()] == [f"content {x}" for x in range(4)]
+
+
+def test_operations_inside_workers_are_children_of_the_process(work):
+    arguments = {
+        "x": "<<self.x[index]>>",
+        "control": str(work.control),
+        "folder": str(work.folder),
+        "parent": "~PROCESS_ID~",
+    }
+    work.build("nested", 3, arguments=arguments)
+    process_id = work.run()
+    children = [info for info in work.vault.get_history(author="child") if info.operation == "create_table"]
+    assert [info.parent_id for info in children] == [process_id] * 3
+
+
+# --- exceptions -------------------------------------------------------------------------------------------------------
+
+
+def test_an_exception_arrives_as_itself_with_traceback_notes_and_context(work):
+    work.build("fail")
+    with pytest.raises(Exception, match="three") as caught:
+        work.run("nightly")
+    error = caught.value
+    assert type(error).__name__ == "Own"
+    assert "a note of its own" in error.__notes__
+    assert "raised by fail() of builder 'a' for row 3" in error.__notes__
+    assert isinstance(error.__context__, KeyError)
+    frames = traceback.extract_tb(error.__traceback__)
+    assert (frames[-1].name, frames[-1].line) == ("fail", "raise error")
+    assert not any("worker.py" in frame.filename for frame in frames)
+
+
+def test_a_failed_row_is_collected(work):
+    work.build("fail", on_error="collect")
+    with pytest.warns(tv_errors.TableVaultWarning, match=r"1 failed row in 'a' \(1 Own\)"):
+        work.run()
+    assert work.cells() == [0, 1, 2, None, *range(4, 10)]
+    assert [(index, message) for index, _, message in work.errors()] == [(3, "three")]
+    assert "raise error" in work.vault.get_errors("t")["traceback"][0]
+
+
+def test_an_exception_that_cannot_be_sent_is_described(work):
+    work.build("fail_locally")
+    with pytest.raises(RuntimeError, match=r"Local: nobody else knows it") as caught:
+        work.run()
+    assert any("in fail_locally" in note for note in caught.value.__notes__)
+
+
+def test_an_exception_that_cannot_be_sent_keeps_its_status(work):
+    work.build("refuse", on_error="collect", retry={"max_seconds": 1.0, "wait": 0.01, "max_wait": 0.05})
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.vault.get_errors("t")["status"].tolist() == [429]
+    assert len(work.noted("called")) > 1
+
+
+def test_an_exit_in_a_worker_is_an_error_of_the_run(work):
+    work.build("give_up", on_error="collect")
+    with pytest.raises(SystemExit) as caught:
+        work.run()
+    assert caught.value.code == 7
+
+
+def test_memory_that_a_worker_lacks_is_an_error_of_its_row(work):
+    work.build("use_up_memory", on_error="collect")
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.errors() == [(3, "MemoryError", "of the worker")]
+
+
+def test_a_result_that_cannot_be_sent_is_invalid(work):
+    work.build("return_lambda", on_error="collect", retry={"max_retries": 1, "on": ["invalid"], "wait": 0})
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    ((index, kind, message),) = work.errors()
+    assert (index, kind) == (3, "TypeError")
+    assert "cannot be sent" in message
+    assert work.vault.get_errors("t")["calls"].tolist() == [2]
+
+
+def test_an_exception_of_the_constructor_ends_the_run(work):
+    work.build("Broken", on_error="collect", setup_arguments={"control": str(work.control)})
+    with pytest.raises(Exception, match="cannot be made") as caught:
+        work.run()
+    assert any("constructor" in note for note in caught.value.__notes__)
+
+
+def test_an_async_function_cannot_run_in_processes(work):
+    work.build("late")
+    with pytest.raises(tv_errors.TVBuilderError, match="cannot await"):
+        work.run()
+
+
+# --- deaths -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "fate"),
+    [
+        ("kill", r"was killed by signal 9 (out of memory?)"),
+        ("crash", r"was killed by signal 11 (Segmentation fault)"),
+        ("leave", r"exited with status 4"),
+    ],
+)
+def test_a_row_that_kills_its_worker_is_named(work, how, fate):
+    work.build("die", 60, on_error="collect")
+    work.tell(how, 17)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.errors() == [(17, "ChildProcessError", f"the worker computing row 17 {fate}")]
+    assert work.cells() == [None if x == 17 else x for x in range(60)]
+    assert work.noted("called").count("17") == 2
+
+
+def test_a_row_that_kills_its_worker_pauses(work):
+    work.build("die", 30)
+    work.tell("leave", 17)
+    with pytest.raises(ChildProcessError, match="row 17 exited with status 4"):
+        work.run("nightly")
+    work.tell("leave")
+    work.run("nightly")
+    assert work.cells() == list(range(30))
+
+
+def test_several_rows_that_kill_their_workers_are_all_named(work):
+    work.build("die", 40, on_error="collect", max_failures="100%")
+    work.tell("leave", 5, 6, 20)
+    with pytest.warns(tv_errors.TableVaultWarning, match="3 failed rows"):
+        work.run()
+    assert [index for index, _, _ in work.errors()] == [5, 6, 20]
+
+
+def test_a_row_that_killed_its_worker_once_is_computed(work):
+    work.build("die_once", 30)
+    work.run()
+    assert work.cells() == list(range(30))
+
+
+def test_died_in_retry_adds_no_tries(work):
+    work.build("die", 5, on_error="collect", retry={"max_retries": 4, "on": ["died"], "wait": 0})
+    work.tell("leave", 3)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.noted("called").count("3") == 2
+
+
+@pytest.mark.slow
+def test_a_batch_that_kills_its_worker_is_halved_until_single_rows_do(work):
+    work.build("many_but_one", 8, return_type="batch", batch_size=8, on_error="collect")
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.cells() == [None if x == 3 else x + 1 for x in range(8)]
+
+
+def test_workers_that_die_while_they_open_the_function_end_the_run(work):
+    work.build("Deadly", on_error="collect", max_concurrency=1, setup_arguments={"control": str(work.control)})
+    with pytest.raises(ChildProcessError, match="3 worker processes in a row died while they opened the function"):
+        work.run()
+
+
+# --- ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_call_that_takes_too_long_is_killed(work):
+    work.build("hold", on_error="collect", timeout=0.2, max_concurrency=1)
+    work.tell("hold", 3)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    ((index, _, message),) = work.errors()
+    assert (index, "timeout of 0.2 s" in message) == (3, True)
+    assert work.cells() == [None if x == 3 else x for x in range(10)]
+    assert len(work.workers()) == 2
+
+
+def test_a_call_that_holds_the_interpreter_is_killed(work):
+    work.build("hold_the_interpreter", on_error="collect", timeout=0.2, max_concurrency=1)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.cells() == [None if x == 3 else x for x in range(10)]
+
+
+def test_a_retry_after_a_timeout_runs_in_another_worker(work):
+    work.build("hold", 1, timeout=0.2, retry={"max_retries": 1, "on": ["timeout"], "wait": 0.01})
+    work.tell("hold", 0)
+    with pytest.raises(TimeoutError):
+        work.run()
+    assert len(work.workers()) == 2
+
+
+def test_workers_die_with_their_owner_and_the_process_is_resumed(work):
+    work.build("hold", 30)
+    work.tell("hold", 7)
+    owner = work.elsewhere("nightly")
+    until(lambda: "7" in work.noted("called"))
+    assert all(is_alive(number) for number in work.workers())
+    owner.kill()
+    owner.communicate()
+    until(lambda: not any(is_alive(number) for number in work.workers()))
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(30))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_lets_rows_in_flight_finish_then_kills(work, number):
+    work.build("hold", 30)
+    work.tell("hold", 7)
+    owner = work.elsewhere("nightly")
+    until(lambda: "7" in work.noted("called"))
+    owner.send_signal(number)
+    began = time.monotonic()
+    _, errors = owner.communicate(timeout=PATIENCE)
+    assert 3 < time.monotonic() - began < 10
+    assert owner.returncode != 0
+    assert not any(is_alive(worker) for worker in work.workers()), errors
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(30))
+    assert work.noted("called").count("7") == 2
+
+
+def test_workers_ignore_interrupts(work):
+    work.build("hold", 5, max_concurrency=1)
+    work.tell("hold", 2)
+    owner = work.elsewhere()
+    until(lambda: "2" in work.noted("called"))
+    for worker in work.workers():
+        os.kill(worker, signal.SIGINT)
+        os.kill(worker, signal.SIGTERM)
+    work.tell("hold")
+    _, errors = owner.communicate(timeout=PATIENCE)
+    assert owner.returncode == 0, errors
+    assert len(work.workers()) == 1
+    assert work.cells() == list(range(5))
+
+
+def test_workers_hold_the_lock_of_the_attempt(work):
+    work.build("descriptors", 2)
+    work.run()
+    assert work.cells() == [1, 1]
+
+
+def test_a_forked_child_that_comes_back_ends(work, capfd):
+    work.build("forks", 2)
+    work.run()
+    assert work.cells() == [1, 1]
+    assert "A child that was forked inside a function came back" in capfd.readouterr().err
