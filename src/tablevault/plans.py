@@ -92,21 +92,32 @@ class PinnedInput(msgspec.Struct, frozen=True, array_like=True):
     row_id: int
 
 
-class ExecutePlan(Plan, frozen=True, kw_only=True, tag="execute"):
-    """An execution of the builders of a temporary instance."""
+class BuildPlan(Plan, frozen=True, kw_only=True):
+    """The fields of plans whose work is to run builders."""
 
     table_id: int
-    temporary: int
-    """Row id of the temporary instance."""
-    temporary_folder: str
-    """Path of its folder."""
     new_instance_id: str
     """Id of the materialized instance, and name of its folder."""
     inputs: tuple[PinnedInput, ...]
     origin: int | None
-    """Row id of the instance whose cells may be reused."""
+    """Row id of the instance whose cells may be taken over."""
+
+
+class ExecutePlan(BuildPlan, frozen=True, kw_only=True, tag="execute"):
+    """An execution of the builders of a temporary instance."""
+
+    temporary: int
+    """Row id of the temporary instance."""
+    temporary_folder: str
+    """Path of its folder."""
     variables: Mapping[str, str] = {}
     """Environment variables that must be set, each with the place in a builder that names it."""
+
+
+class RetryPlan(BuildPlan, frozen=True, kw_only=True, tag="retry failed"):
+    """Another run of the failed, skipped and missing rows of a materialized instance, which is the origin."""
+
+    version: str
 
 
 class Dependency(msgspec.Struct, frozen=True, array_like=True):
@@ -203,6 +214,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "delete_table": (DeleteTablePlan,),
     "execute_instance": (ExecutePlan,),
     "rename_table": (RenameTablePlan,),
+    "retry_failed": (RetryPlan, UnchangedPlan),
     "stop_process": (StopPlan,),
     "write": (WritePlan, WriteTablePlan, UnchangedPlan),
     "write_instance": (WriteInstancePlan,),

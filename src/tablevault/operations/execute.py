@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
 from tablevault import names
-from tablevault.builders.secrets import written_secrets
-from tablevault.code.loading import CodeSnapshot, read_sources
-from tablevault.code.local_code import FOLDER, find_local_code
 from tablevault.code.sources import Sources
-from tablevault.errors import TVArgumentError, TVBuilderError, TVFileError, warn
+from tablevault.errors import TVArgumentError, TVBuilderError, warn
 from tablevault.execution.context import Execution
-from tablevault.execution.failures import FailedRow, failure_summary, write_failures
 from tablevault.execution.frame import DraftFrame
-from tablevault.execution.input_rows import write_input_rows
-from tablevault.execution.inputs import PinnedInputs, origin_facts, pin_inputs
-from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
-from tablevault.execution.outcomes import BuilderOutcome
+from tablevault.execution.inputs import PinnedInputs, pin_inputs
+from tablevault.execution.origins import Origin, PartialOrigin
+from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
-from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
 from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
@@ -34,29 +25,30 @@ from tablevault.lookup import Lookup
 from tablevault.operations.base import (
     REPLACEABLE,
     Operation,
-    instance_folder,
     remove,
     remove_created,
-    remove_set_aside,
+)
+from tablevault.operations.building import (
+    Workplace,
+    is_pinned,
+    newest_code,
+    open_folder,
+    open_origin,
+    open_workplace,
+    pin_builders,
+    pinned_builders,
+    prepared_builders,
+    run_functions,
+    seal_execution,
+    snapshot_code,
 )
 from tablevault.operations.materialize import (
-    InstanceFacts,
-    artifact_link,
-    column_records,
     new_instance_id,
-    reopen,
-    seal_instance,
-    settle_artifacts,
 )
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import ExecutePlan
-from tablevault.ports import Interruptible
-from tablevault.progress import ExecutionProgress
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
-from tablevault.storage.checkpoints import CheckpointStore
-from tablevault.storage.frames import write_frame
-from tablevault.storage.manifest import check_listed
 from tablevault.values import (
     Changes,
     Creation,
@@ -66,18 +58,6 @@ from tablevault.values import (
     Tidying,
     TidyingAction,
 )
-
-
-@dataclass(frozen=True)
-class Workplace:
-    """Where an execution puts its results, and the owner that it listens to."""
-
-    checkpoints: CheckpointStore
-    artifacts: Path
-    """The folder of the files that functions make."""
-    progress: ExecutionProgress
-    owner: Interruptible
-    process_id: str
 
 
 @dataclass(frozen=True)
@@ -162,20 +142,12 @@ class ExecuteInstance(Operation[ExecutePlan]):
         for name, place in plan.variables.items():
             if name not in os.environ:
                 raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
-        builders = session.workspace.builders
-        # An earlier attempt may have been cut off in the middle of this.
-        files.remove_tree(builders)
-        files.make_folder(builders)
         table, temporary = session.lookup.table_and_temporary(plan.table_name, self.version)
-        for name, path in session.lookup.builder_files(table, temporary).items():
-            files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
-        # The snapshot of the code comes last: once it exists, that of the builders is complete.
-        files.fsync_tree(builders)
-        _snapshot_code(session, 1)
+        pin_builders(session, session.lookup.builder_files(table, temporary))
 
     def _pin_unless_done(self, plan: ExecutePlan, session: Session) -> None:
         """Take the snapshots if an earlier attempt was cut off before they were complete."""
-        if not session.workspace.code(1).is_dir():
+        if not is_pinned(session):
             self.pin(plan, session)
 
     # --- work -----------------------------------------------------------------------------------------------------
@@ -184,19 +156,37 @@ class ExecuteInstance(Operation[ExecutePlan]):
         """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
         self._pin_unless_done(plan, session)
         snapshot = session.workspace.code(self._code_attempt(plan, session))
-        prepared = _prepared(plan, session, snapshot).with_policies(self.policies)
-        prepared.check_conditions()
-        table = _table(session.lookup, plan)
-        try:
-            with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
-                builders = [prepared.load(builder, code) for builder in prepared.builders]
-                execution = self._open(plan, session, prepared, table)
-                session.begin_functions()
-                run_builders(execution, builders)
-        except BaseException:
-            session.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
-            raise
-        return _materialize(plan, session, execution, prepared.inputs, table, success=True)
+        prepared = prepared_builders(plan, session, snapshot).with_policies(self.policies)
+
+        def run(builders: Sequence[PreparedBuilder]) -> Execution:
+            execution = self._open(plan, session, prepared)
+            session.begin_functions()
+            run_builders(execution, builders)
+            return execution
+
+        execution = run_functions(session, prepared, snapshot, run)
+        return self._changes(plan, session, execution, prepared, success=True)
+
+    def _changes(
+        self, plan: ExecutePlan, session: Session, execution: Execution, prepared: Prepared, success: bool
+    ) -> Changes:
+        """Complete the new instance, and return the changes that make it visible."""
+        sealed = seal_execution(plan, session, execution, prepared.inputs, self.name, success)
+        change = MaterializedInstance(
+            plan.temporary,
+            plan.new_instance_id,
+            plan.new_instance_id,
+            success,
+            sealed.row_count,
+            sealed.columns,
+            sealed.manifest,
+            sealed.reads,
+            replaces_artifacts=sealed.replaces_artifacts,
+            deactivates_others=success and sealed.table.has_side_effects,
+            failed_cells=sealed.failed,
+            skipped_cells=sealed.skipped,
+        )
+        return Changes((change,), (*sealed.tidying, *_drop_temporary(plan, session)), warnings=sealed.warnings)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
         """Return the attempt whose code runs: the first, or after a pause this one, with the modules of now."""
@@ -208,25 +198,21 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 f"Builder files of '{plan.instance_id}' of table '{plan.table_name}' were edited while the process "
                 f"was paused ({', '.join(edited)}); it continues with those of its start. Stop it to use the new ones."
             )
-        _snapshot_code(session, session.attempt)
+        snapshot_code(session, session.attempt)
         return session.attempt
 
-    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared, table: TableRecord) -> Execution:
-        folder = instance_folder(session.lookup, table, plan.new_instance_id)
-        reopen(folder, kept=folder.artifacts)
-        files.make_folder(folder.artifacts)
+    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared) -> Execution:
+        folder = open_folder(plan, session)
         if self.reuse_partial:
             _keep_earlier(_partial_folder(plan, session.lookup), session.workspace)
-        checkpoints = session.open_checkpoints(folder.artifacts)
-        place = Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id)
-        return self.execution(plan, session.lookup, prepared, place)
+        return self.execution(plan, session.lookup, prepared, open_workplace(folder, session))
 
     def execution(self, plan: ExecutePlan, lookup: Lookup, prepared: Prepared, place: Workplace) -> Execution:
         """Return the shared state of the builders, with the origins whose cells may be reused."""
         origins: list[Origin] = []
         if self.reuse_partial:
             origins.extend(_partial_origins(_partial_folder(plan, lookup)))
-        committed = _open_origin(lookup, plan.origin) if plan.origin is not None else None
+        committed = open_origin(lookup, plan.origin) if plan.origin is not None else None
         if committed is not None:
             origins.append(committed)
         return Execution(
@@ -269,17 +255,15 @@ class ExecuteInstance(Operation[ExecutePlan]):
     def materialize_partial(self, plan: ExecutePlan, session: Session) -> Changes:
         """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
         self._pin_unless_done(plan, session)
-        codes = session.lookup.workspace_of(session.serial).codes
-        prepared = _prepared(plan, session, max(codes.iterdir(), key=lambda path: int(path.name)))
-        table = _table(session.lookup, plan)
-        execution = self._open(plan, session, prepared, table)
+        prepared = prepared_builders(plan, session, newest_code(session))
+        execution = self._open(plan, session, prepared)
         restore_builders(execution, prepared.builders)
-        return _materialize(plan, session, execution, prepared.inputs, table, success=False)
+        return self._changes(plan, session, execution, prepared, success=False)
 
 
 def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     """Return the builder files that changed since the process started."""
-    snapshot = _pinned_builders(session)
+    snapshot = pinned_builders(session)
     folder = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).builders
     current = session.lookup.current_files(folder, BUILDER_SUFFIX)
 
@@ -291,56 +275,7 @@ def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     ]
 
 
-def _prepared(plan: ExecutePlan, session: Session, snapshot: Path) -> Prepared:
-    """Return the pinned builders, checked against pinned inputs and a snapshot of the code."""
-    documents = read_documents(_pinned_builders(session))
-    inputs = PinnedInputs(session.lookup, plan.inputs)
-    return Prepared.check(plan.table_name, documents, inputs, Sources.of_snapshot(snapshot))
-
-
-def _pinned_builders(session: Session) -> dict[str, Path]:
-    folder = session.lookup.workspace_of(session.serial).builders
-    return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
-
-
-def _snapshot_code(session: Session, attempt: int) -> None:
-    """Copy the modules as they are now; the folder exists only once it is complete."""
-    folder, unfinished = session.workspace.code(attempt), session.workspace.unfinished_code
-    files.remove_tree(folder)
-
-    def copy(modules: dict[str, Path]) -> None:
-        files.remove_tree(unfinished)
-        files.make_folder(unfinished)
-        for name, path in modules.items():
-            with files.plain_file_expected(path):
-                files.copy_unsynced(path, unfinished / f"{name}.py")
-
-    session.lookup.with_files(session.lookup.code_modules, copy)
-    find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
-    files.fsync_tree(unfinished)
-    files.make_folder(folder.parent)
-    files.replace(unfinished, folder)
-
-
 # --- origins ------------------------------------------------------------------------------------------------------
-
-
-def _open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
-    instance = lookup.instance_by_row(row_id)
-    folder = lookup.folder_of(instance)
-    try:
-        check_listed(folder.manifest, instance.manifest, folder.provenance)
-        return MaterializedOrigin(
-            folder.frame,
-            folder.fingerprints,
-            folder.artifacts,
-            read_provenance(folder.provenance),
-            read_artifact_records(folder.artifact_hashes),
-        )
-    except FileNotFoundError as error:
-        raise TVFileError(
-            f"A file of the origin is missing ({error.filename}); verify() lists all problems."
-        ) from error
 
 
 def _partial_folder(plan: ExecutePlan, lookup: Lookup) -> Path:
@@ -364,109 +299,6 @@ def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
         files.replace(workspace.linking, workspace.earlier)
 
 
-# --- the materialized instance ------------------------------------------------------------------------------------
-
-
-def _materialize(
-    plan: ExecutePlan,
-    session: Session,
-    execution: Execution,
-    inputs: PinnedInputs,
-    table: TableRecord,
-    success: bool,
-) -> Changes:
-    """Fill the folder of the new instance durably, and return the changes that make it visible."""
-    folder = instance_folder(session.lookup, table, plan.new_instance_id)
-    artifacts = settle_artifacts(execution.frame, strict=success)
-    data = execution.frame.data()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
-        fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
-        stored = write_frame(folder.frame, data)
-    fingerprints.result()
-    _archive_texts(session.workspace, folder)
-    facts = inputs.facts()
-    provenance = Provenance(
-        process_id=session.process_id,
-        operation=ExecuteInstance.name,
-        author=session.author,
-        finished_at=datetime.now(UTC).isoformat(),
-        primary_key=execution.primary_key,
-        builders=tuple(outcome.facts(facts) for outcome in execution.outcomes),
-        inputs=tuple(dict.fromkeys(facts.values())),
-        origin=origin_facts(session.lookup, plan.origin),
-    )
-    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
-    failed = sum(failure.kind == "failed" for items in failures.values() for failure in items)
-    skipped = sum(map(len, failures.values())) - failed
-    if failed or skipped:
-        write_failures(folder.errors, _failed_rows(execution))
-    described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
-    manifest = seal_instance(folder, stored, artifacts, provenance, described)
-    shares = success and not table.allow_multiple_artifacts
-    change = MaterializedInstance(
-        plan.temporary,
-        plan.new_instance_id,
-        plan.new_instance_id,
-        success,
-        len(data),
-        column_records(data),
-        manifest,
-        tuple(chain.from_iterable(outcome.reads(facts) for outcome in execution.outcomes)),
-        replaces_artifacts=shares,
-        deactivates_others=success and table.has_side_effects,
-        failed_cells=failed,
-        skipped_cells=skipped,
-    )
-    link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
-    summary = failure_summary(failures)
-    told = () if summary is None else (f"{summary}; see get_errors('{table.name}'), run retry_failed('{table.name}').",)
-    earlier = remove_set_aside(session.lookup, folder)
-    return Changes((change,), (*link, *_drop_temporary(plan, session), *earlier), warnings=told)
-
-
-def _failed_rows(execution: Execution) -> Iterator[FailedRow]:
-    """Yield the failed and skipped rows of all builders, each with its primary key."""
-    own_keys = {name: execution.frame.columns[name].values for name in execution.primary_key}
-    for outcome in execution.outcomes:
-        keys = own_keys if outcome.inputs is None else outcome.inputs.keys
-        for position, failure in sorted(outcome.failures.items()):
-            key = {name: values[position] for name, values in keys.items()} or None
-            yield FailedRow(outcome.builder.spec.name, position, key, failure)
-
-
-def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:
-    rows = {}
-    for outcome in outcomes:
-        if outcome.fingerprints is not None and outcome.codes is not None:
-            missing = row_count - len(outcome.codes)
-            outcome.fingerprints.resize(row_count)
-            outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
-            rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
-        if outcome.inputs is not None:
-            table = outcome.inputs.table
-            keys, counts = list(outcome.inputs.keys.values()), outcome.inputs.counts
-            write_input_rows(folder.input_rows, keys, table.fingerprints, table.codes, counts)
-    if rows:
-        write_fingerprints(folder.fingerprints, rows)
-
-
-def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
-    """Keep the builders, the code of the last attempt, and beside it that of earlier ones where it was different."""
-    folder.builders.mkdir()
-    for path in sorted(workspace.builders.iterdir()):
-        files.copy_unsynced(path, folder.builders / path.name)
-    *earlier, last = sorted(workspace.codes.iterdir(), key=lambda path: int(path.name))
-    files.copy_tree_unsynced(last, folder.code)
-    newest = _contents(last)
-    for attempt in earlier:
-        if _contents(attempt) != newest:
-            files.copy_tree_unsynced(attempt, folder.code / f"attempt-{attempt.name}")
-
-
-def _contents(folder: Path) -> dict[Path, bytes]:
-    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def _drop_temporary(plan: ExecutePlan, session: Session) -> Iterator[Tidying]:
     """Yield the steps that remove the temporary instance; builders edited meanwhile are archived."""
     edited = edited_builders(plan, session) if session.workspace.builders.is_dir() else []
@@ -481,10 +313,6 @@ def _drop_temporary(plan: ExecutePlan, session: Session) -> Iterator[Tidying]:
     )
     yield Tidying(TidyingAction.MOVE_FOLDER, plan.temporary_folder, target)
     yield Tidying(TidyingAction.PRUNE, target)
-
-
-def _table(lookup: Lookup, plan: ExecutePlan) -> TableRecord:
-    return lookup.table_by_id(plan.table_id)
 
 
 def _lock_shared(draft: Draft, table: TableRecord, instance: InstanceRecord) -> None:

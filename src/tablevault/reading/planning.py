@@ -28,7 +28,8 @@ from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
-from tablevault.operations.execute import ExecuteInstance, Workplace
+from tablevault.operations.building import Workplace
+from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.session import Draft
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.plans import ExecutePlan

@@ -1,0 +1,317 @@
+"""Building instances: the steps that operations share whose builders make the frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import chain
+from pathlib import Path
+
+from tablevault.builders.secrets import written_secrets
+from tablevault.code.loading import CodeSnapshot, read_sources
+from tablevault.code.local_code import FOLDER, find_local_code
+from tablevault.code.sources import Sources
+from tablevault.errors import TVFileError
+from tablevault.execution.context import Execution
+from tablevault.execution.failures import FailedRow, failure_summary, write_failures
+from tablevault.execution.input_rows import write_input_rows
+from tablevault.execution.inputs import PinnedInputs, origin_facts
+from tablevault.execution.origins import MaterializedOrigin
+from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
+from tablevault.execution.preparation import Prepared, read_documents
+from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
+from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
+from tablevault.lookup import Lookup
+from tablevault.operations.base import instance_folder, remove_set_aside
+from tablevault.operations.materialize import (
+    InstanceFacts,
+    artifact_link,
+    column_records,
+    reopen,
+    seal_instance,
+    settle_artifacts,
+)
+from tablevault.operations.session import Session
+from tablevault.plans import BuildPlan
+from tablevault.ports import Interruptible
+from tablevault.progress import ExecutionProgress
+from tablevault.storage import files
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.frames import write_frame
+from tablevault.storage.manifest import check_listed
+from tablevault.values import ColumnRecord, Read, TableRecord, Tidying
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where an execution puts its results, and the owner that it listens to."""
+
+    checkpoints: CheckpointStore
+    artifacts: Path
+    """The folder of the files that functions make."""
+    progress: ExecutionProgress
+    owner: Interruptible
+    process_id: str
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A new instance that is complete on disk, and not visible yet."""
+
+    table: TableRecord
+    columns: tuple[ColumnRecord, ...]
+    row_count: int
+    manifest: str
+    """SHA-256 of the file that lists all others."""
+    reads: tuple[Read, ...]
+    failed: int
+    """Failed rows, summed over builders."""
+    skipped: int
+    replaces_artifacts: bool
+    """Whether it is to hold the table's one set of artifacts."""
+    tidying: tuple[Tidying, ...]
+    warnings: tuple[str, ...]
+
+
+# --- pinned builders and code -------------------------------------------------------------------------------------
+
+
+def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
+    """Snapshot builder files and code.
+
+    Parameters
+    ----------
+    session
+        The process.
+    builder_files
+        The files, by the names that their builders have in the snapshot.
+    """
+    builders = session.workspace.builders
+    # An earlier attempt may have been cut off in the middle of this.
+    files.remove_tree(builders)
+    files.make_folder(builders)
+    for name, path in builder_files.items():
+        files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
+    # The snapshot of the code comes last: once it exists, that of the builders is complete.
+    files.fsync_tree(builders)
+    snapshot_code(session, 1)
+
+
+def is_pinned(session: Session) -> bool:
+    """Return whether an earlier attempt has taken the snapshots of builders and code."""
+    return session.workspace.code(1).is_dir()
+
+
+def newest_code(session: Session) -> Path:
+    """Return the snapshot of the code that the last attempt ran."""
+    codes = session.lookup.workspace_of(session.serial).codes
+    return max(codes.iterdir(), key=lambda path: int(path.name))
+
+
+def prepared_builders(plan: BuildPlan, session: Session, snapshot: Path) -> Prepared:
+    """Return the pinned builders, checked against pinned inputs and a snapshot of the code."""
+    documents = read_documents(pinned_builders(session))
+    inputs = PinnedInputs(session.lookup, plan.inputs)
+    return Prepared.check(plan.table_name, documents, inputs, Sources.of_snapshot(snapshot))
+
+
+def pinned_builders(session: Session) -> dict[str, Path]:
+    """Return the files of the snapshot of the builders, by the names of their builders."""
+    folder = session.lookup.workspace_of(session.serial).builders
+    return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
+
+
+def snapshot_code(session: Session, attempt: int) -> None:
+    """Copy the modules as they are now; the folder exists only once it is complete."""
+    folder, unfinished = session.workspace.code(attempt), session.workspace.unfinished_code
+    files.remove_tree(folder)
+
+    def copy(modules: dict[str, Path]) -> None:
+        files.remove_tree(unfinished)
+        files.make_folder(unfinished)
+        for name, path in modules.items():
+            with files.plain_file_expected(path):
+                files.copy_unsynced(path, unfinished / f"{name}.py")
+
+    session.lookup.with_files(session.lookup.code_modules, copy)
+    find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
+    files.fsync_tree(unfinished)
+    files.make_folder(folder.parent)
+    files.replace(unfinished, folder)
+
+
+def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
+    """Open a committed instance whose cells are taken over."""
+    instance = lookup.instance_by_row(row_id)
+    folder = lookup.folder_of(instance)
+    try:
+        check_listed(folder.manifest, instance.manifest, folder.provenance)
+        return MaterializedOrigin(
+            folder.frame,
+            folder.fingerprints,
+            folder.artifacts,
+            read_provenance(folder.provenance),
+            read_artifact_records(folder.artifact_hashes),
+        )
+    except FileNotFoundError as error:
+        raise TVFileError(
+            f"A file of the origin is missing ({error.filename}); verify() lists all problems."
+        ) from error
+
+
+# --- running ------------------------------------------------------------------------------------------------------
+
+
+def open_folder(plan: BuildPlan, session: Session) -> InstanceFolder:
+    """Return the folder of the new instance, fit to be filled."""
+    folder = instance_folder(session.lookup, session.lookup.table_by_id(plan.table_id), plan.new_instance_id)
+    reopen(folder, kept=folder.artifacts)
+    files.make_folder(folder.artifacts)
+    return folder
+
+
+def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
+    """Open the checkpoints of the process, for an execution that fills a folder."""
+    checkpoints = session.open_checkpoints(folder.artifacts)
+    return Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id)
+
+
+def run_functions(
+    session: Session, prepared: Prepared, snapshot: Path, run: Callable[[list[PreparedBuilder]], Execution]
+) -> Execution:
+    """Load the functions from a snapshot of the code, and run builders.
+
+    Parameters
+    ----------
+    session
+        The process.
+    prepared
+        The builders.
+    snapshot
+        The folder of the code.
+    run
+        Runs the loaded builders.
+    """
+    prepared.check_conditions()
+    try:
+        with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
+            return run([prepared.load(builder, code) for builder in prepared.builders])
+    except BaseException:
+        session.secrets.add(chain.from_iterable(map(written_secrets, prepared.specs)))
+        raise
+
+
+# --- the materialized instance ------------------------------------------------------------------------------------
+
+
+def seal_execution(
+    plan: BuildPlan,
+    session: Session,
+    execution: Execution,
+    inputs: PinnedInputs,
+    operation: str,
+    success: bool,
+) -> Sealed:
+    """Fill the folder of the new instance durably.
+
+    Parameters
+    ----------
+    plan, session
+        The process.
+    execution
+        Its builders have run.
+    inputs
+        The instances that they read.
+    operation
+        The operation that made the instance, for provenance.
+    success
+        Whether every builder ran to its end.
+    """
+    table = session.lookup.table_by_id(plan.table_id)
+    folder = instance_folder(session.lookup, table, plan.new_instance_id)
+    artifacts = settle_artifacts(execution.frame, strict=success)
+    data = execution.frame.data()
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
+        fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
+        stored = write_frame(folder.frame, data)
+    fingerprints.result()
+    _archive_texts(session.workspace, folder)
+    facts = inputs.facts()
+    provenance = Provenance(
+        process_id=session.process_id,
+        operation=operation,
+        author=session.author,
+        finished_at=datetime.now(UTC).isoformat(),
+        primary_key=execution.primary_key,
+        builders=tuple(outcome.facts(facts) for outcome in execution.outcomes),
+        inputs=tuple(dict.fromkeys(facts.values())),
+        origin=origin_facts(session.lookup, plan.origin),
+    )
+    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
+    failed = sum(failure.kind == "failed" for items in failures.values() for failure in items)
+    skipped = sum(map(len, failures.values())) - failed
+    if failed or skipped:
+        write_failures(folder.errors, _failed_rows(execution))
+    described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
+    manifest = seal_instance(folder, stored, artifacts, provenance, described)
+    summary = failure_summary(failures)
+    told = () if summary is None else (f"{summary}; see get_errors('{table.name}'), run retry_failed('{table.name}').",)
+    shares = success and not table.allow_multiple_artifacts
+    link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
+    return Sealed(
+        table,
+        column_records(data),
+        len(data),
+        manifest,
+        tuple(chain.from_iterable(outcome.reads(facts) for outcome in execution.outcomes)),
+        failed,
+        skipped,
+        replaces_artifacts=shares,
+        tidying=(*link, *remove_set_aside(session.lookup, folder)),
+        warnings=told,
+    )
+
+
+def _failed_rows(execution: Execution) -> Iterator[FailedRow]:
+    """Yield the failed and skipped rows of all builders, each with its primary key."""
+    own_keys = {name: execution.frame.columns[name].values for name in execution.primary_key}
+    for outcome in execution.outcomes:
+        keys = own_keys if outcome.inputs is None else outcome.inputs.keys
+        for position, failure in sorted(outcome.failures.items()):
+            key = {name: values[position] for name, values in keys.items()} or None
+            yield FailedRow(outcome.builder.spec.name, position, key, failure)
+
+
+def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:
+    rows = {}
+    for outcome in outcomes:
+        if outcome.fingerprints is not None and outcome.codes is not None:
+            missing = row_count - len(outcome.codes)
+            outcome.fingerprints.resize(row_count)
+            outcome.codes.frombytes(bytes(missing * outcome.codes.itemsize))
+            rows[outcome.builder.spec.name] = (outcome.fingerprints, outcome.codes)
+        if outcome.inputs is not None:
+            table = outcome.inputs.table
+            keys, counts = list(outcome.inputs.keys.values()), outcome.inputs.counts
+            write_input_rows(folder.input_rows, keys, table.fingerprints, table.codes, counts)
+    if rows:
+        write_fingerprints(folder.fingerprints, rows)
+
+
+def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
+    """Keep the builders, the code of the last attempt, and beside it that of earlier ones where it was different."""
+    folder.builders.mkdir()
+    for path in sorted(workspace.builders.iterdir()):
+        files.copy_unsynced(path, folder.builders / path.name)
+    *earlier, last = sorted(workspace.codes.iterdir(), key=lambda path: int(path.name))
+    files.copy_tree_unsynced(last, folder.code)
+    newest = _contents(last)
+    for attempt in earlier:
+        if _contents(attempt) != newest:
+            files.copy_tree_unsynced(attempt, folder.code / f"attempt-{attempt.name}")
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
