@@ -148,8 +148,15 @@ class RowExecutor(Protocol):
         """Take back calls that were started and that no worker has begun; return their numbers."""
         ...
 
-    def abandon(self, number: int) -> None:
-        """Give a call up that takes too long; its worker is replaced, and nothing of it appears in `ended`."""
+    def knows(self, number: int) -> bool:
+        """Return whether a call was started and neither taken back nor removed from `ended`."""
+        ...
+
+    def abandon(self, number: int) -> int:
+        """Give a call up that takes too long; its worker is replaced, and nothing of it appears in `ended`.
+
+        Return how many calls that were given up are still running and cannot be ended.
+        """
         ...
 
     def close(self) -> None:

@@ -100,8 +100,8 @@ class Yields:
             run.builder.loaded.stop_on,
             run.builder.loaded.retry_on,
             run.spec.name,
-            tried=table.counter.computed + table.counter.failed,
-            failed=table.counter.failed,
+            table.counter,
+            run.execution.process_id,
         )
 
     def append(self, values: object, repeated: int) -> None:
@@ -135,7 +135,11 @@ class Yields:
         """Take rows, also one that failed; return their number."""
         rows = range(position, position + count)
         kept, failure = self._collector.collect_until_error(rows, self._fingerprint, islice(iterator, count))
-        self._policy.succeed(kept)
+        exceeded = self._policy.succeed(kept)
+        if exceeded is not None and self._policy.last is not None:
+            last, error = self._policy.last
+            add_note(error.error, exceeded)
+            self._raise(error, last.positions[0])
         if failure is None:
             return kept
         failed = position + kept

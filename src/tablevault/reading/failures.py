@@ -22,9 +22,9 @@ from tablevault.plans import ExecutePlan
 from tablevault.reading.queries import Queries
 from tablevault.rows.failures import RowFailure, unpack_failure
 from tablevault.storage import files
-from tablevault.storage.checkpoints import read_checkpoints
-from tablevault.storage.columns import build_column
-from tablevault.storage.frames import FrameData, frame_of_columns
+from tablevault.storage.checkpoints import BuilderState, read_checkpoints
+from tablevault.storage.columns import build_column, plain_values
+from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
 from tablevault.values import InstanceRecord, ProcessRecord, Selection, Status, TableRecord
 
@@ -189,18 +189,29 @@ def _unfinished(table: TableRecord, checkpoints: Path, builders: Path, code: Pat
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     index = states.get(index_builder_name(table.name))
     key_columns = _primary_key(builders / f"{index_builder_name(table.name)}.yaml")
-    rows = []
-    for name, state in states.items():
-        for position, content in sorted(state.failures.items()):
-            key = None
-            if index is not None and key_columns and set(key_columns) <= set(index.columns):
-                places = {place: at for at, place in enumerate(index.positions)}
-                if position in places:
-                    values = dict(zip(index.columns, index.values, strict=True))
-                    key = {column: values[column][places[position]] for column in key_columns}
-            rows.append(FailedRow(name, position, key, unpack_failure(content)))
+    keys = _keys(index, key_columns) if index is not None and key_columns else {}
+    rows = [
+        FailedRow(name, position, keys.get(position), unpack_failure(content))
+        for name, state in states.items()
+        for position, content in sorted(state.failures.items())
+    ]
     columns = {name: state.columns for name, state in states.items()}
     return Failures(rows, columns, _sources(code) if code is not None else {})
+
+
+def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, object]]:
+    """Return the primary key of each row that an IndexBuilder has made, by position."""
+    if not set(names) <= set(index.columns):
+        return {}
+    if index.frame is None:
+        positions: Sequence[int] = index.positions
+        values: dict[str, Sequence[object]] = dict(zip(index.columns, index.values, strict=True))
+    else:
+        data = read_frame(index.frame.path)
+        positions = range(len(data))
+        values = {name: plain_values(data.table.column(name), data.types[name]) for name in names}
+    rows = zip(positions, *(values[name] for name in names), strict=True)
+    return {position: dict(zip(names, cells, strict=True)) for position, *cells in rows}
 
 
 def _primary_key(path: Path) -> tuple[str, ...]:

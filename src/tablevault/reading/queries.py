@@ -272,6 +272,8 @@ class Queries:
                 "has_side_effects": table.has_side_effects,
             }
         instance = self._lookup.instance(table, instance_id)
+        folder = self._lookup.folder(table, instance)
+        counts = _facts(folder.description) if folder.errors.is_file() else {}
         return {
             "table": table.name,
             "instance": instance.instance_id,
@@ -283,6 +285,7 @@ class Queries:
             "active": instance.active,
             "success": instance.success,
             "process_id": instance.process_id,
+            **{name: counts[name] for name in ("failed_cells", "skipped_cells") if name in counts},
         }
 
     def tree(self, table_name: str, instance_id: str, wanted: Callable[[Path], bool]) -> Tree:

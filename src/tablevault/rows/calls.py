@@ -159,6 +159,11 @@ class FunctionCall:
         """The parameters that get an argument, in the order of `Calls.arguments`."""
         return tuple(self._spec.arguments)
 
+    @property
+    def process_id(self) -> str:
+        """The process for which calls are made."""
+        return self._views.process_id
+
     def make_ready(self) -> None:
         """Compile the arguments now, before several threads ask for them."""
         self._evaluators  # noqa: B018  (it is compiled by being asked for)

@@ -22,6 +22,8 @@ from tablevault.ports import Ended, OpenedFunction, OpenFunction
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""
+_DEAF_SECONDS = 5.0
+"""Seconds after which a coroutine that goes on although it was cancelled counts as one that cannot be ended."""
 _TICK = 0.25
 _BLOCKED = 1.0
 """Seconds without a tick after which a loop counts as blocked."""
@@ -77,9 +79,16 @@ class AsyncExecutor:
         waiting = self._loop.waiting
         return frozenset(number for number in list(waiting) if waiting.pop(number, None) is not None)
 
-    def abandon(self, number: int) -> None:
+    def knows(self, number: int) -> bool:
+        """Return whether the call is waiting, running, or has ended and was not taken over."""
+        loop = self._loop
+        return (
+            number in loop.waiting or number in loop.running or any(item.number == number for item in list(loop.ended))
+        )
+
+    def abandon(self, number: int) -> int:
         """Cancel a call; nothing of it appears in `ended`."""
-        self._loop.abandon(number)
+        return self._loop.abandon(number)
 
     def close(self) -> None:
         """Cancel calls in flight, let them clean up for a second, and end the loop."""
@@ -100,8 +109,11 @@ class _Loop:
         """Wakes the owner; one `None` per ended call."""
         self._open = open_function
         self._opened: OpenedFunction | None = None
+        self.running: set[int] = set()
+        """Numbers of calls that the loop has begun and that have not ended."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._abandoned: set[int] = set()
+        self._abandoned: dict[int, float] = {}
+        """When calls were given up that are still running, by their numbers."""
         self._context = contextvars.copy_context()
         self._ticked = clock.monotonic()
         self._loop = asyncio.new_event_loop()
@@ -120,11 +132,13 @@ class _Loop:
         """Let the loop begin a call."""
         self._loop.call_soon_threadsafe(self._begin, number)
 
-    def abandon(self, number: int) -> None:
-        """Cancel a call and drop its result."""
-        self._abandoned.add(number)
+    def abandon(self, number: int) -> int:
+        """Cancel a call and drop its result; return how many calls go on in spite of that."""
+        now = clock.monotonic()
+        self._abandoned[number] = now
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._cancel, number)
+        return sum(now - since > _DEAF_SECONDS for since in self._abandoned.copy().values())
 
     def end(self) -> None:
         """Let the loop end."""
@@ -164,16 +178,27 @@ class _Loop:
             await asyncio.sleep(_TICK)
 
     def _begin(self, number: int) -> None:
-        arguments = self.waiting.pop(number, None)
+        arguments = self.waiting.get(number)
         if arguments is not None:
+            self.running.add(number)
+            if self.waiting.pop(number, None) is None:  # It was taken back at this moment.
+                self.running.discard(number)
+                return
             task = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
             self._tasks[number] = task
-            task.add_done_callback(lambda _: self._tasks.pop(number, None))
+            task.add_done_callback(lambda _: self._forget(number))
+
+    def _forget(self, number: int) -> None:
+        self._tasks.pop(number, None)
+        self.running.discard(number)
+        self._abandoned.pop(number, None)
 
     def _cancel(self, number: int) -> None:
         self.waiting.pop(number, None)
         task = self._tasks.get(number)
-        if task is not None:
+        if task is None:
+            self._abandoned.pop(number, None)
+        else:
             task.cancel()
 
     def _finish(self) -> None:

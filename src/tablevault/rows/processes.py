@@ -129,10 +129,15 @@ class ProcessExecutor:
             self._crew.calls.pop(number, None)
         return frozenset(taken)
 
-    def abandon(self, number: int) -> None:
-        """Kill the worker of a call that takes too long."""
+    def knows(self, number: int) -> bool:
+        """Return whether the call has not ended, or has ended and was not taken over."""
+        return number in self._crew.calls or any(item.number == number for item in list(self._crew.ended))
+
+    def abandon(self, number: int) -> int:
+        """Kill the worker of a call that takes too long; return 0."""
         self._crew.abandoned.add(number)
         self._crew.wake()
+        return 0
 
     def close(self) -> None:
         """Kill workers with a call, and let idle ones close their functions and end."""
@@ -346,10 +351,10 @@ class _Crew:
         size = 0
         for number, seconds, kind, content in answers:
             size += worker.outstanding.pop(number, 0)
-            self.calls.pop(number, None)
             self._suspected.discard(number)
             if number not in self.abandoned:
                 self.ended.append(_ended(number, seconds, kind, content))
+            self.calls.pop(number, None)
         worker.is_alone = worker.is_alone and bool(worker.outstanding)
         self._measure(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
         self.news.put(None)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import repeat, starmap
 from types import FunctionType
+from typing import TypeGuard
 
 from tablevault import clock
 from tablevault.builders.policies import Policies
@@ -65,11 +66,6 @@ class RowJob:
         simple = simple and not function.is_async and not function.is_class and not function.runs_in_processes
         return simple and self.concurrency == 1 and self.policies.timeout is None
 
-    @property
-    def runs_in_threads(self) -> bool:
-        """Whether a call that takes too long goes on, since nothing can end it."""
-        return not self.function.is_async and not self.function.runs_in_processes
-
     def executor(self, locks: Sequence[int] = ()) -> RowExecutor:
         """Return the way of running the calls; its workers open the function when they need it.
 
@@ -124,19 +120,18 @@ class RowRunner:
         self._call = call
         self._job = job
         self._owner = owner
-        self._collector = RowCollector(table, owner, self._error_note, reader=reader)
+        self._collector = RowCollector(table, owner, lambda position: self._error_note((position,)), reader=reader)
         self._schedule = Schedule(job.batch_size or 1)
         self._policy = FailurePolicy(
             job.policies,
             job.function.stop_on,
             job.function.retry_on,
             table.spec.name,
-            tried=table.counter.computed + table.counter.failed,
-            failed=table.counter.failed,
+            table.counter,
+            call.process_id,
         )
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
-        self._abandoned = 0
         self._failure: BaseException | None = None
 
     def run(self) -> None:
@@ -155,10 +150,13 @@ class RowRunner:
         missing = self._table.missing()
         if not missing:
             return
-        if self._job.is_plain and not self._call.differs_by_call:
-            missing = self._run_inline(missing)
-        if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
-            self._run_scheduled(missing)
+        try:
+            if self._job.is_plain and not self._call.differs_by_call:
+                missing = self._run_inline(missing)
+            if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
+                self._run_scheduled(missing)
+        finally:
+            self._table.counter.retrying = 0
         if self._failure is not None:
             raise self._failure
         self._owner.raise_if_stopped()
@@ -190,14 +188,31 @@ class RowRunner:
                 positions = calls.positions[done:]
                 began = clock.monotonic()
                 kept, error = self._collector.collect_until_error(positions, calls.fingerprints.rows(done), results)
-                self._policy.succeed(kept)
+                self._succeed(kept)
                 done += kept
-                if error is not None:
-                    task = Task((positions[kept],), first_call=began, seconds=clock.monotonic() - began)
+                if error is not None and self._failure is None:
+                    # When the call began is known only if it was the first one.
+                    first_call = None if kept else began
+                    task = Task((positions[kept],), first_call=first_call, seconds=clock.monotonic() - began)
                     self._failed(task, error)
-                    if self._failure is not None:
-                        return
                     done += 1
+                if self._failure is None and self._schedule.waiting:
+                    self._run_due()
+                if self._failure is not None:
+                    return
+
+    def _run_due(self) -> None:
+        """Repeat the calls that have waited long enough, in this thread."""
+        executor = self._job.executor()
+        while self._failure is None and not self._owner.stop_requested:
+            now = clock.monotonic()
+            if self._schedule.next_time is None or self._schedule.next_time > now:
+                return
+            task = self._schedule.take(now)
+            if task is not None:
+                self._start(executor, task)
+                self._handle(executor)
+            self._table.counter.retrying = self._schedule.waiting
 
     # --- side by side ---------------------------------------------------------------------------------------------
 
@@ -257,7 +272,7 @@ class RowRunner:
                     fingerprints = self._call.fingerprints(task.positions)
         except TableReferenceError as error:
             # One key that cannot be resolved is an error of its row, not of the vault.
-            self._failed(task, RowError(error, note=""))
+            self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""))
             return
         number = next(self._numbers)
         self._in_flight[number] = _Call(task, fingerprints)
@@ -275,7 +290,10 @@ class RowRunner:
         if call is None:
             return
         task = _after_call(call.task, ended.seconds)
-        if ended.error is not None:
+        if all(self._table.filled[position] for position in task.positions):
+            # An interrupt came between keeping the rows and forgetting the call.
+            pass
+        elif ended.error is not None:
             self._failed(task, _row_error(ended, task), is_setup=type(ended.error) is FunctionError)
         elif self._job.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints, 0)
@@ -286,71 +304,81 @@ class RowRunner:
     def _take_row(self, task: Task, value: object, fingerprints: Fingerprints, place: int) -> None:
         """Keep the result of one row, unless it is refused."""
         position, spec = task.positions[place], self._table.spec
+        if self._table.filled[position]:
+            return
         note = ""
         try:
             cells = self._collector.read(value, position)
             if self._job.function.validator is not None:
                 note = f"raised by {spec.validator}() of builder '{spec.name}' for row {position}"
                 self._job.function.validator(**dict(zip(spec.changed_columns, cells, strict=True)))
-        except Exception as error:  # noqa: BLE001 - whatever a validator raises, the policies decide about it
+        except KeyboardInterrupt:
+            # The result is still there: it is taken again before the run ends.
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever a validator raises, the policies decide about it
             refused = RowError(error, is_invalid=True, result=value, note=note)
-            self._failed(replace(task, positions=(position,)), refused)
+            self._failed(replace(task, positions=(position,)), refused, task.positions)
             return
-        if not self._table.filled[position]:
-            self._table.keep(position, cells, fingerprints[place] or b"")
-            self._policy.succeed(1)
+        self._table.keep(position, cells, fingerprints[place] or b"")
+        self._succeed(1)
 
     def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
         """Keep the results of the rows of a batch; an exception object in place of a result is the row's error."""
         try:
-            results = rows_of_batch(value, len(task.positions))
+            results = rows_of_batch(value, len(task.positions), len(self._table.columns))
         except Exception as error:  # noqa: BLE001 - whatever a foreign container does
-            located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task)}: {message_of(error)}")
+            located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task.positions)}: {message_of(error)}")
             self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
             return
-        if self._job.function.validator is None and not _holds_exceptions(results):
+        simple = self._job.function.validator is None and not _holds_exceptions(results)
+        if simple and not any(self._table.filled[position] for position in task.positions):
             done = 0
             while done < len(results):
                 rest, numbers = task.positions[done:], fingerprints.rows(done)
                 kept, refused = self._collector.collect_until_error(rest, numbers, iter(results[done:]))
-                self._policy.succeed(kept)
+                self._succeed(kept)
                 done += kept
                 if refused is not None:
-                    self._failed(replace(task, positions=(task.positions[done],)), refused)
+                    if not is_a(refused.error, Exception):  # An interrupt: the results are still there.
+                        raise refused.error
+                    self._failed(replace(task, positions=(task.positions[done],)), refused, task.positions)
                     done += 1
             return
         for place, result in enumerate(results):
-            if isinstance(result, BaseException):
-                self._failed(replace(task, positions=(task.positions[place],)), RowError(result))
+            if self._table.filled[task.positions[place]]:
+                continue
+            if is_exception(result):
+                self._failed(replace(task, positions=(task.positions[place],)), RowError(result), task.positions)
             else:
                 self._take_row(task, result, fingerprints, place)
 
     def _expire(self, executor: RowExecutor) -> None:
         """Give up calls that take too long."""
         now = clock.monotonic()
-        ended = {item.number for item in executor.ended}
+        ended = {item.number for item in list(executor.ended)}
         late = [
             number for number, deadline in self._deadlines(executor).items() if deadline <= now and number not in ended
         ]
         for number in late:
-            executor.abandon(number)
+            running = executor.abandon(number)
             call = self._in_flight.pop(number)
-            self._abandoned += self._job.runs_in_threads
             seconds = self._job.policies.timeout or 0.0
             error = TimedOut(f"{self._table.spec.function_text} took longer than its timeout of {seconds:g} s")
             task = _after_call(call.task, seconds)
             self._failed(task, RowError(error))
-            if self._abandoned > self._job.concurrency and self._failure is None:
+            if running > self._job.concurrency and self._failure is None:
                 error.add_note(
-                    f"{self._abandoned} calls that timed out are still running in threads, which cannot be killed; "
-                    "use 'executor: async', or limit the time inside the function"
+                    f"{running} calls that timed out are still running, and cannot be ended; limit the time inside "
+                    "the function"
                 )
-                self._failure = FunctionError(error)
+                self._raise_later(task, RowError(error))
 
     def _drain(self, executor: RowExecutor) -> None:
         """Let rows in flight finish, for a bounded time."""
-        for number in executor.cancel_waiting():
-            self._in_flight.pop(number, None)
+        executor.cancel_waiting()
+        for number in [number for number in self._in_flight if not executor.knows(number)]:
+            # It was taken back, or an interrupt came before it was handed over.
+            del self._in_flight[number]
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         patient = self._failure is not None and not self._owner.stop_requested
         self._handle(executor)
@@ -362,35 +390,54 @@ class RowRunner:
 
     # --- errors ---------------------------------------------------------------------------------------------------
 
-    def _failed(self, task: Task, error: RowError, is_setup: bool = False) -> None:
-        """Let the policies decide about the error of a call."""
+    def _succeed(self, rows: int) -> None:
+        """Count rows that have a result."""
+        exceeded = self._policy.succeed(rows)
+        if exceeded is not None and self._policy.last is not None:
+            task, error = self._policy.last
+            add_note(error.error, exceeded)
+            self._raise_later(task, error)
+
+    def _failed(self, task: Task, error: RowError, given: Sequence[int] | None = None, is_setup: bool = False) -> None:
+        """Let the policies decide about the error of a call.
+
+        Parameters
+        ----------
+        task, error
+            The rows that it is the error of, and their call.
+        given
+            All rows that the call was given, which the error may quote; `None`: those of the task.
+        is_setup
+            Whether the function could not be opened.
+        """
         now = clock.monotonic()
+        given = task.positions if given is None else given
         hide = Secrets()
-        with contextlib.suppress(Exception):
-            hide.add(self._call.secrets(task.positions[0]))
-        decision = self._policy.decide(task, error, hide(message_of(error.error)), now)
-        if is_setup or self._failure is not None:
+        hide.add(self._secrets(given))
+        text = hide(message_of(error.error))
+        decision = self._policy.decide(task, error, text, now)
+        if is_setup:
             decision = replace(decision, verdict=Verdict.RAISE)
         match decision.verdict:
+            case Verdict.COLLECT:
+                if not collect_failure(self._table, self._policy, task, error, hide):
+                    self._raise_later(task, error, given)
+            case Verdict.RAISE:
+                self._raise_later(task, error, given)
+            case _ if self._failure is not None:
+                # No calls are made any more.
+                pass
             case Verdict.RETRY if decision.task is not None:
                 self._table.counter.retried += 1
                 self._schedule.put(decision.task, decision.not_before)
-            case Verdict.SPLIT:
+            case _:
                 middle = len(task.positions) // 2
                 for half in (task.positions[:middle], task.positions[middle:]):
-                    self._schedule.put(Task(half, first_call=task.first_call))
-            case Verdict.COLLECT:
-                self._collect(task, error, hide)
-            case _:
-                self._raise_later(task, error)
+                    self._schedule.put(replace(task, positions=half, attempt=task.attempt + 1, last_error=text))
 
-    def _collect(self, task: Task, error: RowError, hide: Secrets) -> None:
-        if not collect_failure(self._table, self._policy, task, error, hide):
-            self._raise_later(task, error)
-
-    def _raise_later(self, task: Task, error: RowError) -> None:
+    def _raise_later(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
         """Let an error end the run, once rows in flight are finished; the first one is raised."""
-        own_note = self._error_note(task.positions[0])
+        own_note = self._error_note(task.positions, given)
         note = own_note if error.note is None else error.note
         if not self._job.policies.collects:
             self._table.counter.raised += is_a(error.error, Exception)
@@ -405,11 +452,18 @@ class RowRunner:
         self._failure = FunctionError(error.error, reverts)
         self._failure.__cause__ = error.error
 
-    def _error_note(self, position: int) -> str:
-        """Return the note of an error of a row, after its secret arguments became known to the owner."""
-        with contextlib.suppress(Exception):
-            self._owner.secrets.add(self._call.secrets(position))
-        return f"raised by {self._table.spec.function_text} for row {position}"
+    def _error_note(self, positions: Sequence[int], given: Sequence[int] | None = None) -> str:
+        """Return the note of an error of rows, after the secrets that it may quote became known to the owner."""
+        self._owner.secrets.add(self._secrets(positions if given is None else given))
+        return f"raised by {self._table.spec.function_text} for {_rows_text(positions)}"
+
+    def _secrets(self, positions: Sequence[int]) -> list[tuple[str, str]]:
+        """Return the values that calls for rows were given and that must not be told, each with its mark."""
+        found: list[tuple[str, str]] = []
+        for position in positions if self._table.spec.untracked else positions[:1]:
+            with contextlib.suppress(Exception):
+                found.extend(self._call.secrets(position))
+        return found
 
 
 def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: RowError, hide: Secrets) -> bool:
@@ -429,15 +483,14 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
     failure = describe_failure(error, table.version, task.attempt, task.seconds, clock.time(), hide)
     for position in task.positions:
         table.fail(position, failure)
-    exceeded = policy.collect(len(task.positions))
+    exceeded = policy.collect(task, error)
     if exceeded is None:
         return True
-    kept = table.counter.computed
-    add_note(error.error, f"{exceeded}; {kept:,} {'row is' if kept == 1 else 'rows are'} kept")
+    add_note(error.error, exceeded)
     return False
 
 
-def rows_of_batch(value: object, expected: int) -> Sequence[object]:
+def rows_of_batch(value: object, expected: int, width: int) -> Sequence[object]:
     """Return the results of the rows of a batch.
 
     Parameters
@@ -446,6 +499,8 @@ def rows_of_batch(value: object, expected: int) -> Sequence[object]:
         A sequence, array, Series or frame.
     expected
         Number of rows that were given.
+    width
+        Number of columns of the builder. The rows of a frame with one column are its cells.
 
     Raises
     ------
@@ -459,19 +514,22 @@ def rows_of_batch(value: object, expected: int) -> Sequence[object]:
 
     rows: Sequence[object]
     if isinstance(value, pd.DataFrame):
-        rows = [dict(zip(value.columns, row, strict=True)) for row in value.itertuples(index=False, name=None)]
+        if width == len(value.columns) == 1:
+            rows = value.iloc[:, 0].tolist()
+        else:
+            rows = [dict(zip(value.columns, row, strict=True)) for row in value.itertuples(index=False, name=None)]
     elif isinstance(value, pd.Series):
         rows = value.tolist()
     elif isinstance(value, np.ndarray):
+        if value.ndim == 0:
+            raise TypeError("a batch function returned a single value; return a list with one item per row")
         rows = list(value)
     elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
         rows = value
     elif isinstance(value, Mapping):
         raise TypeError("a batch function returned a mapping, which has no order; return a list with one item per row")
     elif hasattr(value, "__arrow_c_stream__"):
-        import pyarrow as pa
-
-        rows = pa.table(value).to_pylist()
+        rows = _rows_of_arrow(value, width)
     else:
         raise TypeError(
             f"a batch function returned a {type(value).__name__}; return a list, array, Series or frame with one item "
@@ -482,12 +540,33 @@ def rows_of_batch(value: object, expected: int) -> Sequence[object]:
     return rows
 
 
+def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
+    """Return the rows of a frame or column that Arrow can read, as polars' are."""
+    import pyarrow as pa
+
+    try:
+        table = pa.table(value)
+    except (pa.ArrowException, TypeError, ValueError):
+        cells: list[object] = pa.chunked_array(value).to_pylist()
+        return cells
+    if width == table.num_columns == 1:
+        only: list[object] = table.column(0).to_pylist()
+        return only
+    rows: list[object] = table.to_pylist()
+    return rows
+
+
+def is_exception(result: object) -> TypeGuard[BaseException]:
+    """Return whether a result is an exception object, whatever it claims its class is."""
+    return issubclass(type(result), BaseException)
+
+
 def _holds_exceptions(results: Sequence[object]) -> bool:
     return any(issubclass(kind, BaseException) for kind in set(map(type, results)))
 
 
-def _rows_text(task: Task) -> str:
-    first, last = task.positions[0], task.positions[-1]
+def _rows_text(positions: Sequence[int]) -> str:
+    first, last = positions[0], positions[-1]
     return f"row {first}" if first == last else f"rows {first} to {last}"
 
 
@@ -502,7 +581,7 @@ def _row_error(ended: Ended, task: Task) -> RowError:
     error = ended.error
     assert error is not None
     if ended.has_died:
-        death = ChildProcessError(f"the worker computing {_rows_text(task)} {error}")
+        death = ChildProcessError(f"the worker computing {_rows_text(task.positions)} {error}")
         return RowError(death, has_died=True)
     return RowError(error.original if type(error) is FunctionError else error, is_invalid=ended.is_invalid)
 

@@ -10,6 +10,7 @@ from enum import Enum
 from itertools import chain, count
 
 from tablevault.builders.policies import Policies, Share
+from tablevault.progress import BuilderCounter
 from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
 
 FEWEST_FOR_SHARE = 20
@@ -117,18 +118,31 @@ class FailurePolicy:
     stop_on: ErrorRules
     retry_on: ErrorRules
     builder: str
-    tried: int = 0
-    """Rows of this builder that were tried in this process and have a result or failed."""
-    failed: int = 0
-    """Of these, the failed ones."""
+    counter: BuilderCounter = field(default_factory=lambda: BuilderCounter(0))
+    """Knows how many rows of this builder have a result or failed, in all attempts of this process."""
+    process_id: str = ""
+    """The process, as notes on errors name it."""
     consecutive: int = field(default=0, init=False)
     """Failures in order of completion without a success in between."""
+    last: tuple[Task, RowError] | None = field(default=None, init=False)
+    """The last failed row of this attempt."""
 
-    def succeed(self, rows: int) -> None:
-        """Count rows that have a result."""
-        if rows:
-            self.tried += rows
-            self.consecutive = 0
+    def succeed(self, rows: int) -> str | None:
+        """Count rows that have a result; return the limit that is exceeded nevertheless, as a note.
+
+        Earlier failures may be too many of the first rows for which a share is checked.
+        """
+        if not rows:
+            return None
+        self.consecutive = 0
+        tried = self._tried
+        if self.counter.failed and tried - rows < FEWEST_FOR_SHARE <= tried:
+            return self._exceeded(FEWEST_FOR_SHARE)
+        return None
+
+    @property
+    def _tried(self) -> int:
+        return self.counter.computed + self.counter.failed
 
     def decide(self, task: Task, error: RowError, text: str, now: float) -> Decision:
         """Return what becomes of the error of a call.
@@ -161,39 +175,46 @@ class FailurePolicy:
         throttled = not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
         if not throttled and task.retries >= retry.max_retries:
             return None
-        wait = backoff(retry.wait, retry.max_wait, task.attempt)
+        wait = backoff(retry.wait, retry.max_wait, task.attempt if throttled else task.retries + 1)
         if throttled:
             wait = max(wait, told_wait(error.error) or 0.0)
         first_call = now if task.first_call is None else task.first_call
         if now + wait - first_call > retry.max_seconds:
             return None
         retries = task.retries + (not throttled)
-        following = replace(task, attempt=task.attempt + 1, retries=retries, last_error=text)
+        following = replace(task, attempt=task.attempt + 1, retries=retries, first_call=first_call, last_error=text)
         return Decision(Verdict.RETRY, now + wait, following)
 
-    def collect(self, rows: int = 1) -> str | None:
-        """Count failed rows; return the limit that they exceed, as a note, `None` if they exceed none."""
-        self.tried += rows
-        self.failed += rows
-        self.consecutive += rows
+    def collect(self, task: Task, error: RowError) -> str | None:
+        """Count a recorded failure; return the limit that is exceeded, as a note, `None` if none is."""
+        self.last = task, error
+        self.consecutive += len(task.positions)
         most = self.policies.max_consecutive_failures
         if most is not None and self.consecutive >= most:
-            return f"{ordinal(self.consecutive)} consecutive failure in builder '{self.builder}'"
-        return self.exceeded()
+            return self._note(f"{ordinal(self.consecutive)} consecutive failure in builder '{self.builder}'")
+        return self._exceeded(self._tried)
 
-    def exceeded(self) -> str | None:
+    def _exceeded(self, tried: int) -> str | None:
         """Return the note about `max_failures` if it is exceeded."""
-        limit = self.policies.max_failures
+        limit, failed = self.policies.max_failures, self.counter.failed
         if isinstance(limit, Share):
-            too_many = self.tried >= FEWEST_FOR_SHARE and self.failed * 100 > limit.percent * self.tried
+            too_many = tried >= FEWEST_FOR_SHARE and failed * 100 > limit.percent * tried
             allowed = f"{limit.percent} %"
         else:
-            too_many, allowed = self.failed > limit, f"{limit:,}"
+            too_many, allowed = failed > limit, f"{limit:,}"
         if not too_many:
             return None
-        return (
-            f"{self.failed:,} of {self.tried:,} tried rows failed in builder '{self.builder}', "
+        return self._note(
+            f"{failed:,} of {tried:,} tried rows failed in builder '{self.builder}', "
             f"whose max_failures allows {allowed}"
+        )
+
+    def _note(self, exceeded: str) -> str:
+        kinds = sum(count > 0 for count in self.counter.errors.values())
+        return (
+            f"{exceeded}; {_counted(self.counter.computed, 'row')} {'is' if self.counter.computed == 1 else 'are'} "
+            f"kept; get_errors(process_id='{self.process_id}') lists {_counted(self.counter.failed, 'error')} of "
+            f"{_counted(kinds, 'kind')}"
         )
 
 
@@ -202,6 +223,10 @@ def backoff(wait: float, max_wait: float, attempt: int) -> float:
     # An exponent that large is beyond any bound, and would overflow.
     doubled = wait * 2.0 ** min(attempt - 1, 64)
     return min(max_wait, doubled) * random.uniform(0.5, 1.0)
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def ordinal(number: int) -> str:

@@ -150,14 +150,15 @@ class RowTable:
         for column, cell in zip(self.columns, cells):  # noqa: B905 - the row reader made as many cells as columns
             column[position] = cell
         self.fingerprints[position] = fingerprint
-        self.filled[position] = 1
-        self.counter.computed += 1
         if self.failures:
             self._drop_failure(position)
         if self.artifact_columns:
             self._append(self._name, position, cells, fingerprint, self._files(cells))
         else:
             self._append(self._name, position, cells, fingerprint)
+        # Marked last: after an interrupt in between, the row is kept again.
+        self.filled[position] = 1
+        self.counter.computed += 1
 
     def _files(self, cells: Sequence[object]) -> tuple[str, ...]:
         """Return the names of the files that cells name."""
@@ -222,8 +223,8 @@ class RowTable:
     def fail(self, position: int, failure: RowFailure) -> None:
         """Record that a row failed or was skipped: its cells are null, and it is not computed in this attempt."""
         self._add_failure(position, failure)
-        self.filled[position] = FAILED
         self.checkpoints.append_failure(self._name, position, pack_failure(failure))
+        self.filled[position] = FAILED
 
     def _add_failure(self, position: int, failure: RowFailure) -> None:
         self._drop_failure(position)

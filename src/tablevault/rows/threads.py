@@ -55,8 +55,13 @@ class InlineExecutor:
         """Return an empty set: every call that was started has ended."""
         return frozenset()
 
-    def abandon(self, number: int) -> None:
-        """Do nothing: no call is in flight."""
+    def knows(self, number: int) -> bool:
+        """Return whether the call has ended and was not taken over."""
+        return _has_ended(self.ended, number)
+
+    def abandon(self, number: int) -> int:
+        """Return 0: no call is in flight."""
+        return 0
 
     def close(self) -> None:
         """Close the function."""
@@ -91,7 +96,7 @@ class ThreadExecutor:
     @property
     def begun(self) -> Mapping[int, float]:
         """When the calls began that run now."""
-        return self._crew.running.copy()
+        return {number: began for number, (began, _) in self._crew.running.copy().items()}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Let a free thread run a call; there is one, since the caller starts no more calls than `workers`."""
@@ -112,17 +117,26 @@ class ThreadExecutor:
         taken = [number for number in list(self._crew.waiting) if self._crew.waiting.pop(number, None) is not None]
         return frozenset(taken)
 
-    def abandon(self, number: int) -> None:
+    def knows(self, number: int) -> bool:
+        """Return whether the call is waiting, running, or has ended and was not taken over."""
+        crew = self._crew
+        # In the order in which a call goes through them, so that none is missed on its way.
+        return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
+
+    def abandon(self, number: int) -> int:
         """Replace the thread of a call that takes too long; its result is dropped."""
-        self._crew.abandoned.add(number)
-        self._crew.threads.pop()
-        self._crew.grow()
+        crew = self._crew
+        if crew.waiting.pop(number, None) is None:
+            crew.abandoned.add(number)
+            crew.grow()
+        return sum(number in crew.running for number in list(crew.abandoned))
 
     def close(self) -> None:
         """End the threads; those that are idle are waited for."""
         self._dismiss()
-        for thread in self._crew.threads:
-            if not self._crew.running:
+        busy = {thread for _, thread in self._crew.running.copy().values()}
+        for thread in list(self._crew.threads):
+            if thread not in busy:
                 thread.join()
 
 
@@ -132,10 +146,10 @@ class _Crew:
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that no thread has begun, by their numbers."""
-        self.running: dict[int, float] = {}
-        """When the calls began that run now."""
+        self.running: dict[int, tuple[float, threading.Thread]] = {}
+        """When the calls began that run now, and in which threads."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
-        """Numbers of calls to begin; `None` ends one thread."""
+        """Numbers of calls to begin; `None` ends one thread, which leaves it to the next one."""
         self.ended: deque[Ended] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
         """Wakes the owner; one `None` per ended call."""
@@ -156,17 +170,17 @@ class _Crew:
 
     def dismiss(self) -> None:
         """Let every thread end once it is free."""
-        for _ in self.threads:
-            self.orders.put(None)
+        self.orders.put(None)
 
     def _work(self) -> None:
         with contextlib.ExitStack() as closing:
             function = None
             while (number := self.orders.get()) is not None:
-                self.running[number] = began = clock.monotonic()
+                began = clock.monotonic()
+                self.running[number] = began, threading.current_thread()
                 arguments = self.waiting.pop(number, None)
                 if arguments is None:
-                    self.running.pop(number, None)
+                    del self.running[number]
                     continue
                 value, failure = None, None
                 try:
@@ -180,9 +194,19 @@ class _Crew:
                 del arguments  # Else an idle thread would keep its last arguments alive.
                 if os.getpid() != self._made_by:
                     end_child(failure)
-                self.running.pop(number, None)
                 if number in self.abandoned:
+                    # Another thread has taken its place.
+                    self.threads.remove(threading.current_thread())
+                    self.abandoned.discard(number)
+                    del self.running[number]
                     return
                 self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
+                del self.running[number]
                 self.news.put(None)
                 del value, failure
+            self.orders.put(None)
+
+
+def _has_ended(ended: deque[Ended], number: int) -> bool:
+    # Copied in one step: other threads append meanwhile.
+    return any(item.number == number for item in list(ended))

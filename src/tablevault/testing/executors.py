@@ -173,6 +173,28 @@ def cancelled_calls_never_run(make: MakeExecutor, folder: Path) -> None:
     assert _noted(tasks) == [f"task{number}" for number in sorted(ended)]
 
 
+def calls_are_known_until_they_are_taken_over(make: MakeExecutor, folder: Path) -> None:
+    """A call is known from its start until it is taken back, or removed from `ended`."""
+    executor = make(_Opening(_double, folder))
+    assert not executor.knows(0)
+    executor.start(0, {"task": 0})
+    assert executor.knows(0)
+    assert not executor.knows(1)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not executor.ended and time.monotonic() < deadline:
+        assert executor.knows(0)
+        executor.wait(0.05)
+    assert executor.knows(0)
+    executor.ended.popleft()
+    while executor.knows(0) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    assert not executor.knows(0)
+    executor.start(1, {"task": 1})
+    for number in executor.cancel_waiting():
+        assert not executor.knows(number)
+    executor.close()
+
+
 def nothing_outlives_its_executor(make: MakeExecutor, folder: Path) -> None:
     """A closed executor, and one that was dropped, leave no threads and no processes behind."""
     before = _threads_and_processes()
@@ -211,6 +233,7 @@ EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     waiting_ends_with_the_time,
     each_worker_closes_its_function,
     cancelled_calls_never_run,
+    calls_are_known_until_they_are_taken_over,
     nothing_outlives_its_executor,
 )
 """Every promise of `tablevault.ports.RowExecutor` that holds whatever runs the calls."""

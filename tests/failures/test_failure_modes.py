@@ -1,0 +1,358 @@
+"""What becomes of failing rows: they pause, are collected, or revert; limits; success with a warning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from failing_tables import TOLD, Refused, positions, raises_for
+
+from tablevault import tv_errors
+
+WARNED = tv_errors.TableVaultWarning
+
+
+def test_pause_keeps_the_rows_before_and_resumes(make):
+    table = make(raises_for({5}))
+    with pytest.raises(ValueError, match="row 5"):
+        table.execute("night")
+    info = table.vault.get_process("night")
+    assert info.status == "paused"
+    assert table.progress("night").computed == 5
+    table.tell(raises_for({}))
+    table.execute("night")
+    assert table.column() == [f"a{x}" for x in range(30)]
+    assert table.calls[4] == 1
+    assert table.calls[5] == 2
+
+
+def test_pause_without_a_process_id_reverts(make):
+    table = make(raises_for({5}))
+    with pytest.raises(ValueError, match="row 5"):
+        table.execute()
+    assert table.vault.get_history(operation="execute_instance")[0].status == "reverted"
+
+
+def test_collect_goes_on_with_nulls_and_succeeds_with_a_warning(make):
+    table = make(raises_for({3, 7}), on_error="collect", max_failures=5)
+    with pytest.warns(WARNED, match=r"2 failed rows in 'answer' \(2 ValueError\); see get_errors\('answers'\)"):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "succeeded"
+    assert table.column() == [None if x in (3, 7) else f"a{x}" for x in range(30)]
+    assert positions(table.errors()) == [3, 7]
+
+
+def test_revert_reverts_with_a_process_id_too(make):
+    table = make(raises_for({5}), on_error="revert")
+    with pytest.raises(ValueError, match="row 5"):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "reverted"
+    assert table.vault.get_active_processes() == {}
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 3}, {"return_type": "batch", "batch_size": 1}])
+def test_revert_reverts_for_refused_results_too(make, fields):
+    def answer(x):
+        return object() if x in (5, [5]) else ["a"] if isinstance(x, list) else "a"
+
+    table = make(answer, on_error="revert", dtypes={"answer": "string"}, **fields)
+    with pytest.raises((TypeError, ValueError)):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "reverted"
+
+
+# --- errors of the run --------------------------------------------------------------------------------------------
+
+ERRORS_OF_THE_RUN = {
+    "not an Exception": lambda: SystemExit("over"),
+    "keyboard": lambda: KeyboardInterrupt(),
+    "memory": lambda: MemoryError("too large"),
+    "StopRun": lambda: tv_errors.StopRun("enough"),
+    "unauthorized": lambda: Refused(status_code=401),
+    "payment": lambda: Refused(response=type("R", (), {"status": 402})()),
+    "quota": lambda: Refused(status_code=429, code="insufficient_quota"),
+    "quota in a body": lambda: Refused(status_code=429, body={"code": "insufficient_quota"}),
+    "import": lambda: ModuleNotFoundError("no module"),
+    "name": lambda: NameError("no name"),
+    "unbound": lambda: UnboundLocalError("no local"),
+}
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}], ids=["inline", "threads"])
+@pytest.mark.parametrize("error", ERRORS_OF_THE_RUN.values(), ids=ERRORS_OF_THE_RUN.keys())
+def test_errors_of_the_run_are_never_collected_or_retried(make, error, fields):
+    table = make(
+        raises_for({4}, lambda x: error()),
+        on_error="collect",
+        retry={"max_retries": 3, "on": ["transient", "4xx", "Exception"], "wait": 0},
+        **fields,
+    )
+    with pytest.raises(type(error())):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
+    assert table.calls[4] == 1
+    assert len(table.errors("night")) == 0
+
+
+def test_missing_environment_variable_in_arguments_ends_the_run(make, monkeypatch):
+    monkeypatch.setenv("TV_FAILING", "set for now")
+    table = make(raises_for({}), on_error="collect", arguments={"key": "~ENV:TV_FAILING~"})
+    table.tell(lambda x, key: "a")
+
+    def forget(**given):
+        monkeypatch.delenv("TV_FAILING", raising=False)
+
+    TOLD["setup"] = forget
+    monkeypatch.delenv("TV_FAILING")
+    with pytest.raises(tv_errors.TVBuilderError, match="TV_FAILING"):
+        table.execute("night")
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}], ids=["inline", "threads"])
+def test_errors_of_the_constructor_of_a_class_end_the_run(make, fields):
+    table = make(raises_for({}), on_error="collect", python_function="Answering", **fields)
+
+    def fail(**given):
+        raise ValueError("no model")
+
+    TOLD["setup"] = fail
+    with pytest.raises(ValueError, match="no model") as caught:
+        table.execute("night")
+    assert "constructor" in "".join(caught.value.__notes__)
+    assert table.vault.get_process("night").status == "paused"
+    assert len(table.errors("night")) == 0
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}], ids=["inline", "threads"])
+def test_errors_of_setup_arguments_end_the_run(make, fields, monkeypatch):
+    monkeypatch.delenv("TV_FAILING", raising=False)
+    table = make(
+        raises_for({}),
+        on_error="collect",
+        python_function="Answering",
+        setup_arguments={"key": "~ENV:TV_FAILING~"},
+        **fields,
+    )
+    with pytest.raises((LookupError, tv_errors.TVBuilderError), match="TV_FAILING"):
+        table.execute("night")
+    assert not table.calls
+
+
+# --- limits -------------------------------------------------------------------------------------------------------
+
+
+def run(table, process_id="night"):
+    """Execute without the warnings; return the exception that ended the run, if any did."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", WARNED)
+        try:
+            table.execute(process_id)
+        except Exception as error:
+            return error
+    return None
+
+
+@pytest.mark.parametrize(
+    ("fields", "failing", "ends_at"),
+    [
+        ({"max_failures": 0}, {6}, 6),
+        ({"max_failures": 2}, {6, 8, 10}, 10),
+        ({"max_failures": 3}, {6, 8, 10}, None),
+        ({"max_failures": "10%"}, {0, 1}, None),  # 2 of 20
+        ({"max_failures": "10%"}, {0, 1, 2}, 19),  # 3 of 20: counted once 20 were tried
+        ({"max_failures": "10%"}, {0, 1, 29}, None),  # 3 of 30
+        ({"max_failures": "10%"}, {0, 1, 28}, 28),  # 3 of 29
+        ({"max_failures": "10%"}, {0, 1, 19}, 19),
+        ({"max_failures": "0%"}, {25}, 25),
+        ({"max_failures": "0%"}, {2}, 19),
+        ({"max_failures": "100%", "max_consecutive_failures": "none"}, set(range(30)), None),
+        ({"max_failures": "100%"}, set(range(30)), 19),
+        ({"max_failures": "100%", "max_consecutive_failures": 3}, {1, 2, 4, 5, 7, 8, 9, 10}, 9),
+        ({"max_failures": "100%", "max_consecutive_failures": 1}, {7}, 7),
+        ({}, {0, 1, 2}, 19),
+    ],
+)
+@pytest.mark.parametrize("return_type", ["row-wise", "batch"])
+def test_limits_end_the_run_where_the_contract_says(make, fields, failing, ends_at, return_type):
+    by_row = raises_for(failing)
+    if return_type == "row-wise":
+        table = make(by_row, on_error="collect", **fields)
+    else:
+        table = make(lambda x: [by_row(x[0])], on_error="collect", return_type="batch", batch_size=1, **fields)
+    error = run(table)
+    last = max(x for x in failing if ends_at is None or x <= ends_at)
+    if ends_at is None:
+        assert error is None
+    else:
+        assert str(error) == f"row {last}"
+        assert max(table.calls) >= ends_at
+        assert table.vault.get_process("night").status == "paused"
+    expected = sorted(x for x in failing if ends_at is None or x <= ends_at)
+    assert positions(table.errors("night")) == expected
+
+
+def test_percentage_never_ends_a_run_of_fewer_than_twenty_rows(make):
+    table = make(raises_for(set(range(19))), rows=19, on_error="collect", max_failures="10%")
+    assert run(table) is None
+    assert positions(table.errors()) == list(range(19))
+
+
+def test_note_of_an_exceeded_limit_says_what_is_kept_and_where_errors_are_listed(make):
+    table = make(raises_for({1, 9, 10, 11}), on_error="collect", max_failures="100%", max_consecutive_failures=3)
+    error = run(table)
+    assert (
+        "3rd consecutive failure in builder 'answer'; 8 rows are kept; get_errors(process_id='night') lists 4 errors of 1 kind"
+        in error.__notes__
+    )
+
+
+def test_rows_that_are_reused_or_skipped_do_not_count_for_limits(make):
+    table = make(raises_for({}), rows=40, on_error="collect", max_failures=1)
+    table.execute()
+    table.copy()
+    table.build("answers_index", "IndexBuilder", "index", ["x"], {"count": 42}, primary_key=["x"])
+    table.tell(raises_for({40, 41}))
+    error = run(table)
+    assert str(error) == "row 41"
+
+
+def test_failed_rows_of_earlier_attempts_count_until_they_are_tried_again(make):
+    table = make(raises_for({1, 2, 3}), on_error="collect", max_failures=2)
+    assert str(run(table)) == "row 3"
+    table.tell(raises_for({2, 3, 20}))
+    assert str(run(table)) == "row 20", "three failed before and this one makes four"
+    table.tell(raises_for({3}))
+    assert run(table) is None, "each was tried again"
+    assert positions(table.errors()) == [3]
+    assert table.calls[1] == 2
+
+
+def test_failure_that_is_tried_again_and_fails_again_counts_once(make):
+    table = make(
+        raises_for({1, 2, 25}, lambda x: tv_errors.StopRun("enough") if x == 25 else ValueError(f"row {x}")),
+        on_error="collect",
+        max_failures=2,
+    )
+    assert str(run(table)) == "enough"
+    table.tell(raises_for({1, 2}))
+    assert run(table) is None
+    assert positions(table.errors()) == [1, 2]
+    assert (table.calls[1], table.calls[0]) == (2, 1)
+
+
+# --- what is told about success with failed rows ------------------------------------------------------------------
+
+
+def test_instance_records_failed_and_skipped_cells(make):
+    table = make(raises_for({3, 7}), on_error="collect", max_failures=5)
+    table.build_word()
+    with pytest.warns(WARNED, match=r"2 failed rows in 'answer' \(2 ValueError\), 2 skipped in 'word'"):
+        table.execute()
+    described = yaml.safe_load(next(Path(table.vault.db_dir, "answers").glob("base_*/description.yaml")).read_text())
+    assert (described["failed_cells"], described["skipped_cells"]) == (2, 2)
+    instance_id = table.vault.get_table_instances("answers")[-1]
+    shown = table.vault.get_descriptions(instance_id, "answers")
+    assert (shown["failed_cells"], shown["skipped_cells"]) == (2, 2)
+
+
+def test_instance_without_failures_says_so_nowhere(make):
+    table = make(raises_for({}), on_error="collect")
+    table.execute()
+    text = next(Path(table.vault.db_dir, "answers").glob("base_*/description.yaml")).read_text()
+    assert "failed_cells" not in text
+    assert not list(Path(table.vault.db_dir, "answers").glob("base_*/errors.parquet"))
+
+
+def test_command_line_exits_with_5(make):
+    table = make(raises_for({}), on_error="collect", max_failures=5)
+    Path(table.vault.db_dir, "code_functions", "m.py").write_text(
+        "import pandas as pd\n\ndef index(count):\n    return pd.DataFrame({'x': range(count)})\n\n"
+        "def answer(x):\n    if x == 3:\n        raise ValueError('row 3')\n    return 'a'\n"
+    )
+    command = [sys.executable, "-m", "tablevault.cli", "--db-dir", table.vault.db_dir]
+    done = subprocess.run([*command, "execute-instance", "answers"], capture_output=True, text=True, check=False)
+    assert done.returncode == 5, done.stderr
+    listed = subprocess.run([*command, "get-errors", "answers"], capture_output=True, text=True, check=False)
+    assert "row 3" in listed.stdout
+    assert listed.returncode == 0
+
+
+def test_get_dataframe_drops_or_refuses_failed_rows(make):
+    table = make(raises_for({3, 7}), on_error="collect", max_failures=5)
+    run(table)
+    assert len(table.column(failed="drop")) == 28
+    with pytest.raises(tv_errors.TVTableError, match="2 rows"):
+        table.column(failed="raise")
+    assert table.column("x", columns=["x"], failed="raise") == list(range(30))
+
+
+# --- get_errors in all states -------------------------------------------------------------------------------------
+
+COLUMNS = [
+    "builder", "index", "key", "kind", "error", "status", "message", "traceback", "result", "calls", "seconds",
+    "failed_at", "code", "cause",
+]  # fmt: skip
+
+
+def test_get_errors_has_the_columns_of_the_contract(make):
+    table = make(raises_for({3}, lambda x: Refused("too much", status_code=422)), on_error="collect")
+    table.build_word()
+    run(table)
+    failed, skipped = table.errors().to_dict("records")
+    assert list(table.errors().columns) == COLUMNS
+    assert (failed["builder"], failed["index"], failed["key"]) == ("answer", 3, {"x": 3})
+    assert (failed["kind"], failed["error"], failed["status"]) == ("failed", "failing_tables.Refused", 422)
+    assert failed["message"] == "too much"
+    assert 'told["answer"](**given)' in failed["traceback"], "source lines of the archived code"
+    assert failed["calls"] == 1
+    assert failed["failed_at"].tzinfo is not None
+    assert (skipped["builder"], skipped["kind"], skipped["cause"]) == ("word", "skipped", "answer.answer")
+    assert pd.isna(skipped["error"])
+
+
+def test_get_errors_answers_for_a_paused_and_a_running_process_and_a_temporary_instance(make):
+    seen = {}
+
+    def answer(x):
+        if x in (2, 4):
+            raise ValueError(f"row {x}")
+        if x == 10:
+            raise tv_errors.StopRun("enough")
+        return "a"
+
+    table = make(answer, on_error="collect", max_failures=5)
+    assert run(table) is not None
+    assert positions(table.errors("night")) == [2, 4]
+    assert positions(table.errors(instance_id="TEMP_base")) == [2, 4]
+    assert [key["x"] for key in table.errors("night")["key"]] == [2, 4]
+
+    def look(x):
+        if x == 11:
+            seen["running"] = positions(table.vault.get_errors(process_id="night"))
+        return "a"
+
+    table.tell(look)
+    assert run(table) is None
+    assert seen["running"] == [2, 4]
+    assert len(table.errors("night")) == 0
+
+
+def test_get_errors_answers_for_a_reverted_process(make):
+    table = make(raises_for({2, 4, 6}), on_error="collect", max_failures=2)
+    with pytest.raises(ValueError, match="row 6"):
+        table.execute()
+    process_id = table.vault.get_history(operation="execute_instance")[0].process_id
+    assert positions(table.errors(process_id)) == [2, 4, 6]
+    assert positions(table.errors(instance_id="TEMP_base")) == [2, 4, 6]
+
+
+def test_get_errors_answers_for_a_stopped_process(make):
+    table = make(raises_for({2, 4, 6}), on_error="collect", max_failures=2)
+    run(table)
+    table.vault.stop_process("night")
+    assert positions(table.errors("night")) == [2, 4, 6]
