@@ -50,6 +50,16 @@ def test_a_dependent_column_is_recomputed_only_where_the_value_really_changed(de
     assert desk.calls() == {"ask": 4, "shout": 1}
 
 
+def test_changed_code_of_a_validator_recomputes_its_column(desk: Desk) -> None:
+    desk.write_code(desk.code + "\ndef check(loud):\n    assert loud\n")
+    desk.first({"ask": ASK.format(prompt="Who is"), "shout": SHOUT + "validate: check\n"})
+    desk.again()
+    assert desk.calls() == {}
+    desk.write_code(desk.code.replace("assert loud", "assert loud.isupper()"))
+    desk.again()
+    assert desk.calls() == {"shout": 4}
+
+
 def test_a_comment_a_docstring_and_layout_change_nothing(desk: Desk) -> None:
     desk.first()
     changed = desk.code.replace('"""Ask."""', '"""Ask somebody something."""').replace(

@@ -287,15 +287,23 @@ def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple
     )
 
 
-def builder_version(spec: BuilderSpec, code_version: str) -> str:
-    """Return the digest of all that counts for reusing a builder's cells, apart from the values of its arguments."""
+def builder_version(spec: BuilderSpec, code_version: str, validator_version: str = "") -> str:
+    """Return the digest of all that counts for reusing a builder's cells, apart from the values of its arguments.
+
+    Parameters
+    ----------
+    spec
+        The builder.
+    code_version, validator_version
+        What `CodeIndex.version` returned for its function and for its validator, if it has one.
+    """
     counted: list[object] = [
         [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],
         list(spec.changed_columns),
         sorted([column, column_type.name] for column, column_type in spec.dtypes.items()),
     ]
     if spec.validator is not None or spec.setup_arguments is not None:
-        counted.append([spec.validator, json_form(spec.setup_arguments)])
+        counted.append([spec.validator, validator_version, json_form(spec.setup_arguments)])
     if spec.for_each is not None:
         counted.append("for_each")
     return _digest(counted)

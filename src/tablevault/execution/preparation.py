@@ -180,10 +180,18 @@ class Prepared:
 
     def _unloaded(self, spec: BuilderSpec) -> PreparedBuilder:
         index = self.sources.index if spec.is_custom else CodeIndex.of_built_ins()
-        function = spec.code_module, spec.python_function
-        version = builder_version(spec, index.version(*function))
-        code_parts = {".".join(name): digest for name, digest in index.parts(*function).items()}
-        return PreparedBuilder(spec, None, version, code_parts, installed_versions(index.packages(*function)))
+        module, function, validator = spec.code_module, spec.python_function, spec.validator
+        validated = "" if validator is None else index.version(module, validator)
+        named = [function] if validator is None else [function, validator]
+        parts = {".".join(name): digest for each in named for name, digest in index.parts(module, each).items()}
+        packages = {package for each in named for package in index.packages(module, each)}
+        return PreparedBuilder(
+            spec,
+            None,
+            builder_version(spec, index.version(module, function), validated),
+            parts,
+            installed_versions(sorted(packages)),
+        )
 
 
 def _is_known_only_in_a_row(reference: Reference) -> bool:
