@@ -128,6 +128,9 @@ class PolicyContext:
         return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes"))
 
 
+KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
+
+
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
     """Return the first policy field that has no meaning for a builder, with the reason and the remedy."""
     by_row = "has a meaning for row-wise and batch functions only"
@@ -146,7 +149,7 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         whose = "an IndexBuilder, which makes the rows" if context.is_index else "a function that is called once"
         return ("on_error",), f"'collect' has no meaning for {whose}; use pause or revert."
     if fields.on_error == "collect" and context.overwrites_key:
-        return ("on_error",), "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
+        return ("on_error",), KEY_OVERWRITTEN
     if fields.timeout is not None and context.makes_artifacts and fields.executor in (None, "threads"):
         return ("timeout",), (
             "a thread cannot be killed, so a late call could still write an artifact; use 'executor: processes' or "

@@ -10,7 +10,7 @@ from pathlib import Path
 from tablevault.builders.document import BuilderDocument, dependency_error, read_document
 from tablevault.builders.order import order_builders
 from tablevault.builders.placeholders import environment_variables
-from tablevault.builders.policies import Overrides, check_overrides, overridden
+from tablevault.builders.policies import KEY_OVERWRITTEN, Overrides, PolicyContext, check_overrides, overridden
 from tablevault.builders.spec import BuilderSpec, build_spec
 from tablevault.code.loading import CodeSnapshot, built_in, built_in_sources, check_accepts
 from tablevault.code.packages import installed_versions
@@ -97,6 +97,7 @@ class Prepared:
             _check_input_columns(spec, inputs)
             _check_input_artifacts(spec, inputs)
         _check_kept_keys(ordered)
+        _check_collected_keys(ordered)
         return cls(tuple(ordered), inputs, sources)
 
     def with_policies(self, overrides: Overrides | None) -> Prepared:
@@ -111,10 +112,14 @@ class Prepared:
             return self
         checked = check_overrides(overrides, [spec.name for spec in self.specs])
         specs = (
-            replace(spec, policies=overridden(spec.policies, spec.name, spec.policy_context, checked))
+            replace(spec, policies=overridden(spec.policies, spec.name, self._policy_context(spec), checked))
             for spec in self.specs
         )
         return replace(self, specs=tuple(specs))
+
+    def _policy_context(self, spec: BuilderSpec) -> PolicyContext:
+        overwrites = not spec.is_index and bool(set(spec.changed_columns) & set(self.index.primary_key))
+        return replace(spec.policy_context, overwrites_key=overwrites)
 
     @property
     def index(self) -> BuilderSpec:
@@ -240,3 +245,11 @@ def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
                 f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, by which old rows are known "
                 "among new ones; make it another column, or set keep_old to false",
             )
+
+
+def _check_collected_keys(ordered: Sequence[BuilderSpec]) -> None:
+    """Refuse a builder whose failed rows would have no primary key."""
+    index, *others = ordered
+    for spec in others:
+        if spec.policies.collects and set(spec.changed_columns) & set(index.primary_key):
+            raise spec.error(("on_error",), KEY_OVERWRITTEN)

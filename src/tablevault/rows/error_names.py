@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import builtins
 import email.utils
-import importlib
 import math
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,8 +85,9 @@ def status_of(error: BaseException) -> int | None:
     for holder in (error, _attribute(error, "response")):
         for name in ("status_code", "status", "code"):
             value = _attribute(holder, name)
-            if type(value) is int and 100 <= value <= 599:
-                return value
+            # `http.HTTPStatus` counts, `True` does not.
+            if issubclass(type(value), int) and type(value) is not bool and 100 <= int(value) <= 599:
+                return int(value)
     return None
 
 
@@ -96,7 +97,7 @@ def code_of(error: BaseException) -> str | None:
     if isinstance(code, str):
         return code
     body = _attribute(error, "body")
-    code = body.get("code") if type(body) is dict else None
+    code = _item(body, "code") if isinstance(body, Mapping) else None
     return code if isinstance(code, str) else None
 
 
@@ -110,9 +111,9 @@ def told_wait(error: BaseException) -> float | None:
         return wait
     for holder in (error, _attribute(error, "response")):
         headers = _attribute(holder, "headers")
-        milliseconds = _seconds(_header(headers, "retry-after-ms"))
-        if milliseconds is not None:
-            return milliseconds / 1000
+        wait = _seconds(_header(headers, "retry-after-ms"), 1000)
+        if wait is not None:
+            return wait
         text = _header(headers, "retry-after")
         wait = _seconds(text)
         if wait is None and isinstance(text, str):
@@ -198,14 +199,14 @@ def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseEx
 
     def find(name: str) -> type[BaseException]:
         head, _, rest = name.partition(".")
-        candidates: list[object] = [getattr(builtins, name, None), namespace.get(head)]
-        found = candidates[0] if _is_error_class(candidates[0]) else _follow(candidates[1], rest)
-        if found is None and rest:
-            module, _, attribute = name.rpartition(".")
+        found = getattr(builtins, name, None)
+        if not _is_error_class(found):
+            found = _follow(namespace.get(head), rest)
+        if not _is_error_class(found) and rest:
             try:
-                found = getattr(importlib.import_module(module), attribute, None)
-            except ImportError:
-                found = None
+                found = pkgutil.resolve_name(name)
+            except Exception as error:  # whatever a package raises that cannot be imported here
+                raise LookupError(name) from error
         if isinstance(found, type) and issubclass(found, BaseException):
             return found
         raise LookupError(name)
@@ -250,28 +251,39 @@ def _attribute(holder: object, name: str) -> Any:
         return None
 
 
+def _item(mapping: object, key: str) -> object:
+    try:
+        return mapping[key]  # type: ignore[index]
+    except BaseException:  # noqa: BLE001 - whatever the class of the mapping does
+        return None
+
+
 def _header(headers: object, name: str) -> object:
+    """Return a header in any case of its letters: most clients have mappings that ignore it, some plain ones."""
     get = _attribute(headers, "get")
     try:
-        return get(name) or get(name.title())
+        value = get(name)
+        if value is None and isinstance(headers, Mapping):
+            value = next((headers[key] for key in headers if str(key).lower() == name), None)
     except BaseException:  # noqa: BLE001 - no mapping, or one that does anything
         return None
+    return value.decode("latin-1") if isinstance(value, bytes) else value
 
 
 def _advice(error: BaseException) -> bool | None:
     """Return what the header `x-should-retry` says; `None` if it says nothing."""
     for holder in (error, _attribute(error, "response")):
         text = _header(_attribute(holder, "headers"), "x-should-retry")
-        if text in ("true", "false"):
-            return text == "true"
+        if isinstance(text, str) and text.strip().lower() in ("true", "false"):
+            return text.strip().lower() == "true"
     return None
 
 
-def _seconds(value: object) -> float | None:
+def _seconds(value: object, per_second: int = 1) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        seconds = float(value)
+        seconds = float(value) / per_second
     except (ValueError, OverflowError):
         return None
     return min(seconds, _MAXIMUM_WAIT) if math.isfinite(seconds) and seconds >= 0 else None

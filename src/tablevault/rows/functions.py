@@ -13,7 +13,7 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
 from tablevault.code.signatures import async_generator_problem, executor_problem
 from tablevault.errors import TVBuilderError
-from tablevault.ports import OpenFunction
+from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.error_names import ErrorRules, class_finder
 from tablevault.rows.opened import SnapshotFunction, SnapshotPlace, open_function
 
@@ -58,6 +58,8 @@ class BuilderFunction:
         if problem is not None:
             raise spec.error(("python_function",), problem)
         _check_arguments(spec, function)
+        if validator is not None:
+            _check_validator(spec, validator)
         namespace = snapshot.namespace(spec.code_module) if spec.is_custom else {}
         find = class_finder(namespace)
         return cls(
@@ -96,7 +98,15 @@ class BuilderFunction:
             return self._worker_opener(setup_arguments)
         function, text = self.call, self.spec.function_text
         is_class = self.is_class
-        return lambda: open_function(function, setup_arguments() if is_class else {}, text)
+
+        def open_here() -> OpenedFunction:
+            try:
+                arguments = setup_arguments() if is_class else {}
+            except BaseException as error:
+                raise FunctionError(error) from error
+            return open_function(function, arguments, text)
+
+        return open_here
 
     def _worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
         """Return how a worker process opens the function: plain data, with the constructor's arguments resolved."""
@@ -146,6 +156,17 @@ def _check_arguments(spec: BuilderSpec, function: Function) -> None:
         if str(error).startswith(spec.file):
             raise
         raise spec.error((field,), str(error)) from error
+
+
+def _check_validator(spec: BuilderSpec, validator: Function) -> None:
+    if is_async(validator):
+        raise spec.error(
+            ("validate",), f"{spec.validator}() is an async function, which would not be awaited; make it a plain one."
+        )
+    try:
+        check_accepts(validator, spec.changed_columns)
+    except TVBuilderError as error:
+        raise spec.error(("validate",), str(error)) from error
 
 
 def _own_names(kind: type) -> set[str]:

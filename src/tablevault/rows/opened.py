@@ -10,7 +10,8 @@ from typing import Any
 
 from tablevault.code.loading import CodeSnapshot, Function, built_in
 from tablevault.code.local_code import FOLDER, LocalCode
-from tablevault.notes import add_note
+from tablevault.errors import warn
+from tablevault.notes import add_note, message_of
 from tablevault.ports import FunctionError, OpenedFunction
 
 
@@ -33,7 +34,11 @@ class OpenedObject:
     def close(self) -> object:
         """Call the object's `close` if it has one; an awaitable is returned."""
         close = getattr(self.call, "close", None)
-        return close() if callable(close) else None
+        try:
+            return close() if callable(close) else None
+        except Exception as error:  # noqa: BLE001 - the rows are computed, whatever it raises
+            warn(f"close() of {type(self.call).__name__} raised {type(error).__name__}: {message_of(error)}")
+            return None
 
 
 @dataclass(frozen=True)
