@@ -33,6 +33,7 @@ from tablevault.rows.worker import (
     LENGTH,
     MARK,
     NO_CALL,
+    PLAIN,
     PROTOCOL,
     READY,
     RETURNED,
@@ -346,7 +347,7 @@ class _Crew:
         if has_died or not is_open:
             self._bury(worker)
 
-    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, bytes]]) -> None:
+    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, Any]]) -> None:
         self._deaths_idle = 0
         size = 0
         for number, seconds, kind, content in answers:
@@ -493,7 +494,9 @@ class _Crew:
         self._woken.close()
 
 
-def _ended(number: int, seconds: float, kind: int, content: bytes) -> Ended:
+def _ended(number: int, seconds: float, kind: int, content: Any) -> Ended:
+    if kind == PLAIN:
+        return Ended(number, content, None, seconds)
     if kind == RETURNED:
         try:
             return Ended(number, pickle.loads(content), None, seconds)

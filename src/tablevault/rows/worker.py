@@ -16,12 +16,12 @@ import socket
 import struct
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 
-from tablevault import clock
 from tablevault.notes import add_note, frames_of
 from tablevault.ports import FunctionError
 from tablevault.rows.forked import end_child
@@ -29,8 +29,8 @@ from tablevault.rows.sent_errors import send_error
 
 READY, BROKEN, ANSWERS = "ready", "broken", "answers"
 """Kinds of messages to the owner: the function is open, it cannot be opened, some calls have ended."""
-RETURNED, RAISED, UNSENDABLE = 0, 1, 2
-"""Ends of a call: with a value, with an exception, with a value that cannot be pickled."""
+PLAIN, RETURNED, RAISED, UNSENDABLE = range(4)
+"""Ends of a call: with a plain value, with any other, with an exception, with a value that cannot be pickled."""
 
 LENGTH = struct.Struct("=Q")
 """Comes before each message, in both directions."""
@@ -39,6 +39,8 @@ MARK = struct.Struct("@qd")
 NO_CALL = -1
 PROTOCOL = 5
 
+_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+"""Types of values that nothing can change before they are sent."""
 _SOON = 0.005
 """Seconds that answers wait for further ones while calls are short."""
 _LATE = 0.05
@@ -62,9 +64,11 @@ class Worker:
         self._connection = connection
         self._mark = mark
         self._bundles: SimpleQueue[list[tuple[int, bytes]] | None] = SimpleQueue()
-        self._answers: deque[tuple[int, float, int, bytes]] = deque()
+        self._answers: deque[tuple[int, float, int, object]] = deque()
         self._sending = threading.Lock()
-        self._sent = clock.monotonic()
+        # As attributes of an object they stay what they are, whatever a function does to the clocks.
+        self._monotonic = time.monotonic
+        self._sent = self._monotonic()
         self._process = os.getpid()
 
     def run(self) -> int:
@@ -83,37 +87,49 @@ class Worker:
         return 0
 
     def _run_bundle(self, call: Callable[..., object], bundle: list[tuple[int, bytes]]) -> None:
+        """Run calls one after the other: what is done here beside a call counts, where calls are short."""
+        answers, run_call, monotonic = self._answers, self._run_call, self._monotonic
+        now = monotonic()
         for number, arguments in bundle:
-            self._answers.append((number, *self._run_call(call, number, arguments)))
-            if clock.monotonic() - self._sent > _SOON:
+            MARK.pack_into(self._mark, 0, number, now)
+            kind, content = run_call(call, arguments)
+            ended = monotonic()
+            if isinstance(content, BaseException):
+                # Describing it may take longer than the call did.
+                answers.append((number, ended - now, kind, _outcome_of(content)))
+                ended = monotonic()
+            else:
+                answers.append((number, ended - now, kind, content))
+            now = ended
+            if now - self._sent > _SOON:
                 self._answer()
+                now = monotonic()
         MARK.pack_into(self._mark, 0, NO_CALL, 0.0)
         self._answer()
 
-    def _run_call(self, call: Callable[..., object], number: int, arguments: bytes) -> tuple[float, int, bytes]:
-        """Return how long a call took, and how it ended."""
+    def _run_call(self, call: Callable[..., object], arguments: bytes) -> tuple[int, object]:
+        """Return how a call ended, with its value as it is sent, or with an exception."""
         failure: BaseException | None = None
         value: object = None
-        began = clock.monotonic()
-        MARK.pack_into(self._mark, 0, number, began)
         try:
             given = pickle.loads(arguments)
         except BaseException as error:  # noqa: BLE001 - whatever the class of an argument does
             add_note(error, "raised while the arguments were read in the worker process")
-            return 0.0, RAISED, _outcome_of(error)
+            return RAISED, error
         try:
             value = call(**given)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
             failure = error
-        seconds = clock.monotonic() - began
         if os.getpid() != self._process:
             end_child(failure)
         if failure is not None:
-            return seconds, RAISED, _outcome_of(failure)
+            return RAISED, failure
+        if type(value) in _PLAIN_TYPES:
+            return PLAIN, value
         try:
-            return seconds, RETURNED, pickle.dumps(value, PROTOCOL)
+            return RETURNED, pickle.dumps(value, PROTOCOL)
         except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
-            return seconds, UNSENDABLE, _outcome_of(error)
+            return UNSENDABLE, error
 
     def _answer(self) -> None:
         """Send the answers that there are."""
@@ -121,7 +137,7 @@ class Worker:
             answers = []
             while self._answers:
                 answers.append(self._answers.popleft())
-            self._sent = clock.monotonic()
+            self._sent = self._monotonic()
             if answers:
                 self._write((ANSWERS, answers))
 
@@ -131,7 +147,7 @@ class Worker:
         poll.register(self._connection, select.POLLIN)
         while True:
             if not poll.poll(_LATE * 1000):
-                if self._answers and clock.monotonic() - self._sent > _LATE:
+                if self._answers and self._monotonic() - self._sent > _LATE:
                     self._answer()
                 continue
             bundle = pickle.loads(self._receive())
