@@ -47,6 +47,15 @@ def test_collect_goes_on_with_nulls_and_succeeds_with_a_warning(make):
     assert positions(table.errors()) == [3, 7]
 
 
+def test_warning_names_the_version(make):
+    table = make(raises_for({3}), on_error="collect", max_failures=5)
+    with pytest.warns(WARNED):
+        table.execute()
+    table.vault.create_instance("answers", "v2", origin_table="answers", copy=True)
+    with pytest.warns(WARNED, match=r"see get_errors\('answers', version='v2'\)"):
+        table.vault.execute_instance("answers", "v2")
+
+
 def test_revert_reverts_with_a_process_id_too(make):
     table = make(raises_for({5}), on_error="revert")
     with pytest.raises(ValueError, match="row 5"):

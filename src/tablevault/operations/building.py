@@ -24,6 +24,7 @@ from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.lookup import Lookup
+from tablevault.names import DEFAULT_VERSION
 from tablevault.operations.base import instance_folder, remove_set_aside
 from tablevault.operations.materialize import (
     InstanceFacts,
@@ -257,7 +258,9 @@ def seal_execution(
     described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
     manifest = seal_instance(folder, stored, artifacts, provenance, described)
     summary = failure_summary(failures)
-    told = () if summary is None else (f"{summary}; see get_errors('{table.name}'), run retry_failed('{table.name}').",)
+    version = plan.new_instance_id.rsplit("_", 2)[0]
+    named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
+    told = () if summary is None else (f"{summary}; see get_errors({named}), run retry_failed({named}).",)
     shares = success and not table.allow_multiple_artifacts
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
     return Sealed(

@@ -142,10 +142,11 @@ class FailureReader:
         data, instance_id = self._queries.frame(selection, columns, None, full_paths)
         found = self.find(selection.table_name, instance_id, selection.version, "").positions(list(data.types))
         if found and failed == "raise":
+            count = "1 row" if len(found) == 1 else f"{len(found):,} rows"
             raise TVTableError(
-                f"{len(found):,} rows of instance '{instance_id}' of table '{selection.table_name}' failed or were "
-                f"skipped in the columns read; get_errors('{selection.table_name}') lists them, and failed='drop' "
-                "leaves them out."
+                f"{count} of instance '{instance_id}' of table '{selection.table_name}' failed or were skipped in the "
+                f"columns read; get_errors('{selection.table_name}', '{instance_id}') lists the errors, and "
+                "failed='drop' leaves the rows out."
             )
         kept = [position for position in range(len(data)) if position not in found]
         if len(kept) < len(data):
