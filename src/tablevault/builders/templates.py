@@ -16,6 +16,7 @@ builder_type: IndexBuilder
 changed_columns: [name]   # the columns it produces, in the order in which the function returns them
 {fields}
 return_type: dataframe   # dataframe (all rows at once), generator (row by row) or row-wise (once per row of the origin)
+# for_each: documents   # with row-wise: called once per row of another table; returns a list of rows
 
 # What the function is called with: plain values, references, or the placeholders
 # ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
@@ -36,8 +37,11 @@ _COLUMN = """\
 builder_type: ColumnBuilder
 changed_columns: [{column}]   # the columns it produces, in the order in which the function returns them
 {fields}
-return_type: row-wise   # row-wise (once per row), generator (row by row) or dataframe (all rows at once)
-# max_concurrency: 8   # how many rows may run at once
+return_type: row-wise   # row-wise (once per row), batch (many rows), generator (row by row) or dataframe (all at once)
+# max_concurrency: 8   # how many calls may run at once
+# on_error: collect   # record the errors of single rows and go on
+# retry: 3   # repeat calls that failed with a transient error
+# timeout: 60   # seconds per call
 
 # What the function is called with: plain values, references, or the placeholders
 # ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
