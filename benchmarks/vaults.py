@@ -15,6 +15,7 @@ CALLS = ModuleType("benchmark_calls")
 sys.modules["benchmark_calls"] = CALLS
 
 CODE = """
+import asyncio
 import time
 
 import pandas as pd
@@ -40,6 +41,25 @@ def rest(x):
     called()
     time.sleep(0.02)
     return x
+
+
+async def rest_async(x):
+    await asyncio.sleep(0.1)
+    return x
+
+
+def mark_batch(x):
+    return [f"{each}-ok" for each in x]
+
+
+def mark_most(x):
+    if x % 100 == 99:
+        raise ValueError(x)
+    return f"{x}-ok"
+
+
+def fail(x):
+    raise ValueError(x)
 """
 
 _BUILDER = """

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import pyarrow as pa
@@ -13,7 +15,7 @@ import pyarrow as pa
 from tablevault.errors import TVFileError
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.json_forms import json_form
-from tablevault.rows.failures import RowFailure, counted_kinds, skipped
+from tablevault.rows.failures import FrameRecord, RowFailure, counted_kinds, skipped
 from tablevault.rows.table import RowTable
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import json_type, parse_dtype, type_of_arrow
@@ -33,14 +35,14 @@ COLUMNS = {
     "error": _TEXT,
     "status": _INTEGER,
     "message": _TEXT,
-    "frames": json_type(),
-    "notes": json_type(),
-    "result": json_type(),
+    "frames": _TEXT,
+    "notes": _TEXT,
+    "result": _TEXT,
     "calls": _INTEGER,
     "seconds": _FLOAT,
     "failed_at": _TIME,
     "code": _TEXT,
-    "cause": json_type(),
+    "cause": _TEXT,
 }
 """Columns of `errors.parquet`, with their types."""
 
@@ -69,14 +71,14 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
             "error": failure.error or None,
             "status": failure.status,
             "message": failure.message if failure.kind == "failed" else None,
-            "frames": [[item.file, item.line, item.function] for item in failure.frames],
-            "notes": list(failure.notes),
-            "result": None if failure.result is None else {"text": failure.result},
+            "frames": _json(failure.frames).decode(),
+            "notes": _json(failure.notes).decode(),
+            "result": failure.result,
             "calls": failure.calls,
             "seconds": failure.seconds,
             "failed_at": datetime.fromtimestamp(failure.failed_at, UTC) if failure.failed_at else None,
             "code": failure.code,
-            "cause": None if failure.cause is None else list(failure.cause),
+            "cause": None if failure.cause is None else _json(failure.cause).decode(),
         }
         for name, value in values.items():
             cells[name].append(value)
@@ -98,35 +100,56 @@ def read_failures(path: Path) -> list[FailedRow]:
         return []
     data = read_frame(path)
     try:
-        cells = {name: plain_values(data.table.column(name), data.types[name]) for name in data.types}
-        return [_row({name: column[place] for name, column in cells.items()}) for place in range(len(data))]
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        if data.types != {f"row_{name}" if name == "index" else name: kind for name, kind in COLUMNS.items()}:
+            raise ValueError("its columns are not those of failed rows")
+        cells = [plain_values(data.table.column(name), kind) for name, kind in data.types.items()]
+        return [_row(*values) for values in zip(*cells, strict=True)]
+    except (ValueError, TypeError, AttributeError, msgspec.DecodeError) as error:
         raise TVFileError(f"The failed rows in {path} are damaged ({error}).") from error
 
 
-def _row(cells: Mapping[str, object]) -> FailedRow:
-    moment, result = cells["failed_at"], cells["result"]
-    failure = msgspec.convert(
-        [
-            cells["kind"],
-            cells["code"],
-            cells["error"] or "",
-            cells["status"],
-            cells["message"] or "",
-            cells["frames"],
-            cells["notes"],
-            result["text"] if isinstance(result, dict) else None,
-            cells["calls"],
-            cells["seconds"],
-            moment.timestamp() if isinstance(moment, datetime) else 0.0,
-            cells["cause"],
-        ],
-        type=RowFailure,
+def _row(
+    builder: str,
+    index: int,
+    key: dict[str, object] | None,
+    kind: Literal["failed", "skipped"],
+    error: str | None,
+    status: int | None,
+    message: str | None,
+    frames: str,
+    notes: str,
+    result: str | None,
+    calls: int,
+    seconds: float,
+    failed_at: datetime | None,
+    code: str,
+    cause: str | None,
+) -> FailedRow:
+    if kind not in _KINDS or index < 0 or None in (builder, calls, seconds, code):
+        raise ValueError("a row is not what was written")
+    failure = RowFailure(
+        kind,
+        code,
+        error or "",
+        status,
+        message or "",
+        _frames_of(frames),
+        _texts_of(notes),
+        result,
+        calls,
+        seconds,
+        failed_at.timestamp() if failed_at is not None else 0.0,
+        None if cause is None else _cause_of(cause),
     )
-    builder, index, key = cells["builder"], cells["row_index"], cells["key"]
-    if not isinstance(builder, str) or type(index) is not int or not (key is None or isinstance(key, dict)):
-        raise ValueError("invalid builder, position or key")
     return FailedRow(builder, index, key, failure)
+
+
+_json = msgspec.json.Encoder().encode
+
+# Most failures of a run share their frames.
+_frames_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(tuple[FrameRecord, ...]).decode)
+_texts_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(tuple[str, ...]).decode)
+_cause_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(tuple[str, str]).decode)
 
 
 # --- rows that are skipped ----------------------------------------------------------------------------------------

@@ -20,10 +20,11 @@ from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import index_builder_name
 from tablevault.plans import ExecutePlan
 from tablevault.reading.queries import Queries
-from tablevault.rows.failures import RowFailure, unpack_failure
+from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.columns import build_column, plain_values
+from tablevault.storage.dtypes import json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
 from tablevault.values import InstanceRecord, ProcessRecord, Selection, Status, TableRecord
@@ -41,6 +42,7 @@ class Failures:
     """The columns of each builder."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Text of each code module as it ran, by its name."""
+    _rendered: dict[tuple[FrameRecord, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def positions(self, columns: list[str]) -> frozenset[int]:
         """Return the rows that failed or were skipped in any of these columns."""
@@ -54,8 +56,17 @@ class Failures:
         for row in self.rows:
             for name, value in self._shown(row).items():
                 cells[name].append(value)
-        types = {**COLUMNS, "traceback": COLUMNS["message"], "cause": COLUMNS["message"]}
+        types = {**COLUMNS, "traceback": COLUMNS["message"], "result": json_type()}
         return frame_of_columns({name: build_column(cells[name], types[name]) for name in names})
+
+    def _traceback(self, failure: RowFailure) -> str:
+        """Return a traceback as Python prints it."""
+        # Most failures of a run share their frames.
+        head = self._rendered.get(failure.frames)
+        if head is None:
+            head = self._rendered[failure.frames] = _frames(failure.frames, self.sources)
+        last = f"{failure.error}: {failure.message}" if failure.message else failure.error
+        return head + "\n".join([last, *failure.notes])
 
     def _shown(self, row: FailedRow) -> dict[str, object]:
         failure = row.failure
@@ -68,7 +79,7 @@ class Failures:
             "error": failure.error if failed else None,
             "status": failure.status,
             "message": failure.message if failed else None,
-            "traceback": _traceback(failure, self.sources) if failed else None,
+            "traceback": self._traceback(failure) if failed else None,
             "result": None if failure.result is None else _json(failure.result),
             "calls": failure.calls,
             "seconds": failure.seconds,
@@ -230,14 +241,14 @@ def _sources(folder: Path) -> dict[str, str]:
     return {path.stem: files.read_source(path) for path in sorted(folder.glob(f"*{MODULE_SUFFIX}"))}
 
 
-def _traceback(failure: RowFailure, sources: Mapping[str, str]) -> str:
-    """Return a traceback as Python prints it, with the lines of the archived code."""
+def _frames(frames: tuple[FrameRecord, ...], sources: Mapping[str, str]) -> str:
+    """Return the frames of a traceback as Python prints them, with the lines of the archived code."""
+    if not frames:
+        return ""
     summary = traceback.StackSummary.from_list(
-        [(item.file, item.line, item.function, _line(item.file, item.line, sources)) for item in failure.frames]
+        [(item.file, item.line, item.function, _line(item.file, item.line, sources)) for item in frames]
     )
-    head = ["Traceback (most recent call last):\n", *summary.format()] if failure.frames else []
-    last = f"{failure.error}: {failure.message}" if failure.message else failure.error
-    return "".join([*head, "\n".join([last, *failure.notes])])
+    return "".join(["Traceback (most recent call last):\n", *summary.format()])
 
 
 def _line(file: str, number: int, sources: Mapping[str, str]) -> str:

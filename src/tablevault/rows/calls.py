@@ -176,7 +176,7 @@ class FunctionCall:
     def batch_arguments(self, rows: Sequence[int], facts: CallFacts = FIRST_CALL) -> dict[str, object]:
         """Return the arguments of a call for several rows: lists where an argument depends on the row."""
         values: dict[str, object] = {
-            name: item.evaluate(rows[0]) if item.is_constant else list(map(item.evaluate, rows))
+            name: item.evaluate(rows[0]) if item.is_constant else _row_values(item, rows)
             for name, item in self._compiled.items()
         }
         return self._of_call(values, rows[0], facts) if self.differs_by_call else values
@@ -325,6 +325,12 @@ class FunctionCall:
                 "which is not set; set it and run again."
             )
         return value
+
+
+def _row_values(item: Compiled, rows: Sequence[int]) -> list[object]:
+    """Return the value of each row; the caller owns what can be changed."""
+    values = item.evaluate_rows(rows)
+    return values if are_immutable(values) else list(map(item.evaluate, rows))
 
 
 def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:

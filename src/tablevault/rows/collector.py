@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError, Interruptible
@@ -119,6 +119,30 @@ class RowCollector:
                 table.take(batch)
                 table.counter.computed = computed + len(batch.cells)
         return len(batch.cells), failure
+
+    def collect_batch(
+        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object]
+    ) -> tuple[int, RowError | None]:
+        """Take the first of some results; as `collect_until_error`, at less cost if all are cells as they are."""
+        count = min(self.most_rows, len(results))
+        some = results[:count]
+        if count > 1 and self._are_cells(some):
+            batch = self._batch(positions[:count], fingerprints)
+            batch.cells.extend(some)
+            batch.is_closed = True
+            self._table.take(batch)
+            self._table.counter.computed += count
+            return count, None
+        return self.collect_until_error(positions[:count], fingerprints, iter(some))
+
+    def _are_cells(self, results: Sequence[Any]) -> bool:
+        """Return whether results of the function are cells as they are, by the rules of the loop."""
+        kinds = set(map(type, results))
+        if kinds == {self._text}:
+            return "".join(results).isascii()
+        if kinds == {self._whole}:
+            return bool(min(results) >= -EXACT_IN_FLOAT and max(results) <= EXACT_IN_FLOAT)
+        return kinds <= self._unchanged
 
     def _batch(self, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         if self._table.artifact_columns:  # The files that a row names are known only once it is computed.

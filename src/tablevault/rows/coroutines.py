@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -60,7 +61,7 @@ class AsyncExecutor:
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Start a call on the loop."""
         self._loop.waiting[number] = arguments
-        self._loop.begin(number)
+        self._loop.wake()
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, or after so many seconds."""
@@ -114,6 +115,8 @@ class _Loop:
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._abandoned: dict[int, float] = {}
         """When calls were given up that are still running, by their numbers."""
+        self._is_woken = False
+        """Whether the loop is about to begin the calls that wait."""
         self._context = contextvars.copy_context()
         self._ticked = clock.monotonic()
         self._loop = asyncio.new_event_loop()
@@ -128,9 +131,12 @@ class _Loop:
         """Whether the loop could not run anything for a second."""
         return bool(self._tasks) and clock.monotonic() - self._ticked > _BLOCKED
 
-    def begin(self, number: int) -> None:
-        """Let the loop begin a call."""
-        self._loop.call_soon_threadsafe(self._begin, number)
+    def wake(self) -> None:
+        """Let the loop begin the calls that wait."""
+        if not self._is_woken:
+            # To wake the loop costs more than to begin a call.
+            self._is_woken = True
+            self._loop.call_soon_threadsafe(self._begin)
 
     def abandon(self, number: int) -> int:
         """Cancel a call and drop its result; return how many calls go on in spite of that."""
@@ -177,18 +183,22 @@ class _Loop:
             self._ticked = clock.monotonic()
             await asyncio.sleep(_TICK)
 
-    def _begin(self, number: int) -> None:
-        arguments = self.waiting.get(number)
-        if arguments is not None:
+    def _begin(self) -> None:
+        # First of all: a call that is added from now on wakes the loop again.
+        self._is_woken = False
+        for number in list(self.waiting):
+            arguments = self.waiting.get(number)
+            if arguments is None:
+                continue
             self.running.add(number)
             if self.waiting.pop(number, None) is None:  # It was taken back at this moment.
                 self.running.discard(number)
-                return
+                continue
             task = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
             self._tasks[number] = task
-            task.add_done_callback(lambda _: self._forget(number))
+            task.add_done_callback(partial(self._forget, number))
 
-    def _forget(self, number: int) -> None:
+    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
         self.running.discard(number)
         self._abandoned.pop(number, None)

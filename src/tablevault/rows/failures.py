@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Literal
 
 import msgspec
@@ -93,7 +95,7 @@ def describe_failure(
         return _cut_bytes(storable(hide(without_namespaces(value))), most)
 
     raised = error.error
-    frames = traceback.extract_tb(frames_of(raised))[-_MOST_FRAMES:]
+    frames = deque(traceback.walk_tb(frames_of(raised)), _MOST_FRAMES)
     return RowFailure(
         kind="failed",
         code=code,
@@ -101,9 +103,9 @@ def describe_failure(
         status=error.status,
         message=text(message_of(raised), MOST_MESSAGE_BYTES),
         frames=tuple(
-            FrameRecord(storable(item.filename), item.lineno or 0, storable(without_namespaces(item.name)))
-            for item in frames
-            if not _is_ours(item.filename)
+            FrameRecord(_file(frame), line, storable(without_namespaces(frame.f_code.co_name)))
+            for frame, line in frames
+            if not _is_ours(frame.f_code.co_filename)
         ),
         notes=tuple(text(note, MOST_MESSAGE_BYTES) for note in notes_of(raised)[:_MOST_NOTES]),
         result=_json_of(error.result, hide) if error.is_invalid else None,
@@ -146,6 +148,10 @@ def _cut_bytes(text: str, most: int) -> str:
     if len(content) <= most:
         return text
     return content[: most - 3].decode("utf-8", "ignore") + "…"
+
+
+def _file(frame: FrameType) -> str:
+    return storable(frame.f_code.co_filename)
 
 
 def _is_ours(file: str) -> bool:

@@ -335,7 +335,7 @@ class RowRunner:
             done = 0
             while done < len(results):
                 rest, numbers = task.positions[done:], fingerprints.rows(done)
-                kept, refused = self._collector.collect_until_error(rest, numbers, iter(results[done:]))
+                kept, refused = self._collector.collect_batch(rest, numbers, results[done:])
                 self._succeed(kept)
                 done += kept
                 if refused is not None:
@@ -354,6 +354,8 @@ class RowRunner:
 
     def _expire(self, executor: RowExecutor) -> None:
         """Give up calls that take too long."""
+        if self._job.policies.timeout is None:
+            return
         now = clock.monotonic()
         ended = {item.number for item in list(executor.ended)}
         late = [

@@ -58,6 +58,8 @@ class RowTable:
         """Whether rows that an earlier attempt had finished have to be computed again."""
         self.failures: dict[int, RowFailure] = {}
         """Why rows failed or were skipped, by position; those of earlier attempts are tried again."""
+        self._failed_before: set[int] = set()
+        """Rows that failed in earlier attempts."""
         self.artifact_columns: tuple[int, ...] = tuple(
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
@@ -108,6 +110,7 @@ class RowTable:
                 self.filled[position] = 1
         for position, content in state.failures.items():
             self._add_failure(position, unpack_failure(content))
+        self._failed_before.update(self.failures)
         if state.done:
             self.keep_failures()
         self.counter.computed = len(state.positions) - len(stale)
@@ -150,7 +153,7 @@ class RowTable:
         for column, cell in zip(self.columns, cells):  # noqa: B905 - the row reader made as many cells as columns
             column[position] = cell
         self.fingerprints[position] = fingerprint
-        if self.failures:
+        if self._failed_before:
             self._drop_failure(position)
         if self.artifact_columns:
             self._append(self._name, position, cells, fingerprint, self._files(cells))
@@ -171,8 +174,8 @@ class RowTable:
         """Add computed rows that the checkpoints have already."""
         count = len(batch.cells)
         positions = batch.positions[:count]
-        if self.failures:
-            for position in positions:
+        if self._failed_before:
+            for position in self._failed_before.intersection(positions):
                 self._drop_failure(position)
         columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
         fingerprints = batch.fingerprints_until(count)
