@@ -22,7 +22,10 @@ def process_text(process: ProcessInfo) -> str:
     for name, item in process.progress.items():
         total = "?" if item.total is None else f"{item.total:,}"
         done = "done" if item.done else "not done"
-        lines.append((f"builder {name}", f"{item.computed:,} computed, {item.reused:,} reused of {total} rows, {done}"))
+        others = ((item.failed, "failed"), (item.skipped, "skipped"))
+        counts = [f"{item.computed:,} computed", f"{item.reused:,} reused"]
+        counts += [f"{count:,} {word}" for count, word in others if count]
+        lines.append((f"builder {name}", f"{', '.join(counts)} of {total} rows, {done}"))
     if process.error is not None:
         lines.append(("error", process.error_line))
     text = "\n".join(f"{name}: {value}" for name, value in lines)
