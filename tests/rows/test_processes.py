@@ -190,6 +190,17 @@ def many_but_one(x, control):
     return [value + 1 for value in x]
 
 
+def split(x, control):
+    return [10 * x + part for part in range(x)]
+
+
+def whole_or_death(control):
+    note(control, "called")
+    if told(control, "hold", 0):
+        time.sleep(60)
+    os._exit(4)
+
+
 def whole(control):
     return pd.DataFrame({"a": [os.getpid()] * 3})
 
@@ -237,15 +248,15 @@ class Work:
         self.vault.create_instance("t")
 
     def build(self, function: str, count: int = 10, **fields: object) -> None:
-        self._write("", "IndexBuilder", "index", {"count": count}, changed_columns=["x"], primary_key=["x"])
+        self.write("t", "", "IndexBuilder", "index", {"count": count}, changed_columns=["x"], primary_key=["x"])
         arguments = fields.pop("arguments", {"x": "<<self.x[index]>>", "control": str(self.control)})
         own = {"changed_columns": ["a"], "return_type": "row-wise", "executor": "processes", "max_concurrency": 2}
-        self._write("a", "ColumnBuilder", function, arguments, **{**own, **fields})
+        self.write("t", "a", "ColumnBuilder", function, arguments, **{**own, **fields})
 
-    def _write(self, name: str, kind: str, function: str, arguments: object, **fields: object) -> None:
+    def write(self, table: str, name: str, kind: str, function: str, arguments: object, **fields: object) -> None:
         content = {"builder_type": kind, "python_function": function, "code_module": "work", "is_custom": True}
         text = yaml.safe_dump({**content, "arguments": arguments, **fields})
-        self.vault.create_builder_file("t", *([name] if name else []), text=text)
+        self.vault.create_builder_file(table, *([name] if name else []), text=text)
 
     def run(self, process_id: str = "", **options: object) -> str:
         return self.vault.execute_instance("t", process_id=process_id, **options)
@@ -333,6 +344,18 @@ def test_a_function_that_is_called_once_runs_in_a_process_of_its_own(work):
     work.run()
     assert len(set(work.cells())) == 1
     assert os.getpid() not in work.cells()
+
+
+def test_one_row_becomes_many_in_other_processes(work):
+    work.build("square", 5)
+    work.run()
+    work.vault.create_table("parts")
+    work.vault.create_instance("parts")
+    fields = {"changed_columns": ["y"], "return_type": "row-wise", "executor": "processes", "for_each": "t"}
+    arguments = {"x": "<<t.x[index]>>", "control": str(work.control)}
+    work.write("parts", "", "IndexBuilder", "split", arguments, **fields)
+    work.vault.execute_instance("parts")
+    assert work.vault.read("parts")["y"].tolist() == [10 * x + part for x in range(5) for part in range(x)]
 
 
 def test_nothing_is_started_where_no_row_is_left(work):
@@ -513,6 +536,14 @@ def test_a_batch_that_kills_its_worker_is_halved_until_single_rows_do(work):
     assert work.cells() == [None if x == 3 else x + 1 for x in range(8)]
 
 
+def test_a_function_that_is_called_once_and_kills_its_worker_is_named(work):
+    work.build(
+        "whole_or_death", 3, return_type="dataframe", arguments={"control": str(work.control)}, max_concurrency=None
+    )
+    with pytest.raises(ChildProcessError, match=r"the worker running whole_or_death\(\) .* exited with status 4"):
+        work.run()
+
+
 def test_workers_that_die_while_they_open_the_function_end_the_run(work):
     work.build("Deadly", on_error="collect", max_concurrency=1, setup_arguments={"control": str(work.control)})
     with pytest.raises(ChildProcessError, match="3 worker processes in a row died while they opened the function"):
@@ -531,6 +562,14 @@ def test_a_call_that_takes_too_long_is_killed(work):
     assert (index, "timeout of 0.2 s" in message) == (3, True)
     assert work.cells() == [None if x == 3 else x for x in range(10)]
     assert len(work.workers()) == 2
+
+
+def test_a_function_that_is_called_once_and_takes_too_long_is_killed(work):
+    arguments = {"control": str(work.control)}
+    work.build("whole_or_death", 3, return_type="dataframe", arguments=arguments, max_concurrency=None, timeout=0.2)
+    work.tell("hold", 0)
+    with pytest.raises(TimeoutError, match="0.2 s"):
+        work.run()
 
 
 def test_a_call_that_holds_the_interpreter_is_killed(work):

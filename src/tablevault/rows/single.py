@@ -67,7 +67,7 @@ def call_once(
                 raise ended.error
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
-            error = _error_of(ended)
+            error = _error_of(ended, function)
             text = owner.secrets(message_of(error.error))
             decision = policy.decide(task, error, text, clock.monotonic())
             if decision.verdict is not Verdict.RETRY or decision.task is None:
@@ -80,11 +80,11 @@ def call_once(
         executor.close()
 
 
-def _error_of(ended: Ended) -> RowError:
+def _error_of(ended: Ended, function: BuilderFunction) -> RowError:
     error = ended.error
     assert error is not None
     if ended.has_died:
-        return RowError(ChildProcessError(f"the worker process of the call {error}"), has_died=True)
+        return RowError(ChildProcessError(f"the worker running {function.spec.function_text} {error}"), has_died=True)
     return RowError(error, is_invalid=ended.is_invalid)
 
 
