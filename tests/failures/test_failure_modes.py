@@ -43,7 +43,10 @@ def test_collect_goes_on_with_nulls_and_succeeds_with_a_warning(make):
     with pytest.warns(WARNED, match=r"2 failed rows in 'answer' \(2 ValueError\); see get_errors\('answers'\)"):
         table.execute("night")
     assert table.vault.get_process("night").status == "succeeded"
-    assert "answer: 28 computed, 0 reused, 2 failed of 30 rows, done" in repr(table.vault.get_process("night"))
+    process = table.vault.get_process("night")
+    assert "answer: 28 computed, 0 reused, 2 failed of 30 rows, done" in repr(process)
+    assert "failed" in process._repr_html_()
+    assert "skipped" not in process._repr_html_()
     assert table.column() == [None if x in (3, 7) else f"a{x}" for x in range(30)]
     assert positions(table.errors()) == [3, 7]
 

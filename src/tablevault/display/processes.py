@@ -38,19 +38,7 @@ def process_html(process: ProcessInfo) -> str:
     sheet.heading("Process", process.process_id, State(process.status))
     sheet.facts(_facts(process))
     if process.progress:
-        sheet.table(
-            ("builder", "rows", "computed", "reused", "state"),
-            [
-                (
-                    name,
-                    Count(item.total),
-                    Count(item.computed),
-                    Count(item.reused),
-                    "done" if item.done else "not done",
-                )
-                for name, item in process.progress.items()
-            ],
-        )
+        _add_builders(sheet, process)
     if process.error is not None:
         error = Sheet()
         error.facts([("error", process.error_line)])
@@ -59,6 +47,24 @@ def process_html(process: ProcessInfo) -> str:
     if process.hint:
         sheet.remedies(process.remedies)
     return sheet.html
+
+
+def _add_builders(sheet: Sheet, process: ProcessInfo) -> None:
+    names = [name for name in ("failed", "skipped") if any(getattr(item, name) for item in process.progress.values())]
+    sheet.table(
+        ("builder", "rows", "computed", "reused", *names, "state"),
+        [
+            (
+                builder,
+                Count(item.total),
+                Count(item.computed),
+                Count(item.reused),
+                *(Count(getattr(item, name)) for name in names),
+                "done" if item.done else "not done",
+            )
+            for builder, item in process.progress.items()
+        ],
+    )
 
 
 def _facts(process: ProcessInfo) -> Iterable[tuple[str, str]]:
