@@ -274,6 +274,15 @@ class WrittenInstance:
     reads: tuple[Read, ...] = ()
     replaces_artifacts: bool = False
     """Whether it holds the table's one set of artifacts from now on."""
+    deactivates_others: bool = False
+    external_edit: bool = True
+    """Whether a program gave its frame; builders made it otherwise."""
+    origin: int | None = None
+    """Row id of the instance that it was made from."""
+    failed_cells: int = 0
+    """Failed rows, summed over builders."""
+    skipped_cells: int = 0
+    """Skipped rows, summed over builders."""
 
 
 @dataclass(frozen=True, slots=True)

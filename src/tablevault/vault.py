@@ -342,6 +342,44 @@ class TableVault:
         operation = operations.ExecuteInstance(table_name, version, force_execute, reuse_partial, policies)
         return self._run(operation, process_id, background)
 
+    def retry_failed(
+        self,
+        table_name: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        process_id: str = "",
+        background: bool = False,
+        *,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> str:
+        """Compute the failed, skipped and missing rows of a materialized instance, into a new one of its version.
+
+        Rows, builders and inputs are those of the instance; the code is as it is now. In later builders, rows whose
+        arguments change by that are computed again. All other cells are taken over, even if their code has changed.
+        If there is nothing to retry, it warns and makes no instance.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; without an id, the newest of the version.
+        process_id
+            To pause instead of revert on errors: the same call with the same id goes on after the last finished row.
+        background
+            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+        policies
+            Policy fields that replace those of the builder files, as for `execute_instance`.
+
+        Raises
+        ------
+        TVTableError
+            If an instance that the builders had read was deleted; before any function runs.
+        TVBuilderError, TableReferenceError
+            If a builder does not fit the code as it is now; before any function runs.
+        Exception
+            Whatever a function raises, as it is, with a note that says what became of the process.
+        """
+        return self._run(operations.RetryFailed(table_name, instance_id, version, policies), process_id, background)
+
     def plan_instance(
         self,
         table_name: str,

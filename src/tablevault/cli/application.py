@@ -41,6 +41,7 @@ _COMMANDS = {
         "delete-table",
         "execute-instance",
         "rename-table",
+        "retry-failed",
         "write",
         "write-instance",
     ),

@@ -146,6 +146,23 @@ def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **o
 
 @click.command()
 @click.argument("table_name", shell_complete=tables)
+@click.option("--instance-id", default="", help="The instance; without it, the newest of the version.")
+@version
+@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@policies
+@process_id
+@in_place
+def retry_failed(place: Place, table_name: str, policy: tuple[str, ...], **options: Any) -> str:
+    """Compute the failed, skipped and missing rows of an instance, into a new one.
+
+    The exit status is 5 if rows failed again; get-errors lists them.
+    """
+    process = place.vault().retry_failed(table_name, policies=_policies(policy), **options)
+    return process if options["background"] else end_with_failures(place, process)
+
+
+@click.command()
+@click.argument("table_name", shell_complete=tables)
 @click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
 @click.option("--parquet", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
 @version

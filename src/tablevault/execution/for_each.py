@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate, chain
 
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.execution.input_rows import NestedCells
+from tablevault.execution.input_rows import InputRows, NestedCells
+from tablevault.execution.origins import Origin
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
@@ -21,13 +23,31 @@ from tablevault.rows.runner import RowJob, RowRunner
 from tablevault.rows.table import RowTable, consecutive
 from tablevault.storage.fingerprints import Fingerprints
 
+Adopted = dict[int, list[tuple[str, int, AdoptedArtifact]]]
+"""Files of reused cells: input row -> column, place among its rows, file."""
+
 
 def run_for_each(run: BuilderRun, job: Callable[[BuilderRun], RowJob]) -> None:
     """Reuse the rows of unchanged input rows, call the function for the others, and put the columns into the frame."""
-    inputs = input_frame(run)
-    table = _table(run, inputs)
-    call = _call(run)
-    adopted = reuse_input_rows(run, table, call)
+    fill_input_rows(run, job, partial(reuse_input_rows, run))
+
+
+def fill_input_rows(
+    run: BuilderRun,
+    job: Callable[[BuilderRun], RowJob],
+    take: Callable[[RowTable, FunctionCall], Adopted],
+) -> None:
+    """Call the function for missing input rows, and put the columns into the frame.
+
+    Parameters
+    ----------
+    run, job
+        The builder, and how its function is run.
+    take
+        Takes over the rows of an origin, and returns the files that they name.
+    """
+    table, call = _table(run, input_frame(run)), _call(run)
+    adopted = take(table, call)
     if run.is_done and table.missing():
         # Files that its cells named, or that its origin had, are gone.
         run.begin()
@@ -80,9 +100,6 @@ def _call(run: BuilderRun) -> FunctionCall:
 
 # --- reuse --------------------------------------------------------------------------------------------------------
 
-Adopted = dict[int, list[tuple[str, int, AdoptedArtifact]]]
-"""Files of reused cells: input row -> column, place among its rows, file."""
-
 
 def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Adopted:
     """Take over the rows of input rows with equal arguments and equal code; return the files that they name."""
@@ -112,15 +129,26 @@ def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Ad
                 same = [each for each in places.get(name, ()) if found.fingerprints[each] == fingerprint]
                 if not same:
                     continue
-                place = same[0]
-                cells = found.cells(place)
-                files = _files(table, cells, origin.adopted)
-                if files is not None:
-                    table.reuse(position, cells, fingerprint, version, {})
-                    adopted[position] = files
-                    for _, _, file in files:
-                        table.artifacts.add_adopted(file)
+                take_input_row(table, position, found, same[0], origin, adopted)
     return adopted
+
+
+def take_input_row(
+    table: RowTable, position: int, found: InputRows, place: int, origin: Origin, adopted: Adopted
+) -> bool:
+    """Take the rows of an input row over, and add the files that they name.
+
+    Returns `False` if a file is gone or its name is taken.
+    """
+    cells = found.cells(place)
+    files = _files(table, cells, origin.adopted)
+    if files is None:
+        return False
+    table.reuse(position, cells, found.fingerprints[place], found.versions[place], {})
+    adopted[position] = files
+    for _, _, file in files:
+        table.artifacts.add_adopted(file)
+    return True
 
 
 def _files(

@@ -129,12 +129,16 @@ class MaterializedOrigin:
         facts = self.facts(spec_columns)
         if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
             return None
+        return self.recorded_rows(facts)
+
+    def recorded_rows(self, facts: BuilderFacts) -> ReusableRows:
+        """Return the rows of a builder as the frame has them, even where another builder overwrote them."""
         stored = self._fingerprints.get(facts.name)
         if stored is None:
             stored = ([None] * self.row_count, [0] * self.row_count)
         if len(stored[1]) != self.row_count or not set(stored[1]) <= set(range(len(facts.versions))):
             raise TVFileError(f"{self._fingerprint_path} is damaged: its rows are not those of the instance.")
-        values = tuple(self._frame.values(column) for column in spec_columns)
+        values = tuple(self._frame.values(column) for column in facts.columns)
         versions = [facts.versions[code] for code in stored[1]]
         # Columns with failed cells are not reused as a whole.
         whole = None if facts.failed or facts.skipped else facts.whole
@@ -155,6 +159,15 @@ class MaterializedOrigin:
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
         """Return the recorded facts about the builder of these columns; `None` if there are none."""
         return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
+
+    @property
+    def index_facts(self) -> BuilderFacts | None:
+        """The recorded facts about its IndexBuilder; `None` if there are none."""
+        return next((facts for facts in self._provenance.builders if facts.is_index), None)
+
+    def facts_of_column(self, name: str) -> BuilderFacts | None:
+        """Return the recorded facts about the last builder of a column; `None` if there are none."""
+        return next((facts for facts in reversed(self._provenance.builders) if name in facts.columns), None)
 
     def _is_overwritten(self, facts: BuilderFacts) -> bool:
         """Return whether another builder overwrote a column of this one."""

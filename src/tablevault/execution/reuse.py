@@ -74,7 +74,7 @@ def reuse_rows(run: BuilderRun, table: RowTable, call: FunctionCall, unknown: Co
             for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
                 place = places[position]
                 if fingerprint == rows.fingerprints[place]:
-                    _reuse_row(table, position, origin, rows, place, version)
+                    take_row(table, position, origin, rows, place, version)
     return frozenset(undecided)
 
 
@@ -110,12 +110,12 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
 def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
     """Fill the first rows of a table from the same positions of an origin; return how many could be filled."""
     for position in range(count):
-        if not _reuse_row(table, position, origin, rows, position, version):
+        if not take_row(table, position, origin, rows, position, version):
             return position
     return count
 
 
-def _reuse_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
+def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
     """Take a row over from an origin. Return `False` if a file that it names is gone or its name is taken."""
     cells = [column[place] for column in rows.values]
     adopted: dict[str, AdoptedArtifact] = {}

@@ -26,10 +26,14 @@ class RowDecision:
 
 def run_row_wise(run: BuilderRun) -> None:
     """Reuse rows, compute the others, and put the columns into the frame."""
-    table = _table(run)
-    call = _call(run)
+    table, call = restored_rows(run), function_call(run)
     skip_rows(run, table)
     reuse_rows(run, table, call)
+    compute_rows(run, table, call)
+
+
+def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
+    """Compute the missing rows, and put the columns into the frame."""
     if run.is_done and table.missing():
         # Files that its cells named, or that its origin had, are gone.
         run.begin()
@@ -56,7 +60,7 @@ def restore_row_wise(run: BuilderRun, reusing: bool) -> bool:
     """Put the finished rows into the frame; see `running.restore_builders`."""
     table = run.rows_so_far()
     if reusing and not run.spec.is_index:
-        reuse_rows(run, table, _call(run))
+        reuse_rows(run, table, function_call(run))
     run.put_rows_so_far(table)
     return run.is_done or all(table.filled)
 
@@ -71,20 +75,20 @@ def decide_rows(run: BuilderRun, unknown: Collection[int] = ()) -> RowDecision:
     unknown
         Rows whose arguments cannot be evaluated yet.
     """
-    table = _table(run)
+    table = restored_rows(run)
     skip_rows(run, table)
-    return RowDecision(table, reuse_rows(run, table, _call(run), unknown))
+    return RowDecision(table, reuse_rows(run, table, function_call(run), unknown))
 
 
 def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
     """Decide about rows while the arguments of none of them can be evaluated."""
-    table = _table(run)
+    table = restored_rows(run)
     return RowDecision(
         table, frozenset(position for _, _, pairs in row_candidates(run, table) for position, _ in pairs)
     )
 
 
-def _table(run: BuilderRun) -> RowTable:
+def restored_rows(run: BuilderRun) -> RowTable:
     """Return the rows; those that earlier attempts computed are filled."""
     origin = _row_origin(run)
     table = run.restored_table()
@@ -93,7 +97,8 @@ def _table(run: BuilderRun) -> RowTable:
     return table
 
 
-def _call(run: BuilderRun) -> FunctionCall:
+def function_call(run: BuilderRun) -> FunctionCall:
+    """Return the function's arguments, compiled."""
     with ArgumentErrors(run.spec):
         return FunctionCall(run.spec, run.execution.views({}, _row_origin(run)))
 

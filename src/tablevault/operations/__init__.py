@@ -5,6 +5,7 @@ from __future__ import annotations
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
+from tablevault.operations.retry_failed import RetryFailed
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
 from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule, DeleteBuilderFile, DeleteCodeModule
 from tablevault.operations.write import Write, WriteInstance
@@ -19,6 +20,7 @@ __all__ = [
     "DeleteInstance",
     "DeleteTable",
     "ExecuteInstance",
+    "RetryFailed",
     "Operation",
     "RenameTable",
     "Write",

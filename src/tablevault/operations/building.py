@@ -61,7 +61,6 @@ class Workplace:
 class Sealed:
     """A new instance that is complete on disk, and not visible yet."""
 
-    table: TableRecord
     columns: tuple[ColumnRecord, ...]
     row_count: int
     manifest: str
@@ -165,9 +164,9 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
 # --- running ------------------------------------------------------------------------------------------------------
 
 
-def open_folder(plan: BuildPlan, session: Session) -> InstanceFolder:
+def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> InstanceFolder:
     """Return the folder of the new instance, fit to be filled."""
-    folder = instance_folder(session.lookup, session.lookup.table_by_id(plan.table_id), plan.new_instance_id)
+    folder = instance_folder(session.lookup, table, plan.new_instance_id)
     reopen(folder, kept=folder.artifacts)
     files.make_folder(folder.artifacts)
     return folder
@@ -212,6 +211,7 @@ def seal_execution(
     session: Session,
     execution: Execution,
     inputs: PinnedInputs,
+    table: TableRecord,
     operation: str,
     success: bool,
 ) -> Sealed:
@@ -225,12 +225,13 @@ def seal_execution(
         Its builders have run.
     inputs
         The instances that they read.
+    table
+        The table of the instance.
     operation
         The operation that made the instance, for provenance.
     success
         Whether every builder ran to its end.
     """
-    table = session.lookup.table_by_id(plan.table_id)
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     artifacts = settle_artifacts(execution.frame, strict=success)
     data = execution.frame.data()
@@ -264,7 +265,6 @@ def seal_execution(
     shares = success and not table.allow_multiple_artifacts
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
     return Sealed(
-        table,
         column_records(data),
         len(data),
         manifest,

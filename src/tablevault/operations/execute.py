@@ -157,21 +157,28 @@ class ExecuteInstance(Operation[ExecutePlan]):
         self._pin_unless_done(plan, session)
         snapshot = session.workspace.code(self._code_attempt(plan, session))
         prepared = prepared_builders(plan, session, snapshot).with_policies(self.policies)
+        table = session.lookup.table_by_id(plan.table_id)
 
         def run(builders: Sequence[PreparedBuilder]) -> Execution:
-            execution = self._open(plan, session, prepared)
+            execution = self._open(plan, session, prepared, table)
             session.begin_functions()
             run_builders(execution, builders)
             return execution
 
         execution = run_functions(session, prepared, snapshot, run)
-        return self._changes(plan, session, execution, prepared, success=True)
+        return self._changes(plan, session, execution, prepared.inputs, table, success=True)
 
     def _changes(
-        self, plan: ExecutePlan, session: Session, execution: Execution, prepared: Prepared, success: bool
+        self,
+        plan: ExecutePlan,
+        session: Session,
+        execution: Execution,
+        inputs: PinnedInputs,
+        table: TableRecord,
+        success: bool,
     ) -> Changes:
         """Complete the new instance, and return the changes that make it visible."""
-        sealed = seal_execution(plan, session, execution, prepared.inputs, self.name, success)
+        sealed = seal_execution(plan, session, execution, inputs, table, self.name, success)
         change = MaterializedInstance(
             plan.temporary,
             plan.new_instance_id,
@@ -182,7 +189,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
             sealed.manifest,
             sealed.reads,
             replaces_artifacts=sealed.replaces_artifacts,
-            deactivates_others=success and sealed.table.has_side_effects,
+            deactivates_others=success and table.has_side_effects,
             failed_cells=sealed.failed,
             skipped_cells=sealed.skipped,
         )
@@ -201,8 +208,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         snapshot_code(session, session.attempt)
         return session.attempt
 
-    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared) -> Execution:
-        folder = open_folder(plan, session)
+    def _open(self, plan: ExecutePlan, session: Session, prepared: Prepared, table: TableRecord) -> Execution:
+        folder = open_folder(plan, session, table)
         if self.reuse_partial:
             _keep_earlier(_partial_folder(plan, session.lookup), session.workspace)
         return self.execution(plan, session.lookup, prepared, open_workplace(folder, session))
@@ -256,9 +263,10 @@ class ExecuteInstance(Operation[ExecutePlan]):
         """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
         self._pin_unless_done(plan, session)
         prepared = prepared_builders(plan, session, newest_code(session))
-        execution = self._open(plan, session, prepared)
+        table = session.lookup.table_by_id(plan.table_id)
+        execution = self._open(plan, session, prepared, table)
         restore_builders(execution, prepared.builders)
-        return self._changes(plan, session, execution, prepared, success=False)
+        return self._changes(plan, session, execution, prepared.inputs, table, success=False)
 
 
 def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:

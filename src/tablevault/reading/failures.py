@@ -18,7 +18,7 @@ from tablevault.execution.provenance import read_provenance
 from tablevault.layout import MODULE_SUFFIX, InstanceFolder
 from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import index_builder_name
-from tablevault.plans import ExecutePlan
+from tablevault.plans import BuildPlan, ExecutePlan
 from tablevault.reading.queries import Queries
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
@@ -170,7 +170,7 @@ class FailureReader:
 
     def _of_process(self, record: ProcessRecord) -> Failures:
         plan = record.plan
-        if not isinstance(plan, ExecutePlan):
+        if not isinstance(plan, BuildPlan):
             raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
         table = self._lookup.table_by_id(plan.table_id)
         if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
@@ -181,6 +181,8 @@ class FailureReader:
             workspace = self._lookup.workspace_of(record.serial)
             codes = sorted(workspace.codes.glob("*"), key=lambda path: path.name) if workspace.codes.is_dir() else []
             return _unfinished(table, workspace.checkpoints, workspace.builders, codes[-1] if codes else None)
+        if not isinstance(plan, ExecutePlan):
+            return Failures([])
         temporary = self._lookup.contents.instance_by_row(plan.temporary)
         if temporary is None:
             return Failures([])

@@ -49,6 +49,10 @@ def selection_of(
     return Selection(table_name, instance_id, checked, active_only, successful_only)
 
 
+_WITH_SIDE_EFFECTS = ("execute_instance", "retry_failed")
+"""Operations that run the functions of a table."""
+
+
 class Queries:
     """Reads what is committed, and on request what is unfinished.
 
@@ -202,7 +206,7 @@ class Queries:
         processes = self._context.catalog.processes
         for serial in self._lookup.contents.side_effects_by(str(table_name)):
             record = processes.get(serial)
-            if record is None or record.finished or record.operation != "execute_instance":
+            if record is None or record.finished or record.operation not in _WITH_SIDE_EFFECTS:
                 continue
             if processes.is_ancestor(serial, self._context.parent_serial):
                 continue

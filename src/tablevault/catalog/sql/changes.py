@@ -115,22 +115,21 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
         connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
         connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": temporary["table_id"]})
-    row_id = _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
-    if change.failed_cells or change.skipped_cells:
-        counts = {"failed": change.failed_cells, "skipped": change.skipped_cells, "of_row": row_id}
-        connection.execute(_COUNT_FAILURES, counts)
+    _insert_materialized(connection, change, {**temporary, "success": change.success}, serial)
 
 
 @apply_change.register
 def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
     table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).scalar_one()
+    if change.deactivates_others:
+        connection.execute(_UPDATE_OF_TABLE, {"of_table": table_id, "active": False})
     if change.replaces_artifacts:
         connection.execute(_SUPERSEDE_ARTIFACTS, {"of_table": table_id})
     facts = {
         "table_id": table_id,
         "version": change.version,
-        "external_edit": True,
-        "origin": None,
+        "external_edit": change.external_edit,
+        "origin": change.origin,
         "description": change.description,
         "success": True,
     }
@@ -144,8 +143,8 @@ def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
 
 def _insert_materialized(
     connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
-) -> int:
-    """Insert an active instance with the columns that it read; return its row id."""
+) -> None:
+    """Insert an active instance with the columns that it read, and count its failures."""
     row = {
         **facts,
         "instance_id": change.instance_id,
@@ -159,7 +158,9 @@ def _insert_materialized(
     row_id = _insert_instance(connection, row, serial)
     if change.reads:
         connection.execute(_INSERT_READS, [read_row(row_id, read) for read in change.reads])
-    return row_id
+    if change.failed_cells or change.skipped_cells:
+        counts = {"failed": change.failed_cells, "skipped": change.skipped_cells, "of_row": row_id}
+        connection.execute(_COUNT_FAILURES, counts)
 
 
 def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:

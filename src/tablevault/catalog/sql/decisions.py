@@ -27,6 +27,7 @@ from tablevault.values import (
     Status,
     Tidying,
     TidyingAction,
+    WrittenInstance,
 )
 
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
@@ -124,7 +125,7 @@ def instance_made_by(decisions: Sequence[Decision]) -> str | None:
             change.instance_id
             for decision in decisions
             for change in decision.changes.changes
-            if isinstance(change, MaterializedInstance)
+            if isinstance(change, MaterializedInstance | WrittenInstance)
         ),
         None,
     )

@@ -1,0 +1,309 @@
+"""Another run of the failed, skipped and missing rows of a committed instance.
+
+All other cells are taken over from their positions, without comparing code. In later builders, only rows whose
+arguments changed by that are computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+
+from tablevault.builders.document import INDEX
+from tablevault.builders.spec import BuilderSpec
+from tablevault.errors import TVArtifactError, TVTableError
+from tablevault.execution.builder_run import BuilderRun
+from tablevault.execution.context import Execution
+from tablevault.execution.failures import FailedRow, skip_rows
+from tablevault.execution.for_each import Adopted, fill_input_rows, take_input_row
+from tablevault.execution.generator import run_generator
+from tablevault.execution.origins import MaterializedOrigin, ReusableRows
+from tablevault.execution.outcomes import PreparedBuilder
+from tablevault.execution.provenance import BuilderFacts
+from tablevault.execution.reuse import take_row
+from tablevault.execution.row_wise import compute_rows, function_call, restored_rows, row_job
+from tablevault.execution.whole import SingleCall, run_dataframe
+from tablevault.references import Literal, find_references
+from tablevault.rows.calls import FunctionCall
+from tablevault.rows.collector import prepared
+from tablevault.rows.failures import RowFailure
+from tablevault.rows.table import FAILED, RowTable, consecutive
+
+_ComputedWhole = Callable[[BuilderRun], None]
+
+_RUN_WHOLE: Mapping[str, _ComputedWhole] = {"dataframe": run_dataframe, "generator": run_generator}
+
+
+@dataclass
+class Retry:
+    """The instance that is completed, and the cells that have changed so far."""
+
+    execution: Execution
+    origin: MaterializedOrigin
+    failures: Mapping[str, Mapping[int, RowFailure]]
+    """Failed and skipped rows of the instance, by builder and position."""
+    is_complete: bool
+    """Whether every builder of the instance ran to its end."""
+    places: Sequence[int | None] = ()
+    """For each row, its position in the instance."""
+    changed: dict[str, set[int]] = field(default_factory=dict)
+    """Positions of the cells that are not those of the instance, by column."""
+
+    def run(self, builders: Sequence[PreparedBuilder]) -> None:
+        """Run the builders in their order, each as far as it is necessary."""
+        for builder in builders:
+            self.execution.owner.raise_if_stopped()
+            run = BuilderRun.start(self.execution, builder)
+            self._run_builder(run)
+            run.counter.done = True
+        self.execution.check_primary_key()
+
+    def _run_builder(self, run: BuilderRun) -> None:
+        spec = run.spec
+        facts = self.origin.facts(spec.changed_columns)
+        if facts is None:
+            raise TVTableError(
+                f"Builder '{spec.name}' of this instance has no record in its provenance; make a new instance with "
+                "create_instance(copy=True) and execute it."
+            )
+        if spec.is_index:
+            self._run_index(run, facts)
+        elif spec.runs_by_row:
+            self._run_rows(run, facts)
+        else:
+            self._run_whole(run, facts)
+
+    # --- the rows of the instance ---------------------------------------------------------------------------------
+
+    def _run_index(self, run: BuilderRun, facts: BuilderFacts) -> None:
+        """Take the rows over; only failed and missing input rows are computed."""
+        if run.spec.for_each is not None:
+            self._run_input_rows(run, facts)
+        else:
+            self.execution.frame.row_count = self.origin.row_count
+            self._take_all(run, facts)
+            self.places = range(self.origin.row_count)
+
+    def _run_input_rows(self, run: BuilderRun, facts: BuilderFacts) -> None:
+        found = self.origin.input_rows(run.spec.changed_columns)
+        if found is None:
+            raise _overwritten(run.spec)
+        failed = self.failures.get(facts.name, {})
+        taken: set[int] = set()
+
+        def take(table: RowTable, call: FunctionCall) -> Adopted:
+            adopted: Adopted = {}
+            for position in table.missing():
+                if position in failed or found.fingerprints[position] is None:
+                    continue
+                if take_input_row(table, position, found, position, self.origin, adopted):
+                    taken.add(position)
+            return adopted
+
+        if not run.is_done:
+            run.begin()
+        fill_input_rows(run, row_job, take)
+        outcome = self.execution.outcomes[-1].inputs
+        counts = outcome.counts if outcome is not None else ()
+        if self.execution.primary_key:
+            self.execution.check_primary_key()
+            self.execution.match_origins()
+            self.places = self.execution.matches[0]
+        else:
+            sizes = [len(found.cells(position)[0]) for position in range(len(found.fingerprints))]
+            starts = [0, *accumulate(sizes)]
+            self.places = [
+                starts[position] + offset if position in taken else None
+                for position, count in enumerate(counts)
+                for offset in range(count)
+            ]
+        new = {position for position, place in enumerate(self.places) if place is None}
+        for name in run.spec.changed_columns:
+            self.changed[name] = set(new)
+        if list(self.places) != list(range(self.origin.row_count)):
+            self.changed[INDEX] = set(range(len(self.places)))
+
+    # --- functions that are called for rows -----------------------------------------------------------------------
+
+    def _run_rows(self, run: BuilderRun, facts: BuilderFacts) -> None:
+        if not run.is_done:
+            run.begin()
+        table, call = restored_rows(run), function_call(run)
+        skip_rows(run, table)
+        taken = self._take_rows(run, table, call, facts)
+        if table.missing():
+            self._check_inputs_are_there(run.spec)
+        compute_rows(run, table, call)
+        failed = self.failures.get(facts.name, {})
+        fresh = {position for position, state in enumerate(table.filled) if state != FAILED} - taken
+        fresh.update(position for position in table.failures if self.places[position] not in failed)
+        self._note(run.spec, fresh)
+
+    def _take_rows(self, run: BuilderRun, table: RowTable, call: FunctionCall, facts: BuilderFacts) -> set[int]:
+        """Take over the rows that are finished, and whose arguments are as they were; return their positions."""
+        rows = self.origin.recorded_rows(facts)
+        failed, passed = self.failures.get(facts.name, {}), self._passed(run.spec, rows)
+        places = {
+            position: place
+            for position in table.missing()
+            if (place := self.places[position]) is not None
+            and place not in failed
+            and (rows.fingerprints[place] is not None or place in passed)
+        }
+        doubtful = self._doubtful(run.spec, len(table))
+        taken = {
+            position
+            for position, place in places.items()
+            if position not in doubtful and self._take(table, position, rows, place)
+        }
+        unsure = consecutive(sorted(position for position in places if position in doubtful))
+        for counted in prepared(table, call.counts, unsure, lambda: self.execution.checkpoints.batch_rows):
+            for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
+                place = places[position]
+                if fingerprint == rows.fingerprints[place] and self._take(table, position, rows, place):
+                    taken.add(position)
+        return taken
+
+    def _take(self, table: RowTable, position: int, rows: ReusableRows, place: int) -> bool:
+        return take_row(table, position, self.origin, rows, place, rows.versions[place])
+
+    def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
+        """Return the rows of the instance that were computed although a cell of their own row had failed."""
+        found: set[int] = set()
+        for name in spec.own_row_columns:
+            facts = self.origin.facts_of_column(name)
+            found.update(self.failures.get(facts.name, ()) if facts is not None and not facts.is_index else ())
+        if self.is_complete:
+            return found
+        # A row that was never tried has no cells.
+        return {place for place in found if any(column[place] is not None for column in rows.values)}
+
+    def _doubtful(self, spec: BuilderSpec, count: int) -> Iterable[int]:
+        """Return the rows whose arguments may have changed."""
+        touched = self._touched(spec)
+        if touched and not _reads_only_its_row(spec):
+            return range(count)
+        return set().union(*touched)
+
+    def _touched(self, spec: BuilderSpec) -> list[set[int]]:
+        """Return the positions of the changed cells that a builder reads, column by column."""
+        reads = spec.reads
+        return [
+            positions
+            for name, positions in self.changed.items()
+            if positions and (reads.reads_whole_self or name in reads.own_columns)
+        ]
+
+    def _note(self, spec: BuilderSpec, positions: set[int]) -> None:
+        for name in spec.changed_columns:
+            self.changed[name] = self.changed.get(name, set()) | positions
+
+    # --- functions that are called once ---------------------------------------------------------------------------
+
+    def _run_whole(self, run: BuilderRun, facts: BuilderFacts) -> None:
+        rows = self.origin.recorded_rows(facts)
+        finished = self._finished(facts, rows)
+        differs = bool(self._touched(run.spec)) and not self._has_equal_arguments(run, facts)
+        if not differs and len(finished) == len(self.places) == self.origin.row_count:
+            self._take_all(run, facts)
+            return
+        self._check_inputs_are_there(run.spec)
+        if not run.is_done:
+            run.begin()
+        _RUN_WHOLE[run.spec.return_type](run)
+        taken = set() if differs else self._keep_finished(run, rows, finished)
+        self._note(run.spec, set(range(len(self.places))) - taken)
+
+    def _finished(self, facts: BuilderFacts, rows: ReusableRows) -> set[int]:
+        """Return the rows of the instance that have a result."""
+        failed = self.failures.get(facts.name, {})
+        return {
+            place
+            for place in range(self.origin.row_count)
+            if place not in failed and (facts.whole is not None or rows.fingerprints[place] is not None)
+        }
+
+    def _has_equal_arguments(self, run: BuilderRun, facts: BuilderFacts) -> bool:
+        reads = run.spec.reads
+        if reads.reads_whole_self or set(reads.own_columns) & set(run.spec.changed_columns):
+            return False
+        return SingleCall.prepare(run, {}).fingerprint == facts.whole
+
+    def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: set[int]) -> set[int]:
+        """Put the finished rows of the instance back in the place of new ones; return their positions."""
+        table = run.empty_table()
+        if table.artifact_columns:
+            # The files of both would have the same names.
+            return set()
+        outcome = self.execution.outcomes.pop()
+        new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
+        table.resize(len(self.places))
+        taken = {
+            position
+            for position, place in enumerate(self.places)
+            if place is not None and place in finished and self._take(table, position, rows, place)
+        }
+        for position in table.missing():
+            for column, cells in zip(table.columns, new, strict=True):
+                column[position] = cells[position]
+        table.failures.update({row: failure for row, failure in outcome.failures.items() if row not in taken})
+        for position in range(len(table)):
+            table.fingerprints[position] = outcome.whole
+        run.counter.computed -= len(taken)
+        run.put_columns(table)
+        run.add_row_outcome(table, outcome.whole)
+        return taken
+
+    # --- cells that are taken over --------------------------------------------------------------------------------
+
+    def _take_all(self, run: BuilderRun, facts: BuilderFacts) -> None:
+        """Take all rows of a builder over, with the versions under which they were computed."""
+        rows = self.origin.recorded_rows(facts)
+        run.builder = replace(
+            run.builder, version=facts.versions[0], code_parts=facts.code_parts, packages=facts.packages
+        )
+        table = run.empty_table()
+        table.resize(self.origin.row_count)
+        for place in range(self.origin.row_count):
+            if not self._take(table, place, rows, place):
+                raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {place} is gone.")
+        run.counter.total = len(table)
+        run.put_columns(table)
+        by_row = len(facts.versions) > 1 or any(fingerprint is not None for fingerprint in rows.fingerprints)
+        if by_row:
+            run.add_row_outcome(table, facts.whole)
+        else:
+            run.add_outcome(facts.versions, whole=facts.whole)
+
+    def _check_inputs_are_there(self, spec: BuilderSpec) -> None:
+        """Raise `TVTableError` if a builder reads a column of the IndexBuilder that it has overwritten itself."""
+        producer = self.origin.index_facts
+        overwritten = set(producer.columns if producer is not None else ()) & set(spec.changed_columns)
+        if overwritten and (spec.reads.reads_whole_self or overwritten & set(spec.reads.own_columns)):
+            raise _overwritten(spec)
+
+
+def failures_by_builder(rows: Iterable[FailedRow]) -> dict[str, dict[int, RowFailure]]:
+    """Return failed and skipped rows by builder and position."""
+    found: dict[str, dict[int, RowFailure]] = {}
+    for row in rows:
+        found.setdefault(row.builder, {})[row.index] = row.failure
+    return found
+
+
+def _reads_only_its_row(spec: BuilderSpec) -> bool:
+    """Return whether all that a builder reads of its instance are cells of the current row."""
+    if spec.reads.reads_whole_self:
+        return False
+    references = (reference for value in spec.arguments.values() for reference in find_references(value))
+    own = [part for reference in references for part in reference.nested() if part.is_self]
+    read = {operand.value for part in own for operand in part.columns or () if isinstance(operand, Literal)}
+    return all(part.reads_current_row for part in own) and set(spec.reads.own_columns) <= read
+
+
+def _overwritten(spec: BuilderSpec) -> TVTableError:
+    return TVTableError(
+        f"Builder '{spec.name}' reads cells that were overwritten after it had read them, so they are not in the "
+        "instance any more; make a new instance with create_instance(copy=True) and execute it."
+    )
