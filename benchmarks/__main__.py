@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import frames, growth, interpreters, policies, report, rows
+from benchmarks import frames, growth, interpreters, policies, processes, report, rows
 from benchmarks.measuring import Result
 
 Work = Callable[[int | None, int], list[Result]]
@@ -27,6 +27,7 @@ WORK: dict[str, Work] = {
     "W9": lambda _, rounds: interpreters.start_up(rounds),
     "P1": lambda count, rounds: policies.nothing_fails(count or 1_000_000, rounds),
     "P2": lambda count, rounds: policies.waiting(count or 10_000, rounds),
+    "P3": lambda count, rounds: processes.computing(rounds, count),
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
 }
