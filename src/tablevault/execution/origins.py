@@ -68,6 +68,10 @@ class Origin(Protocol):
         """Return the recorded facts about the builder of these columns; `None` if there are none."""
         ...
 
+    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+        """Return which rows of the builder of these columns `failed` or were `skipped`, as far as that is recorded."""
+        ...
+
 
 class MaterializedOrigin:
     """A committed instance as an origin.
@@ -78,6 +82,8 @@ class MaterializedOrigin:
         Its frame.
     fingerprint_path
         Its fingerprints; missing for one that was written from outside.
+    error_path
+        Its failed rows; missing where none failed.
     artifact_folder
         Its artifacts.
     provenance
@@ -90,6 +96,7 @@ class MaterializedOrigin:
         self,
         frame_path: Path,
         fingerprint_path: Path,
+        error_path: Path,
         artifact_folder: Path,
         provenance: Provenance,
         artifacts: Mapping[str, ArtifactRecord],
@@ -97,6 +104,7 @@ class MaterializedOrigin:
         self._frame_path = frame_path
         self._frame = StoredFrame(frame_path)
         self._fingerprint_path = fingerprint_path
+        self._error_path = error_path
         self._artifact_folder = artifact_folder
         self._provenance = provenance
         self._artifacts = artifacts
@@ -169,6 +177,25 @@ class MaterializedOrigin:
         """Return the recorded facts about the last builder of a column; `None` if there are none."""
         return next((facts for facts in reversed(self._provenance.builders) if name in facts.columns), None)
 
+    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+        """Return which rows of the builder of these columns `failed` or were `skipped`."""
+        facts = self.facts(columns)
+        return self._failures.get(facts.name, {}) if facts is not None else {}
+
+    @cached_property
+    def _failures(self) -> dict[str, dict[int, str]]:
+        """Which rows failed or were skipped, by builder."""
+        found: dict[str, dict[int, str]] = {}
+        if self._error_path.is_file():
+            data = read_frame(self._error_path)
+            try:
+                columns = [data.table.column(name).to_pylist() for name in ("builder", "row_index", "kind")]
+            except KeyError as error:
+                raise TVFileError(f"The failed rows in {self._error_path} are damaged ({error}).") from error
+            for builder, position, kind in zip(*columns, strict=True):
+                found.setdefault(builder, {})[position] = kind
+        return found
+
     def _is_overwritten(self, facts: BuilderFacts) -> bool:
         """Return whether another builder overwrote a column of this one."""
         others = [other for other in self._provenance.builders if other.name != facts.name and not other.is_index]
@@ -233,6 +260,10 @@ class PartialOrigin:
     def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
         """Return `None`: an execution that was reverted has no provenance."""
         return None
+
+    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+        """Return nothing: rows that an execution did not finish before it was reverted are not told apart."""
+        return {}
 
     def _load(self, builder: str, is_index: bool) -> None:
         state = self._checkpoints.load(builder)

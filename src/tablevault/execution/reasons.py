@@ -26,6 +26,8 @@ _CHANGED = "values of arguments changed"
 _CHANGED_OR_GONE = "values of arguments changed, or files that cells name are gone,"
 _OTHER_CODE = "computed under other code"
 _NEVER = "never computed"
+_FAILED = "failed"
+_SKIPPED = "skipped"
 
 
 class Reasons:
@@ -81,8 +83,10 @@ class Reasons:
             return self.of_unchanged(builder, total)
         causes = self._causes(builder, rows, matched_origins(run, total))
         new = self._described_new(causes.pop(_NEW, 0))
+        of_origin = _failures_text(causes.pop(_FAILED, 0), causes.pop(_SKIPPED, 0))
         static = self.of_spec(builder) if causes or decision.undecided else ()
-        return (*static, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items()), *new)
+        others = (f"{cause} in {rows_text(count)}" for cause, count in causes.items())
+        return (*static, *of_origin, *others, *new)
 
     def of_whole(self, run: BuilderRun) -> tuple[str, ...]:
         """Return why a builder whose function is called once has to run."""
@@ -99,6 +103,13 @@ class Reasons:
         if not places:
             return ()
         return self._described_new(sum(1 for row in zip(*places, strict=True) if all(place is None for place in row)))
+
+    def of_failures(self, spec: BuilderSpec) -> tuple[str, ...]:
+        """Return how many rows of the origins failed or were skipped, before the new rows are known."""
+        kinds = Counter(
+            kind for origin in self._execution.origins for kind in origin.failures(spec.changed_columns).values()
+        )
+        return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
 
     def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
         """Return what is said of a builder that has nothing to do."""
@@ -117,12 +128,20 @@ class Reasons:
     ) -> Counter[str]:
         """Return for how many rows each cause holds."""
         spec = builder.spec
+        origins = list(origins)
         found = [(origin.rows(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
+        failures = [(origin.failures(spec.changed_columns), matches) for origin, matches in origins]
+        failures = [(kinds, matches) for kinds, matches in failures if kinds]
         known = [(cells, matches) for cells, matches in found if cells is not None]
         names_files = any(names_artifacts(column_type) for column_type in spec.dtypes.values())
         changed = _CHANGED_OR_GONE if names_files else _CHANGED
         causes: Counter[str] = Counter()
         for row in rows:
+            places = [(kinds, matches[row]) for kinds, matches in failures]
+            kind = next((kinds[place] for kinds, place in places if place is not None and place in kinds), None)
+            if kind is not None:
+                causes[kind] += 1
+                continue
             there = [(cells, place) for cells, matches in known if (place := matches[row]) is not None]
             same_code = [(cells, place) for cells, place in there if cells.versions[place] == builder.version]
             computed = [place for cells, place in same_code if cells.fingerprints[place] is not None]
@@ -198,6 +217,13 @@ def _function(named: tuple[str, str], builder: BuilderFacts | BuilderSpec) -> st
 def _parts(flat: Mapping[str, str]) -> dict[tuple[str, str], str]:
     """Return digests of code by module and name."""
     return {(module, name): digest for key, digest in flat.items() for module, _, name in [key.partition(".")]}
+
+
+def _failures_text(failed: int, skipped: int) -> tuple[str, ...]:
+    texts = [f"{rows_text(failed)} failed in the origin"] if failed else []
+    if skipped:
+        texts.append(f"{rows_text(skipped)} {'was' if skipped == 1 else 'were'} skipped in the origin")
+    return tuple(texts)
 
 
 def rows_text(count: int) -> str:

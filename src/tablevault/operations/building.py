@@ -151,6 +151,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
         return MaterializedOrigin(
             folder.frame,
             folder.fingerprints,
+            folder.errors,
             folder.artifacts,
             read_provenance(folder.provenance),
             read_artifact_records(folder.artifact_hashes),

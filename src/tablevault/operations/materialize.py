@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tablevault.errors import TVArtifactError
+from tablevault.errors import TVArtifactError, warn
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
@@ -21,6 +21,8 @@ from tablevault.storage.frames import FrameData, FrameRecord
 from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.values import ArtifactRecord, ColumnRecord, TableRecord, Tidying, TidyingAction
 
+_MOST_SHOWN = 5
+"""Files that a warning names."""
 _MOST_LISTED = 1_000
 """Files that an error names before it only counts them."""
 
@@ -181,7 +183,8 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     frame
         The finished columns.
     strict
-        Whether a missing or unnamed file is an error; if not, unnamed files are dropped.
+        Whether a missing or unnamed file is an error; if not, unnamed files are dropped. Unnamed files that were
+        written while a call ran that failed, was repeated or took too long are dropped with a warning in any case.
 
     Raises
     ------
@@ -193,7 +196,14 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     adopted = _adopt(folder, frame)
     missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
     if strict:
-        check_artifacts(missing, unnamed, named)
+        left = [name for name in unnamed if frame.artifacts.may_be_left(name)]
+        check_artifacts(missing, sorted(set(unnamed) - set(left)), named)
+        if left:
+            shown = ", ".join(left[:_MOST_SHOWN]) + (", …" if len(left) > _MOST_SHOWN else "")
+            warn(
+                f"{len(left):,} {'file' if len(left) == 1 else 'files'} of calls that failed or were repeated, which "
+                f"no cell names, {'was' if len(left) == 1 else 'were'} dropped: {shown}."
+            )
     for name in unnamed:
         files.remove_tree(frame.artifacts.folder / name)
     # A function may have written on into a file after its row was finished: what counts is what is there now.

@@ -219,7 +219,8 @@ class _Planning:
             return BuilderPlan(total, 0, total, (*self._reasons.of_spec(run.builder), *new))
         if total is None:
             self._leave_empty(run)
-            reasons = (*self._reasons.of_spec(run.builder), f"unknown until `{self._index}` has run")
+            known = (*self._reasons.of_spec(run.builder), *self._reasons.of_failures(run.spec))
+            reasons = (*known, f"unknown until `{self._index}` has run")
             return BuilderPlan(None, None, None, reasons)
         return self._plan_rows(run) if run.spec.runs_by_row else self._plan_whole(run, total)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,9 @@ from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import ColumnType, Kind
 from tablevault.values import ArtifactRecord
+
+_CLOCK_STEP = 0.05
+"""Seconds by which the clock of a file system may differ from that of the interpreter."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,20 @@ class InstanceArtifacts:
     """Recorded files of computed cells."""
     adopted: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of reused cells."""
+    doubtful: list[tuple[float, float]] = field(default_factory=list)
+    """Times since 1970 between which calls ran that failed, were repeated, or took too long."""
+
+    def doubt(self, since: float, until: float) -> None:
+        """Note when a call ran that failed: it may have left files that no cell is going to name."""
+        self.doubtful.append((since, until))
+
+    def may_be_left(self, name: str) -> bool:
+        """Return whether a file was written while a call ran that failed."""
+        try:
+            written = os.lstat(self.folder / name).st_ctime
+        except OSError:
+            return False
+        return any(since - _CLOCK_STEP <= written <= until + _CLOCK_STEP for since, until in self.doubtful)
 
     def name_of(self, value: object) -> str:
         """Return the name of the file that a computed cell names.

@@ -109,7 +109,10 @@ class RowTable:
                 self.codes[position] = known[state.codes[place]]
                 self.filled[position] = 1
         for position, content in state.failures.items():
-            self._add_failure(position, unpack_failure(content))
+            failure = unpack_failure(content)
+            self._add_failure(position, failure)
+            if failure.failed_at:
+                self.artifacts.doubt(failure.failed_at - failure.seconds, failure.failed_at)
         self._failed_before.update(self.failures)
         if state.done:
             self.keep_failures()

@@ -1,0 +1,211 @@
+"""What failed rows mean for everything around them: resume, reuse, downstream builders, files, plans."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from failing_tables import TOLD, positions, raises_first, raises_for
+from test_failure_modes import WARNED, run
+
+from tablevault import tv_errors
+
+
+def stopping(failing, stop_at):
+    """Return a function that fails for some rows, and ends the run at one."""
+    return raises_for(
+        {*failing, stop_at}, lambda x: tv_errors.StopRun("enough") if x == stop_at else ValueError(f"row {x}")
+    )
+
+
+def test_resume_runs_rows_that_were_never_tried_first_and_then_failed_ones(make):
+    table = make(stopping({1, 2}, 10), rows=12, on_error="collect")
+    assert str(run(table)) == "enough"
+    order = []
+
+    def answer(x):
+        order.append(x)
+        return "a"
+
+    table.tell(answer)
+    assert run(table) is None
+    assert order == [10, 11, 1, 2]
+
+
+def test_finished_builder_is_never_run_again(make):
+    table = make(raises_for({1}), rows=5, on_error="collect")
+    table.build_word(lambda answer: (_ for _ in ()).throw(tv_errors.StopRun("enough")))
+    assert str(run(table)) == "enough"
+    table.tell(raises_for({}))
+    TOLD["word"] = lambda answer: "w"
+    assert run(table) is None
+    assert positions(table.errors()) == [1]
+    assert positions(table.errors(), "skipped") == [1]
+    assert table.calls[1] == 1
+
+
+def test_skips_cascade_with_the_root_cause(make):
+    table = make(raises_for({1}), rows=3, on_error="collect")
+    table.build_word()
+    table.build("last", "ColumnBuilder", "word", ["last"], {"answer": "<<self.word[index]>>"}, return_type="row-wise")
+    assert run(table) is None
+    skipped = [row for row in table.errors().to_dict("records") if row["kind"] == "skipped"]
+    assert [(row["builder"], row["cause"]) for row in skipped] == [
+        ("word", "answer.answer"),
+        ("last", "answer.answer"),
+    ]
+    assert table.column("last") == ["wwa0", None, "wwa2"]
+
+
+def test_failed_inputs_pass_gives_null(make):
+    table = make(raises_for({1}), rows=3, on_error="collect")
+    table.build_word(failed_inputs="pass")
+    assert run(table) is None
+    assert table.column("word") == ["wa0", "wNone", "wa2"]
+    assert positions(table.errors(), "skipped") == []
+
+
+def test_failed_cells_are_never_reused_nor_those_computed_from_them(make):
+    table = make(raises_for({1}), rows=3, on_error="collect")
+    table.build_word(failed_inputs="pass")
+    run(table)
+    table.copy()
+    table.tell(lambda x: None if x == 1 else "never")
+    table.execute()
+    assert table.column() == ["a0", None, "a2"], "null is a result like any other"
+    assert table.calls[1] == 2
+    assert len(table.errors()) == 0
+
+
+def test_plan_says_how_many_rows_failed_in_the_origin(make):
+    table = make(raises_for({1, 4}), rows=6, on_error="collect")
+    table.build_word()
+    run(table)
+    table.copy()
+    plan = table.vault.plan_instance("answers")
+    assert "2 rows failed in the origin" in str(plan)
+    assert "2 rows were skipped in the origin" in str(plan)
+
+
+def test_stop_with_materialize_keeps_the_records(make):
+    table = make(stopping({1, 2}, 10), rows=12, on_error="collect")
+    run(table)
+    table.vault.stop_process("night", materialize=True)
+    frame, _ = table.vault.get_dataframe("answers")
+    assert positions(table.errors()) == [1, 2]
+    assert frame["answer"].isna().sum() == 4
+
+
+def test_reuse_partial_never_takes_over_a_failed_row(make):
+    table = make(stopping({1, 2}, 10), rows=12, on_error="collect")
+    run(table, "")
+    table.tell(raises_for({}))
+    table.execute(reuse_partial=True)
+    assert table.column() == [f"a{x}" for x in range(12)]
+    assert [table.calls[x] for x in (0, 1, 2, 9)] == [1, 2, 2, 1]
+
+
+def test_overwritten_column_of_a_failed_row_is_null(make):
+    table = make(raises_for({}), rows=3)
+    module = Path(table.vault.db_dir, "code_functions", "m.py")
+    module.write_text(module.read_text().replace('{"x": range(count)}', '{"x": range(count), "y": ["old"] * count}'))
+    table.build("answers_index", "IndexBuilder", "index", ["x", "y"], {"count": 3}, primary_key=["x"])
+
+    def word(answer):
+        if answer == "a1":
+            raise ValueError("no")
+        return "new"
+
+    table.build_word(word, changed_columns=["y"], on_error="collect")
+    assert run(table) is None
+    assert table.column("y") == ["new", None, "new"]
+
+
+def test_builder_that_overwrites_the_key_cannot_collect(make):
+    table = make(raises_for({}), rows=3)
+    table.vault.delete_builder_file("answer", "answers")
+    table.build_word(changed_columns=["x"], arguments={"answer": "a"}, on_error="collect")
+    with pytest.raises(tv_errors.TVBuilderError, match=r"(?s)word.yaml, line \d+, on_error.*primary key"):
+        table.execute()
+
+
+# --- files --------------------------------------------------------------------------------------------------------
+
+
+def writing(then):
+    """Return a function that writes a file for its row, and then answers or raises."""
+
+    def answer(x, folder):
+        name = f"{x}-{time.monotonic_ns()}.txt"
+        Path(folder, name).write_text(str(x))
+        then(x)
+        return name
+
+    return answer
+
+
+FILES = {"arguments": {"folder": "~ARTIFACT_FOLDER~"}, "dtypes": {"answer": "artifact_string"}}
+
+
+@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}], ids=["inline", "threads"])
+def test_files_of_a_failed_row_are_dropped_with_a_warning(make, fields):
+    table = make(writing(raises_for({1})), rows=4, on_error="collect", **FILES, **fields)
+    with pytest.warns(WARNED) as warned:
+        table.execute()
+    told = [str(item.message) for item in warned]
+    assert any("1 file of calls that failed or were repeated" in text for text in told)
+    assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 3
+
+
+def test_files_of_a_repeated_call_are_dropped_with_a_warning(make):
+    first = raises_first(1, lambda x: ConnectionError("down"))
+    table = make(writing(first), rows=3, retry={"max_retries": 1, "wait": 0}, **FILES)
+    with pytest.warns(WARNED, match="3 files of calls that failed or were repeated"):
+        table.execute()
+    assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 3
+
+
+def test_files_that_no_failed_row_could_have_written_stay_an_error(make):
+    def answer(x, folder):
+        if x == 3:
+            raise ValueError("row 3")
+        Path(folder, f"{x}.txt").write_text(str(x))
+        if x == 0:
+            Path(folder, "stray.txt").write_text("stray")
+        time.sleep(0.12)
+        return f"{x}.txt"
+
+    table = make(answer, rows=4, on_error="collect", **FILES)
+    with pytest.raises(tv_errors.TVArtifactError, match="stray.txt"):
+        table.execute()
+
+
+# --- references ---------------------------------------------------------------------------------------------------
+
+
+def with_lookup(make, on_error):
+    table = make(lambda x, name: f"{x}{name}", rows=5)
+    table.vault.create_table("names")
+    table.vault.write("names", pd.DataFrame({"x": [0, 1, 2, 4], "name": list("abce")}))
+    arguments = {"answer": "<<self.x[index]>>"}
+    table.build_word(lambda answer: "no number" if answer == 3 else str(answer), arguments=arguments)
+    table.build_answer(on_error=on_error, arguments={"name": "<<names.name[x::<<self.word[index]>>]>>"})
+    return table
+
+
+def test_reference_of_one_row_that_cannot_be_resolved_pauses(make):
+    table = with_lookup(make, "pause")
+    with pytest.raises(tv_errors.TableReferenceError):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
+
+
+def test_reference_that_cannot_be_resolved_is_its_rows_error_under_collect(make):
+    table = with_lookup(make, "collect")
+    assert run(table) is None
+    (record,) = table.errors().to_dict("records")
+    assert (record["index"], record["calls"]) == (3, 0)
+    assert "TableReferenceError" in record["error"]
+    assert table.column() == ["0a", "1b", "2c", None, "4e"]
