@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -398,6 +401,58 @@ def test_run_that_is_killed_is_resumed_and_one_that_is_stopped_leaves_nothing(be
     bench.vault.retry_failed("made", process_id="second")
     assert bench.calls() == ["shout-1", "shout-4"]
     assert bench.vault.verify().ok
+
+
+def test_builder_that_never_ran_in_a_stopped_instance_runs(bench):
+    count = bench.builder(
+        "count", "known", "  texts: '<<self.answer>>'\n", "return_type: dataframe\ndtypes: {known: int32}"
+    )
+    bench.build(answer=bench.answer(more="return_type: row-wise"), known=count)
+    bench.bad(5)
+    with pytest.raises(ValueError, match="no answer to 5"):
+        bench.vault.execute_instance("made", process_id="night")
+    bench.vault.stop_process("night", materialize=True)
+    bench.bad()
+    bench.calls()
+    bench.vault.retry_failed("made")
+    assert bench.calls() == ["answer-5", "count"]
+    assert str(bench.vault.get_dataframe("made")[0]["known"].dtype) == "Int32"
+
+
+def test_provenance_names_the_origin_and_the_versions_of_the_code(bench):
+    bench.build(answer=bench.answer(), other=bench.builder("other", "n", "  key: '<<self.key[index]>>'\n"))
+    bench.bad(1)
+    bench.execute()
+    first = bench.vault.get_dataframe("made")[1]
+    bench.bad()
+    bench.edit(2)
+    process = bench.vault.retry_failed("made")
+    newest = bench.vault.get_dataframe("made")[1]
+    before, after = (
+        json.loads((bench.folder / "vault" / "made" / instance / "provenance.json").read_text())
+        for instance in (first, newest)
+    )
+    assert (after["operation"], after["process_id"]) == ("retry_failed", process)
+    assert after["origin"]["instance_id"] == first
+    old, new = ({facts["name"]: facts for facts in each["builders"]} for each in (before, after))
+    assert new["answer"]["versions"][1:] == old["answer"]["versions"]
+    assert new["answer"]["computed"] == 1
+    assert new["answer"]["reused"] == 5
+    assert new["other"]["versions"] == old["other"]["versions"]
+    assert new["other"]["code_parts"] == old["other"]["code_parts"]
+
+
+def test_command_ends_with_status_5_if_rows_fail_again(bench):
+    bench.build(answer=bench.answer())
+    bench.bad(1)
+    bench.execute()
+    command = [sys.executable, "-m", "tablevault.cli", "retry-failed", "made", "--policy", "answer.retry=1"]
+    environment = {**os.environ, "TABLEVAULT_DIR": str(bench.folder / "vault")}
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 5
+    assert bench.calls() == ["answer-1"]
+    bench.bad()
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 0
+    assert bench.calls() == ["answer-1"]
 
 
 @pytest.mark.slow

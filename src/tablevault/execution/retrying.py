@@ -233,7 +233,7 @@ class Retry:
     def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: set[int]) -> set[int]:
         """Put the finished rows of the instance back in the place of new ones; return their positions."""
         table = run.empty_table()
-        if table.artifact_columns:
+        if table.artifact_columns or not finished:
             # The files of both would have the same names.
             return set()
         outcome = self.execution.outcomes.pop()
