@@ -1,0 +1,397 @@
+"""Batches, classes, threads and coroutines: each cell and each error belongs to its row, and nothing outlives a run."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+import signal
+import sys
+import threading
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from failing_tables import TOLD, positions, until
+from test_failure_modes import WARNED, run
+
+BATCH = {"return_type": "batch"}
+
+# --- batches ------------------------------------------------------------------------------------------------------
+
+
+def test_last_batch_is_shorter_and_constants_arrive_as_they_are(make):
+    sizes = []
+
+    def answer(x, model):
+        sizes.append((len(x), model))
+        return [f"{model}{row}" for row in x]
+
+    table = make(answer, rows=10, batch_size=4, arguments={"model": "m"}, **BATCH)
+    table.execute()
+    assert sizes == [(4, "m"), (4, "m"), (2, "m")]
+    assert table.column() == [f"m{x}" for x in range(10)]
+
+
+FORMS = {
+    "list": lambda cells: cells,
+    "tuple": tuple,
+    "array": np.array,
+    "object array": lambda cells: np.array(cells, dtype=object),
+    "Series": pd.Series,
+    "frame": lambda cells: pd.DataFrame({"answer": cells}),
+    "Arrow table": lambda cells: __import__("pyarrow").table({"answer": cells}),
+    "polars frame": lambda cells: pytest.importorskip("polars").DataFrame({"answer": cells}),
+    "polars series": lambda cells: pytest.importorskip("polars").Series("answer", cells),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_batch_returns_its_rows_in_any_form(make, form):
+    table = make(lambda x: FORMS[form]([f"a{row}" for row in x]), rows=5, batch_size=2, **BATCH)
+    table.execute()
+    assert table.column() == [f"a{x}" for x in range(5)]
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda x: [(row, -row) for row in x],
+        lambda x: [{"b": -row, "a": row} for row in x],
+        lambda x: np.array([(row, -row) for row in x]),
+        lambda x: pd.DataFrame({"b": [-row for row in x], "a": x}),
+    ],
+)
+def test_rows_of_a_batch_have_the_forms_of_row_wise(make, form):
+    table = make(form, rows=5, batch_size=2, changed_columns=["a", "b"], **BATCH)
+    table.execute()
+    assert table.column("a") == [0, 1, 2, 3, 4]
+    assert table.column("b") == [0, -1, -2, -3, -4]
+
+
+@pytest.mark.parametrize("returned", [[], ["a"], ["a"] * 5, "abcd", {"a": 1}, 7, None, np.array(3)])
+def test_wrong_length_is_an_error_of_all_rows_of_the_batch(make, returned):
+    table = make(lambda x: returned, rows=4, batch_size=4, **BATCH)
+    with pytest.raises((ValueError, TypeError), match="rows 0 to 3"):
+        table.execute("night")
+    assert table.vault.get_process("night").status == "paused"
+
+
+def test_exception_object_is_that_rows_error_once_the_others_are_kept(make):
+    table = make(lambda x: [ValueError(f"row {row}") if row == 1 else "a" for row in x], rows=4, **BATCH)
+    with pytest.raises(ValueError, match="row 1") as caught:
+        table.execute("night")
+    assert "for row 1" in "".join(caught.value.__notes__)
+    assert table.progress("night").computed == 3
+
+
+def test_exception_object_is_collected_or_retried(make):
+    seen = set()
+
+    def answer(x):
+        results = []
+        for row in x:
+            again = row in seen
+            seen.add(row)
+            results.append(ConnectionError("down") if row == 2 and not again else KeyError(row) if row == 5 else row)
+        return results
+
+    table = make(answer, rows=8, batch_size=4, on_error="collect", retry={"max_retries": 1, "wait": 0}, **BATCH)
+    assert run(table) is None
+    assert positions(table.errors()) == [5]
+    assert table.column()[2] == 2
+    assert (table.calls[2], table.calls[5], table.calls[0]) == (2, 1, 1)
+
+
+@pytest.mark.parametrize("bad", [{0}, {31}, {13}, {3, 17}, {0, 1, 2}])
+@pytest.mark.parametrize("size", [32, 20, 7])
+def test_failing_batch_is_halved_with_few_extra_calls_and_no_good_row_is_lost(make, bad, size):
+    calls = []
+
+    def answer(x):
+        calls.append(x)
+        if bad & set(x):
+            raise ValueError(f"rows {x}")
+        return [f"a{row}" for row in x]
+
+    table = make(answer, rows=32, batch_size=size, on_error="collect", max_failures="100%", **BATCH)
+    assert run(table) is None
+    assert table.column() == [None if x in bad else f"a{x}" for x in range(32)]
+    assert positions(table.errors()) == sorted(bad)
+    assert len(calls) - math.ceil(32 / size) <= len(bad) * (2 * math.ceil(math.log2(size)) + 1)
+
+
+def test_retries_come_before_halving_and_not_again_after_it(make):
+    calls = []
+
+    def answer(x):
+        calls.append(tuple(x))
+        if 1 in x:
+            raise ConnectionError("down")
+        return x
+
+    table = make(answer, rows=4, batch_size=4, on_error="collect", retry={"max_retries": 2, "wait": 0}, **BATCH)
+    assert run(table) is None
+    assert calls[:3] == [(0, 1, 2, 3)] * 3
+    assert calls.count((1,)) == 1
+    assert int(table.errors()["calls"][0]) == 5
+
+
+def test_cells_of_a_batch_are_reused_row_by_row(make):
+    table = make(lambda x: [f"a{row}" for row in x], rows=10, batch_size=4, **BATCH)
+    table.execute()
+    table.copy()
+    table.build("answers_index", "IndexBuilder", "index", ["x"], {"count": 13}, primary_key=["x"])
+    table.build_answer(batch_size=5, **BATCH)
+    table.execute()
+    assert table.column() == [f"a{x}" for x in range(13)]
+    assert set(table.calls.values()) == {1}
+
+
+# --- classes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fields", "most"), [({}, 1), ({"max_concurrency": 3}, 3), ({"executor": "async"}, 1)])
+def test_class_has_one_object_per_worker_which_is_closed(make, fields, most):
+    made, closed = [], []
+    is_async = "executor" in fields
+
+    async def wait(x):
+        await asyncio.sleep(0.001)
+        return "a"
+
+    def sleep(x):
+        time.sleep(0.005)
+        return "a"
+
+    table = make(
+        wait if is_async else sleep,
+        python_function="AnsweringAsync" if is_async else "Answering",
+        setup_arguments={"model": "small"},
+        **fields,
+    )
+    TOLD["setup"] = lambda model: made.append(model) or len(made)
+    TOLD["close"] = closed.append
+    table.execute()
+    assert made == ["small"] * len(made)
+    assert 1 <= len(made) <= most
+    until(lambda: sorted(closed) == list(range(1, len(made) + 1)))
+
+
+def test_nothing_is_set_up_if_no_row_has_to_be_computed(make):
+    made = []
+    table = make(lambda x: "a", rows=3, python_function="Answering")
+    table.execute()
+    TOLD["setup"] = lambda: made.append(1)
+    table.copy()
+    table.execute()
+    assert not made
+
+
+def test_close_that_raises_is_a_warning(make):
+    table = make(lambda x: "a", rows=3, python_function="Answering")
+
+    def close(made):
+        raise ValueError("no connection")
+
+    TOLD["close"] = close
+    with pytest.warns(WARNED, match=r"close\(\) of Answering raised ValueError"):
+        table.execute()
+
+
+# --- time limits --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["threads", "async"])
+def test_call_that_takes_too_long_is_its_rows_error_and_its_late_result_is_dropped(make, way):
+    def answer(x):
+        time.sleep(0.5 if x == 2 else 0)
+        return f"a{x}"
+
+    async def answer_async(x):
+        await asyncio.sleep(5 if x == 2 else 0)
+        return f"a{x}"
+
+    table = make(answer if way == "threads" else answer_async, rows=6, timeout=0.15, on_error="collect")
+    began = time.monotonic()
+    assert run(table) is None
+    assert time.monotonic() - began < 4
+    assert table.column()[2] is None
+    (record,) = table.errors().to_dict("records")
+    assert (record["index"], record["error"].rpartition(".")[2]) == (2, "TimedOut")
+
+
+def test_threads_that_have_ended_do_not_count_as_abandoned(make):
+    def answer(x):
+        time.sleep(0.12 if x % 4 == 0 else 0.02)
+        return "a"
+
+    table = make(answer, rows=16, timeout=0.08, on_error="collect", max_failures="100%")
+    assert run(table) is None
+    assert len(table.errors()) == 4
+
+
+def test_too_many_threads_that_go_on_end_the_run(make):
+    over = threading.Event()
+
+    def answer(x):
+        if x in (1, 2, 3):
+            over.wait(20)
+        return "a"
+
+    table = make(answer, timeout=0.1, max_concurrency=1, on_error="collect", max_failures="100%")
+    error = run(table)
+    over.set()
+    assert isinstance(error, TimeoutError)
+    assert "2 calls that timed out are still running" in "".join(error.__notes__)
+
+
+# --- loops --------------------------------------------------------------------------------------------------------
+
+
+def test_async_rows_run_where_the_caller_has_a_loop(make):
+    async def answer(x):
+        await asyncio.sleep(0)
+        return f"a{x}"
+
+    table = make(answer)
+
+    async def notebook():
+        table.execute()
+
+    asyncio.run(notebook())
+    assert table.column() == [f"a{x}" for x in range(30)]
+
+
+def test_blocked_loop_is_warned_about_once(make):
+    async def answer(x):
+        time.sleep(1.3 if x < 2 else 0)
+        return "a"
+
+    table = make(answer, rows=3)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table.execute()
+    assert sum("blocked its event loop" in str(item.message) for item in caught) == 1
+
+
+# --- interrupts ---------------------------------------------------------------------------------------------------
+
+TRACED = ("rows/runner.py", "rows/threads.py", "rows/coroutines.py", "rows/schedule.py", "rows/table.py")
+
+
+class _Interrupting:
+    """Presses Ctrl-C at one line of the runner or its adapters."""
+
+    def __init__(self, at):
+        self._left = at
+        self.pressed_at = None
+
+    def __call__(self, frame, event, argument):
+        if not frame.f_code.co_filename.endswith(TRACED):
+            return None
+        return self._line
+
+    def _line(self, frame, event, argument):
+        if event == "line" and self.pressed_at is None:
+            self._left -= 1
+            if self._left <= 0:
+                self.pressed_at = time.monotonic()
+                signal.raise_signal(signal.SIGINT)
+        return self._line
+
+
+@pytest.mark.parametrize("way", ["batch", "threads", "async"])
+@pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))])
+def test_after_an_interrupt_at_any_line_no_finished_row_is_lost_and_nothing_is_waited_for(
+    make, way, seed, no_collections
+):
+    finished = set()
+
+    def by_row(x):
+        finished.add(x)
+        return f"a{x}"
+
+    async def by_row_async(x):
+        return by_row(x)
+
+    fields = {"batch": {"batch_size": 3, **BATCH}, "threads": {"max_concurrency": 2}, "async": {"max_concurrency": 3}}
+    function = {"batch": lambda x: list(map(by_row, x)), "threads": by_row, "async": by_row_async}[way]
+    table = make(function, rows=24, **fields[way])
+    at = random.Random(f"{way} {seed}").randint(60, 900)
+    interrupting = _Interrupting(at)
+    before = sys.gettrace()
+    sys.settrace(interrupting)
+    try:
+        table.execute("night")
+    except KeyboardInterrupt:
+        ended = time.monotonic()
+    else:
+        ended = None
+    finally:
+        sys.settrace(before)
+    if ended is None:
+        assert table.vault.get_process("night").status == "succeeded"
+        return
+    assert ended - interrupting.pressed_at < 4.5, "a call that never began was waited for"
+    known = set(finished)
+    table.calls.clear()
+    table.tell(function)
+    table.execute("night")
+    assert table.column() == [f"a{x}" for x in range(24)]
+    again = known & set(table.calls)
+    if way != "batch":
+        assert len(again) == 0, f"lost {sorted(again)}"
+
+
+# --- everything at once -------------------------------------------------------------------------------------------
+
+ROWS = [2_000, pytest.param(10_000, marks=pytest.mark.slow)]
+
+
+def outcome(x):
+    """Return what the call for a row does: raises, returns an exception object (in batches), or a value."""
+    return ("raise", "object", "value", "value", "value", "value", "value", "value")[random.Random(x).randrange(8)]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+@pytest.mark.parametrize("form", ["row-wise", "batch"])
+@pytest.mark.parametrize("way", ["inline", "threads", "async"])
+def test_each_cell_and_each_error_belongs_to_its_row(make, rows, form, way):
+    def latency(x):
+        return random.Random(-x).choice([0, 0, 0, 0.0005])
+
+    def of_row(x):
+        what = outcome(x)
+        if what == "raise" or (what == "object" and form == "row-wise"):
+            raise ValueError(f"row {x}")
+        return ValueError(f"row {x}") if what == "object" else f"a{x}"
+
+    def answer(x):
+        time.sleep(latency(x if isinstance(x, int) else x[0]))
+        return [of_row(row) for row in x] if isinstance(x, list) else of_row(x)
+
+    async def answer_async(x):
+        await asyncio.sleep(latency(x if isinstance(x, int) else x[0]))
+        return [of_row(row) for row in x] if isinstance(x, list) else of_row(x)
+
+    fields = {"inline": {}, "threads": {"max_concurrency": 4}, "async": {"max_concurrency": 16}}[way]
+    table = make(
+        answer_async if way == "async" else answer,
+        rows=rows,
+        on_error="collect",
+        max_failures="100%",
+        max_consecutive_failures="none",
+        return_type=form,
+        **({"batch_size": 16} if form == "batch" else {}),
+        **fields,
+    )
+    assert run(table) is None
+    failed = [x for x in range(rows) if outcome(x) != "value"]
+    assert table.column() == [None if outcome(x) != "value" else f"a{x}" for x in range(rows)]
+    errors = table.errors()
+    assert positions(errors) == failed
+    assert list(errors["message"]) == [f"row {x}" for x in failed]
+    assert [key["x"] for key in errors["key"]] == failed
