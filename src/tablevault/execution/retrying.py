@@ -152,11 +152,7 @@ class Retry:
             and (rows.fingerprints[place] is not None or place in passed)
         }
         doubtful = self._doubtful(run.spec, len(table))
-        taken = {
-            position
-            for position, place in places.items()
-            if position not in doubtful and self._take(table, position, rows, place)
-        }
+        taken = self._take_many(table, rows, {row: place for row, place in places.items() if row not in doubtful})
         unsure = consecutive(sorted(position for position in places if position in doubtful))
         for counted in prepared(table, call.counts, unsure, lambda: self.execution.checkpoints.batch_rows):
             for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
@@ -164,6 +160,13 @@ class Retry:
                 if fingerprint == rows.fingerprints[place] and self._take(table, position, rows, place):
                     taken.add(position)
         return taken
+
+    def _take_many(self, table: RowTable, rows: ReusableRows, places: Mapping[int, int]) -> set[int]:
+        """Take rows over, except those whose files are gone; return their positions."""
+        if table.artifact_columns:
+            return {position for position, place in places.items() if self._take(table, position, rows, place)}
+        table.reuse_many(places, rows.values, rows.fingerprints, rows.versions)
+        return set(places)
 
     def _take(self, table: RowTable, position: int, rows: ReusableRows, place: int) -> bool:
         return take_row(table, position, self.origin, rows, place, rows.versions[place])
@@ -239,11 +242,8 @@ class Retry:
         outcome = self.execution.outcomes.pop()
         new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
         table.resize(len(self.places))
-        taken = {
-            position
-            for position, place in enumerate(self.places)
-            if place is not None and place in finished and self._take(table, position, rows, place)
-        }
+        kept = {row: place for row, place in enumerate(self.places) if place is not None and place in finished}
+        taken = self._take_many(table, rows, kept)
         for position in table.missing():
             for column, cells in zip(table.columns, new, strict=True):
                 column[position] = cells[position]
@@ -265,9 +265,10 @@ class Retry:
         )
         table = run.empty_table()
         table.resize(self.origin.row_count)
-        for place in range(self.origin.row_count):
-            if not self._take(table, place, rows, place):
-                raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {place} is gone.")
+        everywhere = {place: place for place in range(self.origin.row_count)}
+        gone = sorted(everywhere.keys() - self._take_many(table, rows, everywhere))
+        if gone:
+            raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {gone[0]} is gone.")
         run.counter.total = len(table)
         run.put_columns(table)
         by_row = len(facts.versions) > 1 or any(fingerprint is not None for fingerprint in rows.fingerprints)

@@ -226,6 +226,32 @@ class RowTable:
         self.filled[position] = 1
         self.counter.reused += 1
 
+    def reuse_many(
+        self,
+        places: Mapping[int, int],
+        columns: Sequence[Sequence[object]],
+        fingerprints: Sequence[bytes | None],
+        versions: Sequence[str],
+    ) -> None:
+        """Add rows that are taken over from an origin, and name no files.
+
+        Parameters
+        ----------
+        places
+            Their positions here, each with its position in the origin.
+        columns, fingerprints, versions
+            All rows of the origin.
+        """
+        for column, cells in zip(self.columns, columns, strict=True):
+            for position, place in places.items():
+                column[position] = cells[place]
+        codes = {version: self._code_of(version) for version in dict.fromkeys(versions[at] for at in places.values())}
+        for position, place in places.items():
+            self.fingerprints[position] = fingerprints[place]
+            self.codes[position] = codes[versions[place]]
+            self.filled[position] = 1
+        self.counter.reused += len(places)
+
     def fail(self, position: int, failure: RowFailure) -> None:
         """Record that a row failed or was skipped: its cells are null, and it is not computed in this attempt."""
         self._add_failure(position, failure)
