@@ -19,6 +19,7 @@ needs_the_model = pytest.mark.skipif(sys.version_info >= (3, 14), reason="wordll
     [
         pytest.param("agent", marks=pytest.mark.slow),
         pytest.param("ask_documents", marks=pytest.mark.slow),
+        pytest.param("judge_answers", marks=pytest.mark.slow),
         pytest.param("embeddings", marks=[needs_the_model, pytest.mark.slow]),
     ],
 )

@@ -1,0 +1,155 @@
+"""500 answers, graded by an unreliable service; checks its own claims.
+
+    python examples/judge_answers/run.py [FOLDER]
+
+Without a FOLDER, the vault is created in a temporary folder and deleted at the end. It uses no network beyond
+this machine.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # presentation.py
+
+import pandas as pd
+from judging_server import EVERY, FIRST_OUTCOMES, JudgingServer, grade_of
+
+from presentation import chapter, check, console, explain, run_example, show_call, show_frame, show_text
+from tablevault import TableVault
+
+HERE = Path(__file__).resolve().parent
+QUESTIONS = 500
+CONFUSING = (40, 240, 440)
+PROCESS_ID = "verdicts-monday"
+API_KEY = "sk-a-secret"
+
+
+@dataclass(frozen=True)
+class Example:
+    """The state that the steps share."""
+
+    folder: Path
+    server: JudgingServer
+
+    def vault(self) -> TableVault:
+        """Open the vault, as any interpreter can."""
+        return TableVault(str(self.folder / "vault"), author="reader")
+
+
+def make_the_tables(example: Example) -> None:
+    """Write the answers, and create the table of verdicts."""
+    chapter(
+        "500 answers",
+        """One table holds answers, written from a frame. The other has a verdict for each of them: a grade and a
+        reason, from a service that speaks OpenAI's protocol.""",
+    )
+    show_call("""\
+vault.write("answers", frame, primary_key=["number"])
+vault.create_code_module(copy_dir="examples/judge_answers/code")
+vault.create_table("verdicts")
+vault.create_instance("verdicts", builders=…)""")
+    vault = TableVault(str(example.folder / "vault"), author="reader", create=True)
+    numbers = range(QUESTIONS)
+    answers = {
+        "number": numbers,
+        "question": [f"What is {number} + {number}?" for number in numbers],
+        "answer": [str(2 * number) for number in numbers],
+    }
+    vault.write("answers", pd.DataFrame(answers), primary_key=["number"])
+    vault.create_code_module(copy_dir=str(HERE / "code"))
+    vault.create_table("verdicts")
+    builders = {path.stem: path.read_text() for path in (HERE / "builders").glob("*.yaml")}
+    vault.create_instance("verdicts", builders=builders)
+    show_text("The builder of the paid columns:", vault.get_builder_str("verdicts", "verdict"))
+
+
+def grade_all(example: Example) -> None:
+    """Execute: rows that fail for good are recorded, all others are graded."""
+    chapter(
+        "A run that does not stop at a bad row",
+        """32 requests are in flight at a time. What is transient is retried: throttled requests after as long as the
+        service asks, failures, hanging requests after the timeout. A reply that is not JSON, or a grade that
+        `validate` refuses, is asked for again, with the reason in `~LAST_ERROR~`. A row that still fails is
+        recorded.""",
+    )
+    show_call(f'vault.execute_instance("verdicts", process_id="{PROCESS_ID}")')
+    vault = example.vault()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        vault.execute_instance("verdicts", process_id=PROCESS_ID)
+    show_text("warned:", str(told[-1].message))
+    _show_log(example)
+    progress = vault.get_process(PROCESS_ID).progress["verdict"]
+    check(
+        f"the vault counts the calls as the service does: {QUESTIONS} rows and {progress.retried} repeated calls",
+        len(example.server.requests()) == QUESTIONS + progress.retried,
+    )
+    frame, _ = vault.get_dataframe("verdicts")
+    failed = frame[frame["grade"].isna()]
+    check(f"{len(CONFUSING)} rows failed, all others have a grade", sorted(failed["number"]) == list(CONFUSING))
+    graded = frame.dropna(subset=["grade"])
+    check("each grade belongs to its row", list(graded["grade"]) == [grade_of(number) for number in graded["number"]])
+    calls = Counter(number for number, _ in example.server.requests())
+    once = [number for number in range(QUESTIONS) if number % EVERY not in FIRST_OUTCOMES and number not in CONFUSING]
+    check(f"{len(once)} questions cost one call each", all(calls[number] == 1 for number in once))
+    twice = [number for number in range(QUESTIONS) if number % EVERY in FIRST_OUTCOMES and number not in CONFUSING]
+    check(f"{len(twice)} questions took a second call", all(calls[number] == 2 for number in twice))
+    check("the failed rows had their first call and two retries", all(calls[number] == 3 for number in CONFUSING))
+
+
+def _show_log(example: Example) -> None:
+    outcomes = example.server.outcomes()
+    lines = [f"{count:3} {outcome}" for outcome, count in sorted(outcomes.items())]
+    show_text(f"The log of the service, {outcomes.total()} requests:", "\n".join(lines))
+
+
+def look_at_the_errors(example: Example) -> None:
+    """Read the records of the failed rows."""
+    chapter("Which rows failed, and why", "The vault keeps a record of each failed row, with the refused reply.")
+    show_call('vault.get_errors("verdicts")')
+    errors = example.vault().get_errors("verdicts")
+    show_frame(errors, ["index", "error", "message", "calls"], rows=len(CONFUSING))
+    console.print()
+    check("each record names its row", [key["number"] for key in errors["key"]] == list(CONFUSING))
+    check("the reason is that of the validator", set(errors["message"]) == {"the grade is 11, not one of 1 to 5"})
+    check("the API key is in no file of the vault", not _mentions(example.folder / "vault", API_KEY))
+
+
+def _mentions(folder: Path, text: str) -> bool:
+    return any(text.encode() in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+
+
+def retry_what_failed(example: Example) -> None:
+    """Retry the failed rows, once the service is repaired."""
+    chapter("Retry what failed", "The service is repaired. One call asks again for the failed rows, and for no other.")
+    example.server.repair()
+    requests_before = len(example.server.requests())
+    show_call('vault.retry_failed("verdicts", process_id="verdicts-tuesday")')
+    vault = example.vault()
+    vault.retry_failed("verdicts", process_id="verdicts-tuesday")
+    asked = [number for number, _ in example.server.requests()[requests_before:]]
+    check(f"exactly {len(CONFUSING)} requests were sent", sorted(asked) == list(CONFUSING))
+    frame, _ = vault.get_dataframe("verdicts", failed="raise")
+    check(f"all {len(frame)} rows have a grade", bool(frame["grade"].notna().all()))
+    check("every file matches its recorded size and hash", vault.verify().ok)
+    explain("Read the page about errors in rows for everything that a builder can say about them.")
+
+
+def run(folder: Path) -> None:
+    """Run all steps in a folder."""
+    with JudgingServer(CONFUSING) as server:
+        example = Example(folder, server)
+        os.environ["OPENAI_BASE_URL"] = server.base_url
+        os.environ["OPENAI_API_KEY"] = API_KEY
+        for step in (make_the_tables, grade_all, look_at_the_errors, retry_what_failed):
+            step(example)
+
+
+if __name__ == "__main__":
+    run_example("500 answers, graded by an unreliable service.", run)
