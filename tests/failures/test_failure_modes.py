@@ -126,17 +126,30 @@ def test_missing_environment_variable_in_arguments_ends_the_run(make, monkeypatc
         table.execute("night")
 
 
-@pytest.mark.parametrize("fields", [{}, {"max_concurrency": 2}], ids=["inline", "threads"])
-def test_errors_of_the_constructor_of_a_class_end_the_run(make, fields):
-    table = make(raises_for({}), on_error="collect", python_function="Answering", **fields)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        pytest.param("Answering", {}, id="inline"),
+        pytest.param("Answering", {"max_concurrency": 2}, id="threads"),
+        pytest.param("AnsweringAsync", {"max_concurrency": 3}, id="async"),
+    ],
+)
+def test_errors_of_the_constructor_of_a_class_end_the_run(make, name, fields):
+    table = make(raises_for({}), on_error="collect", python_function=name, **fields)
+    setups = []
 
     def fail(**given):
+        setups.append(given)
         raise ValueError("no model")
 
     TOLD["setup"] = fail
     with pytest.raises(ValueError, match="no model") as caught:
         table.execute("night")
-    assert "constructor" in "".join(caught.value.__notes__)
+    # One worker is set up once: threads are workers, coroutines share the event loop.
+    assert len(setups) <= (2 if name == "Answering" else 1)
+    assert [note for note in caught.value.__notes__ if note.startswith("raised by")] == [
+        f"raised by the constructor {name}() of builder 'answer'"
+    ]
     assert table.vault.get_process("night").status == "paused"
     assert len(table.errors("night")) == 0
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from tablevault import clock
 from tablevault.errors import warn
-from tablevault.ports import Ended, OpenedFunction, OpenFunction
+from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""
@@ -110,6 +110,7 @@ class _Loop:
         """Wakes the owner; one `None` per ended call."""
         self._open = open_function
         self._opened: OpenedFunction | None = None
+        self._opening_error: FunctionError | None = None
         self.running: set[int] = set()
         """Numbers of calls that the loop has begun and that have not ended."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -220,9 +221,7 @@ class _Loop:
         value: object = None
         failure: BaseException | None = None
         try:
-            if self._opened is None:
-                self._opened = self._open()
-            coroutine: Any = self._opened.call(**arguments)
+            coroutine: Any = self._function().call(**arguments)
             value = await coroutine
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
             failure = error
@@ -230,3 +229,15 @@ class _Loop:
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
             self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
             self.news.put(None)
+
+    def _function(self) -> OpenedFunction:
+        """Return the function, opened by the first call; if that fails, all calls have its error."""
+        if self._opening_error is not None:
+            raise self._opening_error
+        if self._opened is None:
+            try:
+                self._opened = self._open()
+            except FunctionError as error:
+                self._opening_error = error
+                raise
+        return self._opened

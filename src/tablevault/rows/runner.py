@@ -595,7 +595,9 @@ def _row_error(ended: Ended, task: Task) -> RowError:
     if ended.has_died:
         death = ChildProcessError(f"the worker computing {_rows_text(task.positions)} {error}")
         return RowError(death, has_died=True)
-    return RowError(error.original if type(error) is FunctionError else error, is_invalid=ended.is_invalid)
+    if type(error) is FunctionError:
+        return RowError(error.original, note="")
+    return RowError(error, is_invalid=ended.is_invalid)
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:
