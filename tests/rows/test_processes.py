@@ -17,6 +17,8 @@ import yaml
 
 import tablevault
 from tablevault import TableVault, tv_errors
+from tablevault.code.loading import CodeSnapshot
+from tablevault.rows.processes import ProcessExecutor
 
 PATIENCE = 30.0
 
@@ -134,6 +136,15 @@ def hold(x, control):
     return x
 
 
+def hold_for_others(x, control):
+    if x == 150:
+        while not all(told(control, "done", other) for other in range(151, 300)):
+            time.sleep(0.01)
+    elif x > 150:
+        note(control, "done", x)
+    return x
+
+
 def hold_the_interpreter(x, control):
     note(control, "worker", os.getpid())
     if x == 3:
@@ -174,6 +185,12 @@ def say(x, control):
     print("said", x)
     print("complained", x, file=sys.stderr)
     return x
+
+
+def trouble(x, control):
+    import trouble_of_rows
+
+    raise trouble_of_rows.Trouble(f"row {x}")
 
 
 async def late(x, control):
@@ -300,7 +317,7 @@ class Work:
 def work(tmp_path):
     before = set(psutil.Process().children())
     yield Work(tmp_path)
-    until(lambda: before.issuperset(psutil.Process().children()))
+    until(lambda: not any(is_alive(child.pid) for child in set(psutil.Process().children()) - before))
 
 
 def until(condition) -> None:
@@ -356,6 +373,25 @@ def test_one_row_becomes_many_in_other_processes(work):
     work.write("parts", "", "IndexBuilder", "split", arguments, **fields)
     work.vault.execute_instance("parts")
     assert work.vault.read("parts")["y"].tolist() == [10 * x + part for x in range(5) for part in range(x)]
+
+
+def test_rows_that_wait_behind_a_long_one_run_elsewhere(work):
+    work.build("hold_for_others", 300)
+    work.run()
+    assert work.cells() == list(range(300))
+
+
+def test_policies_of_a_call_choose_processes(work):
+    work.build("hold", 5, executor="threads")
+    work.run(policies={"a": {"executor": "processes"}})
+    assert os.getpid() not in work.workers()
+
+
+def test_a_background_process_has_workers_of_its_own(work):
+    work.build("hold", 20)
+    process_id = work.run(background=True)
+    work.vault.wait_process(process_id)
+    assert work.cells() == list(range(20))
 
 
 def test_nothing_is_started_where_no_row_is_left(work):
@@ -423,6 +459,22 @@ def test_a_failed_row_is_collected(work):
     assert "raise error" in work.vault.get_errors("t")["traceback"][0]
 
 
+def test_an_exception_arrives_as_itself_while_the_same_code_is_open_elsewhere(work):
+    work.build("fail")
+    with CodeSnapshot(work.folder / "code_functions"), pytest.raises(Exception, match="three") as caught:
+        work.run()
+    assert type(caught.value).__name__ == "Own"
+
+
+def test_an_exception_of_a_local_module_arrives_as_itself(work, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "trouble_of_rows.py").write_text("class Trouble(Exception):\n    pass\n")
+    work.build("trouble")
+    with pytest.raises(Exception, match="row") as caught:
+        work.run()
+    assert type(caught.value).__name__ == "Trouble"
+
+
 def test_an_exception_that_cannot_be_sent_is_described(work):
     work.build("fail_locally")
     with pytest.raises(RuntimeError, match=r"Local: nobody else knows it") as caught:
@@ -450,6 +502,15 @@ def test_memory_that_a_worker_lacks_is_an_error_of_its_row(work):
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
         work.run()
     assert work.errors() == [(3, "MemoryError", "of the worker")]
+
+
+def test_arguments_that_cannot_be_sent_are_an_error_of_their_call():
+    executor = ProcessExecutor(1, dict)
+    executor.start(0, {"x": lambda: 0})
+    executor.wait(PATIENCE)
+    (ended,) = executor.ended
+    executor.close()
+    assert "raised while the arguments were sent to a worker process" in ended.error.__notes__
 
 
 def test_a_result_that_cannot_be_sent_is_invalid(work):
@@ -599,6 +660,26 @@ def test_workers_die_with_their_owner_and_the_process_is_resumed(work):
     work.tell("hold")
     work.run("nightly")
     assert work.cells() == list(range(30))
+
+
+def test_a_worker_that_holds_the_interpreter_dies_with_its_owner(work):
+    work.build("hold_the_interpreter", 4, max_concurrency=1)
+    owner = work.elsewhere()
+    until(lambda: len(work.noted("worker")) == 4)
+    owner.kill()
+    owner.communicate()
+    until(lambda: not any(is_alive(number) for number in work.workers()))
+
+
+@pytest.mark.slow
+def test_a_stopped_process_leaves_no_workers(work):
+    work.build("hold", 30)
+    work.tell("hold", 7)
+    owner = work.elsewhere("nightly")
+    until(lambda: "7" in work.noted("called"))
+    work.vault.stop_process("nightly", force=True, timeout=PATIENCE)
+    owner.communicate(timeout=PATIENCE)
+    assert not any(is_alive(number) for number in work.workers())
 
 
 @pytest.mark.slow

@@ -30,6 +30,8 @@ from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker import (
     ANSWERS,
     BROKEN,
+    GIVE_BACK,
+    GIVEN_BACK,
     LENGTH,
     MARK,
     NO_CALL,
@@ -49,6 +51,8 @@ _MOST_BYTES_AHEAD = 16 * 1024 * 1024
 """Bytes of arguments that a worker is given ahead."""
 _MOST_DEATHS = 3
 """Deaths in a row, during setup or between calls, that end the run."""
+_LONG_SECONDS = 0.1
+"""Seconds after which calls that wait behind another one are given to a worker that is free."""
 _LOOK_SECONDS = 0.1
 """Seconds between two looks whether workers are alive, besides the end of their connections."""
 _CLOSE_SECONDS = 5.0
@@ -157,6 +161,8 @@ class _Worker:
         """Whether it was given no call yet."""
         self.is_alone = False
         """Whether it was given a call that killed a worker, and must not be given others meanwhile."""
+        self.is_giving_back = False
+        """Whether it was asked for the calls that it has not begun."""
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self.connection, theirs = socket.socketpair()
@@ -183,9 +189,9 @@ class _Worker:
                 return number, began
 
     @property
-    def bytes_ahead(self) -> int:
-        """Bytes of the arguments of calls that have not ended."""
-        return sum(self.outstanding.values())
+    def is_idle(self) -> bool:
+        """Whether it could run a call, and has none."""
+        return self.is_ready and not self.outstanding
 
     def give(self, calls: list[tuple[int, bytes]]) -> None:
         """Send calls; they run in this order."""
@@ -193,6 +199,14 @@ class _Worker:
         for number, arguments in calls:
             self.outstanding[number] = len(arguments)
         self._put(pickle.dumps(calls, PROTOCOL))
+
+    def ask_back(self) -> None:
+        """Ask for the calls that wait behind a long one."""
+        running, began = self.mark()
+        is_long = running in self.outstanding and clock.monotonic() - began > _LONG_SECONDS
+        if is_long and len(self.outstanding) > 1 and not self.is_giving_back:
+            self.is_giving_back = True
+            self._put(pickle.dumps(GIVE_BACK, PROTOCOL))
 
     def end(self) -> None:
         """Let the worker close its function and end, after the calls that it was given."""
@@ -344,6 +358,11 @@ class _Crew:
                 return
             elif kind == ANSWERS:
                 self._take(worker, content)
+            elif kind == GIVEN_BACK:
+                worker.is_giving_back = False
+                for number in content:
+                    del worker.outstanding[number]
+                self.waiting.extendleft(content)
         if has_died or not is_open:
             self._bury(worker)
 
@@ -384,6 +403,10 @@ class _Crew:
                 self._give(worker, self.suspects, 1)
             elif len(worker.outstanding) <= ahead // 2:
                 self._give(worker, self.waiting, ahead - len(worker.outstanding))
+        has_room = len(self.workers) < self._processes
+        if not self.waiting and (has_room or any(worker.is_idle for worker in self.workers)):
+            for worker in self.workers:
+                worker.ask_back()
         starting = sum(not worker.is_ready for worker in self.workers)
         wanted = len(self.waiting) + len(self.suspects) - starting
         for _ in range(min(wanted, self._processes - len(self.workers))):
@@ -476,7 +499,7 @@ class _Crew:
 
     def _end(self) -> None:
         """End all workers: idle ones close their functions first."""
-        idle = [worker for worker in self.workers if worker.is_ready and not worker.outstanding]
+        idle = [worker for worker in self.workers if worker.is_idle]
         for worker in self.workers:
             if worker in idle:
                 worker.end()

@@ -27,8 +27,10 @@ from tablevault.ports import FunctionError
 from tablevault.rows.forked import end_child
 from tablevault.rows.sent_errors import send_error
 
-READY, BROKEN, ANSWERS = "ready", "broken", "answers"
-"""Kinds of messages to the owner: the function is open, it cannot be opened, some calls have ended."""
+READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
+"""Kinds of messages to the owner: the function is open or cannot be opened, calls have ended or will not begin."""
+GIVE_BACK = "give back"
+"""Asks a worker for the calls that it has not begun."""
 PLAIN, RETURNED, RAISED, UNSENDABLE = range(4)
 """Ends of a call: with a plain value, with any other, with an exception, with a value that cannot be pickled."""
 
@@ -63,7 +65,10 @@ class Worker:
     def __init__(self, connection: socket.socket, mark: mmap.mmap) -> None:
         self._connection = connection
         self._mark = mark
-        self._bundles: SimpleQueue[list[tuple[int, bytes]] | None] = SimpleQueue()
+        self._calls: deque[tuple[int, bytes]] = deque()
+        """Calls that have not begun."""
+        self._orders: SimpleQueue[bool] = SimpleQueue()
+        """True when calls have come, false when there will be no more."""
         self._answers: deque[tuple[int, float, int, object]] = deque()
         self._sending = threading.Lock()
         # As attributes of an object they stay what they are, whatever a function does to the clocks.
@@ -80,17 +85,21 @@ class Worker:
             return 1
         self._send((READY, b""))
         threading.Thread(target=self._listen, name="tablevault-owner", daemon=True).start()
-        while (bundle := self._bundles.get()) is not None:
-            self._run_bundle(opened.call, bundle)
+        while self._orders.get():
+            self._run_calls(opened.call)
         with contextlib.suppress(Exception):
             opened.close()
         return 0
 
-    def _run_bundle(self, call: Callable[..., object], bundle: list[tuple[int, bytes]]) -> None:
+    def _run_calls(self, call: Callable[..., object]) -> None:
         """Run calls one after the other: what is done here beside a call counts, where calls are short."""
-        answers, run_call, monotonic = self._answers, self._run_call, self._monotonic
+        calls, answers, run_call, monotonic = self._calls, self._answers, self._run_call, self._monotonic
         now = monotonic()
-        for number, arguments in bundle:
+        while calls:
+            try:
+                number, arguments = calls.popleft()
+            except IndexError:  # They were given back.
+                break
             MARK.pack_into(self._mark, 0, number, now)
             kind, content = run_call(call, arguments)
             ended = monotonic()
@@ -150,10 +159,23 @@ class Worker:
                 if self._answers and self._monotonic() - self._sent > _LATE:
                     self._answer()
                 continue
-            bundle = pickle.loads(self._receive())
-            self._bundles.put(bundle)
-            if bundle is None:
+            order = pickle.loads(self._receive())
+            if order is None:
+                self._orders.put(False)
                 return
+            if order == GIVE_BACK:
+                self._give_back()
+            else:
+                self._calls.extend(order)
+                self._orders.put(True)
+
+    def _give_back(self) -> None:
+        """Leave calls that have not begun to other workers."""
+        numbers = []
+        with contextlib.suppress(IndexError):
+            while True:
+                numbers.append(self._calls.pop()[0])
+        self._send((GIVEN_BACK, numbers))
 
     def _receive(self) -> bytearray:
         return self._read(LENGTH.unpack(self._read(LENGTH.size))[0])
