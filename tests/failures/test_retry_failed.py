@@ -442,6 +442,56 @@ def test_provenance_names_the_origin_and_the_versions_of_the_code(bench):
     assert new["other"]["code_parts"] == old["other"]["code_parts"]
 
 
+def test_overwritten_cells_are_not_read_again(bench):
+    first = CODE.replace(
+        'pd.DataFrame({"key": range(count)})', 'pd.DataFrame({"key": range(count), "other": range(count)})'
+    )
+    failing = first.replace(
+        "    return key\n", "    if is_bad(folder, key):\n        raise ValueError(key)\n    return key + 10\n"
+    )
+    bench.vault.create_code_module("work", text=failing)
+    bench.vault.create_table("made")
+    index = bench.builder("rows", "key, other", "  count: 6\n", "primary_key: [key]", "IndexBuilder")
+    more = "on_error: collect\nreturn_type: row-wise"
+    overwriting = bench.builder("other", "other", "  key: '<<self.other[index]>>'\n", more)
+    bench.vault.create_instance("made", builders={"made_index": index, "other": overwriting, "answer": bench.answer()})
+    bench.bad(2)
+    bench.execute()
+    bench.bad()
+    with pytest.raises(tv_errors.TVTableError, match="'other' reads cells that were overwritten"):
+        bench.vault.retry_failed("made")
+    assert len(bench.vault.get_table_instances("made")) == 1
+
+
+def test_table_with_side_effects_has_one_active_instance(bench):
+    bench.vault.create_table("made", has_side_effects=True)
+    index = bench.builder("rows", "key", "  count: 6\n", "primary_key: [key]", "IndexBuilder")
+    bench.vault.create_instance("made", builders={"made_index": index, "answer": bench.answer()})
+    bench.bad(1)
+    bench.execute()
+    bench.bad()
+    bench.vault.retry_failed("made")
+    assert bench.calls() == ["answer-1"]
+    assert bench.column("answer") == answers(*[1] * 6)
+    first, second = bench.vault.get_table_instances("made")
+    bench.vault.delete_instance(second, "made")
+    with pytest.raises(tv_errors.TVArgumentError, match="no active"):
+        bench.vault.get_dataframe("made")
+    assert bench.vault.get_dataframe("made", active_only=False)[1] == first
+
+
+def test_policies_of_unknown_builders_are_refused_and_limits_apply(bench):
+    bench.build(answer=bench.answer())
+    bench.bad(1, 2)
+    bench.execute()
+    with pytest.raises(tv_errors.TVArgumentError, match="nothing"):
+        bench.vault.retry_failed("made", policies={"nothing": {"retry": 1}})
+    with pytest.raises(ValueError, match="no answer to 1"):
+        bench.vault.retry_failed("made", policies={"answer": {"max_failures": 0}})
+    assert len(bench.vault.get_table_instances("made")) == 1
+    assert bench.vault.verify().ok
+
+
 def test_command_ends_with_status_5_if_rows_fail_again(bench):
     bench.build(answer=bench.answer())
     bench.bad(1)
