@@ -567,6 +567,7 @@ def test_a_row_that_kills_its_worker_pauses(work):
     assert work.cells() == list(range(30))
 
 
+@pytest.mark.slow
 def test_several_rows_that_kill_their_workers_are_all_named(work):
     work.build("die", 40, on_error="collect", max_failures="100%")
     work.tell("leave", 5, 6, 20)
