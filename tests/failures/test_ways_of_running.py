@@ -17,6 +17,8 @@ import pytest
 from failing_tables import TOLD, positions, until
 from test_failure_modes import WARNED, run
 
+from tablevault.rows.threads import ThreadExecutor
+
 BATCH = {"return_type": "batch"}
 
 # --- batches ------------------------------------------------------------------------------------------------------
@@ -344,6 +346,19 @@ def test_after_an_interrupt_at_any_line_no_finished_row_is_lost_and_nothing_is_w
     again = known & set(table.calls)
     if way != "batch":
         assert len(again) == 0, f"lost {sorted(again)}"
+
+
+def test_interrupt_before_a_thread_has_started_lets_the_executor_close(monkeypatch):
+    def interrupted(thread):
+        raise KeyboardInterrupt
+
+    executor = ThreadExecutor(2, lambda: None)
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        executor.start(0, {})
+    assert executor.cancel_waiting() == {0}
+    assert not executor.knows(0)
+    executor.close()
 
 
 # --- everything at once -------------------------------------------------------------------------------------------

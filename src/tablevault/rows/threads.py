@@ -136,7 +136,8 @@ class ThreadExecutor:
         self._dismiss()
         busy = {thread for _, thread in self._crew.running.copy().values()}
         for thread in list(self._crew.threads):
-            if thread not in busy:
+            # An interrupt may have come between listing a thread and starting it.
+            if thread not in busy and thread.is_alive():
                 thread.join()
 
 

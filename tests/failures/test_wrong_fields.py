@@ -1,0 +1,85 @@
+"""Wrong policy fields and combinations: each is refused with file, line and remedy before any function runs."""
+
+from __future__ import annotations
+
+import pytest
+from failing_tables import raises_for
+
+from tablevault import tv_errors
+
+WRONG = {
+    "on_error: unknown": ({"on_error": "ignore"}, "on_error"),
+    "max_failures: negative": ({"on_error": "collect", "max_failures": -1}, "max_failures"),
+    "max_failures: true": ({"on_error": "collect", "max_failures": True}, "max_failures"),
+    "max_failures: above 100 %": ({"on_error": "collect", "max_failures": "101%"}, "max_failures"),
+    "max_failures: space": ({"on_error": "collect", "max_failures": "10 %"}, "max_failures"),
+    "max_failures without collect": ({"max_failures": 3}, "max_failures"),
+    "max_consecutive_failures: 0": ({"on_error": "collect", "max_consecutive_failures": 0}, "max_consecutive_failures"),
+    "max_consecutive_failures without collect": ({"max_consecutive_failures": 3}, "max_consecutive_failures"),
+    "stop_on: no list": ({"stop_on": 401}, "stop_on"),
+    "stop_on: no status": ({"stop_on": [99]}, "stop_on"),
+    "stop_on: no such class": ({"stop_on": ["NoSuchError"]}, "stop_on"),
+    "stop_on: no exception": ({"stop_on": ["print"]}, "stop_on"),
+    "retry: negative": ({"retry": -1}, "retry"),
+    "retry: true": ({"retry": True}, "retry"),
+    "retry: unknown field": ({"retry": {"times": 3}}, "retry"),
+    "retry.on: no such class": ({"retry": {"on": ["openai.NoSuchError"]}}, "retry"),
+    "retry.on: no error": ({"retry": {"on": ["7xx"]}}, "retry"),
+    "retry.wait: negative": ({"retry": {"wait": -1}}, "retry"),
+    "retry.max_seconds: 0": ({"retry": {"max_seconds": 0}}, "retry"),
+    "timeout: 0": ({"timeout": 0}, "timeout"),
+    "timeout: infinite": ({"timeout": float("inf")}, "timeout"),
+    "timeout in threads with artifacts": ({"timeout": 3, "dtypes": {"answer": "artifact_string"}}, "timeout"),
+    "failed_inputs: unknown": ({"failed_inputs": "drop"}, "failed_inputs"),
+    "executor: unknown": ({"executor": "gpu"}, "executor"),
+    "executor: async for a plain function": ({"executor": "async"}, "python_function"),
+    "max_concurrency: 0": ({"max_concurrency": 0}, "max_concurrency"),
+    "both names of one field": ({"max_concurrency": 2, "n_threads": 2}, "n_threads"),
+    "batch_size of no batch": ({"batch_size": 3}, "batch_size"),
+    "batch_size: 0": ({"return_type": "batch", "batch_size": 0}, "batch_size"),
+    "validate: no such function": ({"validate": "chekc"}, "validate"),
+    "validate: async": ({"validate": "answer_async"}, "validate"),
+    "validate: other arguments": ({"validate": "index"}, "validate"),
+    "setup_arguments of a function": ({"setup_arguments": {"model": "small"}}, "setup_arguments"),
+    "class without __call__": ({"python_function": "OwnError"}, "python_function"),
+    "collect of a dataframe": ({"return_type": "dataframe", "on_error": "collect"}, "on_error"),
+    "retry of a generator": ({"return_type": "generator", "retry": 3}, "retry"),
+    "timeout of a generator": ({"return_type": "generator", "timeout": 3}, "timeout"),
+    "validate of a dataframe": ({"return_type": "dataframe", "validate": "check"}, "validate"),
+    "failed_inputs of a dataframe": ({"return_type": "dataframe", "failed_inputs": "pass"}, "failed_inputs"),
+    "max_concurrency of a generator": ({"return_type": "generator", "max_concurrency": 3}, "max_concurrency"),
+}
+
+
+@pytest.mark.parametrize(("fields", "named"), WRONG.values(), ids=WRONG.keys())
+def test_wrong_field_is_refused_before_any_function_runs(make, fields, named):
+    arguments = {} if fields.get("return_type", "row-wise") in ("row-wise", "batch") else {"x": "<<self.x>>"}
+    table = make(raises_for({}), arguments=arguments, **fields)
+    with pytest.raises(tv_errors.TVBuilderError, match=rf"answer\.yaml, line \d+, {named}"):
+        table.execute("night")
+    assert not table.calls
+
+
+@pytest.mark.parametrize(
+    ("policies", "named"),
+    [
+        ({"anwser": {"retry": 1}}, "did you mean 'answer'"),
+        ({"answer": {"batch_size": 3}}, "batch_size"),
+        ({"answer": {"validate": "check"}}, "validate"),
+        ({"answer": {"return_type": "batch"}}, "return_type"),
+        ({"answer": {"setup_arguments": {}}}, "setup_arguments"),
+        ({"answers_index": {"on_error": "collect"}}, "on_error|collect"),
+        ({"*": {"timeout": -1}}, "timeout"),
+    ],
+)
+def test_wrong_policy_of_a_call_is_refused(make, policies, named):
+    table = make(raises_for({}))
+    with pytest.raises(tv_errors.TVArgumentError, match=named):
+        table.execute("night", policies=policies)
+    assert not table.calls
+
+
+def test_policies_for_all_builders_apply_where_they_have_a_meaning(make):
+    table = make(raises_for({}))
+    table.execute(policies={"*": {"batch_size": 3, "on_error": "collect", "failed_inputs": "pass", "retry": 1}})
+    assert len(table.column()) == 30
