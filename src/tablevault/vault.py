@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from tablevault.storage.frames import FrameData
+    from tablevault.values import Selection
 
 _logger = logging.getLogger("tablevault")
 
@@ -547,13 +548,7 @@ class TableVault:
             `drop` leaves the rows out, `raise` raises a `TVTableError`.
         """
         selection = selection_of(table_name, instance_id, version, active_only, successful_only)
-        if failed == "null":
-            read = partial(self._queries.frame, selection, columns, rows, full_artifact_path)
-        else:
-            from tablevault.reading.failures import FailureReader
-
-            reader = FailureReader(self._context)
-            read = partial(reader.frame_without, failed, selection, columns, rows, full_artifact_path)
+        read = partial(self._frame, selection, columns, rows, full_artifact_path, failed)
         return self._converted(format, read)
 
     def get_errors(
@@ -648,6 +643,15 @@ class TableVault:
         data, _ = self._frame_at(parse_address(address), columns, rows)
         return list(data.types), list(json_records(data))
 
+    def _frame(
+        self, selection: Selection, columns: Sequence[str] | None, rows: int | None, full_paths: bool, failed: str
+    ) -> tuple[FrameData, str]:
+        if failed == "null":
+            return self._queries.frame(selection, columns, rows, full_paths)
+        from tablevault.reading.failures import FailureReader
+
+        return FailureReader(self._context).frame_without(failed, selection, columns, rows, full_paths)
+
     def _export_dataframe(
         self,
         output: Path,
@@ -657,13 +661,14 @@ class TableVault:
         active_only: bool,
         rows: int | None,
         full_artifact_path: bool,
+        failed: str,
     ) -> tuple[str, int]:
         """Write a frame to a file for the command line; return the id of its instance and its number of rows."""
         from tablevault.storage.exports import export_frame, format_of
 
         format_of(output)
         selection = selection_of(table_name, instance_id, version, active_only)
-        data, found = self._queries.frame(selection, None, rows, full_artifact_path)
+        data, found = self._frame(selection, None, rows, full_artifact_path, failed)
         export_frame(data, output)
         return found, len(data)
 

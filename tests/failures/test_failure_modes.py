@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import warnings
@@ -294,7 +295,7 @@ def test_instance_without_failures_says_so_nowhere(make):
     assert not list(Path(table.vault.db_dir, "answers").glob("base_*/errors.parquet"))
 
 
-def test_command_line_exits_with_5(make):
+def test_command_line_exits_with_5_and_exports_rows_without_failed_ones(make, tmp_path):
     table = make(raises_for({}), on_error="collect", max_failures=5)
     Path(table.vault.db_dir, "code_functions", "m.py").write_text(
         "import pandas as pd\n\ndef index(count):\n    return pd.DataFrame({'x': range(count)})\n\n"
@@ -306,6 +307,13 @@ def test_command_line_exits_with_5(make):
     listed = subprocess.run([*command, "get-errors", "answers"], capture_output=True, text=True, check=False)
     assert "row 3" in listed.stdout
     assert listed.returncode == 0
+    exporting = [*command, "get-dataframe", "answers", "--output", "rows.csv", "--json", "--failed"]
+    for failed, rows in (("null", 30), ("drop", 29)):
+        exported = subprocess.run([*exporting, failed], capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert json.loads(exported.stdout)["rows"] == rows == len(pd.read_csv(tmp_path / "rows.csv"))
+    refused = subprocess.run([*exporting, "raise"], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert "1 row of instance" in refused.stderr
 
 
 def test_get_dataframe_drops_or_refuses_failed_rows(make):

@@ -156,6 +156,13 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 @click.option("--rows", type=int, default=None, help="The first rows only.")
 @click.option("--include-inactive", is_flag=True, help="Also instances that are not active.")
 @click.option("--no-artifact-path", is_flag=True, help="Names of artifacts instead of full paths.")
+@click.option(
+    "--failed",
+    type=click.Choice(["null", "drop", "raise"]),
+    default="null",
+    show_default=True,
+    help="Rows that failed or were skipped: show null, leave them out, or refuse to write.",
+)
 @json_option
 @in_place
 def get_dataframe(
@@ -167,12 +174,13 @@ def get_dataframe(
     rows: int | None,
     include_inactive: bool,
     no_artifact_path: bool,
+    failed: str,
 ) -> None:
     """Write the frame of an instance to a file, whose suffix says how."""
     if not output.parent.is_dir():
         raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
     found, count = place.vault()._export_dataframe(
-        output, table_name, instance_id, version, not include_inactive, rows, not no_artifact_path
+        output, table_name, instance_id, version, not include_inactive, rows, not no_artifact_path, failed
     )
     show(place, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
 
