@@ -167,6 +167,31 @@ def test_files_of_a_repeated_call_are_dropped_with_a_warning(make):
     assert len(list(Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir())) == 3
 
 
+def test_files_of_a_repeated_call_for_all_rows_are_dropped_with_a_warning(make):
+    def answer(x, frame, folder):
+        names = [f"{row}-{time.monotonic_ns()}.txt" for row in frame["x"]]
+        for name in names:
+            Path(folder, name).write_text(name)
+        calls.append(names)
+        if len(calls) == 1:
+            raise ConnectionError("down")
+        return pd.DataFrame({"answer": names})
+
+    calls = []
+    table = make(
+        answer,
+        rows=3,
+        return_type="dataframe",
+        retry={"max_retries": 1, "wait": 0.2},
+        arguments={"x": None, "frame": "<<self.x>>", **FILES["arguments"]},
+        dtypes=FILES["dtypes"],
+    )
+    with pytest.warns(WARNED, match="3 files of calls that failed or were repeated"):
+        table.execute()
+    left = Path(table.vault.get_artifact_folder("answers", is_temp=False)).iterdir()
+    assert sorted(path.name for path in left) == sorted(calls[1])
+
+
 def test_files_that_no_failed_row_could_have_written_stay_an_error(make):
     def answer(x, folder):
         if x == 3:

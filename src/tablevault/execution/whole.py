@@ -63,7 +63,8 @@ def call_function(run: BuilderRun, call: SingleCall) -> object:
         owner.secrets.add(given_secrets(run.spec, given))
         return given
 
-    return call_once(function, run.spec.policies, function.opener(run.setup_arguments), arguments, owner)
+    opener = function.opener(run.setup_arguments)
+    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts)
 
 
 def run_dataframe(run: BuilderRun) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tablevault import clock
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import ColumnType, Kind
@@ -14,6 +15,8 @@ from tablevault.values import ArtifactRecord
 
 _CLOCK_STEP = 0.05
 """Seconds by which the clock of a file system may differ from that of the interpreter."""
+_CLEANING_UP = 1.0
+"""Seconds in which a call that was cancelled may still write files."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,19 @@ class InstanceArtifacts:
     def doubt(self, since: float, until: float) -> None:
         """Note when a call ran that failed: it may have left files that no cell is going to name."""
         self.doubtful.append((since, until))
+
+    def doubt_call(self, seconds: float, was_cancelled: bool) -> None:
+        """Note that a call, or the calls of a try, of so many seconds ended just now, and failed.
+
+        Parameters
+        ----------
+        seconds
+            Time since the first of them began.
+        was_cancelled
+            Whether the last one was ended from outside, and may still write files.
+        """
+        now = clock.time()
+        self.doubt(now - seconds, now + (_CLEANING_UP if was_cancelled else 0.0))
 
     def may_be_left(self, name: str) -> bool:
         """Return whether a file was written while a call ran that failed."""

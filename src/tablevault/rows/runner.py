@@ -32,8 +32,6 @@ from tablevault.texts import Secrets
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
 
-_CLEANING_UP = 1.0
-"""Seconds in which a call that was cancelled may still write files."""
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""
 
@@ -443,9 +441,7 @@ class RowRunner:
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
         """Note when the calls of a failed try ran: files that no cell names may be theirs."""
         seconds = task.seconds if task.first_call is None else now - task.first_call
-        late = _CLEANING_UP if is_a(error.error, TimedOut) else 0.0
-        time = clock.time()
-        self._table.artifacts.doubt(time - seconds, time + late)
+        self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
 
     def _raise_later(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
         """Let an error end the run, once rows in flight are finished; the first one is raised."""

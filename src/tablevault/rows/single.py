@@ -10,9 +10,10 @@ from tablevault import clock
 from tablevault.builders.policies import Policies
 from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, RowExecutor
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import RowError, TimedOut
+from tablevault.rows.error_names import RowError, TimedOut, is_a
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
@@ -33,6 +34,7 @@ def call_once(
     open_function: OpenFunction,
     arguments: Arguments,
     owner: Interruptible,
+    artifacts: InstanceArtifacts,
 ) -> object:
     """Call a function until it returns, or fails for good.
 
@@ -46,6 +48,8 @@ def call_once(
         Returns the arguments of each call.
     owner
         May be asked to stop.
+    artifacts
+        Is told when calls that failed may have left files.
 
     Raises
     ------
@@ -68,6 +72,7 @@ def call_once(
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
             error = _error_of(ended, function)
+            artifacts.doubt_call(ended.seconds, was_cancelled=is_a(error.error, TimedOut))
             text = owner.secrets(message_of(error.error))
             decision = policy.decide(task, error, text, clock.monotonic())
             if decision.verdict is not Verdict.RETRY or decision.task is None:
