@@ -238,6 +238,18 @@ def test_note_of_an_exceeded_limit_says_what_is_kept_and_where_errors_are_listed
     )
 
 
+def test_rows_that_fail_again_after_a_resumption_are_no_consecutive_failures(make):
+    table = make(raises_for({*range(0, 30, 3)}), on_error="collect", max_failures="100%", max_consecutive_failures=5)
+    table.tell(
+        raises_for({*range(0, 30, 3)}, lambda x: tv_errors.StopRun("later") if x == 27 else ValueError(f"row {x}"))
+    )
+    assert isinstance(run(table), tv_errors.StopRun)
+    assert positions(table.errors("night")) == list(range(0, 27, 3))
+    table.tell(raises_for({*range(0, 30, 3)}))
+    assert run(table) is None
+    assert positions(table.errors()) == list(range(0, 30, 3))
+
+
 def test_rows_that_are_reused_or_skipped_do_not_count_for_limits(make):
     table = make(raises_for({}), rows=40, on_error="collect", max_failures=1)
     table.execute()

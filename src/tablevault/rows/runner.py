@@ -150,6 +150,7 @@ class RowRunner:
         missing = self._table.missing()
         if not missing:
             return
+        self._policy.failed_before = frozenset(self._table.failed())
         try:
             if self._job.is_plain and not self._call.differs_by_call:
                 missing = self._run_inline(missing)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import chain, count
@@ -122,6 +122,9 @@ class FailurePolicy:
     """Knows how many rows of this builder have a result or failed, in all attempts of this process."""
     process_id: str = ""
     """The process, as notes on errors name it."""
+    failed_before: Collection[int] = ()
+    """Rows that failed in an earlier attempt. They are tried last, one after the other, and failing again is no sign
+    that whatever they depend on is down: they do not count as consecutive failures."""
     consecutive: int = field(default=0, init=False)
     """Failures in order of completion without a success in between."""
     last: tuple[Task, RowError] | None = field(default=None, init=False)
@@ -188,9 +191,10 @@ class FailurePolicy:
     def collect(self, task: Task, error: RowError) -> str | None:
         """Count a recorded failure; return the limit that is exceeded, as a note, `None` if none is."""
         self.last = task, error
-        self.consecutive += len(task.positions)
+        new = sum(position not in self.failed_before for position in task.positions)
+        self.consecutive += new
         most = self.policies.max_consecutive_failures
-        if most is not None and self.consecutive >= most:
+        if new and most is not None and self.consecutive >= most:
             return self._note(f"{ordinal(self.consecutive)} consecutive failure in builder '{self.builder}'")
         return self._exceeded(self._tried)
 

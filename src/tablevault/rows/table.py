@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.progress import BuilderCounter
@@ -93,6 +93,10 @@ class RowTable:
             return consecutive(missing)
         never_tried = [position for position in missing if position not in self.failures]
         return [*never_tried, *(position for position in missing if position in self.failures)]
+
+    def failed(self) -> Iterator[int]:
+        """Yield the positions of the rows that failed, in this attempt or an earlier one."""
+        return (position for position, failure in self.failures.items() if failure.kind == "failed")
 
     # --- earlier attempts -----------------------------------------------------------------------------------------
 
