@@ -37,6 +37,8 @@ class InstanceArtifacts:
     """Recorded files of computed cells."""
     adopted: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of reused cells."""
+    refused: set[str] = field(default_factory=set)
+    """Names under which rows of this attempt wrote files that differ from those of reused cells."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
     """Times since 1970 between which calls ran that failed, were repeated, or took too long."""
 
@@ -76,9 +78,12 @@ class InstanceArtifacts:
         folder = ArtifactFolder(self.folder)
         name = folder.checked_name(value)
         record = self.adopted.get(name)
-        if record is not None and folder.exists(name) and not folder.matches(record):
+        # Two rows at once may have written the file, which is removed for the first of them that is refused.
+        differs = not folder.matches(record) if record and folder.exists(name) else name in self.refused
+        if record is not None and differs:
             # The row is refused, so no cell may name the file that its function wrote.
             files.remove_tree(self.folder / name)
+            self.refused.add(name)
             raise ValueError(
                 f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
                 "name files by what they are made from, such as the row's key"
