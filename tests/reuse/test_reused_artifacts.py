@@ -94,6 +94,23 @@ def test_a_new_row_cannot_take_the_name_of_a_reused_file(drawings: Drawings, thr
     assert drawings.vault.verify().ok
 
 
+def test_two_rows_at_once_cannot_take_the_name_of_a_reused_file(drawings: Drawings) -> None:
+    meeting = """
+import threading
+
+both = threading.Barrier(2)
+
+def meet(k):
+    if k > 10:
+        both.wait(60)
+"""
+    drawings.code("'0.txt'", "write_text(f'drawing of {k}'), meet(k)", meeting)
+    drawings.first(10, threads=3)
+    with pytest.raises(ValueError, match="'0.txt' is the file of a cell that was taken"):
+        drawings.again(10, 11, 12, process_id="nightly")
+    assert drawings.vault.get_process("nightly").progress["draw"].computed == 0
+
+
 def test_rows_may_share_a_file_that_is_the_same_for_all(drawings: Drawings) -> None:
     drawings.code("'legend.txt'", "write_text('legend')")
     drawings.first(10, 11)
