@@ -304,6 +304,8 @@ class _Interrupting:
         return self._line
 
 
+# An interrupt between the creation of an event loop and its keeper leaves it to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("way", ["batch", "threads", "async"])
 @pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))])
 def test_after_an_interrupt_at_any_line_no_finished_row_is_lost_and_nothing_is_waited_for(
