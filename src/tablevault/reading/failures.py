@@ -46,8 +46,8 @@ class Failures:
 
     def positions(self, columns: list[str]) -> frozenset[int]:
         """Return the rows that failed or were skipped in any of these columns."""
-        wanted = set(columns)
-        return frozenset(row.index for row in self.rows if wanted & set(self.columns.get(row.builder, ())))
+        builders = {name for name, own in self.columns.items() if not set(columns).isdisjoint(own)}
+        return frozenset(row.index for row in self.rows if row.builder in builders)
 
     def frame(self) -> FrameData:
         """Return the rows as `get_errors` shows them."""
@@ -159,8 +159,8 @@ class FailureReader:
                 f"columns read; get_errors('{selection.table_name}', '{instance_id}') lists the errors, and "
                 "failed='drop' leaves the rows out."
             )
-        kept = [position for position in range(len(data)) if position not in found]
-        if len(kept) < len(data):
+        if found:
+            kept = [position for position in range(len(data)) if position not in found]
             data = FrameData(data.table.take(kept), data.types)
         return (data if rows is None else FrameData(data.table.slice(0, rows), data.types)), instance_id
 

@@ -15,7 +15,9 @@ from typing import Any
 
 from tablevault import clock
 from tablevault.builders.policies import DIED, INVALID, TIMEOUT, TRANSIENT, WORDS, ErrorName, is_class_name
+from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import RetryLater, StopRun
+from tablevault.ports import Ended, FunctionError
 
 _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _TOO_MANY_REQUESTS = 429
@@ -78,6 +80,31 @@ class RowError:
     def status(self) -> int | None:
         """HTTP status that the exception carries."""
         return status_of(self.error)
+
+
+def error_of(ended: Ended, doing: str) -> RowError:
+    """Return the error of a call.
+
+    Parameters
+    ----------
+    ended
+        The call, which has one.
+    doing
+        What a worker was doing that died of it, such as `computing row 3`.
+    """
+    error = ended.error
+    assert error is not None
+    if ended.has_died:
+        return RowError(ChildProcessError(f"the worker {doing} {error}"), has_died=True)
+    if type(error) is FunctionError:
+        # The function could not be opened: the error says itself where it was raised.
+        return RowError(error.original, note="")
+    return RowError(error, is_invalid=ended.is_invalid)
+
+
+def timeout_text(spec: BuilderSpec, seconds: float) -> str:
+    """Return the message of a call that took too long."""
+    return f"{spec.function_text} took longer than its timeout of {seconds:g} s"
 
 
 def status_of(error: BaseException) -> int | None:

@@ -18,7 +18,7 @@ from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, 
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import RowCollector, prepared
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import RowError, TimedOut, is_a
+from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.processes import ProcessExecutor, usable_cores
@@ -295,7 +295,8 @@ class RowRunner:
             # An interrupt came between keeping the rows and forgetting the call.
             pass
         elif ended.error is not None:
-            self._failed(task, _row_error(ended, task), is_setup=type(ended.error) is FunctionError)
+            error = error_of(ended, f"computing {_rows_text(task.positions)}")
+            self._failed(task, error, is_setup=type(ended.error) is FunctionError)
         elif self._job.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints, 0)
         else:
@@ -366,7 +367,7 @@ class RowRunner:
             running = executor.abandon(number)
             call = self._in_flight.pop(number)
             seconds = self._job.policies.timeout or 0.0
-            error = TimedOut(f"{self._table.spec.function_text} took longer than its timeout of {seconds:g} s")
+            error = TimedOut(timeout_text(self._job.function.spec, seconds))
             task = _after_call(call.task, seconds)
             self._failed(task, RowError(error))
             if running > self._job.concurrency and self._failure is None:
@@ -583,18 +584,6 @@ def _after_call(task: Task, seconds: float) -> Task:
     """Return a task after one more call, which took so long; the try began when its first call did."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
     return replace(task, first_call=first_call, seconds=task.seconds + seconds)
-
-
-def _row_error(ended: Ended, task: Task) -> RowError:
-    """Return the error of a call."""
-    error = ended.error
-    assert error is not None
-    if ended.has_died:
-        death = ChildProcessError(f"the worker computing {_rows_text(task.positions)} {error}")
-        return RowError(death, has_died=True)
-    if type(error) is FunctionError:
-        return RowError(error.original, note="")
-    return RowError(error, is_invalid=ended.is_invalid)
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:

@@ -13,7 +13,7 @@ from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, 
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
-from tablevault.rows.error_names import RowError, TimedOut, is_a
+from tablevault.rows.error_names import TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
@@ -71,7 +71,7 @@ def call_once(
                 raise ended.error
             first_call = began if task.first_call is None else task.first_call
             task = Task((0,), task.attempt, task.retries, first_call, task.seconds + ended.seconds)
-            error = _error_of(ended, function)
+            error = error_of(ended, f"running {function.spec.function_text}")
             artifacts.doubt_call(ended.seconds, was_cancelled=is_a(error.error, TimedOut))
             text = owner.secrets(message_of(error.error))
             decision = policy.decide(task, error, text, clock.monotonic())
@@ -83,14 +83,6 @@ def call_once(
                 clock.sleep(min(left, _LONGEST_WAIT))
     finally:
         executor.close()
-
-
-def _error_of(ended: Ended, function: BuilderFunction) -> RowError:
-    error = ended.error
-    assert error is not None
-    if ended.has_died:
-        return RowError(ChildProcessError(f"the worker running {function.spec.function_text} {error}"), has_died=True)
-    return RowError(error, is_invalid=ended.is_invalid)
 
 
 def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
@@ -106,11 +98,6 @@ def _executor(
     if function.is_async:
         return AsyncExecutor(1, open_function)
     return InlineExecutor(open_function) if policies.timeout is None else ThreadExecutor(1, open_function)
-
-
-def timeout_text(function: BuilderFunction, timeout: float) -> str:
-    """Return the message of a call that took too long."""
-    return f"{function.spec.function_text} took longer than its timeout of {timeout:g} s"
 
 
 def _call(
@@ -131,7 +118,7 @@ def _call(
         now = clock.monotonic()
         if timeout is not None and now - executor.begun.get(number, now) >= timeout and not executor.ended:
             executor.abandon(number)
-            return Ended(number, None, TimedOut(timeout_text(function, timeout)), timeout)
+            return Ended(number, None, TimedOut(timeout_text(function.spec, timeout)), timeout)
         if owner.stop_requested:
             stopped_at = now if stopped_at is None else stopped_at
             if now - stopped_at > _STOP_PATIENCE:
