@@ -299,9 +299,10 @@ LARGE_ARTIFACT = """
 import resource
 import pandas as pd
 with open(vault.get_artifact_folder("frames") + "/large.bin", "wb") as file:
-    file.write(b"." * 2_000_000)
+    file.write(b"." * 20_000_000)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
+# The journal of the catalog, whose size depends on how long everything took, stays far below this limit.
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000_000, resource.RLIM_INFINITY))
 vault.write_instance(pd.DataFrame({"file": ["large.bin"]}), "frames", dtypes={"file": "artifact_string"}, process_id="w")
 """
 
@@ -321,13 +322,13 @@ def test_a_write_whose_frame_was_staged_whole_is_finished(staged, job):
     again = TableVault(job.path, restart=True)
     assert again.restart_report == {"w": "resumed"}
     frame, _ = again.get_dataframe("frames", successful_only=True)
-    assert Path(frame["file"][0]).stat().st_size == 2_000_000
+    assert Path(frame["file"][0]).stat().st_size == 20_000_000
 
 
 def test_a_write_whose_frame_was_staged_whole_can_be_materialized_by_a_stop(staged, job):
     staged.stop_process("w", materialize=True)
     frame, instance_id = staged.get_dataframe("frames")
-    assert Path(frame["file"][0]).stat().st_size == 2_000_000
+    assert Path(frame["file"][0]).stat().st_size == 20_000_000
     assert staged.get_descriptions(instance_id, "frames")["success"] is False
     written = Path(job.path, "frames", instance_id, "description.yaml").read_text()
     assert "success: false" in written
