@@ -390,7 +390,7 @@ class TableVault:
         run_index: bool = False,
     ) -> InstancePlan:
         """Say what `execute_instance` would do; runs no function, but the IndexBuilder's with `run_index`."""
-        from tablevault.reading.planning import plan_execution
+        from tablevault.freshness.planning import plan_execution
 
         return plan_execution(self._context, operations.ExecuteInstance(table_name, version, force_execute), run_index)
 

@@ -1,1 +1,1 @@
-"""Reading a vault: frames, processes, lineage, plans, and whether everything is as the catalog claims."""
+"""Reading a vault: frames, processes, lineage, and whether everything is as the catalog claims."""
