@@ -18,8 +18,10 @@ from tablevault.layout import INPUT_ROWS
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
-from tablevault.storage.dtypes import plain_values
-from tablevault.storage.frames import StoredFrame, read_frame
+from tablevault.storage.columns import Column
+from tablevault.storage.content import column_digest
+from tablevault.storage.dtypes import ColumnType, plain_values
+from tablevault.storage.frames import StoredFrame, frame_of_columns, read_frame
 from tablevault.values import ArtifactRecord
 
 
@@ -125,6 +127,14 @@ class MaterializedOrigin:
     def column(self, name: str) -> Sequence[object] | None:
         """Return a column of its frame."""
         return self._frame.values(name) if name in self._frame.column_names else None
+
+    def has_column(self, name: str, column: Column, column_type: ColumnType) -> bool:
+        """Return whether its frame has a column with this name, type and cells, in this order."""
+        if name not in self._frame.column_names:
+            return False
+        stored = read_frame(self._frame_path, [name])
+        chunked = frame_of_columns({name: (column, column_type)}).table.column(0)
+        return stored.types[name] == column_type and column_digest(stored.table.column(0)) == column_digest(chunked)
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return the key of each row."""

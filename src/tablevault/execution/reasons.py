@@ -111,6 +111,26 @@ class Reasons:
         )
         return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
 
+    def of_lost_rows(self, builder: PreparedBuilder) -> tuple[str, ...]:
+        """Return which rows of the origins are not taken over, whatever the new rows are."""
+        spec, found = builder.spec, []
+        for origin in self._execution.origins:
+            rows = origin.rows(spec.changed_columns, is_index=False)
+            if rows is None:
+                continue
+            places = range(origin.row_count)
+            if spec.runs_by_row:
+                causes = self._causes(builder, places, [(origin, places)])
+            else:
+                is_whole = rows.whole is not None and not set(rows.versions) - {builder.version}
+                failed = Counter(origin.failures(spec.changed_columns).values())
+                causes = Counter() if is_whole else failed or Counter({_NEVER: origin.row_count})
+            for taken_over in (_CHANGED, _CHANGED_OR_GONE):
+                causes.pop(taken_over, None)
+            of_origin = _failures_text(causes.pop(_FAILED, 0), causes.pop(_SKIPPED, 0))
+            found += [*of_origin, *(f"{cause} in {rows_text(count)}" for cause, count in causes.items() if count)]
+        return tuple(found)
+
     def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
         """Return what is said of a builder that has nothing to do."""
         facts = self._facts(builder.spec)

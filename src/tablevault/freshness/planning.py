@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from tablevault.execution.context import Execution
 from tablevault.execution.for_each import decide_input_rows
 from tablevault.execution.generator import shown_origin
 from tablevault.execution.inputs import PinnedInputs
-from tablevault.execution.origins import Origin
+from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.reasons import Reasons, rows_text
@@ -28,11 +28,10 @@ from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
-from tablevault.operations.building import Workplace
-from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.building import Workplace, open_origin
+from tablevault.operations.execute import ExecuteInstance, open_execution
 from tablevault.operations.session import Draft
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
-from tablevault.plans import ExecutePlan
 from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
@@ -64,53 +63,110 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
         Whatever the IndexBuilder's function raises.
     """
     lookup = Lookup(context)
-    draft = Draft(lookup, names.new_process_id())
-    plan = operation.plan(draft)
-    prepared = _prepare(lookup, plan)
-    # Outside the vault, whose folders stay as they are; the IndexBuilder may leave artifacts and checkpoints in it.
-    with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
-        with _workplace(Path(folder), draft.process_id) as place:
-            execution = operation.execution(plan, lookup, prepared, place)
-            origin = lookup.contents.instance_by_row(plan.origin) if plan.origin is not None else None
-            planning = _Planning(execution, Reasons(lookup, execution, origin, prepared.inputs.facts()))
-            index, *others = prepared.builders
-            if not run_index:
-                return planning.plan([index, *others])
-            with _code(Path(folder), prepared.sources) as code:
-                try:
-                    return planning.plan([prepared.load(index, code), *others], run_index=True)
-                except FunctionError as error:
-                    set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
-                    raise error.original from error.original.__cause__
-
-
-def _prepare(lookup: Lookup, plan: ExecutePlan) -> Prepared:
-    """Return the builders and the code as they are now."""
+    plan = operation.plan(Draft(lookup, names.new_process_id()))
     table, temporary = lookup.table_by_id(plan.table_id), lookup.instance_by_row(plan.temporary)
     documents = lookup.with_files(lambda: lookup.builder_files(table, temporary), read_documents)
     inputs = PinnedInputs(lookup, plan.inputs)
-    return Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
+    prepared = Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
+    with open_planner(lookup) as planner:
+        try:
+            return planner.decide(prepared, plan.origin, not operation.force_execute, run_index).plan
+        except FunctionError as error:
+            set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
+            raise error.original from error.original.__cause__
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What an execution would do to the instance that it starts from."""
+
+    plan: InstancePlan
+    changes: tuple[str, ...]
+    """Why it would make a new instance, as far as that is certain."""
+    is_known: bool
+    """Whether it would make none if there are no `changes`; otherwise the IndexBuilder has to run first."""
+
+
+@contextmanager
+def open_planner(lookup: Lookup) -> Iterator[Planner]:
+    """Open a planner with a folder outside the vault, for artifacts and checkpoints of IndexBuilders."""
+    with tempfile.TemporaryDirectory(prefix="tablevault-plan-", ignore_cleanup_errors=True) as folder:
+        yield Planner(lookup, Path(folder))
+
+
+class Planner:
+    """Decides what executions would do.
+
+    Parameters
+    ----------
+    lookup
+        Finds instances and their files.
+    folder
+        Empty, for what IndexBuilders write.
+    """
+
+    def __init__(self, lookup: Lookup, folder: Path) -> None:
+        self._lookup = lookup
+        self._folder = folder
+        self._decided = 0
+        self._modules: tuple[Sources, Path] | None = None
+
+    def decide(
+        self, prepared: Prepared, origin: int | None, reuses_cells: bool = True, runs_index: bool = False
+    ) -> Decision:
+        """Decide what an execution would compute and reuse.
+
+        Parameters
+        ----------
+        prepared
+            The builders.
+        origin
+            Row id of the instance whose cells may be reused.
+        reuses_cells
+            Whether they are reused.
+        runs_index
+            Whether to run the IndexBuilder, so that the rows are known.
+
+        Raises
+        ------
+        TableVaultError
+            As the execution would, before it calls a function.
+        FunctionError
+            For whatever the IndexBuilder's function raises.
+        """
+        self._decided += 1
+        with _workplace(self._folder / str(self._decided), names.new_process_id()) as place:
+            committed = open_origin(self._lookup, origin) if origin is not None else None
+            origins = [committed] if committed is not None else []
+            execution = open_execution(prepared, place, origins, committed, reuses_cells)
+            record = self._lookup.contents.instance_by_row(origin) if origin is not None else None
+            planning = _Planning(execution, Reasons(self._lookup, execution, record, prepared.inputs.facts()))
+            if not runs_index:
+                return planning.decide(prepared.builders, committed)
+            with CodeSnapshot(self._written(prepared.sources), local=prepared.sources.local) as code:
+                index, *others = prepared.builders
+                return planning.decide([prepared.load(index, code), *others], committed, run_index=True)
+
+    def _written(self, sources: Sources) -> Path:
+        """Return a folder with code modules; the same ones are written once."""
+        if self._modules is None or self._modules[0] is not sources:
+            folder = self._folder / f"code-{self._decided}"
+            folder.mkdir()
+            for name, text in sources.modules.items():
+                (folder / f"{name}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
+            self._modules = sources, folder
+        return self._modules[1]
 
 
 @contextmanager
 def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
     artifacts = folder / "artifacts"
-    artifacts.mkdir()
+    artifacts.mkdir(parents=True)
     checkpoints = CheckpointStore.open(folder / "checkpoints", ArtifactFolder(artifacts), None)
     try:
         yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id)
     finally:
         checkpoints.abandon()
-
-
-@contextmanager
-def _code(folder: Path, sources: Sources) -> Iterator[CodeSnapshot]:
-    modules = folder / "code"
-    modules.mkdir()
-    for name, text in sources.modules.items():
-        (modules / f"{name}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
-    with CodeSnapshot(modules, local=sources.local) as code:
-        yield code
 
 
 class _NeverStopped:
@@ -146,15 +202,46 @@ class _Planning:
         self._gaps: dict[str, _Gap] = {}
         self._index = ""
         self._rows_are_known = False
+        self._changes: list[str] = []
 
-    def plan(self, builders: list[PreparedBuilder], run_index: bool = False) -> InstancePlan:
-        """Return the plan; the first builder is the IndexBuilder, whose function can be called if it is to run."""
+    def decide(
+        self, builders: Sequence[PreparedBuilder], committed: MaterializedOrigin | None, run_index: bool = False
+    ) -> Decision:
+        """Decide about the builders.
+
+        Parameters
+        ----------
+        builders
+            The first is the IndexBuilder, whose function can be called if it is to run.
+        committed
+            The instance that the execution starts from.
+        run_index
+            Whether the IndexBuilder is to run.
+        """
         index, *others = builders
         self._index = index.spec.name
         planned = {index.spec.name: self._after_run(index) if run_index else self._plan_index(index)}
         for builder in others:
             planned[builder.spec.name] = self._plan_column_builder(BuilderRun.start(self._execution, builder))
-        return InstancePlan(planned)
+        if self._rows_are_known and not self._changes and not self._has_rows_of(committed, index.spec):
+            self._changes.append(f"the rows that `{self._index}` makes changed")
+        changes = tuple(dict.fromkeys(self._changes))
+        return Decision(InstancePlan(planned), changes, is_known=self._rows_are_known)
+
+    def _has_rows_of(self, committed: MaterializedOrigin | None, index: BuilderSpec) -> bool:
+        """Return whether the IndexBuilder's columns are those of an instance, row for row.
+
+        All other cells are reused.
+        """
+        if committed is None or committed.row_count != self._execution.frame.row_count:
+            return False
+        frame = self._execution.frame
+        contents = frame.as_contents({}) if frame.has_artifacts else None
+        return all(
+            committed.has_column(name, frame.columns[name].column, frame.columns[name].type)
+            and (contents is None or committed.as_contents().values(name) == contents.values(name))
+            for name in index.changed_columns
+        )
 
     # --- the IndexBuilder -----------------------------------------------------------------------------------------
 
@@ -165,6 +252,8 @@ class _Planning:
         counter = self._execution.progress.builders[builder.spec.name]
         always = () if builder.spec.runs_by_row else (_ALWAYS_RUNS,)
         reasons = self._reasons.of_spec(builder) if counter.computed or not builder.spec.runs_by_row else ()
+        if builder.spec.runs_by_row and counter.computed:
+            self._changes += reasons or (f"{rows_text(counter.computed)} to compute",)
         return BuilderPlan(counter.total, counter.reused, counter.computed, (*always, *reasons))
 
     def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
@@ -188,6 +277,7 @@ class _Planning:
             return self._after_run(run.builder)
         total = len(decision.table)
         reasons = self._reasons.of_rows(run, decision)
+        self._changes += reasons
         if self._execution.primary_key:
             # Which of the origin's rows these will be is not known before their keys are.
             keeps = run.spec.keep_old
@@ -207,6 +297,7 @@ class _Planning:
             # It has nothing to compute, so its function is not called.
             return self._after_run(run.builder)
         reasons = (*self._reasons.of_spec(run.builder), f"{rows_text(missing)} of the input to compute")
+        self._changes += reasons
         return BuilderPlan(None, len(table) - missing, missing, reasons)
 
     # --- ColumnBuilders -------------------------------------------------------------------------------------------
@@ -216,9 +307,14 @@ class _Planning:
         if not self._may_reuse(run):
             self._leave_empty(run)
             new = () if total is None else self._reasons.of_new_rows()
-            return BuilderPlan(total, 0, total, (*self._reasons.of_spec(run.builder), *new))
+            reasons = (*self._reasons.of_spec(run.builder), *new)
+            if any(origin.row_count for origin in self._origins) if total is None else total:
+                self._changes += reasons
+            return BuilderPlan(total, 0, total, reasons)
         if total is None:
             self._leave_empty(run)
+            lost = self._reasons.of_lost_rows(run.builder)
+            self._changes += (*self._reasons.of_spec(run.builder), *lost) if lost else ()
             known = (*self._reasons.of_spec(run.builder), *self._reasons.of_failures(run.spec))
             reasons = (*known, f"unknown until `{self._index}` has run")
             return BuilderPlan(None, None, None, reasons)
@@ -238,6 +334,8 @@ class _Planning:
         self._leave(run, decision)
         total, missing = len(decision.table), decision.table.missing()
         reasons = self._reasons.of_rows(run, decision)
+        if len(missing) > len(decision.undecided):
+            self._changes += reasons
         if decision.undecided:
             return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
@@ -247,6 +345,8 @@ class _Planning:
         decision = decide_rows_without_arguments(run)
         self._leave_empty(run)
         total, reasons = len(decision.table), self._reasons.of_rows(run, decision)
+        if len(decision.table.missing()) > len(decision.undecided):
+            self._changes += reasons
         if decision.undecided:
             return BuilderPlan(total, None, None, (*reasons, *_waiting(gaps, len(decision.undecided))))
         return BuilderPlan(total, 0, total, reasons)
@@ -261,7 +361,10 @@ class _Planning:
             self._close_gaps(run)
             return BuilderPlan(total, total, 0, self._reasons.of_unchanged(run.builder, total))
         self._leave_empty(run)
-        return BuilderPlan(total, 0, total, self._reasons.of_whole(run))
+        reasons = self._reasons.of_whole(run)
+        if total:
+            self._changes += reasons
+        return BuilderPlan(total, 0, total, reasons)
 
     @property
     def _origins(self) -> tuple[Origin, ...]:

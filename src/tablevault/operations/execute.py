@@ -15,7 +15,7 @@ from tablevault.errors import TVArgumentError, TVBuilderError, warn
 from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
-from tablevault.execution.origins import Origin, PartialOrigin
+from tablevault.execution.origins import MaterializedOrigin, Origin, PartialOrigin
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.running import restore_builders, run_builders
@@ -222,21 +222,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         committed = open_origin(lookup, plan.origin) if plan.origin is not None else None
         if committed is not None:
             origins.append(committed)
-        return Execution(
-            frame=DraftFrame(InstanceArtifacts(place.artifacts)),
-            inputs=prepared.inputs.paths,
-            content_inputs=prepared.inputs.contents,
-            inputs_have_artifacts=prepared.inputs.have_artifacts,
-            checkpoints=place.checkpoints,
-            origins=tuple(origins),
-            reuses_cells=not self.force_execute,
-            progress=place.progress,
-            owner=place.owner,
-            process_id=place.process_id,
-            primary_key=prepared.index.primary_key,
-            index_origin=committed if prepared.index.runs_by_row and prepared.index.for_each is None else None,
-            input_keys_of=prepared.inputs.primary_key,
-        )
+        return open_execution(prepared, place, origins, committed, not self.force_execute)
 
     # --- ends other than success ----------------------------------------------------------------------------------
 
@@ -281,6 +267,48 @@ def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     return [
         name for name in sorted(snapshot.keys() | current.keys()) if content(snapshot, name) != content(current, name)
     ]
+
+
+# --- the shared state ---------------------------------------------------------------------------------------------
+
+
+def open_execution(
+    prepared: Prepared,
+    place: Workplace,
+    origins: Sequence[Origin],
+    committed: MaterializedOrigin | None,
+    reuses_cells: bool = True,
+) -> Execution:
+    """Return the shared state of builders that make a new instance.
+
+    Parameters
+    ----------
+    prepared
+        The builders.
+    place
+        Where their results go.
+    origins
+        Whose cells may be reused, the preferred one first.
+    committed
+        The instance among the origins; `None` if there is none.
+    reuses_cells
+        Whether cells may be taken over; rows are kept either way, where a builder says so.
+    """
+    return Execution(
+        frame=DraftFrame(InstanceArtifacts(place.artifacts)),
+        inputs=prepared.inputs.paths,
+        content_inputs=prepared.inputs.contents,
+        inputs_have_artifacts=prepared.inputs.have_artifacts,
+        checkpoints=place.checkpoints,
+        origins=tuple(origins),
+        reuses_cells=reuses_cells,
+        progress=place.progress,
+        owner=place.owner,
+        process_id=place.process_id,
+        primary_key=prepared.index.primary_key,
+        index_origin=committed if prepared.index.runs_by_row and prepared.index.for_each is None else None,
+        input_keys_of=prepared.inputs.primary_key,
+    )
 
 
 # --- origins ------------------------------------------------------------------------------------------------------

@@ -65,18 +65,18 @@ def _data_digest(data: FrameData) -> bytes:
             known.kind.value,
             known.pandas,
             str(known.arrow),
-            _column_digest(data.table.column(position)),
+            column_digest(data.table.column(position)),
         ]
         for position, (name, known) in enumerate(data.types.items())
     ]
     return xxhash.xxh3_128_digest(canonical([len(data), columns]))
 
 
-def _column_digest(column: pa.ChunkedArray) -> bytes:
+def column_digest(column: pa.ChunkedArray) -> bytes:
     """Return a digest of a column's values: how they are cut into chunks, and what lies under nulls, does not count."""
     if pa.types.is_dictionary(column.type):
         categories = column.chunk(0).dictionary.to_pylist() if column.num_chunks else []
-        return canonical([canonical(categories), _column_digest(column.cast(column.type.value_type))])
+        return canonical([canonical(categories), column_digest(column.cast(column.type.value_type))])
     if column.type.num_fields:
         return xxhash.xxh3_128_digest(canonical(column.to_pylist()))
     state = xxhash.xxh3_128(column.is_valid().combine_chunks().cast(pa.uint8()).buffers()[1] or b"")
