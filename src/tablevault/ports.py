@@ -298,6 +298,10 @@ class Contents(Protocol):
         """Return the columns that the columns of an instance were computed from, in the order of their recording."""
         ...
 
+    def confirmed_inputs(self, row_id: int) -> list[int]:
+        """Return the row ids of the instances that an instance was found unchanged against, in that order."""
+        ...
+
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
         ...

@@ -15,6 +15,8 @@ class BuilderCounter:
         self.columns = columns
         self.total: int | None = None
         self.reused = 0
+        self.reused_partial = 0
+        """Reused rows that an execution computed which was reverted; they count as reused, too."""
         self.failed = 0
         """Rows that failed and are recorded."""
         self.raised = 0

@@ -286,6 +286,28 @@ class WrittenInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class UnchangedInstance:
+    """A temporary instance disappears, because its execution made what its origin holds already.
+
+    The process is about the origin from then on.
+    """
+
+    temporary_row_id: int
+    row_id: int
+    """Of the origin, which still has to be the newest active instance of its version when this is decided."""
+    instance_id: str
+    """Id of the origin."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmedInputs:
+    """An instance would not change if it were computed from these instances now."""
+
+    row_id: int
+    input_row_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedInstance:
     """An instance disappears."""
 
@@ -299,6 +321,8 @@ Change = (
     | NewTemporaryInstance
     | MaterializedInstance
     | WrittenInstance
+    | UnchangedInstance
+    | ConfirmedInputs
     | DeletedInstance
 )
 

@@ -311,6 +311,7 @@ class TableVault:
         reuse_partial: bool = False,
         *,
         policies: Mapping[str, Mapping[str, Any]] | None = None,
+        skip_unchanged: bool = False,
     ) -> str:
         """Run the builders of a temporary instance and materialize it.
 
@@ -330,6 +331,10 @@ class TableVault:
             Policy fields that replace those of the builder files: the name of a builder, or `*` for all, to a mapping
             of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused process is
             resumed, they replace the earlier ones for the rest of the run.
+        skip_unchanged
+            Make no instance if the newest one of the version is the origin and would not change: the same rows, all
+            other cells taken over, the same builders. The temporary instance is removed, and the process is about the
+            origin then.
 
         Raises
         ------
@@ -340,7 +345,9 @@ class TableVault:
         Exception
             Whatever a function raises, as it is, with a note that says what became of the process.
         """
-        operation = operations.ExecuteInstance(table_name, version, force_execute, reuse_partial, policies)
+        operation = operations.ExecuteInstance(
+            table_name, version, force_execute, reuse_partial, skip_unchanged, policies
+        )
         return self._run(operation, process_id, background)
 
     def retry_failed(

@@ -118,6 +118,11 @@ def _copied(vault: TableVault) -> None:
     vault.create_builder_file("made", "made_index", text=index("more_names"))
 
 
+def _unchanged(vault: TableVault) -> None:
+    _executed(vault)
+    vault.create_instance("made", copy=True)
+
+
 def _superseding(vault: TableVault) -> None:
     """Let the second instance's artifacts take the place of the first one's."""
     _executed(vault)
@@ -245,6 +250,9 @@ EXECUTIONS = {
     "execute_generator": VaultOperation(_execute, _building(whole("files_of", "generator")), PAUSING),
     "execute_dataframe": VaultOperation(_execute, _building(whole("frame_of", "dataframe")), REVERTING),
     "execute_copy": VaultOperation(_execute, _copied),
+    "execute_unchanged": VaultOperation(
+        lambda vault, process: vault.execute_instance("made", process_id=process, skip_unchanged=True), _unchanged
+    ),
     "execute_superseding": VaultOperation(_execute, _superseding, REVERTING),
     "execute_side_effects": VaultOperation(
         lambda vault, process: vault.execute_instance("sent", process_id=process), _with_side_effects

@@ -16,6 +16,7 @@ POINTS = 4
 """Of each operation."""
 SAMPLE = {
     "execute_copy": "mine",
+    "execute_unchanged": "",
     "execute_failing": "mine",
     "create_table": "",
     "write_with_artifacts": "mine",

@@ -26,7 +26,7 @@ SIGNATURES = {
     "create_builder_file": "table_name, builder_name='', version='base', copy_dir='', text='', process_id=''",
     "write_instance": "table_df, table_name, version='base', dependencies=None, dtypes=None, process_id=''",
     "execute_instance": "table_name, version='base', force_execute=False, process_id='', background=False, "
-    "reuse_partial=False, *, policies=None",
+    "reuse_partial=False, *, policies=None, skip_unchanged=False",
     "retry_failed": "table_name, instance_id='', version='base', process_id='', background=False, *, policies=None",
     "rename_table": "new_table_name, table_name, process_id=''",
     "delete_table": "table_name, process_id=''",

@@ -132,6 +132,7 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @click.option("--reuse-partial", is_flag=True, help="Take over what a reverted execution had computed.")
+@click.option("--skip-unchanged", is_flag=True, help="Make no instance if the newest one would not change.")
 @policies
 @process_id
 @in_place

@@ -246,5 +246,6 @@ class BuilderRun:
                 codes,
                 whole,
                 dict(failures or {}),
+                reused_partial=self.counter.reused_partial,
             )
         )

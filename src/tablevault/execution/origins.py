@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from tablevault.errors import TVFileError
 from tablevault.execution.input_rows import InputRows, read_input_rows
@@ -40,6 +40,9 @@ class ReusableRows:
 
 class Origin(Protocol):
     """An instance whose cells may be reused."""
+
+    is_committed: ClassVar[bool]
+    """Whether it is an instance; it is an execution that was reverted otherwise."""
 
     @property
     def row_count(self) -> int:
@@ -93,6 +96,8 @@ class MaterializedOrigin:
     artifacts
         The records of its artifacts, by name.
     """
+
+    is_committed: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -226,6 +231,8 @@ class PartialOrigin:
     artifact_folder
         Its artifacts.
     """
+
+    is_committed: ClassVar[bool] = False
 
     def __init__(self, checkpoint_folder: Path, artifact_folder: Path) -> None:
         self._checkpoints: Checkpoints = read_checkpoints(checkpoint_folder)

@@ -69,6 +69,8 @@ class BuilderOutcome:
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
     """Failed and skipped rows, by position; of input rows where there are any."""
     inputs: InputOutcome | None = None
+    reused_partial: int = 0
+    """Reused rows that an execution computed which was reverted."""
 
     def facts(self, inputs: Mapping[PinnedKey, InputFacts]) -> BuilderFacts:
         """Return the facts that provenance keeps.

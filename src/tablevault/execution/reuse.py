@@ -103,7 +103,7 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
             run.put_columns(table)
             run.add_outcome(whole=fingerprint)
             return True
-        run.counter.reused = 0
+        run.counter.reused = run.counter.reused_partial = 0
     return False
 
 
@@ -126,4 +126,6 @@ def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows,
                 return False
             adopted[table.spec.changed_columns[number]] = file
     table.reuse(position, cells, rows.fingerprints[place], version, adopted)
+    if not origin.is_committed:
+        table.counter.reused_partial += 1
     return True

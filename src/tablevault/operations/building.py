@@ -24,7 +24,7 @@ from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.lookup import Lookup
-from tablevault.names import DEFAULT_VERSION
+from tablevault.names import DEFAULT_VERSION, index_builder_name
 from tablevault.operations.base import instance_folder, remove_set_aside
 from tablevault.operations.materialize import (
     InstanceFacts,
@@ -32,7 +32,6 @@ from tablevault.operations.materialize import (
     column_records,
     reopen,
     seal_instance,
-    settle_artifacts,
 )
 from tablevault.operations.session import Session
 from tablevault.plans import BuildPlan
@@ -42,7 +41,7 @@ from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.values import ColumnRecord, Read, TableRecord, Tidying
+from tablevault.values import ArtifactRecord, ColumnRecord, InstanceRecord, Read, TableRecord, Tidying
 
 
 @dataclass(frozen=True)
@@ -102,6 +101,15 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
 def is_pinned(session: Session) -> bool:
     """Return whether an earlier attempt has taken the snapshots of builders and code."""
     return session.workspace.code(1).is_dir()
+
+
+def archived_builders(
+    lookup: Lookup, table: TableRecord, instance: InstanceRecord, provenance: Provenance
+) -> dict[str, Path]:
+    """Return the archived builder files; the IndexBuilder has the name that the table asks for now."""
+    found = lookup.builder_files(table, instance)
+    index = next((facts.name for facts in provenance.builders if facts.is_index), "")
+    return {index_builder_name(table.name) if name == index else name: path for name, path in found.items()}
 
 
 def newest_code(session: Session) -> Path:
@@ -214,6 +222,7 @@ def seal_execution(
     inputs: PinnedInputs,
     table: TableRecord,
     operation: str,
+    artifacts: Sequence[ArtifactRecord],
     success: bool,
 ) -> Sealed:
     """Fill the folder of the new instance durably.
@@ -230,11 +239,12 @@ def seal_execution(
         The table of the instance.
     operation
         The operation that made the instance, for provenance.
+    artifacts
+        The files that its cells name, which `settle_artifacts` has checked.
     success
         Whether every builder ran to its end.
     """
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
-    artifacts = settle_artifacts(execution.frame, strict=success)
     data = execution.frame.data()
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
         fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
@@ -252,17 +262,13 @@ def seal_execution(
         inputs=tuple(dict.fromkeys(facts.values())),
         origin=origin_facts(session.lookup, plan.origin),
     )
-    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
-    failed = sum(failure.kind == "failed" for items in failures.values() for failure in items)
-    skipped = sum(map(len, failures.values())) - failed
+    failures = list(chain.from_iterable(outcome.failures.values() for outcome in execution.outcomes))
+    failed = sum(failure.kind == "failed" for failure in failures)
+    skipped = len(failures) - failed
     if failed or skipped:
         write_failures(folder.errors, _failed_rows(execution))
     described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
     manifest = seal_instance(folder, stored, artifacts, provenance, described)
-    summary = failure_summary(failures)
-    version = plan.new_instance_id.rsplit("_", 2)[0]
-    named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
-    told = () if summary is None else (f"{summary}; see get_errors({named}), run retry_failed({named}).",)
     shares = success and not table.allow_multiple_artifacts
     link = [artifact_link(session.lookup, table, plan.new_instance_id, bool(artifacts))] if shares else []
     return Sealed(
@@ -274,8 +280,17 @@ def seal_execution(
         skipped,
         replaces_artifacts=shares,
         tidying=(*link, *remove_set_aside(session.lookup, folder)),
-        warnings=told,
+        warnings=failure_warnings(table, plan.new_instance_id, execution),
     )
+
+
+def failure_warnings(table: TableRecord, instance_id: str, execution: Execution) -> tuple[str, ...]:
+    """Return the warning about the failed rows of an execution, with the calls that list and retry them."""
+    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
+    summary = failure_summary(failures)
+    version = instance_id.rsplit("_", 2)[0]
+    named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
+    return () if summary is None else (f"{summary}; see get_errors({named}), run retry_failed({named}).",)
 
 
 def _failed_rows(execution: Execution) -> Iterator[FailedRow]:

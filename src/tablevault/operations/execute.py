@@ -22,14 +22,10 @@ from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.lookup import Lookup
-from tablevault.operations.base import (
-    REPLACEABLE,
-    Operation,
-    remove,
-    remove_created,
-)
+from tablevault.operations.base import REPLACEABLE, Operation, remove, remove_created
 from tablevault.operations.building import (
     Workplace,
+    failure_warnings,
     is_pinned,
     newest_code,
     open_folder,
@@ -42,21 +38,23 @@ from tablevault.operations.building import (
     seal_execution,
     snapshot_code,
 )
-from tablevault.operations.materialize import (
-    new_instance_id,
-)
+from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
+from tablevault.operations.unchanged import unchanged_origin
 from tablevault.plans import ExecutePlan
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.values import (
+    ArtifactRecord,
     Changes,
+    ConfirmedInputs,
     Creation,
     InstanceRecord,
     MaterializedInstance,
     TableRecord,
     Tidying,
     TidyingAction,
+    UnchangedInstance,
 )
 
 
@@ -70,6 +68,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     version: str = names.DEFAULT_VERSION
     force_execute: bool = False
     reuse_partial: bool = False
+    skip_unchanged: bool = False
     policies: Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=REPLACEABLE)
 
     # --- prepare --------------------------------------------------------------------------------------------------
@@ -166,7 +165,12 @@ class ExecuteInstance(Operation[ExecutePlan]):
             return execution
 
         execution = run_functions(session, prepared, snapshot, run)
-        return self._changes(plan, session, execution, prepared.inputs, table, success=True)
+        artifacts = settle_artifacts(execution.frame, strict=True)
+        if self.skip_unchanged:
+            origin = unchanged_origin(plan, session, execution, artifacts)
+            if origin is not None:
+                return _unchanged(plan, session, execution, origin, table)
+        return self._changes(plan, session, execution, prepared.inputs, table, artifacts, success=True)
 
     def _changes(
         self,
@@ -175,10 +179,11 @@ class ExecuteInstance(Operation[ExecutePlan]):
         execution: Execution,
         inputs: PinnedInputs,
         table: TableRecord,
+        artifacts: Sequence[ArtifactRecord],
         success: bool,
     ) -> Changes:
         """Complete the new instance, and return the changes that make it visible."""
-        sealed = seal_execution(plan, session, execution, inputs, table, self.name, success)
+        sealed = seal_execution(plan, session, execution, inputs, table, self.name, artifacts, success)
         change = MaterializedInstance(
             plan.temporary,
             plan.new_instance_id,
@@ -252,7 +257,23 @@ class ExecuteInstance(Operation[ExecutePlan]):
         table = session.lookup.table_by_id(plan.table_id)
         execution = self._open(plan, session, prepared, table)
         restore_builders(execution, prepared.builders)
-        return self._changes(plan, session, execution, prepared.inputs, table, success=False)
+        artifacts = settle_artifacts(execution.frame, strict=False)
+        return self._changes(plan, session, execution, prepared.inputs, table, artifacts, success=False)
+
+
+def _unchanged(
+    plan: ExecutePlan, session: Session, execution: Execution, origin: InstanceRecord, table: TableRecord
+) -> Changes:
+    """Return the changes of an execution whose origin stands for its result, too."""
+    inputs = tuple(dict.fromkeys(pinned.row_id for pinned in plan.inputs))
+    return Changes(
+        (
+            UnchangedInstance(plan.temporary, origin.row_id, origin.instance_id),
+            ConfirmedInputs(origin.row_id, inputs),
+        ),
+        (*remove_created(session.lookup, plan.creates[0]), *_drop_temporary(plan, session)),
+        warnings=failure_warnings(table, origin.instance_id, execution),
+    )
 
 
 def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar
 
 from tablevault import names
@@ -24,6 +23,7 @@ from tablevault.lookup import Lookup
 from tablevault.operations.base import REPLACEABLE, Operation
 from tablevault.operations.building import (
     Workplace,
+    archived_builders,
     is_pinned,
     open_folder,
     open_origin,
@@ -34,7 +34,7 @@ from tablevault.operations.building import (
     seal_execution,
     snapshot_code,
 )
-from tablevault.operations.materialize import new_instance_id
+from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import PinnedInput, RetryPlan, UnchangedPlan
 from tablevault.rows.artifacts import InstanceArtifacts
@@ -73,7 +73,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
             )
         if instance.success and not read_failures(folder.errors):
             return UnchangedPlan(table_name=table.name, instance_id=instance.instance_id)
-        documents = read_documents(_builder_files(lookup, table, instance, provenance))
+        documents = read_documents(archived_builders(lookup, table, instance, provenance))
         pins = _pins(draft, table, instance, provenance, documents)
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
@@ -115,7 +115,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         if isinstance(plan, RetryPlan) and not is_pinned(session):
             table, instance = _origin(session.lookup, plan)
             provenance = read_provenance(session.lookup.folder(table, instance).provenance)
-            pin_builders(session, _builder_files(session.lookup, table, instance, provenance))
+            pin_builders(session, archived_builders(session.lookup, table, instance, provenance))
 
     # --- work -----------------------------------------------------------------------------------------------------
 
@@ -141,7 +141,8 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
             return execution
 
         execution = run_functions(session, prepared, snapshot, run)
-        sealed = seal_execution(plan, session, execution, prepared.inputs, table, self.name, success=True)
+        artifacts = settle_artifacts(execution.frame, strict=True)
+        sealed = seal_execution(plan, session, execution, prepared.inputs, table, self.name, artifacts, success=True)
         change = WrittenInstance(
             table.name,
             plan.version,
@@ -187,15 +188,6 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
 def _origin(lookup: Lookup, plan: RetryPlan) -> tuple[TableRecord, InstanceRecord]:
     assert plan.origin is not None  # an instance is what is retried
     return lookup.table_by_id(plan.table_id), lookup.instance_by_row(plan.origin)
-
-
-def _builder_files(
-    lookup: Lookup, table: TableRecord, instance: InstanceRecord, provenance: Provenance
-) -> dict[str, Path]:
-    """Return the archived builder files; the IndexBuilder has the name that the table asks for now."""
-    found = lookup.builder_files(table, instance)
-    index = next((facts.name for facts in provenance.builders if facts.is_index), "")
-    return {names.index_builder_name(table.name) if name == index else name: path for name, path in found.items()}
 
 
 def _pins(

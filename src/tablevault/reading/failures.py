@@ -174,7 +174,9 @@ class FailureReader:
             raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
         table = self._lookup.table_by_id(plan.table_id)
         if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
-            instance = self._lookup.contents.instance(plan.table_id, plan.new_instance_id)
+            # A success without a new instance is about its origin.
+            found = plan.new_instance_id if record.status is Status.STOPPED else record.instance_id
+            instance = self._lookup.contents.instance(plan.table_id, found)
             if instance is not None:
                 return self.of_instance(table, instance)
         if not record.status.ended:

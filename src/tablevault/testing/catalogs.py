@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 
-from tablevault.errors import TVProcessError
+from tablevault.errors import TVLockError, TVProcessError
 from tablevault.plans import CreateTablePlan, Unplanned
 from tablevault.ports import Catalog
 from tablevault.values import (
@@ -17,6 +17,7 @@ from tablevault.values import (
     Change,
     Changes,
     ColumnRecord,
+    ConfirmedInputs,
     Creation,
     Decision,
     DeletedInstance,
@@ -37,6 +38,7 @@ from tablevault.values import (
     TableRecord,
     Tidying,
     TidyingAction,
+    UnchangedInstance,
     WrittenInstance,
 )
 
@@ -113,7 +115,7 @@ def _written(name: str, instance_id: str, *reads: Read, version: str = "base", r
 def _refuses(act: Callable[[], object]) -> bool:
     try:
         act()
-    except TVProcessError:
+    except (TVProcessError, TVLockError):
         return True
     return False
 
@@ -554,6 +556,36 @@ def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog
     assert _get(catalog, serial).instance_id == "base_1_x"
 
 
+def an_unchanged_instance_stands_for_a_temporary_one(make: MakeCatalog) -> None:
+    """The temporary one disappears, the origin is confirmed, and nothing of it happens if the origin was overtaken."""
+    catalog = _made(make)
+    table = _table(catalog)
+    _done(catalog, _written("stories", "base_0_x"))
+    origin = catalog.contents.newest(table.table_id)
+    assert origin is not None
+    _done(catalog, NewTemporaryInstance(table.table_id, "TEMP_base", "base", "TEMP_base", False, origin.row_id, "text"))
+    temporary = catalog.contents.instance(table.table_id, "TEMP_base")
+    assert temporary is not None
+    changes = (
+        UnchangedInstance(temporary.row_id, origin.row_id, origin.instance_id),
+        ConfirmedInputs(origin.row_id, (7, 3)),
+    )
+    _done(catalog, _written("stories", "other_1_x", version="other"))
+    serial = _done(catalog, *changes)
+    assert catalog.contents.instance(table.table_id, "TEMP_base") is None
+    assert catalog.contents.newest(table.table_id, "base") == origin
+    assert _get(catalog, serial).instance_id == "base_0_x"
+    assert catalog.contents.confirmed_inputs(origin.row_id) == [7, 3]
+    _done(catalog, NewTemporaryInstance(table.table_id, "TEMP_base", "base", "TEMP_base", False, origin.row_id, "text"))
+    _done(catalog, _written("stories", "base_2_x"))
+    again = catalog.contents.instance(table.table_id, "TEMP_base")
+    assert again is not None
+    overtaken = UnchangedInstance(again.row_id, origin.row_id, origin.instance_id)
+    assert _refuses(lambda: _done(catalog, overtaken, changes[1]))
+    assert catalog.contents.instance(table.table_id, "TEMP_base") == again
+    assert catalog.contents.confirmed_inputs(origin.row_id) == [7, 3]
+
+
 def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> None:
     """A set of artifacts that another process holds is neither listed nor dropped."""
     catalog = _made(make)
@@ -606,6 +638,7 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     an_instance_is_selected_by_id_or_version,
     a_selection_tells_of_side_effects,
     a_materialized_instance_takes_the_place_of_a_temporary_one,
+    an_unchanged_instance_stands_for_a_temporary_one,
     superseded_artifacts_are_dropped_once_they_are_free,
 )
 """Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""

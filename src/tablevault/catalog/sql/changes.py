@@ -9,18 +9,21 @@ from functools import singledispatch
 from sqlalchemy import Connection, bindparam, insert, select, text, update
 
 from tablevault.catalog.sql.codec import now, read_row
-from tablevault.catalog.sql.schema import instances, processes, reads, tables
-from tablevault.errors import TVImplementationError
+from tablevault.catalog.sql.creations import forget_creates
+from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables
+from tablevault.errors import TVImplementationError, TVLockError
 from tablevault.names import fold
 from tablevault.values import (
     ArtifactState,
     Change,
+    ConfirmedInputs,
     DeletedInstance,
     DeletedTable,
     MaterializedInstance,
     NewTable,
     NewTemporaryInstance,
     RenamedTable,
+    UnchangedInstance,
     WrittenInstance,
 )
 
@@ -30,6 +33,19 @@ _AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_s
 _INSERT_TABLE = insert(tables).values(author=_AUTHOR)
 _INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
 _INSERT_READS = insert(reads)
+_INSERT_CONFIRMED = insert(confirmed)
+_NEWEST_ACTIVE = (
+    select(instances.c.instance_id)
+    .where(
+        instances.c.table_id == bindparam("table_id"),
+        instances.c.version == bindparam("version"),
+        instances.c.temporary.is_(False),
+        instances.c.active.is_(True),
+        instances.c.deleted.is_(False),
+    )
+    .order_by(instances.c.row_id.desc())
+    .limit(1)
+)
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
 # Columns of format 2 are not part of the table that both formats are read by.
 _COUNT_FAILURES = text("UPDATE instances SET failed_cells = :failed, skipped_cells = :skipped WHERE row_id = :of_row")
@@ -134,6 +150,28 @@ def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
         "success": True,
     }
     _insert_materialized(connection, change, facts, serial)
+
+
+@apply_change.register
+def _(change: UnchangedInstance, connection: Connection, serial: int) -> None:
+    gone = {"of_row": change.temporary_row_id, "deleted": True}
+    temporary = connection.execute(_DELETE_TEMPORARY, gone).mappings().one()
+    of_version = {"table_id": temporary["table_id"], "version": temporary["version"]}
+    newest = connection.scalar(_NEWEST_ACTIVE, of_version)
+    if newest != change.instance_id:
+        raise TVLockError(
+            f"Instance '{newest}' was made while this execution found that '{change.instance_id}', the newest one so "
+            "far, would not change; run it again."
+        )
+    # The instance that was to be made will never be visible.
+    forget_creates(connection, serial)
+
+
+@apply_change.register
+def _(change: ConfirmedInputs, connection: Connection, serial: int) -> None:
+    rows = [{"row_id": change.row_id, "input_row_id": row_id, "serial": serial} for row_id in change.input_row_ids]
+    if rows:
+        connection.execute(_INSERT_CONFIRMED, rows)
 
 
 @apply_change.register

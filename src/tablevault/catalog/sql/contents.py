@@ -7,10 +7,11 @@ from functools import cache
 from typing import Any
 
 from sqlalchemy import Select, bindparam, exists, func, literal, select
+from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.codec import instance_record, read_record, table_record
-from tablevault.catalog.sql.schema import instances, processes, reads, tables
+from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, current_value
 from tablevault.lock_names import lock_on_table
@@ -57,6 +58,9 @@ _VERSION_LIKE = (
 _FIRST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version)
 _LAST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version.desc())
 _READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
+_CONFIRMED_OF = (
+    select(confirmed.c.input_row_id).where(confirmed.c.row_id == bindparam("row_id")).order_by(confirmed.c.confirmed_id)
+)
 _READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).order_by(reads.c.read_id)
 
 
@@ -161,6 +165,17 @@ class Contents:
         """Return the columns that the columns of an instance were computed from."""
         with self._store.read() as connection:
             return [read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings()]
+
+    def confirmed_inputs(self, row_id: int) -> list[int]:
+        """Return the row ids of the instances that an instance was found unchanged against, in that order."""
+        with self._store.read() as connection:
+            try:
+                return list(connection.scalars(_CONFIRMED_OF, {"row_id": row_id}))
+            except OperationalError:
+                # Asked for only now: almost every catalog has the table, which format 1 lacks.
+                if connection.dialect.has_table(connection, confirmed.name):
+                    raise
+                return []
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
         """Return the row ids of the instances that were computed from an instance, each with the read column."""

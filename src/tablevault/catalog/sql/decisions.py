@@ -27,6 +27,7 @@ from tablevault.values import (
     Status,
     Tidying,
     TidyingAction,
+    UnchangedInstance,
     WrittenInstance,
 )
 
@@ -78,7 +79,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     decision
         How the process ends.
     made
-        The instance that the transaction materializes: the process is about it from now on.
+        The instance that the transaction materializes, or leaves unchanged: the process is about it from now on.
 
     Raises
     ------
@@ -119,13 +120,13 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
 
 
 def instance_made_by(decisions: Sequence[Decision]) -> str | None:
-    """Return the id of the instance that processes materialize together, `None` if they do not."""
+    """Return the id of the instance that processes materialize or leave unchanged together; `None` if there is none."""
     return next(
         (
             change.instance_id
             for decision in decisions
             for change in decision.changes.changes
-            if isinstance(change, MaterializedInstance | WrittenInstance)
+            if isinstance(change, MaterializedInstance | WrittenInstance | UnchangedInstance)
         ),
         None,
     )

@@ -1,0 +1,100 @@
+"""Executions that made nothing new: their result compared with the instance that they started from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tablevault.errors import TableReferenceError, TVBuilderError
+from tablevault.execution.context import Execution
+from tablevault.execution.origins import MaterializedOrigin
+from tablevault.execution.outcomes import BuilderOutcome
+from tablevault.execution.preparation import read_documents
+from tablevault.execution.provenance import read_artifact_records, read_provenance
+from tablevault.operations.building import archived_builders, pinned_builders
+from tablevault.operations.materialize import column_records
+from tablevault.operations.session import Session
+from tablevault.plans import ExecutePlan
+from tablevault.storage.content import column_digest
+from tablevault.storage.frames import read_frame
+from tablevault.values import ArtifactRecord, InstanceRecord
+
+
+def unchanged_origin(
+    plan: ExecutePlan, session: Session, execution: Execution, artifacts: Sequence[ArtifactRecord]
+) -> InstanceRecord | None:
+    """Return the instance that holds the result of an execution already; `None` if it is a new result.
+
+    Parameters
+    ----------
+    plan, session
+        The process.
+    execution
+        Its builders have run.
+    artifacts
+        The files that its cells name.
+    """
+    origin = _newest_of_version(plan, session)
+    committed = next((one for one in execution.origins if isinstance(one, MaterializedOrigin)), None)
+    if origin is None or committed is None:
+        return None
+    index, *others = execution.outcomes
+    taken_over = all(_is_taken_over(outcome, committed) for outcome in others)
+    same_input_rows = index.inputs is None or _failed_alike(index, committed)
+    if not (taken_over and same_input_rows and _has_same_builders(plan, session, origin)):
+        return None
+    return origin if _has_same_rows(session, execution, index, origin, artifacts) else None
+
+
+def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | None:
+    """Return the origin, if it is the newest active instance of the table and version, and complete."""
+    contents = session.lookup.contents
+    temporary = session.lookup.instance_by_row(plan.temporary)
+    newest = contents.newest(plan.table_id, temporary.version)
+    return newest if newest is not None and newest.row_id == plan.origin and newest.success else None
+
+
+def _is_taken_over(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
+    """Return whether every cell of a builder is the origin's, or failed there and failed again."""
+    return not outcome.computed and not outcome.reused_partial and _failed_alike(outcome, origin)
+
+
+def _failed_alike(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
+    now = {position: failure.kind for position, failure in outcome.failures.items()}
+    return now == origin.failures(outcome.builder.spec.changed_columns)
+
+
+def _has_same_builders(plan: ExecutePlan, session: Session, origin: InstanceRecord) -> bool:
+    """Return whether the builder files say what those of the origin say; comments and layout do not count."""
+    table = session.lookup.table_by_id(plan.table_id)
+    provenance = read_provenance(session.lookup.folder(table, origin).provenance)
+    try:
+        archived = _fields(archived_builders(session.lookup, table, origin, provenance))
+    except (TVBuilderError, TableReferenceError):
+        # An earlier version accepted files that this one does not.
+        return False
+    return archived == _fields(pinned_builders(session))
+
+
+def _fields(builder_files: Mapping[str, Path]) -> dict[str, Mapping[str, object]]:
+    return {name: document.fields for name, document in read_documents(builder_files).items()}
+
+
+def _has_same_rows(
+    session: Session,
+    execution: Execution,
+    index: BuilderOutcome,
+    origin: InstanceRecord,
+    artifacts: Sequence[ArtifactRecord],
+) -> bool:
+    """Return whether types, files and the IndexBuilder's cells are the origin's; all other cells are taken over."""
+    data, folder = execution.frame.data(), session.lookup.folder_of(origin)
+    if len(data) != origin.row_count or column_records(data) != origin.columns:
+        return False
+    if {record.path: record for record in artifacts} != read_artifact_records(folder.artifact_hashes):
+        return False
+    stored = read_frame(folder.frame, index.builder.spec.changed_columns)
+    return all(
+        data.types[name] == column_type and column_digest(data.table.column(name)) == column_digest(column)
+        for (name, column_type), column in zip(stored.types.items(), stored.table.columns, strict=True)
+    )
