@@ -22,6 +22,7 @@ class VaultContext:
     author: str
     lock_timeout: float
     """Seconds that an operation waits for a live process that is in its way."""
+    vault_id: str
     parent_serial: int | None = None
     """The process inside which this vault was opened."""
 

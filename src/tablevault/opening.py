@@ -67,6 +67,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         owners=Owners(layout.owners),
         author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
+        vault_id=marker.vault_id,
     )
     check_same_vault(context)
     if not settings.parent_id:

@@ -41,6 +41,11 @@ def differs_by_call(value: object) -> bool:
     return any(_OF_CALLS.search(text) for text in _texts(value))
 
 
+def names_call(value: object) -> bool:
+    """Return whether `~CALL_ID~` stands in a value under `arguments`."""
+    return any(f"~{CALL_ID}~" in text for text in _texts(value))
+
+
 def misspelt_placeholder(value: object) -> str | None:
     """Return what is said of the first placeholder in a value that is almost right; `None` if there is none."""
     pieces = (piece for text in _texts(value) for piece in parse(text).parts if isinstance(piece, str))

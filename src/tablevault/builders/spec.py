@@ -15,7 +15,7 @@ from tablevault.builders.fields import (
     ReturnType,
     validate_fields,
 )
-from tablevault.builders.placeholders import misspelt_placeholder
+from tablevault.builders.placeholders import differs_by_call, misspelt_placeholder
 from tablevault.builders.policies import RUN_BY_ROW, Policies, PolicyContext, invalid_error_name, meaningless_field
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
@@ -267,6 +267,13 @@ def _check_arguments(document: BuilderDocument, fields: BuilderFields) -> None:
         slip = misspelt_placeholder(value)
         if slip is not None:
             raise document.error(("arguments", argument), slip)
+    for argument, value in (fields.setup_arguments or {}).items():
+        if differs_by_call(value):
+            raise document.error(
+                ("setup_arguments", argument),
+                "a constructor is called before the first call of the function, so ~ATTEMPT~, ~LAST_ERROR~ and "
+                "~CALL_ID~ have no meaning here; give them under arguments.",
+            )
 
 
 def _check_error_names(document: BuilderDocument, fields: BuilderFields) -> None:

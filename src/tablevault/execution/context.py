@@ -34,6 +34,7 @@ class Execution:
     progress: ExecutionProgress
     owner: Interruptible
     process_id: str
+    process_key: str
     primary_key: tuple[str, ...]
     reuses_cells: bool = True
     """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
@@ -65,6 +66,7 @@ class Execution:
             self.inputs_have_artifacts or self.frame.has_artifacts,
             str(self.frame.artifacts.folder),
             self.process_id,
+            self.process_key,
         )
 
     @property

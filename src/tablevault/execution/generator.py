@@ -11,7 +11,7 @@ from tablevault.errors import TVArtifactError
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import Origin
 from tablevault.execution.reuse import reuse_first_rows, reuse_whole
-from tablevault.execution.whole import SingleCall, call_function
+from tablevault.execution.whole import EndedCalls, SingleCall, call_function
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
@@ -41,7 +41,13 @@ def run_generator(run: BuilderRun) -> None:
     if total is not None and not filled and reuse_whole(run, call.fingerprint):
         return
     first = filled if continues else prefix
-    Yields(run, table, call.fingerprint, first, total).append(call_function(run, call), filled - first)
+    ended = EndedCalls(run)
+    values = call_function(run, call, ended)
+    try:
+        Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
+    except Exception:
+        ended.count()
+        raise
     _finish(run, table, len(table) if total is None else total, call.fingerprint)
 
 

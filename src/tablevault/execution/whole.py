@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
@@ -51,20 +51,48 @@ class SingleCall:
             return self.function.completed(None, self.counted, facts)
 
 
-def call_function(run: BuilderRun, call: SingleCall) -> object:
+class EndedCalls:
+    """Counts the calls of a function in this process that have ended without a result.
+
+    Parameters
+    ----------
+    run
+        The builder, whose function is called once.
+    """
+
+    _PLACE = 0
+    """Where checkpoints, which count by row, keep the number."""
+
+    def __init__(self, run: BuilderRun) -> None:
+        self._checkpoints = run.execution.checkpoints
+        self._builder = run.spec.name
+        self.number = run.saved.calls.get(self._PLACE, 0) if run.saved is not None else 0
+
+    def count(self) -> None:
+        """Count one more, durably with the next flush."""
+        self.number += 1
+        self._checkpoints.count_calls(self._builder, self._PLACE, self.number)
+
+    def facts(self, facts: CallFacts, call: SingleCall, code: str) -> CallFacts:
+        """Return the facts of the next call, with its id."""
+        call_id = call.function.call_id(None, call.fingerprint, code, self.number + 1)
+        return replace(facts, call_ids={self._PLACE: call_id})
+
+
+def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> object:
     """Call the function once, or more often as its policies say; its exception becomes a `FunctionError`."""
     function, owner = run.builder.loaded, run.execution.owner
 
     def arguments(facts: CallFacts) -> dict[str, object]:
         # Each call gets arguments of its own: the one before may have changed them.
         fresh = call if facts.attempt == 1 else SingleCall.prepare(run, call.unfinished)
-        given = fresh.arguments(facts)
+        given = fresh.arguments(ended.facts(facts, fresh, run.builder.version))
         owner.secrets.add(written_secrets(run.spec))
         owner.secrets.add(given_secrets(run.spec, given))
         return given
 
     opener = function.opener(run.setup_arguments)
-    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts)
+    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count)
 
 
 def run_dataframe(run: BuilderRun) -> None:
@@ -103,8 +131,13 @@ def _compute_frame(run: BuilderRun, call: SingleCall) -> FrameData:
     if run.is_done:
         # It was complete, but its files have changed since.
         run.begin()
-    returned = call_function(run, call)
-    data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
+    ended = EndedCalls(run)
+    returned = call_function(run, call, ended)
+    try:
+        data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
+    except Exception:
+        ended.count()
+        raise
     run.counter.computed = len(data)
     artifacts = _artifacts_of(data)
     checkpoints.save_frame(spec.name, data, call.fingerprint, artifacts)

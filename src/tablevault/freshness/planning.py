@@ -164,7 +164,7 @@ def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
     artifacts.mkdir(parents=True)
     checkpoints = CheckpointStore.open(folder / "checkpoints", ArtifactFolder(artifacts), None)
     try:
-        yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id)
+        yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id, process_id)
     finally:
         checkpoints.abandon()
 

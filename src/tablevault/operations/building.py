@@ -54,6 +54,8 @@ class Workplace:
     progress: ExecutionProgress
     owner: Interruptible
     process_id: str
+    process_key: str
+    """Names the process among those of all vaults, also if its id is used again."""
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,8 @@ def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> Instan
 def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
     """Open the checkpoints of the process, for an execution that fills a folder."""
     checkpoints = session.open_checkpoints(folder.artifacts)
-    return Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id)
+    key = f"{session.lookup.context.vault_id}/{session.serial}"
+    return Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id, key)
 
 
 def run_functions(

@@ -326,6 +326,7 @@ def open_execution(
         progress=place.progress,
         owner=place.owner,
         process_id=place.process_id,
+        process_key=place.process_key,
         primary_key=prepared.index.primary_key,
         index_origin=committed if prepared.index.runs_by_row and prepared.index.for_each is None else None,
         input_keys_of=prepared.inputs.primary_key,

@@ -178,6 +178,7 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
         progress=place.progress,
         owner=place.owner,
         process_id=place.process_id,
+        process_key=place.process_key,
         primary_key=prepared.index.primary_key,
         input_keys_of=prepared.inputs.primary_key,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import repeat
 from typing import cast
@@ -20,6 +21,7 @@ from tablevault.builders.placeholders import (
     PLACEHOLDER,
     differs_by_call,
     has_placeholder,
+    names_call,
 )
 from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
@@ -53,11 +55,8 @@ class CallFacts:
     """Number of the call in the try of its rows."""
     last_error: str | None = None
     """Text of the error of the call before."""
-
-    @cached_property
-    def call_id(self) -> str:
-        """Id of the call, for services that accept an idempotency key."""
-        return str(uuid.uuid4())
+    call_ids: Mapping[int, str] = field(default_factory=dict)
+    """Id of the call for each of its rows, for services that accept an idempotency key."""
 
 
 FIRST_CALL = CallFacts()
@@ -75,6 +74,8 @@ class Views:
     """Whether the two can differ."""
     artifact_folder: str
     process_id: str
+    process_key: str
+    """Names the process among those of all vaults."""
 
 
 class ArgumentErrors:
@@ -154,6 +155,11 @@ class FunctionCall:
         """The arguments in which a placeholder stands that differs from call to call."""
         return tuple(name for name, value in self._spec.arguments.items() if differs_by_call(value))
 
+    @cached_property
+    def has_call_ids(self) -> bool:
+        """Whether an argument names the call."""
+        return any(names_call(value) for value in self._spec.arguments.values())
+
     @property
     def names(self) -> tuple[str, ...]:
         """The parameters that get an argument, in the order of `Calls.arguments`."""
@@ -171,7 +177,7 @@ class FunctionCall:
     def arguments(self, row: int | None, facts: CallFacts = FIRST_CALL) -> dict[str, object]:
         """Return the arguments of a call for a row; the caller owns them."""
         values = {name: evaluate(row) for name, evaluate in self._evaluators}
-        return self._of_call(values, row, facts) if self.differs_by_call else values
+        return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
     def batch_arguments(self, rows: Sequence[int], facts: CallFacts = FIRST_CALL) -> dict[str, object]:
         """Return the arguments of a call for several rows: lists where an argument depends on the row."""
@@ -179,7 +185,7 @@ class FunctionCall:
             name: item.evaluate(rows[0]) if item.is_constant else _row_values(item, rows)
             for name, item in self._compiled.items()
         }
-        return self._of_call(values, rows[0], facts) if self.differs_by_call else values
+        return self._of_call(values, rows, facts, in_batch=True) if self.differs_by_call else values
 
     def fingerprints(self, rows: Sequence[int]) -> Fingerprints:
         """Return the fingerprints of rows."""
@@ -192,16 +198,42 @@ class FunctionCall:
             done += len(counted.positions)
         return found
 
-    def _of_call(self, values: dict[str, object], row: int | None, facts: CallFacts) -> dict[str, object]:
+    def call_id(self, row: int | None, fingerprint: bytes, code: str, number: int) -> str:
+        """Return the id of a call for a row, the same for a call that is repeated because its end is unknown.
+
+        Parameters
+        ----------
+        row
+            Position of the row; `None` for a function that is called once.
+        fingerprint, code
+            Of its arguments, and of the builder and its code.
+        number
+            1 + the calls for this row in this process that have ended.
+        """
+        facts = [self._views.process_key, self._spec.name, row, fingerprint, code, number]
+        digest = int.from_bytes(hashlib.sha256(canonical(facts)).digest()[:16], "big")
+        # Version 8 of RFC 9562, for ids made in a way of one's own; the uuid module of Python 3.11 does not know it.
+        digest = digest & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62
+        return str(uuid.UUID(int=digest))
+
+    def _of_call(
+        self, values: dict[str, object], rows: Sequence[int | None], facts: CallFacts, in_batch: bool = False
+    ) -> dict[str, object]:
         """Return arguments with those evaluated anew that differ from call to call."""
-        fill = partial(self._fill_in, facts=facts)
         for name in self.differs_by_call:
             value = self._spec.arguments[name]
             if value in (f"~{ATTEMPT}~", f"~{LAST_ERROR}~"):
                 values[name] = facts.attempt if value == f"~{ATTEMPT}~" else facts.last_error
+            elif in_batch and (names_call(value) or not self._compiled[name].is_constant):
+                values[name] = [self._of_row(value, row, facts) for row in rows]
             else:
-                values[name] = self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
+                values[name] = self._of_row(value, rows[0], facts)
         return values
+
+    def _of_row(self, value: object, row: int | None, facts: CallFacts) -> object:
+        """Return an argument that differs from call to call."""
+        fill = partial(self._fill_in, row=row, facts=facts)
+        return self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
 
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
         """Return the values for a row that must not be told, each with its mark."""
@@ -221,7 +253,7 @@ class FunctionCall:
     ) -> dict[str, object]:
         """Return the arguments of a call for a row, given those that `counted` returned for it."""
         values = {name: counted[name] if name in counted else evaluate(row) for name, evaluate in self._evaluators}
-        return self._of_call(values, row, facts) if self.differs_by_call else values
+        return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
     def fingerprint(self, row: int | None, arguments: Mapping[str, object]) -> bytes:
         """Return 16 bytes that differ whenever the arguments of a row count as different.
@@ -303,16 +335,16 @@ class FunctionCall:
         """Return whether an argument counts for what it is: no paths and no placeholders stand in it."""
         return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
-    def _fill_in(self, text: str, facts: CallFacts = FIRST_CALL) -> str:
-        return PLACEHOLDER.sub(partial(self._placeholder_value, facts=facts), text)
+    def _fill_in(self, text: str, row: int | None = None, facts: CallFacts = FIRST_CALL) -> str:
+        return PLACEHOLDER.sub(partial(self._placeholder_value, row=row, facts=facts), text)
 
-    def _placeholder_value(self, match: re.Match[str], facts: CallFacts) -> str:
+    def _placeholder_value(self, match: re.Match[str], row: int | None, facts: CallFacts) -> str:
         if match[1] == ATTEMPT:
             return str(facts.attempt)
         if match[1] == LAST_ERROR:
             return facts.last_error or ""
         if match[1] == CALL_ID:
-            return facts.call_id
+            return facts.call_ids.get(row or 0, "")
         if match[1] == "ARTIFACT_FOLDER":
             return self._views.artifact_folder
         if match[1] == "PROCESS_ID":

@@ -261,23 +261,32 @@ class RowRunner:
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
     def _start(self, executor: RowExecutor, task: Task) -> None:
-        facts = CallFacts(task.attempt, task.last_error)
         position = task.positions[0]
         try:
             with ArgumentErrors(self._table.spec, position):
                 if self._job.batch_size is None:
-                    arguments = self._call.arguments(position, facts)
-                    fingerprints = Fingerprints(self._call.fingerprint(position, arguments))
+                    counted = self._call.counted(position)
+                    fingerprints = Fingerprints(self._call.fingerprint(position, counted))
+                    arguments = self._call.completed(position, counted, self._facts(task, fingerprints))
                 else:
-                    arguments = self._call.batch_arguments(task.positions, facts)
                     fingerprints = self._call.fingerprints(task.positions)
+                    arguments = self._call.batch_arguments(task.positions, self._facts(task, fingerprints))
         except TableReferenceError as error:
             # One key that cannot be resolved is an error of its row, not of the vault.
-            self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""))
+            self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
             return
         number = next(self._numbers)
         self._in_flight[number] = _Call(task, fingerprints)
         executor.start(number, arguments)
+
+    def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
+        """Return the values of placeholders for the next call of a task."""
+        ids: dict[int, str] = {}
+        if self._call.has_call_ids:
+            for place, position in enumerate(task.positions):
+                number = self._table.calls.get(position, 0) + 1
+                ids[position] = self._call.call_id(position, fingerprints[place] or b"", self._table.version, number)
+        return CallFacts(task.attempt, task.last_error, ids)
 
     def _handle(self, executor: RowExecutor) -> None:
         """Take the calls that have ended."""
@@ -402,7 +411,14 @@ class RowRunner:
             add_note(error.error, exceeded)
             self._raise_later(task, error)
 
-    def _failed(self, task: Task, error: RowError, given: Sequence[int] | None = None, is_setup: bool = False) -> None:
+    def _failed(
+        self,
+        task: Task,
+        error: RowError,
+        given: Sequence[int] | None = None,
+        is_setup: bool = False,
+        was_called: bool = True,
+    ) -> None:
         """Let the policies decide about the error of a call.
 
         Parameters
@@ -413,6 +429,8 @@ class RowRunner:
             All rows that the call was given, which the error may quote; `None`: those of the task.
         is_setup
             Whether the function could not be opened.
+        was_called
+            Whether the function was called at all.
         """
         now = clock.monotonic()
         self._doubt_files(task, error, now)
@@ -423,6 +441,9 @@ class RowRunner:
         decision = self._policy.decide(task, error, text, now)
         if is_setup:
             decision = replace(decision, verdict=Verdict.RAISE)
+        elif was_called and self._call.has_call_ids and not decision.repeats_call(task, error):
+            for position in task.positions:
+                self._table.count_call(position)
         match decision.verdict:
             case Verdict.COLLECT:
                 if not collect_failure(self._table, self._policy, task, error, hide):

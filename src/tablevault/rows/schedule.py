@@ -109,6 +109,16 @@ class Decision:
     task: Task | None = None
     """The call to be made again."""
 
+    def repeats_call(self, failed: Task, error: RowError) -> bool:
+        """Return whether the next call for the rows is the same one: its end is unknown, or it was throttled.
+
+        Parameters
+        ----------
+        failed, error
+            The call, and its error.
+        """
+        return error.has_died or (self.task is not None and self.task.retries == failed.retries)
+
 
 @dataclass
 class FailurePolicy:

@@ -35,6 +35,7 @@ def call_once(
     arguments: Arguments,
     owner: Interruptible,
     artifacts: InstanceArtifacts,
+    count_failed: Callable[[], None],
 ) -> object:
     """Call a function until it returns, or fails for good.
 
@@ -50,6 +51,8 @@ def call_once(
         May be asked to stop.
     artifacts
         Is told when calls that failed may have left files.
+    count_failed
+        Is called for each call that ended without a result, unless it is going to be made again as the same call.
 
     Raises
     ------
@@ -75,6 +78,8 @@ def call_once(
             artifacts.doubt_call(ended.seconds, was_cancelled=is_a(error.error, TimedOut))
             text = owner.secrets(message_of(error.error))
             decision = policy.decide(task, error, text, clock.monotonic())
+            if not decision.repeats_call(task, error):
+                count_failed()
             if decision.verdict is not Verdict.RETRY or decision.task is None:
                 _raise(error.error, note, policies)
             task = decision.task

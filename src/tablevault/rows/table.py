@@ -58,6 +58,8 @@ class RowTable:
         """Whether rows that an earlier attempt had finished have to be computed again."""
         self.failures: dict[int, RowFailure] = {}
         """Why rows failed or were skipped, by position; those of earlier attempts are tried again."""
+        self.calls: dict[int, int] = {}
+        """Calls of this process that have ended without a result, by position, where calls have ids."""
         self._failed_before: set[int] = set()
         """Rows that failed in earlier attempts."""
         self.artifact_columns: tuple[int, ...] = tuple(
@@ -118,6 +120,7 @@ class RowTable:
             if failure.failed_at:
                 self.artifacts.doubt(failure.failed_at - failure.seconds, failure.failed_at)
         self._failed_before.update(self.failures)
+        self.calls.update(state.calls)
         if state.done:
             self.keep_failures()
         self.counter.computed = len(state.positions) - len(stale)
@@ -140,6 +143,8 @@ class RowTable:
             self.is_incomplete = True
             self.checkpoints.begin(self._name, self.spec.changed_columns, self.version, self.is_nested)
             self.checkpoints.forget(self._name, sorted(positions))
+            for position in positions:
+                self.count_call(position)
 
     def cut_at_first_missing(self) -> None:
         """Drop the rows after the first empty one: a generator that continues can only append."""
@@ -261,6 +266,11 @@ class RowTable:
         self._add_failure(position, failure)
         self.checkpoints.append_failure(self._name, position, pack_failure(failure))
         self.filled[position] = FAILED
+
+    def count_call(self, position: int) -> None:
+        """Count a call for a row that has ended without a result."""
+        self.calls[position] = self.calls.get(position, 0) + 1
+        self.checkpoints.count_calls(self._name, position, self.calls[position])
 
     def _add_failure(self, position: int, failure: RowFailure) -> None:
         self._drop_failure(position)

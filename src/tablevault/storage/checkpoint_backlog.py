@@ -33,6 +33,7 @@ class _Entry(NamedTuple):
     chapter: Chapter
     stretches: list[Stretch]
     failures: list[tuple[int, bytes]]
+    calls: list[tuple[int, int]]
     part: Part
     content: bytes
 
@@ -129,6 +130,8 @@ class Chapter:
     """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
     failures: list[tuple[int, bytes]] = field(default_factory=list)
     """Records of failed and skipped rows that are not durable; as with `batches`."""
+    calls: list[tuple[int, int]] = field(default_factory=list)
+    """Positions with their numbers of ended calls that are not durable; as with `batches`."""
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
@@ -243,20 +246,20 @@ class Backlog:
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
-        stretches, failures = chapter.stretches(), list(chapter.failures)
-        if not stretches and not failures and chapter.is_opened:
+        stretches, failures, calls = chapter.stretches(), list(chapter.failures), list(chapter.calls)
+        if not (stretches or failures or calls) and chapter.is_opened:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
         if any(stretch.batch.artifacts for stretch in stretches):
             self._sift(chapter, stretches, lambda stretch, row: self._record_into(artifacts, stretch.batch, row))
         try:
-            part = self._part(chapter, stretches, artifacts, failures)
+            part = self._part(chapter, stretches, artifacts, failures, calls)
             content = part.packed()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
-            part = self._part(chapter, stretches, artifacts, failures)
+            part = self._part(chapter, stretches, artifacts, failures, calls)
             content = part.packed()
-        return _Entry(chapter, stretches, failures, part, content)
+        return _Entry(chapter, stretches, failures, calls, part, content)
 
     def _part(
         self,
@@ -264,9 +267,10 @@ class Backlog:
         stretches: list[Stretch],
         artifacts: dict[int, list[PackedArtifact]],
         failures: list[tuple[int, bytes]],
+        calls: list[tuple[int, int]],
     ) -> Part:
         part = chapter.part(stretches, artifacts)
-        part.failures = dict(failures)
+        part.failures, part.calls = dict(failures), dict(calls)
         if chapter.builder in self._short_of_rows:
             # Whoever computed it may have said so before hearing of the refusal.
             part.finished = None
@@ -306,13 +310,14 @@ class Backlog:
 
     def _settle(self, entries: list[_Entry]) -> None:
         with self._books:
-            for chapter, stretches, failures, part, _ in entries:
+            for chapter, stretches, failures, calls, part, _ in entries:
                 covered = self._coverages.get(chapter.builder)
                 if covered is not None:
                     covered.remove(part.forgotten)
                     covered.add(part.positions)
                 chapter.is_opened = True
                 del chapter.failures[: len(failures)]
+                del chapter.calls[: len(calls)]
                 for stretch in stretches:
                     # What was refused has been counted, and is not waiting any more.
                     stretch.batch.durable = stretch.stop

@@ -28,16 +28,16 @@ from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
 
-SEGMENT_FORMAT = 3
-_READABLE_FORMATS = (2, SEGMENT_FORMAT)
-"""Format 2 has no records of failed rows."""
+SEGMENT_FORMAT = 4
+_READABLE_FORMATS = (2, 3, SEGMENT_FORMAT)
+"""Format 2 has no records of failed rows, format 3 does not count their calls."""
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
-_PACKED_FIELDS = (9, 11)
-"""Fields of a part in format 2, and now."""
+_PACKED_FIELDS = (9, 11, 12)
+"""Fields of a part in formats 2 and 3, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
@@ -66,6 +66,8 @@ class Part:
     """Packed records of rows that failed or were skipped, by position."""
     is_nested: bool = False
     """Whether a cell is a list with the cells of several rows."""
+    calls: dict[int, int] = field(default_factory=dict)
+    """Number of calls of this process that have ended without a result, by position, where that is counted."""
 
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
@@ -91,6 +93,7 @@ class Part:
                 artifacts,
                 list(self.failures.items()),
                 self.is_nested,
+                list(self.calls.items()),
             ]
         )
 
@@ -113,6 +116,7 @@ class Part:
             {position: [tuple(record) for record in records] for position, *records in artifacts},
             dict(rest[0]) if rest else {},
             bool(rest and rest[1]),
+            dict(rest[2]) if len(rest) > 2 else {},
         )
         part.check()
         return part
@@ -131,10 +135,12 @@ class Part:
             self.forgotten,
             self.artifacts,
             self.failures,
+            self.calls,
+            self.calls.values(),
             self.positions if not isinstance(self.positions, range) else (),
         ]
-        if not all(type(position) is int and position >= 0 for positions in listed for position in positions):
-            raise ValueError("invalid row position")
+        if not all(type(number) is int and number >= 0 for numbers in listed for number in numbers):
+            raise ValueError("invalid row position or number of calls")
         if not all(isinstance(record, bytes) for record in self.failures.values()):
             raise ValueError("invalid record of a failed row")
         if self.finished is not None:

@@ -55,6 +55,8 @@ class BuilderState:
     """Packed records of rows that failed or were skipped, by position."""
     is_nested: bool = False
     """Whether a cell is a list with the cells of several rows."""
+    calls: Mapping[int, int] = field(default_factory=dict)
+    """Number of calls that have ended without a result, by position, where that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +141,7 @@ class _Merge:
     finished_code: str | None = None
     failures: dict[int, bytes] = field(default_factory=dict)
     is_nested: bool = False
+    calls: dict[int, int] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -151,6 +154,7 @@ class _Merge:
                 f"{part.columns}; stop the process and run again."
             )
         self.is_nested = part.is_nested
+        self.calls.update(part.calls)
         if part.forgotten:
             self._forget(part.forgotten)
         self._add_rows(part)
@@ -175,6 +179,7 @@ class _Merge:
             self.finished_code,
             self.failures,
             self.is_nested,
+            self.calls,
         )
 
     def _add_rows(self, part: Part) -> None:

@@ -107,6 +107,10 @@ class CheckpointStore:
         if len(chapter.failures) + len(chapter.batches) > self.room:
             self._catch_up()
 
+    def count_calls(self, builder: str, position: int, number: int) -> None:
+        """Note how many calls for a row have ended without a result; durable with the next flush."""
+        self._current[builder].calls.append((position, number))
+
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
 
