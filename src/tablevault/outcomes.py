@@ -68,6 +68,8 @@ class Outcome:
     """Where the error came from that led to it; `None` without an error."""
     kept_cells: int = 0
     """Computed cells of a reverted execution that `reuse_partial=True` takes over."""
+    has_children: bool = False
+    """Whether its work was done by its children, of which those that had finished stay when it is reverted."""
     unsaved_rows: int = 0
     """Computed rows of a paused execution that could not be saved."""
     remedies: tuple[Remedy, ...] = ()

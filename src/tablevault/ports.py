@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -192,6 +192,34 @@ class Interruptible(Protocol):
         ...
 
 
+Request = TypeVar("Request", contravariant=True)
+"""An operation with its arguments."""
+
+
+class Children(Protocol[Request]):
+    """Runs operations inside a process, each as a process of its own: a child.
+
+    A child takes its own locks, which those of its ancestors do not block. It runs in the interpreter and thread of
+    the parent, whose interrupts and stop requests reach it, and whose progress shows its rows. If the user chose the
+    parent's id, an error from outside pauses the child, else it reverts it.
+    """
+
+    def run(self, operation: Request, process_id: str, shown_as: str) -> ProcessRecord:
+        """Run a child to its end and return it: a paused one goes on, one that has succeeded is returned at once.
+
+        `shown_as` stands before the names of its builders in the parent's progress. What the child warns of at its
+        end is left to the parent.
+
+        Raises `FunctionError` for an error that comes from outside for the parent as well, whatever its class: also
+        for one of TableVault that left the child paused. Any other exception is raised as it is.
+        """
+        ...
+
+    def raise_if_stopped(self) -> None:
+        """Raise `TVForcedError` if the parent was asked to stop; to be called now and then between children."""
+        ...
+
+
 class Observer(Protocol):
     """Follows the work of a vault's processes, to show it to people."""
 
@@ -336,6 +364,10 @@ class Processes(Protocol):
 
     def children(self, serial: int) -> list[ProcessRecord]:
         """Return the unfinished processes that were begun inside a process, oldest first."""
+        ...
+
+    def begun_inside(self, serial: int) -> list[ProcessRecord]:
+        """Return the processes that were begun inside a process, ended or not, oldest first."""
         ...
 
     def locks_of(self, serial: int) -> tuple[Lock, ...]:

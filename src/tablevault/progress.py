@@ -72,11 +72,25 @@ class ExecutionProgress:
 
     def __init__(self) -> None:
         self.builders: dict[str, BuilderCounter] = {}
+        self._outer: ExecutionProgress | None = None
+        self._shown_as = ""
 
     def start(self, builder: str, columns: int) -> BuilderCounter:
         """Begin to count a builder's rows anew."""
-        counter = self.builders[builder] = BuilderCounter(columns)
+        counter = BuilderCounter(columns)
+        self._add(builder, counter)
         return counter
+
+    def show_in(self, outer: ExecutionProgress, shown_as: str) -> None:
+        """Show these builders also in the progress of a process around this one, as `shown_as/builder`."""
+        self._outer, self._shown_as = outer, shown_as
+        for builder, counter in self.builders.items():
+            outer._add(f"{shown_as}/{builder}", counter)
+
+    def _add(self, builder: str, counter: BuilderCounter) -> None:
+        self.builders[builder] = counter
+        if self._outer is not None:
+            self._outer._add(f"{self._shown_as}/{builder}", counter)
 
     def restore(self, progress: Mapping[str, BuilderProgress]) -> None:
         """Start from the counts of earlier attempts, until the builders count again."""

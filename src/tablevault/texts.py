@@ -76,6 +76,10 @@ class Secrets:
                 for form in _forms(value):
                     self._marks.setdefault(form, mark)
 
+    def include(self, others: Secrets) -> None:
+        """Add the values of others."""
+        self._marks = {**others._marks, **self._marks}
+
     def __call__(self, text: str) -> str:
         """Return a text with each value replaced by its mark."""
         for form in sorted(self._marks, key=len, reverse=True):

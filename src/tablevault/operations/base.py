@@ -60,6 +60,10 @@ class Operation(ABC, Generic[PlanType]):
 
     name: ClassVar[str]
     """The name of the method that users call."""
+    has_partial_result: ClassVar[bool] = False
+    """Whether its unfinished work can be materialized."""
+    runs_children: ClassVar[bool] = False
+    """Whether its work is done by its children: they stay when it is reverted, and are stopped as it is."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

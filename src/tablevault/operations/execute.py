@@ -63,6 +63,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     """Runs the builders of a temporary instance and materializes it."""
 
     name: ClassVar[str] = "execute_instance"
+    has_partial_result: ClassVar[bool] = True
 
     table_name: str
     version: str = names.DEFAULT_VERSION

@@ -5,14 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup
+from tablevault.ports import Children
 from tablevault.progress import ExecutionProgress
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.values import Lock, Tidying
+
+if TYPE_CHECKING:
+    from tablevault.operations.base import Operation
 
 
 class Draft:
@@ -109,6 +113,11 @@ class Session(Protocol):
     @property
     def lock_descriptors(self) -> Sequence[int]:
         """Open files whose locks show this attempt as alive."""
+        ...
+
+    @property
+    def children(self) -> Children[Operation[Any]]:
+        """Runs operations inside this process."""
         ...
 
     @property

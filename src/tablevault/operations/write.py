@@ -163,6 +163,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     """Materializes a temporary instance from a given frame."""
 
     name: ClassVar[str] = "write_instance"
+    has_partial_result: ClassVar[bool] = True
 
     table_df: Any = field(metadata=PAYLOAD)
     table_name: str

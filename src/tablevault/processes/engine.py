@@ -16,18 +16,20 @@ from tablevault.formats import migrate
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
-from tablevault.operations.base import Operation
+from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Draft
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
 from tablevault.processes.background import hand_over
+from tablevault.processes.children import ChildProcesses
 from tablevault.processes.commit import Decisions
 from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
 from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
 from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import Interrupts
+from tablevault.progress import ExecutionProgress
 from tablevault.texts import Secrets, in_line, storable
 from tablevault.values import (
     Begun,
@@ -38,6 +40,7 @@ from tablevault.values import (
     Owner,
     Plan,
     ProcessRecord,
+    Progress,
     Status,
 )
 from tablevault.waiting import growing, poll
@@ -57,11 +60,14 @@ class Engine:
         The open vault.
     observer
         Follows the work of its processes.
+    parent
+        The process whose children it runs.
     """
 
-    def __init__(self, context: VaultContext, observer: Observer | None = None) -> None:
+    def __init__(self, context: VaultContext, observer: Observer | None = None, parent: Process | None = None) -> None:
         self._context = context
         self._observer = observer
+        self._parent = parent
         self._processes = context.catalog.processes
         self._transitions = context.catalog.transitions
         self._lookup = Lookup(context)
@@ -105,6 +111,28 @@ class Engine:
                 process = self._begin(operation, process_id, background, interrupts)
             return self._hand_over(process) if background else self._carry_out(process, interrupts)
 
+    def run_child(self, operation: Operation[Any], process_id: str, shown_as: str) -> None:
+        """Run an operation as a child of this engine's parent; as `run`, but for its warnings, which it omits."""
+        record = self._existing(process_id)
+        if record is not None and record.status is Status.SUCCEEDED:
+            self._check_same_call(record, operation)
+            self._show_in_parent(record.progress, shown_as)
+            return
+        with Interrupts() as interrupts:
+            if record is not None:
+                process = self._take_up(record, operation)
+            else:
+                process = self._begin(operation, process_id, background=False, interrupts=interrupts)
+            if self._parent is not None:
+                process.progress.show_in(self._parent.progress, shown_as)
+            self._carry_out(process, interrupts)
+
+    def _show_in_parent(self, progress: Progress, shown_as: str) -> None:
+        if self._parent is not None:
+            ended = ExecutionProgress()
+            ended.restore(progress)
+            ended.show_in(self._parent.progress, shown_as)
+
     def resume(self, record: ProcessRecord) -> Outcome:
         """Continue a process with its recorded arguments; as `run`."""
         migrate(self._context)
@@ -137,14 +165,17 @@ class Engine:
                 raise
         finally:
             process.leave()
-        # Last of all: a program may have turned warnings into errors.
-        for message in changes.warnings:
+        # Last of all: a program may have turned warnings into errors. Those of a child are left to its parent.
+        for message in changes.warnings if self._parent is None else ():
             warn(message)
         return Outcome(OutcomeKind.SUCCEEDED, process.process_id)
 
     def _work(self, process: Process, interrupts: Interrupts) -> Changes:
         if process.resumed:
             self._transitions.set_running(process.serial, process.attempt)
+        process.parent = self._parent
+        inside = replace(self._context, parent_serial=process.serial)
+        process.children = ChildProcesses(process, lambda: Engine(inside, parent=process))
         watching = self._observer.working(process.progress) if self._observer is not None else nullcontext()
         with watching, interrupts.exposed():
             changes = process.operation.work(process.plan, process)
@@ -168,7 +199,13 @@ class Engine:
             return
         self.secrets = process.secrets
         original = error.original if isinstance(error, FunctionError) else error
-        tell(original, self._failing.end(process, error))
+        outcome = self._failing.end(process, error)
+        if self._parent is None:
+            tell(original, outcome)
+        else:
+            # Its parent tells what becomes of both.
+            set_outcome(original, outcome)
+            add_note(original, messages.note_of_child(outcome, process.operation.name, process.plan.table_name))
 
     # --- restarting -----------------------------------------------------------------------------------------------
 
@@ -182,6 +219,11 @@ class Engine:
 
     def _restart_one(self, record: ProcessRecord, attempt: int) -> Outcome:
         running = Outcome(OutcomeKind.RUNNING, record.process_id)
+        if self._is_run_by_parent(record):
+            return running
+        if record.attempt != attempt and not record.finished and not self._liveness.is_alive(record):
+            # Its parent, resumed before it, took it up; it has paused again, with its parent.
+            return self._recorded(record)
         if record.finished:
             # Its own owner ended it; or its parent, resumed before it, or another owner ran it.
             return running if record.attempt == attempt else self._recorded(record)
@@ -192,6 +234,13 @@ class Engine:
             outcome = None if self._liveness.is_alive(record) else self.recovery.recover(record)
             return outcome or running
         return self._resume_in_restart(record)
+
+    def _is_run_by_parent(self, record: ProcessRecord) -> bool:
+        """Return whether a live owner runs the process whose work a process is part of."""
+        parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
+        if parent is None or parent.finished or record.finished:
+            return False
+        return operation_named(parent.operation).runs_children and self._liveness.is_running(parent)
 
     def _resume_in_restart(self, record: ProcessRecord) -> Outcome:
         try:
@@ -245,13 +294,14 @@ class Engine:
         return process
 
     def _describe(self, operation: Operation[Any], process_id: str | None, background: bool) -> NewProcess:
+        user_given = process_id is not None if self._parent is None else self._parent.user_given
         new = NewProcess(
             process_id=process_id or names.new_process_id(),
             operation=operation.name,
             author=self._context.author,
             arguments={},
             parent_serial=self._context.parent_serial,
-            user_given=process_id is not None,
+            user_given=user_given,
             background=background,
         )
         try:

@@ -69,6 +69,8 @@ class Failing:
         asked = isinstance(error, FunctionError) and error.reverts
         if internal or asked or not process.user_given:
             self._decisions.revert(process, describe_error(error, process.secrets))
+            if process.operation.runs_children:
+                return Outcome(OutcomeKind.REVERTED, process.process_id, cause, has_children=True)
             kept_cells = process.progress.kept_cells(process.unsaved_rows)
             return Outcome(OutcomeKind.REVERTED, process.process_id, cause, kept_cells)
         self._decisions.pause(process, describe_error(error, process.secrets))

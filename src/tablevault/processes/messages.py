@@ -22,6 +22,10 @@ def note(outcome: Outcome) -> str:
             return f"process '{outcome.process_id}' is still paused, unchanged; correct the error and resume it again."
         case OutcomeKind.REVERTED if outcome.kept_cells:
             return f"reverted; {outcome.kept_cells:,} computed cells are kept, reuse_partial=True takes them over."
+        case OutcomeKind.REVERTED if outcome.has_children:
+            return (
+                "reverted; steps that had finished stay, and the same call takes over the computed cells of the others."
+            )
         case OutcomeKind.REVERTED:
             return "reverted: the vault is as if the operation had never started."
         case OutcomeKind.STOPPED:
@@ -41,6 +45,20 @@ def note(outcome: Outcome) -> str:
                 "opening the vault again recovers it."
             )
     return ""
+
+
+def note_of_child(outcome: Outcome, operation: str, table_name: str) -> str:
+    """Return the outcome of a child as the note of an exception that its parent raises, too."""
+    child = f"in process '{outcome.process_id}' ({operation} of table '{table_name}')"
+    match outcome.kind:
+        case OutcomeKind.PAUSED if outcome.unsaved_rows:
+            unsaved = f"{outcome.unsaved_rows:,} computed rows could not be saved and will be repeated"
+            return f"{child}, which is paused ({unsaved})"
+        case OutcomeKind.PAUSED | OutcomeKind.STILL_PAUSED:
+            return f"{child}, which is paused"
+        case OutcomeKind.REVERTED if outcome.kept_cells:
+            return f"{child}, which was reverted; {outcome.kept_cells:,} computed cells are kept"
+    return f"{child}: {note(outcome)}"
 
 
 def in_report(outcome: Outcome) -> str:

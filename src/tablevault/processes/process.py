@@ -19,7 +19,7 @@ from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Leavable
-from tablevault.ports import CAME_BACK_IN_CHILD
+from tablevault.ports import CAME_BACK_IN_CHILD, Children
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
@@ -55,6 +55,10 @@ class Process:
     resumed: bool = False
     """Whether an earlier attempt may have run user code."""
     progress: ExecutionProgress = field(default_factory=ExecutionProgress, init=False)
+    parent: Process | None = field(default=None, init=False)
+    """The process inside which this one runs, in this interpreter."""
+    children: Children[Operation[Any]] = field(init=False)
+    """Set by the engine before the work begins."""
     stop_requested: bool = field(default=False, init=False)
     """Whether the work should end at its next row: a stop was requested, or this is a forked child."""
     functions_started: bool = field(default=False, init=False)
@@ -180,6 +184,16 @@ class Process:
         """Let the work end at its next row."""
         self.stop_requested = True
 
+    def look_for_stop(self) -> None:
+        """Read from the catalog whether this process, or one around it, was asked to stop or taken over."""
+        record = self.context.catalog.processes.get(self.serial)
+        if record is None or record.attempt != self.attempt or record.stop_requested:
+            self.request_stop()
+        if self.parent is not None:
+            self.parent.look_for_stop()
+            if self.parent.stop_requested:
+                self.request_stop()
+
     def raise_if_stopped(self) -> None:
         """Raise `TVForcedError` if the process was asked to stop, `TVProcessError` in a forked child."""
         if self._made_by != os.getpid():
@@ -211,7 +225,7 @@ class OwnerWatch:
 
     def __init__(self, process: Process) -> None:
         self._process = process
-        self._processes = process.context.catalog.processes
+        self._outer = OwnerWatch(process.parent) if process.parent is not None else None
         self._transitions = process.context.catalog.transitions
         self._stop_polled = clock.monotonic()
         self._progress_saved = self._stop_polled - self._PROGRESS_SECONDS + self._FIRST_PROGRESS_SECONDS
@@ -222,9 +236,12 @@ class OwnerWatch:
         now = clock.monotonic()
         if now - self._stop_polled >= self._STOP_SECONDS:
             self._stop_polled = now
-            record = self._processes.get(self._process.serial)
-            if record is None or record.attempt != self._process.attempt or record.stop_requested:
-                self._process.request_stop()
+            self._process.look_for_stop()
+        self._publish(now)
+
+    def _publish(self, now: float) -> None:
+        if self._outer is not None:
+            self._outer._publish(now)
         if now - self._progress_saved >= self._PROGRESS_SECONDS:
             self._progress_saved = now
             progress = self._process.progress.snapshot()

@@ -12,10 +12,8 @@ from tablevault.catalog.owners import WORKER, kind_of
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.liveness import Liveness
-from tablevault.operations.base import Operation
-from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.base import Operation, operation_named, operation_names
 from tablevault.operations.session import Draft, Session
-from tablevault.operations.write import WriteInstance
 from tablevault.plans import StopPlan
 from tablevault.processes.process import Process, claim_when_free
 from tablevault.values import Changes, Decision, ProcessRecord, Status
@@ -42,9 +40,10 @@ class StopProcess(Operation[StopPlan]):
         record = draft.lookup.process(self.to_stop_process_id)
         if record.status.ended or record.status is Status.COMMITTING:
             raise TVProcessError(f"Process '{record.process_id}' has ended already: it {_ended(record)}.")
-        if self.materialize and record.operation not in (ExecuteInstance.name, WriteInstance.name):
+        if self.materialize and not _can_materialize(record.operation):
+            able = [name for name in operation_names() if _can_materialize(name)]
             raise TVArgumentError(
-                f"materialize=True is for execute_instance and write_instance; '{record.process_id}' is a call of "
+                f"materialize=True is for {', '.join(able[:-1])} and {able[-1]}; '{record.process_id}' is a call of "
                 f"{record.operation}."
             )
         liveness = Liveness(draft.lookup.context)
@@ -60,20 +59,23 @@ class StopProcess(Operation[StopPlan]):
     def work(self, plan: StopPlan, session: Session) -> Changes:
         """Ask live owners to stop, claim the process and its children, and end them."""
         context = session.lookup.context
-        family = _family(context, _get(context, plan.serial))
+        target = _get(context, plan.serial)
         if self.force:
-            _ask_to_stop(context, family, self.timeout)
+            _ask_to_stop(context, target, self.timeout)
+        passes_on = operation_named(target.operation).runs_children
         ends = []
-        for record in family:
+        # The target may have begun children until its owner saw the request.
+        for record in _family(context, target):
             claimed = _claim(context, record)
             if claimed is not None:
                 session.hold(claimed)
-                changes = self._end(claimed, record.serial == plan.serial)
+                is_meant = record.serial == plan.serial or (passes_on and record.parent_serial == plan.serial)
+                changes = self._end(claimed, is_meant)
                 ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes))
         return Changes(ends=tuple(ends))
 
-    def _end(self, claimed: Process, is_target: bool) -> Changes:
-        if not (self.materialize and is_target):
+    def _end(self, claimed: Process, is_meant: bool) -> Changes:
+        if not (self.materialize and is_meant and claimed.operation.has_partial_result):
             return Changes(tidying=claimed.operation.abandon(claimed.plan, claimed))
         try:
             changes = claimed.operation.materialize_partial(claimed.plan, claimed)
@@ -82,30 +84,35 @@ class StopProcess(Operation[StopPlan]):
         return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))
 
 
-def _ask_to_stop(context: VaultContext, family: list[ProcessRecord], timeout: float) -> None:
+def _can_materialize(name: str) -> bool:
+    operation = operation_named(name)
+    return operation.has_partial_result or operation.runs_children
+
+
+def _ask_to_stop(context: VaultContext, target: ProcessRecord, timeout: float) -> None:
     """Wait until no owner is alive; kill only workers that the vault itself started."""
-    if _wait_until_dead(context, family, timeout):
+    if _wait_until_dead(context, target, timeout):
         return
     liveness = Liveness(context)
-    owners = [_get(context, record.serial) for record in family]
+    owners = _family(context, _get(context, target.serial))
     workers = [owner for owner in owners if kind_of(owner.owner_lock) == WORKER and liveness.is_alive(owner)]
     for worker in workers:
         os.kill(worker.owner_pid, signal.SIGKILL)
-    if not _wait_until_dead(context, family, _KILL_PATIENCE if workers else 0.0):
+    if not _wait_until_dead(context, target, _KILL_PATIENCE if workers else 0.0):
         raise TVProcessError(
-            f"Process '{family[0].process_id}' was asked to stop but has not within {timeout:g} s: its function has "
+            f"Process '{target.process_id}' was asked to stop but has not within {timeout:g} s: its function has "
             "not returned. It stops at its next row, without materializing anything; an interpreter that the vault "
             "did not start is never killed."
         )
 
 
-def _wait_until_dead(context: VaultContext, family: list[ProcessRecord], timeout: float) -> bool:
-    """Ask owners to stop until none is alive, including owners that take a process over meanwhile."""
+def _wait_until_dead(context: VaultContext, target: ProcessRecord, timeout: float) -> bool:
+    """Ask owners to stop until none is alive, including owners that take a process over or begin a child meanwhile."""
     liveness = Liveness(context)
     asked: dict[int, int] = {}
 
     def all_dead() -> bool | None:
-        now = [_get(context, record.serial) for record in family]
+        now = _family(context, _get(context, target.serial))
         owned = [record for record in now if liveness.is_alive(record)]
         for record in owned:
             if asked.get(record.serial) != record.attempt:

@@ -119,17 +119,18 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     return None
 
 
-def instance_made_by(decisions: Sequence[Decision]) -> str | None:
-    """Return the id of the instance that processes materialize or leave unchanged together; `None` if there is none."""
-    return next(
-        (
-            change.instance_id
-            for decision in decisions
-            for change in decision.changes.changes
-            if isinstance(change, MaterializedInstance | WrittenInstance | UnchangedInstance)
-        ),
-        None,
-    )
+def instances_made_by(decisions: Sequence[Decision]) -> dict[int, str]:
+    """Return the ids of the instances that processes materialize or leave unchanged, by serial number.
+
+    The first process decides for the others: it is about the first instance that it or another one makes.
+    """
+    made = {
+        decision.serial: change.instance_id
+        for decision in decisions
+        for change in decision.changes.changes
+        if isinstance(change, MaterializedInstance | WrittenInstance | UnchangedInstance)
+    }
+    return {decisions[0].serial: next(iter(made.values())), **made} if made else {}
 
 
 def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:

@@ -23,6 +23,9 @@ _OF_ID = processes.c.process_id == bindparam("process_id")
 _NEWEST_OF_ID = _NEWEST_FIRST.where(_OF_ID)
 _HOLDING_ID = _NEWEST_FIRST.where(and_(_OF_ID, or_(processes.c.status != Status.REVERTED.value, ~processes.c.finished)))
 _UNFINISHED = select(processes).where(~processes.c.finished).order_by(processes.c.serial)
+_BEGUN_INSIDE = (
+    select(processes).where(processes.c.parent_serial == bindparam("parent_serial")).order_by(processes.c.serial)
+)
 _ENDED_AFTER = (
     select(processes)
     .where(processes.c.end_order > bindparam("end_order"), processes.c.finished.is_(True))
@@ -68,6 +71,11 @@ class Processes:
     def children(self, serial: int) -> list[ProcessRecord]:
         """Return the unfinished processes that were begun inside a process, oldest first."""
         return [record for record in self.unfinished() if record.parent_serial == serial]
+
+    def begun_inside(self, serial: int) -> list[ProcessRecord]:
+        """Return the processes that were begun inside a process, ended or not, oldest first."""
+        with self._store.read() as connection:
+            return process_records(connection, connection.execute(_BEGUN_INSIDE, {"parent_serial": serial}).mappings())
 
     def locks_of(self, serial: int) -> tuple[Lock, ...]:
         """Return the locks that a process holds."""

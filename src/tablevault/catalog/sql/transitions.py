@@ -160,8 +160,10 @@ class Transitions:
             If one of them is not in the attempt that decides any more; nothing is changed then.
         """
         with self._store.write() as connection:
-            made = decisions.instance_made_by(together)
-            remaining = {item.serial: decisions.decide_one(connection, item, made) for item in together}
+            made = decisions.instances_made_by(together)
+            remaining = {
+                item.serial: decisions.decide_one(connection, item, made.get(item.serial)) for item in together
+            }
         return {serial: left for serial, left in remaining.items() if left is not None}
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
