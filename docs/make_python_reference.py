@@ -28,6 +28,7 @@ FUNCTIONS = ("compress_vault", "decompress_vault", "delete_vault", "import_legac
 RECORDS = (
     *("ProcessInfo", "BuilderProgress", "ErrorInfo", "OwnerInfo", "Remedy"),
     *("InstancePlan", "BuilderPlan"),
+    *("TableStatus", "RefreshPlan", "RefreshStep"),
     *("Lineage", "LineageStep", "CodeVersion"),
     *("VerifyReport", "Problem"),
 )

@@ -314,6 +314,13 @@ class Contents(Protocol):
         """Return the materialized instance that was committed last; `None` stands for any version."""
         ...
 
+    def current(self) -> list[InstanceRecord]:
+        """Return all temporary instances, and the newest active materialized one of each table and version.
+
+        In the order of their row ids, as of one moment.
+        """
+        ...
+
     def select(self, selection: Selection) -> Selected | None:
         """Return the instance that a selection means, with its table, both as of one moment."""
         ...

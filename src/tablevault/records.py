@@ -8,9 +8,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tablevault.display.freshness import refresh_html, refresh_text, status_html, status_text
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
 from tablevault.display.reports import plan_html, plan_text, report_html, report_text
+from tablevault.names import DEFAULT_VERSION
 from tablevault.outcomes import Remedy
 from tablevault.texts import in_line
 from tablevault.values import BuilderProgress, ErrorInfo, InstanceRecord, JsonObject, OwnerInfo, TableRecord
@@ -29,7 +31,10 @@ __all__ = [
     "OwnerInfo",
     "Problem",
     "ProcessInfo",
+    "RefreshPlan",
+    "RefreshStep",
     "Remedy",
+    "TableStatus",
     "VerifyReport",
 ]
 
@@ -111,6 +116,67 @@ class InstancePlan:
 
     def _repr_html_(self) -> str:
         return plan_html(self)
+
+
+@dataclass(frozen=True, repr=False)
+class TableStatus:
+    """Whether a table is up to date."""
+
+    state: str
+    """`running`, `paused`, `never`, `pending`, `external`, `stale`, `unknown` or `fresh`."""
+    reasons: tuple[str, ...]
+    """Why, in sentences."""
+    instance_id: str
+    """Its newest active instance; empty if it has none."""
+    inputs: tuple[str, ...]
+    """The tables that its builders read; one in another version as `t(v2)`."""
+    used_by: tuple[str, ...]
+    """The tables whose builders read it."""
+
+    def __repr__(self) -> str:
+        return status_text(self)
+
+    def _repr_html_(self) -> str:
+        return status_html(self)
+
+
+@dataclass(frozen=True)
+class RefreshStep:
+    """One table, in one version, of a refresh."""
+
+    table_name: str
+    """The table."""
+    version: str
+    """Its version."""
+    action: str
+    """`execute`; `look`, where only running can tell whether there is something to do; or `skip`."""
+    reasons: tuple[str, ...]
+    """Why, in sentences."""
+    after: tuple[str, ...]
+    """The tables whose steps come before, because this one reads them."""
+    computed: int | None
+    """Rows to compute, summed over builders; `None` where an IndexBuilder or a step before has to run first."""
+    reused: int | None
+    """Rows to take over, summed likewise; an IndexBuilder that always runs counts in neither."""
+
+    @property
+    def text(self) -> str:
+        """The table, with its version unless that is the default one."""
+        return self.table_name if self.version == DEFAULT_VERSION else f"{self.table_name}({self.version})"
+
+
+@dataclass(frozen=True, repr=False)
+class RefreshPlan:
+    """The plan of a refresh."""
+
+    steps: tuple[RefreshStep, ...]
+    """In the order of execution."""
+
+    def __repr__(self) -> str:
+        return refresh_text(self)
+
+    def _repr_html_(self) -> str:
+        return refresh_html(self)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, labelled, selection_of
-from tablevault.records import InstancePlan, Lineage, Overview, ProcessInfo, VerifyReport
+from tablevault.records import InstancePlan, Lineage, Overview, ProcessInfo, RefreshPlan, TableStatus, VerifyReport
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 
@@ -400,6 +400,80 @@ class TableVault:
         from tablevault.freshness.planning import plan_execution
 
         return plan_execution(self._context, operations.ExecuteInstance(table_name, version, force_execute), run_index)
+
+    def get_status(
+        self,
+        table_names: Sequence[str] | str | None = None,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        run_index: bool = False,
+    ) -> dict[str, TableStatus]:
+        """Say of tables whether they are up to date with their builders, their code and the tables that they read.
+
+        Nothing is written, locked or recorded. A table is never called fresh by guess: where only running an
+        IndexBuilder can tell, it is `unknown`.
+
+        Parameters
+        ----------
+        table_names
+            A table, a list of tables, or `None`: all that have an instance of the version.
+        version
+            The version.
+        run_index
+            Run IndexBuilders that read outside the vault, into nowhere, to tell fresh from stale.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no table of a name.
+        TVBuilderError
+            If tables read one another in a cycle.
+        """
+        from tablevault.freshness.status import named_tables, read_status
+
+        checked = names.check_version(version)
+        return read_status(self._context, named_tables(self._context, table_names, checked), checked, run_index)
+
+    def plan_refresh(
+        self,
+        table_names: Sequence[str] | str | None = None,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        upstream: bool = True,
+        downstream: bool = False,
+        run_index: bool = False,
+    ) -> RefreshPlan:
+        """Say what `refresh` would do, in the order of execution, after the checks that it makes before any function.
+
+        Parameters
+        ----------
+        table_names
+            A table, a list of tables, or `None`: all that have an instance of the version.
+        version
+            The version.
+        upstream
+            Also the tables that these read, directly or through others.
+        downstream
+            Also the tables that read these, directly or through others.
+        run_index
+            Run IndexBuilders that read outside the vault, into nowhere, to tell fresh from stale.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no table of a name, a table has neither an instance nor builders, or a step reads a table with
+            side effects that is neither up to date nor named.
+        TVBuilderError, TableReferenceError
+            If tables read one another in a cycle, or the builders of a step are wrong.
+        TVLockError
+            If a paused process is in the way of a step.
+        """
+        from tablevault.freshness.status import named_tables
+        from tablevault.freshness.steps import Selection, plan_refresh
+
+        checked = names.check_version(version)
+        named = named_tables(self._context, table_names, checked)
+        return plan_refresh(self._context, Selection(checked, named, upstream, downstream), run_index)
 
     def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
         """Remove an instance: its frame and artifacts go, its metadata stays archived."""

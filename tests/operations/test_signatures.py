@@ -54,6 +54,8 @@ SIGNATURES = {
     "get_file_tree": "instance_id='', table_name='', code_files=True, builder_files=True, metadata_files=False, "
     "artifact_files=False",
     "plan_instance": "table_name, version='base', force_execute=False, *, run_index=False",
+    "get_status": "table_names=None, *, version='base', run_index=False",
+    "plan_refresh": "table_names=None, *, version='base', upstream=True, downstream=False, run_index=False",
     "verify": "repair=False",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }
@@ -113,6 +115,9 @@ def test_the_documented_names_are_exported():
         "OwnerInfo",
         "BuilderProgress",
         "InstancePlan",
+        "TableStatus",
+        "RefreshPlan",
+        "RefreshStep",
         "BuilderPlan",
         "Lineage",
         "VerifyReport",

@@ -76,6 +76,7 @@ _COMMANDS = {
         "read",
         "verify",
     ),
+    "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
 }
 

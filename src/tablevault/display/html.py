@@ -24,6 +24,12 @@ _COLOURS = {
     "ok": "#2a9d55",
     "stopped": "#808080",
     "reverted": "#d64545",
+    "fresh": "#2a9d55",
+    "external": "#2a9d55",
+    "stale": "#c77700",
+    "pending": "#c77700",
+    "never": "#c77700",
+    "execute": "#c77700",
     "wrong": "#d64545",
 }
 """Of the dots before states: as strong on white as on black."""

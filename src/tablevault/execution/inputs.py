@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 from tablevault.builders.document import BuilderDocument, dependency_error
@@ -170,6 +171,7 @@ def pin_inputs(
     lookup: Lookup,
     documents: Mapping[str, BuilderDocument],
     lock: Callable[[TableRecord, InstanceRecord], None],
+    foreseen: Container[PinnedKey] = (),
 ) -> tuple[PinnedInput, ...]:
     """Resolve every table that builders read to a materialized instance.
 
@@ -181,6 +183,8 @@ def pin_inputs(
         The builder files.
     lock
         Asks for a shared lock on an instance.
+    foreseen
+        Inputs that have no instance yet, or will have another one, and are left out.
 
     Raises
     ------
@@ -191,7 +195,7 @@ def pin_inputs(
     for document in documents.values():
         for dependency, path in document.reads.places.items():
             key = PinnedKey(fold(dependency.table), dependency.instance)
-            if key not in pins:
+            if key not in pins and key not in foreseen:
                 table, instance = _resolve(lookup, document, path, dependency)
                 lock(table, instance)
                 pins[key] = instance.row_id
@@ -224,10 +228,18 @@ class PinnedInputs:
         Finds instances and their files.
     pins
         The pinned instances.
+    foreseen
+        Columns of inputs that will have another instance by the time they are read: no frame of theirs is opened.
     """
 
-    def __init__(self, lookup: Lookup, pins: Iterable[PinnedInput]) -> None:
+    def __init__(
+        self,
+        lookup: Lookup,
+        pins: Iterable[PinnedInput],
+        foreseen: Mapping[PinnedKey, Sequence[str]] = MappingProxyType({}),
+    ) -> None:
         self._lookup = lookup
+        self._foreseen = foreseen
         self._instances = {PinnedKey(pin.table, pin.instance): self._instance(pin) for pin in pins}
         self.paths = PinnedFrames({key: self._opener(item) for key, item in self._instances.items()})
         self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
@@ -252,10 +264,14 @@ class PinnedInputs:
 
     def columns(self, key: PinnedKey) -> list[str]:
         """Return the names of the columns of a pinned instance."""
+        if key in self._foreseen:
+            return list(self._foreseen[key])
         return [column.name for column in self._instances[key].columns]
 
     def lost_artifacts(self, key: PinnedKey) -> list[str]:
         """Return the artifact columns of a pinned instance whose files were replaced by a newer instance's."""
+        if key in self._foreseen:
+            return []
         instance = self._instances[key]
         if instance.artifact_state is not ArtifactState.DROPPED:
             return []

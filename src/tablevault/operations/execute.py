@@ -128,14 +128,9 @@ class ExecuteInstance(Operation[ExecutePlan]):
                 origin = None
             else:
                 draft.lock_shared(lock_on_instance(names.fold(table.name), origin.instance_id))
-        if origin is None and builders.index.runs_by_row and builders.index.for_each is None:
-            raise builders.index.error(
-                ("return_type",),
-                "a row-wise IndexBuilder is called once per row of the origin, and this instance has none; "
-                "create it with copy=True or origin_id, name the table of its input rows in for_each, or let the "
-                "function return a dataframe",
-            )
-        return origin.row_id if origin is not None else None
+        row_id = origin.row_id if origin is not None else None
+        check_rows_are_known(builders, row_id)
+        return row_id
 
     def pin(self, plan: ExecutePlan, session: Session) -> None:
         """Check that required environment variables are set, and snapshot builders and code."""
@@ -289,6 +284,18 @@ def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     return [
         name for name in sorted(snapshot.keys() | current.keys()) if content(snapshot, name) != content(current, name)
     ]
+
+
+def check_rows_are_known(builders: Prepared, origin: int | None) -> None:
+    """Raise `TVBuilderError` if the IndexBuilder is to be called for the rows of an origin that there is not."""
+    index = builders.index
+    if origin is None and index.runs_by_row and index.for_each is None:
+        raise index.error(
+            ("return_type",),
+            "a row-wise IndexBuilder is called once per row of the origin, and this instance has none; "
+            "create it with copy=True or origin_id, name the table of its input rows in for_each, or let the "
+            "function return a dataframe",
+        )
 
 
 # --- the shared state ---------------------------------------------------------------------------------------------

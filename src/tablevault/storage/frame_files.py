@@ -63,6 +63,16 @@ class _Metadata(msgspec.Struct, frozen=True):
     """All categories of the columns of categories, in their order, as an Arrow IPC stream."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredColumn:
+    """How a column is stored. Columns that are stored alike have equal cells; others may have."""
+
+    type: ColumnType
+    categories: str | None
+    groups: tuple[tuple[int, tuple[bytes, ...]], ...]
+    """Of each row group: its rows, and the digests of the column's bytes in the file."""
+
+
 def write_frame(path: Path, data: FrameData, plain: Collection[str] = ()) -> FrameRecord:
     """Write a frame as a new file; raises `FileExistsError` if there is one. The caller makes it durable.
 
@@ -153,6 +163,27 @@ def read_schema(path: Path) -> tuple[dict[str, ColumnType], int]:
         with _open_parquet(file) as parquet:
             metadata = _metadata(parquet)
             return _types(metadata, _stored_schema(metadata)), int(parquet.metadata.num_rows)
+
+
+def stored_columns(path: Path) -> dict[str, StoredColumn]:
+    """Return how each column of a frame's file is stored, without reading cells; raises as `read_frame` does."""
+    with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
+        guard = Seal.read(file)
+        with _open_parquet(file) as parquet:
+            metadata = _metadata(parquet)
+            schema = _stored_schema(metadata)
+            rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
+            return {
+                name: StoredColumn(
+                    column_type,
+                    metadata.categories.get(name),
+                    tuple(
+                        (count, tuple(guard.columns[group][leaf].digest for leaf in _leaves(schema, [name])))
+                        for group, count in enumerate(rows)
+                    ),
+                )
+                for name, column_type in _types(metadata, schema).items()
+            }
 
 
 def _write_parquet(file: BinaryIO, data: FrameData, plain: Collection[str]) -> None:

@@ -15,7 +15,15 @@ from tablevault.storage.frame_data import (
     with_artifact_folder,
     with_nullable_types,
 )
-from tablevault.storage.frame_files import FrameRecord, check_frame, read_frame, read_schema, whole_frame, write_frame
+from tablevault.storage.frame_files import (
+    FrameRecord,
+    check_frame,
+    read_frame,
+    read_schema,
+    stored_columns,
+    whole_frame,
+    write_frame,
+)
 from tablevault.storage.reference_frames import MemoryFrame, StoredFrame
 
 __all__ = [
@@ -30,6 +38,7 @@ __all__ = [
     "is_polars_frame",
     "read_frame",
     "read_schema",
+    "stored_columns",
     "table_from_frame",
     "to_arrow",
     "to_pandas",

@@ -516,6 +516,24 @@ def an_instance_is_selected_by_id_or_version(make: MakeCatalog) -> None:
     assert catalog.contents.version_like(table.table_id, "other") is None
 
 
+def the_current_instances_of_all_tables_are_read_at_once(make: MakeCatalog) -> None:
+    """`current` returns temporary instances, and of each version the newest active materialized one."""
+    catalog = _made(make)
+    assert catalog.contents.current() == []
+    for name in ("stories", "novels"):
+        table = _table(catalog, name)
+        for number, version in enumerate(("base", "base", "other")):
+            _done(catalog, _written(name, f"{version}_{number}_{name}", version=version))
+    _done(catalog, NewTemporaryInstance(table.table_id, "TEMP_base", "base", "TEMP_base", False, None, ""))
+    expected = ["base_1_stories", "other_2_stories", "base_1_novels", "other_2_novels", "TEMP_base"]
+    assert [item.instance_id for item in catalog.contents.current()] == expected
+    newest = catalog.contents.newest(table.table_id, "base")
+    assert newest is not None
+    _done(catalog, DeletedInstance(newest.row_id))
+    expected[2:] = ["base_0_novels", "other_2_novels", "TEMP_base"]
+    assert [item.instance_id for item in catalog.contents.current()] == expected
+
+
 def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
     """It says whether a process holds the whole table exclusively."""
     catalog = _made(make)
@@ -636,6 +654,7 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     pending_moves_are_seen_by_readers,
     tables_are_found_by_their_names,
     an_instance_is_selected_by_id_or_version,
+    the_current_instances_of_all_tables_are_read_at_once,
     a_selection_tells_of_side_effects,
     a_materialized_instance_takes_the_place_of_a_temporary_one,
     an_unchanged_instance_stands_for_a_temporary_one,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Select, bindparam, exists, func, literal, select
+from sqlalchemy import Select, bindparam, exists, func, literal, or_, select
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
@@ -28,6 +28,14 @@ _INSTANCES = select(instances, processes.c.process_id).join(processes, processes
 _PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))
 _INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
+_NEWEST_ACTIVE = (
+    select(func.max(instances.c.row_id))
+    .where(~instances.c.deleted, instances.c.temporary.is_(False), instances.c.active.is_(True))
+    .group_by(instances.c.table_id, instances.c.version)
+)
+_CURRENT = _INSTANCES.where(
+    ~instances.c.deleted, or_(instances.c.temporary.is_(True), instances.c.row_id.in_(_NEWEST_ACTIVE))
+).order_by(instances.c.row_id)
 _SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
 _IS_HELD = exists().where(
     held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
@@ -139,6 +147,11 @@ class Contents:
         if successful_only:
             query = query.where(instances.c.success.is_(True))
         return self._first(query, {"table_id": table_id})
+
+    def current(self) -> list[InstanceRecord]:
+        """Return all temporary instances, and the newest active materialized one of each table and version."""
+        with self._store.read() as connection:
+            return [instance_record(row) for row in connection.execute(_CURRENT).mappings()]
 
     def select(self, selection: Selection) -> Selected | None:
         """Return the instance that a selection means, in one statement; `None` if there is none."""

@@ -1,0 +1,88 @@
+"""Commands that keep tables up to date."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from tablevault.cli.application import Place, in_place, json_option
+from tablevault.cli.completion import tables
+from tablevault.cli.showing import is_json, show
+
+if TYPE_CHECKING:
+    from tablevault.records import RefreshPlan, RefreshStep, TableStatus
+
+_STATUS_COLUMNS = ("table", "state", "why")
+_PLAN_COLUMNS = ("table", "action", "to compute", "to reuse", "after", "why")
+
+table_names = click.argument("table_names", nargs=-1, metavar="[TABLE]...", shell_complete=tables)
+version = click.option("--version", default="base", show_default=True, help="Version of the tables.")
+run_index = click.option(
+    "--run-index", is_flag=True, help="Run IndexBuilders that read outside the vault, to tell fresh from stale."
+)
+
+
+@click.command()
+@table_names
+@version
+@run_index
+@json_option
+@in_place
+def status(place: Place, table_names: tuple[str, ...], version: str, run_index: bool) -> None:
+    """Show whether tables are up to date, and why not; all of the version unless some are named."""
+    found = place.vault().get_status(list(table_names) or None, version=version, run_index=run_index)
+    if is_json(place):
+        show(place, found)
+    else:
+        show(place, [_status(name, item) for name, item in found.items()], _STATUS_COLUMNS)
+
+
+def _status(name: str, item: TableStatus) -> dict[str, object]:
+    return {"table": name, "state": item.state, "why": "; ".join(item.reasons)}
+
+
+@click.command()
+@table_names
+@click.option("--all", "all_tables", is_flag=True, help="All tables of the version.")
+@version
+@click.option("--no-upstream", "upstream", flag_value=False, default=True, help="Not the tables that these read.")
+@click.option("--downstream", is_flag=True, help="Also the tables that read these.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@run_index
+@json_option
+@in_place
+def refresh(
+    place: Place,
+    table_names: tuple[str, ...],
+    all_tables: bool,
+    version: str,
+    upstream: bool,
+    downstream: bool,
+    dry_run: bool,
+    run_index: bool,
+) -> None:
+    """Bring tables up to date, those that they read first."""
+    if bool(table_names) == all_tables:
+        raise click.UsageError("Name tables, or give --all.")
+    if not dry_run:
+        raise click.UsageError("Only --dry-run is there yet.")
+    named = list(table_names) or None
+    plan = place.vault().plan_refresh(
+        named, version=version, upstream=upstream, downstream=downstream, run_index=run_index
+    )
+    _show_plan(place, plan)
+
+
+def _show_plan(place: Place, plan: RefreshPlan) -> None:
+    if is_json(place):
+        show(place, plan)
+    else:
+        show(place, list(map(_planned, plan.steps)), _PLAN_COLUMNS)
+
+
+def _planned(step: RefreshStep) -> dict[str, object]:
+    counts = {"to compute": step.computed, "to reuse": step.reused}
+    known = {key: "?" if count is None else f"{count:,}" for key, count in counts.items()}
+    named = {"table": step.text, "action": step.action}
+    return {**named, **known, "after": ", ".join(step.after), "why": "; ".join(step.reasons)}

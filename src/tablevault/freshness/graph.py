@@ -1,0 +1,338 @@
+"""The graph of tables: which tables the builders of each table read, once per version."""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+from tablevault.builders.document import BuilderDocument
+from tablevault.builders.fields import FieldPath
+from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError
+from tablevault.execution.inputs import PinnedKey
+from tablevault.execution.preparation import read_documents
+from tablevault.json_forms import json_form
+from tablevault.layout import BUILDER_SUFFIX
+from tablevault.lookup import Lookup
+from tablevault.names import fold, index_builder_name
+from tablevault.references import Dependency
+from tablevault.values import InstanceRecord, TableRecord
+
+
+@dataclass(frozen=True, order=True)
+class TableVersion:
+    """One version of a table: a node of the graph."""
+
+    table_name: str
+    version: str
+
+    def text(self, version: str) -> str:
+        """Return its name among tables of a version: `t`, or `t(v2)` in another one."""
+        return self.table_name if self.version == version else f"{self.table_name}({self.version})"
+
+
+class Draft(Enum):
+    """What the temporary instance of a table version means for it."""
+
+    MISSING = "missing"
+    """There is none."""
+    EDITED = "edited"
+    """Its builders are to be executed: they are not those of the newest instance."""
+    UNEDITED = "unedited"
+    """It has the builders of its origin, an instance of the same table version, and does not count."""
+    NOT_EXECUTABLE = "not executable"
+    """It waits for `write_instance`, or has no builders, and does not count."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One table version with its builders."""
+
+    key: TableVersion
+    table: TableRecord
+    newest: InstanceRecord | None
+    """Its newest active materialized instance."""
+    temporary: InstanceRecord | None = None
+    draft: Draft = Draft.MISSING
+    edited: tuple[str, ...] = ()
+    """The builders in which an edited temporary instance differs from its origin; empty without an origin."""
+    documents: Mapping[str, BuilderDocument] = field(default_factory=dict)
+    """The builders that would be executed: of an edited temporary instance, else of the newest instance."""
+    error: TableVaultError | None = None
+    """Why these cannot be read."""
+    inputs: Mapping[TableVersion, tuple[BuilderDocument, FieldPath]] = field(default_factory=dict)
+    """The table versions that they read, each with the first field that names it."""
+    targets: Mapping[PinnedKey, TableVersion] = field(default_factory=dict)
+    """The same, by what the builders wrote to name them."""
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether its temporary instance is to be executed as it is."""
+        return self.draft is Draft.EDITED
+
+    @property
+    def is_written(self) -> bool:
+        """Whether a program wrote its newest instance."""
+        return self.newest is not None and self.newest.external_edit
+
+
+class Graph:
+    """All tables of one version, and those that they read in other versions.
+
+    Parameters
+    ----------
+    version
+        The version.
+    nodes
+        The table versions, complete with all their inputs.
+    """
+
+    def __init__(self, version: str, nodes: Mapping[TableVersion, Node]) -> None:
+        self.version = version
+        self.nodes = nodes
+        self._readers: dict[TableVersion, list[TableVersion]] = {key: [] for key in nodes}
+        for key in sorted(nodes):
+            for read in nodes[key].inputs:
+                self._readers[read].append(key)
+
+    def of_version(self) -> list[TableVersion]:
+        """Return the tables that have an instance of the version, temporary or not, by name."""
+        nodes = self.nodes.values()
+        has_instance = (node.key for node in nodes if node.newest is not None or node.temporary is not None)
+        return sorted(key for key in has_instance if key.version == self.version)
+
+    def inputs(self, key: TableVersion) -> tuple[TableVersion, ...]:
+        """Return the table versions that the builders of one read, by name."""
+        return tuple(sorted(self.nodes[key].inputs))
+
+    def readers(self, key: TableVersion) -> tuple[TableVersion, ...]:
+        """Return the table versions whose builders read one, by name."""
+        return tuple(self._readers[key])
+
+    def upstream(self, keys: Iterable[TableVersion]) -> set[TableVersion]:
+        """Return table versions with all that they read, directly or through others."""
+        return _closure(keys, self.inputs)
+
+    def downstream(self, keys: Iterable[TableVersion]) -> set[TableVersion]:
+        """Return table versions with all that read them, directly or through others."""
+        return _closure(keys, self.readers)
+
+    def text(self, key: TableVersion) -> str:
+        """Return a table version as statuses and plans name it."""
+        return key.text(self.version)
+
+    def ordered(self, keys: Collection[TableVersion]) -> list[TableVersion]:
+        """Return table versions after those that they read; names decide where nothing else does.
+
+        Raises
+        ------
+        TVBuilderError
+            If they read one another in a cycle.
+        """
+        sorter = TopologicalSorter({key: [read for read in self.inputs(key) if read in keys] for key in keys})
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            raise self._cycle_error(error.args[1]) from None
+        ready, ordered = sorted(sorter.get_ready()), []
+        while ready:
+            ordered.append(heapq.heappop(ready))
+            sorter.done(ordered[-1])
+            for key in sorter.get_ready():
+                heapq.heappush(ready, key)
+        return ordered
+
+    def _cycle_error(self, found: list[TableVersion]) -> TVBuilderError:
+        """Return the error that names a cycle, in which each table version is read by the next."""
+        cycle = found[:0:-1]
+        first = cycle.index(min(cycle))
+        cycle = [*cycle[first:], *cycle[:first]]
+        path = " reads ".join(f"'{self.text(key)}'" for key in [*cycle, cycle[0]])
+        document, field_path = self.nodes[cycle[0]].inputs[cycle[1 % len(cycle)]]
+        return TVBuilderError(
+            f"Tables read one another in a cycle: {path} ({document.place(*field_path)} of table "
+            f"'{cycle[0].table_name}'). Remove one of these references, or name an instance by its id in it."
+        )
+
+
+def read_graph(lookup: Lookup, version: str, keys: Iterable[TableVersion] = ()) -> Graph:
+    """Read the graph of all tables that have an instance of a version.
+
+    Parameters
+    ----------
+    lookup
+        Finds tables and instances; all of its reads should see one state.
+    version
+        The version.
+    keys
+        Further table versions.
+    """
+    reader = _Reader(lookup, version)
+    return Graph(version, reader.read([*reader.of_version(), *keys]))
+
+
+def _closure(
+    keys: Iterable[TableVersion], following: Callable[[TableVersion], Iterable[TableVersion]]
+) -> set[TableVersion]:
+    found = set(keys)
+    waiting = list(found)
+    while waiting:
+        for key in following(waiting.pop()):
+            if key not in found:
+                found.add(key)
+                waiting.append(key)
+    return found
+
+
+class _Reader:
+    """Reads nodes, each once.
+
+    Parameters
+    ----------
+    lookup
+        Finds files.
+    version
+        The version that references mean where they name none.
+    """
+
+    def __init__(self, lookup: Lookup, version: str) -> None:
+        self._lookup = lookup
+        self._version = version
+        self._tables = {fold(table.name): table for table in lookup.contents.tables()}
+        self._by_id = {table.table_id: table for table in self._tables.values()}
+        self._temporary: dict[TableVersion, InstanceRecord] = {}
+        self._newest: dict[TableVersion, InstanceRecord] = {}
+        self._newest_of_any: dict[str, InstanceRecord] = {}
+        for instance in lookup.contents.current():
+            name = self._by_id[instance.table_id].name
+            key = TableVersion(name, instance.version)
+            if instance.temporary:
+                self._temporary[key] = instance
+            else:
+                self._newest[key] = self._newest_of_any[name] = instance
+
+    def of_version(self) -> Iterator[TableVersion]:
+        """Yield the table versions that have an instance of the version."""
+        yield from (key for key in {**self._newest, **self._temporary} if key.version == self._version)
+
+    def read(self, keys: Iterable[TableVersion]) -> dict[TableVersion, Node]:
+        """Return nodes with all that they read."""
+        nodes: dict[TableVersion, Node] = {}
+        waiting = list(keys)
+        while waiting:
+            key = waiting.pop()
+            if key not in nodes:
+                nodes[key] = self._node(key)
+                waiting.extend(nodes[key].inputs)
+        return nodes
+
+    def _node(self, key: TableVersion) -> Node:
+        node = self._with_builders(
+            Node(key, self._tables[fold(key.table_name)], self._newest.get(key), self._temporary.get(key))
+        )
+        try:
+            return self._with_inputs(node)
+        except (TVBuilderError, TableReferenceError) as error:
+            return replace(node, error=error)
+
+    # --- builders -------------------------------------------------------------------------------------------------
+
+    def _with_builders(self, node: Node) -> Node:
+        """Return a node with its builders, and with the meaning of its temporary instance."""
+        node, found = self._with_draft(node)
+        if not node.is_edited:
+            found = {} if node.newest is None or node.is_written else self._files(node, node.newest)
+        try:
+            return replace(node, documents=self._documents(node, found))
+        except (TVBuilderError, TableReferenceError) as error:
+            return replace(node, error=error)
+
+    def _with_draft(self, node: Node) -> tuple[Node, dict[str, Path]]:
+        """Return a node with the meaning of its temporary instance, and the builder files of that."""
+        if node.temporary is None:
+            return node, {}
+        found = self._files(node, node.temporary)
+        if node.temporary.external_edit or not found:
+            return replace(node, draft=Draft.NOT_EXECUTABLE), found
+        origin = self._origin(node, node.temporary)
+        if origin is None:
+            return replace(node, draft=Draft.EDITED), found
+        edited = self._edited(node, found, self._files(node, origin))
+        return replace(node, draft=Draft.EDITED if edited else Draft.UNEDITED, edited=edited), found
+
+    def _origin(self, node: Node, temporary: InstanceRecord) -> InstanceRecord | None:
+        """Return the instance of the same table version that a temporary one was copied from, if it is still there."""
+        if temporary.origin is None or (node.newest is not None and node.newest.row_id == temporary.origin):
+            return node.newest if temporary.origin is not None else None
+        origin = self._lookup.contents.instance_by_row(temporary.origin)
+        if origin is None or (origin.table_id, origin.version) != (temporary.table_id, temporary.version):
+            return None
+        return self._lookup.contents.instance(origin.table_id, origin.instance_id)
+
+    def _edited(self, node: Node, found: Mapping[str, Path], others: Mapping[str, Path]) -> tuple[str, ...]:
+        """Return the builders in which two sets of files differ; comments and layout do not count."""
+        texts, other_texts = _texts(found), _texts(others)
+        if texts == other_texts:
+            return ()
+        try:
+            return _differing(_contents(self._documents(node, found)), _contents(self._documents(node, others)))
+        except (TVBuilderError, TableReferenceError):
+            return _differing(texts, other_texts)
+
+    def _files(self, node: Node, instance: InstanceRecord) -> dict[str, Path]:
+        return self._lookup.builder_files(node.table, instance)
+
+    def _documents(self, node: Node, found: Mapping[str, Path]) -> dict[str, BuilderDocument]:
+        """Read builder files; the IndexBuilder has the name that the table asks for now, as in a copy."""
+        index = index_builder_name(node.table.name)
+        documents = {}
+        for name, document in read_documents(found).items():
+            if document.fields.get("builder_type") == "IndexBuilder" and index not in found:
+                documents[index] = replace(document, file=f"{index}{BUILDER_SUFFIX}")
+            else:
+                documents[name] = document
+        return documents
+
+    # --- what they read -------------------------------------------------------------------------------------------
+
+    def _with_inputs(self, node: Node) -> Node:
+        inputs: dict[TableVersion, tuple[BuilderDocument, FieldPath]] = {}
+        targets: dict[PinnedKey, TableVersion] = {}
+        for document in node.documents.values():
+            for dependency, path in document.reads.places.items():
+                key = self._target(dependency)
+                if key is not None and key.table_name != node.table.name:
+                    inputs.setdefault(key, (document, path))
+                    targets[PinnedKey(fold(dependency.table), dependency.instance)] = key
+        return replace(node, inputs=inputs, targets=targets)
+
+    def _target(self, dependency: Dependency) -> TableVersion | None:
+        """Return the table version that a reference reads; `None` if it reads none, or one instance for good."""
+        table = self._tables.get(fold(dependency.table))
+        if table is None:
+            return None
+        if dependency.instance is not None:
+            is_frozen = "_" in dependency.instance or dependency.instance.startswith("@")
+            return None if is_frozen else TableVersion(table.name, dependency.instance)
+        key = TableVersion(table.name, self._version)
+        newest = self._newest_of_any.get(table.name)
+        if key in self._newest or key in self._temporary or newest is None:
+            return key
+        return TableVersion(table.name, newest.version)
+
+
+def _texts(found: Mapping[str, Path]) -> dict[str, object]:
+    return {name: path.read_bytes() for name, path in found.items()}
+
+
+def _contents(documents: Mapping[str, BuilderDocument]) -> dict[str, object]:
+    # As JSON, in which true is not 1.
+    return {name: json.dumps(json_form(document.fields), sort_keys=True) for name, document in documents.items()}
+
+
+def _differing(some: Mapping[str, object], others: Mapping[str, object]) -> tuple[str, ...]:
+    return tuple(name for name in sorted({*some, *others}) if some.get(name) != others.get(name))

@@ -1,0 +1,373 @@
+"""The states of tables: whether each is up to date with its builders, its code and its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cached_property
+
+from tablevault.builders.spec import BuilderSpec
+from tablevault.code.sources import Sources
+from tablevault.context import VaultContext
+from tablevault.errors import TableVaultError
+from tablevault.execution.inputs import PinnedInputs, pin_inputs
+from tablevault.execution.preparation import Prepared
+from tablevault.freshness.comparison import Comparison
+from tablevault.freshness.graph import Graph, Node, TableVersion, read_graph
+from tablevault.freshness.planning import Decision, Planner, open_planner
+from tablevault.liveness import Liveness
+from tablevault.lookup import Lookup, again_if_moved
+from tablevault.names import is_materialized, temporary_instance_id
+from tablevault.operations.execute import check_rows_are_known
+from tablevault.plans import PinnedInput
+from tablevault.ports import FunctionError
+from tablevault.records import TableStatus
+from tablevault.texts import in_line
+from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+
+
+class State(StrEnum):
+    """Whether a table is up to date."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    NEVER = "never"
+    PENDING = "pending"
+    EXTERNAL = "external"
+    STALE = "stale"
+    UNKNOWN = "unknown"
+    FRESH = "fresh"
+
+
+TO_BE_COMPUTED = frozenset({State.NEVER, State.PENDING, State.STALE})
+"""States that make every table downstream stale."""
+UNDECIDED = frozenset({State.RUNNING, State.PAUSED, State.UNKNOWN})
+"""States that make every table downstream unknown, unless it is stale."""
+
+_PURE = frozenset(
+    {("table_generation", "create_data_table_from_table"), ("table_generation", "create_data_table_from_list")}
+)
+"""Built-in functions whose result depends on their arguments only."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A table version that was looked at."""
+
+    node: Node
+    state: State
+    own: tuple[str, ...] = ()
+    """Reasons for the state that are its own."""
+    upstream: tuple[str, ...] = ()
+    """Reasons for the state that are tables upstream."""
+    process: ProcessRecord | None = None
+    """The process that makes an instance of it."""
+    error: TableVaultError | None = None
+    """Why it cannot be executed."""
+    must_run: bool = False
+    """Whether only running its IndexBuilder can tell if there is something to do."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it is in this state."""
+        return (*self.own, *self.upstream)
+
+    @property
+    def is_stale_by_itself(self) -> bool:
+        """Whether it would be stale also if all tables upstream were fresh."""
+        return self.state is State.STALE and bool(self.own)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The builders of a table version, checked against the instances that they would read now."""
+
+    prepared: Prepared
+    pins: tuple[PinnedInput, ...]
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What an execution of a table version would do now."""
+
+    checked: Checked
+    decision: Decision
+    doubt: str
+    """Why it is not known whether it would do something, where that is so."""
+
+
+@contextmanager
+def open_freshness(
+    context: VaultContext, version: str, keys: Sequence[TableVersion] | None = None, run_index: bool = False
+) -> Iterator[Freshness]:
+    """Look at the tables of a version in one snapshot of the catalog; nothing is written, locked or recorded.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    version
+        The version.
+    keys
+        The table versions that are asked about; `None` for all tables that have an instance of the version.
+    run_index
+        Whether to run IndexBuilders that read outside the vault, into nowhere.
+    """
+    lookup = Lookup(context)
+    with context.catalog.snapshot(), open_planner(lookup) as planner:
+        yield Freshness(lookup, planner, read_graph(lookup, version, keys or ()), keys, run_index)
+
+
+def named_tables(
+    context: VaultContext, table_names: str | Sequence[str] | None, version: str
+) -> list[TableVersion] | None:
+    """Return the tables that a call names, in one version; `None` if it names none.
+
+    Raises
+    ------
+    TVArgumentError
+        If there is no table of a name.
+    """
+    if table_names is None:
+        return None
+    given = [table_names] if isinstance(table_names, str) else table_names
+    lookup = Lookup(context)
+    return list(dict.fromkeys(TableVersion(lookup.table(name).name, version) for name in given))
+
+
+def read_status(
+    context: VaultContext, keys: Sequence[TableVersion] | None, version: str, run_index: bool
+) -> dict[str, TableStatus]:
+    """Return the states of tables, those that others read first.
+
+    Parameters
+    ----------
+    context
+        The open vault; nothing in it is changed, locked or recorded.
+    keys
+        The table versions; `None` for all tables that have an instance of the version.
+    version
+        The version.
+    run_index
+        Whether to run IndexBuilders that read outside the vault, into nowhere.
+
+    Raises
+    ------
+    TVBuilderError
+        If tables read one another in a cycle.
+    """
+
+    def read() -> dict[str, TableStatus]:
+        with open_freshness(context, version, keys, run_index) as freshness:
+            graph = freshness.graph
+            return {
+                graph.text(key): TableStatus(
+                    str(looked.state),
+                    looked.reasons,
+                    looked.node.newest.instance_id if looked.node.newest is not None else "",
+                    tuple(map(graph.text, graph.inputs(key))),
+                    tuple(map(graph.text, graph.readers(key))),
+                )
+                for key, looked in freshness.look(freshness.keys).items()
+            }
+
+    return again_if_moved(read)
+
+
+class Freshness:
+    """The states of the tables of one version, each looked at once.
+
+    Parameters
+    ----------
+    lookup
+        Reads the vault; all of its reads see one state.
+    planner
+        Decides what executions would do.
+    graph
+        The tables of the version, and those that they read in other versions.
+    keys
+        The table versions that are asked about; `None` for all of the version.
+    run_index
+        Whether to run IndexBuilders that read outside the vault.
+    """
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        planner: Planner,
+        graph: Graph,
+        keys: Sequence[TableVersion] | None,
+        run_index: bool,
+    ) -> None:
+        self.lookup = lookup
+        self.graph = graph
+        self.keys = graph.of_version() if keys is None else list(keys)
+        self._planner = planner
+        self._run_index = run_index
+        self._comparison = Comparison(lookup)
+        self._looked: dict[TableVersion, Looked] = {}
+        self._checked: dict[TableVersion, Checked] = {}
+        self._decided: dict[TableVersion, Decided] = {}
+
+    def look(self, keys: Collection[TableVersion]) -> dict[TableVersion, Looked]:
+        """Look at table versions, after all tables upstream of them; return them in that order.
+
+        Raises
+        ------
+        TVBuilderError
+            If they, or tables upstream, read one another in a cycle.
+        """
+        for key in self.graph.ordered(self.graph.upstream(keys)):
+            if key not in self._looked:
+                self._looked[key] = self._look(self.graph.nodes[key])
+        return {key: looked for key, looked in self._looked.items() if key in keys}
+
+    def state(self, key: TableVersion) -> State:
+        """Return the state of a table version that was looked at."""
+        return self._looked[key].state
+
+    def checked(self, key: TableVersion) -> Checked:
+        """Return the builders of a table version, checked; raises `TableVaultError` if they are wrong."""
+        if key not in self._checked:
+            self._checked[key] = self._check(self.graph.nodes[key])
+        return self._checked[key]
+
+    def decided(self, key: TableVersion) -> Decided:
+        """Return what an execution would do now; raises `TableVaultError` if it could not begin."""
+        if key not in self._decided:
+            self._decided[key] = self._decide(key)
+        return self._decided[key]
+
+    def unread_inputs(self, key: TableVersion) -> tuple[int, ...]:
+        """Return the row ids of the instances that the newest instance was neither computed nor confirmed against.
+
+        Of those that its builders would read now.
+        """
+        newest = self.graph.nodes[key].newest
+        known = self._comparison.read_by(newest) if newest is not None else {}
+        return tuple(dict.fromkeys(pin.row_id for pin in self.checked(key).pins if pin.row_id not in known))
+
+    def origin(self, node: Node) -> int | None:
+        """Return the row id of the instance whose cells an execution would reuse."""
+        if not node.is_edited or node.temporary is None:
+            return node.newest.row_id if node.newest is not None else None
+        contents = self.lookup.contents
+        origin = contents.instance_by_row(node.temporary.origin) if node.temporary.origin is not None else None
+        is_there = origin is not None and contents.instance(origin.table_id, origin.instance_id) is not None
+        return origin.row_id if origin is not None and is_there and not origin.temporary else None
+
+    @cached_property
+    def sources(self) -> Sources:
+        """The code modules."""
+        return Sources.of_now(self.lookup.code_texts())
+
+    # --- states ---------------------------------------------------------------------------------------------------
+
+    def _look(self, node: Node) -> Looked:
+        process = self._makers.get(node.key)
+        if process is not None:
+            return _in_process(node, process)
+        if node.newest is None:
+            return Looked(node, State.NEVER, (f"it has no materialized instance of version '{node.key.version}'",))
+        if node.is_edited:
+            return Looked(node, State.PENDING, (_edited(node),))
+        if node.is_written:
+            return Looked(node, State.EXTERNAL, ("a program wrote its newest instance",))
+        return self._look_at_builders(node, node.newest)
+
+    def _look_at_builders(self, node: Node, newest: InstanceRecord) -> Looked:
+        stale, undecided = self._upstream(node, TO_BE_COMPUTED), self._upstream(node, UNDECIDED)
+        try:
+            decided = self.decided(node.key)
+        except TableVaultError as error:
+            if stale:
+                return Looked(node, State.STALE, upstream=stale, error=error)
+            return Looked(node, State.UNKNOWN, (in_line(str(error).split("\n", 1)[0]),), undecided, error=error)
+        changes = self._changes(newest, decided)
+        must_run = not changes and bool(decided.doubt)
+        if changes or stale:
+            return Looked(node, State.STALE, changes, stale, must_run=must_run)
+        state = State.UNKNOWN if must_run or undecided else State.FRESH
+        return Looked(node, state, (decided.doubt,) if must_run else (), undecided, must_run=must_run)
+
+    def _changes(self, newest: InstanceRecord, decided: Decided) -> tuple[str, ...]:
+        """Return why a table is stale for reasons of its own."""
+        unfinished = () if newest.success else ("the execution of its newest instance was stopped",)
+        newer = self._comparison.newer_inputs(newest, decided.checked.prepared.specs, decided.checked.pins)
+        return tuple(dict.fromkeys((*unfinished, *decided.decision.changes, *newer)))
+
+    def _upstream(self, node: Node, states: Collection[State]) -> tuple[str, ...]:
+        read = ((key, self._looked[key].state) for key in self.graph.inputs(node.key))
+        return tuple(f"`{self.graph.text(key)}` is {state}" for key, state in read if state in states)
+
+    # --- what an execution would do -------------------------------------------------------------------------------
+
+    def _check(self, node: Node) -> Checked:
+        """Check the builders of an edited temporary instance, or of a copy of the newest one."""
+        if node.error is not None:
+            raise node.error
+        pins = pin_inputs(self.lookup, node.documents, lock_nothing)
+        prepared = Prepared.check(node.table.name, node.documents, PinnedInputs(self.lookup, pins), self.sources)
+        check_rows_are_known(prepared, self.origin(node))
+        return Checked(prepared, pins)
+
+    def _decide(self, key: TableVersion) -> Decided:
+        checked, origin = self.checked(key), self.origin(self.graph.nodes[key])
+        index = checked.prepared.index
+        doubt = f"`{index.name}` reads outside the vault: only running it can tell"
+        if self._run_index if _reads_outside(index) else not index.runs_by_row:
+            try:
+                return Decided(checked, self._planner.decide(checked.prepared, origin, runs_index=True), "")
+            except FunctionError as error:
+                if not isinstance(error.original, Exception):
+                    raise error.original from None
+                doubt = f"`{index.name}` raised {type(error.original).__name__}: {in_line(str(error.original))}"
+        decision = self._planner.decide(checked.prepared, origin)
+        return Decided(checked, decision, "" if decision.is_known else doubt)
+
+    @cached_property
+    def _makers(self) -> dict[TableVersion, ProcessRecord]:
+        """The processes that make instances now, or are paused."""
+        liveness = Liveness(self.lookup.context)
+        found: dict[TableVersion, ProcessRecord] = {}
+        for record in self.lookup.context.catalog.processes.unfinished():
+            status = liveness.status(record)
+            is_active = status is Status.PAUSED or (status is Status.RUNNING and liveness.is_alive(record))
+            for creation in record.plan.creates if is_active else ():
+                table = self.lookup.contents.table(record.plan.table_name)
+                if table is not None and is_materialized(creation.instance_id):
+                    version = creation.instance_id.rsplit("_", 2)[0]
+                    found[TableVersion(table.name, version)] = replace(record, status=status)
+        return found
+
+
+def lock_nothing(table: TableRecord, instance: InstanceRecord) -> None:
+    """Take no lock: looking reads one state of the catalog."""
+
+
+def _edited(node: Node) -> str:
+    """Return why a temporary instance is to be executed."""
+    temporary = temporary_instance_id(node.key.version)
+    if not node.edited:
+        return f"{temporary} was not copied from an instance of this table and version"
+    return f"{temporary} differs from its origin in {', '.join(f'{name}.yaml' for name in node.edited)}"
+
+
+def _in_process(node: Node, process: ProcessRecord) -> Looked:
+    """Return a table version of which a process makes an instance."""
+    named = f"process '{process.process_id}' ({process.operation})"
+    if process.status is Status.RUNNING:
+        return Looked(node, State.RUNNING, (f"{named} is running",), process=process)
+    error = process.error
+    cause = "" if error is None else f" by {in_line(f'{error.type}: {error.message}'.removesuffix(': '))}"
+    return Looked(node, State.PAUSED, (f"{named} was paused{cause}",), process=process)
+
+
+def _reads_outside(index: BuilderSpec) -> bool:
+    """Return whether the rows of an IndexBuilder may depend on more than its arguments."""
+    if index.runs_by_row:
+        return False
+    is_random = index.arguments.get("random_sample", False) is not False
+    return index.is_custom or is_random or (index.code_module, index.python_function) not in _PURE

@@ -1,0 +1,342 @@
+"""Refreshes, planned: which tables are executed, in which order, and what stands in the way before any of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tablevault.builders.fields import UNRESOLVED_FIELDS
+from tablevault.context import VaultContext
+from tablevault.errors import TableVaultError, TVArgumentError, TVLockError
+from tablevault.execution.inputs import PinnedInputs, PinnedKey, pin_inputs
+from tablevault.execution.preparation import Prepared
+from tablevault.freshness.graph import Draft, Node, TableVersion
+from tablevault.freshness.status import (
+    TO_BE_COMPUTED,
+    UNDECIDED,
+    Freshness,
+    Looked,
+    State,
+    lock_nothing,
+    open_freshness,
+)
+from tablevault.liveness import Liveness
+from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
+from tablevault.lookup import again_if_moved
+from tablevault.names import fold, temporary_instance_id
+from tablevault.operations.execute import check_rows_are_known
+from tablevault.records import RefreshPlan, RefreshStep
+from tablevault.references import Dependency, dependencies, find_references
+from tablevault.texts import in_line
+from tablevault.values import Lock, ProcessRecord, Status
+
+
+class Action(StrEnum):
+    """What a refresh does with a table."""
+
+    EXECUTE = "execute"
+    LOOK = "look"
+    SKIP = "skip"
+
+
+_SIDE_EFFECTS = "it has side effects and is not named"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The tables that a refresh is asked for."""
+
+    version: str
+    named: Sequence[TableVersion] | None
+    """`None` for all tables of the version; none of these counts as named where that matters."""
+    upstream: bool = True
+    """Whether the tables that they read are refreshed, too."""
+    downstream: bool = False
+    """Whether the tables that read them are refreshed, too."""
+
+    def names(self, key: TableVersion) -> bool:
+        """Return whether a table is named."""
+        return self.named is not None and key in self.named
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """What a step does at the moment when it begins."""
+
+    action: Action
+    """`LOOK` if there is nothing to execute: the newest instance is confirmed against `inputs`."""
+    reasons: tuple[str, ...]
+    node: Node
+    """Its table, with the meaning of its temporary instance."""
+    inputs: tuple[int, ...]
+    """Row ids of the instances that it would read now, and against which it was not confirmed before."""
+
+
+def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = False) -> RefreshPlan:
+    """Return the steps of a refresh, in the order of execution, having checked that it can begin.
+
+    Parameters
+    ----------
+    context
+        The open vault; nothing in it is changed, locked or recorded.
+    selection
+        The tables.
+    run_index
+        Whether to run IndexBuilders that read outside the vault, into nowhere.
+
+    Raises
+    ------
+    TVBuilderError, TableReferenceError
+        If tables read one another in a cycle, or the builders of a step are wrong.
+    TVLockError
+        If a paused process is in the way of a step.
+    TVArgumentError
+        If a table has neither an instance nor builders, or a step reads a table with side effects that is neither up
+        to date nor named.
+    """
+
+    def plan() -> RefreshPlan:
+        with open_freshness(context, selection.version, selection.named, run_index) as freshness:
+            steps = _Steps(freshness, selection)
+            steps.check()
+            return steps.plan()
+
+    return again_if_moved(plan)
+
+
+class _Steps:
+    """The steps of one refresh.
+
+    Parameters
+    ----------
+    freshness
+        Looks at tables.
+    selection
+        The tables that are asked for.
+    """
+
+    def __init__(self, freshness: Freshness, selection: Selection) -> None:
+        self._freshness = freshness
+        self._graph = freshness.graph
+        self._selection = selection
+        keys = set(freshness.keys)
+        if selection.downstream:
+            keys |= self._graph.downstream(freshness.keys)
+        if selection.upstream:
+            keys |= self._graph.upstream(freshness.keys)
+        self._looked = freshness.look(keys)
+        self._actions = {key: self._action(looked) for key, looked in self._looked.items()}
+
+    def plan(self) -> RefreshPlan:
+        """Return the steps."""
+        return RefreshPlan(tuple(self._step(key, looked) for key, looked in self._looked.items()))
+
+    def _action(self, looked: Looked) -> Action:
+        if looked.state in (State.FRESH, State.EXTERNAL) or self._is_left_out(looked.node):
+            return Action.SKIP
+        is_own = looked.state in (State.PENDING, State.NEVER) or looked.is_stale_by_itself
+        return Action.EXECUTE if is_own else Action.LOOK
+
+    def _is_left_out(self, node: Node) -> bool:
+        """Return whether a table is not executed because of its side effects."""
+        return node.table.has_side_effects and not self._selection.names(node.key)
+
+    def _step(self, key: TableVersion, looked: Looked) -> RefreshStep:
+        action = self._actions[key]
+        is_left_out = looked.state not in (State.FRESH, State.EXTERNAL) and self._is_left_out(looked.node)
+        computed, reused = (0, 0) if action is Action.SKIP else self._counts(key)
+        return RefreshStep(
+            key.table_name,
+            key.version,
+            action,
+            (*looked.reasons, _SIDE_EFFECTS) if is_left_out else looked.reasons,
+            tuple(self._graph.text(read) for read in self._graph.inputs(key) if read in self._looked),
+            computed,
+            reused,
+        )
+
+    def _counts(self, key: TableVersion) -> tuple[int | None, int | None]:
+        """Return how many rows are computed and reused, where that is known.
+
+        Summed over builders, except an IndexBuilder that always runs.
+        """
+        if any(self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)):
+            return None, None
+        try:
+            decided = self._freshness.decided(key)
+        except TableVaultError:
+            return None, None
+        index, *others = decided.decision.plan.builders.values()
+        builders = [index, *others] if decided.checked.prepared.index.runs_by_row else others
+        return _sum(builder.computed for builder in builders), _sum(builder.reused for builder in builders)
+
+    # --- checks before the first function runs --------------------------------------------------------------------
+
+    @property
+    def _executed(self) -> list[TableVersion]:
+        return [key for key, action in self._actions.items() if action is not Action.SKIP]
+
+    def check(self) -> None:
+        """Raise if a step is bound to fail, or is not to be taken."""
+        for key in self._executed:
+            self._check_is_free(self._looked[key])
+            self._check_draft(self._looked[key].node)
+            self._check_side_effects(key)
+        locks: list[Lock] = []
+        for key in self._executed:
+            locks += self._locks(key, self._check_builders(key))
+        self._check_locks(locks)
+
+    def _check_is_free(self, looked: Looked) -> None:
+        if looked.state is State.PAUSED and looked.process is not None:
+            raise _blocked(looked.process)
+
+    def _check_draft(self, node: Node) -> None:
+        """Raise if there is nothing to execute, or something else has the place of the copy."""
+        name, version = node.table.name, node.key.version
+        if node.newest is None and not node.is_edited:
+            raise TVArgumentError(
+                f"Table '{name}' has no instance of version '{version}', and no builders that could make one; "
+                f"create_instance('{name}', version='{version}') makes a place for them."
+            )
+        if node.draft is Draft.NOT_EXECUTABLE:
+            temporary = temporary_instance_id(version)
+            raise TVArgumentError(
+                f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and is in the way "
+                f"of a copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
+            )
+
+    def _check_side_effects(self, key: TableVersion) -> None:
+        for read in self._graph.inputs(key) if self._selection.upstream else ():
+            state = self._freshness.state(read)
+            if state in TO_BE_COMPUTED and self._is_left_out(self._graph.nodes[read]):
+                raise TVArgumentError(
+                    f"Table '{key.table_name}' reads '{self._graph.text(read)}', which is {state}, has side effects "
+                    "and is not named: name it, too, or pass upstream=False to read it as it is."
+                )
+
+    def _check_builders(self, key: TableVersion) -> Prepared | None:
+        """Raise if the builders of a step are wrong; return them if they could be checked completely."""
+        node = self._graph.nodes[key]
+        foreseen = {name: self._columns(read, node, name) for name, read in node.targets.items() if self._is_new(read)}
+        if not foreseen:
+            return self._freshness.checked(key).prepared
+        if node.error is not None:
+            raise node.error
+        if _resolves_fields_from(node, foreseen):
+            # Which columns and functions these are is known only once the other table is there.
+            return None
+        lookup = self._freshness.lookup
+        pins = pin_inputs(lookup, node.documents, lock_nothing, foreseen)
+        inputs = PinnedInputs(lookup, pins, foreseen)
+        prepared = Prepared.check(node.table.name, node.documents, inputs, self._freshness.sources)
+        check_rows_are_known(prepared, self._freshness.origin(node))
+        return prepared
+
+    def _is_new(self, read: TableVersion) -> bool:
+        """Return whether a step before makes an instance of a table that may have other columns, or is the first."""
+        node = self._graph.nodes[read]
+        is_executed = self._actions.get(read, Action.SKIP) is not Action.SKIP
+        return is_executed and (node.is_edited or node.newest is None)
+
+    def _columns(self, read: TableVersion, reader: Node, name: PinnedKey) -> list[str]:
+        """Return the columns that a table will have; where its builders do not say, those that are read of it."""
+        made = [document.fields.get("changed_columns") for document in self._graph.nodes[read].documents.values()]
+        if all(isinstance(columns, list) and not find_references(columns) for columns in made):
+            return [str(column) for columns in made if isinstance(columns, list) for column in columns]
+        reads = (dependency for document in reader.documents.values() for dependency in document.reads.tables)
+        return sorted({column for each in reads if _key(each) == name for column in each.columns or ()})
+
+    def _locks(self, key: TableVersion, prepared: Prepared | None) -> Iterator[Lock]:
+        """Yield the locks that the execution of a step takes."""
+        table, folded = self._graph.nodes[key].table, fold(key.table_name)
+        yield Lock(lock_on_instance(folded, temporary_instance_id(key.version)), exclusive=True)
+        if table.has_side_effects:
+            yield Lock(lock_on_table(folded), exclusive=True)
+        if prepared is not None and prepared.makes_artifacts and not table.allow_multiple_artifacts:
+            yield Lock(lock_on_artifacts(folded), exclusive=True)
+        for facts in prepared.inputs.facts().values() if prepared is not None else ():
+            yield Lock(lock_on_instance(fold(facts.table), facts.instance_id), exclusive=False)
+
+    def _check_locks(self, wanted: Sequence[Lock]) -> None:
+        context = self._freshness.lookup.context
+        liveness = Liveness(context)
+        for serial in context.catalog.processes.conflicts(wanted, context.parent_serial):
+            process = context.catalog.processes.get(serial)
+            if process is not None and liveness.status(process) is Status.PAUSED:
+                raise _blocked(process)
+
+
+def _blocked(process: ProcessRecord) -> TVLockError:
+    error = process.error
+    cause = "" if error is None else f" by {in_line(f'{error.type}: {error.message}'.removesuffix(': '))}"
+    table = f" of table '{process.table_name}'" if process.table_name else ""
+    return TVLockError(
+        f"Process '{process.process_id}' ({process.operation}{table}) is in the way of the refresh: it was paused"
+        f"{cause}. Resume it by the same call with process_id='{process.process_id}', or stop it: "
+        f"stop_process('{process.process_id}')."
+    )
+
+
+def _resolves_fields_from(node: Node, inputs: Collection[PinnedKey]) -> bool:
+    """Return whether a field other than `arguments` holds a reference to one of these inputs."""
+    return any(
+        _key(dependency) in inputs
+        for document in node.documents.values()
+        for name, value in document.fields.items()
+        if name not in UNRESOLVED_FIELDS
+        for dependency in dependencies(value).reads
+    )
+
+
+def _key(dependency: Dependency) -> PinnedKey:
+    return PinnedKey(fold(dependency.table), dependency.instance)
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    total = 0
+    for count in counts:
+        if count is None:
+            return None
+        total += count
+    return total
+
+
+# --- one step -----------------------------------------------------------------------------------------------------
+
+
+def plan_step(context: VaultContext, selection: Selection, key: TableVersion) -> NextStep:
+    """Return what the step of a refresh does now, when it begins: others may have changed its table.
+
+    Parameters
+    ----------
+    context
+        The open vault; nothing in it is changed, locked or recorded.
+    selection
+        The tables that the refresh was asked for.
+    key
+        The table of the step.
+
+    Raises
+    ------
+    TableVaultError
+        If its builders are wrong by now.
+    """
+
+    def plan() -> NextStep:
+        with open_freshness(context, selection.version, [key]) as freshness:
+            looked = freshness.look([key])[key]
+            node = looked.node
+            if looked.state is State.EXTERNAL:
+                return NextStep(Action.SKIP, looked.reasons, node, ())
+            if node.table.has_side_effects and not selection.names(key):
+                return NextStep(Action.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
+            if looked.error is not None:
+                raise looked.error
+            has_own_state = looked.state in (State.RUNNING, State.PAUSED, State.NEVER, State.PENDING)
+            if has_own_state or looked.is_stale_by_itself or looked.must_run:
+                return NextStep(Action.EXECUTE, looked.reasons, node, ())
+            return NextStep(Action.LOOK, looked.reasons, node, freshness.unread_inputs(key))
+
+    return again_if_moved(plan)

@@ -1,0 +1,7 @@
+import pytest
+from lab import Lab
+
+
+@pytest.fixture
+def lab(tmp_path):
+    return Lab(tmp_path)
