@@ -134,9 +134,22 @@ def read_document(text: str, file: str) -> BuilderDocument:
     """
     yaml = read_yaml(text, file)
     document = BuilderDocument(file, _present(yaml.content), yaml.lines, yaml.doubts)
+    check_document(document)
+    return document
+
+
+def check_document(document: BuilderDocument) -> None:
+    """Check a builder's fields by themselves, as far as that is possible before their references are resolved.
+
+    Raises
+    ------
+    TVBuilderError
+        If there is an unknown field, or a value of the wrong type.
+    TableReferenceError
+        If a reference is malformed, or stands where it cannot be resolved.
+    """
     _check_references(document)
     _check_fields(document)
-    return document
 
 
 def _present(content: Mapping[object, object]) -> dict[str, object]:

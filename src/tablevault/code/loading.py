@@ -17,6 +17,7 @@ import linecache
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType, TracebackType
 from typing import Self
@@ -94,6 +95,21 @@ def check_accepts(function: Function, argument_names: Iterable[str]) -> None:
         raise TVBuilderError(f"{getattr(function, '__name__', 'the function')}() {problem}")
 
 
+@dataclass(frozen=True)
+class ModuleFile:
+    """The file of a code module."""
+
+    path: Path
+    shown_as: Path
+    """The path that tracebacks name."""
+    text: str | None = None
+    """What it held; `None` to read it when the module is run."""
+
+    def read(self) -> str:
+        """Return the module's text."""
+        return files.read_source(self.path) if self.text is None else self.text
+
+
 class CodeSnapshot:
     """The code modules of one folder, loaded into this interpreter apart from everything else.
 
@@ -109,6 +125,8 @@ class CodeSnapshot:
         The local modules outside the vault that they lead to.
     package
         Name of the package that the modules are in; by default one that is free in this interpreter.
+    modules
+        The modules by name; by default those of the folder.
     """
 
     def __init__(
@@ -117,12 +135,14 @@ class CodeSnapshot:
         shown_as: Path | None = None,
         local: LocalCode | None = None,
         package: str | None = None,
+        modules: Mapping[str, ModuleFile] | None = None,
     ) -> None:
         self._local = LocalModules(local or LocalCode())
         self.folder = folder
         self.shown_as = shown_as or folder
         self.package = _reserved(package) if package is not None else _free_package(folder, local or LocalCode())
-        self._names = frozenset(describe_modules(folder))
+        self._files = _files_of(folder, self.shown_as) if modules is None else dict(modules)
+        self._names = frozenset(self._files)
         self._lock = threading.RLock()
         # Modules being loaded are seen only by the thread that holds the lock, as circular imports need it.
         self._loading: dict[str, ModuleType] = {}
@@ -172,12 +192,14 @@ class CodeSnapshot:
             return known if known is not None else self._load(name)
 
     def _load(self, name: str) -> ModuleType:
-        path = self.folder / f"{name}.py"
-        code = _compiled(path, self.shown_as / path.name)
-        self._show_lines(path)
-        specification = importlib.machinery.ModuleSpec(f"{self.package}.{name}", _Loader(path), origin=str(path))
+        file = self._files[name]
+        text = file.read()
+        code = _compiled(file, text)
+        _show_lines(file, text)
+        loader = _Loader(file)
+        specification = importlib.machinery.ModuleSpec(f"{self.package}.{name}", loader, origin=str(file.path))
         module = importlib.util.module_from_spec(specification)
-        module.__file__ = str(path)
+        module.__file__ = str(file.path)
         module.__dict__["__builtins__"] = self._builtins
         self._loading[name] = module
         register(module.__name__, module)
@@ -189,14 +211,6 @@ class CodeSnapshot:
             if name not in self._loaded:
                 unregister([module.__name__])
         return module
-
-    def _show_lines(self, path: Path) -> None:
-        """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
-        text = files.read_source(path)
-        shown = str(self.shown_as / path.name)
-        # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
-        # are put into words when the snapshot has been closed.
-        linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
 
     def _import(
         self,
@@ -238,8 +252,8 @@ class CodeSnapshot:
 class _Loader(importlib.abc.Loader):
     """Tells tracebacks and `inspect` where a module's source is."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, file: ModuleFile) -> None:
+        self._file = file
 
     def create_module(self, specification: importlib.machinery.ModuleSpec) -> None:
         return None
@@ -248,15 +262,26 @@ class _Loader(importlib.abc.Loader):
         """Do nothing: the snapshot runs its modules itself."""
 
     def get_source(self, name: str) -> str:
-        return importlib.util.decode_source(self._path.read_bytes())
+        return self._file.read()
 
 
-def _compiled(path: Path, shown_as: Path) -> CodeType:
-    source = files.read_source(path)
+def _files_of(folder: Path, shown_as: Path) -> dict[str, ModuleFile]:
+    return {name: ModuleFile(folder / f"{name}.py", shown_as / f"{name}.py") for name in describe_modules(folder)}
+
+
+def _show_lines(file: ModuleFile, text: str) -> None:
+    """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
+    shown = str(file.shown_as)
+    # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
+    # are put into words when the snapshot has been closed.
+    linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
+
+
+def _compiled(file: ModuleFile, text: str) -> CodeType:
     try:
-        return compile(source, str(shown_as), "exec", dont_inherit=True)
+        return compile(text, str(file.shown_as), "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise TVBuilderError(syntax_problem(path.name, error, source)) from error
+        raise TVBuilderError(syntax_problem(file.path.name, error, text)) from error
 
 
 def _reserved(package: str) -> str:

@@ -1,0 +1,320 @@
+"""One builder of a definitions file: its name, its columns, its arguments, and the text of its builder file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from inspect import Parameter, Signature
+from typing import Any, cast
+
+from tablevault.builders.document import BuilderDocument, ForEach, check_document, read_document
+from tablevault.builders.fields import FIELD_NAMES, FieldPath
+from tablevault.builders.policies import RUN_BY_ROW
+from tablevault.builders.spec import build_spec
+from tablevault.code.signatures import async_generator_problem
+from tablevault.code.source import check_source
+from tablevault.define import Cell, Definition, Table, cell_reference, column_reference
+from tablevault.definitions.source_files import SourceFile
+from tablevault.definitions.syntax import BuilderCall
+from tablevault.definitions.values import FieldValues, UnwritableValueError
+from tablevault.definitions.yaml_layout import builder_yaml, ordered
+from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.layout import BUILDER_SUFFIX
+from tablevault.names import check_builder_name, index_builder_name, nearest
+from tablevault.references import find_references
+
+GIVEN_BY_DECORATOR = frozenset(
+    {"builder_type", "changed_columns", "python_function", "code_module", "is_custom", "name"}
+)
+_OF_DECORATORS = FIELD_NAMES - GIVEN_BY_DECORATOR
+_LATER = frozenset({"service", "budget"})
+"""Fields of services, which this version does not have."""
+_OF_INDEX = ("primary_key", "keep_old", "for_each")
+
+
+@dataclass(frozen=True)
+class TableOfRows:
+    """The table that an index takes its rows from, as far as its columns are known."""
+
+    address: str
+    """As a reference names it: `documents`, or `documents(v2)`."""
+    columns: tuple[str, ...]
+    primary_key: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class DefinedBuilder:
+    """A builder as its decorator says, before its parameters are bound."""
+
+    table: Table
+    definition: Definition
+    call: BuilderCall
+    file: SourceFile
+    namespace: Mapping[str, object]
+    """The names of its module."""
+    package: str
+    """The package that code modules are in while the source is read."""
+
+    @property
+    def is_index(self) -> bool:
+        """Whether it makes the table's rows."""
+        return self.definition.kind == "index"
+
+    @property
+    def function_name(self) -> str:
+        """The name of the decorated function or class; empty where there is none."""
+        return self.call.function.name if self.call.function is not None else ""
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it names, or its function's name; empty if it takes all columns of another table."""
+        for column in self.definition.columns:
+            if not isinstance(column, str):
+                kind = getattr(column, "__name__", type(column).__name__)
+                raise self.error((), f"the name of a column is text, not {kind}.")
+        named = self.definition.columns or ((self.function_name,) if self.function_name else ())
+        return tuple(map(str, named))
+
+    @cached_property
+    def name(self) -> str:
+        """The builder's name."""
+        expected = index_builder_name(self.table.name)
+        given = self.definition.builder
+        if self.is_index:
+            if given and given != expected:
+                raise self.error(("builder",), f"the IndexBuilder of a table has the name {expected}; remove builder.")
+            return expected
+        try:
+            if given:
+                return check_builder_name(given)
+        except TVArgumentError as error:
+            raise self.error(("builder",), f"{error}.") from None
+        for name in (*self.columns[:1], self.function_name):
+            try:
+                return check_builder_name(name)
+            except TVArgumentError as error:
+                last = error
+        raise self.error((), f"{last}; give the builder a name with builder=.")
+
+    @property
+    def primary_key(self) -> tuple[str, ...]:
+        """The primary key that its definition names."""
+        key = self.definition.fields.get("primary_key") or ()
+        return tuple(key) if isinstance(key, list | tuple) else ()
+
+    @property
+    def rows_table(self) -> ForEach | None:
+        """The table of `rows_of` or `for_each`; `None` if it has neither."""
+        field = "for_each" if self.definition.rows_of is None else "rows_of"
+        given = self.definition.fields.get("for_each") if self.definition.rows_of is None else self.definition.rows_of
+        address = given.name if isinstance(given, Table) else given
+        if address is None:
+            return None
+        return replace(
+            self._document({"for_each": address}), lines={("for_each",): self._document({}).line(field)}
+        ).for_each
+
+    def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
+        """Return the error about one of its fields, or about the builder itself."""
+        return self._document({}).error(path, sentence)
+
+    # --- fields ---------------------------------------------------------------------------------------------------
+
+    def text(self, columns: Collection[str], rows: TableOfRows | None, modules: Mapping[str, str]) -> str:
+        """Return the builder file.
+
+        Parameters
+        ----------
+        columns
+            The columns that its parameters can be bound to, by name.
+        rows
+            The table of `for_each` or `rows_of`.
+        modules
+            The text of the code modules.
+
+        Raises
+        ------
+        TVBuilderError, TableReferenceError
+            If a field is wrong, or a parameter cannot be bound; names file, line and field.
+        """
+        fields = self._plain_fields(rows)
+        if self.definition.rows_of is not None:
+            assert rows is not None  # the caller has looked the table up
+            fields |= self._taken_over(fields, rows)
+        else:
+            fields |= self._of_function(fields)
+            fields["arguments"] = self._bound(fields, columns, rows)
+        document = self._document(ordered({name: value for name, value in fields.items() if value != {}}))
+        check_document(document)
+        self._check(document, modules)
+        text = builder_yaml(document.fields)
+        read_document(text, f"{self.name}{BUILDER_SUFFIX}")
+        return text
+
+    def _plain_fields(self, rows: TableOfRows | None) -> dict[str, Any]:
+        """Return the fields that were given, as plain values."""
+        fields: dict[str, Any] = {}
+        for name, value in self.definition.fields.items():
+            if name in _LATER:
+                raise self.error(
+                    (name,), f"{name} comes with services, which this version of TableVault does not have; remove it."
+                )
+            if name in GIVEN_BY_DECORATOR:
+                raise self.error((name,), "the decorator itself gives this field; remove it.")
+            known = _OF_DECORATORS if self.is_index else _OF_DECORATORS.difference(_OF_INDEX)
+            if name not in known:
+                raise self.error((name,), f"there is no field {name!r}{nearest(name, known)}")
+            if value is not None:
+                fields[name] = value
+        kind = "dataframe" if self.is_index and "for_each" not in fields else "row-wise"
+        kind = str(fields.setdefault("return_type", kind))
+        values = FieldValues(self.namespace, self.package, lambda cell: _reference(cell, kind))
+        try:
+            return {name: values.plain(name, value) for name, value in fields.items()}
+        except UnwritableValueError as error:
+            raise self.error(error.path, error.sentence) from None
+
+    def _of_function(self, fields: Mapping[str, Any]) -> dict[str, object]:
+        if inspect.isasyncgenfunction(self._called):
+            raise self.error((), async_generator_problem(self.function_name))
+        if inspect.isgeneratorfunction(self._called) and "return_type" not in self.definition.fields:
+            raise self.error((), f'{self.function_name}() is a generator; give return_type="generator".')
+        return {
+            "builder_type": "IndexBuilder" if self.is_index else "ColumnBuilder",
+            "changed_columns": list(self.columns),
+            "python_function": self.function_name,
+            "code_module": self.file.module,
+            "is_custom": True,
+            "return_type": fields["return_type"],
+        }
+
+    def _taken_over(self, fields: Mapping[str, Any], rows: TableOfRows) -> dict[str, object]:
+        """Return the fields of an index that copies another table's rows."""
+        columns = self.columns or rows.columns
+        if not columns:
+            raise self.error(("rows_of",), f"the columns of '{rows.address}' are not known yet; name them.")
+        if "for_each" in fields:
+            raise self.error(("for_each",), "for_each and rows_of exclude each other; remove one of them.")
+        taken: dict[str, object] = {
+            "builder_type": "IndexBuilder",
+            "changed_columns": list(columns),
+            "python_function": "create_data_table_from_table",
+            "code_module": "table_generation",
+            "is_custom": False,
+            "arguments": {"df": column_reference(columns, rows.address), **fields.get("arguments", {})},
+        }
+        if "primary_key" not in fields and rows.primary_key and set(rows.primary_key) <= set(columns):
+            taken["primary_key"] = list(rows.primary_key)
+        return taken
+
+    # --- arguments ------------------------------------------------------------------------------------------------
+
+    def _bound(
+        self, fields: Mapping[str, Any], columns: Collection[str], rows: TableOfRows | None
+    ) -> dict[str, object]:
+        """Return the arguments: those that were given, and the parameters that have the name of a column."""
+        given = fields.get("arguments", {})
+        if not isinstance(given, dict):
+            raise self.error(("arguments",), "it must be a mapping of argument names to values.")
+        by_row = fields["return_type"] in RUN_BY_ROW
+        table = "self" if rows is None else rows.address
+        bound: dict[str, object] = {}
+        for parameter in self._parameters():
+            name = parameter.name
+            if name in given:
+                bound[name] = given[name]
+            elif parameter.kind is Parameter.VAR_KEYWORD:
+                continue
+            elif parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY):
+                if parameter.kind is Parameter.VAR_POSITIONAL or parameter.default is Parameter.empty:
+                    raise self._unbound(parameter, columns, "arguments are given by name")
+            elif name in columns:
+                bound[name] = cell_reference(name, table) if by_row else column_reference([name], table)
+            elif parameter.default is Parameter.empty:
+                raise self._unbound(parameter, columns, "no column has this name, and it has no default")
+        return {**bound, **{name: value for name, value in given.items() if name not in bound}}
+
+    def _unbound(self, parameter: Parameter, columns: Collection[str], reason: str) -> TVBuilderError:
+        near = nearest(parameter.name, columns) if columns else "."
+        return self.file.error(
+            self._line_of(parameter.name),
+            f"the parameter '{parameter}' of {self.function_name}() cannot be bound: {reason}; give it under arguments"
+            f"{near if near.endswith('?') else '.'}",
+        )
+
+    def _line_of(self, parameter: str) -> int:
+        function = self.call.function
+        if isinstance(function, ast.ClassDef):
+            found = [node for node in function.body if getattr(node, "name", "") == "__call__"]
+        else:
+            found = [] if function is None else [function]
+        named = (node for part in found for node in ast.walk(part) if isinstance(node, ast.arg))
+        return next((node.lineno for node in named if node.arg == parameter), self.call.line)
+
+    @cached_property
+    def _called(self) -> Callable[..., object]:
+        """The function that is called for a row: of a class its `__call__`."""
+        function = self.namespace.get(self.function_name)
+        if inspect.isclass(function):
+            called = next((vars(base)["__call__"] for base in function.__mro__ if "__call__" in vars(base)), None)
+            if called is None:
+                raise self.error((), f"the class {self.function_name} has no method __call__ to call for a row.")
+            return cast("Callable[..., object]", called)
+        if not callable(function):
+            raise self.error((), f"'{self.function_name}' is a {type(function).__name__}, not a function or class.")
+        return function
+
+    def _parameters(self) -> Iterator[Parameter]:
+        try:
+            signature = inspect.signature(self._called)
+        except (TypeError, ValueError):
+            # An object whose signature cannot be known takes what is given.
+            signature = Signature([Parameter("arguments", Parameter.VAR_KEYWORD)])
+        parameters = iter(signature.parameters.values())
+        if inspect.isclass(self.namespace.get(self.function_name)):
+            next(parameters, None)
+        return parameters
+
+    # --- checks ---------------------------------------------------------------------------------------------------
+
+    def _check(self, document: BuilderDocument, modules: Mapping[str, str]) -> None:
+        """Check all that is known before the builder is executed."""
+        pending = (name for name, value in document.fields.items() if name not in ("arguments", "setup_arguments"))
+        if any(find_references(document.fields[name]) for name in pending if name != "dependencies"):
+            # What a reference stands for is known when the builder is executed, which checks it then.
+            return
+        spec = build_spec(document, self.name, lambda value: value)
+        if spec.is_custom:
+            check_source(modules, spec)
+
+    def _document(self, fields: Mapping[str, object]) -> BuilderDocument:
+        return BuilderDocument(self.file.name, fields, dict(_lines(self.call)))
+
+
+def _reference(cell: Cell, return_type: str) -> str:
+    return cell_reference(cell.column) if return_type in RUN_BY_ROW else column_reference([cell.column])
+
+
+def _lines(call: BuilderCall) -> Iterator[tuple[FieldPath, int]]:
+    """Yield the fields of a decorator and the items in them, each with its line."""
+    yield (), call.line
+    for position, node in enumerate(call.call.args):
+        yield ("changed_columns", position), node.lineno
+    for keyword in call.call.keywords:
+        if keyword.arg is not None:
+            yield from _lines_in(keyword.value, (keyword.arg,))
+
+
+def _lines_in(node: ast.expr, path: FieldPath) -> Iterator[tuple[FieldPath, int]]:
+    yield path, node.lineno
+    match node:
+        case ast.Dict(keys, values):
+            for key, value in zip(keys, values, strict=True):
+                if isinstance(key, ast.Constant):
+                    yield from _lines_in(value, (*path, key.value))
+        case ast.List(items) | ast.Tuple(items):
+            for position, item in enumerate(items):
+                yield from _lines_in(item, (*path, position))

@@ -1,0 +1,360 @@
+"""A source as texts: its files are run once, isolated, and their definitions are bound to columns and functions."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from tablevault.builders.document import read_document
+from tablevault.code.loading import CodeSnapshot, ModuleFile
+from tablevault.code.local_code import find_local_code
+from tablevault.define import Definition, Table
+from tablevault.definitions.builders import DefinedBuilder, TableOfRows
+from tablevault.definitions.source_files import SourceFiles
+from tablevault.definitions.syntax import BuilderCall, FileDefinitions, read_definitions
+from tablevault.definitions.texts import (
+    BuilderText,
+    ModuleText,
+    SourceTexts,
+    TableTexts,
+    comment_name,
+    split_builder,
+    split_module,
+)
+from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError
+from tablevault.layout import BUILDER_SUFFIX
+from tablevault.names import check_table_name, check_text, fold
+
+_PACKAGE = "tablevault_code"
+
+
+@dataclass(frozen=True)
+class KnownColumns:
+    """The columns of an instance, with its primary key."""
+
+    columns: tuple[str, ...] = ()
+    primary_key: tuple[str, ...] = ()
+
+
+class KnownTables(Protocol):
+    """What a vault already has, as one version of its tables."""
+
+    def modules(self) -> Mapping[str, ModuleFile]:
+        """Return the code modules, by name."""
+        ...
+
+    def builders(self, table_name: str) -> Mapping[str, str]:
+        """Return the builder files that the version has or is copied from, by name."""
+        ...
+
+    def instance(self, table_name: str, instance: str | None) -> KnownColumns:
+        """Return the columns of a table's newest instance, or of that of a version."""
+        ...
+
+
+def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
+    """Return the texts that a source becomes.
+
+    Parameters
+    ----------
+    source
+        Its files. They are run once, with the other code modules of the vault.
+    known
+        The vault.
+
+    Raises
+    ------
+    TVBuilderError
+        If a definition is wrong, or stands where it may not; names file and line.
+    BaseException
+        What the files raise while they are run.
+    """
+    definitions = read_definitions(source.all_files)
+    modules = known.modules()
+    _check_siblings(source, definitions, modules)
+    _check_services(definitions)
+    files = {
+        **modules,
+        **{name: ModuleFile(file.path, file.path, file.text) for name, file in source.all_files.items()},
+    }
+    texts = {name: file.read() for name, file in modules.items()} | {
+        name: item.text for name, item in definitions.items()
+    }
+    package = f"{_PACKAGE}.{uuid.uuid4().hex}"
+    local = find_local_code({name: file.read() for name, file in files.items()})
+    with CodeSnapshot(Path(source.place), local=local, package=package, modules=files) as code:
+        namespaces = {name: code.namespace(name) for name in source.files}
+        # A sibling is run only if a file of the source runs it: one whose tables are used has been.
+        used = _used_modules(definitions, source.files)
+        namespaces |= {name: code.namespace(name) for name in used}
+        builders = [
+            DefinedBuilder(table, definition, call, file.file, namespaces[name], package)
+            for name, file in definitions.items()
+            if name in namespaces
+            for table, definition, call in _matched(file, namespaces[name])
+        ]
+    return _Binder(source, definitions, namespaces, builders, known).texts(texts)
+
+
+def _used_modules(definitions: Mapping[str, FileDefinitions], names: Iterable[str]) -> set[str]:
+    """Return the modules whose tables files use, directly or not."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        for module, _ in definitions[waiting.pop()].tables.imported.values():
+            if module not in found:
+                found.add(module)
+                waiting.append(module)
+    return found
+
+
+def _check_siblings(
+    source: SourceFiles, definitions: Mapping[str, FileDefinitions], modules: Mapping[str, ModuleFile]
+) -> None:
+    for name, sibling in source.siblings.items():
+        advice = f"apply the folder, {sibling.path.parent}, so that both are."
+        if name not in modules:
+            raise TVBuilderError(f"'{sibling.name}' is imported, and is not a module of the vault; {advice}")
+        applied, _ = split_module(modules[name].read())
+        if applied.rstrip() != definitions[name].text.rstrip():
+            raise TVBuilderError(f"'{sibling.name}' is imported, and differs from the vault's module; {advice}")
+
+
+def _check_services(definitions: Mapping[str, FileDefinitions]) -> None:
+    for item in definitions.values():
+        for name, node in item.services.items():
+            raise item.file.error(
+                node,
+                f"'{name}' is a Service. Services come with a later version of TableVault; remove it, and service= of "
+                "decorators.",
+            )
+
+
+def _matched(file: FileDefinitions, namespace: Mapping[str, object]) -> Iterator[tuple[Table, Definition, BuilderCall]]:
+    """Yield the calls of a file with the definitions that they made."""
+    tables = {name: namespace.get(name) for name in (*file.tables.own, *file.tables.imported)}
+    for name, value in namespace.items():
+        if isinstance(value, Table) and value is not tables.get(name):
+            raise file.file.error(
+                1, f"'{name}' is a Table that is not assigned as Table(…) in this file; define it so."
+            )
+    made: dict[int, Definition] = {}
+    for found in {id(value): value for value in tables.values() if isinstance(value, Table)}.values():
+        for definition in found.definitions:
+            if definition.file == str(file.file.path):
+                call = _call_of(definition, file.calls)
+                if call is None or id(call) in made:
+                    raise file.file.error(
+                        definition.line, "this defines a builder where none can be defined; write a decorator."
+                    )
+                made[id(call)] = definition
+    for call in file.calls:
+        table = tables[call.table]
+        if not isinstance(table, Table) or id(call) not in made:
+            raise file.file.error(call.line, f"'{call.table}' is not a Table where this runs; define it above.")
+        yield table, made[id(call)], call
+
+
+def _call_of(definition: Definition, calls: Sequence[BuilderCall]) -> BuilderCall | None:
+    return next(
+        (call for call in calls if call.line <= definition.line <= (call.call.end_lineno or call.line)),
+        None,
+    )
+
+
+@dataclass(frozen=True)
+class _KnownBuilder:
+    """A builder that a version already has."""
+
+    columns: tuple[str, ...]
+    is_index: bool
+    primary_key: tuple[str, ...]
+
+
+class _Binder:
+    """Binds the builders of a source to the columns of their tables.
+
+    Parameters
+    ----------
+    source, definitions, namespaces, builders
+        The source, and all that its files define.
+    known
+        The vault.
+    """
+
+    def __init__(
+        self,
+        source: SourceFiles,
+        definitions: Mapping[str, FileDefinitions],
+        namespaces: Mapping[str, Mapping[str, object]],
+        builders: Sequence[DefinedBuilder],
+        known: KnownTables,
+    ) -> None:
+        self._source = source
+        self._definitions = definitions
+        self._namespaces = namespaces
+        self._known = known
+        self._builders = builders
+        self._files = tuple(comment_name(file.name) for file in source.files.values())
+        self._tables = self._named_tables()
+        self._existing: dict[str, dict[str, _KnownBuilder]] = {}
+        self._check_names()
+
+    def texts(self, modules: Mapping[str, str]) -> SourceTexts:
+        """Return all texts of the source."""
+        return SourceTexts(
+            files=self._files,
+            modules=tuple(
+                ModuleText(name=name, file=file.name, path=str(file.path), text=self._definitions[name].text)
+                for name, file in sorted(self._source.files.items())
+            ),
+            tables=tuple(
+                self._table_texts(table, modules) for table in self._tables.values() if self._is_of_source(table)
+            ),
+        )
+
+    def _is_of_source(self, table: Table) -> bool:
+        """Return whether a file of the source defines a table or one of its builders."""
+        return any(item.file.module in self._source.files for item in self._of_table(table.name)) or any(
+            table is self._namespaces[module].get(name)
+            for module in self._source.files
+            for name in self._definitions[module].tables.own
+        )
+
+    def _table_texts(self, table: Table, modules: Mapping[str, str]) -> TableTexts:
+        own = [item for item in self._of_table(table.name) if item.file.module in self._source.files]
+        return TableTexts(
+            name=table.name,
+            allow_multiple_artifacts=bool(table.allow_multiple_artifacts),
+            has_side_effects=bool(table.has_side_effects),
+            description=table.description,
+            builders=tuple(
+                BuilderText(
+                    name=item.name,
+                    file=item.file.name,
+                    text=item.text(self._columns_for(item), self._rows(item), modules),
+                )
+                for item in own
+            ),
+        )
+
+    def _text(self, builder: DefinedBuilder, modules: Mapping[str, str]) -> str:
+        return builder.text(self._columns_for(builder), self._rows(builder), modules)
+
+    # --- tables ---------------------------------------------------------------------------------------------------
+
+    def _named_tables(self) -> dict[str, Table]:
+        """Return the tables that files of the source define or import, by the key of their names."""
+        found: dict[str, Table] = {}
+        for module, file in self._definitions.items():
+            for name, node in file.tables.own.items():
+                table = self._namespaces.get(module, {}).get(name)
+                if not isinstance(table, Table):
+                    continue
+                try:
+                    check_table_name(table.name)
+                    check_text("description", table.description)
+                except TVArgumentError as error:
+                    raise file.file.error(node, f"{error}.") from None
+                other = found.setdefault(fold(table.name), table)
+                if other is not table:
+                    raise file.file.error(
+                        node, f"there is a Table('{other.name}') already; import that one where it is needed."
+                    )
+        return found
+
+    def _of_table(self, table_name: str) -> list[DefinedBuilder]:
+        return [item for item in self._builders if fold(item.table.name) == fold(table_name)]
+
+    def _check_names(self) -> None:
+        """Refuse two builders of a table with one name, and two that produce the rows."""
+        first: dict[tuple[str, str], DefinedBuilder] = {}
+        for item in self._builders:
+            other = first.setdefault((fold(item.table.name), fold(item.name)), item)
+            if other is item:
+                continue
+            place = f"{other.file.name}, line {other.call.line}"
+            if item.is_index and other.is_index:
+                raise item.error((), f"table '{item.table.name}' has an index already ({place}); a table has one.")
+            raise item.error(
+                (), f"table '{item.table.name}' has a builder '{other.name}' already ({place}); give builder= a name."
+            )
+
+    # --- columns --------------------------------------------------------------------------------------------------
+
+    def _existing_builders(self, table_name: str) -> dict[str, _KnownBuilder]:
+        """Return the builders that the version has besides those of the source."""
+        key = fold(table_name)
+        if key not in self._existing:
+            own = {fold(item.name) for item in self._of_table(table_name)}
+            self._existing[key] = {}
+            for name, text in self._known.builders(table_name).items():
+                _, stamp = split_builder(text)
+                if fold(name) in own or (stamp is not None and stamp.file in self._files):
+                    continue
+                builder = _known_builder(name, text)
+                if builder is not None:
+                    self._existing[key][name] = builder
+        return self._existing[key]
+
+    def _columns_for(self, builder: DefinedBuilder) -> frozenset[str]:
+        """Return the columns that a builder's parameters can be bound to."""
+        definition = builder.definition
+        if definition.rows_of is not None:
+            return frozenset()
+        if definition.fields.get("for_each") is not None:
+            rows = self._rows(builder)
+            return frozenset(rows.columns if rows is not None else ())
+        everything = [(item.columns, item.is_index) for item in self._existing_builders(builder.table.name).values()]
+        for item in self._of_table(builder.table.name):
+            if item is not builder or builder.is_index:
+                everything.append((self._columns_of(item), item.is_index))
+        if builder.is_index and definition.fields.get("return_type") not in ("row-wise", "batch"):
+            return frozenset()
+        return frozenset(column for columns, _ in everything for column in columns)
+
+    def _columns_of(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> tuple[str, ...]:
+        """Return the columns of a builder, also of one that takes all columns of another table."""
+        if builder.columns or builder.definition.rows_of is None or id(builder) in seen:
+            return builder.columns
+        rows = self._rows(builder, seen | {id(builder)})
+        return rows.columns if rows is not None else ()
+
+    def _rows(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> TableOfRows | None:
+        """Return the table that an index takes its rows from."""
+        each = builder.rows_table
+        if each is None:
+            return None
+        address = each.table if each.instance is None else f"{each.table}({each.instance})"
+        own = self._of_table(each.table)
+        existing = self._existing_builders(each.table) if each.instance is None else {}
+        instance = self._known.instance(each.table, each.instance)
+        columns = [
+            *(column for item in _index_first(own) for column in self._columns_of(item, seen)),
+            *(column for item in existing.values() for column in item.columns),
+            *(() if own else instance.columns),
+        ]
+        key = next((item.primary_key for item in own if item.is_index), ())
+        key = key or next((item.primary_key for item in existing.values() if item.is_index), ())
+        return TableOfRows(address, tuple(dict.fromkeys(columns)), key or instance.primary_key)
+
+
+def _index_first(builders: Iterable[DefinedBuilder]) -> list[DefinedBuilder]:
+    return sorted(builders, key=lambda item: not item.is_index)
+
+
+def _known_builder(name: str, text: str) -> _KnownBuilder | None:
+    """Return a builder that a version has; `None` if its file is wrong, or does not tell its columns."""
+    try:
+        fields = read_document(text, f"{name}{BUILDER_SUFFIX}").fields
+    except TableVaultError:
+        # An execution says what is wrong with it.
+        return None
+    columns, key = fields.get("changed_columns"), fields.get("primary_key") or ()
+    if not isinstance(columns, list) or not isinstance(key, list | tuple):
+        return None
+    is_index = fields.get("builder_type") == "IndexBuilder"
+    return _KnownBuilder(tuple(map(str, columns)), is_index, tuple(map(str, key)))

@@ -1,0 +1,107 @@
+"""The texts that a source becomes, and the comment that says which file they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import NamedTuple
+
+import msgspec
+
+from tablevault.texts import in_line
+
+_DIGITS = 32
+"""Of the digest, hexadecimal."""
+_COMMENT = re.compile(rf"# from (.+), applied ([0-9a-f]{{{_DIGITS}}})")
+
+
+class ModuleText(msgspec.Struct, frozen=True, kw_only=True):
+    """A code module."""
+
+    name: str
+    file: str
+    """Name of the definitions file."""
+    path: str
+    """Absolute path of the definitions file; of a notebook's cell, only a name."""
+    text: str
+    """Without the comment."""
+
+
+class BuilderText(msgspec.Struct, frozen=True, kw_only=True):
+    """A builder file."""
+
+    name: str
+    file: str
+    """Name of the definitions file."""
+    text: str
+    """Without the comment."""
+
+
+class TableTexts(msgspec.Struct, frozen=True, kw_only=True):
+    """A table with its builders."""
+
+    name: str
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    description: str
+    builders: tuple[BuilderText, ...]
+
+
+class SourceTexts(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a source defines."""
+
+    files: tuple[str, ...]
+    """Names of its files, as comments name them."""
+    modules: tuple[ModuleText, ...]
+    tables: tuple[TableTexts, ...]
+
+
+class Stamp(NamedTuple):
+    """The comment of a file that was applied."""
+
+    file: str
+    """Name of the definitions file."""
+    is_right: bool
+    """Whether its digest is that of the rest: then the file has not been edited since."""
+
+
+def stamped_builder(builder: BuilderText) -> str:
+    """Return a builder file with its comment, which is the first line."""
+    return f"{_comment(builder.file, builder.text)}\n{builder.text}"
+
+
+def stamped_module(module: ModuleText) -> str:
+    """Return a module with its comment, which is the last line, so that all others keep their numbers."""
+    return f"{module.text}{_comment(module.file, module.text)}\n"
+
+
+def split_builder(text: str) -> tuple[str, Stamp | None]:
+    """Return a builder file without its comment, and the comment if it has one."""
+    first, _, rest = text.partition("\n")
+    stamp = _stamp(first, rest)
+    return (text, None) if stamp is None else (rest, stamp)
+
+
+def split_module(text: str) -> tuple[str, Stamp | None]:
+    """Return a module without its comment, and the comment if it has one."""
+    before, newline, last = text.removesuffix("\n").rpartition("\n")
+    stamp = _stamp(last, rest := before + newline)
+    return (text, None) if stamp is None else (rest, stamp)
+
+
+def comment_name(file: str) -> str:
+    """Return the name of a file as comments name it."""
+    return in_line(file)
+
+
+def _comment(file: str, rest: str) -> str:
+    return f"# from {comment_name(file)}, applied {_digest(rest)}"
+
+
+def _stamp(line: str, rest: str) -> Stamp | None:
+    match = _COMMENT.fullmatch(line)
+    return None if match is None else Stamp(match[1], match[2] == _digest(rest))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGITS]

@@ -1,0 +1,128 @@
+"""Python values of decorators as the plain values of builder files."""
+
+from __future__ import annotations
+
+import builtins
+import datetime
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from tablevault.builders.fields import FieldPath
+from tablevault.define import Cell, Table, This
+
+_PLAIN = (str, bool, int, float, datetime.datetime, datetime.date, type(None))
+
+
+class UnwritableValueError(Exception):
+    """A value that no builder file can hold.
+
+    Parameters
+    ----------
+    path
+        The field, and the keys and positions in it.
+    sentence
+        What is wrong, and what to do about it.
+    """
+
+    def __init__(self, path: FieldPath, sentence: str) -> None:
+        super().__init__(sentence)
+        self.path = path
+        self.sentence = sentence
+
+
+@dataclass(frozen=True)
+class FieldValues:
+    """Turns the values of a builder's fields into plain ones."""
+
+    namespace: Mapping[str, object]
+    """The names of the function's module."""
+    package: str
+    """The package that code modules are in while a source is read."""
+    cell: Callable[[Cell], str]
+    """Returns the reference that `this.NAME` stands for."""
+
+    def plain(self, field: str, value: object) -> object:
+        """Return the plain value of a field.
+
+        Raises
+        ------
+        UnwritableValueError
+            If the field cannot have such a value.
+        """
+        path: FieldPath = (field,)
+        if field == "validate" and callable(value):
+            return self._function(value)
+        if field in ("for_each", "rows_of") and isinstance(value, Table):
+            return value.name
+        if field == "retry" and isinstance(value, Mapping):
+            return {
+                name: self._errors((*path, name), item) if name == "on" else self._value((*path, name), item)
+                for name, item in value.items()
+            }
+        if field == "stop_on":
+            return self._errors(path, value)
+        return self._value(path, value)
+
+    def _value(self, path: FieldPath, value: object) -> object:
+        match value:
+            case enum.Enum() if isinstance(value, str | int):
+                return self._value(path, value.value)
+            case Cell():
+                return self.cell(value)
+            case This():
+                return str(value)
+            case Mapping():
+                return {self._key(path, key): self._value((*path, key), item) for key, item in value.items()}
+            case list() | tuple():
+                return [self._value((*path, position), item) for position, item in enumerate(value)]
+            case _ if type(value) in _PLAIN:
+                return value
+            case str():
+                return str.__str__(value)
+        raise UnwritableValueError(
+            path,
+            f"a {type(value).__name__} cannot be written to a builder file; give text, numbers, lists, mappings or "
+            "references, and let the function make the rest of them.",
+        )
+
+    def _key(self, path: FieldPath, key: object) -> object:
+        if type(key) in _PLAIN:
+            return key
+        raise UnwritableValueError(path, f"a key cannot be a {type(key).__name__}; use text.")
+
+    def _errors(self, path: FieldPath, value: object) -> object:
+        """Return a list of errors with exception classes by their names."""
+        if not isinstance(value, list | tuple):
+            return self._value(path, value)
+        return [
+            self._class(path, entry)
+            if isinstance(entry, type) and issubclass(entry, BaseException)
+            else self._value((*path, position), entry)
+            for position, entry in enumerate(value)
+        ]
+
+    def _class(self, path: FieldPath, entry: type[BaseException]) -> str:
+        """Return the name under which an exception class is found: among built-ins, in the module, or by import."""
+        name, module = entry.__qualname__, entry.__module__
+        if getattr(builtins, name, None) is entry:
+            return name
+        for known, value in self.namespace.items():
+            if value is entry:
+                return known
+            # `import openai`, and then `openai.RateLimitError`.
+            if getattr(value, "__name__", None) == module and getattr(value, name, None) is entry:
+                return f"{known}.{name}"
+        if "<locals>" in name or module.startswith(f"{self.package}."):
+            raise UnwritableValueError(
+                path, f"the exception class {entry.__name__} is not a name of the file; import it there by its name."
+            )
+        return f"{module}.{name}"
+
+    def _function(self, value: Callable[..., object]) -> str:
+        for name, known in self.namespace.items():
+            if known is value:
+                return name
+        raise UnwritableValueError(
+            ("validate",), "it must be a function of the same file, defined above at its top level, or its name."
+        )

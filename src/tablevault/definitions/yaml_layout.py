@@ -1,0 +1,79 @@
+"""Builder files as definitions write them: one field a line, always in the same order."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+_TEXT = "tag:yaml.org,2002:str"
+_LIKE_A_NUMBER = re.compile(r"[-+.]*\d")
+
+_ORDER = (
+    "builder_type",
+    "changed_columns",
+    "python_function",
+    "code_module",
+    "is_custom",
+    "return_type",
+    "for_each",
+    "arguments",
+    "setup_arguments",
+    "untracked",
+    "dtypes",
+    "primary_key",
+    "keep_old",
+    "validate",
+    "dependencies",
+    "retry",
+    "timeout",
+    "service",
+    "on_error",
+    "max_failures",
+    "max_consecutive_failures",
+    "stop_on",
+    "failed_inputs",
+    "executor",
+    "max_concurrency",
+    "n_threads",
+    "batch_size",
+)
+
+
+def ordered(fields: Mapping[str, object]) -> dict[str, object]:
+    """Return fields in the order of a builder file; fields that are new come last."""
+    known = {name: fields[name] for name in _ORDER if name in fields}
+    return {**known, **{name: fields[name] for name in sorted(fields) if name not in known}}
+
+
+def builder_yaml(fields: Mapping[str, object]) -> str:
+    """Return a builder file with these fields, which are plain values.
+
+    Lists and mappings stand in one line, unless there are others in them.
+    """
+    text: str = yaml.dump(
+        ordered(fields),
+        Dumper=_Dumper,
+        sort_keys=False,
+        allow_unicode=True,
+        default_flow_style=None,
+        width=math.inf,
+    )
+    return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text in double quotes that cannot be plain or begins like a number, and repeats equal values."""
+
+    def choose_scalar_style(self) -> Any:
+        style = super().choose_scalar_style()
+        event = self.event
+        assert isinstance(event, yaml.ScalarEvent)  # its style is chosen while it is written
+        is_like_number = event.tag == _TEXT and _LIKE_A_NUMBER.match(event.value)
+        return '"' if style == "'" or (style == "" and is_like_number) else style
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
