@@ -25,10 +25,12 @@ if TYPE_CHECKING:
     from tablevault.archiving.archives import compress_vault, decompress_vault, delete_vault
     from tablevault.legacy import import_legacy_vault
     from tablevault.records import (
+        ApplyPlan,
         BuilderPlan,
         BuilderProgress,
         CodeVersion,
         ErrorInfo,
+        FilePlan,
         InstancePlan,
         Lineage,
         LineageStep,
@@ -52,10 +54,12 @@ _LAZY = {
     "import_legacy_vault": "tablevault.legacy",
     **dict.fromkeys(
         (
+            "ApplyPlan",
             "BuilderPlan",
             "BuilderProgress",
             "CodeVersion",
             "ErrorInfo",
+            "FilePlan",
             "InstancePlan",
             "Lineage",
             "LineageStep",
@@ -73,10 +77,12 @@ _LAZY = {
 }
 
 __all__ = [
+    "ApplyPlan",
     "BuilderPlan",
     "BuilderProgress",
     "CodeVersion",
     "ErrorInfo",
+    "FilePlan",
     "InstancePlan",
     "Lineage",
     "LineageStep",

@@ -191,6 +191,37 @@ class DeleteCodeModulePlan(Plan, frozen=True, kw_only=True, tag="delete code mod
     module: str
 
 
+# --- definitions --------------------------------------------------------------------------------------------------
+
+
+class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What is applied to one table."""
+
+    name: str
+    table_id: int | None = None
+    """`None` for a table that appears."""
+    table_folder: str = ""
+    """Name of the folder of a table that appears."""
+    creates_instance: bool = False
+    """Whether the temporary instance appears."""
+    instance_folder: str = ""
+    """Path of the temporary instance's folder; empty if nothing in it changes."""
+    origin: int | None = None
+    """Row id of the instance whose builders the new temporary instance has, too."""
+    written: tuple[str, ...] = ()
+    """Names of new and changed builders."""
+    removed: tuple[str, ...] = ()
+    """Names of builders that go."""
+
+
+class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
+    """Builders, modules and tables of a definitions file that are new or have changed."""
+
+    modules: tuple[str, ...]
+    """Names of the modules to write."""
+    tables: tuple[AppliedTable, ...]
+
+
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
@@ -204,6 +235,7 @@ class StopPlan(Plan, frozen=True, kw_only=True, tag="stop"):
 # --- as the catalog keeps them ------------------------------------------------------------------------------------
 
 _KINDS: dict[str, tuple[type[Plan], ...]] = {
+    "apply": (AppliedPlan, UnchangedPlan),
     "create_builder_file": (CreateBuilderFilesPlan,),
     "create_code_module": (CreateCodeModulesPlan,),
     "create_instance": (CreateInstancePlan,),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tablevault.display.freshness import refresh_html, refresh_text, status_html, status_text
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
-from tablevault.display.reports import plan_html, plan_text, report_html, report_text
+from tablevault.display.reports import apply_plan_html, apply_plan_text, plan_html, plan_text, report_html, report_text
 from tablevault.names import DEFAULT_VERSION
 from tablevault.outcomes import Remedy
 from tablevault.texts import in_line
@@ -21,10 +21,12 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
 __all__ = [
+    "ApplyPlan",
     "BuilderPlan",
     "BuilderProgress",
     "CodeVersion",
     "ErrorInfo",
+    "FilePlan",
     "InstancePlan",
     "Lineage",
     "LineageStep",
@@ -177,6 +179,36 @@ class RefreshPlan:
 
     def _repr_html_(self) -> str:
         return refresh_html(self)
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """A file of a vault as a definitions file says it should be."""
+
+    path: str
+    """From the vault's folder on."""
+    state: str
+    """`new`, `same`, `changed`, `removed` or `edited since`."""
+    diff: str
+    """The change of an existing file, line by line; empty if there is none."""
+
+
+@dataclass(frozen=True, repr=False)
+class ApplyPlan:
+    """What `apply` would do."""
+
+    files: tuple[FilePlan, ...]
+    """Code modules, then builders by table."""
+    tables: tuple[str, ...]
+    """Tables to be created."""
+    services: Mapping[str, str]
+    """By name, whether a service is `new`, `same` or has `other limits`; empty until services are supported."""
+
+    def __repr__(self) -> str:
+        return apply_plan_text(self)
+
+    def _repr_html_(self) -> str:
+        return apply_plan_html(self)
 
 
 @dataclass(frozen=True)

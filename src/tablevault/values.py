@@ -215,13 +215,15 @@ class DeletedTable:
 class NewTemporaryInstance:
     """A temporary instance appears."""
 
-    table_id: int
+    table_id: int | None
+    """`None`: of the table `table_name`, which appears in the same decision, before it."""
     instance_id: str
     version: str
     folder: str
     external_edit: bool
     origin: int | None
     description: str
+    table_name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,6 +352,8 @@ class Creation:
     """Path of its folder."""
     instance_id: str = ""
     """Empty for a table."""
+    table_name: str = ""
+    """Empty for the table that the process is about."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="plan"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
+from tablevault.definitions.source_files import SourceFiles, find_source
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError
 from tablevault.formats import migrate
@@ -22,7 +23,16 @@ from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, labelled, selection_of
-from tablevault.records import InstancePlan, Lineage, Overview, ProcessInfo, RefreshPlan, TableStatus, VerifyReport
+from tablevault.records import (
+    ApplyPlan,
+    InstancePlan,
+    Lineage,
+    Overview,
+    ProcessInfo,
+    RefreshPlan,
+    TableStatus,
+    VerifyReport,
+)
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 
@@ -478,6 +488,68 @@ class TableVault:
     def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
         """Remove an instance: its frame and artifacts go, its metadata stays archived."""
         return self._run(operations.DeleteInstance(instance_id, table_name), process_id)
+
+    # --- definitions ----------------------------------------------------------------------------------------------
+
+    def apply(
+        self,
+        source: str | Path,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        overwrite: bool = False,
+        process_id: str = "",
+    ) -> str:
+        """Write the builders and code modules of a definitions file, and make its tables, in one operation.
+
+        The file is run once, in this interpreter. Builders and modules that others wrote stay as they are.
+
+        Parameters
+        ----------
+        source
+            A Python file that defines tables with `tablevault.define`, or a folder of Python files.
+        version
+            The version of the tables: builders are written into `TEMP_<version>`.
+        overwrite
+            Replace files that were edited since they were applied.
+        process_id
+            To pause instead of revert on errors.
+
+        Raises
+        ------
+        TVArgumentError
+            If a file was edited since it was applied, with the difference; if there is no such source, or a table
+            exists with other flags.
+        TVBuilderError, TableReferenceError
+            If a definition is wrong; names file and line.
+        Exception
+            What the file raises while it is run, as it is; nothing is recorded.
+
+        Examples
+        --------
+        >>> vault.apply("answers.py")  # doctest: +SKIP
+        """
+        return self._apply(find_source(str(source)), version, overwrite, process_id)
+
+    def plan_apply(
+        self, source: str | Path, *, version: str = names.DEFAULT_VERSION, overwrite: bool = False
+    ) -> ApplyPlan:
+        """Say what `apply` would do with each file; runs the source, and changes nothing.
+
+        Parameters
+        ----------
+        source, version, overwrite
+            As for `apply`.
+
+        Raises
+        ------
+        TVArgumentError, TVBuilderError, TableReferenceError, Exception
+            As `apply`, but for files that were edited since, which are listed.
+        """
+        operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
+        return operation.look(Lookup(self._context))
+
+    def _apply(self, source: SourceFiles, version: str, overwrite: bool, process_id: str) -> str:
+        return self._run(operations.Apply.read(self._context, source, version, overwrite), process_id)
 
     # --- code and builders ----------------------------------------------------------------------------------------
 

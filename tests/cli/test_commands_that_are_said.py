@@ -34,6 +34,7 @@ is_custom: true
 """
 
 RECORDED = {
+    "apply": {"source": "FILE", "version": "two", "overwrite": True},
     "create_builder_file": {"table_name": "t", "builder_name": "b", "version": "two", "text": {"sha256": "0"}},
     "create_code_module": {"module_name": "m", "text": {"sha256": "0"}},
     "create_instance": {"table_name": "t", "version": "two", "copy": True, "builders": {"sha256": "0"}},
@@ -82,7 +83,7 @@ def test_what_resumes_a_process_is_a_right_call_and_a_right_command(operation, t
     parsed = command.make_context(name, rest, parent=context).params
     assert parsed["process_id"] == "nightly"
     for argument in set(parsed) & {argument for argument, value in given.items() if isinstance(value, str | bool)}:
-        assert parsed[argument] == given[argument]
+        assert str(parsed[argument]) == str(given[argument])
 
 
 def run(words: list[str], folder: Path) -> None:

@@ -180,6 +180,44 @@ def _modules_beside(vault: TableVault) -> None:
         (folder / f"{name}.py").write_text(f"name = '{name}'\n")
 
 
+DEFINED = """
+from tablevault.define import ARTIFACT_FOLDER, Table
+
+made = Table("made")
+sent = Table("sent", description="Made by definitions")
+
+
+@made.column("file", builder="made_file", dtypes={"file": "artifact_string"}, arguments={"folder": ARTIFACT_FOLDER})
+def file_of(name, folder):
+    return None
+
+
+@made.column()
+def length(name):
+    return len(name)
+
+
+@sent.index(primary_key=["word"])
+def word():
+    return ["a", "b"]
+"""
+
+
+def _definitions(vault: TableVault) -> None:
+    """Let one builder be new, one be changed and one be removed; and let a table and a module be new."""
+    folder = _root(vault).parent / "source"
+    folder.mkdir()
+    before = DEFINED.replace("length", "width").replace("sent", "mailed").replace("return None", "return name")
+    (folder / "defined.py").write_text(before)
+    vault.apply(folder, overwrite=True)
+    (folder / "defined.py").write_text(DEFINED)
+    (folder / "helper.py").write_text("x = 1\n")
+
+
+def _apply(vault: TableVault, process_id: str) -> None:
+    vault.apply(_root(vault).parent / "source", process_id=process_id)
+
+
 def _leftovers(vault: TableVault) -> None:
     """Leave what crashes leave: files half written, a lock file of a dead owner."""
     root = _root(vault)
@@ -327,6 +365,10 @@ OTHERS = {
     ),
     "delete_builder_file": VaultOperation(
         lambda vault, process: vault.delete_builder_file("made_file", "made", process_id=process)
+    ),
+    "apply": VaultOperation(_apply, _definitions),
+    "apply_to_copy": VaultOperation(
+        _apply, lambda vault: (_definitions(vault), vault.execute_instance("made")), is_variant=True
     ),
     "stop_process": VaultOperation(
         lambda vault, process: vault.stop_process("paused", own_process_id=process), _paused

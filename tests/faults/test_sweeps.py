@@ -21,6 +21,7 @@ SAMPLE = {
     "create_table": "",
     "write_with_artifacts": "mine",
     "delete_table_with_artifacts": "",
+    "apply": "mine",
     "stop_and_materialize": "mine",
     "create_vault": "",
     "migrate": "",
@@ -64,6 +65,7 @@ def test_a_fault_at_any_point_leaves_everything_before_or_everything_after(prepa
         ("create_table", "mine", range(29, 38)),
         ("write_instance", "mine", range(80, 89)),
         ("execute_instance", "mine", range(40, 60, 2)),  # Among them, while builders and code are being pinned.
+        ("apply", "mine", range(30, 90, 6)),
         ("execute_copy", "mine", (277, 279, 281)),  # Among them, while superseded artifacts are removed.
         ("compress_vault", "", (11, 33)),
         ("decompress_vault", "", (14, 53)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -12,6 +13,14 @@ from tablevault import TableVault, tv_errors
 
 GOOD = pd.DataFrame({"x": [1, 2]})
 BIG = pd.DataFrame({"x": [os.urandom(600).hex() for _ in range(400)]})
+
+
+def defined(vault, table, name="defined.py"):
+    """Write a definitions file beside the vault."""
+    file = Path(vault.db_dir).parent / name
+    file.write_text(f"from tablevault.define import Table\n\ntable = {table}\n\n\n@table.index()\ndef x(): ...\n")
+    return file
+
 
 INTERNAL = {
     "create_table, taken": lambda vault: vault.create_table("Stories"),
@@ -32,6 +41,9 @@ INTERNAL = {
     "create_builder_file, unknown version": lambda vault: vault.create_builder_file("stories", "new", "new"),
     "create_builder_file, two sources": lambda vault: vault.create_builder_file("stories", "a", "", "/tmp", "x"),
     "delete_builder_file, unknown": lambda vault: vault.delete_builder_file("quiet", "stories"),
+    "apply, other flags": lambda vault: vault.apply(defined(vault, 'Table("stories", has_side_effects=True)')),
+    "apply, case of a module": lambda vault: vault.apply(defined(vault, 'Table("new")', "Words.py")),
+    "apply, edited since": lambda vault: vault.apply(defined(vault, 'Table("new")', "words.py")),
     "write_instance, has builders": lambda vault: vault.write_instance(GOOD, "stories"),
     "write_instance, wrong column": lambda vault: vault.write_instance(pd.DataFrame({"index": [1]}), "written"),
     "write_instance, wrong dtype": lambda vault: vault.write_instance(GOOD, "written", dtypes={"x": "int33"}),
@@ -106,6 +118,10 @@ FULL = {
     "create_table": ("vault.create_table('images', description='x' * 900_000)", 800_000),
     "create_instance": ("vault.create_instance('stories', 'big', builders={'big': '#' * 900_000})", 800_000),
     "create_code_module": ("vault.create_code_module('big', text='#' * 900_000)", 800_000),
+    "apply": (
+        "(Path(path).parent / 'big.py').write_text('#' * 700_000); vault.apply(Path(path).parent / 'big.py')",
+        650_000,
+    ),
     "create_builder_file": ("vault.create_builder_file('stories', 'big', text='#' * 900_000)", 800_000),
     "write_instance": ("vault.write_instance(BIG, 'written')", 200_000),
 }

@@ -30,10 +30,12 @@ def paused(vault, process_id="broken"):
     return process_id
 
 
+DEFINITIONS = Path(__file__).parent / "defined_rows.py"
 CALLS = {
     "create_table": lambda vault, **own: vault.create_table("images", **own),
     "make_table": lambda vault, **own: vault.make_table("images", **own),
     "create_instance": lambda vault, **own: vault.create_instance("stories", "other", **own),
+    "apply": lambda vault, **own: vault.apply(DEFINITIONS, **own),
     "create_code_module": lambda vault, **own: vault.create_code_module("more", **own),
     "create_builder_file": lambda vault, **own: vault.create_builder_file("stories", "more", **own),
     "write_instance": lambda vault, **own: vault.write_instance(FRAME, "written", **own),

@@ -22,6 +22,8 @@ SIGNATURES = {
     "description='', skip_unchanged=True, process_id=''",
     "create_instance": "table_name, version='base', origin_id='', origin_table='', external_edit=False, copy=False, "
     "builders=None, *, process_id='', description=''",
+    "apply": "source, *, version='base', overwrite=False, process_id=''",
+    "plan_apply": "source, *, version='base', overwrite=False",
     "create_code_module": "module_name='', copy_dir='', text='', process_id=''",
     "create_builder_file": "table_name, builder_name='', version='base', copy_dir='', text='', process_id=''",
     "write_instance": "table_df, table_name, version='base', dependencies=None, dtypes=None, process_id=''",

@@ -31,6 +31,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 _COMMANDS = {
     "tablevault.cli.writing": (
+        "apply",
         "create-builder-file",
         "create-code-module",
         "create-instance",

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from tablevault.cli.application import Place, end_with_failures, in_place
+from tablevault.cli.application import Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import builders, instances, modules, tables
+from tablevault.cli.showing import show
 from tablevault.errors import TVArgumentError, TVTableError
 
 if TYPE_CHECKING:
@@ -56,6 +57,22 @@ def rename_table(place: Place, old_name: str, new_name: str, process_id: str) ->
 def delete_table(place: Place, table_name: str, process_id: str) -> str:
     """Delete a table with its instances; its descriptions and lineage stay."""
     return place.vault().delete_table(table_name, process_id)
+
+
+@click.command()
+@click.argument("source", metavar="FILE|FOLDER", type=click.Path(exists=True, path_type=Path))
+@version
+@click.option("--overwrite", is_flag=True, help="Replace files that were edited since they were applied.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done with each file, and change nothing.")
+@json_option
+@process_id
+@in_place
+def apply(place: Place, source: Path, dry_run: bool, process_id: str, **options: Any) -> str | None:
+    """Write the builders and modules of a definitions file, and make its tables."""
+    if not dry_run:
+        return place.vault().apply(source, process_id=process_id, **options)
+    show(place, place.vault().plan_apply(source, **options))
+    return None
 
 
 @click.command()

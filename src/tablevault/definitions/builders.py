@@ -230,19 +230,19 @@ class DefinedBuilder:
                 continue
             elif parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.POSITIONAL_ONLY):
                 if parameter.kind is Parameter.VAR_POSITIONAL or parameter.default is Parameter.empty:
-                    raise self._unbound(parameter, columns, "arguments are given by name")
+                    raise self._unbound(parameter, "arguments are given by name; make it a parameter with a name.")
             elif name in columns:
                 bound[name] = cell_reference(name, table) if by_row else column_reference([name], table)
             elif parameter.default is Parameter.empty:
-                raise self._unbound(parameter, columns, "no column has this name, and it has no default")
+                near = nearest(name, columns) if columns else ""
+                reason = "no column has this name, and it has no default; give it under arguments"
+                raise self._unbound(parameter, f"{reason}{near if near.endswith('?') else '.'}")
         return {**bound, **{name: value for name, value in given.items() if name not in bound}}
 
-    def _unbound(self, parameter: Parameter, columns: Collection[str], reason: str) -> TVBuilderError:
-        near = nearest(parameter.name, columns) if columns else "."
+    def _unbound(self, parameter: Parameter, reason: str) -> TVBuilderError:
+        called = f"{self.function_name}()"
         return self.file.error(
-            self._line_of(parameter.name),
-            f"the parameter '{parameter}' of {self.function_name}() cannot be bound: {reason}; give it under arguments"
-            f"{near if near.endswith('?') else '.'}",
+            self._line_of(parameter.name), f"the parameter '{parameter}' of {called} cannot be bound: {reason}"
         )
 
     def _line_of(self, parameter: str) -> int:

@@ -97,7 +97,7 @@ def find_source(source: str) -> SourceFiles:
         raise TVArgumentError(f"There is no file or folder '{source}' to apply.")
     if place.suffix != MODULE_SUFFIX:
         raise TVArgumentError(
-            f"'{source}' is no Python file; the name of a definitions file ends in '{MODULE_SUFFIX}'."
+            f"'{source}' is not a Python file; the name of a definitions file ends in '{MODULE_SUFFIX}'."
         )
     own = _read(place, module_name(place))
     return SourceFiles(str(place), {own.module: own}, _imported(own))

@@ -8,7 +8,7 @@ from tablevault.display.html import Count, Sheet, State
 from tablevault.texts import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
-    from tablevault.records import BuilderPlan, InstancePlan, VerifyReport
+    from tablevault.records import ApplyPlan, BuilderPlan, InstancePlan, VerifyReport
 
 
 def plan_text(plan: InstancePlan) -> str:
@@ -35,6 +35,25 @@ def plan_html(plan: InstancePlan) -> str:
             for name, item in plan.builders.items()
         ],
     )
+    return sheet.html
+
+
+def apply_plan_text(plan: ApplyPlan) -> str:
+    """Return the plan of an `apply` as text: a line for each file, and the lines that differ."""
+    lines = [f"new table: {name}" for name in plan.tables]
+    for file in plan.files:
+        lines.append(f"{file.state}: {file.path}")
+        lines.extend(f"  {line}" for line in file.diff.splitlines())
+    return shown("\n".join(lines), MOST_RECORDED) or "nothing to do"
+
+
+def apply_plan_html(plan: ApplyPlan) -> str:
+    """Return the plan of an `apply` as HTML."""
+    sheet = Sheet()
+    sheet.heading("", "What apply would do")
+    for name in plan.tables:
+        sheet.note(f"new table: {name}")
+    sheet.table(("file", "state", "change"), [(item.path, item.state, item.diff) for item in plan.files])
     return sheet.html
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tablevault.operations.apply import Apply
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
@@ -11,6 +12,7 @@ from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule
 from tablevault.operations.write import Write, WriteInstance
 
 __all__ = [
+    "Apply",
     "CreateBuilderFile",
     "CreateCodeModule",
     "CreateInstance",

@@ -12,7 +12,7 @@ from tablevault import names
 from tablevault.builders.document import read_document
 from tablevault.builders.templates import builder_template
 from tablevault.errors import TVArgumentError, TVBuilderError
-from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX
+from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, InstanceFolder
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance
 from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
@@ -90,21 +90,15 @@ class CreateInstance(Operation[CreateInstancePlan]):
         table = session.lookup.contents.table_by_id(plan.table_id)
         assert table is not None
         folder = instance_folder(session.lookup, table, plan.folder)
-        files.remove_tree(folder.root)
-        folder.builders.mkdir(parents=True)
-        folder.artifacts.mkdir()
         origin = session.lookup.contents.instance_by_row(plan.origin) if plan.origin is not None else None
-        for name, text in self._texts(session.lookup, table, origin, given).items():
-            files.write_unsynced(folder.builder(name), text)
-        write_description(
+        make_temporary_folder(
             folder,
+            self._texts(session.lookup, table, origin, given),
             table=table.name,
             instance=plan.instance_id,
             description=self.description,
             author=session.author,
         )
-        files.fsync_tree(folder.root)
-        files.fsync_folder(folder.root.parent)
         new = NewTemporaryInstance(
             table.table_id,
             plan.instance_id,
@@ -130,7 +124,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
         """Return the builder files to write: those of the origin, and the given ones."""
         texts: dict[str, str] = {}
         if origin is not None:
-            texts = _builders_of(lookup, origin, table.name)
+            texts = builders_of(lookup, origin, table.name)
         elif not self.external_edit:
             texts[index_builder_name(table.name)] = builder_template(table.name, index_builder_name(table.name))
         for name, text in given.items():
@@ -227,7 +221,29 @@ def _check_distinct(builder_names: Iterable[str]) -> None:
             raise TVArgumentError(f"Builders '{other}' and '{name}' collide; names are unique regardless of case.")
 
 
-def _builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
+def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], **facts: object) -> None:
+    """Make the folder of a temporary instance durable; what an earlier attempt left in it goes.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    builders
+        Text of each builder file, by its name.
+    facts
+        The description, for people.
+    """
+    files.remove_tree(folder.root)
+    folder.builders.mkdir(parents=True)
+    folder.artifacts.mkdir()
+    for name, text in builders.items():
+        files.write_unsynced(folder.builder(name), text)
+    write_description(folder, **facts)
+    files.fsync_tree(folder.root)
+    files.fsync_folder(folder.root.parent)
+
+
+def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
     """Return the builders of an origin; its index builder gets the name of the new table's."""
     table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None

@@ -47,7 +47,7 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
         existing = draft.lookup.contents.table(self.table_name) if self.exist_ok else None
         if existing is not None:
             # Nothing will be changed, so nobody who works in the table is in the way.
-            self._check_same(existing)
+            check_same_table(existing, self.table_name, self.allow_multiple_artifacts, self.has_side_effects)
             return UnchangedPlan(table_name=existing.name)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
         check_name_is_free(draft.lookup, self.table_name)
@@ -69,17 +69,6 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
         )
         make_table_folder(folder, new)
         return Changes((new,))
-
-    def _check_same(self, table: TableRecord) -> None:
-        """Raise `TVArgumentError` unless an existing table is the one that this call would make."""
-        if table.name != self.table_name:
-            raise _taken(table)
-        for flag in ("allow_multiple_artifacts", "has_side_effects"):
-            if getattr(table, flag) != getattr(self, flag):
-                raise TVArgumentError(
-                    f"Table '{table.name}' exists with {flag}={getattr(table, flag)}, not {getattr(self, flag)}; give "
-                    "the same value, or another name."
-                )
 
 
 @dataclass(frozen=True)
@@ -178,6 +167,19 @@ def check_name_is_free(lookup: Lookup, table_name: str) -> None:
     existing = lookup.contents.table(table_name)
     if existing is not None:
         raise _taken(existing)
+
+
+def check_same_table(table: TableRecord, name: str, allow_multiple_artifacts: bool, has_side_effects: bool) -> None:
+    """Raise `TVArgumentError` unless an existing table has this name and these flags."""
+    if table.name != name:
+        raise _taken(table)
+    wanted = {"allow_multiple_artifacts": allow_multiple_artifacts, "has_side_effects": has_side_effects}
+    for flag, value in wanted.items():
+        if getattr(table, flag) != value:
+            raise TVArgumentError(
+                f"Table '{table.name}' exists with {flag}={getattr(table, flag)}, not {value}; give the same value, or "
+                "another name."
+            )
 
 
 def _taken(table: TableRecord) -> TVArgumentError:

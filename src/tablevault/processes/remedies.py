@@ -12,6 +12,7 @@ from tablevault.outcomes import Remedy
 from tablevault.values import ProcessRecord
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
+    "apply": ("source",),
     "create_code_module": (),
     "delete_builder_file": ("table_name", "builder_name"),
     "delete_code_module": ("module_name",),

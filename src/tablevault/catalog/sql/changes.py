@@ -107,8 +107,11 @@ def _(change: DeletedTable, connection: Connection, serial: int) -> None:
 
 @apply_change.register
 def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
+    table_id = change.table_id
+    if table_id is None:
+        table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).scalar_one()
     row = {
-        "table_id": change.table_id,
+        "table_id": table_id,
         "instance_id": change.instance_id,
         "version": change.version,
         "folder": change.folder,

@@ -35,7 +35,7 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
         {
             "serial": serial,
             "kind": "instance" if item.instance_id else "table",
-            "name_key": fold(plan.table_name),
+            "name_key": fold(item.table_name or plan.table_name),
             "instance_id": item.instance_id,
             "location": item.location,
         }

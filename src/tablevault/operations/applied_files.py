@@ -1,0 +1,345 @@
+"""The files that a source defines, compared with those that a vault has."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from tablevault import names
+from tablevault.code.loading import ModuleFile
+from tablevault.definitions.reading import KnownColumns
+from tablevault.definitions.texts import (
+    ModuleText,
+    SourceTexts,
+    Stamp,
+    TableTexts,
+    split_builder,
+    split_module,
+    stamped_builder,
+    stamped_module,
+)
+from tablevault.errors import TVArgumentError
+from tablevault.execution.provenance import read_provenance
+from tablevault.layout import BUILDER_SUFFIX, BUILDERS
+from tablevault.lookup import Lookup
+from tablevault.operations.instances import builders_of
+from tablevault.operations.tables import check_same_table
+from tablevault.values import InstanceRecord, Status, TableRecord
+
+Split = Callable[[str], tuple[str, Stamp | None]]
+"""Returns the content of a file without its comment, and the comment."""
+
+_FIRST_LOOK = 4
+"""How many of the newest processes are searched first for the source of a module."""
+
+
+class FileState(StrEnum):
+    """How a file of the vault relates to a definition."""
+
+    NEW = "new"
+    SAME = "same"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    EDITED = "edited since"
+
+
+@dataclass(frozen=True)
+class AppliedFile:
+    """A file as a source says it should be."""
+
+    name: str
+    """Of the module or builder."""
+    path: str
+    """From the vault's folder on."""
+    state: FileState
+    is_defined: bool = True
+    """Whether the source still defines it."""
+    diff: str = ""
+    """What changes in the content of the vault's file."""
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the file gets new content."""
+        return self.state in (FileState.NEW, FileState.CHANGED)
+
+
+@dataclass(frozen=True)
+class AppliedBuilders:
+    """The builders of one table, compared."""
+
+    texts: TableTexts
+    version: TableVersion
+    files: tuple[AppliedFile, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether any file of the temporary instance is written or goes."""
+        return any(file.state is not FileState.SAME for file in self.files)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Everything that a source defines, compared with the vault."""
+
+    modules: tuple[AppliedFile, ...]
+    tables: tuple[AppliedBuilders, ...]
+
+    @property
+    def files(self) -> Iterator[AppliedFile]:
+        """All files."""
+        yield from self.modules
+        for table in self.tables:
+            yield from table.files
+
+    def check_unedited(self) -> None:
+        """Raise `TVArgumentError` if a file was edited since it was applied."""
+        edited = [file for file in self.files if file.state is FileState.EDITED]
+        if not edited:
+            return
+        listed = ", ".join(f"'{file.path}'" for file in edited)
+        diffs = "\n".join(file.diff for file in edited)
+        raise TVArgumentError(
+            f"{listed}: edited since it was applied, or not made by apply. Take the change over into the definitions "
+            f"file, or pass overwrite=True to replace it.\n{diffs}"
+        )
+
+
+# --- one version of a table -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """A table, and the instances that builders of a version are compared with and copied from."""
+
+    table: TableRecord | None
+    version: str
+    temporary: InstanceRecord | None = None
+    newest: InstanceRecord | None = None
+    """The newest active instance of the version."""
+    newest_of_any: InstanceRecord | None = None
+
+    @classmethod
+    def find(cls, lookup: Lookup, table_name: str, version: str) -> TableVersion:
+        """Find the table and its instances."""
+        table = lookup.contents.table(table_name)
+        if table is None:
+            return cls(None, version)
+        temporary = lookup.contents.instance(table.table_id, names.temporary_instance_id(version))
+        newest = lookup.contents.newest(table.table_id, version)
+        newest_of_any = newest or lookup.contents.newest(table.table_id)
+        return cls(table, version, temporary, newest, newest_of_any)
+
+    @property
+    def instance_id(self) -> str:
+        """Id of the temporary instance."""
+        return names.temporary_instance_id(self.version)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is an instance of the version."""
+        return self.temporary is not None or self.newest is not None
+
+    @property
+    def origin(self) -> InstanceRecord | None:
+        """The instance that a new temporary one is copied from."""
+        return self.newest_of_any if self.temporary is None else None
+
+    def builders(self, lookup: Lookup) -> dict[str, str]:
+        """Return the builder files that the temporary instance has or would be copied with, by name."""
+        basis = self.temporary or self.newest_of_any
+        if self.table is None or basis is None:
+            return {}
+        table = self.table
+        return lookup.with_files(
+            lambda: lookup.builder_files(table, basis), lambda _: builders_of(lookup, basis, table.name)
+        )
+
+
+class VaultTables:
+    """What a vault already has, for reading a source.
+
+    Parameters
+    ----------
+    lookup
+        Reads the vault.
+    version
+        The version that the source is read for.
+    """
+
+    def __init__(self, lookup: Lookup, version: str) -> None:
+        self._lookup = lookup
+        self._version = version
+
+    def modules(self) -> Mapping[str, ModuleFile]:
+        """Return the code modules, by name."""
+        layout = self._lookup.layout
+        return {
+            name: ModuleFile(layout.code_module(name), layout.code_module(name), text)
+            for name, text in self._lookup.code_texts().items()
+        }
+
+    def builders(self, table_name: str) -> Mapping[str, str]:
+        """Return the builder files that the version has or is copied from, by name."""
+        return TableVersion.find(self._lookup, table_name, self._version).builders(self._lookup)
+
+    def instance(self, table_name: str, instance: str | None) -> KnownColumns:
+        """Return the columns of a table's newest instance, or of that of a version."""
+        contents = self._lookup.contents
+        table = contents.table(table_name)
+        if table is None:
+            return KnownColumns()
+        found = contents.newest(table.table_id, instance)
+        if found is None and instance is not None:
+            found = contents.instance(table.table_id, instance)
+        if found is None or found.temporary:
+            return KnownColumns()
+        provenance = read_provenance(self._lookup.folder(table, found).provenance)
+        return KnownColumns(tuple(column.name for column in found.columns), provenance.primary_key)
+
+
+# --- comparing ------------------------------------------------------------------------------------------------------
+
+
+def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -> Comparison:
+    """Compare what a source defines with the vault.
+
+    Parameters
+    ----------
+    lookup
+        Reads the vault.
+    texts
+        The source.
+    version
+        The version of its tables.
+    overwrite
+        Whether files that were edited since are replaced.
+
+    Raises
+    ------
+    TVArgumentError
+        If a table exists with other flags, its temporary instance is for `write_instance`, or a module was applied from
+        another file.
+    """
+    return Comparison(
+        tuple(_compared_modules(lookup, texts.modules, overwrite)),
+        tuple(_compared_builders(lookup, texts, table, version, overwrite) for table in texts.tables),
+    )
+
+
+def _compared_modules(lookup: Lookup, modules: Iterable[ModuleText], overwrite: bool) -> Iterator[AppliedFile]:
+    existing = lookup.code_texts()
+    _check_case("code module", [module.name for module in modules], existing)
+    for module in modules:
+        path = lookup.layout.relative(lookup.layout.code_module(module.name))
+        current = existing.get(module.name)
+        if current is not None and not overwrite:
+            _check_source(lookup, module, split_module(current)[1])
+        yield _compared(module.name, path, current, stamped_module(module), split_module, overwrite)
+
+
+def _check_source(lookup: Lookup, module: ModuleText, stamp: Stamp | None) -> None:
+    """Raise `TVArgumentError` if a module was applied from a file of another path."""
+    path = _applied_from(lookup, module.name) if stamp is not None else None
+    if path is not None and path != module.path:
+        raise TVArgumentError(
+            f"The code module '{module.name}' was applied from '{path}', and '{module.path}' would replace it: rename "
+            "one of the files, or pass overwrite=True if it has only moved."
+        )
+
+
+def _applied_from(lookup: Lookup, module_name: str) -> str | None:
+    """Return the path of the file that a module was applied from last; `None` if no process tells."""
+    filters = {"operation": "apply", "status": Status.SUCCEEDED.value}
+    limit, seen = _FIRST_LOOK, 0
+    while True:
+        records = lookup.context.catalog.processes.history(filters, limit)
+        for record in records[seen:]:
+            for module in record.arguments["definitions"]["modules"]:
+                if names.fold(module["name"]) == names.fold(module_name):
+                    return str(module["path"])
+        if len(records) < limit:
+            return None
+        limit, seen = limit * 8, len(records)
+
+
+def _compared_builders(
+    lookup: Lookup, texts: SourceTexts, table: TableTexts, version: str, overwrite: bool
+) -> AppliedBuilders:
+    found = TableVersion.find(lookup, table.name, version)
+    if found.table is not None:
+        check_same_table(found.table, table.name, table.allow_multiple_artifacts, table.has_side_effects)
+        lookup.check_version_is_unique(found.table, version)
+    if found.temporary is not None and found.temporary.external_edit and table.builders:
+        raise TVArgumentError(
+            f"Instance '{found.instance_id}' of table '{table.name}' was created with external_edit=True, for "
+            f"write_instance; delete_instance('{found.instance_id}', '{table.name}') removes it."
+        )
+    existing = found.builders(lookup) if table.builders or found.is_there else {}
+    _check_case("builder", [builder.name for builder in table.builders], existing)
+    folder = _builders_folder(lookup, found, table.name)
+    compared = [
+        _compared(
+            builder.name,
+            f"{folder}/{builder.name}{BUILDER_SUFFIX}",
+            existing.get(builder.name) if found.is_there else None,
+            stamped_builder(builder),
+            split_builder,
+            overwrite,
+        )
+        for builder in table.builders
+    ]
+    defined = {builder.name for builder in table.builders}
+    for name, text in existing.items():
+        _, stamp = split_builder(text)
+        if name not in defined and stamp is not None and stamp.file in texts.files:
+            state = FileState.REMOVED if stamp.is_right or overwrite else FileState.EDITED
+            path = f"{folder}/{name}{BUILDER_SUFFIX}"
+            compared.append(AppliedFile(name, path, state, is_defined=False, diff=_diff(text, "", path)))
+    return AppliedBuilders(table, found, tuple(compared))
+
+
+def _compared(
+    name: str,
+    path: str,
+    current: str | None,
+    wanted: str,
+    split: Split,
+    overwrite: bool,
+) -> AppliedFile:
+    if current is None:
+        return AppliedFile(name, path, FileState.NEW)
+    content, stamp = split(current)
+    if content == split(wanted)[0]:
+        return AppliedFile(name, path, FileState.SAME)
+    is_unedited = stamp is not None and stamp.is_right
+    state = FileState.CHANGED if is_unedited or overwrite else FileState.EDITED
+    return AppliedFile(name, path, state, diff=_diff(current, wanted, path))
+
+
+def _builders_folder(lookup: Lookup, version: TableVersion, table_name: str) -> str:
+    """Return the path of the folder of builder files, also of a temporary instance that is not there yet."""
+    if version.table is None:
+        return f"{table_name}/{version.instance_id}/{BUILDERS}"
+    if version.temporary is None:
+        folder = lookup.table_folder(version.table) / version.instance_id / BUILDERS
+    else:
+        folder = lookup.folder(version.table, version.temporary).builders
+    return lookup.layout.relative(folder)
+
+
+def _check_case(kind: str, wanted: Iterable[str], existing: Iterable[str]) -> None:
+    known = {names.fold(name): name for name in existing}
+    for name in wanted:
+        other = known.get(names.fold(name), name)
+        if other != name:
+            raise TVArgumentError(
+                f"There is a {kind} '{other}' already, which differs from '{name}' only in case; names are unique "
+                "regardless of case."
+            )
+
+
+def _diff(current: str, wanted: str, path: str) -> str:
+    lines = difflib.unified_diff(current.splitlines(), wanted.splitlines(), path, f"{path} (applied)", lineterm="")
+    return "\n".join(lines)

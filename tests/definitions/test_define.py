@@ -1,0 +1,116 @@
+"""What a definitions file imports: plain values, which need no vault."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tablevault
+from tablevault import tv_errors
+from tablevault.define import ATTEMPT, Service, Table, env, ref, this
+
+SOURCE = str(Path(tablevault.__file__).parents[1])
+
+
+def test_decorated_functions_and_classes_stay_as_they_are():
+    table = Table("t")
+
+    def shout(word):
+        return word.upper()
+
+    async def wait(word):
+        return word
+
+    class Model:
+        def __call__(self, word):
+            return len(word)
+
+    kept = [table.column(retry=3)(shout), table.index("a")(wait), table.column("b", "c")(Model)]
+    assert kept[0] is shout
+    assert kept[1] is wait
+    assert kept[2] is Model
+    assert (shout("a"), asyncio.run(wait("b")), Model()("abc")) == ("A", "b", 3)
+    assert not hasattr(shout, "__wrapped__")
+    assert vars(shout) == {}
+
+
+def test_values_are_plain_texts():
+    assert (env("KEY"), ATTEMPT, this.index, str(this)) == ("~ENV:KEY~", "~ATTEMPT~", "<<self.index>>", "<<self>>")
+    assert [str(cell) for cell in (this.name, this["odd name"], this["it's\n\\"])] == [
+        "<<self.name[index]>>",
+        "<<self.'odd name'[index]>>",
+        r"<<self.'it\'s\n\\'[index]>>",
+    ]
+    assert (repr(Table("t")), repr(Service("s", calls_per_minute=5))) == ("Table('t')", "Service('s')")
+    assert this.name == this["name"]
+
+
+def test_syntax_of_a_reference_is_checked_at_once():
+    assert ref("<<prices.price[fruit::'fig']>>, please") == "<<prices.price[fruit::'fig']>>, please"
+    with pytest.raises(tv_errors.TableReferenceError, match=r"<<prices\.\["):
+        ref("<<prices.[fruit]>>")
+
+
+def test_define_imports_nothing_else_of_the_package():
+    program = (
+        "import sys, tablevault; before = set(sys.modules); import tablevault.define; "
+        "print(sorted(name for name in set(sys.modules) - before if 'tablevault' in name), 'pandas' in sys.modules)"
+    )
+    environment = {"PYTHONPATH": SOURCE}
+    found = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout == "['tablevault.define'] False\n"
+
+
+TYPED = """
+from pathlib import Path
+
+from tablevault.define import ARTIFACT_FOLDER, Table, env, ref, this
+
+answers = Table("answers", allow_multiple_artifacts=True)
+words = Table("words")
+
+
+@answers.index(primary_key=["question"], arguments={"path": Path("x").name})
+def question(path: str) -> list[str]:
+    return path.split()
+
+
+@answers.column(retry={"on": [ValueError, 429]}, stop_on=["code:x", KeyError], arguments={"key": env("KEY")})
+async def answer(question: str, key: str) -> str:
+    return question
+
+
+@answers.column("a", "b", executor="processes", setup_arguments={"x": this.answer}, dtypes={"a": "Int64"})
+class Model:
+    def __call__(self, answer: str) -> tuple[int, int]:
+        return 1, 2
+
+
+words.index("question", rows_of=answers)
+text: list[str] = question("a b")
+"""
+
+
+def test_strict_type_checker_accepts_decorated_code_and_finds_wrong_fields(tmp_path):
+    (tmp_path / "right.py").write_text(TYPED)
+    (tmp_path / "wrong.py").write_text(
+        TYPED.replace("retry={", "retries={").replace('executor="processes"', 'executor="process"') + "answer(1, 2)\n"
+    )
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
+    config = ["--config-file", "", "--python-executable", sys.executable]
+    environment = {"MYPYPATH": SOURCE, "PATH": ""}
+
+    def check(name):
+        words = [*command, *config, str(tmp_path / name)]
+        return subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
+
+    right = check("right.py")
+    assert right.stdout.startswith("Success: no issues found"), right.stdout + right.stderr
+    wrong = check("wrong.py").stdout
+    assert 'Unexpected keyword argument "retries"' in wrong
+    assert 'Argument "executor" to "column"' in wrong
+    assert 'Argument 1 to "answer" has incompatible type "int"' in wrong
