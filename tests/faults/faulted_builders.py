@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CODE = """
+import asyncio
 from pathlib import Path
 
 import pandas as pd
@@ -47,6 +48,39 @@ def fail_at_c(name, folder):
     return file_of(name, folder)
 
 
+def files_or_errors(name, folder):
+    return [ConnectionError("no network") if each == "c" else file_of(each, folder) for each in name]
+
+
+async def fail_at_c_async(name, folder):
+    await asyncio.sleep(0)
+    return fail_at_c(name, folder)
+
+
+class FileMaker:
+    def __init__(self, folder):
+        self.folder = folder
+
+    def __call__(self, name, attempt):
+        if name == "b" and attempt == 1:
+            raise ConnectionError("no network")
+        return fail_at_c(name, self.folder)
+
+
+def parts_of(x):
+    if x == 3:
+        raise ConnectionError("no network")
+    return [x * 10, x * 10 + 1]
+
+
+def doubled(part):
+    return [2 * each for each in part]
+
+
+def copied(file):
+    return Path(file).read_text()
+
+
 def nested(name, folder, parent):
     vault = TableVault(Path(folder).parents[2], author="child", parent_id=parent)
     if name == "b" and "child" not in vault.get_tables():
@@ -86,6 +120,54 @@ return_type: {kind}
 arguments: {{names: "<<self.{{name}}>>", folder: ~ARTIFACT_FOLDER~}}
 """
 
+COLLECTING = """
+builder_type: ColumnBuilder
+changed_columns: [file]
+dtypes: {{file: artifact_string}}
+python_function: {function}
+code_module: job
+is_custom: true
+return_type: {kind}
+arguments: {{name: "<<self.name[index]>>", {arguments}}}
+on_error: collect
+max_failures: 2
+{more}
+"""
+
+DEPENDING = """
+builder_type: ColumnBuilder
+changed_columns: [copied]
+python_function: copied
+code_module: job
+is_custom: true
+return_type: row-wise
+arguments: {file: "<<self.file[index]>>"}
+"""
+
+PARTS = """
+builder_type: IndexBuilder
+changed_columns: [part]
+primary_key: [part]
+python_function: parts_of
+code_module: job
+is_custom: true
+return_type: row-wise
+for_each: given
+arguments: {x: "<<given.x[index]>>"}
+on_error: collect
+max_failures: 2
+"""
+
+DOUBLED = """
+builder_type: ColumnBuilder
+changed_columns: [doubled]
+python_function: doubled
+code_module: job
+is_custom: true
+return_type: batch
+arguments: {part: "<<self.part[index]>>"}
+"""
+
 FAILING = """
 builder_type: ColumnBuilder
 changed_columns: [file]
@@ -105,6 +187,13 @@ def index(function: str = "names") -> str:
 def row_wise(function: str = "file_of", threads: int = 1, more: str = "") -> str:
     """Return the text of a builder that is called once for each row."""
     return FILES.format(function=function, threads=threads, more=more)
+
+
+def collecting(
+    function: str = "fail_at_c", kind: str = "row-wise", arguments: str = "folder: ~ARTIFACT_FOLDER~", more: str = ""
+) -> str:
+    """Return the text of a builder that records the error of a row, and goes on."""
+    return COLLECTING.format(function=function, kind=kind, arguments=arguments, more=more)
 
 
 def whole(function: str, kind: str) -> str:

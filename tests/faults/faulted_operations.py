@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from faulted_builders import CODE, FAILING, index, row_wise, whole
+from faulted_builders import CODE, DEPENDING, DOUBLED, FAILING, PARTS, collecting, index, row_wise, whole
 from faulted_folders import FOLDER_OPERATIONS
 from invariants import Content, Expected, Seen, State, check, wrong_content
 
@@ -131,6 +131,28 @@ def _superseding(vault: TableVault) -> None:
 
 def _building(text: str) -> Callable[[TableVault], object]:
     return lambda vault: vault.create_builder_file("made", "made_file", text=text)
+
+
+def _collecting(text: str) -> Callable[[TableVault], object]:
+    """Let a column be computed whose rows may fail, and one that depends on it."""
+
+    def prepare(vault: TableVault) -> None:
+        vault.create_builder_file("made", "made_file", text=text)
+        vault.create_builder_file("made", "made_copied", text=DEPENDING)
+
+    return prepare
+
+
+def _with_failed_rows(vault: TableVault) -> None:
+    """Leave an instance with a failed row and a skipped one, whose code is mended."""
+    _collecting(collecting())(vault)
+    _executed(vault)
+    vault.create_code_module("job", text=CODE.replace('if name == "c"', "if False"))
+
+
+def _for_each(vault: TableVault) -> None:
+    vault.create_table("parts")
+    vault.create_instance("parts", builders={"parts_index": PARTS, "parts_doubled": DOUBLED})
 
 
 def _with_side_effects(vault: TableVault) -> None:
@@ -307,6 +329,28 @@ EXECUTIONS = {
         _building(row_wise("nested", more=", parent: ~PROCESS_ID~")),
         REVERTING,
         inside=lambda vault: vault.create_table("child"),
+    ),
+    "execute_collecting": VaultOperation(_execute, _collecting(collecting())),
+    "execute_batches": VaultOperation(
+        _execute, _collecting(collecting("files_or_errors", "batch", more="batch_size: 2")), PAUSING
+    ),
+    "execute_async": VaultOperation(_execute, _collecting(collecting("fail_at_c_async")), REVERTING),
+    "execute_class_with_retries": VaultOperation(
+        _execute,
+        _collecting(
+            collecting(
+                "FileMaker",
+                arguments="attempt: ~ATTEMPT~",
+                more="setup_arguments: {folder: ~ARTIFACT_FOLDER~}\nretry: {max_retries: 1, wait: 0}",
+            )
+        ),
+        PAUSING,
+    ),
+    "execute_for_each": VaultOperation(
+        lambda vault, process: vault.execute_instance("parts", process_id=process), _for_each
+    ),
+    "retry_failed": VaultOperation(
+        lambda vault, process: vault.retry_failed("made", process_id=process), _with_failed_rows
     ),
     "resume": VaultOperation(_execute, _resumable, PAUSING),
     "execute_in_background": VaultOperation(_execute_in_background, process_ids=PAUSING, wait=_wait),

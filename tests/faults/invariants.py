@@ -74,11 +74,15 @@ def _instance(vault: TableVault, table: str, instance: str) -> list[Any]:
     folder = Path(vault.get_artifact_folder(table, instance, is_temp=False))
     files = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.glob("*"))}
     cells = {name: [str(value) for value in frame.column(name).to_pylist()] for name in frame.column_names}
-    return [instance.rsplit("_", 2)[0], cells, files]
+    errors = vault.get_errors(table, instance, version="", format="arrow")
+    failed = [str(row) for row in errors.select(["builder", "index", "key", "kind", "message", "cause"]).to_pylist()]
+    return [instance.rsplit("_", 2)[0], cells, files, failed]
 
 
 def _without_artifacts(table: str) -> str:
-    return table if table == UNREADABLE else json.dumps([instance[:2] for instance in json.loads(table)])
+    return (
+        table if table == UNREADABLE else json.dumps([[*instance[:2], *instance[3:]] for instance in json.loads(table)])
+    )
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A job of all three return types that notes each row it computes, and fails, sleeps and is interrupted at random."""
+"""A job of all return types and executors that notes each row it computes, and fails, sleeps and dies at random."""
 
 from __future__ import annotations
 
@@ -19,8 +19,10 @@ PROCESS = "nightly"
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 CODE = """
+import asyncio
 import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -32,21 +34,31 @@ import texts
 LOG = os.open(os.environ["JOB_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 CHANCE = random.Random(time.monotonic_ns())
 FAILING, LONGEST = float(os.environ["JOB_FAILING"]), float(os.environ["JOB_LONGEST"])
+OWNER = int(os.environ["JOB_OWNER"])  # Whose row it is that a worker interpreter computes.
 
 
 def note(*words):
     os.write(LOG, (" ".join(map(str, words)) + "\\n").encode())
 
 
-note("begun", 0, time.monotonic(), os.getpid())
+if os.getpid() == OWNER:
+    note("begun", 0, time.monotonic(), OWNER)
+
+
+def pause():
+    return CHANCE.uniform(0, LONGEST) if CHANCE.random() < 0.97 else LONGEST * 10
+
+
+def fail_at_random(x, chance=FAILING):
+    if CHANCE.random() < chance:
+        raise ConnectionError(f"no network for row {x}")
 
 
 def work(builder, x):
     # What is replayed from its first row would else never come to its end.
-    if CHANCE.random() < (FAILING / 20 if builder == "replayed" else FAILING):
-        raise ConnectionError(f"no network for row {x}")
-    time.sleep(CHANCE.uniform(0, LONGEST) if CHANCE.random() < 0.97 else LONGEST * 10)
-    note(builder, x, time.monotonic(), os.getpid())
+    fail_at_random(x, FAILING / 20 if builder == "replayed" else FAILING)
+    time.sleep(pause())
+    note(builder, x, time.monotonic(), OWNER)
 
 
 def frame_index(count):
@@ -75,6 +87,46 @@ def file(x, folder):
     (Path(folder) / f"{x}.txt").write_text(f"text {x}" + texts.of_file() + local_file.text())
     work("file", x)
     return f"{x}.txt"
+
+
+def scored(x):
+    for each in x:
+        fail_at_random(each, FAILING / 5)
+    time.sleep(pause())
+    for each in x:
+        note("scored", each, time.monotonic(), OWNER)
+    return [f"{each}-scored" for each in x]
+
+
+async def spoken(x):
+    fail_at_random(x)
+    await asyncio.sleep(pause())
+    note("spoken", x, time.monotonic(), OWNER)
+    return f"{x}-spoken"
+
+
+class Judge:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __call__(self, x):
+        die_once(x)
+        if x % 7 == 3:
+            raise ValueError(f"row {x}")
+        work("judged", x)
+        return f"{x}-{self.mark}"
+
+
+def die_once(x):
+    mark = Path(os.environ["JOB_LOG"]).with_name(f"died-{x}")
+    if os.getpid() != OWNER and x % 5 == 1 and CHANCE.random() < 0.1 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def followed(judged):
+    work("followed", int(judged.partition("-")[0]))
+    return judged.partition("-")[0] + "-followed"
 
 
 def whole(xs):
@@ -161,6 +213,30 @@ arguments: {{{arguments}}}
 
 ROW = 'x: "<<self.x[index]>>"'
 
+BATCH = 5
+"""Rows of one call of `scored`."""
+
+FURTHER = {
+    "scored": {"scored": f"return_type: batch\nbatch_size: {BATCH}\nretry: {{max_retries: 1, wait: 0}}"},
+    "spoken": {"spoken": "return_type: row-wise\nmax_concurrency: 4"},
+    "judged": {
+        "judged": "return_type: row-wise\non_error: collect\nstop_on: [ConnectionError]\nmax_failures: 50%\n"
+        "setup_arguments: {mark: judged}",
+        "followed": "return_type: row-wise",
+    },
+}
+"""Policies of further builders, some of which each job has."""
+
+FURTHER_COLUMN = """
+builder_type: ColumnBuilder
+changed_columns: [{name}]
+python_function: {function}
+code_module: job
+is_custom: true
+{policies}
+arguments: {{{arguments}}}
+"""
+
 
 @dataclass
 class Texts:
@@ -199,6 +275,10 @@ class Job:
     failing: float
     longest: float
     """Of the pauses that rows make, in seconds."""
+    further: str
+    """Which of the further builders there are."""
+    in_workers: bool
+    """Whether rows of `judged` are computed by worker interpreters."""
 
     @classmethod
     def drawn(cls, chance: random.Random) -> Job:
@@ -210,7 +290,18 @@ class Job:
             threads=threads,
             failing=chance.choice([0, 0.05, 0.2, 0.3]),
             longest=chance.choice([0.0005, 0.002, 0.004]) * (2 if threads > 1 else 1),
+            further=chance.choice(list(FURTHER)),
+            in_workers=chance.random() < 0.3,
         )
+
+    @property
+    def most_in_flight(self) -> int:
+        """Rows that may be computed and not kept when an interrupt comes."""
+        return max(self.threads, {"scored": BATCH, "spoken": 4, "judged": 2}[self.further])
+
+    def is_failed(self, builder: str, x: int) -> bool:
+        """Return whether a row has no cell."""
+        return builder in ("judged", "followed") and x % 7 == 3
 
     def create(self, folder: Path) -> None:
         """Make the vault with the job, ready to be executed."""
@@ -230,7 +321,15 @@ class Job:
             + "dtypes: {file: artifact_string}\n",
             "whole": self._column("whole", "dataframe", "xs: <<self.x>>"),
             "filling": self._column("filling", "generator", "frame: <<self>>"),
+            **{name: self._further_column(name, policies) for name, policies in FURTHER[self.further].items()},
         }
+
+    def _further_column(self, name: str, policies: str) -> str:
+        if name == "judged" and self.in_workers:
+            policies += "\nexecutor: processes\nmax_concurrency: 2"
+        function = "Judge" if name == "judged" else name
+        arguments = 'judged: "<<self.judged[index]>>"' if name == "followed" else ROW
+        return FURTHER_COLUMN.format(name=name, function=function, policies=policies, arguments=arguments)
 
     def _column(self, name: str, return_type: str, arguments: str) -> str:
         threads = self.threads if return_type == "row-wise" else 1
@@ -238,14 +337,28 @@ class Job:
 
     def prepare(self, folder: Path, log: Path) -> None:
         """Let this interpreter run the job's functions."""
-        os.environ.update(JOB_LOG=str(log), JOB_FAILING=str(self.failing), JOB_LONGEST=str(self.longest))
+        told = {"LOG": log, "FAILING": self.failing, "LONGEST": self.longest, "OWNER": os.getpid()}
+        os.environ.update({f"JOB_{name}": str(value) for name, value in told.items()})
         sys.path.insert(0, str(folder.parent / "local"))
 
     def expected(self) -> dict[str, list[object]]:
         """Return the columns that an undisturbed run gives."""
         count = range(self.rows)
-        made = {name: [f"{x}-{name}" for x in count] for name in ("answer", "whole", "filling")}
+        made = {
+            name: [None if self.is_failed(name, x) else f"{x}-{name}" for x in count]
+            for name in ("answer", "whole", "filling", *FURTHER[self.further])
+        }
         return {"x": list(count), "file": [f"{x}.txt" for x in count], **made}
+
+    def expected_errors(self) -> list[tuple[str, int, str]]:
+        """Return builder, row and kind of each failed or skipped row of an undisturbed run."""
+        kinds = {"judged": "failed", "followed": "skipped"}
+        return sorted(
+            (name, x, kinds[name])
+            for name in FURTHER[self.further]
+            for x in range(self.rows)
+            if self.is_failed(name, x)
+        )
 
 
 def attempt(folder: Path, log: Path, job: Job, restarting: bool) -> None:

@@ -67,7 +67,7 @@ class Log:
         return [later for later in self.marks.get((mark, interpreter), ()) if later > moment]
 
 
-def what_was_lost(log: Log, killed: set[int], threads: int) -> str:
+def what_was_lost(log: Log, killed: set[int], most_in_flight: int) -> str:
     """Return which finished row was computed again though it had to be durable; nothing if there is none."""
     in_flight: dict[tuple[int, float], int] = defaultdict(int)
     for (builder, row), times in log.rows.items():
@@ -86,8 +86,8 @@ def what_was_lost(log: Log, killed: set[int], threads: int) -> str:
             elif len(log.later("beat", interpreter, moment)) >= BEATS:
                 beats = len(log.later("beat", interpreter, moment))
                 return f"row {row} of {builder} was finished {beats} beats before the kill, and is computed again"
-    if any(number > threads for number in in_flight.values()):
-        return f"an interrupt lost {max(in_flight.values())} rows, with {threads} threads"
+    if any(number > most_in_flight for number in in_flight.values()):
+        return f"an interrupt lost {max(in_flight.values())} rows, of {most_in_flight} in flight"
     return ""
 
 
@@ -100,10 +100,13 @@ def what_is_wrong(folder: Path, job: Job) -> str:
     instances = vault.get_table_instances("made", "", include_temp=True)
     if len(instances) != 1 or instances[0].startswith("TEMP_"):
         return f"there is not one materialized instance, but {instances}"
-    frame, _ = vault.get_dataframe("made", full_artifact_path=False)
-    found = {name: frame[name].tolist() for name in frame.columns}
+    frame, _ = vault.get_dataframe("made", full_artifact_path=False, format="arrow")
+    found = frame.to_pydict()
     if found != job.expected():
         return f"the frame differs from an undisturbed one: {found}"
+    errors = vault.get_errors("made").sort_values(["builder", "index"])
+    if [*zip(errors["builder"], errors["index"], errors["kind"], strict=True)] != job.expected_errors():
+        return f"the errors differ from those of an undisturbed run: {errors}"
     texts = {path.name: path.read_text() for path in Path(vault.get_artifact_folder("made", is_temp=False)).iterdir()}
     if texts != {f"{x}.txt": f"text {x}" for x in range(job.rows)}:
         return f"the artifacts differ from those of an undisturbed run: {texts}"
@@ -184,7 +187,7 @@ def soak(case: dict[str, Any], counts: Counts) -> None:
         killed, status = _disturbed(folder, log, job, chance)
         problem = f"an attempt ended with status {status}" if status else asked(lambda: what_is_wrong(folder, job))
         noted = Log.read(log)
-        problem = problem or what_was_lost(noted, killed, job.threads)
+        problem = problem or what_was_lost(noted, killed, job.most_in_flight)
         problem = problem or asked(lambda: what_edits_break(folder, log, job, case["seed"]))
     if problem:
         counts.violate(case, f"{job}: {problem}")
