@@ -25,19 +25,22 @@ class Race:
     """What each contender does."""
     delays: tuple[float, ...]
     """Seconds that each contender waits before."""
+    way: str
+    """How rows are run, where they are."""
 
     @classmethod
     def drawn(cls, seed: int, place: int, contenders: int) -> Race:
         """Draw one."""
         chance = random.Random(seed * 1_009 + place)
-        kind = chance.choice(["execute", "execute", "execute", "create", "write"])
-        state = chance.choice(STATES) if kind == "execute" else "fresh"
+        kind = chance.choice(["execute", "execute", "execute", "retry", "create", "write"])
+        state = chance.choice(STATES) if kind in ("execute", "retry") else "fresh"
         weights = {"call": 8, "restart": 3, "stop": 1, "stop by force": 2, "materialize": 1 if kind == "execute" else 0}
         actions = chance.choices(list(weights), list(weights.values()), k=contenders)
         if state == "fresh":
             actions[0] = "call"
         longest = chance.choice([0.0, 0.002, 0.03])
-        return cls(place, kind, state, tuple(actions), tuple(chance.uniform(0, longest) for _ in range(contenders)))
+        delays = tuple(chance.uniform(0, longest) for _ in range(contenders))
+        return cls(place, kind, state, tuple(actions), delays, chance.choice(["inline", "async", "collect"]))
 
     @property
     def process_id(self) -> str:
@@ -47,7 +50,8 @@ class Race:
     @property
     def table(self) -> str:
         """The table that it is about."""
-        return {"execute": "made", "write": "written", "create": f"table-{self.place}"}[self.kind]
+        own = f"table-{self.place}"
+        return {"execute": "made", "retry": "retried", "write": "written", "create": own}[self.kind]
 
 
 class Results:
@@ -93,9 +97,10 @@ def _wrong_end(vault: TableVault, race: Race, before: int, winner: str) -> str:
         if (race.table in vault.get_tables()) != (not stopped):
             return f"{winner} won, and the tables are {vault.get_tables()}"
         return ""
+    leaves_temporary = stopped and winner != "materialize" and race.kind != "retry"
     instances = vault.get_table_instances(race.table, "", include_temp=True)
     materialized = [instance for instance in instances if not instance.startswith("TEMP_")]
-    if len(materialized) != wanted or (len(instances) != wanted) != (stopped and winner != "materialize"):
+    if len(materialized) != wanted or (len(instances) != wanted) != leaves_temporary:
         return f"{winner} won with {before} instances before, and there are {instances}"
     if not stopped:
         frame, _ = vault.get_dataframe(race.table, materialized[-1])

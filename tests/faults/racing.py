@@ -61,6 +61,8 @@ def index():
 
 def answer(x, process_id):
     note("start", process_id, x, os.getpid())
+    if x == 1 and (FOLDER / "refuse").exists():
+        raise ValueError("refused")
     if x == 1 and (FOLDER / "fail").exists():
         note("end", process_id, x, os.getpid())
         raise ConnectionError("no network")
@@ -70,10 +72,14 @@ def answer(x, process_id):
     time.sleep(0.002)
     note("end", process_id, x, os.getpid())
     return f"{x}-ok"
+
+
+async def answer_async(x, process_id):
+    return answer(x, process_id)
 """
 
 BUILDERS = {
-    "made_index": """
+    "index": """
 builder_type: IndexBuilder
 changed_columns: [x]
 python_function: index
@@ -83,13 +89,23 @@ is_custom: true
     "answer": """
 builder_type: ColumnBuilder
 changed_columns: [answer]
-python_function: answer
+python_function: FUNCTION
 code_module: job
 is_custom: true
 return_type: row-wise
 arguments: {x: "<<self.x[index]>>", process_id: ~PROCESS_ID~}
 """,
 }
+
+COLLECTING = "on_error: collect\nmax_failures: 2\nstop_on: [ConnectionError]\n"
+WAYS = {"inline": "", "async": "max_concurrency: 1\n", "collect": COLLECTING}
+
+
+def builders(table: str, way: str) -> dict[str, str]:
+    """Return the texts of the builders of a table, whose rows are run in some way."""
+    answer = BUILDERS["answer"].replace("FUNCTION", "answer_async" if way == "async" else "answer")
+    return {f"{table}_index": BUILDERS["index"], "answer": answer + WAYS[way]}
+
 
 FRAME = pd.DataFrame({"x": [0, 1, 2], "answer": ["0-ok", "1-ok", "2-ok"]})
 
@@ -114,6 +130,7 @@ def create(folder: Path) -> None:
     vault.create_code_module("job", text=CODE)
     vault.create_table("made")
     vault.create_table("written")
+    vault.create_table("retried")
 
 
 # --- contenders ---------------------------------------------------------------------------------------------------
@@ -156,6 +173,8 @@ def call(vault: TableVault, race: Race) -> None:
             vault.write_instance(FRAME, "written", process_id=race.process_id)
         case "execute":
             vault.execute_instance("made", process_id=race.process_id)
+        case "retry":
+            vault.retry_failed("retried", process_id=race.process_id)
 
 
 def _outcome(action: Callable[[], str]) -> str:
@@ -198,9 +217,11 @@ def _prepare(vault: TableVault, track: Track, race: Race) -> int:
     """Bring the process into the state that the race begins with; return how many instances its table has."""
     if race.kind == "write" and not _has_temporary(vault, "written"):
         vault.create_instance("written", external_edit=True)
-    if race.kind == "execute":
-        if not _has_temporary(vault, "made"):
-            vault.create_instance("made", builders=BUILDERS)
+    if race.kind == "execute" and not _has_temporary(vault, "made"):
+        vault.create_instance("made", builders=builders("made", race.way))
+    if race.kind == "retry" and not _has_failed_row(vault):
+        _leave_failed_row(vault, track)
+    if race.kind in ("execute", "retry"):
         if race.state == "paused":
             _pause(vault, track, race)
         if race.state == "killed":
@@ -210,6 +231,18 @@ def _prepare(vault: TableVault, track: Track, race: Race) -> int:
 
 def _has_temporary(vault: TableVault, table: str) -> bool:
     return "TEMP_base" in vault.get_table_instances(table, "", include_temp=True)
+
+
+def _has_failed_row(vault: TableVault) -> bool:
+    return bool(vault.get_table_instances("retried")) and len(vault.get_errors("retried")) > 0
+
+
+def _leave_failed_row(vault: TableVault, track: Track) -> None:
+    """Make an instance with a failed row."""
+    vault.create_instance("retried", builders=builders("retried", "collect"))
+    (track.folder / "refuse").touch()
+    vault.execute_instance("retried")
+    (track.folder / "refuse").unlink()
 
 
 def _pause(vault: TableVault, track: Track, race: Race) -> None:

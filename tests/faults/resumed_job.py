@@ -119,8 +119,9 @@ class Judge:
 
 def die_once(x):
     mark = Path(os.environ["JOB_LOG"]).with_name(f"died-{x}")
-    if os.getpid() != OWNER and x % 5 == 1 and CHANCE.random() < 0.1 and not mark.exists():
+    if os.getpid() != OWNER and x % 5 == 1 and CHANCE.random() < 0.5 and not mark.exists():
         mark.touch()
+        note("died", 0, time.monotonic(), OWNER)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

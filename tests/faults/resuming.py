@@ -34,7 +34,7 @@ at this moment is the measure of the last moments. That many of its beats before
 ATTEMPTS = 60
 """After so many, a job is left to end undisturbed."""
 
-MARKS = {"beat", "begun", "paused", "interrupted", "done"}
+MARKS = {"beat", "begun", "paused", "interrupted", "done", "died"}
 
 
 @dataclass
@@ -75,6 +75,8 @@ def what_was_lost(log: Log, killed: set[int], most_in_flight: int) -> str:
             # A generator that is replayed yields its rows again; whether they count is seen in the frame.
             continue
         for moment, interpreter in sorted(times)[:-1]:
+            if _died_with_worker(log, interpreter, moment):
+                continue
             pauses = log.later("paused", interpreter, moment)
             interrupts = log.later("interrupted", interpreter, moment)
             if interrupts and (not pauses or interrupts[0] < pauses[0]):
@@ -89,6 +91,13 @@ def what_was_lost(log: Log, killed: set[int], most_in_flight: int) -> str:
     if any(number > most_in_flight for number in in_flight.values()):
         return f"an interrupt lost {max(in_flight.values())} rows, of {most_in_flight} in flight"
     return ""
+
+
+def _died_with_worker(log: Log, interpreter: int, moment: float) -> bool:
+    """Return whether a row was finished just before a worker died, which may have bundled its answer with others."""
+    deaths = log.later("died", interpreter, moment)
+    beats = log.later("beat", interpreter, moment)
+    return bool(deaths) and sum(beat < deaths[0] for beat in beats) < BEATS
 
 
 def what_is_wrong(folder: Path, job: Job) -> str:
@@ -195,6 +204,7 @@ def soak(case: dict[str, Any], counts: Counts) -> None:
     counts.count("jobs")
     counts.count("executions after edits", RECODED)
     counts.count("kills", len(killed))
+    counts.count("deaths of workers", noted.total("died"))
     counts.count("failures", noted.total("paused"))
     counts.count("interrupts", noted.total("interrupted"))
     counts.count("rows", len(noted.rows))
