@@ -37,7 +37,7 @@ def shout(word):
 
 def joined(words, word):
     called("joined")
-    return f"{{word}} of {{len(words)}}"
+    return f"{{word}} of {{words}}"
 
 def count(frame):
     called("count")
