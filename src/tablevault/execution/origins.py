@@ -21,7 +21,7 @@ from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_check
 from tablevault.storage.columns import Column
 from tablevault.storage.content import column_digest
 from tablevault.storage.dtypes import ColumnType, plain_values
-from tablevault.storage.frames import StoredFrame, frame_of_columns, read_frame
+from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
 from tablevault.values import ArtifactRecord
 
 
@@ -133,11 +133,15 @@ class MaterializedOrigin:
         """Return a column of its frame."""
         return self._frame.values(name) if name in self._frame.column_names else None
 
+    def stored(self, columns: Sequence[str]) -> FrameData:
+        """Return columns of its frame as they are stored."""
+        return read_frame(self._frame_path, columns)
+
     def has_column(self, name: str, column: Column, column_type: ColumnType) -> bool:
         """Return whether its frame has a column with this name, type and cells, in this order."""
         if name not in self._frame.column_names:
             return False
-        stored = read_frame(self._frame_path, [name])
+        stored = self.stored([name])
         chunked = frame_of_columns({name: (column, column_type)}).table.column(0)
         return stored.types[name] == column_type and column_digest(stored.table.column(0)) == column_digest(chunked)
 

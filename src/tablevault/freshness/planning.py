@@ -6,10 +6,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 from tablevault import names
 from tablevault.builders.document import SELF
+from tablevault.builders.placeholders import has_placeholder
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
@@ -26,6 +28,7 @@ from tablevault.execution.reasons import Reasons, rows_text
 from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
+from tablevault.execution.whole import SingleCall
 from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.building import Workplace, open_origin
@@ -36,6 +39,7 @@ from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
+from tablevault.rows.artifacts import names_artifacts
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
@@ -70,10 +74,20 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     prepared = Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
     with open_planner(lookup) as planner:
         try:
-            return planner.decide(prepared, plan.origin, not operation.force_execute, run_index).plan
+            index = IndexRun.ALWAYS if run_index else IndexRun.NEVER
+            return planner.decide(prepared, plan.origin, index, not operation.force_execute).plan
         except FunctionError as error:
             set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
             raise error.original from error.original.__cause__
+
+
+class IndexRun(Enum):
+    """Whether an IndexBuilder is run to know the rows."""
+
+    NEVER = "never"
+    IF_ARGUMENTS_CHANGED = "if arguments changed"
+    """Its function depends on its arguments only: as long as these are equal, the rows are those of the origin."""
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class Planner:
         self._modules: tuple[Sources, Path] | None = None
 
     def decide(
-        self, prepared: Prepared, origin: int | None, reuses_cells: bool = True, runs_index: bool = False
+        self, prepared: Prepared, origin: int | None, index_run: IndexRun, reuses_cells: bool = True
     ) -> Decision:
         """Decide what an execution would compute and reuse.
 
@@ -122,10 +136,10 @@ class Planner:
             The builders.
         origin
             Row id of the instance whose cells may be reused.
+        index_run
+            Whether to run the IndexBuilder.
         reuses_cells
-            Whether they are reused.
-        runs_index
-            Whether to run the IndexBuilder, so that the rows are known.
+            Whether cells are reused.
 
         Raises
         ------
@@ -140,12 +154,17 @@ class Planner:
             origins = [committed] if committed is not None else []
             execution = open_execution(prepared, place, origins, committed, reuses_cells)
             record = self._lookup.contents.instance_by_row(origin) if origin is not None else None
-            planning = _Planning(execution, Reasons(self._lookup, execution, record, prepared.inputs.facts()))
-            if not runs_index:
-                return planning.decide(prepared.builders, committed)
+            reasons = Reasons(self._lookup, execution, record, prepared.inputs.facts())
+            planning = _Planning(execution, reasons, prepared.index)
+            index, *others = prepared.builders
+            if index_run is IndexRun.NEVER:
+                return planning.decide(planning.plan_index(index), others, committed)
+            if index_run is IndexRun.IF_ARGUMENTS_CHANGED and reuses_cells:
+                taken_over = planning.take_rows_over(index, committed)
+                if taken_over is not None:
+                    return planning.decide(taken_over, others, committed)
             with CodeSnapshot(self._written(prepared.sources), local=prepared.sources.local) as code:
-                index, *others = prepared.builders
-                return planning.decide([prepared.load(index, code), *others], committed, run_index=True)
+                return planning.decide(planning.run_index(prepared.load(index, code)), others, committed)
 
     def _written(self, sources: Sources) -> Path:
         """Return a folder with code modules; the same ones are written once."""
@@ -196,35 +215,33 @@ class _Gap:
 class _Planning:
     """Plans the builders in their order, and tracks the cells that only exist once a builder has run."""
 
-    def __init__(self, execution: Execution, reasons: Reasons) -> None:
+    def __init__(self, execution: Execution, reasons: Reasons, index: BuilderSpec) -> None:
         self._execution = execution
         self._reasons = reasons
         self._gaps: dict[str, _Gap] = {}
-        self._index = ""
+        self._index = index
         self._rows_are_known = False
         self._changes: list[str] = []
 
     def decide(
-        self, builders: Sequence[PreparedBuilder], committed: MaterializedOrigin | None, run_index: bool = False
+        self, index_plan: BuilderPlan, others: Sequence[PreparedBuilder], committed: MaterializedOrigin | None
     ) -> Decision:
-        """Decide about the builders.
+        """Decide about the ColumnBuilders.
 
         Parameters
         ----------
-        builders
-            The first is the IndexBuilder, whose function can be called if it is to run.
+        index_plan
+            The plan of the IndexBuilder.
+        others
+            The ColumnBuilders.
         committed
             The instance that the execution starts from.
-        run_index
-            Whether the IndexBuilder is to run.
         """
-        index, *others = builders
-        self._index = index.spec.name
-        planned = {index.spec.name: self._after_run(index) if run_index else self._plan_index(index)}
+        planned = {self._index.name: index_plan}
         for builder in others:
             planned[builder.spec.name] = self._plan_column_builder(BuilderRun.start(self._execution, builder))
-        if self._rows_are_known and not self._changes and not self._has_rows_of(committed, index.spec):
-            self._changes.append(f"the rows that `{self._index}` makes changed")
+        if self._rows_are_known and not self._changes and not self._has_rows_of(committed, self._index):
+            self._changes.append(f"the rows that `{self._index.name}` makes changed")
         changes = tuple(dict.fromkeys(self._changes))
         return Decision(InstancePlan(planned), changes, is_known=self._rows_are_known)
 
@@ -245,7 +262,29 @@ class _Planning:
 
     # --- the IndexBuilder -----------------------------------------------------------------------------------------
 
-    def _after_run(self, builder: PreparedBuilder) -> BuilderPlan:
+    def take_rows_over(self, builder: PreparedBuilder, committed: MaterializedOrigin | None) -> BuilderPlan | None:
+        """Take the rows of an instance that a function would make again, as it depends on its arguments only.
+
+        Returns `None` if it may make others.
+        """
+        spec = builder.spec
+        may_differ = spec.untracked or spec.keep_old or has_placeholder(dict(spec.arguments))
+        rows = committed.rows(spec.changed_columns, is_index=True) if committed is not None else None
+        if committed is None or rows is None or may_differ or set(rows.versions) != {builder.version}:
+            return None
+        if rows.whole != SingleCall.prepare(BuilderRun.start(self._execution, builder), {}).fingerprint:
+            return None
+        stored = committed.stored(spec.changed_columns)
+        if any(names_artifacts(column_type) for column_type in stored.types.values()):
+            return None
+        for name, column_type in stored.types.items():
+            self._execution.frame.put(name, stored.table.column(name), column_type)
+        self._execution.frame.row_count = total = committed.row_count
+        self._execution.match_origins()
+        self._rows_are_known = True
+        return BuilderPlan(total, 0, total, (_ALWAYS_RUNS,))
+
+    def run_index(self, builder: PreparedBuilder) -> BuilderPlan:
         """Run the IndexBuilder, and return what it did."""
         run_builder(self._execution, builder)
         self._rows_are_known = True
@@ -256,7 +295,8 @@ class _Planning:
             self._changes += reasons or (f"{rows_text(counter.computed)} to compute",)
         return BuilderPlan(counter.total, counter.reused, counter.computed, (*always, *reasons))
 
-    def _plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
+    def plan_index(self, builder: PreparedBuilder) -> BuilderPlan:
+        """Plan the IndexBuilder without calling its function."""
         run = BuilderRun.start(self._execution, builder)
         if builder.spec.for_each is not None:
             return self._plan_for_each(run)
@@ -274,7 +314,7 @@ class _Planning:
         missing = decision.table.missing()
         if not missing:
             # It has nothing to compute, so its function is not called.
-            return self._after_run(run.builder)
+            return self.run_index(run.builder)
         total = len(decision.table)
         reasons = self._reasons.of_rows(run, decision)
         self._changes += reasons
@@ -295,7 +335,7 @@ class _Planning:
         missing = len(table.missing())
         if not missing:
             # It has nothing to compute, so its function is not called.
-            return self._after_run(run.builder)
+            return self.run_index(run.builder)
         reasons = (*self._reasons.of_spec(run.builder), f"{rows_text(missing)} of the input to compute")
         self._changes += reasons
         return BuilderPlan(None, len(table) - missing, missing, reasons)
@@ -316,7 +356,7 @@ class _Planning:
             lost = self._reasons.of_lost_rows(run.builder)
             self._changes += (*self._reasons.of_spec(run.builder), *lost) if lost else ()
             known = (*self._reasons.of_spec(run.builder), *self._reasons.of_failures(run.spec))
-            reasons = (*known, f"unknown until `{self._index}` has run")
+            reasons = (*known, f"unknown until `{self._index.name}` has run")
             return BuilderPlan(None, None, None, reasons)
         return self._plan_rows(run) if run.spec.runs_by_row else self._plan_whole(run, total)
 

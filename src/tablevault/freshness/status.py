@@ -16,7 +16,7 @@ from tablevault.execution.inputs import PinnedInputs, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.comparison import Comparison
 from tablevault.freshness.graph import Graph, Node, TableVersion, read_graph
-from tablevault.freshness.planning import Decision, Planner, open_planner
+from tablevault.freshness.planning import Decision, IndexRun, Planner, open_planner
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import is_materialized, temporary_instance_id
@@ -317,15 +317,23 @@ class Freshness:
         checked, origin = self.checked(key), self.origin(self.graph.nodes[key])
         index = checked.prepared.index
         doubt = f"`{index.name}` reads outside the vault: only running it can tell"
-        if self._run_index if _reads_outside(index) else not index.runs_by_row:
+        index_run = self._index_run(index)
+        if index_run is not IndexRun.NEVER:
             try:
-                return Decided(checked, self._planner.decide(checked.prepared, origin, runs_index=True), "")
+                return Decided(checked, self._planner.decide(checked.prepared, origin, index_run), "")
             except FunctionError as error:
                 if not isinstance(error.original, Exception):
                     raise error.original from None
                 doubt = f"`{index.name}` raised {type(error.original).__name__}: {in_line(str(error.original))}"
-        decision = self._planner.decide(checked.prepared, origin)
+        decision = self._planner.decide(checked.prepared, origin, IndexRun.NEVER)
         return Decided(checked, decision, "" if decision.is_known else doubt)
+
+    def _index_run(self, index: BuilderSpec) -> IndexRun:
+        if index.runs_by_row:
+            return IndexRun.NEVER
+        if _depends_on_arguments_only(index):
+            return IndexRun.IF_ARGUMENTS_CHANGED
+        return IndexRun.ALWAYS if self._run_index else IndexRun.NEVER
 
     @cached_property
     def _makers(self) -> dict[TableVersion, ProcessRecord]:
@@ -365,9 +373,7 @@ def _in_process(node: Node, process: ProcessRecord) -> Looked:
     return Looked(node, State.PAUSED, (f"{named} was paused{cause}",), process=process)
 
 
-def _reads_outside(index: BuilderSpec) -> bool:
-    """Return whether the rows of an IndexBuilder may depend on more than its arguments."""
-    if index.runs_by_row:
-        return False
+def _depends_on_arguments_only(index: BuilderSpec) -> bool:
+    """Return whether an IndexBuilder makes the same rows whenever it is given the same arguments."""
     is_random = index.arguments.get("random_sample", False) is not False
-    return index.is_custom or is_random or (index.code_module, index.python_function) not in _PURE
+    return not index.is_custom and not is_random and (index.code_module, index.python_function) in _PURE
