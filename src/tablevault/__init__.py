@@ -116,6 +116,11 @@ __all__ = [
 ]
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """Register the magics; `%load_ext tablevault` calls this."""
+    import_module("tablevault.magics").register(shell)
+
+
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'tablevault' has no attribute '{name}'")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
-from tablevault.definitions.source_files import SourceFiles, find_source
+from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError
 from tablevault.formats import migrate
@@ -528,7 +528,8 @@ class TableVault:
         --------
         >>> vault.apply("answers.py")  # doctest: +SKIP
         """
-        return self._apply(find_source(str(source)), version, overwrite, process_id)
+        operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
+        return self._run(operation, process_id)
 
     def plan_apply(
         self, source: str | Path, *, version: str = names.DEFAULT_VERSION, overwrite: bool = False
@@ -548,8 +549,12 @@ class TableVault:
         operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
         return operation.look(Lookup(self._context))
 
-    def _apply(self, source: SourceFiles, version: str, overwrite: bool, process_id: str) -> str:
-        return self._run(operations.Apply.read(self._context, source, version, overwrite), process_id)
+    def _apply_text(self, name: str, text: str, version: str, overwrite: bool) -> ApplyPlan:
+        """Apply a text as `apply` does with a file of this name; return what it changed."""
+        operation = operations.Apply.read(self._context, source_of_text(name, text), version, overwrite)
+        plan = operation.look(Lookup(self._context))
+        self._run(operation, "")
+        return plan
 
     # --- code and builders ----------------------------------------------------------------------------------------
 

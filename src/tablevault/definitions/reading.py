@@ -167,8 +167,9 @@ def _call_of(definition: Definition, calls: Sequence[BuilderCall]) -> BuilderCal
 
 @dataclass(frozen=True)
 class _KnownBuilder:
-    """A builder that a version already has."""
+    """A builder, as far as others read its columns."""
 
+    name: str
     columns: tuple[str, ...]
     is_index: bool
     primary_key: tuple[str, ...]
@@ -329,21 +330,18 @@ class _Binder:
         if each is None:
             return None
         address = each.table if each.instance is None else f"{each.table}({each.instance})"
+        instance = self._known.instance(each.table, each.instance)
         own = self._of_table(each.table)
         existing = self._existing_builders(each.table) if each.instance is None else {}
-        instance = self._known.instance(each.table, each.instance)
-        columns = [
-            *(column for item in _index_first(own) for column in self._columns_of(item, seen)),
-            *(column for item in existing.values() for column in item.columns),
-            *(() if own else instance.columns),
+        builders = [
+            *(_KnownBuilder(item.name, self._columns_of(item, seen), item.is_index, item.primary_key) for item in own),
+            *existing.values(),
         ]
-        key = next((item.primary_key for item in own if item.is_index), ())
-        key = key or next((item.primary_key for item in existing.values() if item.is_index), ())
-        return TableOfRows(address, tuple(dict.fromkeys(columns)), key or instance.primary_key)
-
-
-def _index_first(builders: Iterable[DefinedBuilder]) -> list[DefinedBuilder]:
-    return sorted(builders, key=lambda item: not item.is_index)
+        # In an order that does not depend on the files that are applied together.
+        builders.sort(key=lambda item: (not item.is_index, fold(item.name)))
+        columns = [column for item in builders for column in item.columns] or instance.columns
+        key = next((item.primary_key for item in builders if item.is_index), ()) or instance.primary_key
+        return TableOfRows(address, tuple(dict.fromkeys(columns)), key)
 
 
 def _known_builder(name: str, text: str) -> _KnownBuilder | None:
@@ -357,4 +355,4 @@ def _known_builder(name: str, text: str) -> _KnownBuilder | None:
     if not isinstance(columns, list) or not isinstance(key, list | tuple):
         return None
     is_index = fields.get("builder_type") == "IndexBuilder"
-    return _KnownBuilder(tuple(map(str, columns)), is_index, tuple(map(str, key)))
+    return _KnownBuilder(name, tuple(map(str, columns)), is_index, tuple(map(str, key)))

@@ -103,7 +103,7 @@ def find_source(source: str) -> SourceFiles:
     return SourceFiles(str(place), {own.module: own}, _imported(own))
 
 
-def of_text(name: str, text: str) -> SourceFiles:
+def source_of_text(name: str, text: str) -> SourceFiles:
     """Return the source that a text stands for: one file, which has no place and no siblings."""
     file = SourceFile(Path(f"{check_module_name(name)}{MODULE_SUFFIX}"), check_module_name(name), text)
     _ = file.tree

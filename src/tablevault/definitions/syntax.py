@@ -226,7 +226,7 @@ class _FileReader:
                 if (alias.asname or alias.name) not in self._tables.imported:
                     raise self._file.error(
                         node,
-                        f"this imports a Table, and '{alias.name}' besides; import that in a statement of its own.",
+                        f"this imports a Table and '{alias.name}'; import each in a statement of its own.",
                     )
             return True
         target, _ = _assignment(node)

@@ -1,0 +1,104 @@
+"""Magics of notebooks: `%load_ext tablevault` registers them. IPython calls them; nothing here imports it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from tablevault.errors import TVArgumentError
+from tablevault.names import DEFAULT_VERSION, nearest
+from tablevault.vault import TableVault
+
+if TYPE_CHECKING:
+    from tablevault.records import ApplyPlan
+
+
+def register(shell: Any) -> None:
+    """Register the magics with an IPython shell."""
+    magics = NotebookMagics(shell)
+    shell.register_magic_function(magics.choose_vault, "line", "vault")
+    shell.register_magic_function(magics.apply_module, "cell", "vault_module")
+
+
+class NotebookMagics:
+    """The magics of one IPython shell.
+
+    Parameters
+    ----------
+    shell
+        The shell, whose variables hold the vault.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+        self._chosen = ""
+        """The variable that holds the vault; empty to look for the only one."""
+
+    def choose_vault(self, line: str) -> None:
+        """Name the variable that holds the vault: `%vault NAME`. Needed where there are several."""
+        name = _parsed("%vault", line, _VARIABLE).name
+        self._vault_named(name)
+        self._chosen = name
+
+    def apply_module(self, line: str, cell: str) -> ApplyPlan:
+        """Write the cell as a code module and apply its definitions: `%%vault_module NAME [--version V] [--overwrite]`.
+
+        The cell is what `TableVault.apply` takes a file NAME.py for. Its names do not become variables of the notebook.
+        """
+        options = _parsed("%%vault_module", line, _MODULE)
+        return self._vault()._apply_text(options.name, cell, options.version, options.overwrite)
+
+    def _vault(self) -> TableVault:
+        if self._chosen:
+            return self._vault_named(self._chosen)
+        found = self._vaults()
+        if len({id(vault) for vault in found.values()}) > 1:
+            raise TVArgumentError(
+                f"Several variables hold a vault: {', '.join(sorted(found))}. Name one with %vault NAME."
+            )
+        if not found:
+            raise TVArgumentError("No variable holds a vault; open one with vault = TableVault(…).")
+        return next(iter(found.values()))
+
+    def _vault_named(self, name: str) -> TableVault:
+        found = self._vaults()
+        if name not in found:
+            raise TVArgumentError(f"No variable '{name}' holds a vault{nearest(name, found)}")
+        return found[name]
+
+    def _vaults(self) -> dict[str, TableVault]:
+        variables = dict(self._shell.user_ns)
+        return {
+            name: value
+            for name, value in variables.items()
+            # `_` and `_3` are results that IPython keeps.
+            if isinstance(value, TableVault) and not name.startswith("_")
+        }
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises the error of a wrong line instead of ending the interpreter."""
+
+    def error(self, message: str) -> NoReturn:
+        raise TVArgumentError(f"{message}; write {self.usage}")
+
+
+def _parser(usage: str) -> _Parser:
+    parser = _Parser(usage=usage, add_help=False, allow_abbrev=False)
+    parser.add_argument("name")
+    return parser
+
+
+_VARIABLE = _parser("%vault NAME")
+_MODULE = _parser("%%vault_module NAME [--version VERSION] [--overwrite]")
+_MODULE.add_argument("--version", default=DEFAULT_VERSION)
+_MODULE.add_argument("--overwrite", action="store_true")
+
+
+def _parsed(magic: str, line: str, parser: _Parser) -> argparse.Namespace:
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise TVArgumentError(f"{magic}: {error}; write {parser.usage}") from None
+    return parser.parse_args(words)
