@@ -286,6 +286,27 @@ def test_a_table_downstream_of_a_pending_or_missing_one_is_stale(lab):
     assert lab.reasons("notes") == ("`terms` is never",)
 
 
+@pytest.mark.parametrize("by_row", ["for_each", "row-wise"])
+def test_an_index_called_by_row_is_computed_again_only_once(lab, by_row):
+    lab.table("terms", words("terms", "ab", "c"))
+    word = "<<terms.word[index]>>" if by_row == "for_each" else "<<self.letter[index]>>"
+    fields = {"for_each": "terms"} if by_row == "for_each" else {}
+    function = "lab.split" if by_row == "for_each" else "lab.each"
+    index = builder("IndexBuilder", ["letter"], function, {"word": word}, return_type="row-wise", **fields)
+    first = {"letters_index": index} if by_row == "for_each" else words("letters", "ab", "c", column="letter")
+    lab.table("letters", first)
+    if by_row == "row-wise":
+        lab.again("letters", {"letters_index": index})
+    assert lab.states() == {"terms": "fresh", "letters": "fresh"}
+    lab.edit_code(
+        ("return list(word)", "return [*word]"), ("return word\n\ndef split", "return str(word)\n\ndef split")
+    )
+    assert lab.states() == {"terms": "fresh", "letters": "stale"}
+    lab.vault.create_instance("letters", copy=True)
+    lab.vault.execute_instance("letters", skip_unchanged=True)
+    assert lab.states() == {"terms": "fresh", "letters": "fresh"}
+
+
 # --- newer values -------------------------------------------------------------------------------------------------
 
 

@@ -159,20 +159,29 @@ class Graph:
         )
 
 
-def read_graph(lookup: Lookup, version: str, keys: Iterable[TableVersion] = ()) -> Graph:
-    """Read the graph of all tables that have an instance of a version.
+def read_graph(lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool) -> Graph:
+    """Read the graph of tables, with all that they read.
 
     Parameters
     ----------
     lookup
         Finds tables and instances; all of its reads should see one state.
     version
-        The version.
+        The version that references mean where they name none.
     keys
-        Further table versions.
+        The tables; `None` for all that have an instance of the version.
+    with_readers
+        Whether to add all tables that have an instance of the version, some of which may read the given ones.
     """
     reader = _Reader(lookup, version)
-    return Graph(version, reader.read([*reader.of_version(), *keys]))
+    of_version = reader.of_version() if with_readers or keys is None else ()
+    return Graph(version, reader.read([*of_version, *(keys or ())]))
+
+
+def read_node(lookup: Lookup, version: str, key: TableVersion) -> Graph:
+    """Read the graph of one table without those that it reads."""
+    node = _Reader(lookup, version).node(key)
+    return Graph(version, {key: replace(node, inputs={}, targets={})})
 
 
 def _closure(
@@ -226,11 +235,12 @@ class _Reader:
         while waiting:
             key = waiting.pop()
             if key not in nodes:
-                nodes[key] = self._node(key)
+                nodes[key] = self.node(key)
                 waiting.extend(nodes[key].inputs)
         return nodes
 
-    def _node(self, key: TableVersion) -> Node:
+    def node(self, key: TableVersion) -> Node:
+        """Return a node."""
         node = self._with_builders(
             Node(key, self._tables[fold(key.table_name)], self._newest.get(key), self._temporary.get(key))
         )

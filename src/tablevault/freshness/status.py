@@ -15,7 +15,7 @@ from tablevault.errors import TableVaultError
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.comparison import Comparison
-from tablevault.freshness.graph import Graph, Node, TableVersion, read_graph
+from tablevault.freshness.graph import Graph, Node, TableVersion, read_graph, read_node
 from tablevault.freshness.planning import Decision, IndexRun, Planner, open_planner
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup, again_if_moved
@@ -66,8 +66,6 @@ class Looked:
     """The process that makes an instance of it."""
     error: TableVaultError | None = None
     """Why it cannot be executed."""
-    must_run: bool = False
-    """Whether only running its IndexBuilder can tell if there is something to do."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -100,7 +98,11 @@ class Decided:
 
 @contextmanager
 def open_freshness(
-    context: VaultContext, version: str, keys: Sequence[TableVersion] | None = None, run_index: bool = False
+    context: VaultContext,
+    version: str,
+    keys: Sequence[TableVersion] | None,
+    with_readers: bool = False,
+    run_index: bool = False,
 ) -> Iterator[Freshness]:
     """Look at the tables of a version in one snapshot of the catalog; nothing is written, locked or recorded.
 
@@ -112,12 +114,39 @@ def open_freshness(
         The version.
     keys
         The table versions that are asked about; `None` for all tables that have an instance of the version.
+    with_readers
+        Whether to know also the tables of the version that read these.
     run_index
         Whether to run IndexBuilders that read outside the vault, into nowhere.
     """
     lookup = Lookup(context)
     with context.catalog.snapshot(), open_planner(lookup) as planner:
-        yield Freshness(lookup, planner, read_graph(lookup, version, keys or ()), keys, run_index)
+        yield Freshness(lookup, planner, read_graph(lookup, version, keys, with_readers), keys, run_index)
+
+
+def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[Looked, tuple[int, ...]]:
+    """Look at one table version as if all tables upstream were fresh.
+
+    Parameters
+    ----------
+    context
+        The open vault; nothing in it is changed, locked or recorded.
+    version
+        The version that references mean where they name none.
+    key
+        The table version.
+
+    Returns
+    -------
+    tuple[Looked, tuple[int, ...]]
+        What was found; and the row ids of the instances that it would read now, if that is known and the newest
+        instance was neither computed from them nor confirmed against them.
+    """
+    lookup = Lookup(context)
+    with context.catalog.snapshot(), open_planner(lookup) as planner:
+        freshness = Freshness(lookup, planner, read_node(lookup, version, key), [key], run_index=False)
+        looked = freshness.look([key])[key]
+        return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
 
 
 def named_tables(
@@ -160,7 +189,7 @@ def read_status(
     """
 
     def read() -> dict[str, TableStatus]:
-        with open_freshness(context, version, keys, run_index) as freshness:
+        with open_freshness(context, version, keys, True, run_index) as freshness:
             graph = freshness.graph
             return {
                 graph.text(key): TableStatus(
@@ -286,11 +315,10 @@ class Freshness:
                 return Looked(node, State.STALE, upstream=stale, error=error)
             return Looked(node, State.UNKNOWN, (in_line(str(error).split("\n", 1)[0]),), undecided, error=error)
         changes = self._changes(newest, decided)
-        must_run = not changes and bool(decided.doubt)
         if changes or stale:
-            return Looked(node, State.STALE, changes, stale, must_run=must_run)
-        state = State.UNKNOWN if must_run or undecided else State.FRESH
-        return Looked(node, state, (decided.doubt,) if must_run else (), undecided, must_run=must_run)
+            return Looked(node, State.STALE, changes, stale)
+        doubts = (decided.doubt,) if decided.doubt else ()
+        return Looked(node, State.UNKNOWN if doubts or undecided else State.FRESH, doubts, undecided)
 
     def _changes(self, newest: InstanceRecord, decided: Decided) -> tuple[str, ...]:
         """Return why a table is stale for reasons of its own."""

@@ -19,6 +19,7 @@ from tablevault.freshness.status import (
     Looked,
     State,
     lock_nothing,
+    look_alone,
     open_freshness,
 )
 from tablevault.liveness import Liveness
@@ -97,7 +98,7 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
     """
 
     def plan() -> RefreshPlan:
-        with open_freshness(context, selection.version, selection.named, run_index) as freshness:
+        with open_freshness(context, selection.version, selection.named, selection.downstream, run_index) as freshness:
             steps = _Steps(freshness, selection)
             steps.check()
             return steps.plan()
@@ -323,20 +324,12 @@ def plan_step(context: VaultContext, selection: Selection, key: TableVersion) ->
     TableVaultError
         If its builders are wrong by now.
     """
-
-    def plan() -> NextStep:
-        with open_freshness(context, selection.version, [key]) as freshness:
-            looked = freshness.look([key])[key]
-            node = looked.node
-            if looked.state is State.EXTERNAL:
-                return NextStep(Action.SKIP, looked.reasons, node, ())
-            if node.table.has_side_effects and not selection.names(key):
-                return NextStep(Action.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
-            if looked.error is not None:
-                raise looked.error
-            has_own_state = looked.state in (State.RUNNING, State.PAUSED, State.NEVER, State.PENDING)
-            if has_own_state or looked.is_stale_by_itself or looked.must_run:
-                return NextStep(Action.EXECUTE, looked.reasons, node, ())
-            return NextStep(Action.LOOK, looked.reasons, node, freshness.unread_inputs(key))
-
-    return again_if_moved(plan)
+    looked, unread = again_if_moved(lambda: look_alone(context, selection.version, key))
+    node = looked.node
+    if looked.state is State.EXTERNAL:
+        return NextStep(Action.SKIP, looked.reasons, node, ())
+    if node.table.has_side_effects and not selection.names(key):
+        return NextStep(Action.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
+    if looked.error is not None:
+        raise looked.error
+    return NextStep(Action.LOOK if looked.state is State.FRESH else Action.EXECUTE, looked.reasons, node, unread)

@@ -39,9 +39,10 @@ def unchanged_origin(
     if origin is None or committed is None:
         return None
     index, *others = execution.outcomes
-    taken_over = all(_is_taken_over(outcome, committed) for outcome in others)
-    same_input_rows = index.inputs is None or _failed_alike(index, committed)
-    if not (taken_over and same_input_rows and _has_same_builders(plan, session, origin)):
+    # An IndexBuilder that always runs is judged by its rows.
+    decided = [index, *others] if index.builder.spec.runs_by_row else others
+    taken_over = all(_is_taken_over(outcome, committed) for outcome in decided)
+    if not (taken_over and _has_same_builders(plan, session, origin)):
         return None
     return origin if _has_same_rows(session, execution, index, origin, artifacts) else None
 
