@@ -11,7 +11,9 @@ import pytest
 
 import tablevault
 from tablevault import tv_errors
-from tablevault.define import ATTEMPT, Service, Table, env, ref, this
+from tablevault.builders.fields import FIELD_NAMES
+from tablevault.define import ATTEMPT, ColumnFields, IndexFields, Service, Table, env, ref, this
+from tablevault.definitions.yaml_layout import ordered
 
 SOURCE = str(Path(tablevault.__file__).parents[1])
 
@@ -65,6 +67,20 @@ def test_define_imports_nothing_else_of_the_package():
     assert found.stdout == "['tablevault.define'] False\n"
 
 
+def test_fields_of_decorators_are_those_of_builder_files():
+    given = {"builder_type", "changed_columns", "python_function", "code_module", "is_custom", "name"}
+    of_index, of_column = set(IndexFields.__annotations__), set(ColumnFields.__annotations__)
+    # Services come later; their field has its name already.
+    assert of_index - {"service"} == FIELD_NAMES - given
+    assert of_index - of_column == {"primary_key", "keep_old", "for_each"}
+    fields = dict.fromkeys(sorted(FIELD_NAMES - {"name"}), 1)
+    assert sorted(ordered({**fields, "later": 1})) == sorted([*fields, "later"])
+    assert list(ordered({"later": 1, **dict.fromkeys(reversed(list(ordered(fields))), 1)})) == [
+        *ordered(fields),
+        "later",
+    ]
+
+
 TYPED = """
 from pathlib import Path
 
@@ -95,22 +111,18 @@ text: list[str] = question("a b")
 """
 
 
+@pytest.mark.slow
 def test_strict_type_checker_accepts_decorated_code_and_finds_wrong_fields(tmp_path):
     (tmp_path / "right.py").write_text(TYPED)
     (tmp_path / "wrong.py").write_text(
         TYPED.replace("retry={", "retries={").replace('executor="processes"', 'executor="process"') + "answer(1, 2)\n"
     )
-    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", str(tmp_path / "cache")]
-    config = ["--config-file", "", "--python-executable", sys.executable]
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file", "", "--cache-dir", str(tmp_path / "cache")]
     environment = {"MYPYPATH": SOURCE, "PATH": ""}
-
-    def check(name):
-        words = [*command, *config, str(tmp_path / name)]
-        return subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path)
-
-    right = check("right.py")
-    assert right.stdout.startswith("Success: no issues found"), right.stdout + right.stderr
-    wrong = check("wrong.py").stdout
-    assert 'Unexpected keyword argument "retries"' in wrong
-    assert 'Argument "executor" to "column"' in wrong
-    assert 'Argument 1 to "answer" has incompatible type "int"' in wrong
+    words = [*command, "right.py", "wrong.py"]
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, cwd=tmp_path).stdout
+    assert "right.py" not in found, found
+    assert 'wrong.py:15: error: Unexpected keyword argument "retries"' in found
+    assert 'Argument "executor" to "column"' in found
+    assert 'Argument 1 to "answer" has incompatible type "int"' in found
+    assert found.endswith("(checked 2 source files)\n")
