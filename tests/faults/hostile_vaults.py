@@ -268,6 +268,8 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
         for instance in instances[-3:]:
             yield from _calls_of_instance(vault, table, instance)
     yield lambda: vault.plan_instance("pictures")
+    yield vault.get_status
+    yield vault.plan_refresh
     yield lambda: vault.verify(repair=True)
 
 

@@ -100,7 +100,7 @@ def test_a_copy_of_another_version_is_pending(lab):
     first = lab.vault.get_table_instances("terms")[-1]
     lab.table("terms", words("terms", "b"), version="v2")
     lab.vault.create_instance("terms", "v2", origin_id=first)
-    assert lab.reasons("terms", version="v2") == ("TEMP_v2 was not copied from an instance of this table and version",)
+    assert lab.reasons("terms", version="v2") == ("TEMP_v2 is not a copy of an instance of this table and version",)
 
 
 def test_external_is_a_table_that_a_program_wrote(lab):
@@ -553,3 +553,26 @@ def test_records_show_themselves(lab):
 def test_an_empty_vault_has_no_states(lab):
     assert lab.status() == {}
     assert lab.vault.plan_refresh().steps == ()
+
+
+def test_deleted_tables_are_not_there(lab):
+    lab.table("terms", words("terms", "a"))
+    lab.table("notes", copied("notes", "terms"))
+    lab.vault.delete_table("terms")
+    assert lab.states() == {"notes": "unknown"}
+    (reason,) = lab.reasons("notes")
+    assert reason.startswith("notes_index.yaml, line 8, arguments.df: There is no table 'terms'")
+
+
+def test_a_builder_that_is_no_plain_file_leaves_its_table_unknown(lab):
+    lab.table("terms", words("terms", "a"))
+    lab.table("more", words("more", "a"))
+    lab.vault.create_instance("terms", copy=True)
+    file = lab.folder / "vault" / "terms" / "TEMP_base" / "builders" / "terms_index.yaml"
+    file.unlink()
+    file.symlink_to(lab.folder / "calls")
+    assert lab.states("more") == {"more": "fresh"}
+    assert lab.states("terms") == {"terms": "unknown"}
+    assert "symbolic link" in lab.reasons("terms")[0]
+    with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
+        lab.vault.plan_refresh("terms")

@@ -70,6 +70,10 @@ class PinnedFrames:
             self._opened[key] = self._openers[key]()
         return self._opened[key]
 
+    def forget(self) -> None:
+        """Forget the opened frames, which hold the columns that were looked at."""
+        self._opened.clear()
+
 
 class WithSelf:
     """Adds the instance being built to the pinned inputs.
@@ -243,6 +247,11 @@ class PinnedInputs:
         self._instances = {PinnedKey(pin.table, pin.instance): self._instance(pin) for pin in pins}
         self.paths = PinnedFrames({key: self._opener(item) for key, item in self._instances.items()})
         self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
+
+    def forget_frames(self) -> None:
+        """Forget the cells that were read; they are read again where they are needed."""
+        self.paths.forget()
+        self.contents.forget()
 
     @property
     def have_artifacts(self) -> bool:

@@ -20,6 +20,7 @@ from tablevault.layout import BUILDER_SUFFIX
 from tablevault.lookup import Lookup
 from tablevault.names import fold, index_builder_name
 from tablevault.references import Dependency
+from tablevault.storage import files
 from tablevault.values import InstanceRecord, TableRecord
 
 
@@ -212,12 +213,15 @@ class _Reader:
         self._lookup = lookup
         self._version = version
         self._tables = {fold(table.name): table for table in lookup.contents.tables()}
-        self._by_id = {table.table_id: table for table in self._tables.values()}
         self._temporary: dict[TableVersion, InstanceRecord] = {}
         self._newest: dict[TableVersion, InstanceRecord] = {}
         self._newest_of_any: dict[str, InstanceRecord] = {}
+        by_id = {table.table_id: table.name for table in self._tables.values()}
         for instance in lookup.contents.current():
-            name = self._by_id[instance.table_id].name
+            name = by_id.get(instance.table_id)
+            if name is None:
+                # Of a table that was deleted.
+                continue
             key = TableVersion(name, instance.version)
             if instance.temporary:
                 self._temporary[key] = instance
@@ -241,12 +245,11 @@ class _Reader:
 
     def node(self, key: TableVersion) -> Node:
         """Return a node."""
-        node = self._with_builders(
-            Node(key, self._tables[fold(key.table_name)], self._newest.get(key), self._temporary.get(key))
-        )
+        node = Node(key, self._tables[fold(key.table_name)], self._newest.get(key), self._temporary.get(key))
         try:
-            return self._with_inputs(node)
-        except (TVBuilderError, TableReferenceError) as error:
+            node = self._with_builders(node)
+            return self._with_inputs(node) if node.error is None else node
+        except TableVaultError as error:
             return replace(node, error=error)
 
     # --- builders -------------------------------------------------------------------------------------------------
@@ -258,7 +261,7 @@ class _Reader:
             found = {} if node.newest is None or node.is_written else self._files(node, node.newest)
         try:
             return replace(node, documents=self._documents(node, found))
-        except (TVBuilderError, TableReferenceError) as error:
+        except TableVaultError as error:
             return replace(node, error=error)
 
     def _with_draft(self, node: Node) -> tuple[Node, dict[str, Path]]:
@@ -336,7 +339,7 @@ class _Reader:
 
 
 def _texts(found: Mapping[str, Path]) -> dict[str, object]:
-    return {name: path.read_bytes() for name, path in found.items()}
+    return {name: files.read_bytes(path) for name, path in found.items()}
 
 
 def _contents(documents: Mapping[str, BuilderDocument]) -> dict[str, object]:

@@ -122,7 +122,6 @@ class Planner:
     def __init__(self, lookup: Lookup, folder: Path) -> None:
         self._lookup = lookup
         self._folder = folder
-        self._decided = 0
         self._modules: tuple[Sources, Path] | None = None
 
     def decide(
@@ -148,8 +147,10 @@ class Planner:
         FunctionError
             For whatever the IndexBuilder's function raises.
         """
-        self._decided += 1
-        with _workplace(self._folder / str(self._decided), names.new_process_id()) as place:
+        with (
+            tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder,
+            _workplace(Path(folder), names.new_process_id()) as place,
+        ):
             committed = open_origin(self._lookup, origin) if origin is not None else None
             origins = [committed] if committed is not None else []
             execution = open_execution(prepared, place, origins, committed, reuses_cells)
@@ -169,8 +170,7 @@ class Planner:
     def _written(self, sources: Sources) -> Path:
         """Return a folder with code modules; the same ones are written once."""
         if self._modules is None or self._modules[0] is not sources:
-            folder = self._folder / f"code-{self._decided}"
-            folder.mkdir()
+            folder = Path(tempfile.mkdtemp(dir=self._folder))
             for name, text in sources.modules.items():
                 (folder / f"{name}.py").write_text(text, encoding="utf-8", errors="surrogateescape")
             self._modules = sources, folder
@@ -180,7 +180,7 @@ class Planner:
 @contextmanager
 def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
     artifacts = folder / "artifacts"
-    artifacts.mkdir(parents=True)
+    artifacts.mkdir()
     checkpoints = CheckpointStore.open(folder / "checkpoints", ArtifactFolder(artifacts), None)
     try:
         yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id, process_id)

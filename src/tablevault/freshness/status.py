@@ -266,7 +266,12 @@ class Freshness:
     def decided(self, key: TableVersion) -> Decided:
         """Return what an execution would do now; raises `TableVaultError` if it could not begin."""
         if key not in self._decided:
-            self._decided[key] = self._decide(key)
+            try:
+                self._decided[key] = self._decide(key)
+            finally:
+                # A vault may be larger than memory.
+                if key in self._checked:
+                    self._checked[key].prepared.inputs.forget_frames()
         return self._decided[key]
 
     def unread_inputs(self, key: TableVersion) -> tuple[int, ...]:
@@ -313,7 +318,7 @@ class Freshness:
         except TableVaultError as error:
             if stale:
                 return Looked(node, State.STALE, upstream=stale, error=error)
-            return Looked(node, State.UNKNOWN, (in_line(str(error).split("\n", 1)[0]),), undecided, error=error)
+            return Looked(node, State.UNKNOWN, (_first_line(error),), undecided, error=error)
         changes = self._changes(newest, decided)
         if changes or stale:
             return Looked(node, State.STALE, changes, stale)
@@ -379,6 +384,12 @@ class Freshness:
         return found
 
 
+def _first_line(error: TableVaultError) -> str:
+    """Return the first line of an error; with the next one if it says only where the fault is."""
+    first, _, rest = str(error).partition("\n")
+    return in_line(f"{first} {rest.partition(chr(10))[0]}" if first.endswith(":") else first)
+
+
 def lock_nothing(table: TableRecord, instance: InstanceRecord) -> None:
     """Take no lock: looking reads one state of the catalog."""
 
@@ -387,7 +398,7 @@ def _edited(node: Node) -> str:
     """Return why a temporary instance is to be executed."""
     temporary = temporary_instance_id(node.key.version)
     if not node.edited:
-        return f"{temporary} was not copied from an instance of this table and version"
+        return f"{temporary} is not a copy of an instance of this table and version"
     return f"{temporary} differs from its origin in {', '.join(f'{name}.yaml' for name in node.edited)}"
 
 
