@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import traceback
@@ -147,6 +148,15 @@ def test_new_vault_gets_table_temporary_instance_and_module(vault, save):
     assert yaml.safe_load((Path(vault.db_dir) / "words" / "description.yaml").read_text())["description"] == "Words"
     assert set(states(vault.plan_apply(file)).values()) == {"same"}
     assert vault.plan_apply(file).tables == ()
+
+
+def test_comment_has_the_digest_of_the_rest(vault, save, path):
+    vault.apply(save(FILE))
+    first, rest = (path / "words/TEMP_base/builders/loud.yaml").read_bytes().split(b"\n", 1)
+    assert first.decode() == f"# from answers.py, applied {hashlib.sha256(rest).hexdigest()[:32]}"
+    module = (path / "code_functions/answers.py").read_bytes()
+    rest, last = module[: module.rindex(b"# from")], module[module.rindex(b"# from") :]
+    assert last.decode() == f"# from answers.py, applied {hashlib.sha256(rest).hexdigest()[:32]}\n"
 
 
 def test_unchanged_file_makes_no_temporary_instance(vault, save, work):

@@ -49,7 +49,7 @@ def builders(shared, save):
 def test_parameters_are_bound_to_columns_by_name(builders):
     found = builders(
         "@table.column(arguments={'style': 'short'})\n"
-        "def answer(style, name, *, count, retries=3, **more): ...\n\n\n"
+        "def answer(style, name, *, count=2, retries=3, **more): ...\n\n\n"
         "@table.column()\ndef words(answer): ...\n"
     )
     assert found["answer"]["arguments"] == {
@@ -198,6 +198,11 @@ UNBOUND = {
         "the exception class Odd is not a name of the file",
     ),
     "wrong table": ("x = Table('x')\n\n\n@x.index('a', for_each='<<a>>')\ndef x_rows(): ...\n", 14, "not a table"),
+    "argument of rows_of": (
+        "x = Table('x')\nx.index(rows_of=table, arguments={'nrow': 1})\n",
+        12,
+        "takes no argument 'nrow'; did you mean 'nrows'",
+    ),
     "rows of unknown columns": (
         "x = Table('x')\nx.index(rows_of='nowhere')\n",
         12,

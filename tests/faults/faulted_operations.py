@@ -227,9 +227,13 @@ def word():
 
 def _definitions(vault: TableVault) -> None:
     """Let one builder be new, one be changed and one be removed; and let a table and a module be new."""
-    folder = _root(vault).parent / "source"
+    folder = Path(vault.db_dir).parent / "source"
     folder.mkdir()
-    before = DEFINED.replace("length", "width").replace("sent", "mailed").replace("return None", "return name")
+    before = (
+        DEFINED.replace("length", "width")
+        .replace("sent", "mailed")
+        .replace('"made_file",', '"made_file", failed_inputs="pass",')
+    )
     (folder / "defined.py").write_text(before)
     vault.apply(folder, overwrite=True)
     (folder / "defined.py").write_text(DEFINED)
@@ -237,7 +241,7 @@ def _definitions(vault: TableVault) -> None:
 
 
 def _apply(vault: TableVault, process_id: str) -> None:
-    vault.apply(_root(vault).parent / "source", process_id=process_id)
+    vault.apply(Path(vault.db_dir).parent / "source", process_id=process_id)
 
 
 def _leftovers(vault: TableVault) -> None:

@@ -14,6 +14,7 @@ from tablevault.builders.document import BuilderDocument, ForEach, check_documen
 from tablevault.builders.fields import FIELD_NAMES, FieldPath
 from tablevault.builders.policies import RUN_BY_ROW
 from tablevault.builders.spec import build_spec
+from tablevault.code.loading import built_in, check_accepts
 from tablevault.code.signatures import async_generator_problem
 from tablevault.code.source import check_source
 from tablevault.define import Cell, Definition, Table, cell_reference, column_reference
@@ -289,6 +290,11 @@ class DefinedBuilder:
         spec = build_spec(document, self.name, lambda value: value)
         if spec.is_custom:
             check_source(modules, spec)
+            return
+        try:
+            check_accepts(built_in(spec.code_module, spec.python_function), spec.arguments)
+        except TVBuilderError as error:
+            raise self.error(("arguments",), str(error)) from None
 
     def _document(self, fields: Mapping[str, object]) -> BuilderDocument:
         return BuilderDocument(self.file.name, fields, dict(_lines(self.call)))

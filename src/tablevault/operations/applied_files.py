@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,8 +31,8 @@ from tablevault.values import InstanceRecord, Status, TableRecord
 Split = Callable[[str], tuple[str, Stamp | None]]
 """Returns the content of a file without its comment, and the comment."""
 
-_FIRST_LOOK = 4
-"""How many of the newest processes are searched first for the source of a module."""
+_LOOK_FURTHER = 8
+"""How many times as many of the newest processes are searched next for the source of a module."""
 
 
 class FileState(StrEnum):
@@ -228,40 +228,43 @@ def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -
     )
 
 
-def _compared_modules(lookup: Lookup, modules: Iterable[ModuleText], overwrite: bool) -> Iterator[AppliedFile]:
+def _compared_modules(lookup: Lookup, modules: Sequence[ModuleText], overwrite: bool) -> Iterator[AppliedFile]:
     existing = lookup.code_texts()
     _check_case("code module", [module.name for module in modules], existing)
+    if not overwrite:
+        _check_sources(lookup, [module for module in modules if module.name in existing], existing)
     for module in modules:
         path = lookup.layout.relative(lookup.layout.code_module(module.name))
-        current = existing.get(module.name)
-        if current is not None and not overwrite:
-            _check_source(lookup, module, split_module(current)[1])
-        yield _compared(module.name, path, current, stamped_module(module), split_module, overwrite)
+        yield _compared(module.name, path, existing.get(module.name), stamped_module(module), split_module, overwrite)
 
 
-def _check_source(lookup: Lookup, module: ModuleText, stamp: Stamp | None) -> None:
+def _check_sources(lookup: Lookup, modules: Iterable[ModuleText], existing: Mapping[str, str]) -> None:
     """Raise `TVArgumentError` if a module was applied from a file of another path."""
-    path = _applied_from(lookup, module.name) if stamp is not None else None
-    if path is not None and path != module.path:
-        raise TVArgumentError(
-            f"The code module '{module.name}' was applied from '{path}', and '{module.path}' would replace it: rename "
-            "one of the files, or pass overwrite=True if it has only moved."
-        )
+    applied = [module for module in modules if split_module(existing[module.name])[1] is not None]
+    paths = _applied_from(lookup, {module.name for module in applied})
+    for module in applied:
+        path = paths.get(module.name, module.path)
+        if path != module.path:
+            raise TVArgumentError(
+                f"The code module '{module.name}' was applied from '{path}', and '{module.path}' would replace it: "
+                "rename one of the files, or pass overwrite=True if it has only moved."
+            )
 
 
-def _applied_from(lookup: Lookup, module_name: str) -> str | None:
-    """Return the path of the file that a module was applied from last; `None` if no process tells."""
+def _applied_from(lookup: Lookup, module_names: Set[str]) -> dict[str, str]:
+    """Return the path of the file that each module was applied from last, as far as processes tell."""
     filters = {"operation": "apply", "status": Status.SUCCEEDED.value}
-    limit, seen = _FIRST_LOOK, 0
-    while True:
+    found: dict[str, str] = {}
+    limit, seen = 1, 0
+    while module_names - found.keys():
         records = lookup.context.catalog.processes.history(filters, limit)
         for record in records[seen:]:
             for module in record.arguments["definitions"]["modules"]:
-                if names.fold(module["name"]) == names.fold(module_name):
-                    return str(module["path"])
+                found.setdefault(str(module["name"]), str(module["path"]))
         if len(records) < limit:
-            return None
-        limit, seen = limit * 8, len(records)
+            break
+        limit, seen = limit * _LOOK_FURTHER, len(records)
+    return found
 
 
 def _compared_builders(
