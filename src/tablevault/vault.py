@@ -501,7 +501,7 @@ class TableVault:
     ) -> str:
         """Write the builders and code modules of a definitions file, and make its tables, in one operation.
 
-        The file is run once, in this interpreter. Builders and modules that others wrote stay as they are.
+        The file is run once, in this interpreter. Builders and modules written by hand stay as they are.
 
         Parameters
         ----------
@@ -547,12 +547,12 @@ class TableVault:
             As `apply`, but for files that were edited since, which are listed.
         """
         operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
-        return operation.look(Lookup(self._context))
+        return operation.preview(Lookup(self._context))
 
     def _apply_text(self, name: str, text: str, version: str, overwrite: bool) -> ApplyPlan:
         """Apply a text as `apply` does with a file of this name; return what it changed."""
         operation = operations.Apply.read(self._context, source_of_text(name, text), version, overwrite)
-        plan = operation.look(Lookup(self._context))
+        plan = operation.preview(Lookup(self._context))
         self._run(operation, "")
         return plan
 

@@ -260,6 +260,20 @@ def test_exception_classes_and_functions_are_written_by_their_names(builders):
     assert found["answer"]["retry"] == {"on": ["Broken", "urllib.error.HTTPError", "transient"]}
 
 
+def test_empty_mapping_of_retries_stays(builders):
+    assert builders("@table.column(retry={}, dtypes={})\ndef answer(name): ...\n")["answer"]["retry"] == {}
+
+
+def test_signature_of_a_wrapped_function_is_that_of_its_inner_one(builders):
+    found = builders(
+        "import functools\n\n\ndef logged(function):\n    @functools.wraps(function)\n    def call(**arguments):\n"
+        "        return function(**arguments)\n    return call\n\n\n"
+        "@table.column()\n@logged\ndef answer(name): ...\n\n\n@logged\n@table.column()\ndef again(answer): ...\n"
+    )
+    assert found["answer"]["arguments"] == {"name": "<<self.name[index]>>"}
+    assert found["again"]["arguments"] == {"answer": "<<self.answer[index]>>"}
+
+
 def test_null_field_counts_as_absent(builders):
     assert "timeout" not in builders("@table.column(timeout=None)\ndef answer(name): ...\n")["answer"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from inspect import Parameter, Signature
 from typing import Any, cast
@@ -109,14 +109,9 @@ class DefinedBuilder:
     @property
     def rows_table(self) -> ForEach | None:
         """The table of `rows_of` or `for_each`; `None` if it has neither."""
-        field = "for_each" if self.definition.rows_of is None else "rows_of"
-        given = self.definition.fields.get("for_each") if self.definition.rows_of is None else self.definition.rows_of
-        address = given.name if isinstance(given, Table) else given
-        if address is None:
-            return None
-        return replace(
-            self._document({"for_each": address}), lines={("for_each",): self._document({}).line(field)}
-        ).for_each
+        rows_of, for_each = self.definition.rows_of, self.definition.fields.get("for_each")
+        given = for_each if rows_of is None else rows_of
+        return self._document({"for_each": given.name if isinstance(given, Table) else given}).for_each
 
     def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
         """Return the error about one of its fields, or about the builder itself."""
@@ -141,21 +136,25 @@ class DefinedBuilder:
         TVBuilderError, TableReferenceError
             If a field is wrong, or a parameter cannot be bound; names file, line and field.
         """
-        fields = self._plain_fields(rows)
+        fields = self._plain_fields()
+        given = fields.pop("arguments", {})
+        if not isinstance(given, dict):
+            raise self.error(("arguments",), "it must be a mapping of argument names to values.")
         if self.definition.rows_of is not None:
             assert rows is not None  # the caller has looked the table up
             fields |= self._taken_over(fields, rows)
+            arguments = {"df": column_reference(fields["changed_columns"], rows.address), **given}
         else:
             fields |= self._of_function(fields)
-            fields["arguments"] = self._bound(fields, columns, rows)
-        document = self._document(ordered({name: value for name, value in fields.items() if value != {}}))
+            arguments = self._bound(given, fields["return_type"], columns, rows)
+        document = self._document(ordered({**fields, **({"arguments": arguments} if arguments else {})}))
         check_document(document)
         self._check(document, modules)
         text = builder_yaml(document.fields)
         read_document(text, f"{self.name}{BUILDER_SUFFIX}")
         return text
 
-    def _plain_fields(self, rows: TableOfRows | None) -> dict[str, Any]:
+    def _plain_fields(self) -> dict[str, Any]:
         """Return the fields that were given, as plain values."""
         fields: dict[str, Any] = {}
         for name, value in self.definition.fields.items():
@@ -179,9 +178,10 @@ class DefinedBuilder:
             raise self.error(error.path, error.sentence) from None
 
     def _of_function(self, fields: Mapping[str, Any]) -> dict[str, object]:
-        if inspect.isasyncgenfunction(self._called):
+        called = inspect.unwrap(self._called)
+        if inspect.isasyncgenfunction(called):
             raise self.error((), async_generator_problem(self.function_name))
-        if inspect.isgeneratorfunction(self._called) and "return_type" not in self.definition.fields:
+        if inspect.isgeneratorfunction(called) and self.definition.fields.get("return_type") is None:
             raise self.error((), f'{self.function_name}() is a generator; give return_type="generator".')
         return {
             "builder_type": "IndexBuilder" if self.is_index else "ColumnBuilder",
@@ -205,7 +205,6 @@ class DefinedBuilder:
             "python_function": "create_data_table_from_table",
             "code_module": "table_generation",
             "is_custom": False,
-            "arguments": {"df": column_reference(columns, rows.address), **fields.get("arguments", {})},
         }
         if "primary_key" not in fields and rows.primary_key and set(rows.primary_key) <= set(columns):
             taken["primary_key"] = list(rows.primary_key)
@@ -214,13 +213,10 @@ class DefinedBuilder:
     # --- arguments ------------------------------------------------------------------------------------------------
 
     def _bound(
-        self, fields: Mapping[str, Any], columns: Collection[str], rows: TableOfRows | None
+        self, given: Mapping[str, object], return_type: str, columns: Collection[str], rows: TableOfRows | None
     ) -> dict[str, object]:
         """Return the arguments: those that were given, and the parameters that have the name of a column."""
-        given = fields.get("arguments", {})
-        if not isinstance(given, dict):
-            raise self.error(("arguments",), "it must be a mapping of argument names to values.")
-        by_row = fields["return_type"] in RUN_BY_ROW
+        by_row = return_type in RUN_BY_ROW
         table = "self" if rows is None else rows.address
         bound: dict[str, object] = {}
         for parameter in self._parameters():

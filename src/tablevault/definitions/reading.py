@@ -5,10 +5,12 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
 from tablevault.builders.document import read_document
+from tablevault.builders.policies import RUN_BY_ROW
 from tablevault.code.loading import CodeSnapshot, ModuleFile
 from tablevault.code.local_code import find_local_code
 from tablevault.define import Definition, Table
@@ -138,9 +140,7 @@ def _matched(file: FileDefinitions, namespace: Mapping[str, object]) -> Iterator
     tables = {name: namespace.get(name) for name in (*file.tables.own, *file.tables.imported)}
     for name, value in namespace.items():
         if isinstance(value, Table) and value is not tables.get(name):
-            raise file.file.error(
-                1, f"'{name}' is a Table that is not assigned as Table(…) in this file; define it so."
-            )
+            raise file.file.error(1, f"'{name}' is a Table, but no Table(…) is assigned to it here; assign it so.")
     made: dict[int, Definition] = {}
     for found in {id(value): value for value in tables.values() if isinstance(value, Table)}.values():
         for definition in found.definitions:
@@ -233,12 +233,7 @@ class _Binder:
             has_side_effects=bool(table.has_side_effects),
             description=table.description,
             builders=tuple(
-                BuilderText(
-                    name=item.name,
-                    file=item.file.name,
-                    text=item.text(self._columns_for(item), self._rows(item), modules),
-                )
-                for item in own
+                BuilderText(name=item.name, file=item.file.name, text=self._text(item, modules)) for item in own
             ),
         )
 
@@ -309,13 +304,17 @@ class _Binder:
         if definition.fields.get("for_each") is not None:
             rows = self._rows(builder)
             return frozenset(rows.columns if rows is not None else ())
-        everything = [(item.columns, item.is_index) for item in self._existing_builders(builder.table.name).values()]
-        for item in self._of_table(builder.table.name):
-            if item is not builder or builder.is_index:
-                everything.append((self._columns_of(item), item.is_index))
-        if builder.is_index and definition.fields.get("return_type") not in ("row-wise", "batch"):
+        if builder.is_index and definition.fields.get("return_type") not in RUN_BY_ROW:
             return frozenset()
-        return frozenset(column for columns, _ in everything for column in columns)
+        # The rows of an index that is row-wise are those of the origin, which has its columns, too.
+        others = [item for item in self._of_table(builder.table.name) if item is not builder or builder.is_index]
+        existing = self._existing_builders(builder.table.name).values()
+        return frozenset(
+            chain(
+                chain.from_iterable(map(self._columns_of, others)),
+                chain.from_iterable(item.columns for item in existing),
+            )
+        )
 
     def _columns_of(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> tuple[str, ...]:
         """Return the columns of a builder, also of one that takes all columns of another table."""

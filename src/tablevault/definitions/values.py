@@ -7,6 +7,7 @@ import datetime
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import ModuleType
 
 from tablevault.builders.fields import FieldPath
 from tablevault.define import Cell, Table, This
@@ -111,7 +112,7 @@ class FieldValues:
             if value is entry:
                 return known
             # `import openai`, and then `openai.RateLimitError`.
-            if getattr(value, "__name__", None) == module and getattr(value, name, None) is entry:
+            if isinstance(value, ModuleType) and value.__name__ == module and getattr(value, name, None) is entry:
                 return f"{known}.{name}"
         if "<locals>" in name or module.startswith(f"{self.package}."):
             raise UnwritableValueError(

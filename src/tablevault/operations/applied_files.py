@@ -70,7 +70,7 @@ class AppliedBuilders:
     """The builders of one table, compared."""
 
     texts: TableTexts
-    version: TableVersion
+    version: VersionInstances
     files: tuple[AppliedFile, ...]
 
     @property
@@ -110,7 +110,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class TableVersion:
+class VersionInstances:
     """A table, and the instances that builders of a version are compared with and copied from."""
 
     table: TableRecord | None
@@ -121,7 +121,7 @@ class TableVersion:
     newest_of_any: InstanceRecord | None = None
 
     @classmethod
-    def find(cls, lookup: Lookup, table_name: str, version: str) -> TableVersion:
+    def find(cls, lookup: Lookup, table_name: str, version: str) -> VersionInstances:
         """Find the table and its instances."""
         table = lookup.contents.table(table_name)
         if table is None:
@@ -182,7 +182,7 @@ class VaultTables:
 
     def builders(self, table_name: str) -> Mapping[str, str]:
         """Return the builder files that the version has or is copied from, by name."""
-        return TableVersion.find(self._lookup, table_name, self._version).builders(self._lookup)
+        return VersionInstances.find(self._lookup, table_name, self._version).builders(self._lookup)
 
     def instance(self, table_name: str, instance: str | None) -> KnownColumns:
         """Return the columns of a table's newest instance, or of that of a version."""
@@ -270,7 +270,7 @@ def _applied_from(lookup: Lookup, module_names: Set[str]) -> dict[str, str]:
 def _compared_builders(
     lookup: Lookup, texts: SourceTexts, table: TableTexts, version: str, overwrite: bool
 ) -> AppliedBuilders:
-    found = TableVersion.find(lookup, table.name, version)
+    found = VersionInstances.find(lookup, table.name, version)
     if found.table is not None:
         check_same_table(found.table, table.name, table.allow_multiple_artifacts, table.has_side_effects)
         lookup.check_version_is_unique(found.table, version)
@@ -321,7 +321,7 @@ def _compared(
     return AppliedFile(name, path, state, diff=_diff(current, wanted, path))
 
 
-def _builders_folder(lookup: Lookup, version: TableVersion, table_name: str) -> str:
+def _builders_folder(lookup: Lookup, version: VersionInstances, table_name: str) -> str:
     """Return the path of the folder of builder files, also of a temporary instance that is not there yet."""
     if version.table is None:
         return f"{table_name}/{version.instance_id}/{BUILDERS}"

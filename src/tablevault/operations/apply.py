@@ -47,7 +47,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         texts = read_source(source, VaultTables(Lookup(context), names.check_version(version)))
         return cls(source.place, msgspec.to_builtins(texts), version, overwrite)
 
-    def look(self, lookup: Lookup) -> ApplyPlan:
+    def preview(self, lookup: Lookup) -> ApplyPlan:
         """Return what the operation would do."""
         comparison = self._compared(lookup)
         return ApplyPlan(
