@@ -576,3 +576,13 @@ def test_a_builder_that_is_no_plain_file_leaves_its_table_unknown(lab):
     assert "symbolic link" in lab.reasons("terms")[0]
     with pytest.raises(tv_errors.TVFileError, match="symbolic link"):
         lab.vault.plan_refresh("terms")
+
+
+def test_an_overwritten_column_of_the_index_is_reused(lab):
+    index = {name: text.replace("primary_key:\n- word\n", "") for name, text in words("terms", "A", "b").items()}
+    arguments = {"word": "<<self.word[index]>>"}
+    over = builder("ColumnBuilder", ["word"], "lab.shout", arguments, return_type="row-wise")
+    lab.table("terms", {**index, "over": over})
+    assert lab.states() == {"terms": "fresh"}
+    lab.edit_code(("word.upper()", "word.title()"))
+    assert lab.states() == {"terms": "stale"}

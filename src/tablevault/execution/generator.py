@@ -70,7 +70,7 @@ def shown_origin(run: BuilderRun) -> Origin | None:
     spec, origins = run.spec, run.execution.origins if run.execution.reuses_cells else ()
     if not (spec.is_index and spec.keep_old and spec.reads.reads_whole_self and origins):
         return None
-    facts = origins[-1].facts(spec.changed_columns)
+    facts = origins[-1].facts(spec.changed_columns, is_index=True)
     if facts is None or facts.versions != (run.reused_version,):
         return None
     return origins[-1] if facts.arguments == spec.tracked_arguments else None

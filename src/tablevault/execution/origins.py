@@ -69,11 +69,14 @@ class Origin(Protocol):
         """Return the artifact file of this name."""
         ...
 
-    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
-        """Return the recorded facts about the builder of these columns; `None` if there are none."""
+    def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
+        """Return the recorded facts about the builder of these columns; `None` if there are none.
+
+        Where an IndexBuilder made the same columns that another builder overwrote, `is_index` tells which is meant.
+        """
         ...
 
-    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
         """Return which rows of the builder of these columns `failed` or were `skipped`, as far as that is recorded."""
         ...
 
@@ -153,7 +156,7 @@ class MaterializedOrigin:
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
         """Return the rows that a builder of these columns computed."""
-        facts = self.facts(spec_columns)
+        facts = self.facts(spec_columns, is_index)
         if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
             return None
         return self.recorded_rows(facts)
@@ -173,7 +176,7 @@ class MaterializedOrigin:
 
     def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
         """Return the input rows of the IndexBuilder of these columns."""
-        facts = self.facts(spec_columns)
+        facts = self.facts(spec_columns, is_index=True)
         if facts is None or not facts.is_index or self._is_overwritten(facts):
             return None
         columns = [self._frame.values(column) for column in spec_columns]
@@ -183,9 +186,10 @@ class MaterializedOrigin:
         """Return the artifact file of this name, if it is still there."""
         return _adopted(self._artifact_folder, self._artifacts.get(name))
 
-    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
-        """Return the recorded facts about the builder of these columns; `None` if there are none."""
-        return next((facts for facts in self._provenance.builders if facts.columns == columns), None)
+    def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
+        """Return the recorded facts about the builder of these columns, if possible of this kind."""
+        found = [facts for facts in self._provenance.builders if facts.columns == columns]
+        return next((facts for facts in found if facts.is_index == is_index), found[0] if found else None)
 
     @property
     def index_facts(self) -> BuilderFacts | None:
@@ -196,9 +200,9 @@ class MaterializedOrigin:
         """Return the recorded facts about the last builder of a column; `None` if there are none."""
         return next((facts for facts in reversed(self._provenance.builders) if name in facts.columns), None)
 
-    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
         """Return which rows of the builder of these columns `failed` or were `skipped`."""
-        facts = self.facts(columns)
+        facts = self.facts(columns, is_index)
         return self._failures.get(facts.name, {}) if facts is not None else {}
 
     @cached_property
@@ -278,11 +282,11 @@ class PartialOrigin:
         """Return the artifact file of this name, if it was recorded and is still there."""
         return _adopted(self._artifact_folder, self._records.get(name))
 
-    def facts(self, columns: tuple[str, ...]) -> BuilderFacts | None:
+    def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
         """Return `None`: an execution that was reverted has no provenance."""
         return None
 
-    def failures(self, columns: tuple[str, ...]) -> Mapping[int, str]:
+    def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
         """Return nothing: rows that an execution did not finish before it was reverted are not told apart."""
         return {}
 

@@ -107,7 +107,9 @@ class Reasons:
     def of_failures(self, spec: BuilderSpec) -> tuple[str, ...]:
         """Return how many rows of the origins failed or were skipped, before the new rows are known."""
         kinds = Counter(
-            kind for origin in self._execution.origins for kind in origin.failures(spec.changed_columns).values()
+            kind
+            for origin in self._execution.origins
+            for kind in origin.failures(spec.changed_columns, spec.is_index).values()
         )
         return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
 
@@ -123,7 +125,7 @@ class Reasons:
                 causes = self._causes(builder, places, [(origin, places)])
             else:
                 is_whole = rows.whole is not None and not set(rows.versions) - {builder.version}
-                failed = Counter(origin.failures(spec.changed_columns).values())
+                failed = Counter(origin.failures(spec.changed_columns, spec.is_index).values())
                 causes = Counter() if is_whole else failed or Counter({_NEVER: origin.row_count})
             for taken_over in (_CHANGED, _CHANGED_OR_GONE):
                 causes.pop(taken_over, None)
@@ -150,7 +152,7 @@ class Reasons:
         spec = builder.spec
         origins = list(origins)
         found = [(origin.rows(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
-        failures = [(origin.failures(spec.changed_columns), matches) for origin, matches in origins]
+        failures = [(origin.failures(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]
         failures = [(kinds, matches) for kinds, matches in failures if kinds]
         known = [(cells, matches) for cells, matches in found if cells is not None]
         names_files = any(names_artifacts(column_type) for column_type in spec.dtypes.values())
@@ -169,7 +171,7 @@ class Reasons:
         return causes
 
     def _facts(self, spec: BuilderSpec) -> BuilderFacts | None:
-        found = (origin.facts(spec.changed_columns) for origin in self._execution.origins)
+        found = (origin.facts(spec.changed_columns, spec.is_index) for origin in self._execution.origins)
         return next((facts for facts in found if facts is not None), None)
 
     def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts) -> list[str]:

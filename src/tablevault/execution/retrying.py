@@ -61,7 +61,7 @@ class Retry:
 
     def _run_builder(self, run: BuilderRun) -> None:
         spec = run.spec
-        facts = self.origin.facts(spec.changed_columns)
+        facts = self.origin.facts(spec.changed_columns, spec.is_index)
         if facts is None:
             raise TVTableError(
                 f"Builder '{spec.name}' of this instance has no record in its provenance; make a new instance with "

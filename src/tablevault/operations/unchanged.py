@@ -62,7 +62,8 @@ def _is_taken_over(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
 
 def _failed_alike(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
     now = {position: failure.kind for position, failure in outcome.failures.items()}
-    return now == origin.failures(outcome.builder.spec.changed_columns)
+    spec = outcome.builder.spec
+    return now == origin.failures(spec.changed_columns, spec.is_index)
 
 
 def _has_same_builders(plan: ExecutePlan, session: Session, origin: InstanceRecord) -> bool:
