@@ -222,6 +222,31 @@ class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
     tables: tuple[AppliedTable, ...]
 
 
+# --- steps ----------------------------------------------------------------------------------------------------------
+
+
+class PlannedStep(msgspec.Struct, frozen=True, array_like=True):
+    """One table, in one version, of a refresh."""
+
+    table_id: int
+    table_name: str
+    """Its name at the start."""
+    version: str
+    action: str
+    """`execute`, `look` or `skip`."""
+    after: tuple[str, ...]
+    """The tables whose steps come before, because this one reads them; one in another version as `t(v2)`."""
+
+
+class StepsPlan(Plan, frozen=True, kw_only=True, tag="steps"):
+    """Tables to be executed one after another."""
+
+    named: tuple[int, ...] | None
+    """Ids of the tables that the call names; `None` for all of its version."""
+    steps: tuple[PlannedStep, ...]
+    """In the order of execution."""
+
+
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
@@ -245,6 +270,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "delete_instance": (DeleteInstancePlan,),
     "delete_table": (DeleteTablePlan,),
     "execute_instance": (ExecutePlan,),
+    "refresh": (StepsPlan,),
     "rename_table": (RenameTablePlan,),
     "retry_failed": (RetryPlan, UnchangedPlan),
     "stop_process": (StopPlan,),

@@ -15,6 +15,7 @@ from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError
 from tablevault.formats import migrate
+from tablevault.freshness.refresh import Refresh
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
@@ -488,6 +489,65 @@ class TableVault:
     def delete_instance(self, instance_id: str, table_name: str, process_id: str = "") -> str:
         """Remove an instance: its frame and artifacts go, its metadata stays archived."""
         return self._run(operations.DeleteInstance(instance_id, table_name), process_id)
+
+    def refresh(
+        self,
+        table_names: Sequence[str] | str | None = None,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        upstream: bool = True,
+        downstream: bool = False,
+        keep_going: bool = False,
+        process_id: str = "",
+        background: bool = False,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> str:
+        """Execute the tables that are not up to date, each after the tables that it reads.
+
+        Each table is a process of its own, `<process id>.<table>`: an `execute_instance` with `skip_unchanged` and
+        `reuse_partial`. Where a table is recomputed to equal values, the tables that read it are not executed.
+
+        Parameters
+        ----------
+        table_names
+            A table, or several; without it, all tables of the version. A table with side effects is only executed if
+            it is named.
+        version
+            The version of the tables.
+        upstream
+            Also refresh the tables that these read, directly or through others.
+        downstream
+            Also refresh the tables that read these, directly or through others.
+        keep_going
+            After a failure, first finish the tables that do not depend on it.
+        process_id
+            To pause instead of revert on errors: the same call with the same id goes on, with the tables that are left.
+        background
+            Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
+        policies
+            Policy fields that replace those of the builder files, as for `execute_instance`; also for `table.builder`,
+            which comes before `builder`, which comes before `*`.
+
+        Raises
+        ------
+        TVBuilderError, TableReferenceError
+            If a builder is wrong, or tables read one another in a cycle; before any function runs.
+        TVArgumentError
+            If a table has neither an instance nor builders; if a table with side effects is needed and not named; if
+            `policies` matches no builder.
+        TVLockError
+            If a paused process is in the way.
+        Exception
+            Whatever a function raises, as it is, with a note that says what became of the process.
+
+        Examples
+        --------
+        >>> vault.refresh("report", process_id="nightly-2026-11-28")  # doctest: +SKIP
+        """
+        given = [table_names] if isinstance(table_names, str) else table_names
+        named = None if given is None else list(given)
+        operation = Refresh(named, version, upstream, downstream, keep_going, policies)
+        return self._run(operation, process_id, background)
 
     # --- definitions ----------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ SIGNATURES = {
     "plan_instance": "table_name, version='base', force_execute=False, *, run_index=False",
     "get_status": "table_names=None, *, version='base', run_index=False",
     "plan_refresh": "table_names=None, *, version='base', upstream=True, downstream=False, run_index=False",
+    "refresh": "table_names=None, *, version='base', upstream=True, downstream=False, keep_going=False, "
+    "process_id='', background=False, policies=None",
     "verify": "repair=False",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tablevault.cli.application import Place, in_place, json_option
+from tablevault.cli.application import Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import tables
+from tablevault.cli.policies import given_policies, policies
 from tablevault.cli.showing import is_json, show
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ _PLAN_COLUMNS = ("table", "action", "to compute", "to reuse", "after", "why")
 
 table_names = click.argument("table_names", nargs=-1, metavar="[TABLE]...", shell_complete=tables)
 version = click.option("--version", default="base", show_default=True, help="Version of the tables.")
+process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
 run_index = click.option(
     "--run-index", is_flag=True, help="Run IndexBuilders that read outside the vault, to tell fresh from stale."
 )
@@ -48,6 +50,10 @@ def _status(name: str, item: TableStatus) -> dict[str, object]:
 @version
 @click.option("--no-upstream", "upstream", flag_value=False, default=True, help="Not the tables that these read.")
 @click.option("--downstream", is_flag=True, help="Also the tables that read these.")
+@click.option("--keep-going", is_flag=True, help="After a failure, first finish the tables that do not depend on it.")
+@policies
+@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@process_id
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 @run_index
 @json_option
@@ -56,22 +62,35 @@ def refresh(
     place: Place,
     table_names: tuple[str, ...],
     all_tables: bool,
-    version: str,
-    upstream: bool,
-    downstream: bool,
     dry_run: bool,
     run_index: bool,
-) -> None:
-    """Bring tables up to date, those that they read first."""
+    keep_going: bool,
+    policy: tuple[str, ...],
+    background: bool,
+    process_id: str,
+    **options: Any,
+) -> str | None:
+    """Bring tables up to date, those that they read first.
+
+    The exit status is 5 if rows failed; get-errors --process-id lists them. A policy may be for TABLE.BUILDER, too.
+    """
     if bool(table_names) == all_tables:
         raise click.UsageError("Name tables, or give --all.")
-    if not dry_run:
-        raise click.UsageError("Only --dry-run is there yet.")
-    named = list(table_names) or None
-    plan = place.vault().plan_refresh(
-        named, version=version, upstream=upstream, downstream=downstream, run_index=run_index
+    named, vault = list(table_names) or None, place.vault()
+    if dry_run:
+        _show_plan(place, vault.plan_refresh(named, run_index=run_index, **options))
+        return None
+    if run_index:
+        raise click.UsageError("--run-index goes with --dry-run: a refresh runs these IndexBuilders anyway.")
+    process = vault.refresh(
+        named,
+        keep_going=keep_going,
+        process_id=process_id,
+        background=background,
+        policies=given_policies(policy),
+        **options,
     )
-    _show_plan(place, plan)
+    return process if background else end_with_failures(place, process)
 
 
 def _show_plan(place: Place, plan: RefreshPlan) -> None:

@@ -11,18 +11,13 @@ import click
 
 from tablevault.cli.application import Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import builders, instances, modules, tables
+from tablevault.cli.policies import given_policies, policies
 from tablevault.cli.showing import show
 from tablevault.errors import TVArgumentError, TVTableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-policies = click.option(
-    "--policy",
-    multiple=True,
-    metavar="BUILDER.FIELD=VALUE",
-    help="Replace a policy of a builder file, as in answer.retry=3; * stands for all builders; repeatable.",
-)
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
 
@@ -158,7 +153,7 @@ def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **o
 
     The exit status is 5 if the execution succeeded but rows failed; get-errors lists them.
     """
-    process = place.vault().execute_instance(table_name, policies=_policies(policy), **options)
+    process = place.vault().execute_instance(table_name, policies=given_policies(policy), **options)
     return process if options["background"] else end_with_failures(place, process)
 
 
@@ -175,7 +170,7 @@ def retry_failed(place: Place, table_name: str, policy: tuple[str, ...], **optio
 
     The exit status is 5 if rows failed again; get-errors lists them.
     """
-    process = place.vault().retry_failed(table_name, policies=_policies(policy), **options)
+    process = place.vault().retry_failed(table_name, policies=given_policies(policy), **options)
     return process if options["background"] else end_with_failures(place, process)
 
 
@@ -209,23 +204,6 @@ def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...
     FILE ends in .csv, .tsv, .parquet, .arrow or .feather.
     """
     return place.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
-
-
-def _policies(given: tuple[str, ...]) -> dict[str, dict[str, Any]] | None:
-    """Return policies that are written as BUILDER.FIELD=VALUE, with the values in YAML."""
-    import yaml
-
-    found: dict[str, dict[str, Any]] = {}
-    for text in given:
-        place, separator, value = text.partition("=")
-        builder, dot, name = place.rpartition(".")
-        if not (separator and dot and builder and name):
-            raise click.UsageError(f"A policy is written BUILDER.FIELD=VALUE, not '{text}'.")
-        try:
-            found.setdefault(builder, {})[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise click.UsageError(f"The value of the policy '{place}' is not valid YAML: {value}") from None
-    return found or None
 
 
 def _frame_of(file: Path) -> pa.Table:

@@ -17,6 +17,7 @@ from tablevault.ports import Frame, FrameSource, Interruptible
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.rows.calls import Views
+from tablevault.rows.failures import RowFailure
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
 
@@ -73,6 +74,11 @@ class Execution:
     def reusable(self) -> tuple[tuple[Origin, Sequence[int | None]], ...]:
         """The origins whose cells may be reused, each with the positions of this instance's rows in it."""
         return tuple(zip(self.origins, self.matches, strict=False)) if self.reuses_cells else ()
+
+    @property
+    def failures(self) -> dict[str, list[RowFailure]]:
+        """The failed and skipped rows of each builder that has run."""
+        return {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in self.outcomes}
 
     def input_key_columns(self, spec: BuilderSpec) -> dict[str, Sequence[object]]:
         """Return the columns of the primary key of the table for whose rows a builder is called; empty without one."""

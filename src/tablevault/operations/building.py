@@ -37,6 +37,7 @@ from tablevault.operations.session import Session
 from tablevault.plans import BuildPlan
 from tablevault.ports import Interruptible
 from tablevault.progress import ExecutionProgress
+from tablevault.rows.failures import RowFailure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
@@ -265,7 +266,7 @@ def seal_execution(
         inputs=tuple(dict.fromkeys(facts.values())),
         origin=origin_facts(session.lookup, plan.origin),
     )
-    failures = list(chain.from_iterable(outcome.failures.values() for outcome in execution.outcomes))
+    failures = list(chain.from_iterable(execution.failures.values()))
     failed = sum(failure.kind == "failed" for failure in failures)
     skipped = len(failures) - failed
     if failed or skipped:
@@ -283,13 +284,14 @@ def seal_execution(
         skipped,
         replaces_artifacts=shares,
         tidying=(*link, *remove_set_aside(session.lookup, folder)),
-        warnings=failure_warnings(table, plan.new_instance_id, execution),
+        warnings=failure_warnings(table, plan.new_instance_id, execution.failures),
     )
 
 
-def failure_warnings(table: TableRecord, instance_id: str, execution: Execution) -> tuple[str, ...]:
-    """Return the warning about the failed rows of an execution, with the calls that list and retry them."""
-    failures = {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in execution.outcomes}
+def failure_warnings(
+    table: TableRecord, instance_id: str, failures: Mapping[str, Sequence[RowFailure]]
+) -> tuple[str, ...]:
+    """Return the warning about the failed rows of an instance, by builder, with the calls that list and retry them."""
     summary = failure_summary(failures)
     version = instance_id.rsplit("_", 2)[0]
     named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"

@@ -40,14 +40,13 @@ from tablevault.operations.building import (
 )
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
-from tablevault.operations.unchanged import unchanged_origin
+from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
 from tablevault.plans import ExecutePlan
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.values import (
     ArtifactRecord,
     Changes,
-    ConfirmedInputs,
     Creation,
     InstanceRecord,
     MaterializedInstance,
@@ -261,14 +260,14 @@ def _unchanged(
     plan: ExecutePlan, session: Session, execution: Execution, origin: InstanceRecord, table: TableRecord
 ) -> Changes:
     """Return the changes of an execution whose origin stands for its result, too."""
-    inputs = tuple(dict.fromkeys(pinned.row_id for pinned in plan.inputs))
+    inputs = (pinned.row_id for pinned in plan.inputs)
     return Changes(
         (
             UnchangedInstance(plan.temporary, origin.row_id, origin.instance_id),
-            ConfirmedInputs(origin.row_id, inputs),
+            *newly_confirmed(session.lookup.contents, origin.row_id, inputs),
         ),
         (*remove_created(session.lookup, plan.creates[0]), *_drop_temporary(plan, session)),
-        warnings=failure_warnings(table, origin.instance_id, execution),
+        warnings=failure_warnings(table, origin.instance_id, execution.failures),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tablevault.errors import TableReferenceError, TVBuilderError
@@ -15,9 +15,10 @@ from tablevault.operations.building import archived_builders, pinned_builders
 from tablevault.operations.materialize import column_records
 from tablevault.operations.session import Session
 from tablevault.plans import ExecutePlan
+from tablevault.ports import Contents
 from tablevault.storage.content import column_digest
 from tablevault.storage.frames import read_frame
-from tablevault.values import ArtifactRecord, InstanceRecord
+from tablevault.values import ArtifactRecord, ConfirmedInputs, InstanceRecord
 
 
 def unchanged_origin(
@@ -45,6 +46,23 @@ def unchanged_origin(
     if not (taken_over and _has_same_builders(plan, session, origin)):
         return None
     return origin if _has_same_rows(session, execution, index, origin, artifacts) else None
+
+
+def newly_confirmed(contents: Contents, row_id: int, inputs: Iterable[int]) -> tuple[ConfirmedInputs, ...]:
+    """Return the change that records the inputs against which an instance was found unchanged, if any is new.
+
+    Parameters
+    ----------
+    contents
+        The visible instances.
+    row_id
+        The instance.
+    inputs
+        Row ids of the instances that it was compared with.
+    """
+    known = {read.input_row_id for read in contents.reads_of(row_id)} | set(contents.confirmed_inputs(row_id))
+    new = tuple(dict.fromkeys(row for row in inputs if row not in known))
+    return (ConfirmedInputs(row_id, new),) if new else ()
 
 
 def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | None:

@@ -47,7 +47,7 @@ class ChildProcesses:
         self.raise_if_stopped()
         engine = self._engine()
         try:
-            engine.run_child(operation, process_id, shown_as)
+            has_worked = engine.run_child(operation, process_id, shown_as)
         except BaseException as error:
             self._parent.secrets.include(engine.secrets)
             self._parent.look_for_stop()
@@ -62,7 +62,8 @@ class ChildProcesses:
                 asked = outcome.cause is Cause.FUNCTION and outcome.kind is OutcomeKind.REVERTED
                 raise FunctionError(error, reverts=asked) from error
             raise
-        self._parent.begin_functions()
+        if has_worked:
+            self._parent.begin_functions()
         record = self._parent.context.catalog.processes.find(process_id)
         if record is None:
             raise TVProcessError(f"Process '{process_id}' is not in the catalog any more.")

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from msgspec import structs
 
+import tablevault.freshness.refresh  # noqa: F401 - it is an operation that recorded processes may name
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER
 from tablevault.context import VaultContext
@@ -111,13 +112,16 @@ class Engine:
                 process = self._begin(operation, process_id, background, interrupts)
             return self._hand_over(process) if background else self._carry_out(process, interrupts)
 
-    def run_child(self, operation: Operation[Any], process_id: str, shown_as: str) -> None:
-        """Run an operation as a child of this engine's parent; as `run`, but for its warnings, which it omits."""
+    def run_child(self, operation: Operation[Any], process_id: str, shown_as: str) -> bool:
+        """Run an operation as a child of this engine's parent; as `run`, but for its warnings, which it omits.
+
+        Return whether it did something: one that has succeeded before is only shown.
+        """
         record = self._existing(process_id)
         if record is not None and record.status is Status.SUCCEEDED:
             self._check_same_call(record, operation)
             self._show_in_parent(record.progress, shown_as)
-            return
+            return False
         with Interrupts() as interrupts:
             if record is not None:
                 process = self._take_up(record, operation)
@@ -126,6 +130,7 @@ class Engine:
             if self._parent is not None:
                 process.progress.show_in(self._parent.progress, shown_as)
             self._carry_out(process, interrupts)
+        return True
 
     def _show_in_parent(self, progress: Progress, shown_as: str) -> None:
         if self._parent is not None:

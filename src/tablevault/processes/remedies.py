@@ -17,6 +17,7 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "delete_builder_file": ("table_name", "builder_name"),
     "delete_code_module": ("module_name",),
     "delete_instance": ("table_name", "instance_id"),
+    "refresh": ("table_names",),
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }
@@ -86,8 +87,10 @@ class RecordedCall:
 
     def _resuming_command(self) -> str:
         positional = _POSITIONAL.get(self.operation, ("table_name",))
-        places = [str(self.arguments[name]) for name in positional]
+        places = [place for name in positional for place in _places(self.arguments[name])]
         options = ["--process-id", self.process_id]
+        if self.operation == "refresh" and not places:
+            options.append("--all")
         for name, value in self._given():
             if name not in positional and not isinstance(value, float):
                 option = f"--{'no-' if value is False else ''}{_OPTIONS.get(name, name.replace('_', '-'))}"
@@ -109,6 +112,13 @@ class RecordedCall:
             left_out = name in long or (name in defaults and defaults[name] == value)
             if not left_out and isinstance(value, str | bool | int | float):
                 yield name, value
+
+
+def _places(value: object) -> list[str]:
+    """Return a positional argument as words of a command; a list of tables has several, or none."""
+    if isinstance(value, list | tuple):
+        return [str(item) for item in value]
+    return [] if value is None else [str(value)]
 
 
 def shell_command(root: Path, *words: str) -> str:

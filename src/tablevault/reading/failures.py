@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import linecache
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,19 +18,24 @@ from tablevault.execution.provenance import read_provenance
 from tablevault.layout import MODULE_SUFFIX, InstanceFolder
 from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import index_builder_name
-from tablevault.plans import BuildPlan, ExecutePlan
+from tablevault.plans import BuildPlan, ExecutePlan, StepsPlan
 from tablevault.reading.queries import Queries
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.columns import build_column, plain_values
-from tablevault.storage.dtypes import json_type
+from tablevault.storage.dtypes import ColumnType, json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
 from tablevault.values import InstanceRecord, ProcessRecord, Selection, Status, TableRecord
 
-_SHOWN = ("builder", "index", "key", "kind", "error", "status", "message", "traceback", "result", "calls", "seconds")
-"""First columns of the frame that `get_errors` returns; `failed_at`, `code` and `cause` follow."""
+_COLUMNS = {
+    **{name: COLUMNS[name] for name in ("builder", "index", "key", "kind", "error", "status", "message")},
+    "traceback": COLUMNS["message"],
+    "result": json_type(),
+    **{name: COLUMNS[name] for name in ("calls", "seconds", "failed_at", "code", "cause")},
+}
+"""Columns of the frame that `get_errors` returns, with their types."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +56,11 @@ class Failures:
 
     def frame(self) -> FrameData:
         """Return the rows as `get_errors` shows them."""
-        names = (*_SHOWN, "failed_at", "code", "cause")
-        cells: dict[str, list[object]] = {name: [] for name in names}
-        for row in self.rows:
-            for name, value in self._shown(row).items():
-                cells[name].append(value)
-        types = {**COLUMNS, "traceback": COLUMNS["message"], "result": json_type()}
-        return frame_of_columns({name: build_column(cells[name], types[name]) for name in names})
+        return _frame_of(_COLUMNS, self.shown())
+
+    def shown(self) -> Iterator[dict[str, object]]:
+        """Yield the rows as `get_errors` shows them, by column."""
+        return map(self._shown, self.rows)
 
     def _traceback(self, failure: RowFailure) -> str:
         """Return a traceback as Python prints it."""
@@ -89,6 +92,19 @@ class Failures:
         }
 
 
+@dataclass(frozen=True)
+class FailuresByTable:
+    """The failed and skipped rows of a process that executes several tables."""
+
+    tables: Mapping[str, Failures]
+    """By the name of the table; of one in another version than that of the process, as `t(v2)`."""
+
+    def frame(self) -> FrameData:
+        """Return the rows of all tables as `get_errors` shows them."""
+        rows = ({"table": name, **row} for name, failures in self.tables.items() for row in failures.shown())
+        return _frame_of({"table": COLUMNS["builder"], **_COLUMNS}, rows)
+
+
 class FailureReader:
     """Finds the failed and skipped rows of one vault.
 
@@ -103,7 +119,7 @@ class FailureReader:
         self._lookup = Lookup(context)
         self._queries = Queries(context)
 
-    def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Failures:
+    def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Failures | FailuresByTable:
         """Return the failures of a process, or else of an instance.
 
         Raises
@@ -116,7 +132,7 @@ class FailureReader:
         if process_id:
             if table_name or instance_id:
                 raise TVArgumentError("Give either a process id or a table, not both.")
-            return again_if_moved(lambda: self._of_process(self._lookup.process(process_id)))
+            return again_if_moved(lambda: self._of_named_process(self._lookup.process(process_id)))
         if not table_name:
             raise TVArgumentError("get_errors needs a table_name or a process_id.")
         return again_if_moved(lambda: self._of_named(table_name, instance_id, version))
@@ -151,7 +167,8 @@ class FailureReader:
             If a row failed or was skipped, under `raise`.
         """
         data, instance_id = self._queries.frame(selection, columns, None, full_paths)
-        found = self.find(selection.table_name, instance_id, selection.version, "").positions(list(data.types))
+        failures = again_if_moved(lambda: self._of_named(selection.table_name, instance_id, selection.version))
+        found = failures.positions(list(data.types))
         if found and failed == "raise":
             count = "1 row" if len(found) == 1 else f"{len(found):,} rows"
             raise TVTableError(
@@ -167,6 +184,20 @@ class FailureReader:
     def _of_named(self, table_name: str, instance_id: str, version: str) -> Failures:
         table, instance = self._queries.instance(table_name, instance_id, version, is_temp=False)
         return self.of_instance(table, instance)
+
+    def _of_named_process(self, record: ProcessRecord) -> Failures | FailuresByTable:
+        if not isinstance(record.plan, StepsPlan):
+            return self._of_process(record)
+        steps = {(step.table_id, step.version): step for step in record.plan.steps}
+        version = record.arguments["version"]
+        found = {}
+        # A step whose child was stopped or reverted has another child, which is newer.
+        for child in self._context.catalog.processes.begun_inside(record.serial):
+            if isinstance(child.plan, ExecutePlan):
+                step = steps[child.plan.table_id, child.arguments["version"]]
+                text = step.table_name if step.version == version else f"{step.table_name}({step.version})"
+                found[text] = self._of_process(child)
+        return FailuresByTable(found)
 
     def _of_process(self, record: ProcessRecord) -> Failures:
         plan = record.plan
@@ -197,6 +228,14 @@ class FailureReader:
             if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
                 return self._of_process(record)
         return _unfinished(table, InstanceFolder(files.unlinked(folder.partial)).root / "checkpoints", folder.builders)
+
+
+def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str, object]]) -> FrameData:
+    cells: dict[str, list[object]] = {name: [] for name in types}
+    for row in rows:
+        for name, value in row.items():
+            cells[name].append(value)
+    return frame_of_columns({name: build_column(cells[name], kind) for name, kind in types.items()})
 
 
 def _unfinished(table: TableRecord, checkpoints: Path, builders: Path, code: Path | None = None) -> Failures:

@@ -1,0 +1,52 @@
+"""The option that replaces policies of builder files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+policies = click.option(
+    "--policy",
+    multiple=True,
+    metavar="BUILDER.FIELD=VALUE",
+    help="Replace a policy of a builder file, as in answer.retry=3; * stands for all builders; repeatable.",
+)
+
+
+def given_policies(given: tuple[str, ...]) -> dict[str, dict[str, Any]] | None:
+    """Return policies that are written as BUILDER.FIELD=VALUE, with the values in YAML.
+
+    The field is the longest suffix that names one: `answer.retry.wait` is the field `retry.wait` of `answer`.
+    """
+    import yaml
+
+    found: dict[str, dict[str, Any]] = {}
+    for text in given:
+        place, separator, value = text.partition("=")
+        builder, name, part = _split(place)
+        if not (separator and builder and name):
+            raise click.UsageError(f"A policy is written BUILDER.FIELD=VALUE, not '{text}'.")
+        try:
+            content = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise click.UsageError(f"The value of the policy '{place}' is not valid YAML: {value}") from None
+        fields = found.setdefault(builder, {})
+        if not part:
+            fields[name] = content
+        elif isinstance(fields.setdefault(name, {}), dict):
+            fields[name][part] = content
+        else:
+            raise click.UsageError(f"Give the policy '{builder}.{name}' as a whole or in parts, not both.")
+    return found or None
+
+
+def _split(place: str) -> tuple[str, str, str]:
+    """Return the builder and the field that a policy is for, and the part of that field if it has parts."""
+    from tablevault.builders.fields import RetryFields
+
+    rest, _, last = place.rpartition(".")
+    builder, _, name = rest.rpartition(".")
+    if builder and name == "retry" and last in RetryFields.model_fields:
+        return builder, name, last
+    return rest, last, ""

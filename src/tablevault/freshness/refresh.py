@@ -1,0 +1,341 @@
+"""Refreshing tables: an operation whose work is done by its children, one execution per table."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import count
+from typing import Any, ClassVar
+
+from tablevault import names
+from tablevault.builders.policies import EVERY_BUILDER
+from tablevault.context import VaultContext
+from tablevault.errors import TableVaultError, TVArgumentError
+from tablevault.execution.failures import read_failures
+from tablevault.freshness.graph import Draft as TemporaryState
+from tablevault.freshness.graph import TableVersion
+from tablevault.freshness.status import Freshness, named_tables, open_freshness
+from tablevault.freshness.steps import Action, NextStep, Selection, plan_refresh, plan_step
+from tablevault.lookup import Lookup
+from tablevault.notes import add_note, class_name_of, message_of, outcome_of
+from tablevault.operations.base import REPLACEABLE, Operation
+from tablevault.operations.building import failure_warnings
+from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.instances import CreateInstance, DeleteInstance
+from tablevault.operations.session import Draft, Session
+from tablevault.operations.unchanged import newly_confirmed
+from tablevault.plans import ExecutePlan, PlannedStep, StepsPlan
+from tablevault.ports import FunctionError
+from tablevault.records import RefreshStep
+from tablevault.rows.failures import RowFailure
+from tablevault.texts import in_line
+from tablevault.values import Change, Changes, InstanceRecord, ProcessRecord, Status, TableRecord
+
+TablePolicies = Mapping[str, Mapping[str, Any]]
+"""Policies of a call: `builder`, `table.builder` or `*`, to policy fields and their values."""
+
+_COPY, _DELETE = "copy", "delete"
+"""Last parts of the ids of children that make a temporary instance, and remove one that it replaces."""
+_LONGEST_SUFFIX = ".99"
+"""Room in an id for the number of a child whose id is taken."""
+
+
+@dataclass(frozen=True)
+class Refresh(Operation[StepsPlan]):
+    """Executes the tables that are not up to date, each after those that it reads."""
+
+    name: ClassVar[str] = "refresh"
+    runs_children: ClassVar[bool] = True
+
+    table_names: Sequence[str] | None = None
+    version: str = names.DEFAULT_VERSION
+    upstream: bool = True
+    downstream: bool = False
+    keep_going: bool = False
+    policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
+
+    def plan(self, draft: Draft) -> StepsPlan:
+        """Choose the steps, and check that each of them can begin; a refresh holds nothing itself."""
+        context, version = draft.lookup.context, names.check_version(self.version)
+        named = named_tables(context, self.table_names, version)
+        selection = self._selection(named)
+        steps = tuple(_planned(draft.lookup, step) for step in plan_refresh(context, selection).steps)
+        for step in steps:
+            _check_length(draft.process_id, version, step)
+        if self.policies:
+            _check_policies(context, version, steps, self.policies)
+        table_name = named[0].table_name if named is not None and len(named) == 1 else ""
+        named_ids = None if named is None else tuple(draft.lookup.table(key.table_name).table_id for key in named)
+        return StepsPlan(table_name=table_name, named=named_ids, steps=steps)
+
+    def _selection(self, named: Sequence[TableVersion] | None) -> Selection:
+        return Selection(self.version, None if named is None else tuple(named), self.upstream, self.downstream)
+
+    def work(self, plan: StepsPlan, session: Session) -> Changes:
+        """Run the steps in their order, each as a child that is planned when it begins."""
+        tables = None if plan.named is None else map(session.lookup.table_by_id, plan.named)
+        named = None if tables is None else [TableVersion(table.name, self.version) for table in tables]
+        steps = _Steps(self, self._selection(named), session)
+        steps.run(plan.steps)
+        return Changes(tuple(steps.confirmed), warnings=tuple(_warnings(session)))
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A step that failed, while others go on."""
+
+    step: PlannedStep
+    error: Exception
+
+    @property
+    def original(self) -> BaseException:
+        """The exception that callers get."""
+        return self.error.original if isinstance(self.error, FunctionError) else self.error
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its child can be resumed."""
+        outcome = outcome_of(self.original)
+        return outcome is not None and outcome.is_paused
+
+
+class _Steps:
+    """The steps of one attempt of a refresh.
+
+    Parameters
+    ----------
+    refresh
+        The operation.
+    selection
+        The tables that it is asked for.
+    session
+        Its process.
+    """
+
+    def __init__(self, refresh: Refresh, selection: Selection, session: Session) -> None:
+        self._refresh = refresh
+        self._selection = selection
+        self._session = session
+        self._lookup = session.lookup
+        self._processes = session.lookup.context.catalog.processes
+        self.confirmed: list[Change] = []
+        """Tables that would not change, with the inputs that they were compared with."""
+
+    def run(self, steps: Iterable[PlannedStep]) -> None:
+        """Run steps; one that fails ends the run, at once or after those that do not depend on it."""
+        failed: list[_Failed] = []
+        left_out: list[PlannedStep] = []
+        for step in steps:
+            self._session.children.raise_if_stopped()
+            if step.action == Action.SKIP:
+                continue
+            unfinished = {self._text(other) for other in (*(one.step for one in failed), *left_out)}
+            if unfinished & set(step.after):
+                left_out.append(step)
+                continue
+            try:
+                self._run_step(step)
+            except Exception as error:
+                failed.append(_Failed(step, error))
+                if not self._may_go_on(failed[-1]):
+                    raise
+        if failed:
+            self._raise(failed, left_out)
+
+    def _may_go_on(self, failed: _Failed) -> bool:
+        return self._refresh.keep_going and not self._session.stop_requested and isinstance(failed.original, Exception)
+
+    def _raise(self, failed: list[_Failed], left_out: list[PlannedStep]) -> None:
+        """Raise the first error, with a note that names the other steps.
+
+        A paused child is resumed by its refresh: one that is left paused lets the refresh pause, too.
+        """
+        first = next((one for one in failed if one.is_paused), failed[0])
+        others = [one for one in failed if one is not first]
+        if others:
+            listed = "; ".join(f"'{self._text(one.step)}' by {_in_short(one.original)}" for one in others)
+            add_note(first.original, f"also failed: {listed}")
+        if left_out:
+            listed = ", ".join(f"'{self._text(step)}'" for step in left_out)
+            add_note(first.original, f"not begun, because they depend on it: {listed}")
+        raise first.error
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def _run_step(self, step: PlannedStep) -> None:
+        process_id, child = self._child(step)
+        # A child goes on with its own plan; one that has succeeded is only shown.
+        operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
+        if operation is not None:
+            operation = replace(operation, policies=self._policies(step))
+            self._session.children.run(operation, process_id, self._text(step))
+
+    def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
+        """Return the execution of a step, whose temporary instance is there; `None` if nothing is to be executed."""
+        table = self._lookup.table(self._lookup.table_by_id(step.table_id).name)
+        key = TableVersion(table.name, step.version)
+        following = plan_step(self._lookup.context, self._selection, key)
+        if following.action is not Action.EXECUTE:
+            self._confirm(following)
+            return None
+        self._make_temporary(step, table, following)
+        return ExecuteInstance(table.name, step.version, reuse_partial=True, skip_unchanged=True)
+
+    def _confirm(self, following: NextStep) -> None:
+        newest = following.node.newest
+        if newest is not None:
+            self.confirmed += newly_confirmed(self._lookup.contents, newest.row_id, following.inputs)
+
+    def _make_temporary(self, step: PlannedStep, table: TableRecord, following: NextStep) -> None:
+        """Let the temporary instance be an edited one, or a copy of the newest instance."""
+        node = following.node
+        if node.draft is TemporaryState.EDITED:
+            return
+        if node.temporary is not None:
+            if node.draft is TemporaryState.UNEDITED and _origin_is(node.temporary, node.newest):
+                return
+            delete = DeleteInstance(node.temporary.instance_id, table.name)
+            self._session.children.run(delete, self._unused(step, _DELETE), self._text(step))
+        copy = CreateInstance(table.name, step.version, copy=True)
+        self._session.children.run(copy, self._unused(step, _COPY), self._text(step))
+
+    def _policies(self, step: PlannedStep) -> TablePolicies | None:
+        """Return the policies of the call for the builders of a step."""
+        if not self._refresh.policies:
+            return None
+        table = self._lookup.table_by_id(step.table_id)
+        temporary = self._lookup.contents.instance(table.table_id, names.temporary_instance_id(step.version))
+        builders = self._lookup.builder_files(table, temporary) if temporary is not None else ()
+        return _policies_of(table.name, builders, self._refresh.policies)
+
+    # --- children -------------------------------------------------------------------------------------------------
+
+    def _child(self, step: PlannedStep) -> tuple[str, ProcessRecord | None]:
+        """Return the id of the execution of a step, and its process if there is one that goes on or has succeeded.
+
+        A child is known by its parent and its id, which the catalog records in the transaction that begins it.
+        """
+        for process_id, record in self._ids(step):
+            if record is None:
+                return process_id, None
+            if record.parent_serial == self._session.serial and record.status is not Status.STOPPED:
+                return process_id, record
+        raise AssertionError("numbers do not end")
+
+    def _unused(self, step: PlannedStep, purpose: str) -> str:
+        """Return the id of a child that prepares a step; one that did so before, and is over, keeps its own."""
+        for process_id, record in self._ids(step, purpose):
+            is_own = record is not None and record.parent_serial == self._session.serial
+            if record is None or (is_own and not record.status.ended):
+                return process_id
+        raise AssertionError("numbers do not end")
+
+    def _ids(self, step: PlannedStep, purpose: str = "") -> Iterator[tuple[str, ProcessRecord | None]]:
+        """Yield the ids that a child may have, each with the process that has it; `None` where it is free."""
+        base = _child_id(self._session.process_id, self._refresh.version, step, purpose)
+        for number in count(1):
+            process_id = base if number == 1 else f"{base}.{number}"
+            record = self._processes.find(process_id)
+            yield process_id, None if record is None or record.status is Status.REVERTED else record
+
+    def _text(self, step: PlannedStep) -> str:
+        return TableVersion(step.table_name, step.version).text(self._refresh.version)
+
+
+def _planned(lookup: Lookup, step: RefreshStep) -> PlannedStep:
+    table_id = lookup.table(step.table_name).table_id
+    return PlannedStep(table_id, step.table_name, step.version, step.action, step.after)
+
+
+def _child_id(process_id: str, version: str, step: PlannedStep, purpose: str = "") -> str:
+    other_version = step.version if step.version != version else ""
+    return ".".join(filter(None, (process_id, step.table_name, other_version, purpose)))
+
+
+def _check_length(process_id: str, version: str, step: PlannedStep) -> None:
+    longest = f"{_child_id(process_id, version, step, _DELETE)}{_LONGEST_SUFFIX}"
+    excess = len(longest) - names.MAXIMUM_PROCESS_ID_LENGTH
+    if excess > 0:
+        raise TVArgumentError(
+            f"The process id '{process_id}' is too long by {excess} characters: the step of table '{step.table_name}' "
+            f"could not have the id '{longest}'. Use a shorter id."
+        )
+
+
+def _origin_is(temporary: InstanceRecord, newest: InstanceRecord | None) -> bool:
+    return newest is not None and temporary.origin == newest.row_id
+
+
+def _in_short(error: BaseException) -> str:
+    return in_line(f"{class_name_of(error)}: {message_of(error)}".removesuffix(": "))
+
+
+# --- policies of the call -----------------------------------------------------------------------------------------
+
+
+def _policies_of(table_name: str, builders: Collection[str], policies: TablePolicies) -> TablePolicies | None:
+    """Return the policies for the builders of one table; those for `table.builder` come before those for `builder`."""
+    found: dict[str, Mapping[str, Any]] = {}
+    if EVERY_BUILDER in policies:
+        found[EVERY_BUILDER] = policies[EVERY_BUILDER]
+    for builder in builders:
+        own = {**policies.get(builder, {}), **policies.get(f"{table_name}.{builder}", {})}
+        if own:
+            found[builder] = own
+    return found or None
+
+
+def _check_policies(context: VaultContext, version: str, steps: Sequence[PlannedStep], policies: TablePolicies) -> None:
+    """Check the policies of a call against the builders of its steps.
+
+    Raises
+    ------
+    TVArgumentError
+        If a key matches no builder, or a field is wrong or has no meaning for its builder.
+    """
+    keys = [TableVersion(step.table_name, step.version) for step in steps]
+    with open_freshness(context, version, keys) as freshness:
+        builders = {key: list(freshness.graph.nodes[key].documents) for key in keys}
+        known = {EVERY_BUILDER}
+        for key, own in builders.items():
+            known.update(own, (f"{key.table_name}.{builder}" for builder in own))
+        for name in policies:
+            if name not in known:
+                raise TVArgumentError(
+                    f"policies names '{name}', which is no builder of the refreshed tables"
+                    f"{names.nearest(str(name), sorted(known))}"
+                )
+        for key, own in builders.items():
+            _check_fields(freshness, key, _policies_of(key.table_name, own, policies))
+
+
+def _check_fields(freshness: Freshness, key: TableVersion, policies: TablePolicies | None) -> None:
+    try:
+        prepared = freshness.checked(key).prepared
+    except TableVaultError:
+        # It reads a table that an earlier step makes; its own execution checks them.
+        return
+    prepared.with_policies(policies)
+
+
+# --- failed rows --------------------------------------------------------------------------------------------------
+
+
+def _warnings(session: Session) -> Iterator[str]:
+    """Yield the warnings about failed rows of the tables that were executed."""
+    lookup = session.lookup
+    for child in lookup.context.catalog.processes.begun_inside(session.serial):
+        plan, has_succeeded = child.plan, child.status in (Status.SUCCEEDED, Status.COMMITTING)
+        if not (isinstance(plan, ExecutePlan) and has_succeeded and _has_failures(child)):
+            continue
+        table = lookup.contents.table_by_id(plan.table_id)
+        instance = lookup.contents.instance(plan.table_id, child.instance_id)
+        if table is not None and instance is not None:
+            failures: dict[str, list[RowFailure]] = {}
+            for row in read_failures(lookup.folder(table, instance).errors):
+                failures.setdefault(row.builder, []).append(row.failure)
+            yield from failure_warnings(table, instance.instance_id, failures)
+
+
+def _has_failures(child: ProcessRecord) -> bool:
+    return any(item.failed or item.skipped for item in child.progress.values())
