@@ -586,3 +586,14 @@ def test_an_overwritten_column_of_the_index_is_reused(lab):
     assert lab.states() == {"terms": "fresh"}
     lab.edit_code(("word.upper()", "word.title()"))
     assert lab.states() == {"terms": "stale"}
+
+
+def test_a_row_whose_reference_cannot_be_resolved_is_left_to_its_execution(lab):
+    lab.vault.write("given", pd.DataFrame({"n": [1, 2], "v": ["a", "b"]}))
+    read = column("read", "lab.each", {"word": "<<given.v[n::<<self.word[index]>>]>>"})
+    lab.table("notes", {**words("notes", "1"), **read})
+    lab.vault.write("given", pd.DataFrame({"n": pd.to_datetime(["2024-01-01"]), "v": ["a"]}))
+    status = lab.status()["notes"]
+    assert status.state == "unknown"
+    assert "'1'" in status.reasons[0]
+    assert lab.actions() == {"given": "skip", "notes": "look"}

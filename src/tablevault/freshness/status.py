@@ -65,7 +65,7 @@ class Looked:
     process: ProcessRecord | None = None
     """The process that makes an instance of it."""
     error: TableVaultError | None = None
-    """Why it cannot be executed."""
+    """Why its execution cannot begin."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -314,22 +314,27 @@ class Freshness:
     def _look_at_builders(self, node: Node, newest: InstanceRecord) -> Looked:
         stale, undecided = self._upstream(node, TO_BE_COMPUTED), self._upstream(node, UNDECIDED)
         try:
-            decided = self.decided(node.key)
+            self.checked(node.key)
         except TableVaultError as error:
             if stale:
                 return Looked(node, State.STALE, upstream=stale, error=error)
             return Looked(node, State.UNKNOWN, (_first_line(error),), undecided, error=error)
-        changes = self._changes(newest, decided)
+        changes, doubts = self._changes(newest, node.key)
         if changes or stale:
             return Looked(node, State.STALE, changes, stale)
-        doubts = (decided.doubt,) if decided.doubt else ()
         return Looked(node, State.UNKNOWN if doubts or undecided else State.FRESH, doubts, undecided)
 
-    def _changes(self, newest: InstanceRecord, decided: Decided) -> tuple[str, ...]:
-        """Return why a table is stale for reasons of its own."""
+    def _changes(self, newest: InstanceRecord, key: TableVersion) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return why a table is stale for reasons of its own; and if it is not, why that is not certain."""
         unfinished = () if newest.success else ("the execution of its newest instance was stopped",)
-        newer = self._comparison.newer_inputs(newest, decided.checked.prepared.specs, decided.checked.pins)
-        return tuple(dict.fromkeys((*unfinished, *decided.decision.changes, *newer)))
+        try:
+            decided = self.decided(key)
+            newer = self._comparison.newer_inputs(newest, decided.checked.prepared.specs, decided.checked.pins)
+            changes = tuple(dict.fromkeys((*unfinished, *decided.decision.changes, *newer)))
+        except TableVaultError as error:
+            # The execution says it, of the row that it is about.
+            return unfinished, (_first_line(error),)
+        return changes, (decided.doubt,) if decided.doubt and not changes else ()
 
     def _upstream(self, node: Node, states: Collection[State]) -> tuple[str, ...]:
         read = ((key, self._looked[key].state) for key in self.graph.inputs(node.key))

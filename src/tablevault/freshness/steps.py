@@ -182,7 +182,7 @@ class _Steps:
         """Raise if a step is bound to fail, or is not to be taken."""
         for key in self._executed:
             self._check_is_free(self._looked[key])
-            self._check_draft(self._looked[key].node)
+            self._check_draft(self._looked[key])
             self._check_side_effects(key)
         locks: list[Lock] = []
         for key in self._executed:
@@ -193,10 +193,11 @@ class _Steps:
         if looked.state is State.PAUSED and looked.process is not None:
             raise _blocked(looked.process)
 
-    def _check_draft(self, node: Node) -> None:
+    def _check_draft(self, looked: Looked) -> None:
         """Raise if there is nothing to execute, or something else has the place of the copy."""
+        node = looked.node
         name, version = node.table.name, node.key.version
-        if node.newest is None and not node.is_edited:
+        if looked.state is State.NEVER and not node.is_edited:
             raise TVArgumentError(
                 f"Table '{name}' has no instance of version '{version}', and no builders that could make one; "
                 f"create_instance('{name}', version='{version}') makes a place for them."
