@@ -785,7 +785,8 @@ class TableVault:
         table_name, instance_id, version
             The instance; without an id the newest of `version`. `TEMP_<version>` shows an unfinished execution.
         process_id
-            A running, paused or ended execution, instead of an instance.
+            A running, paused or ended execution, instead of an instance. With the id of a refresh, the frame has the
+            rows of all its tables, and `table` as first column.
         format
             `pandas`, `arrow` or `polars`.
 

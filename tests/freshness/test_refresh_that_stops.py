@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import random
 import signal
 import subprocess
 import sys
 import textwrap
 import time
+import warnings
 from pathlib import Path
 
 import pytest
 from lab import Lab, column, copied, shouted, words
 
-from tablevault import TableVault, TVArgumentError, TVBuilderError, TVProcessError
+from tablevault import TableVault, TVArgumentError, TVBuilderError, TVForcedError, TVProcessError
+from tablevault.freshness import refresh
 
 PATIENCE = 120.0
 """Seconds after which a test gives up waiting."""
@@ -276,6 +279,16 @@ def test_policies_of_a_later_call_hold_for_the_rest(diamond: Diamond) -> None:
     assert diamond.made == ["top", "left", "right", "end"]
 
 
+def test_policies_of_a_later_call_that_match_nothing_leave_all_paused(diamond: Diamond) -> None:
+    diamond.tell("fail", "left-1")
+    with pytest.raises(ValueError, match="left-1"):
+        diamond.refresh()
+    with pytest.raises(TVArgumentError, match="'lefft.gated'"):
+        diamond.refresh(policies={"lefft.gated": {"retry": 1}})
+    info = diamond.vault.get_process("nightly")
+    assert (info.status, info.error.message) == ("paused", "left-1")
+
+
 # --- interrupts and kills ---------------------------------------------------------------------------------------------
 
 
@@ -403,6 +416,21 @@ def test_stop_of_another_interpreter_is_seen_while_a_child_works(diamond: Diamon
     assert TableVault(diamond.folder / "vault").verify().ok
 
 
+def test_stop_between_two_children_begins_no_other(diamond: Diamond, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = refresh.plan_step
+
+    def plan_step(context, selection, key):
+        if key.table_name == "right":
+            context.catalog.transitions.request_stop(context.catalog.processes.find("nightly").serial)
+        return original(context, selection, key)
+
+    monkeypatch.setattr(refresh, "plan_step", plan_step)
+    with pytest.raises(TVForcedError):
+        diamond.refresh(keep_going=True)
+    assert diamond.statuses == {"top": "succeeded", "left": "succeeded"}
+    assert diamond.vault.get_process("nightly").status == "stopped"
+
+
 def test_running_child_that_is_stopped_by_itself_pauses_the_refresh(diamond: Diamond) -> None:
     diamond.let_left_be_slow()
     running = diamond.interpreter("vault.refresh(process_id='nightly')")
@@ -427,3 +455,28 @@ def test_live_refresh_cannot_be_resumed_elsewhere(diamond: Diamond) -> None:
     diamond.tell("go", "left-1")
     assert running.communicate(timeout=PATIENCE)[1] == ""
     assert diamond.made == ["top", "left", "right", "end"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(6))
+def test_refresh_killed_at_random_moments_makes_each_table_once(diamond: Diamond, seed: int) -> None:
+    choice = random.Random(seed)
+    for _ in range(6):
+        running = diamond.interpreter("vault.refresh(process_id='nightly', keep_going=True)")
+        try:
+            output, errors = running.communicate(timeout=choice.uniform(0.5, 2.5))
+        except subprocess.TimeoutExpired:
+            running.kill()
+            running.communicate(timeout=PATIENCE)
+        else:
+            assert (running.returncode, output) == (0, ""), errors
+    with warnings.catch_warnings():
+        # It may have succeeded in the last moment before a kill.
+        warnings.simplefilter("ignore")
+        diamond.refresh(keep_going=True)
+    vault = TableVault(diamond.folder / "vault")
+    assert vault.verify().ok
+    assert vault.get_active_processes() == {}
+    assert [len(vault.get_table_instances(name)) for name in ("top", "left", "right", "end")] == [1, 1, 1, 1]
+    assert vault.get_process("nightly").status == "succeeded"
+    assert set(diamond.states().values()) == {"fresh"}

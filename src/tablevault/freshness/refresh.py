@@ -75,6 +75,9 @@ class Refresh(Operation[StepsPlan]):
         """Run the steps in their order, each as a child that is planned when it begins."""
         tables = None if plan.named is None else map(session.lookup.table_by_id, plan.named)
         named = None if tables is None else [TableVersion(table.name, self.version) for table in tables]
+        if self.policies and session.resumed:
+            # A later call may have given others.
+            _check_policies(session.lookup.context, self.version, plan.steps, self.policies)
         steps = _Steps(self, self._selection(named), session)
         steps.run(plan.steps)
         return Changes(tuple(steps.confirmed), warnings=tuple(_warnings(session)))
@@ -293,7 +296,8 @@ def _check_policies(context: VaultContext, version: str, steps: Sequence[Planned
     TVArgumentError
         If a key matches no builder, or a field is wrong or has no meaning for its builder.
     """
-    keys = [TableVersion(step.table_name, step.version) for step in steps]
+    present = {table.table_id: table.name for table in context.catalog.contents.tables()}
+    keys = [TableVersion(present[step.table_id], step.version) for step in steps if step.table_id in present]
     with open_freshness(context, version, keys) as freshness:
         builders = {key: list(freshness.graph.nodes[key].documents) for key in keys}
         known = {EVERY_BUILDER}

@@ -117,12 +117,12 @@ class Engine:
 
         Return whether it did something: one that has succeeded before is only shown.
         """
-        record = self._existing(process_id)
-        if record is not None and record.status is Status.SUCCEEDED:
-            self._check_same_call(record, operation)
-            self._show_in_parent(record.progress, shown_as)
-            return False
         with Interrupts() as interrupts:
+            record = self._existing(process_id)
+            if record is not None and record.status is Status.SUCCEEDED:
+                self._check_same_call(record, operation)
+                self._show_in_parent(record.progress, shown_as)
+                return False
             if record is not None:
                 process = self._take_up(record, operation)
             else:
