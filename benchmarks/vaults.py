@@ -105,6 +105,23 @@ def index_builder(count: int) -> str:
     return builder + "primary_key: [x]\n"
 
 
+def list_builder(count: int) -> str:
+    """Return an IndexBuilder that makes the column `x` from a list of numbers in the builder."""
+    return _built_in("create_data_table_from_list", f"{{vals: {list(range(count))}}}")
+
+
+def copy_builder(table: str) -> str:
+    """Return an IndexBuilder that copies the column `x` of another table."""
+    return _built_in("create_data_table_from_table", f'{{df: "<<{table}.{{x}}>>"}}')
+
+
+def _built_in(function: str, arguments: str) -> str:
+    builder = _BUILDER.format(
+        kind="IndexBuilder", column="x", function=function, return_type="dataframe", arguments=arguments
+    )
+    return builder.replace("code_module: job\nis_custom: true", "code_module: table_generation") + "primary_key: [x]\n"
+
+
 def generator_builder(count: int) -> str:
     """Return an IndexBuilder that yields the rows of `y`."""
     return _BUILDER.format(
