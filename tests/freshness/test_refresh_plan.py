@@ -6,9 +6,11 @@ import json
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from lab import builder, column, copied, from_file, shouted, words
 
 from tablevault import tv_errors
+from tablevault.cli.application import application
 
 
 @pytest.fixture
@@ -292,3 +294,53 @@ def test_a_paused_process_that_holds_an_input_is_refused(lab):
 
 
 READ = {"word": "<<mails.word[index::0]>>"}
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def test_commands_print_states_and_steps(lab):
+    lab.table("terms", words("terms", "a"))
+    lab.table("notes", copied("notes", "terms"))
+    lab.edit("terms", words("terms", "b"))
+
+    def run(*given: str):
+        result = CliRunner().invoke(application, ["--db-dir", lab.vault.db_dir, *given])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.output)
+
+    found = run("status")
+    assert list(found) == ["terms", "notes"]
+    assert found["notes"]["state"] == "stale"
+    assert found["notes"]["reasons"] == ["`terms` is pending"]
+    assert list(run("status", "notes", "--run-index", "--json")) == ["notes"]
+    assert run("status", "--version", "v2") == {}
+    steps = run("refresh", "--all", "--dry-run")["steps"]
+    assert [(step["table_name"], step["action"], step["after"]) for step in steps] == [
+        ("terms", "execute", []),
+        ("notes", "look", ["terms"]),
+    ]
+    assert [step["table_name"] for step in run("refresh", "notes", "--no-upstream", "--dry-run")["steps"]] == ["notes"]
+    assert len(run("refresh", "terms", "--downstream", "--dry-run", "--run-index")["steps"]) == 2
+
+
+@pytest.mark.parametrize("given", [["refresh", "--dry-run"], ["refresh", "terms", "--all", "--dry-run"]])
+def test_refresh_takes_tables_or_all(lab, given):
+    lab.table("terms", words("terms", "a"))
+    result = CliRunner().invoke(application, ["--db-dir", lab.vault.db_dir, *given])
+    assert result.exit_code == 2
+    assert "Name tables, or give --all." in result.output
+
+
+def test_people_read_tables(lab, monkeypatch):
+    monkeypatch.setattr("tablevault.cli.freshness.is_json", lambda place: False)
+    monkeypatch.setattr("tablevault.cli.showing.is_json", lambda place: False)
+    lab.table("terms", words("terms", "a"))
+    lab.table("notes", copied("notes", "terms"))
+    lab.edit("terms", words("terms", "b"))
+    status = CliRunner().invoke(application, ["--db-dir", lab.vault.db_dir, "status"]).output
+    assert [line.split()[:2] for line in status.splitlines()[1:]] == [["terms", "pending"], ["notes", "stale"]]
+    plan = CliRunner().invoke(application, ["--db-dir", lab.vault.db_dir, "refresh", "notes", "--dry-run"]).output
+    # The last column may take several lines.
+    begins = [line.split()[:2] for line in plan.splitlines() if not line.startswith(" ")]
+    assert begins == [["table", "action"], ["terms", "execute"], ["notes", "look"]]
