@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lab import Lab, column, shouted, words
+from lab import Lab, builder, column, copied, shouted, words
 
 from tablevault import tv_errors
 from tablevault.freshness.graph import Graph, Node, TableVersion
@@ -83,11 +84,19 @@ class RandomTables:
         self.endings = 0
         for place, name in enumerate(self.names):
             before = self.names[:place]
-            self.lab.table(name, {**self.rows(name), **shouted(), **self.reading(before)}, execute=False)
+            self.lab.table(name, {**self.rows(name, before), **shouted(), **self.reading(before)}, execute=False)
         self.refresh()
 
-    def rows(self, name: str) -> dict[str, str]:
-        return words(name, *self.random.sample(["x", "y", "z"], self.random.randint(1, 3)))
+    def rows(self, name: str, before: Sequence[str] = ()) -> dict[str, str]:
+        """Return an IndexBuilder: with its own words, those of another table, or called for each of these."""
+        other = self.random.choice([None, *before])
+        if other is None:
+            return words(name, *self.random.sample(["x", "y", "zz"], self.random.randint(1, 3)))
+        if self.random.random() < 0.5:
+            return copied(name, other)
+        arguments = {"word": f"<<{other}.word[index]>>"}
+        fields = {"return_type": "row-wise", "for_each": other}
+        return {f"{name}_index": builder("IndexBuilder", ["word"], "lab.split", arguments, **fields)}
 
     def reading(self, before: list[str]) -> dict[str, str]:
         columns: dict[str, str] = {}
@@ -142,13 +151,27 @@ class RandomTables:
                 assert any(reason.startswith("`") for reason in step.reasons)
         assert set(self.lab.states().values()) == {"fresh"}
 
+    def refresh_at_once(self) -> None:
+        """Let one operation refresh all tables: as many calls as the plan knows of, and none the second time."""
+        known = [step.computed for step in self.lab.vault.plan_refresh().steps]
+        self.lab.calls  # noqa: B018
+        self.lab.vault.refresh()
+        calls = len(self.lab.calls)
+        assert calls >= sum(count or 0 for count in known)
+        assert None in known or calls == sum(known)
+        before = [self.lab.vault.get_table_instances(name) for name in self.names]
+        assert set(self.lab.states().values()) == {"fresh"}
+        self.lab.vault.refresh()
+        assert self.lab.calls == []
+        assert [self.lab.vault.get_table_instances(name) for name in self.names] == before
+
 
 def check_random_tables(lab: Lab, seed: int, changes: int) -> None:
     tables = RandomTables(lab, seed)
     for _ in range(changes):
         for _ in range(tables.random.randint(1, 2)):
             tables.change()
-        tables.refresh()
+        tables.random.choice([tables.refresh, tables.refresh_at_once])()
 
 
 @pytest.mark.parametrize("seed", range(2))
