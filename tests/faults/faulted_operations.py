@@ -317,7 +317,7 @@ EXECUTIONS = {
     "execute_unchanged": VaultOperation(
         lambda vault, process: vault.execute_instance("made", process_id=process, skip_unchanged=True), _unchanged
     ),
-    "refresh": VaultOperation(lambda vault, _: vault.refresh("made"), _copied, REVERTING),
+    "refresh": VaultOperation(lambda vault, process: vault.refresh("made", process_id=process), _copied),
     "execute_superseding": VaultOperation(_execute, _superseding, REVERTING),
     "execute_side_effects": VaultOperation(
         lambda vault, process: vault.execute_instance("sent", process_id=process), _with_side_effects

@@ -35,10 +35,12 @@ class Content:
 
     @classmethod
     def of(cls, vault: TableVault, without: str = "") -> Content:
-        """Read a vault through its public methods; `without` is a process that does not count."""
+        """Read a vault through its public methods; `without` is a process that does not count, with its children."""
         tables = {name: _table(vault, name) for name in vault.get_tables()}
         modules = {name: vault.get_code_module_str(name) for name in vault.get_code_modules_list()}
-        return cls(tables, modules, sorted(set(vault.get_active_processes()) - {without}))
+        active = vault.get_active_processes()
+        others = (name for name in active if name != without and not (without and name.startswith(f"{without}.")))
+        return cls(tables, modules, sorted(others))
 
     def readable(self, other: Content) -> Content:
         """Leave out what cannot be read in another content, because a paused process holds it."""

@@ -17,7 +17,7 @@ POINTS = 4
 SAMPLE = {
     "execute_copy": "mine",
     "execute_unchanged": "",
-    "refresh": "",
+    "refresh": "mine",
     "execute_failing": "mine",
     "create_table": "",
     "write_with_artifacts": "mine",
