@@ -112,7 +112,7 @@ def test_status_sends_few_statements_per_table(vault):
         vault.execute_instance(name)
     with at_most(3 + 16 * len(names)):
         vault.get_status()
-    with at_most(4 + 16 * len(names)):
+    with at_most(4 + 18 * len(names)):
         vault.plan_refresh()
 
 
