@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from lab import Lab, column, copied, shouted, words
 
-from tablevault import TableVault, TVArgumentError, TVBuilderError, TVForcedError, TVProcessError
+from tablevault import TableVault, TVArgumentError, TVBuilderError, TVForcedError, TVLockError, TVProcessError
 from tablevault.freshness import refresh
 
 PATIENCE = 120.0
@@ -138,6 +138,15 @@ def test_failing_step_pauses_its_child_and_the_refresh(diamond: Diamond) -> None
     assert "refresh --process-id nightly --all" in info.hint
     assert info.progress["left/gated"].computed == 1
     assert diamond.made == ["top"]
+
+
+def test_remedies_of_a_paused_child_are_those_of_the_refresh(diamond: Diamond) -> None:
+    diamond.tell("fail", "left-2")
+    with pytest.raises(ValueError, match="left-2"):
+        diamond.refresh()
+    assert "refresh(process_id='nightly')" in diamond.vault.get_process("nightly.left").hint
+    with pytest.raises(TVLockError, match=r"'nightly\.left' .* resume it with .*\.refresh\(process_id='nightly'\)"):
+        diamond.vault.delete_instance("TEMP_base", "left")
 
 
 def test_same_call_runs_only_the_remaining_rows_and_steps(diamond: Diamond) -> None:

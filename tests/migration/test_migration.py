@@ -52,6 +52,7 @@ def test_a_vault_of_format_1_is_read_without_being_changed(old):
     assert vault.get_process("night").status == "paused"
     assert vault.read("made", columns=["x"])["x"].tolist() == list(range(6))
     assert vault.get_lineage("made")
+    assert vault.get_status()
     assert vault.plan_instance("made", "failed").builders["file"].reasons
     assert {name: status.state for name, status in vault.get_status().items()} == {
         "given": "external",

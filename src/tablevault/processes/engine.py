@@ -28,7 +28,7 @@ from tablevault.processes.commit import Decisions
 from tablevault.processes.failing import Failing, cause_of, describe_error, recorded_outcome, tell
 from tablevault.processes.process import Process, claim, claim_when_free, new_owner
 from tablevault.processes.recovery import Recovery
-from tablevault.processes.remedies import RecordedCall
+from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.processes.signals import Interrupts
 from tablevault.progress import ExecutionProgress
 from tablevault.texts import Secrets, in_line, storable
@@ -182,8 +182,12 @@ class Engine:
         inside = replace(self._context, parent_serial=process.serial)
         process.children = ChildProcesses(process, lambda: Engine(inside, parent=process))
         watching = self._observer.working(process.progress) if self._observer is not None else nullcontext()
-        with watching, interrupts.exposed():
-            changes = process.operation.work(process.plan, process)
+        try:
+            with watching, interrupts.exposed():
+                changes = process.operation.work(process.plan, process)
+        finally:
+            # They refer to one another: the catalog's connections would stay open until the next collection.
+            del process.children
         process.settle_checkpoints()
         return changes
 
@@ -396,7 +400,8 @@ class Engine:
                 continue
             if self._liveness.status(record) is Status.PAUSED:
                 held = self._in_the_way(record, blocked)
-                raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record, held))
+                whole = whole_of(record, self._processes)
+                raise TVLockError(messages.blocked_by_paused(self._context.layout.root, record, whole, held))
             if self._processes.is_ancestor(serial, self._context.parent_serial):
                 raise TVLockError(messages.blocked_by_ancestor(record, self._in_the_way(record, blocked)))
             if self._liveness.is_alive(record):

@@ -100,12 +100,24 @@ def error_in_line(error: ErrorInfo) -> str:
     return in_line(f"{error.type}: {error.message}".removesuffix(": "))
 
 
-def blocked_by_paused(root: Path, record: ProcessRecord, held: Lock | None = None) -> str:
-    """Return the message for an operation that conflicts with a paused process."""
+def blocked_by_paused(root: Path, record: ProcessRecord, whole: ProcessRecord, held: Lock | None = None) -> str:
+    """Return the message for an operation that conflicts with a paused process.
+
+    Parameters
+    ----------
+    root
+        The vault's folder.
+    record
+        The process.
+    whole
+        The process with which it goes on.
+    held
+        Its lock that is in the way.
+    """
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
         f"{_in_the_way(record, held)} the paused process '{record.process_id}' ({record.operation}), "
-        f"which was paused{error}; {hint_in_line(RecordedCall.of(root, record).while_paused)}."
+        f"which was paused{error}; {hint_in_line(RecordedCall.of(root, whole).while_paused)}."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tablevault.operations.base import operation_named
 from tablevault.outcomes import Remedy
+from tablevault.ports import Processes
 from tablevault.values import ProcessRecord
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
@@ -112,6 +113,14 @@ class RecordedCall:
             left_out = name in long or (name in defaults and defaults[name] == value)
             if not left_out and isinstance(value, str | bool | int | float):
                 yield name, value
+
+
+def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
+    """Return the process with which a paused process goes on: the active one whose work it is part of, or itself."""
+    parent = processes.get(record.parent_serial) if record.parent_serial is not None else None
+    if parent is None or parent.is_decided or not operation_named(parent.operation).runs_children:
+        return record
+    return whole_of(parent, processes)
 
 
 def _places(value: object) -> list[str]:

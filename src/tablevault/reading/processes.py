@@ -18,7 +18,7 @@ from tablevault.operations.base import operation_names
 from tablevault.outcomes import Remedy
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
-from tablevault.processes.remedies import RecordedCall
+from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
 from tablevault.values import OwnerInfo, ProcessRecord, Status
@@ -55,12 +55,11 @@ class ProcessReader:
         status = self._liveness.status(record)
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         alive = self._liveness.is_alive(record)
-        recorded = RecordedCall.of(self._root, record)
         remedies: tuple[Remedy, ...] = ()
         if status is Status.PAUSED:
-            remedies = recorded.while_paused
+            remedies = RecordedCall.of(self._root, whole_of(record, self._processes)).while_paused
         elif status is Status.RUNNING:
-            remedies = (recorded.force_stop,)
+            remedies = (RecordedCall.of(self._root, record).force_stop,)
         owner = OwnerInfo(record.owner_host, record.owner_pid, alive) if record.owner_host else None
         return ProcessInfo(
             process_id=record.process_id,

@@ -21,6 +21,7 @@ from tablevault.lookup import Lookup, again_if_moved
 from tablevault.opening import marker_of
 from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
+from tablevault.processes.remedies import whole_of
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
@@ -211,7 +212,7 @@ class Queries:
             if processes.is_ancestor(serial, self._context.parent_serial):
                 continue
             if self._liveness.status(record) is Status.PAUSED:
-                why = blocked_by_paused(self._context.layout.root, record)
+                why = blocked_by_paused(self._context.layout.root, record, whole_of(record, processes))
                 raise TVLockError(f"A table with side effects is executing. {why}")
             if self._liveness.is_alive(record):
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
