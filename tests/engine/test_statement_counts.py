@@ -100,6 +100,22 @@ def test_execute_instance_sends_few_statements(vault, monkeypatch):
         vault.execute_instance("stories")
 
 
+def test_status_sends_few_statements_per_table(vault):
+    frame = pd.DataFrame({"x": [1, 2, 3]})
+    vault.write("given", frame)
+    vault.create_code_module("job", text=CODE)
+    reading = DOUBLE.replace("<<self.x[index]>>", "<<given.x[x::<<self.x[index]>>]>>")
+    names = ("first", "second")
+    for name in names:
+        vault.create_table(name)
+        vault.create_instance(name, builders={f"{name}_index": INDEX, "double": reading})
+        vault.execute_instance(name)
+    with at_most(3 + 16 * len(names)):
+        vault.get_status()
+    with at_most(4 + 18 * len(names)):
+        vault.plan_refresh()
+
+
 def test_conflicts_of_many_locks_are_checked_together(vault):
     locks = [Lock(f"table/t{number}", False) for number in range(450)]
     with at_most(23):

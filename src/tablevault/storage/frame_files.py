@@ -172,13 +172,14 @@ def stored_columns(path: Path) -> dict[str, StoredColumn]:
         with _open_parquet(file) as parquet:
             metadata = _metadata(parquet)
             schema = _stored_schema(metadata)
+            leaves = _leaves_of_columns(schema)
             rows = [parquet.metadata.row_group(group).num_rows for group in range(parquet.metadata.num_row_groups)]
             return {
                 name: StoredColumn(
                     column_type,
                     metadata.categories.get(name),
                     tuple(
-                        (count, tuple(guard.columns[group][leaf].digest for leaf in _leaves(schema, [name])))
+                        (count, tuple(guard.columns[group][leaf].digest for leaf in leaves[name]))
                         for group, count in enumerate(rows)
                     ),
                 )
@@ -317,14 +318,20 @@ def _known(columns: Sequence[str], names: Sequence[str]) -> list[str]:
 
 
 def _leaves(schema: pa.Schema, names: Sequence[str]) -> list[int]:
-    """Return the numbers of Parquet's columns in which the named columns are stored: nested ones have several."""
+    """Return the numbers of Parquet's columns in which the named columns are stored."""
+    leaves = _leaves_of_columns(schema)
+    return [leaf for name in names for leaf in leaves[name]]
+
+
+def _leaves_of_columns(schema: pa.Schema) -> dict[str, list[int]]:
+    """Return the numbers of Parquet's columns in which each column is stored: nested ones have several."""
     leaves: dict[str, list[int]] = {}
     first = 0
     for field in schema:
         count = _leaf_count(field.type)
         leaves[field.name] = list(range(first, first + count))
         first += count
-    return [leaf for name in names for leaf in leaves[name]]
+    return leaves
 
 
 def _leaf_count(arrow: pa.DataType) -> int:
