@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
 
 def lock_on_code() -> str:
     """Return the resource of the vault's code modules."""
     return "code"
+
+
+def lock_on_source(source: str, version: str) -> str:
+    """Return the resource of running a definitions file or folder, in one version."""
+    digest = hashlib.sha256(source.encode(errors="surrogatepass")).hexdigest()
+    return f"run/{digest}/{version}"
 
 
 def lock_on_table(name_key: str) -> str:

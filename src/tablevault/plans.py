@@ -194,6 +194,10 @@ class DeleteCodeModulePlan(Plan, frozen=True, kw_only=True, tag="delete code mod
 # --- definitions --------------------------------------------------------------------------------------------------
 
 
+class RunPlan(Plan, frozen=True, kw_only=True, tag="run"):
+    """A source to be applied, and its tables to be executed; the steps are chosen once it is applied."""
+
+
 class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is applied to one table."""
 
@@ -273,6 +277,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "refresh": (StepsPlan,),
     "rename_table": (RenameTablePlan,),
     "retry_failed": (RetryPlan, UnchangedPlan),
+    "run": (RunPlan,),
     "stop_process": (StopPlan,),
     "write": (WritePlan, WriteTablePlan, UnchangedPlan),
     "write_instance": (WriteInstancePlan,),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sized
+from collections.abc import Callable, Mapping, Sized
 
 from tablevault.values import BuilderProgress
 
@@ -72,6 +72,8 @@ class ExecutionProgress:
 
     def __init__(self) -> None:
         self.builders: dict[str, BuilderCounter] = {}
+        self.on_told: Callable[[str], None] = _ignore
+        """Shows a sentence to people."""
         self._outer: ExecutionProgress | None = None
         self._shown_as = ""
 
@@ -80,6 +82,10 @@ class ExecutionProgress:
         counter = BuilderCounter(columns)
         self._add(builder, counter)
         return counter
+
+    def tell(self, sentence: str) -> None:
+        """Show people a sentence, where progress is shown."""
+        self.on_told(sentence)
 
     def show_in(self, outer: ExecutionProgress, shown_as: str) -> None:
         """Show these builders also in the progress of a process around this one, as `shown_as/builder`."""
@@ -113,3 +119,7 @@ class ExecutionProgress:
         counters = list(self.builders.values())
         computed = sum(counter.computed * counter.columns for counter in counters)
         return max(0, computed - (unsaved_rows * counters[-1].columns if counters else 0))
+
+
+def _ignore(sentence: str) -> None:
+    """Show nothing: progress is not watched."""

@@ -13,13 +13,15 @@ from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
-from tablevault.errors import TVArgumentError
+from tablevault.errors import TVArgumentError, warn
 from tablevault.formats import migrate
 from tablevault.freshness.refresh import Refresh
+from tablevault.freshness.run import choose_run, paused_run
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
-from tablevault.processes.messages import in_report
+from tablevault.processes.failing import tell_unread
+from tablevault.processes.messages import in_report, resuming
 from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
@@ -40,6 +42,7 @@ from tablevault.surface import public_class
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from tablevault.reading.runs import TableOutcome
     from tablevault.storage.frames import FrameData
     from tablevault.values import Selection
 
@@ -615,6 +618,67 @@ class TableVault:
         plan = operation.preview(Lookup(self._context))
         self._run(operation, "")
         return plan
+
+    def run(
+        self,
+        source: str | Path,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        process_id: str = "",
+        background: bool = False,
+        policies: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> str:
+        """Apply a definitions file, then compute the tables that it defines where they are not up to date.
+
+        One operation, whose children are an `apply` and an execution for each table, in the order in which the tables
+        read one another. After an error the same call goes on, with the code as it is then; policies may have been
+        edited, too. Tables that the source reads and does not define are read as they are.
+
+        Parameters
+        ----------
+        source
+            A Python file that defines tables with `tablevault.define`, or a folder of Python files; empty to continue
+            the run of `process_id` without reading the source again.
+        version
+            The version of the tables.
+        process_id
+            The id of the run. Without one, the newest paused run of the same source and version is continued, or a new
+            one begins under an id that is made of the source's name and the time. Errors always pause a run.
+        background
+            Return as soon as the definitions are checked, and let a detached worker go on (see `wait_process`).
+        policies
+            Policy fields that replace those of the builders, as for `refresh`.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such source, it defines no table, or a file of the vault was edited since it was applied.
+        TVBuilderError, TableReferenceError
+            If a definition is wrong; names file and line.
+        TVProcessError
+            If another interpreter runs the source; if the source was edited so that its paused run cannot go on.
+        Exception
+            What the source raises while it is read, or a function, as it is.
+
+        Examples
+        --------
+        >>> vault.run("answers.py")  # doctest: +SKIP
+        """
+        place = str(source)
+        try:
+            call = choose_run(self._context, place, version, process_id, policies, self._engine.recovery.recover)
+        except BaseException as error:
+            tell_unread(self._context, error, paused_run(self._context, place, version, process_id))
+            raise
+        if call.continues is not None:
+            warn(resuming(call.continues))
+        return self._run(call.operation, call.process_id, background)
+
+    def _run_outcomes(self, process_id: str) -> list[TableOutcome]:
+        """Return what a run made of each of its tables."""
+        from tablevault.reading.runs import table_outcomes
+
+        return table_outcomes(self._context, process_id)
 
     # --- code and builders ----------------------------------------------------------------------------------------
 

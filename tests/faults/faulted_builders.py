@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from tablevault import TableVault
+from tablevault.errors import RetryLater
 
 
 def names():
@@ -48,13 +49,19 @@ def fail_at_c(name, folder):
     return file_of(name, folder)
 
 
+def refuse_c(name, folder):
+    if name == "c":
+        raise ValueError("no answer")
+    return file_of(name, folder)
+
+
 def files_or_errors(name, folder):
-    return [ConnectionError("no network") if each == "c" else file_of(each, folder) for each in name]
+    return [ValueError("no answer") if each == "c" else file_of(each, folder) for each in name]
 
 
-async def fail_at_c_async(name, folder):
+async def refuse_c_async(name, folder):
     await asyncio.sleep(0)
-    return fail_at_c(name, folder)
+    return refuse_c(name, folder)
 
 
 class FileMaker:
@@ -63,13 +70,13 @@ class FileMaker:
 
     def __call__(self, name, attempt):
         if name == "b" and attempt == 1:
-            raise ConnectionError("no network")
-        return fail_at_c(name, self.folder)
+            raise RetryLater
+        return refuse_c(name, self.folder)
 
 
 def parts_of(x):
     if x == 3:
-        raise ConnectionError("no network")
+        raise ValueError("no answer")
     return [x * 10, x * 10 + 1]
 
 
@@ -131,6 +138,7 @@ return_type: {kind}
 arguments: {{name: "<<self.name[index]>>", {arguments}}}
 on_error: collect
 max_failures: 2
+stop_on: [OSError]
 {more}
 """
 
@@ -156,6 +164,7 @@ for_each: given
 arguments: {x: "<<given.x[index]>>"}
 on_error: collect
 max_failures: 2
+stop_on: [OSError]
 """
 
 DOUBLED = """
@@ -190,7 +199,7 @@ def row_wise(function: str = "file_of", threads: int = 1, more: str = "") -> str
 
 
 def collecting(
-    function: str = "fail_at_c", kind: str = "row-wise", arguments: str = "folder: ~ARTIFACT_FOLDER~", more: str = ""
+    function: str = "refuse_c", kind: str = "row-wise", arguments: str = "folder: ~ARTIFACT_FOLDER~", more: str = ""
 ) -> str:
     """Return the text of a builder that records the error of a row, and goes on."""
     return COLLECTING.format(function=function, kind=kind, arguments=arguments, more=more)

@@ -240,6 +240,33 @@ def _definitions(vault: TableVault) -> None:
     (folder / "helper.py").write_text("x = 1\n")
 
 
+RUN = """
+from tablevault.define import ARTIFACT_FOLDER, Table
+
+run = Table("run")
+
+
+@run.index(primary_key=["name"])
+def name():
+    return ["a", "b"]
+
+
+@run.column(dtypes={"file": "artifact_string"}, arguments={"folder": ARTIFACT_FOLDER})
+def file(name, folder):
+    with open(f"{folder}/{name}.txt", "w") as made:
+        made.write(name * 3)
+    return f"{name}.txt"
+"""
+
+
+def _runnable(vault: TableVault) -> None:
+    (Path(vault.db_dir).parent / "run.py").write_text(RUN)
+
+
+def _run(vault: TableVault, process_id: str) -> None:
+    vault.run(Path(vault.db_dir).parent / "run.py", process_id=process_id)
+
+
 def _apply(vault: TableVault, process_id: str) -> None:
     vault.apply(Path(vault.db_dir).parent / "source", process_id=process_id)
 
@@ -318,6 +345,9 @@ EXECUTIONS = {
         lambda vault, process: vault.execute_instance("made", process_id=process, skip_unchanged=True), _unchanged
     ),
     "refresh": VaultOperation(lambda vault, process: vault.refresh("made", process_id=process), _copied),
+    "run": VaultOperation(
+        _run, _runnable, PAUSING, inside=lambda vault: vault.apply(Path(vault.db_dir).parent / "run.py")
+    ),
     "execute_superseding": VaultOperation(_execute, _superseding, REVERTING),
     "execute_side_effects": VaultOperation(
         lambda vault, process: vault.execute_instance("sent", process_id=process), _with_side_effects
@@ -339,7 +369,7 @@ EXECUTIONS = {
     "execute_batches": VaultOperation(
         _execute, _collecting(collecting("files_or_errors", "batch", more="batch_size: 2")), PAUSING
     ),
-    "execute_async": VaultOperation(_execute, _collecting(collecting("fail_at_c_async")), REVERTING),
+    "execute_async": VaultOperation(_execute, _collecting(collecting("refuse_c_async")), REVERTING),
     "execute_class_with_retries": VaultOperation(
         _execute,
         _collecting(

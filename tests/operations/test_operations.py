@@ -36,6 +36,7 @@ CALLS = {
     "make_table": lambda vault, **own: vault.make_table("images", **own),
     "create_instance": lambda vault, **own: vault.create_instance("stories", "other", **own),
     "apply": lambda vault, **own: vault.apply(DEFINITIONS, **own),
+    "run": lambda vault, **own: vault.run(DEFINITIONS, **own),
     "create_code_module": lambda vault, **own: vault.create_code_module("more", **own),
     "create_builder_file": lambda vault, **own: vault.create_builder_file("stories", "more", **own),
     "write_instance": lambda vault, **own: vault.write_instance(FRAME, "written", **own),

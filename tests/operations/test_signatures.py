@@ -60,6 +60,7 @@ SIGNATURES = {
     "plan_refresh": "table_names=None, *, version='base', upstream=True, downstream=False, run_index=False",
     "refresh": "table_names=None, *, version='base', upstream=True, downstream=False, keep_going=False, "
     "process_id='', background=False, policies=None",
+    "run": "source, *, version='base', process_id='', background=False, policies=None",
     "verify": "repair=False",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }

@@ -78,8 +78,12 @@ _COMMANDS = {
         "verify",
     ),
     "tablevault.cli.freshness": ("refresh", "status"),
+    "tablevault.cli.running": ("run",),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
 }
+
+_BEFORE_USER_CODE = frozenset({"tablevault", "functools", "contextlib"})
+"""Packages whose frames, at the beginning of a traceback, tell nothing of the user's code."""
 
 OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "stop-process")
 """The commands that are operations."""
@@ -247,8 +251,11 @@ def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> 
 def _say_traceback(error: BaseException) -> None:
     """Print a traceback that begins where code of the user's does."""
     inner = frames_of(error)
-    while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] == "tablevault":
+    while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] in _BEFORE_USER_CODE:
         inner = inner.tb_next
+    if inner is None and isinstance(error, SyntaxError):
+        # It shows its own line, and came up in no code of the user's.
+        error = error.with_traceback(None)
     _say(traceback_of(error, inner, notes=False).rstrip("\n"))
 
 

@@ -323,6 +323,14 @@ class _Binder:
         rows = self._rows(builder, seen | {id(builder)})
         return rows.columns if rows is not None else ()
 
+    def _key_of(self, builder: DefinedBuilder, seen: frozenset[int]) -> tuple[str, ...]:
+        """Return the primary key of an index, also of one that takes it over with another table's rows."""
+        if builder.primary_key or builder.definition.rows_of is None or id(builder) in seen:
+            return builder.primary_key
+        rows = self._rows(builder, seen | {id(builder)})
+        is_taken = rows is not None and set(rows.primary_key) <= set(builder.columns or rows.columns)
+        return rows.primary_key if rows is not None and is_taken else ()
+
     def _rows(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> TableOfRows | None:
         """Return the table that an index takes its rows from."""
         each = builder.rows_table
@@ -333,7 +341,10 @@ class _Binder:
         own = self._of_table(each.table)
         existing = self._existing_builders(each.table) if each.instance is None else {}
         builders = [
-            *(_KnownBuilder(item.name, self._columns_of(item, seen), item.is_index, item.primary_key) for item in own),
+            *(
+                _KnownBuilder(item.name, self._columns_of(item, seen), item.is_index, self._key_of(item, seen))
+                for item in own
+            ),
             *existing.values(),
         ]
         # In an order that does not depend on the files that are applied together.

@@ -6,6 +6,7 @@ progress lines, unchanged.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 from collections import deque
@@ -15,6 +16,7 @@ from typing import Protocol
 
 from tablevault import clock
 from tablevault.progress import ExecutionProgress
+from tablevault.texts import shown
 from tablevault.values import BuilderProgress
 
 SECONDS_BEFORE_IT_SHOWS = 0.5
@@ -45,6 +47,7 @@ class ProgressDisplay:
     def working(self, progress: ExecutionProgress) -> Iterator[None]:
         """Show the progress of the execution inside the block."""
         rates = Rates()
+        progress.on_told = _say
 
         def lines() -> list[Line]:
             counters = list(progress.builders.items())
@@ -54,6 +57,13 @@ class ProgressDisplay:
 
         with _shown(lines):
             yield
+
+
+def _say(sentence: str) -> None:
+    """Show a sentence on standard error, if there is one."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.write(f"{shown(sentence)}\n")
+        sys.stderr.flush()
 
 
 @contextmanager

@@ -59,11 +59,11 @@ class Refresh(Operation[StepsPlan]):
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)
-        steps = tuple(_planned(draft.lookup, step) for step in plan_refresh(context, selection).steps)
+        steps = tuple(planned_step(draft.lookup, step) for step in plan_refresh(context, selection).steps)
         for step in steps:
-            _check_length(draft.process_id, version, step)
+            check_length(draft.process_id, version, step)
         if self.policies:
-            _check_policies(context, version, steps, self.policies)
+            check_policies(context, version, steps, self.policies)
         table_name = named[0].table_name if named is not None and len(named) == 1 else ""
         named_ids = None if named is None else tuple(draft.lookup.table(key.table_name).table_id for key in named)
         return StepsPlan(table_name=table_name, named=named_ids, steps=steps)
@@ -77,10 +77,10 @@ class Refresh(Operation[StepsPlan]):
         named = None if tables is None else [TableVersion(table.name, self.version) for table in tables]
         if self.policies and session.resumed:
             # A later call may have given others.
-            _check_policies(session.lookup.context, self.version, plan.steps, self.policies)
-        steps = _Steps(self, self._selection(named), session)
+            check_policies(session.lookup.context, self.version, plan.steps, self.policies)
+        steps = TableSteps(self, self._selection(named), session)
         steps.run(plan.steps)
-        return Changes(tuple(steps.confirmed), warnings=tuple(_warnings(session)))
+        return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _Failed:
         return outcome is not None and outcome.is_paused
 
 
-class _Steps:
+class TableSteps:
     """The steps of one attempt of a refresh.
 
     Parameters
@@ -245,7 +245,8 @@ class _Steps:
         return TableVersion(step.table_name, step.version).text(self._refresh.version)
 
 
-def _planned(lookup: Lookup, step: RefreshStep) -> PlannedStep:
+def planned_step(lookup: Lookup, step: RefreshStep) -> PlannedStep:
+    """Return a step as it is recorded."""
     table_id = lookup.table(step.table_name).table_id
     return PlannedStep(table_id, step.table_name, step.version, step.action, step.after)
 
@@ -255,7 +256,8 @@ def _child_id(process_id: str, version: str, step: PlannedStep, purpose: str = "
     return ".".join(filter(None, (process_id, step.table_name, other_version, purpose)))
 
 
-def _check_length(process_id: str, version: str, step: PlannedStep) -> None:
+def check_length(process_id: str, version: str, step: PlannedStep) -> None:
+    """Raise `TVArgumentError` if a process id is too long for the child of a step."""
     longest = f"{_child_id(process_id, version, step, _DELETE)}{_LONGEST_SUFFIX}"
     excess = len(longest) - names.MAXIMUM_PROCESS_ID_LENGTH
     if excess > 0:
@@ -288,7 +290,7 @@ def _policies_of(table_name: str, builders: Collection[str], policies: TablePoli
     return found or None
 
 
-def _check_policies(context: VaultContext, version: str, steps: Sequence[PlannedStep], policies: TablePolicies) -> None:
+def check_policies(context: VaultContext, version: str, steps: Sequence[PlannedStep], policies: TablePolicies) -> None:
     """Check the policies of a call against the builders of its steps.
 
     Raises
@@ -325,7 +327,7 @@ def _check_fields(freshness: Freshness, key: TableVersion, policies: TablePolici
 # --- failed rows --------------------------------------------------------------------------------------------------
 
 
-def _warnings(session: Session) -> Iterator[str]:
+def failure_warnings_of(session: Session) -> Iterator[str]:
     """Yield the warnings about failed rows of the tables that were executed."""
     lookup = session.lookup
     for child in lookup.context.catalog.processes.begun_inside(session.serial):

@@ -93,6 +93,38 @@ class Comparison:
         for table in self.tables:
             yield from table.files
 
+    @property
+    def differs(self) -> bool:
+        """Whether applying the source changes anything."""
+        has_new_table = any(item.version.table is None for item in self.tables)
+        return has_new_table or any(file.state is not FileState.SAME for file in self.files)
+
+    def summary(self, changed_functions: Mapping[str, Sequence[str]]) -> str:
+        """Return in a line what applying the source changes.
+
+        Parameters
+        ----------
+        changed_functions
+            For each changed module the functions that have changed in it.
+        """
+        if not self.differs:
+            return "nothing changed"
+        parts = []
+        for file in self.modules:
+            if file.state is FileState.NEW:
+                parts.append(f"new module {file.name}")
+            elif file.is_written:
+                names_of = ", ".join(changed_functions.get(file.name, ()))
+                parts.append(f"module {file.name} changed{f' ({names_of})' if names_of else ''}")
+        for table in self.tables:
+            builders = [file for file in table.files if file.state is not FileState.SAME]
+            changed = ", ".join(f"{file.name} removed" if not file.is_defined else file.name for file in builders)
+            if table.version.table is None:
+                parts.append(f"new table {table.texts.name}{f' ({changed})' if changed else ''}")
+            elif builders:
+                parts.append(f"table {table.texts.name} changed ({changed})")
+        return "; ".join(parts)
+
     def check_unedited(self) -> None:
         """Raise `TVArgumentError` if a file was edited since it was applied."""
         edited = [file for file in self.files if file.state is FileState.EDITED]

@@ -49,7 +49,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
 
     def preview(self, lookup: Lookup) -> ApplyPlan:
         """Return what the operation would do."""
-        comparison = self._compared(lookup)
+        comparison = self.compared(lookup)
         return ApplyPlan(
             files=tuple(FilePlan(file.path, file.state.value, file.diff) for file in comparison.files),
             tables=tuple(item.texts.name for item in comparison.tables if item.version.table is None),
@@ -58,13 +58,13 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
 
     def plan(self, draft: Draft) -> AppliedPlan | UnchangedPlan:
         """Compare the texts with the vault's files."""
-        comparison = self._compared(draft.lookup)
+        comparison = self.compared(draft.lookup)
         self._lock(draft, comparison)
         comparison.check_unedited()
         modules = tuple(file.name for file in comparison.modules if file.is_written)
         changed = [item for item in comparison.tables if item.version.table is None or item.differs]
         table_name = self._texts.tables[0].name if len(self._texts.tables) == 1 else ""
-        if not modules and not changed:
+        if not comparison.differs:
             return UnchangedPlan(table_name=table_name)
         tables = tuple(_planned(draft, item) for item in changed)
         return AppliedPlan(
@@ -97,7 +97,8 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
     def _texts(self) -> SourceTexts:
         return msgspec.convert(self.definitions, SourceTexts)
 
-    def _compared(self, lookup: Lookup) -> Comparison:
+    def compared(self, lookup: Lookup) -> Comparison:
+        """Compare the texts with the vault."""
         return compare(lookup, self._texts, self._version, self.overwrite)
 
     def _lock(self, draft: Draft, comparison: Comparison) -> None:

@@ -151,6 +151,18 @@ class Operation(ABC, Generic[PlanType]):
                 return argument.name
         return None
 
+    def refused_edit(self, recorded: Mapping[str, Any], is_over: bool) -> str | None:
+        """Return why this call cannot continue a recorded one whose other arguments are equal; `None` if it can.
+
+        Parameters
+        ----------
+        recorded
+            The arguments of the recorded call.
+        is_over
+            Whether its process has succeeded, so that nothing is left to be continued.
+        """
+        return None
+
     def _is_left_out(self, argument: Field[Any]) -> bool:
         value = getattr(self, argument.name)
         # A payload may be a frame, which cannot be compared with `==`.
@@ -159,7 +171,7 @@ class Operation(ABC, Generic[PlanType]):
     @classmethod
     def long_arguments(cls) -> frozenset[str]:
         """Return the arguments that are too long to be repeated where a call is shown."""
-        return frozenset(item.name for item in fields(cls) if item.metadata and not _is_replaceable(item))
+        return frozenset(item.name for item in fields(cls) if _is_payload(item) or item.metadata.get("long"))
 
     @classmethod
     def payload_arguments(cls) -> tuple[str, ...]:

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from msgspec import structs
 
-import tablevault.freshness.refresh  # noqa: F401 - it is an operation that recorded processes may name
+import tablevault.freshness.refresh
+import tablevault.freshness.run  # noqa: F401 - they are operations that recorded processes may name
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER
 from tablevault.context import VaultContext
@@ -355,6 +356,9 @@ class Engine:
             with self._context.catalog.snapshot():
                 generation = self._lookup.contents.generation()
                 plan = _with_locks(operation.plan(draft), draft.locks)
+        except TVProcessError:
+            # It tells of a process, and so more than a conflict would.
+            raise
         except (TableVaultError, OSError):
             # A conflict explains more than an object that is missing or exists already, and may be about to change. And
             # a file may have been moved after its place was read from the catalog.
@@ -457,8 +461,9 @@ class Engine:
         if record.operation != operation.name:
             raise TVProcessError(messages.another_operation(record, operation.name))
         different = operation.first_difference(record.arguments)
-        if different is not None:
-            text = messages.another_argument(record, different)
+        refused = operation.refused_edit(record.arguments, record.status is Status.SUCCEEDED)
+        if different is not None or refused is not None:
+            text = messages.another_argument(record, different) if different else messages.edited(record, refused or "")
             is_paused = self._liveness.status(record) is Status.PAUSED
             raise self._still_paused(record, text) if is_paused else TVProcessError(text)
 

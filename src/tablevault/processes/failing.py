@@ -117,6 +117,26 @@ def tell(error: BaseException, outcome: Outcome) -> None:
     add_note(error, messages.note(outcome))
 
 
+def tell_unread(context: VaultContext, error: BaseException, paused: ProcessRecord | None) -> None:
+    """Let the error of a source that could not be read carry what that means.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    error
+        The error: one of TableVault, or what the source raised.
+    paused
+        The process that the source was read for; `None` if it was to begin one.
+    """
+    cause = Cause.FUNCTION if cause_of(error) is Cause.SYSTEM else cause_of(error)
+    if paused is None:
+        set_outcome(error, Outcome(OutcomeKind.NOT_BEGUN, "", cause))
+        return
+    remedies = RecordedCall.of(context.layout.root, paused).while_paused
+    tell(error, Outcome(OutcomeKind.STILL_PAUSED, paused.process_id, cause, remedies=remedies))
+
+
 _KINDS = {
     Status.RUNNING: OutcomeKind.RUNNING,
     Status.PAUSED: OutcomeKind.PAUSED,

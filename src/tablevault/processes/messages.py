@@ -169,6 +169,23 @@ def another_argument(record: ProcessRecord, argument: str) -> str:
     )
 
 
+def edited(record: ProcessRecord, edit: str) -> str:
+    """Return the message for a call whose definitions cannot continue a process."""
+    return f"The source of process '{record.process_id}' ({record.operation}) was edited: {edit}."
+
+
+def resuming(record: ProcessRecord) -> str:
+    """Return the message for a call that continues a paused process without having named it."""
+    error = f" by {record.error.type.rpartition('.')[2]}" if record.error is not None else ""
+    unfinished = next((item for item in record.progress.items() if not item[1].done), None)
+    progress = ""
+    if unfinished is not None:
+        builder, counts = unfinished
+        done, total = counts.computed + counts.reused, counts.total
+        progress = f" with {done:,}{'' if total is None else f' of {total:,}'} rows of {builder}"
+    return f"Resuming '{record.process_id}', paused{error}{progress}."
+
+
 def already_done(record: ProcessRecord) -> str:
     """Return the warning for a call with the id of a finished process."""
     when = f"{record.ended_at:%Y-%m-%d %H:%M:%S} UTC" if record.ended_at else "earlier"

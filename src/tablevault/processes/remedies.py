@@ -19,10 +19,14 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "delete_code_module": ("module_name",),
     "delete_instance": ("table_name", "instance_id"),
     "refresh": ("table_names",),
+    "run": ("source",),
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }
 """Positional arguments of commands; the table, unless listed here."""
+
+_FOUND_BY_SOURCE = frozenset({"run"})
+"""Operations whose call continues their paused process without its id."""
 
 _OPTIONS = {
     "allow_multiple_artifacts": "multiple-artifacts",
@@ -84,12 +88,14 @@ class RecordedCall:
             given.insert(0, FRAME)
         elif self.operation == "write":
             given.insert(1, f"frame={FRAME}")
-        return f"{_opened(self.root)}.{self.operation}({', '.join([*given, f'process_id={self.process_id!r}'])})"
+        if self.operation not in _FOUND_BY_SOURCE:
+            given.append(f"process_id={self.process_id!r}")
+        return f"{_opened(self.root)}.{self.operation}({', '.join(given)})"
 
     def _resuming_command(self) -> str:
         positional = _POSITIONAL.get(self.operation, ("table_name",))
         places = [place for name in positional for place in _places(self.arguments[name])]
-        options = ["--process-id", self.process_id]
+        options = [] if self.operation in _FOUND_BY_SOURCE else ["--process-id", self.process_id]
         if self.operation == "refresh" and not places:
             options.append("--all")
         for name, value in self._given():

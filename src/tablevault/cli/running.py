@@ -1,0 +1,79 @@
+"""The command that makes tables of a definitions file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tablevault.cli.application import Place, end_with_failures, in_place
+from tablevault.cli.freshness import process_id, version
+from tablevault.cli.policies import given_policies, policies
+from tablevault.errors import TVArgumentError
+
+if TYPE_CHECKING:
+    from tablevault.reading.runs import TableOutcome
+    from tablevault.vault import TableVault
+
+
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@version
+@policies
+@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@process_id
+@in_place
+def run(place: Place, source: Path, policy: tuple[str, ...], background: bool, **options: Any) -> str:
+    """Apply a definitions file, or a folder of them, and compute its tables.
+
+    The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
+    error, a kill or an edit, the same command goes on. The exit status is 3 if the file itself fails, 4 if the run has
+    paused, and 5 if rows failed.
+    """
+    if not source.exists():
+        raise TVArgumentError(f"There is no file or folder '{source}' to run.")
+    if place.db_dir is None:
+        resolved = source.resolve()
+        place.db_dir = (resolved if resolved.is_dir() else resolved.parent) / "vault"
+    vault = _opened(place)
+    process = vault.run(source, policies=given_policies(policy), background=background, **options)
+    if background:
+        return process
+    for outcome in vault._run_outcomes(process):
+        click.echo(_line(outcome), err=True)
+        if outcome.is_new:
+            click.echo(f"Read it: {_reading(vault, outcome, options['version'])}", err=True)
+    return end_with_failures(place, process)
+
+
+def _opened(place: Place) -> TableVault:
+    """Open the vault, which is created if it is missing."""
+    from tablevault.layout import VaultLayout
+
+    assert place.db_dir is not None
+    is_new = not VaultLayout(place.db_dir.expanduser().absolute()).marker.exists()
+    vault = place.vault(create=True, exist_ok=True)
+    if is_new:
+        click.echo(f"Vault created in {vault.db_dir} (--db-dir names another folder).", err=True)
+    return vault
+
+
+def _line(outcome: TableOutcome) -> str:
+    if not outcome.is_new:
+        return f"{outcome.table_name}: unchanged, instance {outcome.instance_id}."
+    skipped = f", {outcome.skipped:,} skipped" if outcome.skipped else ""
+    rows = f"{outcome.rows:,} row{'' if outcome.rows == 1 else 's'}"
+    return (
+        f"{outcome.table_name}: instance {outcome.instance_id}, {rows}: {outcome.computed:,} cells computed, "
+        f"{outcome.reused:,} reused, {outcome.failed:,} failed{skipped}."
+    )
+
+
+def _reading(vault: TableVault, outcome: TableOutcome, version: str) -> str:
+    from tablevault.names import DEFAULT_VERSION
+    from tablevault.processes.remedies import shell_command
+
+    of_version = [] if version == DEFAULT_VERSION else ["--version", version]
+    name = outcome.table_name
+    return shell_command(Path(vault.db_dir), "get-dataframe", name, *of_version, "--output", f"{name}.csv")

@@ -1,0 +1,123 @@
+"""Edits of a source between two calls: which of them a process that has begun can take up."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tablevault.builders.document import read_document
+from tablevault.builders.fields import POLICY_NAMES
+from tablevault.definitions.texts import BuilderText, SourceTexts, TableTexts
+from tablevault.layout import BUILDER_SUFFIX
+
+_DEFAULT_POLICIES: Mapping[str, object] = {
+    "on_error": "pause",
+    "max_failures": "10%",
+    "max_consecutive_failures": 20,
+    "stop_on": [401, 402, "code:insufficient_quota", "ImportError", "NameError"],
+    "retry": 0,
+    "failed_inputs": "skip",
+    "batch_size": 32,
+}
+"""Policies for fields that an edit has removed; the others cannot be switched off by a value."""
+_OF_COLLECTING = frozenset({"max_failures", "max_consecutive_failures"})
+
+Fields = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Edits:
+    """The differences between the definitions that a process began with and those of now."""
+
+    refused: str | None
+    """The first edit that the process cannot take up, as the place of a sentence; `None` if there is none."""
+    policies: Mapping[str, Mapping[str, object]]
+    """Changed policy fields, by `table.builder`."""
+
+
+def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
+    """Compare the definitions that a process began with and those of now.
+
+    Texts of modules may differ. So may policies of builders, which then hold for the rest of the process.
+    """
+    policies: dict[str, Mapping[str, object]] = {}
+    before, after = _by_name(began_with), _by_name(now)
+    for name in [*before, *(name for name in after if name not in before)]:
+        if name not in after:
+            return Edits(f"table '{name}' is defined no more", {})
+        if name not in before:
+            return Edits(f"table '{name}' is new", {})
+        refused = _edited_table(before[name], after[name])
+        if refused is not None:
+            return Edits(refused, {})
+        for builder in after[name].builders:
+            old = next(item for item in before[name].builders if item.name == builder.name)
+            changed, problem = _edited_builder(old, builder)
+            if problem is not None:
+                return Edits(f"table '{name}', builder '{builder.name}': {problem}", {})
+            if changed:
+                policies[f"{name}.{builder.name}"] = changed
+    return Edits(None, policies)
+
+
+def with_modules(began_with: SourceTexts, now: SourceTexts) -> SourceTexts:
+    """Return the definitions that a process began with, with the modules of now."""
+    return SourceTexts(files=now.files, modules=now.modules, tables=began_with.tables)
+
+
+def changed_functions(before: str, after: str) -> list[str]:
+    """Return the functions and classes at the top level of a module that are new, or have other code."""
+    old, new = _functions(before), _functions(after)
+    return [name for name in new if new[name] != old.get(name)]
+
+
+def _functions(module: str) -> dict[str, str]:
+    try:
+        statements = ast.parse(module).body
+    except (SyntaxError, ValueError):
+        return {}
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    return {item.name: ast.dump(item) for item in statements if isinstance(item, kinds)}
+
+
+def _by_name(texts: SourceTexts) -> dict[str, TableTexts]:
+    return {table.name: table for table in texts.tables}
+
+
+def _edited_table(before: TableTexts, after: TableTexts) -> str | None:
+    old, new = ([builder.name for builder in table.builders] for table in (before, after))
+    for name in old:
+        if name not in new:
+            return f"table '{before.name}', builder '{name}' is defined no more"
+    for name in new:
+        if name not in old:
+            return f"table '{before.name}', builder '{name}' is new"
+    for flag in ("allow_multiple_artifacts", "has_side_effects"):
+        if getattr(before, flag) != getattr(after, flag):
+            return f"table '{before.name}': {flag} has changed"
+    return None
+
+
+def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, object], str | None]:
+    """Return the changed policies, and what of the other fields has changed."""
+    old, new = _fields(before), _fields(after)
+    changed: dict[str, object] = {}
+    for name in dict.fromkeys([*old, *new]):
+        if old.get(name) == new.get(name):
+            continue
+        if name not in POLICY_NAMES:
+            return {}, f"the field '{name}' has changed"
+        if name in new:
+            changed[name] = new[name]
+        elif name not in _OF_COLLECTING or new.get("on_error") == "collect":
+            if name not in _DEFAULT_POLICIES:
+                return {}, f"the policy '{name}' was removed, which a paused process cannot take up"
+            changed[name] = _DEFAULT_POLICIES[name]
+    return changed, None
+
+
+def _fields(builder: BuilderText) -> Fields:
+    fields = read_document(builder.text, f"{builder.name}{BUILDER_SUFFIX}").fields
+    return {name: value for name, value in fields.items() if value is not None}

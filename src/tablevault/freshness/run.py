@@ -1,0 +1,347 @@
+"""Running a source: its definitions are applied, then its tables brought up to date, as one operation with children."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from tablevault import names
+from tablevault.builders.policies import EVERY_BUILDER
+from tablevault.context import VaultContext
+from tablevault.definitions.edits import Edits, changed_functions, edits_between, with_modules
+from tablevault.definitions.reading import read_source
+from tablevault.definitions.source_files import find_source
+from tablevault.definitions.texts import SourceTexts
+from tablevault.errors import TVArgumentError, TVProcessError, warn
+from tablevault.freshness.graph import TableVersion
+from tablevault.freshness.refresh import (
+    Refresh,
+    TablePolicies,
+    TableSteps,
+    check_length,
+    check_policies,
+    failure_warnings_of,
+    planned_step,
+)
+from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
+from tablevault.freshness.steps import Selection, plan_refresh
+from tablevault.liveness import Liveness
+from tablevault.lock_names import lock_on_source
+from tablevault.lookup import Lookup
+from tablevault.operations.applied_files import VaultTables
+from tablevault.operations.apply import Apply
+from tablevault.operations.base import LONG, REPLACEABLE, Operation
+from tablevault.operations.session import Draft, Session
+from tablevault.plans import PlannedStep, RunPlan
+from tablevault.values import Changes, ProcessRecord, Status
+
+_APPLIED = "applied"
+"""Staged once the definitions are applied: the digest of their texts."""
+_STEPS = "steps"
+"""Staged before the first step begins: all steps, so that each attempt has the same."""
+_LONGEST_STEM = 40
+_NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9_.-]")
+
+
+@dataclass(frozen=True)
+class Run(Operation[RunPlan]):
+    """Applies a source, and executes the tables that it defines where they are not up to date."""
+
+    name: ClassVar[str] = "run"
+    runs_children: ClassVar[bool] = True
+
+    source: str = ""
+    """Absolute path of the file or folder, with links resolved; empty to continue a run by its id."""
+    definitions: Any = field(default=None, metadata=LONG)
+    """The texts that the source was at the start, as plain data."""
+    version: str = names.DEFAULT_VERSION
+    policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
+    edited: Any = field(default=None, metadata=LONG)
+    """The texts that a later call has read, if any has."""
+
+    # --- prepare --------------------------------------------------------------------------------------------------
+
+    def plan(self, draft: Draft) -> RunPlan:
+        """Check that the source defines tables, that nobody else runs it, and that its definitions can be applied."""
+        if not self.source:
+            raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
+        version, tables = names.check_version(self.version), self._began_with.tables
+        if not tables:
+            raise TVArgumentError(f"'{self.source}' defines no table; define one with tablevault.define.Table.")
+        draft.lock_exclusive(lock_on_source(self.source, version))
+        other = next(live_runs(draft.lookup.context, self.source, version, without=draft.process_id), None)
+        if other is not None:
+            raise TVProcessError(_is_running(other))
+        for table in tables:
+            check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
+        self._applying(self._began_with).compared(draft.lookup).check_unedited()
+        return RunPlan(table_name=tables[0].name if len(tables) == 1 else "")
+
+    # --- continuing -----------------------------------------------------------------------------------------------
+
+    def first_difference(self, recorded: Mapping[str, Any]) -> str | None:
+        """Return the first argument that differs from the recorded ones; definitions are compared by their content."""
+        return super(Run, replace(self, definitions=None, edited=None)).first_difference(recorded)
+
+    def refused_edit(self, recorded: Mapping[str, Any], is_over: bool) -> str | None:
+        """Return why the source, as it is now, cannot continue a recorded run; `None` if it can."""
+        if self.definitions is None:
+            return None
+        began_with = _texts(recorded["definitions"])
+        if is_over:
+            last = _texts(recorded.get("edited") or recorded["definitions"])
+            return "it was edited since; use another id" if self._began_with != last else None
+        refused = edits_between(began_with, self._began_with).refused
+        return refused and f"{refused}. Undo the edit and finish the run, or stop it first"
+
+    def continued_by(self, other: Operation[Any]) -> Run:
+        """Return this run with the code and the policies of another call."""
+        run = super().continued_by(other)
+        read_again = other.definitions if isinstance(other, Run) else None
+        return run if read_again is None else replace(run, edited=read_again)
+
+    def replaced(self, recorded: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of this call that take the place of recorded ones."""
+        changed = super().replaced(recorded)
+        return changed if self.edited == recorded.get("edited") else {**changed, "edited": self.edited}
+
+    @cached_property
+    def _began_with(self) -> SourceTexts:
+        return _texts(self.definitions)
+
+    @property
+    def _now(self) -> SourceTexts:
+        """The builders of the start, with the code of the last call that has read the source."""
+        return self._began_with if self.edited is None else with_modules(self._began_with, _texts(self.edited))
+
+    @cached_property
+    def _edits(self) -> Edits:
+        return edits_between(self._began_with, self._began_with if self.edited is None else _texts(self.edited))
+
+    # --- work -----------------------------------------------------------------------------------------------------
+
+    def work(self, plan: RunPlan, session: Session) -> Changes:
+        """Apply the definitions, then run the steps; each is a child."""
+        self._apply(session)
+        version = names.check_version(self.version)
+        keys = [TableVersion(table.name, version) for table in self._began_with.tables]
+        selection = Selection(version, tuple(keys), upstream=False, downstream=False)
+        steps = TableSteps(self._refresh(keys), selection, session)
+        steps.run(self._steps(selection, session))
+        return Changes(tuple(steps.confirmed), warnings=tuple(failure_warnings_of(session)))
+
+    def _refresh(self, keys: list[TableVersion]) -> Refresh:
+        """Return the refresh that the steps belong to, with the policies that hold now."""
+        policies = {**_without(self._edits.policies, self.policies or {}), **(self.policies or {})}
+        named = [key.table_name for key in keys]
+        return Refresh(named, self.version, upstream=False, policies=policies or None)
+
+    def _applying(self, texts: SourceTexts) -> Apply:
+        return Apply(self.source, msgspec.to_builtins(texts), self.version)
+
+    def _apply(self, session: Session) -> None:
+        """Apply the definitions, unless this run has; code that was edited in the vault meanwhile stays."""
+        processes = session.lookup.context.catalog.processes
+        for child in processes.begun_inside(session.serial):
+            if child.operation == Apply.name and not child.status.ended:
+                session.children.run(Apply.restore(child.arguments), child.process_id, "")
+        digest = hashlib.sha256(msgspec.json.encode(self._now)).hexdigest()
+        name = Path(self.source).name
+        if session.is_staged(_APPLIED) and session.staged_text(_APPLIED) == digest:
+            session.progress.tell(f"Applied {name}: nothing changed.")
+            return
+        operation = self._applying(self._now)
+        comparison = operation.compared(session.lookup)
+        told = comparison.summary(_changed_functions(session.lookup, self._now))
+        if comparison.differs:
+            session.children.run(operation, f"{session.process_id}.apply.{session.attempt}", "")
+        session.progress.tell(f"Applied {name}: {told}.")
+        session.stage_text(_APPLIED, digest)
+
+    def _steps(self, selection: Selection, session: Session) -> tuple[PlannedStep, ...]:
+        """Return the steps, which are planned once, and checked before the first function runs."""
+        context = session.lookup.context
+        if session.is_staged(_STEPS):
+            steps = msgspec.json.decode(session.staged_text(_STEPS), type=tuple[PlannedStep, ...])
+            if self.policies and session.resumed:
+                # A later call may have given others.
+                check_policies(context, selection.version, steps, self.policies)
+            return steps
+        planned = plan_refresh(context, selection).steps
+        steps = tuple(planned_step(session.lookup, step) for step in planned)
+        if self.policies:
+            check_policies(context, selection.version, steps, self.policies)
+        for sentence in _read_as_they_are(context, selection):
+            warn(sentence)
+        session.stage_text(_STEPS, msgspec.json.encode(steps).decode())
+        return steps
+
+
+def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
+    """Return edited policies without the fields that a call gives, and with those that it gives for the same key."""
+    kept = {}
+    for name, fields in edited.items():
+        builder = name.partition(".")[2]
+        of_call = [given.get(key, {}) for key in (EVERY_BUILDER, builder, name)]
+        kept[name] = {field: value for field, value in fields.items() if not any(field in item for item in of_call)}
+    return {name: fields for name, fields in kept.items() if fields}
+
+
+def _changed_functions(lookup: Lookup, texts: SourceTexts) -> dict[str, list[str]]:
+    """Return, for each code module that is there already, the functions and classes that have other code now."""
+    current = lookup.code_texts()
+    return {
+        module.name: changed_functions(current[module.name], module.text)
+        for module in texts.modules
+        if module.name in current
+    }
+
+
+def _texts(plain: Any) -> SourceTexts:
+    return msgspec.convert(plain, SourceTexts)
+
+
+def _read_as_they_are(context: VaultContext, selection: Selection) -> Iterator[str]:
+    """Yield a warning about each table that is read, is not the source's, and is not up to date."""
+    with open_freshness(context, selection.version, selection.named) as freshness:
+        read = freshness.graph.upstream(freshness.keys) - set(freshness.keys)
+        for key, looked in freshness.look(read).items():
+            if looked.state in TO_BE_COMPUTED:
+                name = freshness.graph.text(key)
+                remedy = f"refresh('{key.table_name}') computes it"
+                yield f"Table '{name}' is {looked.state}, and is read as it is: {remedy}."
+
+
+# --- which process runs a source ------------------------------------------------------------------------------------
+
+
+def runs_of(context: VaultContext, source: str, version: str) -> list[ProcessRecord]:
+    """Return the unfinished runs of a source and version, oldest first."""
+    return [
+        record
+        for record in context.catalog.processes.unfinished()
+        if record.operation == Run.name
+        and record.arguments.get("source") == source
+        and record.arguments.get("version", names.DEFAULT_VERSION) == version
+    ]
+
+
+def live_runs(context: VaultContext, source: str, version: str, without: str = "") -> Iterator[ProcessRecord]:
+    """Yield the runs of a source and version that have a live owner, but for the process of an id."""
+    liveness = Liveness(context)
+    return (
+        record
+        for record in runs_of(context, source, version)
+        if record.process_id != without and liveness.is_running(record)
+    )
+
+
+def _is_running(record: ProcessRecord) -> str:
+    return (
+        f"'{record.arguments['source']}' is being run already, by process '{record.process_id}' (process number "
+        f"{record.owner_pid} on {record.owner_host}). Follow it with `tablevault watch {record.process_id}`, or wait "
+        f"for its end: wait_process('{record.process_id}')."
+    )
+
+
+@dataclass(frozen=True)
+class RunCall:
+    """A call of `run`, with the process that it begins or continues."""
+
+    operation: Run
+    process_id: str
+    continues: ProcessRecord | None = None
+    """The paused run that is continued, although the call names no id."""
+
+
+def choose_run(
+    context: VaultContext,
+    source: str,
+    version: str,
+    process_id: str,
+    policies: TablePolicies | None,
+    recover: Callable[[ProcessRecord], object],
+) -> RunCall:
+    """Read a source, and choose the process that runs it.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    source
+        A file or folder; empty to continue the run of `process_id` with its recorded definitions.
+    version, process_id, policies
+        As for `run`.
+    recover
+        Ends what a dead owner has left of a process.
+
+    Raises
+    ------
+    TVProcessError
+        If another interpreter runs the source.
+    TVArgumentError, TVBuilderError, TableReferenceError
+        If the source or a definition in it is wrong.
+    BaseException
+        What the source raises while it is run.
+    """
+    version = names.check_version(version)
+    if not source:
+        if not process_id:
+            raise TVArgumentError("Name a source, or the process_id of a run to be continued.")
+        return RunCall(Run("", None, version, policies), process_id)
+    files = find_source(source)
+    continued = None
+    if not process_id:
+        other = next(live_runs(context, files.place, version), None)
+        if other is not None:
+            raise TVProcessError(_is_running(other))
+        continued = _newest_paused(context, files.place, version, recover)
+    texts = read_source(files, VaultTables(Lookup(context), version))
+    operation = Run(files.place, msgspec.to_builtins(texts), version, policies)
+    if process_id:
+        return RunCall(operation, process_id)
+    if continued is not None:
+        return RunCall(operation, continued.process_id, continued)
+    return RunCall(operation, _new_id(context, files.place))
+
+
+def paused_run(context: VaultContext, source: str, version: str, process_id: str) -> ProcessRecord | None:
+    """Return the paused run that a call would continue; `None` if it would begin one."""
+    if process_id:
+        record = context.catalog.processes.find(process_id)
+        is_paused = record is not None and Liveness(context).status(record) is Status.PAUSED
+        return record if is_paused else None
+    return _newest_paused(context, str(Path(source).expanduser().resolve()), version, lambda record: None)
+
+
+def _newest_paused(
+    context: VaultContext, place: str, version: str, recover: Callable[[ProcessRecord], object]
+) -> ProcessRecord | None:
+    liveness = Liveness(context)
+    for record in reversed(runs_of(context, place, version)):
+        if liveness.status(record) is Status.PAUSED:
+            return record
+        if not liveness.is_alive(record):
+            # It had decided when its owner died: nothing is left of it to be continued.
+            recover(record)
+    return None
+
+
+def _new_id(context: VaultContext, place: str) -> str:
+    """Return an unused id that is made of the source's name and the time."""
+    path = Path(place)
+    stem = _NOT_IN_AN_ID.sub("-", path.name if path.is_dir() else path.stem)[:_LONGEST_STEM]
+    first = f"{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    if not first[0].isalnum():
+        first = f"run{first}" if first.startswith("-") else f"run-{first}"
+    ids = (first if number == 1 else f"{first}-{number}" for number in count(1))
+    return next(each for each in ids if context.catalog.processes.find(each) is None)

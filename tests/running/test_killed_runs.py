@@ -1,0 +1,79 @@
+"""`tablevault run` killed at random moments, and started by several at the same moment."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import defaultdict, deque
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
+
+import pytest
+from sources import PATIENCE, Source
+
+from tablevault import TableVault
+
+KILLS = int(os.environ.get("KILLED_RUNS", "25"))
+"""More of them with `make test-slow KILLED_RUNS=200`."""
+ROWS = 500
+NEW_VAULTS, RUNS_IN_ONE = 3, 10
+DURABLE_SECONDS = 1.0
+"""Rows that were finished longer than this before the kill are not computed again: 50 ms, on a machine that keeps up."""
+
+
+@pytest.mark.slow
+def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
+    chance = random.Random(17)
+    kills = 0
+    while kills < KILLS:
+        source = Source(tmp_path / f"quiz-{kills}", rows=ROWS)
+        source.edit(
+            "    note(name, x, time.monotonic())\n", "    time.sleep(0.002)\n    note(name, x, time.monotonic())\n"
+        )
+        moments: list[float] = []
+        while True:
+            process = source.start()
+            time.sleep(chance.uniform(0.05, chance.choice([0.5, 2.0, 5.0])))
+            moments.append(time.monotonic())
+            process.send_signal(signal.SIGKILL)
+            _, told = process.communicate(timeout=PATIENCE)
+            if process.returncode != -signal.SIGKILL:
+                assert process.returncode == 0, told
+                break
+            kills += 1
+        source.check_end(TableVault(source.vault))
+        finished = defaultdict(list)
+        for name, x, moment in source.log():
+            if name not in ("import", "x"):
+                finished[name, x].append(float(moment))
+        assert len(finished) == 3 * ROWS
+        for (name, x), times in finished.items():
+            for moment in times[:-1]:
+                killed = min((end for end in moments if end >= moment), default=moment)
+                assert killed - moment < DURABLE_SECONDS, f"row {x} of {name} was durable, and computed again"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_new", [True, False], ids=["new vault", "existing vault"])
+def test_of_runs_that_start_at_the_same_moment_one_runs(tmp_path, is_new):
+    source = Source(tmp_path / "quiz", rows=2)
+    for number in range(NEW_VAULTS if is_new else RUNS_IN_ONE):
+        if is_new:
+            source = Source(tmp_path / f"quiz-{number}", rows=2)
+        held = source.tell("hold", "x", 0)
+        with ThreadPoolExecutor(3) as pool:
+            running = [pool.submit(_ended, source.start()) for _ in range(3)]
+            deque(islice(as_completed(running), 2), maxlen=0)
+            held.unlink()
+        ended = sorted(future.result() for future in running)
+        assert [status for status, _ in ended] == [0, 1, 1], ended
+        assert all("is being run already, by process 'answers-20" in told for _, told in ended[1:])
+        source.check_end(TableVault(source.vault))
+
+
+def _ended(process):
+    """Wait for the end of a command; return its status and what it said."""
+    _, told = process.communicate(timeout=PATIENCE)
+    return process.returncode, told

@@ -1,0 +1,384 @@
+"""`run`: from one file to its tables, and on after every error, edit and kill by the same call."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import warnings
+
+import pytest
+from sources import Source, until
+
+from tablevault import TableVault, tv_errors
+
+TABLES = ("questions", "answers", "words")
+
+
+def run(vault, source, **options):
+    """Run the file; a run that is resumed says so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Resuming", category=tv_errors.TableVaultWarning)
+        return vault.run(source.file, **options)
+
+
+def paused(vault, source, name="answer", x=2):
+    """Leave a run paused at a row; return its id and what lets it go on."""
+    failing = source.tell("fail", name, x)
+    with pytest.raises(ConnectionError):
+        run(vault, source)
+    (process_id,) = [key for key, info in vault.get_active_processes().items() if info.operation == "run"]
+    return process_id, failing.unlink
+
+
+# --- from a folder to tables ----------------------------------------------------------------------------------------
+
+
+def test_one_command_makes_vault_tables_and_instances(source):
+    ended = source.command("run", source.file.name)
+    assert ended.returncode == 0, ended.stderr
+    (process_id,) = ended.stdout.split()
+    assert process_id.startswith("answers-20")
+    lines = ended.stderr.splitlines()
+    assert lines[0] == f"Vault created in {source.vault} (--db-dir names another folder)."
+    assert lines[1] == (
+        "Applied answers.py: new module answers; new table questions (questions_index, question); new table answers "
+        "(answers_index, answer); new table words (words_index, count)."
+    )
+    vault = TableVault(source.vault)
+    newest = vault.get_table_instances("answers")[-1]
+    assert f"answers: instance {newest}, 6 rows: 6 cells computed, 0 reused, 0 failed." in lines
+    reading = f"Read it: tablevault --db-dir {source.vault} get-dataframe answers --output answers.csv"
+    assert reading in lines
+    source.check_end(vault)
+
+
+def test_file_may_have_spaces_and_letters_of_any_language(tmp_path):
+    source = Source(tmp_path / "quiz")
+    source.file = source.file.rename(source.folder / "žlutý kůň.py")
+    ended = source.command("run", source.file)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("-lut--k---20") or ended.stdout.startswith("run-lut--k---20")
+    source.check_end(TableVault(source.vault))
+
+
+def test_folder_that_is_neither_a_vault_nor_empty_is_refused(source):
+    source.vault.mkdir()
+    (source.vault / "thesis.txt").write_text("mine")
+    ended = source.command("run", source.file)
+    assert ended.returncode == 1
+    assert "is not empty" in ended.stderr
+    assert [path.name for path in source.vault.iterdir()] == ["thesis.txt"]
+
+
+def test_missing_file_makes_no_vault(source):
+    ended = source.command("run", "no.py")
+    assert ended.returncode == 1
+    assert "There is no file or folder 'no.py' to run." in ended.stderr
+    assert not source.vault.exists()
+
+
+def test_folder_has_its_vault_inside(source):
+    ended = source.command("run", ".")
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith("quiz-20")
+    source.check_end(TableVault(source.vault))
+
+
+def test_source_without_tables_is_refused(vault, source):
+    source.file.write_text("x = 1\n")
+    with pytest.raises(tv_errors.TVArgumentError, match=r"answers\.py' defines no table"):
+        run(vault, source)
+    assert vault.get_history()[0].status == "reverted"
+
+
+# --- again ----------------------------------------------------------------------------------------------------------
+
+
+def test_unchanged_file_makes_no_instance_and_calls_only_indexes_that_read_outside(vault, source):
+    run(vault, source)
+    source.forget()
+    before = {table: vault.get_table_instances(table, include_temp=True) for table in TABLES}
+    states = {name: status.state for name, status in vault.get_status().items()}
+    for _ in range(3):
+        run(vault, source)
+    assert {table: vault.get_table_instances(table, include_temp=True) for table in TABLES} == before
+    assert {name: status.state for name, status in vault.get_status().items()} == states
+    assert source.calls() == {("x", "0"): 3}
+
+
+def test_edited_function_computes_what_depends_on_it_and_nothing_else(vault, source):
+    run(vault, source)
+    source.forget()
+    source.edit('return len((answer or "").split())', 'return len((answer or "").split()) + 0')
+    run(vault, source)
+    assert source.calls() == {("x", "0"): 1, **{("count", str(x)): 1 for x in range(6)}}
+    source.forget()
+    source.edit('return f"{question} {style}"', 'return f"{question} {style}!"')
+    run(vault, source)
+    assert source.calls() == {("x", "0"): 1, **{(name, str(x)): 1 for name in ("answer", "count") for x in range(6)}}
+
+
+def test_row_more_computes_that_row(vault, source):
+    run(vault, source)
+    source.forget()
+    source.edit("count=6", "count=7")
+    run(vault, source)
+    assert source.calls() == {("x", "0"): 1, **{(name, "6"): 1 for name in ("question", "answer", "count")}}
+
+
+def test_last_lines_say_that_nothing_has_changed(source):
+    source.command("run", source.file)
+    ended = source.command("run", source.file)
+    assert ended.returncode == 0
+    assert "Applied answers.py: nothing changed." in ended.stderr
+    for table in TABLES:
+        assert f"{table}: unchanged, instance base_" in ended.stderr
+
+
+# --- after errors ---------------------------------------------------------------------------------------------------
+
+
+def test_error_pauses_and_the_same_call_goes_on_with_the_mended_function(vault, source):
+    process_id, _ = paused(vault, source)
+    info = vault.get_process(process_id)
+    assert (info.status, info.error.type) == ("paused", "ConnectionError")
+    assert info.remedies[0].command == f"tablevault --db-dir {source.vault} run {source.file}"
+    source.edit('return f"{question} {style}"', 'return f"{question} " + style')
+    source.edit('act("answer", x)', 'note("answer", x, 0)')
+    with pytest.warns(tv_errors.TableVaultWarning, match=f"Resuming '{process_id}', paused by ConnectionError with 2"):
+        assert vault.run(source.file) == process_id
+    assert source.calls()[("answer", "1")] == 1, "what was computed is kept"
+    source.check_end(vault)
+
+
+def test_interrupt_error_and_fix_are_three_times_the_same_command(source):
+    held = source.tell("hold", "answer", 3)
+    first = source.start()
+    until(lambda: ("answer", "2") in source.calls())
+    first.send_signal(signal.SIGINT)
+    _, told = first.communicate(timeout=120)
+    assert first.returncode == 4, told
+    failing = source.tell("fail", "answer", 3)
+    held.unlink()
+    second = source.command("run", source.file)
+    assert second.returncode == 4
+    assert "ConnectionError: no answer for 3" in second.stderr
+    assert f"Resume: tablevault --db-dir {source.vault} run {source.file}" in second.stderr
+    failing.unlink()
+    third = source.command("run", source.file)
+    assert third.returncode == 0, third.stderr
+    assert f"Resuming '{third.stdout.strip()}'" in third.stderr
+    assert max(source.calls().values()) == 1
+    source.check_end(TableVault(source.vault))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ('{"style": "one"}', '{"style": "two"}', r"table 'answers', builder 'answer': the field 'arguments'"),
+        ('primary_key=["x"]', "keep_old=False", r"table 'questions', builder 'questions_index': the field"),
+        ('@answers.column(retry', '@answers.column("answer", "more", retry', r"the field 'changed_columns'"),
+        ('words = Table("words")', 'words = Table("words")\nmore = Table("more")', r"table 'more' is new"),
+        ('@words.column("count", arguments={"answer": "<<answers.answer[x::<<self.x[index]>>]>>"})\n', "", r"builder 'count' is defined no more"),
+    ],
+)  # fmt: skip
+def test_edit_that_a_paused_run_cannot_take_up_is_refused_and_named(vault, source, old, new, named):
+    process_id, go_on = paused(vault, source)
+    before = vault.get_process(process_id)
+    text = source.file.read_text()
+    source.edit(old, new)
+    with pytest.raises(tv_errors.TVProcessError, match=named) as refused:
+        run(vault, source)
+    assert "Undo the edit and finish the run, or stop it first" in str(refused.value)
+    after = vault.get_process(process_id)
+    assert (after.status, after.arguments, after.error) == (before.status, before.arguments, before.error)
+    source.file.write_text(text)
+    go_on()
+    assert run(vault, source) == process_id
+    source.check_end(vault)
+
+
+def test_policies_of_the_call_win_over_edited_ones(vault, source):
+    process_id, _ = paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    with pytest.raises(ConnectionError):
+        run(vault, source, policies={"answer": {"on_error": "pause"}})
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row in 'answer'"):
+        assert run(vault, source, policies={"*": {"stop_on": ["ImportError"]}}) == process_id
+
+
+def test_edited_policies_hold_for_the_rest_of_the_run(vault, source):
+    process_id, go_on = paused(vault, source)
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row in 'answer'"):
+        assert run(vault, source) == process_id
+    assert vault.get_errors("answers")["message"].tolist() == ["no answer for 2"]
+    assert "on_error" not in vault.get_builder_str(
+        "answers", "answer", instance_id=vault.get_table_instances("answers")[0]
+    )
+    go_on()
+    run(vault, source)
+    assert "on_error: collect" in vault.get_builder_str(
+        "answers", "answer", instance_id=vault.get_table_instances("answers")[-1]
+    )
+    assert len(vault.get_errors("answers")) == 0
+
+
+@pytest.mark.parametrize("statement", ["x = (", "raise LookupError('at import')"])
+def test_source_that_fails_while_it_is_read_leaves_a_paused_run_as_it_is(source, statement):
+    first = source.command("run", source.file)
+    assert first.returncode == 0, first.stderr
+    source.edit("count=6", "count=7")
+    failing = source.tell("fail", "answer", 6)
+    assert source.command("run", source.file).returncode == 4
+    text = source.file.read_text()
+    source.file.write_text(f"{text}\n{statement}\n")
+    broken = source.command("run", source.file)
+    assert broken.returncode == 4
+    assert "SyntaxError" in broken.stderr or "LookupError: at import" in broken.stderr
+    source.file.write_text(text)
+    failing.unlink()
+    assert source.command("run", source.file).returncode == 0
+
+
+def test_source_that_fails_while_it_is_read_begins_no_process(source):
+    source.file.write_text(source.file.read_text() + "\nraise LookupError('at import')\n")
+    ended = source.command("run", source.file)
+    assert ended.returncode == 3
+    assert "LookupError: at import" in ended.stderr
+    assert TableVault(source.vault).get_history() == []
+
+
+def test_failed_rows_end_with_status_five_and_are_tried_again(source):
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    failing = source.tell("fail", "answer", 4)
+    ended = source.command("run", source.file)
+    assert ended.returncode == 5, ended.stderr
+    assert "5 cells computed, 0 reused, 1 failed." in ended.stderr
+    failing.unlink()
+    assert source.command("run", source.file).returncode == 0
+    assert source.calls()[("answer", "3")] == 1
+
+
+def test_restart_and_the_id_alone_go_on_without_reading_the_source(vault, source):
+    process_id, go_on = paused(vault, source)
+    go_on()
+    source.file.unlink()
+    assert vault.run("", process_id=process_id) == process_id
+    source.check_end(vault)
+
+
+def test_restart_keeps_code_that_was_edited_in_the_vault(vault, source):
+    paused(vault, source)
+    text = vault.get_code_module_str("answers").rpartition("\n# from")[0]
+    vault.create_code_module("answers", text=text.replace('act("answer", x)', 'note("answer", x, 0)'))
+    again = TableVault(source.vault, restart=True)
+    assert set(again.restart_report.values()) <= {"resumed"}
+    source.check_end(vault)
+
+
+def test_stopped_run_leaves_nothing_active(vault, source):
+    process_id, go_on = paused(vault, source)
+    vault.stop_process(process_id)
+    assert vault.get_active_processes() == {}
+    go_on()
+    assert run(vault, source) != process_id
+    source.check_end(vault)
+
+
+# --- ids ------------------------------------------------------------------------------------------------------------
+
+
+def test_own_id_is_used_once(vault, source):
+    assert run(vault, source, process_id="monday") == "monday"
+    with pytest.warns(tv_errors.TableVaultWarning, match="already succeeded"):
+        run(vault, source, process_id="monday")
+    source.edit('"style": "one"', '"style": "two"')
+    with pytest.raises(tv_errors.TVProcessError, match="it was edited since; use another id"):
+        run(vault, source, process_id="monday")
+
+
+def test_another_id_is_refused_while_a_run_of_the_source_is_paused(vault, source):
+    process_id, _ = paused(vault, source)
+    with pytest.raises(tv_errors.TVLockError, match=process_id):
+        run(vault, source, process_id="another")
+
+
+def test_unknown_id_without_a_source_is_refused(vault):
+    with pytest.raises(tv_errors.TVArgumentError, match="There is no run 'nothing' to continue"):
+        vault.run("", process_id="nothing")
+    with pytest.raises(tv_errors.TVArgumentError, match="Name a source"):
+        vault.run("")
+
+
+def test_of_two_runs_at_the_same_moment_one_is_refused(vault, source):
+    held = source.tell("hold", "question", 1)
+    ended = []
+
+    def first():
+        ended.append(run(vault, source))
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    until(lambda: ("question", "0") in source.calls())
+    with pytest.raises(tv_errors.TVProcessError, match=r"is being run already, by process 'answers-20.*wait_process"):
+        run(TableVault(source.vault), source)
+    held.unlink()
+    thread.join()
+    assert len(ended) == 1
+    source.check_end(vault)
+
+
+# --- tables of others -----------------------------------------------------------------------------------------------
+
+
+def test_stale_table_of_another_source_is_read_as_it_is_with_a_warning(vault, source):
+    run(vault, source)
+    source.edit('return f"q{x}"', 'return f"Q{x}"')
+    vault.apply(source.file)
+    other = source.folder / "summary.py"
+    other.write_text(
+        "from tablevault.define import Table\n\nsummary = Table('summary')\nsummary.index(rows_of='questions')\n"
+    )
+    with pytest.warns(tv_errors.TableVaultWarning, match="Table 'questions' is stale, and is read as it is"):
+        vault.run(other)
+    assert vault.read("summary")["question"].tolist() == [f"q{x}" for x in range(6)]
+
+
+# --- elsewhere ------------------------------------------------------------------------------------------------------
+
+
+def test_background_run_reads_the_source_once_here(vault, source):
+    process_id = vault.run(source.file, background=True)
+    assert [line[1] for line in source.log() if line[0] == "import"].count(str(os.getpid())) == 1
+    vault.wait_process(process_id)
+    source.check_end(vault)
+
+
+def test_file_can_be_a_script(source):
+    source.file.write_text(
+        source.file.read_text()
+        + '\nif __name__ == "__main__":\n    from tablevault import TableVault\n\n'
+        + f"    TableVault({str(source.vault)!r}, create=True, exist_ok=True).run(__file__)\n"
+    )
+    import subprocess
+    import sys
+
+    for _ in range(2):
+        subprocess.run([sys.executable, source.file], check=True, timeout=120)
+    source.check_end(TableVault(source.vault))
+
+
+def test_progress_names_tables_and_builders(vault, source):
+    process_id = run(vault, source)
+    progress = vault.get_process(process_id).progress
+    assert list(progress) == [
+        "questions/questions_index",
+        "questions/question",
+        "answers/answers_index",
+        "answers/answer",
+        "words/words_index",
+        "words/count",
+    ]
+    assert all(item.done and item.total == 6 for item in progress.values())
