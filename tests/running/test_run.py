@@ -261,6 +261,20 @@ def test_failed_rows_end_with_status_five_and_are_tried_again(source):
     assert source.calls()[("answer", "3")] == 1
 
 
+def test_errors_and_stops_of_a_run_are_those_of_its_tables(vault, source):
+    source.edit("retry=0", 'on_error="collect", max_failures=1')
+    source.tell("fail", "answer", 4)
+    process_id, _ = paused(vault, source, "count", 3)
+    errors = vault.get_errors(process_id=process_id)
+    assert errors[["table", "builder", "index", "message"]].values.tolist() == [
+        ["answers", "answer", 4, "no answer for 4"]
+    ]
+    vault.stop_process(process_id, materialize=True)
+    assert vault.get_active_processes() == {}
+    assert vault.read("words")["count"].tolist()[:3] == [2, 2, 2]
+    assert vault.get_descriptions(vault.get_table_instances("words")[-1], "words")["success"] is False
+
+
 def test_restart_and_the_id_alone_go_on_without_reading_the_source(vault, source):
     process_id, go_on = paused(vault, source)
     go_on()

@@ -18,7 +18,8 @@ from tablevault.execution.provenance import read_provenance
 from tablevault.layout import MODULE_SUFFIX, InstanceFolder
 from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import index_builder_name
-from tablevault.plans import BuildPlan, ExecutePlan, StepsPlan
+from tablevault.operations.base import operation_named
+from tablevault.plans import BuildPlan, ExecutePlan
 from tablevault.reading.queries import Queries
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
@@ -186,17 +187,15 @@ class FailureReader:
         return self.of_instance(table, instance)
 
     def _of_named_process(self, record: ProcessRecord) -> Failures | FailuresByTable:
-        if not isinstance(record.plan, StepsPlan):
+        if not operation_named(record.operation).runs_children:
             return self._of_process(record)
-        steps = {(step.table_id, step.version): step for step in record.plan.steps}
         version = record.arguments["version"]
         found = {}
         # A step whose child was stopped or reverted has another child, which is newer.
         for child in self._context.catalog.processes.begun_inside(record.serial):
             if isinstance(child.plan, ExecutePlan):
-                step = steps[child.plan.table_id, child.arguments["version"]]
-                text = step.table_name if step.version == version else f"{step.table_name}({step.version})"
-                found[text] = self._of_process(child)
+                own, name = child.arguments["version"], child.plan.table_name
+                found[name if own == version else f"{name}({own})"] = self._of_process(child)
         return FailuresByTable(found)
 
     def _of_process(self, record: ProcessRecord) -> Failures:
