@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pandas as pd
@@ -597,3 +599,38 @@ def test_a_row_whose_reference_cannot_be_resolved_is_left_to_its_execution(lab):
     assert status.state == "unknown"
     assert "'1'" in status.reasons[0]
     assert lab.actions() == {"given": "skip", "notes": "look"}
+
+
+@pytest.mark.parametrize("missing", ["table.parquet", "fingerprints.parquet", "provenance.json", "builders"])
+def test_a_missing_file_leaves_its_table_unknown(lab, missing):
+    lab.table("more", words("more", "a"))
+    instance = lab.table("terms", {**words("terms", "a"), **shouted()})
+    folder = lab.folder / "vault" / "terms" / instance
+    folder.chmod(0o755)
+    (folder / missing).chmod(0o755)
+    shutil.rmtree(folder / missing) if missing == "builders" else (folder / missing).unlink()
+    status = lab.status()
+    assert status["more"].state == "fresh"
+    assert status["terms"].state == ("stale" if missing == "fingerprints.parquet" else "unknown")
+    if missing != "fingerprints.parquet":
+        assert "verify() lists all problems" in status["terms"].reasons[0]
+
+
+def test_instances_that_go_meanwhile_are_read_again(lab):
+    lab.table("terms", {**words("terms", "a"), **shouted()})
+    lab.table("notes", {**copied("notes", "terms"), **looked_up("read", "terms")})
+    other = TableVault(lab.vault.db_dir, author="ben")
+
+    def replace():
+        for _ in range(4):
+            other.create_instance("terms", copy=True)
+            other.execute_instance("terms")
+            other.delete_instance(other.get_table_instances("terms")[0], "terms")
+
+    thread = threading.Thread(target=replace)
+    thread.start()
+    while thread.is_alive():
+        states = lab.states()
+        assert states["terms"] in ("fresh", "running"), lab.reasons("terms")
+        assert states["notes"] in ("fresh", "unknown", "stale")
+    thread.join()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import heapq
 import json
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from tablevault.builders.document import BuilderDocument
 from tablevault.builders.fields import FieldPath
-from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError
+from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError, TVFileError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.preparation import read_documents
 from tablevault.json_forms import json_form
@@ -160,7 +162,9 @@ class Graph:
         )
 
 
-def read_graph(lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool) -> Graph:
+def read_graph(
+    lookup: Lookup, version: str, keys: Collection[TableVersion] | None, with_readers: bool, is_settled: bool
+) -> Graph:
     """Read the graph of tables, with all that they read.
 
     Parameters
@@ -173,16 +177,28 @@ def read_graph(lookup: Lookup, version: str, keys: Collection[TableVersion] | No
         The tables; `None` for all that have an instance of the version.
     with_readers
         Whether to add all tables that have an instance of the version, some of which may read the given ones.
+    is_settled
+        Whether a missing file is damage; otherwise it may have been moved or removed since the catalog was read.
+
+    Raises
+    ------
+    FileNotFoundError
+        For a missing file that is not damage.
     """
-    reader = _Reader(lookup, version)
+    reader = _Reader(lookup, version, is_settled)
     of_version = reader.of_version() if with_readers or keys is None else ()
     return Graph(version, reader.read([*of_version, *(keys or ())]))
 
 
-def read_node(lookup: Lookup, version: str, key: TableVersion) -> Graph:
-    """Read the graph of one table without those that it reads."""
-    node = _Reader(lookup, version).node(key)
+def read_node(lookup: Lookup, version: str, key: TableVersion, is_settled: bool) -> Graph:
+    """Read the graph of one table without those that it reads; see `read_graph`."""
+    node = _Reader(lookup, version, is_settled).node(key)
     return Graph(version, {key: replace(node, inputs={}, targets={})})
+
+
+def missing_file(error: FileNotFoundError) -> TVFileError:
+    """Return the error that says which file of a vault is missing for good."""
+    return TVFileError(f"The file {error.filename} is missing; verify() lists all problems.")
 
 
 def _closure(
@@ -207,10 +223,13 @@ class _Reader:
         Finds files.
     version
         The version that references mean where they name none.
+    is_settled
+        Whether a missing file is damage.
     """
 
-    def __init__(self, lookup: Lookup, version: str) -> None:
+    def __init__(self, lookup: Lookup, version: str, is_settled: bool) -> None:
         self._lookup = lookup
+        self._is_settled = is_settled
         self._version = version
         self._tables = {fold(table.name): table for table in lookup.contents.tables()}
         self._temporary: dict[TableVersion, InstanceRecord] = {}
@@ -251,6 +270,10 @@ class _Reader:
             return self._with_inputs(node) if node.error is None else node
         except TableVaultError as error:
             return replace(node, error=error)
+        except FileNotFoundError as error:
+            if not self._is_settled:
+                raise
+            return replace(node, error=missing_file(error))
 
     # --- builders -------------------------------------------------------------------------------------------------
 
@@ -297,7 +320,11 @@ class _Reader:
             return _differing(texts, other_texts)
 
     def _files(self, node: Node, instance: InstanceRecord) -> dict[str, Path]:
-        return self._lookup.builder_files(node.table, instance)
+        found = self._lookup.builder_files(node.table, instance)
+        folder = self._lookup.folder(node.table, instance).builders
+        if not found and not folder.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        return found
 
     def _documents(self, node: Node, found: Mapping[str, Path]) -> dict[str, BuilderDocument]:
         """Read builder files; the IndexBuilder has the name that the table asks for now, as in a copy."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
+from typing import TypeVar
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.sources import Sources
@@ -15,10 +16,10 @@ from tablevault.errors import TableVaultError
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.comparison import Comparison
-from tablevault.freshness.graph import Graph, Node, TableVersion, read_graph, read_node
+from tablevault.freshness.graph import Graph, Node, TableVersion, missing_file, read_graph, read_node
 from tablevault.freshness.planning import Decision, IndexRun, Planner, open_planner
 from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup, again_if_moved
+from tablevault.lookup import Lookup
 from tablevault.names import is_materialized, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
 from tablevault.plans import PinnedInput
@@ -45,6 +46,11 @@ TO_BE_COMPUTED = frozenset({State.NEVER, State.PENDING, State.STALE})
 """States that make every table downstream stale."""
 UNDECIDED = frozenset({State.RUNNING, State.PAUSED, State.UNKNOWN})
 """States that make every table downstream unknown, unless it is stale."""
+
+_MOST_ATTEMPTS = 20
+"""How often a vault is read anew because a file was moved or removed meanwhile."""
+
+Result = TypeVar("Result")
 
 _PURE = frozenset(
     {("table_generation", "create_data_table_from_table"), ("table_generation", "create_data_table_from_list")}
@@ -103,6 +109,7 @@ def open_freshness(
     keys: Sequence[TableVersion] | None,
     with_readers: bool = False,
     run_index: bool = False,
+    is_settled: bool = True,
 ) -> Iterator[Freshness]:
     """Look at the tables of a version in one snapshot of the catalog; nothing is written, locked or recorded.
 
@@ -118,10 +125,33 @@ def open_freshness(
         Whether to know also the tables of the version that read these.
     run_index
         Whether to run IndexBuilders that read outside the vault, into nowhere.
+    is_settled
+        Whether a missing file is damage; see `read_settled`.
     """
     lookup = Lookup(context)
     with context.catalog.snapshot(), open_planner(lookup) as planner:
-        yield Freshness(lookup, planner, read_graph(lookup, version, keys, with_readers), keys, run_index)
+        graph = read_graph(lookup, version, keys, with_readers, is_settled)
+        yield Freshness(lookup, planner, graph, keys, run_index, is_settled)
+
+
+def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Result:
+    """Read a vault; again while files are moved or removed after their places were read from the catalog.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    read
+        Reads it. Is told whether a missing file is damage, and raises `FileNotFoundError` if it may not be.
+    """
+    for _ in range(_MOST_ATTEMPTS):
+        generation = context.catalog.contents.generation()
+        try:
+            return read(False)
+        except FileNotFoundError:
+            if context.catalog.contents.generation() == generation:
+                break
+    return read(True)
 
 
 def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[Looked, tuple[int, ...]]:
@@ -143,10 +173,15 @@ def look_alone(context: VaultContext, version: str, key: TableVersion) -> tuple[
         instance was neither computed from them nor confirmed against them.
     """
     lookup = Lookup(context)
-    with context.catalog.snapshot(), open_planner(lookup) as planner:
-        freshness = Freshness(lookup, planner, read_node(lookup, version, key), [key], run_index=False)
-        looked = freshness.look([key])[key]
-        return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
+
+    def look(is_settled: bool) -> tuple[Looked, tuple[int, ...]]:
+        with context.catalog.snapshot(), open_planner(lookup) as planner:
+            graph = read_node(lookup, version, key, is_settled)
+            freshness = Freshness(lookup, planner, graph, [key], run_index=False, is_settled=is_settled)
+            looked = freshness.look([key])[key]
+            return looked, () if looked.state is not State.FRESH else freshness.unread_inputs(key)
+
+    return read_settled(context, look)
 
 
 def named_tables(
@@ -188,8 +223,8 @@ def read_status(
         If tables read one another in a cycle.
     """
 
-    def read() -> dict[str, TableStatus]:
-        with open_freshness(context, version, keys, True, run_index) as freshness:
+    def read(is_settled: bool) -> dict[str, TableStatus]:
+        with open_freshness(context, version, keys, True, run_index, is_settled) as freshness:
             graph = freshness.graph
             return {
                 graph.text(key): TableStatus(
@@ -202,7 +237,7 @@ def read_status(
                 for key, looked in freshness.look(freshness.keys).items()
             }
 
-    return again_if_moved(read)
+    return read_settled(context, read)
 
 
 class Freshness:
@@ -220,6 +255,8 @@ class Freshness:
         The table versions that are asked about; `None` for all of the version.
     run_index
         Whether to run IndexBuilders that read outside the vault.
+    is_settled
+        Whether a missing file is damage.
     """
 
     def __init__(
@@ -229,12 +266,14 @@ class Freshness:
         graph: Graph,
         keys: Sequence[TableVersion] | None,
         run_index: bool,
+        is_settled: bool,
     ) -> None:
         self.lookup = lookup
         self.graph = graph
         self.keys = graph.of_version() if keys is None else list(keys)
         self._planner = planner
         self._run_index = run_index
+        self._is_settled = is_settled
         self._comparison = Comparison(lookup)
         self._looked: dict[TableVersion, Looked] = {}
         self._checked: dict[TableVersion, Checked] = {}
@@ -331,7 +370,13 @@ class Freshness:
             decided = self.decided(key)
             newer = self._comparison.newer_inputs(newest, decided.checked.prepared.specs, decided.checked.pins)
             changes = tuple(dict.fromkeys((*unfinished, *decided.decision.changes, *newer)))
+        except FileNotFoundError as error:
+            if not self._is_settled:
+                raise
+            return unfinished, (_first_line(missing_file(error)),)
         except TableVaultError as error:
+            if isinstance(error.__cause__, FileNotFoundError) and not self._is_settled:
+                raise error.__cause__ from None
             # The execution says it, of the row that it is about.
             return unfinished, (_first_line(error),)
         return changes, (decided.doubt,) if decided.doubt and not changes else ()

@@ -21,10 +21,10 @@ from tablevault.freshness.status import (
     lock_nothing,
     look_alone,
     open_freshness,
+    read_settled,
 )
 from tablevault.liveness import Liveness
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
-from tablevault.lookup import again_if_moved
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
 from tablevault.records import RefreshPlan, RefreshStep
@@ -97,13 +97,15 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
         to date nor named.
     """
 
-    def plan() -> RefreshPlan:
-        with open_freshness(context, selection.version, selection.named, selection.downstream, run_index) as freshness:
+    def plan(is_settled: bool) -> RefreshPlan:
+        with open_freshness(
+            context, selection.version, selection.named, selection.downstream, run_index, is_settled
+        ) as freshness:
             steps = _Steps(freshness, selection)
             steps.check()
             return steps.plan()
 
-    return again_if_moved(plan)
+    return read_settled(context, plan)
 
 
 class _Steps:
@@ -325,7 +327,7 @@ def plan_step(context: VaultContext, selection: Selection, key: TableVersion) ->
     TableVaultError
         If its builders are wrong by now.
     """
-    looked, unread = again_if_moved(lambda: look_alone(context, selection.version, key))
+    looked, unread = look_alone(context, selection.version, key)
     node = looked.node
     if looked.state is State.EXTERNAL:
         return NextStep(Action.SKIP, looked.reasons, node, ())
