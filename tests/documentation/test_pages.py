@@ -16,7 +16,13 @@ RUN_ELSEWHERE = {
     "examples/ask_documents/README.md",  # needs a service: tests/examples
 }
 # Pages with many commands, each started and awaited.
-SLOW = {"docs/files.md", "docs/tutorial-in-a-shell.md", "docs/guarantees.md"}
+SLOW = {
+    "docs/files.md",
+    "docs/guarantees.md",
+    "docs/recipes.md",
+    "docs/tutorial.md",
+    "docs/tutorial-with-builder-files.md",
+}
 # Blocks in the languages of other shells.
 UNTESTED = {"docs/command-line.md": ["zsh", "fish"]}
 
