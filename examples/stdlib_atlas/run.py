@@ -8,6 +8,7 @@ Without a FOLDER, the vault is created in a temporary folder and deleted at the 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -24,7 +25,6 @@ from tablevault import InstancePlan, ProcessInfo, TableVault, TableVaultWarning
 
 HERE = Path(__file__).resolve().parent
 TABLE = "modules"
-PROCESS_ID = "first-atlas"
 FIRST_ALLOWANCE = 40
 COLUMN_BUILDERS = ("chart", "structure", "summary", "topic")
 
@@ -55,53 +55,65 @@ class Tour:
     """The state that the steps share."""
 
     db_dir: Path
+    definitions: Path
+    """A copy of the definitions, to be edited."""
     service: Service
+
+    def edit(self, old: str, new: str) -> None:
+        """Edit the definitions file."""
+        file = self.definitions / "atlas.py"
+        file.write_text(file.read_text().replace(old, new))
 
     def vault(self) -> TableVault:
         """Open the vault, as any interpreter can."""
         return TableVault(str(self.db_dir), author="guide")
 
 
-def make_the_vault(tour: Tour) -> None:
-    """Create the vault, its code, and the first instance's builders."""
+def write_the_definitions(tour: Tour) -> None:
+    """Show the definitions file, and create an empty vault."""
     chapter(
-        "A vault",
-        """A vault is a folder of tables and Python code. Each instance of a table has builders, which name a function
-        and the columns that it fills. Here the IndexBuilder finds the modules of the standard library and copies each
-        file as an artifact. Four ColumnBuilders read, count, call a service and draw.""",
+        "A definitions file",
+        """A Python file defines a table: its index finds the modules of the standard library and copies each file as an
+        artifact. Four functions read, count, call a service and draw. Parameters have the names of columns. A vault is
+        a folder of tables and Python code.""",
     )
+    shutil.copytree(HERE / "definitions", tour.definitions)
+    lines = (tour.definitions / "atlas.py").read_text().splitlines()
+    first = lines.index("# The paid column: no call may be made twice.")
+    show_text("The paid column, in definitions/atlas.py:", "\n".join(lines[first : first + 5]))
     show_call(f"""\
 vault = TableVault({tour.db_dir.name!r}, author="guide", create=True)
-vault.create_code_module(copy_dir="examples/stdlib_atlas/code")
-vault.create_table("{TABLE}", allow_multiple_artifacts=True)
-vault.create_instance("{TABLE}", builders={{"{TABLE}_index": …, "summary": …, "topic": …, …}})""")
+vault.plan_apply("definitions")""")
     vault = TableVault(str(tour.db_dir), author="guide", description="An atlas of the standard library", create=True)
-    vault.create_code_module(copy_dir=str(HERE / "code"))
-    vault.create_table(TABLE, allow_multiple_artifacts=True, description="One row per top-level module")
-    vault.create_instance(TABLE, builders={path.stem: path.read_text() for path in (HERE / "builders").glob("*.yaml")})
-    show_text("The builder of the paid column:", vault.get_builder_str(TABLE, "topic"))
-    check("the instance is temporary: it cannot be queried yet", vault.get_table_instances(TABLE) == [])
+    plan = vault.plan_apply(tour.definitions)
+    show_text("the files to be written:", "\n".join(file.path for file in plan.files))
+    check("nothing is written yet", vault.get_tables() == [])
 
 
 def run_into_an_error(tour: Tour) -> None:
-    """Execute the instance until the service refuses to answer."""
+    """Run the definitions until the service refuses to answer."""
     chapter(
         "An error pauses the run",
-        f"""The service answers {FIRST_ALLOWANCE} calls and then refuses. The process id keeps the results: the run is
-        paused, and you get the exception of your own function.""",
+        f"""`run` writes the definitions into the vault, and computes the table. The service answers {FIRST_ALLOWANCE}
+        calls and then refuses: the run is paused, and you get the exception of your own function.""",
     )
     tour.service.open(FIRST_ALLOWANCE)
-    show_call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
+    show_call('vault.run("definitions")')
     vault = tour.vault()
     try:
-        vault.execute_instance(TABLE, process_id=PROCESS_ID)
+        vault.run(tour.definitions)
     except ConnectionError as error:
         show_text("raised:", "".join(traceback.format_exception_only(error)).rstrip())
-    process = vault.get_active_processes().get(PROCESS_ID)
-    check("the process is paused", process is not None and process.status == "paused")
+    run = _paused_run(vault)
+    check("the run is paused", run is not None)
     check("every allowed call was answered", len(tour.service.answered()) == FIRST_ALLOWANCE)
     partial, _ = vault.get_dataframe(TABLE, instance_id="TEMP_base")
     check("every answer is kept and readable", int(partial["topic"].notna().sum()) == FIRST_ALLOWANCE)
+
+
+def _paused_run(vault: TableVault) -> ProcessInfo | None:
+    active = vault.get_active_processes().values()
+    return next((process for process in active if process.operation == "run" and process.status == "paused"), None)
 
 
 def try_to_interfere(tour: Tour) -> None:
@@ -118,26 +130,27 @@ def try_to_interfere(tour: Tour) -> None:
         "the call was refused at once, and the table is still there",
         colleague.returncode == 0 and TABLE in tour.vault().get_tables(),
     )
-    check("the refusal names the paused process and its error", _names_the_pause(colleague.stdout))
+    run = _paused_run(tour.vault())
+    named = (run.process_id if run else "", "execute_instance", "Too Many Requests")
+    check("the refusal names the paused process and its error", all(word in colleague.stdout for word in named))
     tour.vault().create_table("notes")
     check("the rest of the vault can be changed", "notes" in tour.vault().get_tables())
 
 
-def _names_the_pause(message: str) -> bool:
-    return all(word in message for word in (PROCESS_ID, "execute_instance", "Too Many Requests"))
-
-
 def resume(tour: Tour) -> None:
-    """Resume the paused process, and count the calls of the service."""
+    """Resume the paused run, and count the calls of the service."""
     chapter(
         "The same call resumes it",
-        """The allowance is raised. The same call with the same process id resumes the run after its last finished row,
-        from any interpreter, even after a power cut.""",
+        """The allowance is raised. The same call resumes the run after its last finished row, from any interpreter,
+        even after a power cut.""",
     )
     tour.service.allow(1_000_000)
-    show_call(f'vault.execute_instance("{TABLE}", process_id="{PROCESS_ID}")')
+    show_call('vault.run("definitions")')
     vault = tour.vault()
-    vault.execute_instance(TABLE, process_id=PROCESS_ID)
+    paused = _paused_run(vault)
+    process_id, warned = _run(tour)
+    show_text("warned:", warned)
+    check("it resumed the paused run", paused is not None and process_id == paused.process_id)
     frame, instance_id = vault.get_dataframe(TABLE)
     answered = tour.service.answered()
     check(f"each of the {len(frame)} modules has a row", set(frame["module"]) == set(_standard_library()))
@@ -150,6 +163,15 @@ def resume(tour: Tour) -> None:
     show_frame(frame, ["module", "summary", "lines", "functions", "classes", "imports", "topic"], rows=12)
 
 
+def _run(tour: Tour) -> tuple[str, str]:
+    """Run the definitions; return the process id and the warnings."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        process_id = tour.vault().run(tour.definitions)
+    messages = [str(warning.message) for warning in caught if issubclass(warning.category, TableVaultWarning)]
+    return process_id, "\n".join(messages)
+
+
 def _standard_library() -> list[str]:
     return [path.stem for path in Path(sysconfig.get_path("stdlib")).glob("*.py")]
 
@@ -159,45 +181,42 @@ def _all_exist(paths: Iterable[str]) -> bool:
 
 
 def run_again(tour: Tour) -> None:
-    """Show that you can rerun a script with fixed process ids."""
+    """Show that a run of an unchanged table makes no instance."""
     chapter(
-        "A finished call is a no-op",
-        "The same call again: the process has succeeded, so the call is a no-op with a warning.",
+        "An unchanged table is left alone",
+        """The same call again: the index finds the same modules, every cell is up to date, and there is no new
+        instance.""",
     )
+    show_call('vault.run("definitions")')
     vault = tour.vault()
-    instances = vault.get_table_instances(TABLE)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        vault.execute_instance(TABLE, process_id=PROCESS_ID)
-    messages = [str(warning.message) for warning in caught if issubclass(warning.category, TableVaultWarning)]
-    show_text("warned:", "\n".join(messages))
-    check("a warning states that it had succeeded", len(messages) == 1)
+    instances, calls_before = vault.get_table_instances(TABLE), len(tour.service.answered())
+    process = vault.get_process(_run(tour)[0])
+    show_text("the process:", repr(process))
+    check("the service was not called at all", len(tour.service.answered()) == calls_before)
     check("there is no second instance", vault.get_table_instances(TABLE) == instances)
 
 
-def change_one_builder(tour: Tour) -> None:
-    """Create a second instance with charts in another colour."""
+def change_one_argument(tour: Tour) -> None:
+    """Give the charts another colour, in a second instance."""
     chapter(
-        "Change one builder",
-        """The charts get another colour. The new instance is copied from the first, one builder is changed, and only
-        its column is recomputed; the other cells, including the paid ones, are reused. `plan_instance` shows this
-        before you pay for anything.""",
+        "Change one argument",
+        """The charts get another colour. Only their column is recomputed; the other cells, including the paid ones, are
+        reused. `apply` writes the edited file into the vault, and `plan_instance` counts the cells before you pay for
+        anything.""",
     )
+    tour.edit("steelblue", "darkorange")
     show_call(f"""\
-vault.create_instance("{TABLE}", copy=True)
-vault.create_builder_file("{TABLE}", "chart", text=chart.replace("steelblue", "darkorange"))
+vault.apply("definitions")
 vault.plan_instance("{TABLE}", run_index=True)
-process_id = vault.execute_instance("{TABLE}")""")
+process_id = vault.run("definitions")""")
     vault = tour.vault()
     calls_before = len(tour.service.answered())
     first, first_id = vault.get_dataframe(TABLE)
-    vault.create_instance(TABLE, copy=True)
-    chart = vault.get_builder_str(TABLE, "chart")
-    vault.create_builder_file(TABLE, "chart", text=chart.replace("steelblue", "darkorange"))
+    vault.apply(tour.definitions)
     plan = vault.plan_instance(TABLE, run_index=True)
     show_text("the plan:", repr(plan))
     check("only charts will be computed, says the plan", _planned(plan) == {"chart": len(first)})
-    process = vault.get_process(vault.execute_instance(TABLE))
+    process = vault.get_process(_run(tour)[0])
     second, second_id = vault.get_dataframe(TABLE)
     show_text("the process:", repr(process))
     check("the service was not called at all", len(tour.service.answered()) == calls_before)
@@ -210,7 +229,7 @@ process_id = vault.execute_instance("{TABLE}")""")
 
 
 def _computed(process: ProcessInfo) -> dict[str, int]:
-    counts = {name: process.progress[name].computed for name in COLUMN_BUILDERS}
+    counts = {name: process.progress[f"{TABLE}/{name}"].computed for name in COLUMN_BUILDERS}
     return {name: count for name, count in counts.items() if count}
 
 
@@ -224,24 +243,18 @@ def _all_contain(paths: Iterable[str], text: str) -> bool:
 
 
 def fix_one_function(tour: Tour) -> None:
-    """Fix one of the two functions of a code module, and execute."""
+    """Fix one function of the file, and run it."""
     chapter(
         "Fix one function",
         """The counts of functions missed asynchronous ones. Fixing this recounts every module, but redraws only the
         charts whose counts change. The summaries are reused, although their function is in the same file.""",
     )
-    show_call(f"""\
-vault.create_instance("{TABLE}", copy=True)
-vault.create_code_module("reading", text=fixed)
-process_id = vault.execute_instance("{TABLE}")""")
+    tour.edit("node, ast.FunctionDef)", "node, ast.FunctionDef | ast.AsyncFunctionDef)")
+    show_call('vault.run("definitions")')
     vault = tour.vault()
     calls_before = len(tour.service.answered())
     before, _ = vault.get_dataframe(TABLE)
-    vault.create_instance(TABLE, copy=True)
-    code = vault.get_code_module_str("reading")
-    fixed = code.replace("node, ast.FunctionDef)", "node, ast.FunctionDef | ast.AsyncFunctionDef)")
-    vault.create_code_module("reading", text=fixed)
-    process = vault.get_process(vault.execute_instance(TABLE))
+    process = vault.get_process(_run(tour)[0])
     after, _ = vault.get_dataframe(TABLE)
     changed = int((before["functions"] != after["functions"]).sum())
     show_text("the process:", repr(process))
@@ -262,33 +275,33 @@ def trace_one_column(tour: Tour) -> None:
     lineage = tour.vault().get_lineage(TABLE, column="topic")
     console.print(lineage.tree())
     (topic,) = lineage.columns
-    check("the topics were computed by ask_topic()", topic.function == "topics.ask_topic")
+    check("the topics were computed by ask_topic()", topic.function == "atlas.ask_topic")
     inputs = {step.column for step in topic.inputs}
     check("from the names and summaries of the modules", inputs == {"module", "summary"})
 
 
 def look_back(tour: Tour) -> None:
-    """Print the resulting frame and the first process."""
-    chapter("The result", "The newest frame, a summary of it, and the first process.")
+    """Print the resulting frame and the first run."""
+    chapter("The result", "The newest frame, a summary of it, and the first run.")
     vault = tour.vault()
     frame, _ = vault.get_dataframe(TABLE, full_artifact_path=False)
     show_frame(frame, ["module", "lines", "topic", "source", "chart"], rows=8)
     sizes = frame.groupby("topic").agg(modules=("module", "count"), lines=("lines", "sum")).reset_index()
     show_frame(sizes.sort_values("lines", ascending=False), ["topic", "modules", "lines"], rows=len(sizes))
-    process = vault.get_process(PROCESS_ID)
-    show_text("the first process:", repr(process))
-    check("the process succeeded despite its error", process.status == "succeeded")
+    process = [process for process in vault.get_history() if process.operation == "run"][-1]
+    show_text("the first run:", repr(process))
+    check("it succeeded despite its error", process.status == "succeeded")
     show_call("vault.verify()")
     check("every file matches its recorded size and hash", vault.verify().ok)
 
 
 CHAPTERS = (
-    make_the_vault,
+    write_the_definitions,
     run_into_an_error,
     try_to_interfere,
     resume,
     run_again,
-    change_one_builder,
+    change_one_argument,
     fix_one_function,
     trace_one_column,
     look_back,
@@ -297,7 +310,7 @@ CHAPTERS = (
 
 def run(folder: Path) -> None:
     """Run all steps in a folder."""
-    tour = Tour(folder / "atlas", Service(folder / "service"))
+    tour = Tour(folder / "atlas", folder / "definitions", Service(folder / "service"))
     os.environ["ATLAS_SERVICE"] = str(tour.service.folder)
     for step in CHAPTERS:
         step(tour)

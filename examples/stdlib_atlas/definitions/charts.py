@@ -1,25 +1,21 @@
-"""Draw small charts as SVG files."""
+"""Draw small charts as SVG."""
 
 import math
+from collections.abc import Mapping
 from html import escape
-from pathlib import Path
 
 WIDTH = 240
 ROW = 22
 
 
-def draw_chart(module: str, counts: dict[str, int], colour: str, artifact_folder: str) -> str:
-    """Draw one bar per count, on a logarithmic scale; return the path relative to the artifact folder."""
+def draw_bars(title: str, counts: Mapping[str, int], colour: str) -> str:
+    """Return an SVG with one bar per count, on a logarithmic scale."""
     bars = "\n".join(_bar(row, name, count, colour) for row, (name, count) in enumerate(counts.items(), start=1))
-    charts = Path(artifact_folder) / "charts"
-    charts.mkdir(exist_ok=True)
-    (charts / f"{module}.svg").write_text(
+    return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{ROW * (len(counts) + 1)}" '
         f'font-family="sans-serif" font-size="11">\n'
-        f'<text x="4" y="15" font-weight="bold">{escape(module)}</text>\n{bars}\n</svg>\n',
-        encoding="utf-8",
+        f'<text x="4" y="15" font-weight="bold">{escape(title)}</text>\n{bars}\n</svg>\n'
     )
-    return f"charts/{module}.svg"
 
 
 def _bar(row: int, name: str, count: int, colour: str) -> str:
