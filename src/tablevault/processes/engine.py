@@ -229,11 +229,6 @@ class Engine:
 
     def _restart_one(self, record: ProcessRecord, attempt: int) -> Outcome:
         running = Outcome(OutcomeKind.RUNNING, record.process_id)
-        if self._is_run_by_parent(record):
-            return running
-        if record.attempt != attempt and not record.finished and not self._liveness.is_alive(record):
-            # Its parent, resumed before it, took it up; it has paused again, with its parent.
-            return self._recorded(record)
         if record.finished:
             # Its own owner ended it; or its parent, resumed before it, or another owner ran it.
             return running if record.attempt == attempt else self._recorded(record)
@@ -243,14 +238,18 @@ class Engine:
         if record.is_decided or was_stopped or not record.user_given:
             outcome = None if self._liveness.is_alive(record) else self.recovery.recover(record)
             return outcome or running
+        whole = self._parent_of_step(record)
+        if whole is not None and self._liveness.is_running(whole):
+            return running
+        if whole is not None and record.attempt != attempt:
+            # Its parent, resumed before it, took it up; it has paused again, with its parent.
+            return self._recorded(record)
         return self._resume_in_restart(record)
 
-    def _is_run_by_parent(self, record: ProcessRecord) -> bool:
-        """Return whether a live owner runs the process whose work a process is part of."""
+    def _parent_of_step(self, record: ProcessRecord) -> ProcessRecord | None:
+        """Return the process whose work a process is part of; `None` if it is one of its own."""
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
-        if parent is None or parent.finished or record.finished:
-            return False
-        return operation_named(parent.operation).runs_children and self._liveness.is_running(parent)
+        return parent if parent is not None and operation_named(parent.operation).runs_children else None
 
     def _resume_in_restart(self, record: ProcessRecord) -> Outcome:
         try:
