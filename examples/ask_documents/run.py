@@ -42,6 +42,11 @@ class Example:
         """The folder of text files."""
         return self.folder / "documents"
 
+    @property
+    def definitions(self) -> Path:
+        """A copy of the definitions file, to be edited."""
+        return self.folder / "asking.py"
+
     def vault(self) -> TableVault:
         """Open the vault, as any interpreter can."""
         return TableVault(str(self.folder / "vault"), author="reader")
@@ -55,34 +60,26 @@ def _questions(requests: Iterable[Request]) -> set[tuple[str, str]]:
     return {(request.text, request.question) for request in requests}
 
 
-def make_the_tables(example: Example) -> None:
-    """Create the vault, its code, and two tables."""
+def write_the_definitions(example: Example) -> None:
+    """Create the vault, and show the definitions file."""
     chapter(
-        "Two tables",
+        "Two tables in one file",
         """One table holds the documents of a folder. The other has a row for every question about every document, with
         the answer of a service that speaks OpenAI's protocol. Its address and key are read from the environment when
         the function is called.""",
     )
-    show_call("""\
-vault.create_code_module(copy_dir="examples/ask_documents/code")
-vault.create_table("documents")
-vault.create_instance("documents", builders=…)
-vault.execute_instance("documents")
-vault.create_table("answers")
-vault.create_instance("answers", builders=…)""")
-    vault = TableVault(str(example.folder / "vault"), author="reader", create=True)
-    vault.create_code_module(copy_dir=str(HERE / "code"))
-    for table in ("documents", "answers"):
-        vault.create_table(table)
-        builders = {path.stem: path.read_text() for path in (HERE / "builders" / table).glob("*.yaml")}
-        vault.create_instance(table, builders=builders)
-    vault.execute_instance("documents")
-    show_text("The builder of the paid column:", vault.get_builder_str("answers", "answer"))
-    check("there are 6 documents, each with its file", len(vault.get_dataframe("documents")[0]) == 6)
+    shutil.copyfile(HERE / "asking.py", example.definitions)
+    shutil.copytree(HERE / "documents", example.documents)
+    _, _, definition = example.definitions.read_text().partition("# The answer of the service")
+    show_text("The paid column, in asking.py:", definition.partition('    """')[0].partition("\n")[2])
+    show_call('vault.plan_apply("asking.py")')
+    plan = TableVault(str(example.folder / "vault"), author="reader", create=True).plan_apply(example.definitions)
+    show_text("to be created:", "\n".join([*plan.tables, *(file.path for file in plan.files)]))
+    check("two tables will be created", plan.tables == ("documents", "answers"))
 
 
 def run_into_an_outage(example: Example) -> None:
-    """Execute until the client gives up."""
+    """Run the definitions until the client gives up."""
     chapter(
         "The client retries short failures; an outage pauses the run",
         f"""The service refuses some requests (429), fails on others (500) and drops some connections. The client
@@ -90,11 +87,11 @@ def run_into_an_outage(example: Example) -> None:
         client times out, then it returns 503. The client gives up, and you get its own exception, with a note.""",
     )
     example.server.break_down_after(ANSWERS_BEFORE_THE_OUTAGE)
-    show_call(f'vault.execute_instance("answers", process_id="{PROCESS_ID}")')
+    show_call(f'vault.run("asking.py", process_id="{PROCESS_ID}")')
     vault = example.vault()
     raised = None
     try:
-        vault.execute_instance("answers", process_id=PROCESS_ID)
+        vault.run(example.definitions, process_id=PROCESS_ID)
     except APIError as error:
         raised = error
         show_text("raised:", "".join(traceback.format_exception_only(error)))
@@ -105,7 +102,7 @@ def run_into_an_outage(example: Example) -> None:
         "before, it retried 429, 500 and dropped connections",
         {"refused (429)", "failed (500)", "dropped", "stalled"} <= set(outcomes),
     )
-    check("the process is paused", vault.get_process(PROCESS_ID).status == "paused")
+    check("the run is paused", vault.get_process(PROCESS_ID).status == "paused")
     kept = _kept(vault)
     check(f"{len(kept)} answers had arrived and are kept", len(kept) > 0 and kept <= _answered(example))
 
@@ -114,7 +111,7 @@ def _kept(vault: TableVault) -> set[tuple[str, str]]:
     """Return the answered questions of a paused run, each with its text."""
     answers, _ = vault.get_dataframe("answers", instance_id="TEMP_base")
     documents, _ = vault.get_dataframe("documents")
-    texts = {name: Path(path).read_text() for name, path in zip(documents["document"], documents["text"], strict=True)}
+    texts = dict(zip(documents["document"], documents["text"], strict=True))
     answered = answers[answers["answer"].notna()]
     return {(texts[name], question) for name, question in zip(answered["document"], answered["question"], strict=True)}
 
@@ -130,7 +127,7 @@ def _show_log(example: Example) -> None:
 
 
 def resume(example: Example) -> None:
-    """Resume the paused process, and read the log of the service."""
+    """Resume the paused run, and read the log of the service."""
     chapter(
         "The same call resumes it",
         "The outage is over. The same call with the same process id sends only the unanswered questions.",
@@ -138,8 +135,8 @@ def resume(example: Example) -> None:
     vault = example.vault()
     kept, requests_before = _kept(vault), len(example.server.requests())
     example.server.recover()
-    show_call(f'vault.execute_instance("answers", process_id="{PROCESS_ID}")')
-    vault.execute_instance("answers", process_id=PROCESS_ID)
+    show_call(f'vault.run("asking.py", process_id="{PROCESS_ID}")')
+    vault.run(example.definitions, process_id=PROCESS_ID)
     _show_log(example)
     frame, _ = vault.get_dataframe("answers")
     asked = example.questions_since(requests_before)
@@ -165,32 +162,28 @@ def change_a_little(example: Example) -> None:
         it is `untracked`, so it affects no cell. `plan_instance` counts the answers that you will pay for.""",
     )
     show_call("""\
-vault.create_instance("documents", copy=True)
-vault.execute_instance("documents")
-vault.create_instance("answers", copy=True)
-vault.create_builder_file("answers", "answers_index", text=index.replace("What is it", "What do people know it"))
-vault.create_builder_file("answers", "answer", text=answer.replace("timeout: 2.0", "timeout: 4.0"))
+vault.apply("asking.py")
+vault.refresh("documents")
 vault.plan_instance("answers", run_index=True)
-vault.execute_instance("answers", process_id="answers-tuesday")""")
+vault.run("asking.py", process_id="answers-tuesday")""")
     vault = example.vault()
     before, _ = vault.get_dataframe("answers")
     shutil.copyfile(HERE / "late_arrival.txt", example.documents / "school.txt")
-    vault.create_instance("documents", copy=True)
-    vault.execute_instance("documents")
-    vault.create_instance("answers", copy=True)
-    _edit(vault, "answers_index", "What is it", "What do people know it")
-    _edit(vault, "answer", "timeout: 2.0", "timeout: 4.0")
+    text = example.definitions.read_text().replace("What is it", "What do people know it")
+    example.definitions.write_text(text.replace('"timeout": 2.0', '"timeout": 4.0'))
+    vault.apply(example.definitions)
+    vault.refresh("documents")
     plan = vault.plan_instance("answers", run_index=True)
     show_text("the plan:", repr(plan))
     documents, topics = before["document"].nunique(), before["topic"].nunique()
     due = documents + topics
     check(f"you will pay for {due} answers: {documents} + {topics}", plan.builders["answer"].computed == due)
     requests_before = len(example.server.requests())
-    process = vault.get_process(vault.execute_instance("answers", process_id="answers-tuesday"))
+    process = vault.get_process(vault.run(example.definitions, process_id="answers-tuesday"))
     show_text("the process:", repr(process))
     asked = example.questions_since(requests_before)
     new_text = (example.documents / "school.txt").read_text()
-    check(f"exactly these {due} were sent", len(asked) == due and process.progress["answer"].computed == due)
+    check(f"exactly these {due} were sent", len(asked) == due and process.progress["answers/answer"].computed == due)
     check(
         "each is about the new document or is the reworded question",
         all(text == new_text or "do people know" in question for text, question in asked),
@@ -201,11 +194,6 @@ vault.execute_instance("answers", process_id="answers-tuesday")""")
         f"the other {len(unchanged)} answers are unchanged",
         len(unchanged) == len(after) - due and unchanged["answer"].equals(unchanged["answer_before"]),
     )
-
-
-def _edit(vault: TableVault, builder: str, old: str, new: str) -> None:
-    text = vault.get_builder_str("answers", builder)
-    vault.create_builder_file("answers", builder, text=text.replace(old, new))
 
 
 def look_back(example: Example) -> None:
@@ -223,13 +211,12 @@ def look_back(example: Example) -> None:
 
 def run(folder: Path) -> None:
     """Run all steps in a folder."""
-    shutil.copytree(HERE / "documents", folder / "documents")
     with StandInServer() as server:
         example = Example(folder, server)
         os.environ["ASK_DOCUMENTS_FOLDER"] = str(example.documents)
         os.environ["OPENAI_BASE_URL"] = server.base_url
         os.environ["OPENAI_API_KEY"] = API_KEY
-        for step in (make_the_tables, run_into_an_outage, resume, change_a_little, look_back):
+        for step in (write_the_definitions, run_into_an_outage, resume, change_a_little, look_back):
             step(example)
 
 

@@ -23,10 +23,9 @@ from judging_server import EVERY, FIRST_OUTCOMES, JudgingServer, grade_of
 from presentation import chapter, check, console, explain, run_example, show_call, show_frame, show_text
 from tablevault import TableVault
 
-HERE = Path(__file__).resolve().parent
+DEFINITIONS = Path(__file__).resolve().parent / "judging.py"
 QUESTIONS = 500
 CONFUSING = (40, 240, 440)
-PROCESS_ID = "verdicts-monday"
 API_KEY = "sk-a-secret"
 
 
@@ -42,18 +41,14 @@ class Example:
         return TableVault(str(self.folder / "vault"), author="reader")
 
 
-def make_the_tables(example: Example) -> None:
-    """Write the answers, and create the table of verdicts."""
+def write_the_answers(example: Example) -> None:
+    """Write the answers, and show the definition of the verdicts."""
     chapter(
         "500 answers",
-        """One table holds answers, written from a frame. The other has a verdict for each of them: a grade and a
-        reason, from a service that speaks OpenAI's protocol.""",
+        """One table holds answers, written from a frame. A definitions file says that the other has a verdict for each
+        of them: a grade and a reason, from a service that speaks OpenAI's protocol.""",
     )
-    show_call("""\
-vault.write("answers", frame, primary_key=["number"])
-vault.create_code_module(copy_dir="examples/judge_answers/code")
-vault.create_table("verdicts")
-vault.create_instance("verdicts", builders=…)""")
+    show_call('vault.write("answers", frame, primary_key=["number"])')
     vault = TableVault(str(example.folder / "vault"), author="reader", create=True)
     numbers = range(QUESTIONS)
     answers = {
@@ -62,30 +57,27 @@ vault.create_instance("verdicts", builders=…)""")
         "answer": [str(2 * number) for number in numbers],
     }
     vault.write("answers", pd.DataFrame(answers), primary_key=["number"])
-    vault.create_code_module(copy_dir=str(HERE / "code"))
-    vault.create_table("verdicts")
-    builders = {path.stem: path.read_text() for path in (HERE / "builders").glob("*.yaml")}
-    vault.create_instance("verdicts", builders=builders)
-    show_text("The builder of the paid columns:", vault.get_builder_str("verdicts", "verdict"))
+    _, _, definition = DEFINITIONS.read_text().partition("# The verdict of the service, which is paid for.\n")
+    show_text("The paid columns, in judging.py:", definition.partition("\n\n")[0])
 
 
 def grade_all(example: Example) -> None:
-    """Execute: rows that fail for good are recorded, all others are graded."""
+    """Run the definitions: rows that fail for good are recorded, all others are graded."""
     chapter(
         "A run that does not stop at a bad row",
         """32 requests are in flight at a time. What is transient is retried: throttled requests after as long as the
         service asks, failures, hanging requests after the timeout. A reply that is not JSON, or a grade that
-        `validate` refuses, is asked for again, with the reason in `~LAST_ERROR~`. A row that still fails is
+        `validate` refuses, is asked for again, with the reason in `LAST_ERROR`. A row that still fails is
         recorded.""",
     )
-    show_call(f'vault.execute_instance("verdicts", process_id="{PROCESS_ID}")')
+    show_call('process_id = vault.run("judging.py")')
     vault = example.vault()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        vault.execute_instance("verdicts", process_id=PROCESS_ID)
+        process_id = vault.run(DEFINITIONS)
     show_text("warned:", str(told[-1].message))
     _show_log(example)
-    progress = vault.get_process(PROCESS_ID).progress["verdict"]
+    progress = vault.get_process(process_id).progress["verdicts/verdict"]
     check(
         f"the vault counts the calls as the service does: {QUESTIONS} rows and {progress.retried} repeated calls",
         len(example.server.requests()) == QUESTIONS + progress.retried,
@@ -147,7 +139,7 @@ def run(folder: Path) -> None:
         example = Example(folder, server)
         os.environ["OPENAI_BASE_URL"] = server.base_url
         os.environ["OPENAI_API_KEY"] = API_KEY
-        for step in (make_the_tables, grade_all, look_at_the_errors, retry_what_failed):
+        for step in (write_the_answers, grade_all, look_at_the_errors, retry_what_failed):
             step(example)
 
 

@@ -1,4 +1,4 @@
-"""Let a language model grade answers, over any service that speaks OpenAI's protocol."""
+"""A verdict for each answer: a grade and a reason, from any service that speaks OpenAI's protocol."""
 
 import json
 from collections.abc import Mapping
@@ -6,9 +6,36 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from tablevault.define import LAST_ERROR, Table, env
+
 INSTRUCTIONS = 'Grade the answer from 1 to 5. Reply with JSON only: {"grade": 3, "reason": "..."}'
 
+verdicts = Table("verdicts")
+verdicts.index("number", "question", "answer", rows_of="answers")
 
+
+def is_on_the_scale(grade: int, reason: str) -> None:
+    """Refuse a grade outside the scale."""
+    if grade not in range(1, 6):
+        raise ValueError(f"the grade is {grade}, not one of 1 to 5")
+
+
+# The verdict of the service, which is paid for.
+@verdicts.column(
+    "grade",
+    "reason",
+    builder="verdict",
+    max_concurrency=32,
+    on_error="collect",
+    retry={"max_retries": 2, "on": ["transient", "invalid", ValueError], "wait": 0.05},
+    timeout=10,
+    validate=is_on_the_scale,
+    arguments={"last_error": LAST_ERROR},
+    setup_arguments={
+        "client": {"base_url": env("OPENAI_BASE_URL"), "api_key": env("OPENAI_API_KEY"), "max_retries": 0}
+    },
+    dtypes={"grade": "Int64", "reason": "string"},
+)
 class Judge:
     """Grades one answer per call; all calls share one client with one connection pool."""
 
@@ -30,9 +57,3 @@ class Judge:
     async def close(self) -> None:
         """Close the connections, once all rows are done."""
         await self._client.close()
-
-
-def is_on_the_scale(grade: int, reason: str) -> None:
-    """Refuse a grade outside the scale."""
-    if grade not in range(1, 6):
-        raise ValueError(f"the grade is {grade}, not one of 1 to 5")
