@@ -59,7 +59,8 @@ class Refresh(Operation[StepsPlan]):
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)
-        steps = tuple(planned_step(draft.lookup, step) for step in plan_refresh(context, selection).steps)
+        planned = plan_refresh(context, selection, looks_closely=False).steps
+        steps = tuple(planned_step(draft.lookup, step) for step in planned)
         for step in steps:
             check_length(draft.process_id, version, step)
         if self.policies:

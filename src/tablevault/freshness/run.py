@@ -176,7 +176,7 @@ class Run(Operation[RunPlan]):
                 # A later call may have given others.
                 check_policies(context, selection.version, steps, self.policies)
             return steps
-        planned = plan_refresh(context, selection).steps
+        planned = plan_refresh(context, selection, looks_closely=False).steps
         steps = tuple(planned_step(session.lookup, step) for step in planned)
         if self.policies:
             check_policies(context, selection.version, steps, self.policies)

@@ -110,6 +110,7 @@ def open_freshness(
     with_readers: bool = False,
     run_index: bool = False,
     is_settled: bool = True,
+    looks_closely: bool = True,
 ) -> Iterator[Freshness]:
     """Look at the tables of a version in one snapshot of the catalog; nothing is written, locked or recorded.
 
@@ -127,11 +128,13 @@ def open_freshness(
         Whether to run IndexBuilders that read outside the vault, into nowhere.
     is_settled
         Whether a missing file is damage; see `read_settled`.
+    looks_closely
+        Whether to look for reasons of its own where a table upstream is reason enough not to call one fresh.
     """
     lookup = Lookup(context)
     with context.catalog.snapshot(), open_planner(lookup) as planner:
         graph = read_graph(lookup, version, keys, with_readers, is_settled)
-        yield Freshness(lookup, planner, graph, keys, run_index, is_settled)
+        yield Freshness(lookup, planner, graph, keys, run_index, is_settled, looks_closely)
 
 
 def read_settled(context: VaultContext, read: Callable[[bool], Result]) -> Result:
@@ -257,6 +260,8 @@ class Freshness:
         Whether to run IndexBuilders that read outside the vault.
     is_settled
         Whether a missing file is damage.
+    looks_closely
+        Whether to look for reasons of its own where a table upstream is reason enough not to call one fresh.
     """
 
     def __init__(
@@ -267,6 +272,7 @@ class Freshness:
         keys: Sequence[TableVersion] | None,
         run_index: bool,
         is_settled: bool,
+        looks_closely: bool = True,
     ) -> None:
         self.lookup = lookup
         self.graph = graph
@@ -274,6 +280,7 @@ class Freshness:
         self._planner = planner
         self._run_index = run_index
         self._is_settled = is_settled
+        self._looks_closely = looks_closely
         self._comparison = Comparison(lookup)
         self._looked: dict[TableVersion, Looked] = {}
         self._checked: dict[TableVersion, Checked] = {}
@@ -358,7 +365,8 @@ class Freshness:
             if stale:
                 return Looked(node, State.STALE, upstream=stale, error=error)
             return Looked(node, State.UNKNOWN, (_first_line(error),), undecided, error=error)
-        changes, doubts = self._changes(newest, node.key)
+        is_decided_upstream = bool(stale or undecided) and not self._looks_closely
+        changes, doubts = ((), ()) if is_decided_upstream else self._changes(newest, node.key)
         if changes or stale:
             return Looked(node, State.STALE, changes, stale)
         return Looked(node, State.UNKNOWN if doubts or undecided else State.FRESH, doubts, undecided)

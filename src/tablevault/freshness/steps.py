@@ -74,7 +74,9 @@ class NextStep:
     """Row ids of the instances that it would read now, and against which it was not confirmed before."""
 
 
-def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = False) -> RefreshPlan:
+def plan_refresh(
+    context: VaultContext, selection: Selection, run_index: bool = False, looks_closely: bool = True
+) -> RefreshPlan:
     """Return the steps of a refresh, in the order of execution, having checked that it can begin.
 
     Parameters
@@ -85,6 +87,9 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
         The tables.
     run_index
         Whether to run IndexBuilders that read outside the vault, into nowhere.
+    looks_closely
+        Whether to tell steps that are executed from those that only look, with their counts; a refresh does not need
+        that, because each step is planned again when it begins.
 
     Raises
     ------
@@ -99,11 +104,11 @@ def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = 
 
     def plan(is_settled: bool) -> RefreshPlan:
         with open_freshness(
-            context, selection.version, selection.named, selection.downstream, run_index, is_settled
+            context, selection.version, selection.named, selection.downstream, run_index, is_settled, looks_closely
         ) as freshness:
             steps = _Steps(freshness, selection)
             steps.check()
-            return steps.plan()
+            return steps.plan(with_counts=looks_closely)
 
     return read_settled(context, plan)
 
@@ -131,9 +136,9 @@ class _Steps:
         self._looked = freshness.look(keys)
         self._actions = {key: self._action(looked) for key, looked in self._looked.items()}
 
-    def plan(self) -> RefreshPlan:
+    def plan(self, with_counts: bool) -> RefreshPlan:
         """Return the steps."""
-        return RefreshPlan(tuple(self._step(key, looked) for key, looked in self._looked.items()))
+        return RefreshPlan(tuple(self._step(key, looked, with_counts) for key, looked in self._looked.items()))
 
     def _action(self, looked: Looked) -> Action:
         if looked.state in (State.FRESH, State.EXTERNAL) or self._is_left_out(looked.node):
@@ -145,10 +150,10 @@ class _Steps:
         """Return whether a table is not executed because of its side effects."""
         return node.table.has_side_effects and not self._selection.names(node.key)
 
-    def _step(self, key: TableVersion, looked: Looked) -> RefreshStep:
+    def _step(self, key: TableVersion, looked: Looked, with_counts: bool) -> RefreshStep:
         action = self._actions[key]
         is_left_out = looked.state not in (State.FRESH, State.EXTERNAL) and self._is_left_out(looked.node)
-        computed, reused = (0, 0) if action is Action.SKIP else self._counts(key)
+        computed, reused = self._counts(key, with_counts)
         return RefreshStep(
             key.table_name,
             key.version,
@@ -159,12 +164,16 @@ class _Steps:
             reused,
         )
 
-    def _counts(self, key: TableVersion) -> tuple[int | None, int | None]:
+    def _counts(self, key: TableVersion, with_counts: bool) -> tuple[int | None, int | None]:
         """Return how many rows are computed and reused, where that is known.
 
         Summed over builders, except an IndexBuilder that always runs.
         """
-        if any(self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)):
+        if self._actions[key] is Action.SKIP:
+            return 0, 0
+        if not with_counts or any(
+            self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)
+        ):
             return None, None
         try:
             decided = self._freshness.decided(key)
