@@ -78,7 +78,7 @@ def test_steps_run_in_the_order_of_what_they_read(chain: Lab) -> None:
     assert list(info.progress) == ["a/a_index", "b/b_index", "b/loud", "c/c_index", "c/loud"]
 
 
-def test_second_refresh_makes_no_instance_and_calls_only_indexes_that_read_outside(lab: Lab, tmp_path: Path) -> None:
+def test_second_refresh_calls_only_indexes_that_read_outside(lab: Lab, tmp_path: Path) -> None:
     lab.table("read", {**from_file("read", tmp_path / "words.json", "x", "y"), **shouted()}, execute=False)
     lab.table("b", {**copied("b", "read"), **shouted()}, execute=False)
     lab.vault.refresh()
@@ -92,14 +92,22 @@ def test_second_refresh_makes_no_instance_and_calls_only_indexes_that_read_outsi
         assert lab.states() == {"read": "unknown", "b": "unknown"}
 
 
-def test_upstream_that_recomputes_to_equal_values_stops_there(chain: Lab) -> None:
-    chain.edit_code(("return word.upper()", "return str(word).upper()"))
-    chain.edit("a", words("a", "x", "y", dtypes={"word": "string"}))
-    chain.vault.refresh(["a", "b"], process_id="first")
-    assert instances(chain) == {"a": 2, "b": 2, "c": 1}
-    chain.vault.refresh(["c"], process_id="second")
-    # The code of `loud` has changed in `c`, too; but there is nothing newer to read.
-    assert children(chain, "second") == [("second.c.copy", "succeeded"), ("second.c", "succeeded")]
+def test_upstream_that_recomputes_to_equal_values_stops_there(lab: Lab) -> None:
+    lab.table("a", {**words("a", "x", "y"), **shouted()})
+    loud = "table_generation.create_data_table_from_table"
+    lab.table("b", {"b_index": builder("IndexBuilder", ["word"], loud, {"df": "<<a.{loud}>>"}), **shouted("louder")})
+    lab.edit_code(("return word.upper()", "return str(word).upper()"))
+    lab.vault.refresh("a")
+    assert lab.calls[-2:] == ["shout", "shout"]
+    # The code of `b` has changed, too: only its own reasons count.
+    lab.vault.refresh(process_id="nightly")
+    assert instances(lab) == {"a": 2, "b": 2}
+    lab.table("c", copied("c", "a"))
+    lab.edit_code(("return word.upper()", "return ''.join(word).upper()"))
+    lab.vault.refresh(["a", "c"], process_id="again")
+    assert [name for name, _ in children(lab, "again")] == ["again.a.copy", "again.a"]
+    assert instances(lab) == {"a": 3, "b": 2, "c": 1}
+    assert lab.states("a", "c") == {"a": "fresh", "c": "fresh"}
 
 
 def test_table_downstream_of_equal_values_is_looked_at_and_confirmed(chain: Lab) -> None:
@@ -235,7 +243,7 @@ def test_side_effects_run_only_if_named(lab: Lab) -> None:
     assert instances(lab) == {"sent": 1, "b": 1}
 
 
-def test_input_with_side_effects_that_is_not_up_to_date_is_refused(lab: Lab) -> None:
+def test_stale_input_with_side_effects_is_refused_unless_named(lab: Lab) -> None:
     lab.table("sent", words("sent", "x"), has_side_effects=True)
     lab.table("b", {**copied("b", "sent"), **shouted()})
     lab.edit("sent", words("sent", "x", "y"))
