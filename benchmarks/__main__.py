@@ -30,7 +30,10 @@ WORK: dict[str, Work] = {
     "P3": lambda count, rounds: processes.computing(rounds, count),
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
-    "S10": lambda count, rounds: freshness.fresh_tables(count or 100, rounds),
+    "S10": lambda count, rounds: [
+        *freshness.fresh_tables(count or 100, rounds),
+        *freshness.unchanged_file(count or 20, rounds),
+    ],
 }
 
 

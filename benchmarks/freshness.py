@@ -1,13 +1,16 @@
-"""S10: a refresh of tables that are up to date, against planning the execution of each."""
+"""S10: refreshes and runs of tables that are up to date, against planning the execution of each."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from benchmarks import vaults
-from benchmarks.measuring import Result, Way, empty_folder, interleaved
+from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved
 from tablevault import TableVault
 
 ROWS = 100
@@ -29,19 +32,54 @@ def fresh_tables(tables: int, rounds: int) -> list[Result]:
         states = {status.state for status in vault.get_status().values()}
     if states != {"fresh"}:
         raise AssertionError(f"the tables were to be fresh, and are {states}")
-    refresh, plans = samples["refresh"], samples["plans"]
-    return [
-        Result(
-            "S10",
-            f"refresh of {tables} fresh tables, against as many plan_instance",
-            f"{refresh.median:.2f} s",
-            f"{plans.median:.2f} s",
-            refresh.median / plans.median,
-            "≤ 1.5 ×",
-            refresh.median <= 1.5 * plans.median,
-            refresh.spread,
-        )
-    ]
+    return [_compared(f"refresh of {tables} fresh tables, against as many plan_instance", samples, "refresh")]
+
+
+def unchanged_file(tables: int, rounds: int) -> list[Result]:
+    """S10: a run of a definitions file that did not change, against as many calls of `plan_instance`."""
+    with empty_folder() as folder:
+        vault = vaults.new_vault(folder)
+        source = folder / "definitions.py"
+        source.write_text(_definitions(tables), encoding="utf-8")
+        with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            vault.run(source)
+            names = [name for name in vault.get_tables() if name != "t000"]
+            for name in names:
+                vault.create_instance(name, copy=True)
+            ways: dict[str, Way] = {
+                "plans": _timed(lambda: [vault.plan_instance(name) for name in (*names, names[0])]),
+                "run": _timed(lambda: vault.run(source)),
+            }
+            samples = interleaved(ways, min(rounds, _MOST_ROUNDS))
+    return [_compared(f"run of an unchanged file of {tables} tables, against as many plan_instance", samples, "run")]
+
+
+def _compared(what: str, samples: Mapping[str, Samples], name: str) -> Result:
+    measured, plans = samples[name], samples["plans"]
+    ratio = measured.median / plans.median
+    return Result(
+        "S10",
+        what,
+        f"{measured.median:.2f} s",
+        f"{plans.median:.2f} s",
+        ratio,
+        "≤ 1.5 ×",
+        ratio <= 1.5,
+        measured.spread,
+    )
+
+
+def _definitions(tables: int) -> str:
+    """Return a definitions file whose tables, but for the first, each read another one."""
+    names = [f"t{number:03}" for number in range(tables)]
+    parts = ["from tablevault.define import Table\n", *(f'{name} = Table("{name}")' for name in names)]
+    parts.append(f'\n\n@t000.index("x", primary_key=["x"])\ndef rows():\n    return list(range({ROWS}))\n')
+    for number, name in enumerate(names):
+        if number:
+            parts.append(f'\n{name}.index("x", rows_of="{names[(number - 1) // 2]}")\n')
+        parts.append(f'\n@{name}.column("y")\ndef mark_{number}(x):\n    return f"{{x}}-ok"\n')
+    return "\n".join(parts)
 
 
 def _timed(work: Callable[[], object]) -> Way:
