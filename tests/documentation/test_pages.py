@@ -19,6 +19,7 @@ RUN_ELSEWHERE = {
 SLOW = {
     "docs/files.md",
     "docs/guarantees.md",
+    "docs/index.md",
     "docs/recipes.md",
     "docs/tutorial.md",
     "docs/tutorial-with-builder-files.md",
