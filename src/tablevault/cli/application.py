@@ -253,8 +253,10 @@ def _say_traceback(error: BaseException) -> None:
     inner = frames_of(error)
     while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] in _BEFORE_USER_CODE:
         inner = inner.tb_next
-    if inner is None and isinstance(error, SyntaxError):
-        # It shows its own line, and came up in no code of the user's.
+    outcome = outcome_of(error)
+    is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
+    if inner is None and (is_from_function or isinstance(error, SyntaxError)):
+        # No code of the user's ran here: it was raised in another process, or shows its own line.
         error = error.with_traceback(None)
     _say(traceback_of(error, inner, notes=False).rstrip("\n"))
 
