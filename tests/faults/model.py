@@ -16,8 +16,10 @@ ARGUMENT, LOCK, PROCESS, TABLE, BUILDER = (
 )
 EXTERNAL, WRONG, INTERRUPT = "ConnectionError", "ValueError", "KeyboardInterrupt"
 FORBIDDEN = ("artifacts", "x y", "")
-ROW_WISE = ("row-wise", "threads", "nested")
-"""Kinds of builders that are called once per row."""
+ROW_WISE = ("row-wise", "threads", "nested", "async", "class", "batch", "collect")
+"""Kinds of builders that are called for rows, one or some at a time."""
+BATCH = 2
+"""Rows of one call of a batch."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,12 @@ class Recipe:
 
     @property
     def function(self) -> str:
-        """What computes an answer: in how many threads makes no difference."""
-        return "row-wise" if self.kind == "threads" else self.kind
+        """What computes an answer: how many threads there are, and what becomes of errors, makes no difference."""
+        return "row-wise" if self.kind in ("threads", "collect") else self.kind
+
+    def collects(self, fault: Fault | None) -> bool:
+        """Whether an error is recorded for its row, and the others go on."""
+        return self.kind == "collect" and fault is not None and fault.kind != INTERRUPT
 
     def builders(self, table: str) -> list[str]:
         """Return the names of the builders."""
@@ -89,11 +95,12 @@ class Recipe:
             return replace(self, kind="")
         return replace(self, artifacts=False) if builder == "file" else replace(self, indexed=False)
 
-    def frame(self, done: frozenset[int] | None = None) -> dict[str, list[Any]]:
-        """Return the columns; with nulls where `answer` is not done, if not all of it is."""
+    def frame(self, done: frozenset[int] | None = None, failed: frozenset[int] = frozenset()) -> dict[str, list[Any]]:
+        """Return the columns; with nulls where `answer` is not done, if not all of it is, or has failed."""
         made: dict[str, list[Any]] = {"x": list(range(self.rows))}
         if self.kind:
-            made["answer"] = [f"{x}*{self.factor}" if done is None or x in done else None for x in range(self.rows)]
+            there = frozenset(range(self.rows)) - failed if done is None else done
+            made["answer"] = [f"{x}*{self.factor}" if x in there else None for x in range(self.rows)]
         if self.artifacts:
             # Builders of one rank run in the order of their names, so that files come after answers.
             made["file"] = [f"{x}.txt" if done is None else None for x in range(self.rows)]
@@ -427,7 +434,8 @@ class Model:
         done = known.done if known is not None else Done(taken_over=self._taken_over(temporary, force, reuse_partial))
         # A generator is replayed from its first row, unless all of it is there.
         passed = done.rows if recipe.decides_rows or len(done.rows) == recipe.rows else frozenset()
-        if fault is not None and recipe.kind and fault.row < recipe.rows and fault.row not in passed:
+        hits = fault is not None and recipe.kind and fault.row < recipe.rows and fault.row not in passed
+        if fault is not None and hits and not recipe.collects(fault):
             done = replace(done, computed=done.computed | self._computed_before(fault, recipe, passed))
             if not process_id:
                 temporary.partial = (recipe, done)
@@ -435,7 +443,8 @@ class Model:
         computed = frozenset(range(recipe.rows if recipe.kind else 0)) - passed
         self._call(computed, computed)
         self._make_children(recipe, computed)
-        self._materialize(table, temporary, recipe.frame(), True)
+        failed = frozenset({fault.row}) if fault is not None and hits else frozenset()
+        self._materialize(table, temporary, recipe.frame(failed=failed), True)
 
     def _computed_before(self, fault: Fault, recipe: Recipe, passed: frozenset[int]) -> frozenset[int]:
         """Return the rows that are computed when a function fails at a row."""
@@ -444,6 +453,14 @@ class Model:
             case "threads":
                 self._call(before | {fault.row}, rows)
                 return frozenset(self.seen) - {fault.row}
+            case "batch":
+                missing = sorted(rows)
+                start = missing.index(fault.row) // BATCH * BATCH
+                batch = missing[start : start + BATCH]
+                called = batch if fault.kind == WRONG else [x for x in batch if x <= fault.row]
+                self._call({*missing[:start], *called}, {*missing[:start], *called})
+                # Of a batch with one wrong result the others are kept.
+                return frozenset(missing[:start]) | (frozenset(batch) - {fault.row} if fault.kind == WRONG else set())
             case "dataframe":
                 # It looks at all of them before it returns something wrong.
                 called = rows if fault.kind == WRONG else before | {fault.row}

@@ -20,7 +20,7 @@ from forking import Counts, repeat_alone, run_side_by_side, serve
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from model import EXTERNAL, INTERRUPT, WRONG, Called, ExpectedError, Fault, Instance, Model, Recipe, Table
+from model import BATCH, EXTERNAL, INTERRUPT, WRONG, Called, ExpectedError, Fault, Instance, Model, Recipe, Table
 
 from tablevault import TableVault, TableVaultWarning, TVLockError
 
@@ -52,6 +52,22 @@ def index(count):
 
 def row(x, factor):
     return f"{x}*{factor}" if work(x) else object()
+
+
+async def row_async(x, factor):
+    return row(x, factor)
+
+
+class Answers:
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __call__(self, x, factor):
+        return row(x, factor)
+
+
+def batch(x, factor):
+    return [row(each, factor) for each in x]
 
 
 def nested(x, factor, parent):
@@ -98,15 +114,27 @@ is_custom: true
 return_type: {return_type}
 n_threads: {threads}
 arguments: {{factor: {factor}, {argument}}}
+{more}
 """
 
 FUNCTIONS = {
     "row-wise": ("row", 'x: "<<self.x[index]>>"'),
     "threads": ("row", 'x: "<<self.x[index]>>"'),
+    "async": ("row_async", 'x: "<<self.x[index]>>"'),
+    "class": ("Answers", 'x: "<<self.x[index]>>"'),
+    "batch": ("batch", 'x: "<<self.x[index]>>"'),
+    "collect": ("row", 'x: "<<self.x[index]>>"'),
     "nested": ("nested", 'x: "<<self.x[index]>>", parent: ~PROCESS_ID~'),
     "generator": ("rows", "count: {rows}"),
     "dataframe": ("frame", "xs: <<self.x>>"),
 }
+
+MORE = {
+    "class": 'setup_arguments: {mark: "*"}',
+    "batch": f"batch_size: {BATCH}",
+    "collect": "on_error: collect\nmax_failures: 100%",
+}
+"""Further fields of the builder."""
 
 FILE = """
 builder_type: ColumnBuilder
@@ -122,7 +150,7 @@ arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
 TABLES = st.sampled_from(["a", "a", "a", "b", "b", "A"])
 VERSIONS = st.sampled_from(["base", "base", "v2"])
 PROCESS_IDS = st.sampled_from(["", "", "", "p1", "p2", "p3"])
-KINDS = st.sampled_from(["row-wise", "row-wise", "threads", "nested", "generator", "dataframe"])
+KINDS = st.sampled_from(["row-wise", *FUNCTIONS])
 RECIPES = st.builds(Recipe, st.integers(0, 4), st.integers(1, 2), KINDS, st.booleans())
 FAULTS = st.none() | st.builds(Fault, st.sampled_from([EXTERNAL, WRONG, INTERRUPT]), st.integers(0, 3))
 STEPS = 40
@@ -142,10 +170,11 @@ def answer(recipe: Recipe) -> str:
     argument = argument.format(rows=recipe.rows)
     return ANSWER.format(
         function=function,
-        return_type="row-wise" if recipe.decides_rows else recipe.kind,
+        return_type="row-wise" if recipe.decides_rows and recipe.kind != "batch" else recipe.kind,
         threads=2 if recipe.kind == "threads" else 1,
         factor=recipe.factor,
         argument=argument,
+        more=MORE.get(recipe.kind, ""),
     )
 
 
