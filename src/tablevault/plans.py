@@ -197,6 +197,9 @@ class DeleteCodeModulePlan(Plan, frozen=True, kw_only=True, tag="delete code mod
 class RunPlan(Plan, frozen=True, kw_only=True, tag="run"):
     """A source to be applied, and its tables to be executed; the steps are chosen once it is applied."""
 
+    is_applied: bool = False
+    """Whether the vault had all of the source already."""
+
 
 class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What is applied to one table."""

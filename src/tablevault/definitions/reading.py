@@ -337,7 +337,6 @@ class _Binder:
         if each is None:
             return None
         address = each.table if each.instance is None else f"{each.table}({each.instance})"
-        instance = self._known.instance(each.table, each.instance)
         own = self._of_table(each.table)
         existing = self._existing_builders(each.table) if each.instance is None else {}
         builders = [
@@ -349,9 +348,13 @@ class _Binder:
         ]
         # In an order that does not depend on the files that are applied together.
         builders.sort(key=lambda item: (not item.is_index, fold(item.name)))
-        columns = [column for item in builders for column in item.columns] or instance.columns
-        key = next((item.primary_key for item in builders if item.is_index), ()) or instance.primary_key
-        return TableOfRows(address, tuple(dict.fromkeys(columns)), key)
+        columns = tuple(dict.fromkeys(column for item in builders for column in item.columns))
+        index = next((item for item in builders if item.is_index), None)
+        if columns and index is not None:
+            return TableOfRows(address, columns, index.primary_key)
+        instance = self._known.instance(each.table, each.instance)
+        key = instance.primary_key if index is None else index.primary_key
+        return TableOfRows(address, columns or instance.columns, key)
 
 
 def _known_builder(name: str, text: str) -> _KnownBuilder | None:

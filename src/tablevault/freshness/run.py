@@ -83,8 +83,10 @@ class Run(Operation[RunPlan]):
             raise TVProcessError(_is_running(other))
         for table in tables:
             check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
-        self._applying(self._began_with).compared(draft.lookup).check_unedited()
-        return RunPlan(table_name=tables[0].name if len(tables) == 1 else "")
+        comparison = self._applying(self._began_with).compared(draft.lookup)
+        comparison.check_unedited()
+        table_name = tables[0].name if len(tables) == 1 else ""
+        return RunPlan(table_name=table_name, is_applied=not comparison.differs)
 
     # --- continuing -----------------------------------------------------------------------------------------------
 
@@ -131,7 +133,7 @@ class Run(Operation[RunPlan]):
 
     def work(self, plan: RunPlan, session: Session) -> Changes:
         """Apply the definitions, then run the steps; each is a child."""
-        self._apply(session)
+        self._apply(plan, session)
         version = names.check_version(self.version)
         keys = [TableVersion(table.name, version) for table in self._began_with.tables]
         selection = Selection(version, tuple(keys), upstream=False, downstream=False)
@@ -148,7 +150,7 @@ class Run(Operation[RunPlan]):
     def _applying(self, texts: SourceTexts) -> Apply:
         return Apply(self.source, msgspec.to_builtins(texts), self.version)
 
-    def _apply(self, session: Session) -> None:
+    def _apply(self, plan: RunPlan, session: Session) -> None:
         """Apply the definitions, unless this run has; code that was edited in the vault meanwhile stays."""
         processes = session.lookup.context.catalog.processes
         for child in processes.begun_inside(session.serial):
@@ -156,8 +158,11 @@ class Run(Operation[RunPlan]):
                 session.children.run(Apply.restore(child.arguments), child.process_id, "")
         digest = hashlib.sha256(msgspec.json.encode(self._now)).hexdigest()
         name = Path(self.source).name
-        if session.is_staged(_APPLIED) and session.staged_text(_APPLIED) == digest:
+        applied = session.staged_text(_APPLIED) if session.is_staged(_APPLIED) else ""
+        if applied == digest or (plan.is_applied and session.attempt == 1):
             session.progress.tell(f"Applied {name}: nothing changed.")
+            if not applied:
+                session.stage_text(_APPLIED, digest)
             return
         operation = self._applying(self._now)
         comparison = operation.compared(session.lookup)
