@@ -165,6 +165,22 @@ def test_what_is_no_frame_is_refused_by_name(vault, result):
         run(vault, result, "[out]")
 
 
+@pytest.mark.parametrize(
+    "result", ["[(1, 'a'), [2, 'b'], (3, None)]", "[{'b': 'a', 'a': 1}, {'a': 2, 'b': 'b'}, {'a': 3, 'b': None}]"]
+)
+def test_list_of_rows_is_a_frame_of_several_columns(vault, result):
+    frame = run(vault, result, "[a, b]")
+    assert frame["a"].tolist() == [1, 2, 3]
+    assert frame["b"].tolist()[:2] == ["a", "b"]
+    assert pd.isna(frame["b"][2])
+
+
+@pytest.mark.parametrize("row", ["(1,)", "{'a': 1}", "'ab'", "7", "(1, 2, 3)"])
+def test_row_of_another_width_is_refused_with_its_number(vault, row):
+    with pytest.raises(TypeError, match=r"row 1: .* a tuple of 2 items or a mapping with the columns a, b; this row"):
+        run(vault, f"[(1, 2), {row}, (3, 4)]", "[a, b]")
+
+
 def test_true_is_another_key_than_one(vault):
     code = (
         "def rows():\n    import pandas as pd\n    return pd.DataFrame({'k': pd.Series([1, True, 0], dtype=object)})\n"

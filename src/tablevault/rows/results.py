@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -274,7 +275,8 @@ def read_frame_result(
     spec
         The builder.
     value
-        A frame of pandas, polars, pyarrow or Arrow's PyCapsule interface; a series, array or list for one column.
+        A frame of pandas, polars, pyarrow or Arrow's PyCapsule interface; a series, array or list for one column; a
+        list of tuples or mappings, one per row, for several.
     row_count
         How many rows it has to have; `None` for an IndexBuilder.
     artifact_name
@@ -312,6 +314,8 @@ def _as_frame(spec: BuilderSpec, value: object, row_count: int | None) -> object
         return in_order_of_positions(value.to_frame(columns[0]), row_count)
     if isinstance(value, np.ndarray | list | tuple) and len(columns) == 1:
         return pd.DataFrame({columns[0]: pd.Series(list(value), dtype=object)})
+    if isinstance(value, list | tuple):
+        return _frame_of_rows(spec, value)
     if isinstance(value, pd.DataFrame):
         return in_order_of_positions(_renamed(spec, value), row_count)
     if is_polars_frame(value):
@@ -328,6 +332,25 @@ def _as_frame(spec: BuilderSpec, value: object, row_count: int | None) -> object
         by_name = set(table.column_names) == set(columns) and len(set(columns)) == table.num_columns
         return table.select(columns) if by_name else table.rename_columns(columns)
     raise _not_a_frame(spec, value)
+
+
+def _frame_of_rows(spec: BuilderSpec, rows: Sequence[object]) -> pd.DataFrame:
+    """Return a frame of rows, each a tuple with one item per column, or a mapping with the columns as its keys."""
+    columns = list(spec.changed_columns)
+    cells: list[Sequence[object]] = []
+    for number, row in enumerate(rows):
+        if isinstance(row, Mapping) and set(row) == set(columns):
+            cells.append([row[name] for name in columns])
+        elif isinstance(row, tuple | list) and len(row) == len(columns):
+            cells.append(row)
+        else:
+            raise TypeError(
+                f"Builder '{spec.name}', row {number}: {spec.python_function}() must return a DataFrame, or a list "
+                f"that has for each row a tuple of {len(columns)} items or a mapping with the columns "
+                f"{', '.join(columns)}; this row is {reprlib.repr(row)}. {_ROW_WISE}"
+            )
+    places = range(len(columns))
+    return pd.DataFrame({columns[at]: pd.Series([row[at] for row in cells], dtype=object) for at in places})
 
 
 def _not_a_frame(spec: BuilderSpec, value: object) -> TypeError:
