@@ -15,12 +15,29 @@ from sources import PATIENCE, Source
 
 from tablevault import TableVault
 
-KILLS = int(os.environ.get("KILLED_RUNS", "25"))
+KILLS = int(os.environ.get("KILLED_RUNS", "12"))
 """More of them with `make test-slow KILLED_RUNS=200`."""
 ROWS = 500
 NEW_VAULTS, RUNS_IN_ONE = 3, 10
-DURABLE_SECONDS = 1.0
-"""Rows that were finished longer than this before the kill are not computed again: 50 ms, on a machine that keeps up."""
+BEATS = 3
+"""A thread beside the run writes and fsyncs a byte every 50 ms, as the checkpoints do: that many of its beats before the
+kill, a row has to be durable."""
+
+BEATING = """
+def beat():
+    with open(HERE / "beats", "ab", buffering=0) as file:
+        while True:
+            time.sleep(0.05)
+            begun = time.monotonic()
+            file.write(b".")
+            os.fsync(file.fileno())
+            note("beat", 0, begun)
+
+
+if not any(thread.name == "beating" for thread in threading.enumerate()):
+    threading.Thread(target=beat, name="beating", daemon=True).start()
+
+"""
 
 
 @pytest.mark.slow
@@ -29,6 +46,8 @@ def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
     kills = 0
     while kills < KILLS:
         source = Source(tmp_path / f"quiz-{kills}", rows=ROWS)
+        source.edit("import time\n", "import threading\nimport time\n")
+        source.edit("\n\ndef act(name, x):", f"\n{BEATING}\ndef act(name, x):")
         source.edit(
             "    note(name, x, time.monotonic())\n", "    time.sleep(0.002)\n    note(name, x, time.monotonic())\n"
         )
@@ -46,13 +65,15 @@ def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
         source.check_end(TableVault(source.vault))
         finished = defaultdict(list)
         for name, x, moment in source.log():
-            if name not in ("import", "x"):
-                finished[name, x].append(float(moment))
+            finished[name, x].append(float(moment))
+        beats = finished.pop(("beat", "0"))
+        finished = {key: times for key, times in finished.items() if key[0] in ("question", "answer", "count")}
         assert len(finished) == 3 * ROWS
         for (name, x), times in finished.items():
             for moment in times[:-1]:
                 killed = min((end for end in moments if end >= moment), default=moment)
-                assert killed - moment < DURABLE_SECONDS, f"row {x} of {name} was durable, and computed again"
+                between = sum(moment < beat < killed for beat in beats)
+                assert between < BEATS, f"row {x} of {name} was finished {between} beats before the kill"
 
 
 @pytest.mark.slow
