@@ -42,6 +42,7 @@ from tablevault.surface import public_class
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from tablevault.definitions.source_files import SourceFiles
     from tablevault.reading.runs import TableOutcome
     from tablevault.storage.frames import FrameData
     from tablevault.values import Selection
@@ -591,7 +592,7 @@ class TableVault:
         --------
         >>> vault.apply("answers.py")  # doctest: +SKIP
         """
-        operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
+        operation = self._read_source(find_source(str(source)), version, overwrite)
         return self._run(operation, process_id)
 
     def plan_apply(
@@ -609,12 +610,19 @@ class TableVault:
         TVArgumentError, TVBuilderError, TableReferenceError, Exception
             As `apply`, but for files that were edited since, which are listed.
         """
-        operation = operations.Apply.read(self._context, find_source(str(source)), version, overwrite)
+        operation = self._read_source(find_source(str(source)), version, overwrite)
         return operation.preview(Lookup(self._context))
+
+    def _read_source(self, source: SourceFiles, version: str, overwrite: bool) -> operations.Apply:
+        try:
+            return operations.Apply.read(self._context, source, version, overwrite)
+        except BaseException as error:
+            tell_unread(self._context, error, None)
+            raise
 
     def _apply_text(self, name: str, text: str, version: str, overwrite: bool) -> ApplyPlan:
         """Apply a text as `apply` does with a file of this name; return what it changed."""
-        operation = operations.Apply.read(self._context, source_of_text(name, text), version, overwrite)
+        operation = self._read_source(source_of_text(name, text), version, overwrite)
         plan = operation.preview(Lookup(self._context))
         self._run(operation, "")
         return plan

@@ -78,6 +78,65 @@ def test_missing_file_makes_no_vault(source):
     assert not source.vault.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "status", "said"),
+    [
+        ("empty", None, 1, "has no Python file"),
+        ("con.py", "x = 1\n", 1, "Forbidden Code Module Name"),
+        ("broken.py", "x = (\n", 3, "SyntaxError"),
+    ],
+)
+def test_source_that_cannot_be_read_makes_no_vault(source, name, text, status, said):
+    path = source.folder / name
+    path.mkdir() if text is None else path.write_text(text)
+    ended = source.command("run", path)
+    assert (ended.returncode, said in ended.stderr) == (status, True), ended.stderr
+    assert not source.vault.exists()
+    assert not (path / "vault").exists()
+
+
+def test_empty_name_is_wrong_usage(source):
+    ended = source.command("run", "")
+    assert ended.returncode == 2
+    assert "Name a definitions file" in ended.stderr
+    assert not source.vault.exists()
+
+
+@pytest.mark.parametrize("command", ["run", "apply"])
+@pytest.mark.parametrize("statement", ["raise SystemExit", "import sys\nsys.exit('bye')"])
+def test_source_that_exits_while_it_is_read_has_failed(vault, source, command, statement):
+    source.file.write_text(f"{source.file.read_text()}\n{statement}\n")
+    ended = source.command("--db-dir", source.vault, command, source.file)
+    assert ended.returncode == 3
+    assert ended.stdout == ""
+    assert vault.get_history() == []
+
+
+def test_packages_and_links_beside_a_file_are_found(source):
+    (source.folder / "library").mkdir()
+    (source.folder / "library" / "__init__.py").write_text("def mark(text):\n    return text + ' one'\n")
+    text = source.file.read_text().replace('f"{question} {style}"', "mark(question)")
+    shared = source.folder / "elsewhere.txt"
+    shared.write_text(text.replace("import os\n", "import os\n\nfrom library import mark\n", 1))
+    source.file.unlink()
+    source.file.symlink_to(shared)
+    folder = source.folder / "definitions"
+    folder.mkdir()
+    (folder / "answers.py").symlink_to(shared)
+    (folder / "library").symlink_to(source.folder / "library")
+    ended = source.command("--db-dir", source.vault, "run", folder)
+    assert ended.returncode == 0, ended.stderr
+    source.check_end(TableVault(source.vault))
+
+
+def test_file_that_has_moved_runs_as_before(vault, source):
+    run(vault, source)
+    source.forget()
+    source.file = source.file.rename(source.folder.parent / "answers.py")
+    run(vault, source)
+    assert source.calls() == {("x", "0"): 1}
+
+
 def test_folder_has_its_vault_inside(source):
     ended = source.command("run", ".")
     assert ended.returncode == 0, ended.stderr
@@ -179,6 +238,11 @@ def test_interrupt_error_and_fix_are_three_times_the_same_command(source):
         ('{"style": "one"}', '{"style": "two"}', r"table 'answers', builder 'answer': the field 'arguments'"),
         ('primary_key=["x"]', "keep_old=False", r"table 'questions', builder 'questions_index': the field"),
         ('@answers.column(retry', '@answers.column("answer", "more", retry', r"the field 'changed_columns'"),
+        (
+            "def answer(x, question, style):",
+            "def answer(x, question, style, n=1):",
+            r"the parameter 'n' of answer\(\) is new",
+        ),
         ('words = Table("words")', 'words = Table("words")\nmore = Table("more")', r"table 'more' is new"),
         ('@words.column("count", arguments={"answer": "<<answers.answer[x::<<self.x[index]>>]>>"})\n', "", r"builder 'count' is defined no more"),
     ],
@@ -273,6 +337,35 @@ def test_errors_and_stops_of_a_run_are_those_of_its_tables(vault, source):
     assert vault.get_active_processes() == {}
     assert vault.read("words")["count"].tolist()[:3] == [2, 2, 2]
     assert vault.get_descriptions(vault.get_table_instances("words")[-1], "words")["success"] is False
+
+
+def test_resumed_run_uses_the_file_whatever_was_applied_meanwhile(vault, source):
+    process_id, go_on = paused(vault, source)
+    text = source.file.read_text()
+    source.edit('return f"{question} {style}"', 'return f"EXPERIMENT {question}"')
+    source.edit("<<answers.answer[x::", "<<answers.question[x::")
+    vault.apply(source.file)
+    source.file.write_text(text)
+    go_on()
+    assert run(vault, source) == process_id
+    source.check_end(vault)
+
+
+def test_resumed_run_makes_a_temporary_instance_that_was_deleted_again(vault, source):
+    process_id, go_on = paused(vault, source)
+    vault.delete_instance("TEMP_base", "words")
+    go_on()
+    assert run(vault, source) == process_id
+    source.check_end(vault)
+
+
+def test_restart_refuses_a_table_whose_builders_were_deleted(vault, source):
+    process_id, go_on = paused(vault, source)
+    vault.delete_instance("TEMP_base", "words")
+    go_on()
+    with pytest.raises(tv_errors.TVArgumentError, match="'words' has no instance of version 'base', and no builders"):
+        vault.run("", process_id=process_id)
+    assert vault.get_table_instances("words", include_temp=True) == []
 
 
 def test_restart_and_the_id_alone_go_on_without_reading_the_source(vault, source):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +19,30 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=click.Path())
 @version
 @policies
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @process_id
 @in_place
-def run(place: Place, source: Path, policy: tuple[str, ...], background: bool, **options: Any) -> str:
+def run(place: Place, source: str, policy: tuple[str, ...], background: bool, **options: Any) -> str:
     """Apply a definitions file, or a folder of them, and compute its tables.
 
     The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
     error, a kill or an edit, the same command goes on. The exit status is 3 if the file itself fails, 4 if the run has
     paused, and 5 if rows failed.
     """
-    if not source.exists():
+    if not source:
+        raise click.UsageError("Name a definitions file, or a folder of them.")
+    if not Path(source).exists():
         raise TVArgumentError(f"There is no file or folder '{source}' to run.")
+    resolved = Path(source).resolve()
+    folder = resolved if resolved.is_dir() else resolved.parent
     if place.db_dir is None:
-        resolved = source.resolve()
-        place.db_dir = (resolved if resolved.is_dir() else resolved.parent) / "vault"
-    vault = _opened(place)
+        place.db_dir = folder / "vault"
+    # As for a script: packages beside the file can be imported.
+    sys.path.append(str(folder))
+    vault = _opened(place, source)
     process = vault.run(source, policies=given_policies(policy), background=background, **options)
     if background:
         return process
@@ -47,12 +53,15 @@ def run(place: Place, source: Path, policy: tuple[str, ...], background: bool, *
     return end_with_failures(place, process)
 
 
-def _opened(place: Place) -> TableVault:
-    """Open the vault, which is created if it is missing."""
+def _opened(place: Place, source: str) -> TableVault:
+    """Open the vault, which is created if it is missing and the source can be read."""
+    from tablevault.definitions.source_files import find_source
     from tablevault.layout import VaultLayout
 
     assert place.db_dir is not None
     is_new = not VaultLayout(place.db_dir.expanduser().absolute()).marker.exists()
+    if is_new:
+        find_source(source)
     vault = place.vault(create=True, exist_ok=True)
     if is_new:
         click.echo(f"Vault created in {vault.db_dir} (--db-dir names another folder).", err=True)

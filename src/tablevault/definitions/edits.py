@@ -57,6 +57,9 @@ def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
             changed, problem = _edited_builder(old, builder)
             if problem is not None:
                 return Edits(f"table '{name}', builder '{builder.name}': {problem}", {})
+            problem = _edited_parameters(builder, began_with, now)
+            if problem is not None:
+                return Edits(f"table '{name}', builder '{builder.name}': {problem}", {})
             if changed:
                 policies[f"{name}.{builder.name}"] = changed
     return Edits(None, policies)
@@ -67,6 +70,32 @@ def with_modules(began_with: SourceTexts, now: SourceTexts) -> SourceTexts:
     return SourceTexts(files=now.files, modules=now.modules, tables=began_with.tables)
 
 
+def _edited_parameters(builder: BuilderText, began_with: SourceTexts, now: SourceTexts) -> str | None:
+    """Return which parameter of a builder's function is new, or not there any more."""
+    fields = _fields(builder)
+    module, function = fields.get("code_module"), fields.get("python_function")
+    old, new = _parameters(began_with, module, function), _parameters(now, module, function)
+    for name in new or ():
+        if old is not None and name not in old:
+            return f"the parameter '{name}' of {function}() is new"
+    for name in old or ():
+        if new is not None and name not in new:
+            return f"the parameter '{name}' of {function}() was removed"
+    return None
+
+
+def _parameters(texts: SourceTexts, module: object, function: object) -> list[str] | None:
+    """Return the parameters of a function, or of calls of a class; `None` if it is not in a module of the source."""
+    text = next((item.text for item in texts.modules if item.name == module), None)
+    found: ast.stmt | None = None if text is None else _statements(text).get(str(function))
+    if isinstance(found, ast.ClassDef):
+        found = next((item for item in found.body if getattr(item, "name", "") == "__call__"), None)
+    if not isinstance(found, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    given = found.args
+    return [each.arg for each in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
+
+
 def changed_functions(before: str, after: str) -> list[str]:
     """Return the functions and classes at the top level of a module that are new, or have other code."""
     old, new = _functions(before), _functions(after)
@@ -74,12 +103,17 @@ def changed_functions(before: str, after: str) -> list[str]:
 
 
 def _functions(module: str) -> dict[str, str]:
+    return {name: ast.dump(item) for name, item in _statements(module).items()}
+
+
+def _statements(module: str) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
+    """Return the functions and classes at the top level of a module; none of one that Python cannot read."""
     try:
         statements = ast.parse(module).body
     except (SyntaxError, ValueError):
         return {}
     kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-    return {item.name: ast.dump(item) for item in statements if isinstance(item, kinds)}
+    return {item.name: item for item in statements if isinstance(item, kinds)}
 
 
 def _by_name(texts: SourceTexts) -> dict[str, TableTexts]:

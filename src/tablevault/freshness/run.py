@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -45,7 +45,7 @@ from tablevault.plans import PlannedStep, RunPlan
 from tablevault.values import Changes, ProcessRecord, Status
 
 _APPLIED = "applied"
-"""Staged once the definitions are applied: the digest of their texts."""
+"""Staged once the definitions are applied: the name of the reading that they are from."""
 _STEPS = "steps"
 """Staged before the first step begins: all steps, so that each attempt has the same."""
 _LONGEST_STEM = 40
@@ -67,6 +67,8 @@ class Run(Operation[RunPlan]):
     policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
     edited: Any = field(default=None, metadata=LONG)
     """The texts that a later call has read, if any has."""
+    reading: str = field(default="", metadata=REPLACEABLE)
+    """Names the last reading of the source, which is applied once; empty for a call that does not read it."""
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
@@ -151,18 +153,16 @@ class Run(Operation[RunPlan]):
         return Apply(self.source, msgspec.to_builtins(texts), self.version)
 
     def _apply(self, plan: RunPlan, session: Session) -> None:
-        """Apply the definitions, unless this run has; code that was edited in the vault meanwhile stays."""
-        processes = session.lookup.context.catalog.processes
+        """Apply the definitions, unless this run has; what was edited in the vault since they were read stays."""
+        processes, name = session.lookup.context.catalog.processes, Path(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
                 session.children.run(Apply.restore(child.arguments), child.process_id, "")
-        digest = hashlib.sha256(msgspec.json.encode(self._now)).hexdigest()
-        name = Path(self.source).name
-        applied = session.staged_text(_APPLIED) if session.is_staged(_APPLIED) else ""
-        if applied == digest or (plan.is_applied and session.attempt == 1):
+        if session.is_staged(_APPLIED) and session.staged_text(_APPLIED) == self.reading:
+            return
+        if plan.is_applied and session.attempt == 1:
             session.progress.tell(f"Applied {name}: nothing changed.")
-            if not applied:
-                session.stage_text(_APPLIED, digest)
+            session.stage_text(_APPLIED, self.reading)
             return
         operation = self._applying(self._now)
         comparison = operation.compared(session.lookup)
@@ -170,7 +170,7 @@ class Run(Operation[RunPlan]):
         if comparison.differs:
             session.children.run(operation, f"{session.process_id}.apply.{session.attempt}", "")
         session.progress.tell(f"Applied {name}: {told}.")
-        session.stage_text(_APPLIED, digest)
+        session.stage_text(_APPLIED, self.reading)
 
     def _steps(self, selection: Selection, session: Session) -> tuple[PlannedStep, ...]:
         """Return the steps, which are planned once, and checked before the first function runs."""
@@ -311,7 +311,7 @@ def choose_run(
             raise TVProcessError(_is_running(other))
         continued = _newest_paused(context, files.place, version, recover)
     texts = read_source(files, VaultTables(Lookup(context), version))
-    operation = Run(files.place, msgspec.to_builtins(texts), version, policies)
+    operation = Run(files.place, msgspec.to_builtins(texts), version, policies, reading=uuid.uuid4().hex)
     if process_id:
         return RunCall(operation, process_id)
     if continued is not None:

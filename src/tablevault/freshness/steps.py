@@ -193,7 +193,7 @@ class _Steps:
         """Raise if a step is bound to fail, or is not to be taken."""
         for key in self._executed:
             self._check_is_free(self._looked[key])
-            self._check_draft(self._looked[key])
+            _check_draft(self._looked[key])
             self._check_side_effects(key)
         locks: list[Lock] = []
         for key in self._executed:
@@ -203,22 +203,6 @@ class _Steps:
     def _check_is_free(self, looked: Looked) -> None:
         if looked.state is State.PAUSED and looked.process is not None:
             raise _blocked(looked.process)
-
-    def _check_draft(self, looked: Looked) -> None:
-        """Raise if there is nothing to execute, or something else has the place of the copy."""
-        node = looked.node
-        name, version = node.table.name, node.key.version
-        if looked.state is State.NEVER and not node.is_edited:
-            raise TVArgumentError(
-                f"Table '{name}' has no instance of version '{version}', and no builders that could make one; "
-                f"create_instance('{name}', version='{version}') makes a place for them."
-            )
-        if node.draft is Draft.NOT_EXECUTABLE:
-            temporary = temporary_instance_id(version)
-            raise TVArgumentError(
-                f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and is in the way "
-                f"of a copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
-            )
 
     def _check_side_effects(self, key: TableVersion) -> None:
         for read in self._graph.inputs(key) if self._selection.upstream else ():
@@ -279,6 +263,23 @@ class _Steps:
             process = context.catalog.processes.get(serial)
             if process is not None and liveness.status(process) is Status.PAUSED:
                 raise _blocked(process)
+
+
+def _check_draft(looked: Looked) -> None:
+    """Raise if there is nothing to execute, or something else has the place of the copy."""
+    node = looked.node
+    name, version = node.table.name, node.key.version
+    if looked.state is State.NEVER and not node.is_edited:
+        raise TVArgumentError(
+            f"Table '{name}' has no instance of version '{version}', and no builders that could make one; "
+            f"create_instance('{name}', version='{version}') makes a place for them."
+        )
+    if node.draft is Draft.NOT_EXECUTABLE:
+        temporary = temporary_instance_id(version)
+        raise TVArgumentError(
+            f"The temporary instance '{temporary}' of table '{name}' has no builders to execute, and is in the way "
+            f"of a copy; finish it with write_instance, or remove it: delete_instance('{temporary}', '{name}')."
+        )
 
 
 def _blocked(process: ProcessRecord) -> TVLockError:
@@ -344,4 +345,5 @@ def plan_step(context: VaultContext, selection: Selection, key: TableVersion) ->
         return NextStep(Action.SKIP, (*looked.reasons, _SIDE_EFFECTS), node, ())
     if looked.error is not None:
         raise looked.error
+    _check_draft(looked)
     return NextStep(Action.LOOK if looked.state is State.FRESH else Action.EXECUTE, looked.reasons, node, unread)

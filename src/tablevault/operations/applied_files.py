@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 from tablevault import names
 from tablevault.code.loading import ModuleFile
@@ -276,10 +277,12 @@ def _check_sources(lookup: Lookup, modules: Iterable[ModuleText], existing: Mapp
     paths = _applied_from(lookup, {module.name for module in applied})
     for module in applied:
         path = paths.get(module.name, module.path)
-        if path != module.path:
+        # A file that has moved is still the same: nothing is left in its former place.
+        is_there = not Path(path).is_absolute() or Path(path).exists()
+        if path != module.path and is_there:
             raise TVArgumentError(
                 f"The code module '{module.name}' was applied from '{path}', and '{module.path}' would replace it: "
-                "rename one of the files, or pass overwrite=True if it has only moved."
+                "rename one of the files, or take the new one over once with apply(…, overwrite=True)."
             )
 
 

@@ -129,7 +129,8 @@ def tell_unread(context: VaultContext, error: BaseException, paused: ProcessReco
     paused
         The process that the source was read for; `None` if it was to begin one.
     """
-    cause = Cause.FUNCTION if cause_of(error) is Cause.SYSTEM else cause_of(error)
+    is_exit = isinstance(error, SystemExit) and not is_from_signal(error)
+    cause = Cause.FUNCTION if is_exit or cause_of(error) is Cause.SYSTEM else cause_of(error)
     if paused is None:
         set_outcome(error, Outcome(OutcomeKind.NOT_BEGUN, "", cause))
         return
