@@ -367,7 +367,7 @@ def test_module_applied_from_another_path_is_refused(vault, save):
     assert str(second) in str(caught.value)
     for _ in range(6):
         vault.apply(save("x = 1", "other.py"))
-    with pytest.raises(tv_errors.TVArgumentError, match="overwrite=True if it has only moved"):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"take the new one over once with apply\(…, overwrite=True\)"):
         vault.apply(second)
     vault.apply(second, overwrite=True)
     vault.apply(second)

@@ -118,7 +118,7 @@ def by_hand(columns: list[dict[str, Any]]) -> tuple[str, dict[str, str]]:
             **({"arguments": arguments} if arguments else {}),
             **fields,
         }
-    return module, {name: yaml.safe_dump(item, allow_unicode=True) for name, item in builders.items()}
+    return module, {name: yaml.safe_dump(item) for name, item in builders.items()}
 
 
 def fields(text: str) -> dict[str, object]:
