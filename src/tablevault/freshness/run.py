@@ -67,7 +67,7 @@ class Run(Operation[RunPlan]):
     policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
     edited: Any = field(default=None, metadata=LONG)
     """The texts that a later call has read, if any has."""
-    reading: str = field(default="", metadata=REPLACEABLE)
+    reading: str = field(default="", metadata={**REPLACEABLE, **LONG})
     """Names the last reading of the source, which is applied once; empty for a call that does not read it."""
 
     # --- prepare --------------------------------------------------------------------------------------------------
