@@ -269,7 +269,7 @@ def test_policies_of_the_call_win_over_edited_ones(vault, source):
     with pytest.raises(ConnectionError):
         run(vault, source, policies={"answer": {"on_error": "pause"}})
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row in 'answer'"):
-        assert run(vault, source, policies={"*": {"stop_on": ["ImportError"]}}) == process_id
+        assert run(vault, source, policies={"answers.answer": {"stop_on": ["ImportError"]}}) == process_id
 
 
 def test_edited_policies_hold_for_the_rest_of_the_run(vault, source):

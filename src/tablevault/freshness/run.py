@@ -145,7 +145,9 @@ class Run(Operation[RunPlan]):
 
     def _refresh(self, keys: list[TableVersion]) -> Refresh:
         """Return the refresh that the steps belong to, with the policies that hold now."""
-        policies = {**_without(self._edits.policies, self.policies or {}), **(self.policies or {})}
+        given = self.policies or {}
+        edited = _without(self._edits.policies, given)
+        policies = {key: {**edited.get(key, {}), **given.get(key, {})} for key in [*edited, *given]}
         named = [key.table_name for key in keys]
         return Refresh(named, self.version, upstream=False, policies=policies or None)
 
@@ -192,7 +194,7 @@ class Run(Operation[RunPlan]):
 
 
 def _without(edited: TablePolicies, given: TablePolicies) -> TablePolicies:
-    """Return edited policies without the fields that a call gives, and with those that it gives for the same key."""
+    """Return edited policies without the fields that a call gives for the same builder, under whatever key."""
     kept = {}
     for name, fields in edited.items():
         builder = name.partition(".")[2]
