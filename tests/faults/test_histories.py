@@ -9,6 +9,9 @@ from model_checking import ModelCheck
 from racing import Racing
 from resuming import Resuming
 
+# Rows that fail on purpose are told of by warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::tablevault.errors.TableVaultWarning")
+
 SAMPLES = [
     pytest.param(ModelCheck(), 100, id="as-a-model-says"),
     pytest.param(ConcurrentHistory(), 300, id="many-at-one-vault"),

@@ -11,6 +11,9 @@ from faulted_operations import OPERATIONS
 from sweeping import KILL, Fault
 from sweeps import ERRORS, Sweeps, sweeps
 
+# Rows that fail on purpose are told of by warnings.
+pytestmark = pytest.mark.filterwarnings("ignore::tablevault.errors.TableVaultWarning")
+
 KINDS = [(KILL, False), *((error, lasting) for error in ERRORS for lasting in (False, True))]
 POINTS = 4
 """Of each operation."""
