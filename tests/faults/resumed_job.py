@@ -292,8 +292,7 @@ class Job:
             failing=chance.choice([0, 0.05, 0.2, 0.3]),
             longest=chance.choice([0.0005, 0.002, 0.004]) * (2 if threads > 1 else 1),
             further=chance.choice(list(FURTHER)),
-            # In `make torture` only: workers need the interpreter as it was started.
-            in_workers=chance.random() < 0.3 and "PYTEST_CURRENT_TEST" not in os.environ,
+            in_workers=chance.random() < 0.3,
         )
 
     @property

@@ -9,6 +9,8 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any, Literal
 
+import psutil
+
 from tablevault import clock
 from tablevault.catalog.owners import OwnerLock
 from tablevault.context import VaultContext
@@ -298,11 +300,25 @@ def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | N
         if claimed is not None:
             return claimed
         current = processes.get_now(current.serial) or current
-        return False if current.finished or liveness.is_running(current) else None
+        is_running = liveness.is_running(current) and not _is_gone(context, current)
+        return False if current.finished or is_running else None
 
     claimed: Process | Literal[False] | None
     claimed = poll(try_to_claim, repeat(_RECOVERY_POLL), context.lock_timeout)
     return claimed or None
+
+
+def _is_gone(context: VaultContext, record: ProcessRecord) -> bool:
+    """Return whether the interpreter of an owner is seen to be gone, whose workers hold its lock for a moment more.
+
+    It is worth waiting for the lock then, and no more: a process number proves nothing.
+    """
+    if record.owner_host != context.owners.host:
+        return False
+    try:
+        return psutil.Process(record.owner_pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return not psutil.pid_exists(record.owner_pid)
 
 
 # --- forks --------------------------------------------------------------------------------------------------------
