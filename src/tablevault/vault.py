@@ -13,10 +13,10 @@ from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
-from tablevault.errors import TVArgumentError, warn
+from tablevault.errors import TVArgumentError, TVProcessError, warn
 from tablevault.formats import migrate
 from tablevault.freshness.refresh import Refresh
-from tablevault.freshness.run import choose_run, paused_run
+from tablevault.freshness.run import check_not_running, choose_run, paused_run
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
@@ -680,7 +680,12 @@ class TableVault:
             raise
         if call.continues is not None:
             warn(resuming(call.continues))
-        return self._run(call.operation, call.process_id, background)
+        try:
+            return self._run(call.operation, call.process_id, background)
+        except TVProcessError:
+            # Two that begin within one second choose the same id: the other one is named.
+            check_not_running(self._context, call.operation.source, version)
+            raise
 
     def _run_outcomes(self, process_id: str) -> list[TableOutcome]:
         """Return what a run made of each of its tables."""

@@ -90,7 +90,7 @@ def test_of_runs_that_start_at_the_same_moment_one_runs(tmp_path, is_new):
             held.unlink()
         ended = sorted(future.result() for future in running)
         assert [status for status, _ in ended] == [0, 1, 1], ended
-        assert all("answers-20" in told for _, told in ended[1:]), ended
+        assert all("is being run already, by process 'answers-20" in told for _, told in ended[1:]), ended
         source.check_end(TableVault(source.vault))
 
 

@@ -80,9 +80,7 @@ class Run(Operation[RunPlan]):
         if not tables:
             raise TVArgumentError(f"'{self.source}' defines no table; define one with tablevault.define.Table.")
         draft.lock_exclusive(lock_on_source(self.source, version))
-        other = next(live_runs(draft.lookup.context, self.source, version, without=draft.process_id), None)
-        if other is not None:
-            raise TVProcessError(_is_running(other))
+        check_not_running(draft.lookup.context, self.source, version, without=draft.process_id)
         for table in tables:
             check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
         comparison = self._applying(self._began_with).compared(draft.lookup)
@@ -242,22 +240,16 @@ def runs_of(context: VaultContext, source: str, version: str) -> list[ProcessRec
     ]
 
 
-def live_runs(context: VaultContext, source: str, version: str, without: str = "") -> Iterator[ProcessRecord]:
-    """Yield the runs of a source and version that have a live owner, but for the process of an id."""
+def check_not_running(context: VaultContext, source: str, version: str, without: str = "") -> None:
+    """Raise `TVProcessError` if a run of a source and version has a live owner, but for the process of an id."""
     liveness = Liveness(context)
-    return (
-        record
-        for record in runs_of(context, source, version)
-        if record.process_id != without and liveness.is_running(record)
-    )
-
-
-def _is_running(record: ProcessRecord) -> str:
-    return (
-        f"'{record.arguments['source']}' is being run already, by process '{record.process_id}' (process number "
-        f"{record.owner_pid} on {record.owner_host}). Follow it with `tablevault watch {record.process_id}`, or wait "
-        f"for its end: wait_process('{record.process_id}')."
-    )
+    for record in runs_of(context, source, version):
+        if record.process_id != without and liveness.is_running(record):
+            raise TVProcessError(
+                f"'{source}' is being run already, by process '{record.process_id}' (process number "
+                f"{record.owner_pid} on {record.owner_host}). Follow it with `tablevault watch {record.process_id}`, "
+                f"or wait for its end: wait_process('{record.process_id}')."
+            )
 
 
 @dataclass(frozen=True)
@@ -308,9 +300,7 @@ def choose_run(
     files = find_source(source)
     continued = None
     if not process_id:
-        other = next(live_runs(context, files.place, version), None)
-        if other is not None:
-            raise TVProcessError(_is_running(other))
+        check_not_running(context, files.place, version)
         continued = _newest_paused(context, files.place, version, recover)
     texts = read_source(files, VaultTables(Lookup(context), version))
     operation = Run(files.place, msgspec.to_builtins(texts), version, policies, reading=uuid.uuid4().hex)
