@@ -91,7 +91,7 @@ class RandomTables:
         """Return an IndexBuilder: with its own words, those of another table, or called for each of these."""
         other = self.random.choice([None, *before])
         if other is None:
-            return words(name, *self.random.sample(["x", "y", "zz"], self.random.randint(1, 3)))
+            return words(name, *self.random.sample(["x", "y", "zw"], self.random.randint(1, 3)))
         if self.random.random() < 0.5:
             return copied(name, other)
         arguments = {"word": f"<<{other}.word[index]>>"}

@@ -86,6 +86,6 @@ def test_refresh_leaves_nothing_to_do(lab: Lab, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 115))
+@pytest.mark.parametrize("seed", range(100, 120))
 def test_refresh_leaves_nothing_to_do_many_times(lab: Lab, seed: int) -> None:
     check_random_refreshes(lab, seed, changes=8)
