@@ -498,11 +498,17 @@ class TidyingSteps(Protocol):
         ...
 
     def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-        """Record which steps of a finished process still fail, each with its reason; the others are done."""
+        """Record which steps of a finished process still fail, each with its reason; the others are done.
+
+        Steps of other processes stay as they are, whatever ids they have been given meanwhile.
+        """
         ...
 
-    def while_undone(self, tidying_id: int, do: Callable[[], None]) -> None:
-        """Do a step that had failed, if it is still recorded: nothing is decided while this runs."""
+    def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
+        """Do a step that had failed, if it is still recorded: nothing is begun or decided while this runs.
+
+        Others may have done it since it was read, and its id may by now be that of another process's step.
+        """
         ...
 
     def processes_with_failed(self) -> list[int]:

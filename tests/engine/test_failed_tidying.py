@@ -12,6 +12,7 @@ import pytest
 from jobs import INDEX
 
 from tablevault import TableVault, tv_errors
+from tablevault.catalog.sql.tidying import TidyingSteps
 
 
 @contextmanager
@@ -30,6 +31,10 @@ def failing(name, matches, number=errno.EBUSY):
         patch.setattr(os, name, call)
         yield
     assert refused, "nothing was refused"
+
+
+def busy(path, *rest, **options):
+    raise OSError(errno.EBUSY, "held open elsewhere", str(path))
 
 
 def no_folders(source, _target):
@@ -212,4 +217,30 @@ def test_warnings_that_are_errors_leave_nothing_half_done(vault):
         assert vault.get_history()[0].locks == ()
         assert TableVault(vault.db_dir).get_code_module_str("m") == "ANSWER = 2\n"
     TableVault(vault.db_dir)
+    assert vault.verify().ok
+
+
+def test_step_that_somebody_else_has_done_is_not_done_again(vault, monkeypatch):
+    """Two find the same failed step; before the slower one comes to it, something new is in its place."""
+    vault.create_table("t")
+    vault.create_instance("t", external_edit=True)
+    folder = f"{vault.db_dir}/t/TEMP_base"
+    monkeypatch.setattr(os, "rmdir", busy)
+    with pytest.warns(tv_errors.TableVaultWarning, match="Tidying up failed"):
+        vault.write_instance(pd.DataFrame({"a": [1]}), "t")
+    monkeypatch.undo()
+    assert os.path.isdir(folder)
+    real = TidyingSteps.of
+
+    def slowly(steps, serial):
+        found = real(steps, serial)
+        monkeypatch.setattr(TidyingSteps, "of", real)
+        faster = TableVault(vault.db_dir)
+        assert not os.path.exists(folder)
+        faster.create_instance("t", external_edit=True)
+        return found
+
+    monkeypatch.setattr(TidyingSteps, "of", slowly)
+    TableVault(vault.db_dir).write_instance(pd.DataFrame({"a": [2]}), "t")
+    assert vault.get_dataframe("t")[0]["a"].tolist() == [2]
     assert vault.verify().ok

@@ -103,7 +103,7 @@ class Decisions:
         told: list[str] = []
         if remaining is not None:
             steps = self._drop_artifacts(serial) if remaining.has_superseded else remaining.steps
-            self._transitions.finish(serial, self._tidy_all(steps, told))
+            self._transitions.finish(serial, self._tidy_all(serial, steps, told))
         self.write_log()
         # Last of all: a program may have turned warnings into errors.
         for message in told:
@@ -114,19 +114,21 @@ class Decisions:
         told: list[str] = []
         edited: list[str] = []
         for serial in self._tidying.processes_with_failed():
-            self._tidying.settle(serial, self._tidy_all(self._tidying.of(serial), told, edited))
+            self._tidying.settle(serial, self._tidy_all(serial, self._tidying.of(serial), told, edited))
         for message in (*edited, *(told if tell else ())):
             warn(message)
 
     def _tidy_all(
-        self, steps: Sequence[tuple[int, Tidying]], told: list[str], edited: list[str] | None = None
+        self, serial: int, steps: Sequence[tuple[int, Tidying]], told: list[str], edited: list[str] | None = None
     ) -> list[tuple[int, str]]:
         """Do steps on disk; return the ids of those that failed, each with its reason.
 
         Parameters
         ----------
+        serial
+            The process.
         steps
-            The steps of one process in their order, each with its id.
+            Its steps in their order, each with its id.
         told
             Receives the warnings about steps that fail.
         edited
@@ -141,11 +143,11 @@ class Decisions:
                 problems.append((step_id, f"it waits for '{needed.action} {needed.source} {needed.target}'"))
                 continue
             try:
-                if edited is not None and step.action is TidyingAction.PUT_FILE:
-                    # Nothing newer can be decided for the file meanwhile.
-                    self._tidying.while_undone(step_id, partial(self._put_again, step, edited))
-                else:
+                if edited is None:
                     self._tidy(step)
+                else:
+                    # Meanwhile nothing newer can be decided for the place, and nothing be created there.
+                    self._tidying.while_undone(serial, step_id, partial(self._tidy_again, step, edited))
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
@@ -223,8 +225,11 @@ class Decisions:
             files.remove_tree(source)
         files.fsync_folder(source.parent)
 
-    def _put_again(self, step: Tidying, edited: list[str]) -> None:
-        """Put a staged file in its place, unless the file there was edited by hand since the first try failed."""
+    def _tidy_again(self, step: Tidying, edited: list[str]) -> None:
+        """Do a step that failed, but leave a file that was edited by hand since then."""
+        if step.action is not TidyingAction.PUT_FILE:
+            self._tidy(step)
+            return
         source, target = self._place(step.source), self._place(step.target)
         if source.exists() and was_edited(source, target):
             archived = self._layout.archived(int(source.parent.parent.name), source.name)

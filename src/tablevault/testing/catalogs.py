@@ -448,13 +448,32 @@ def failed_steps_stay_recorded(make: MakeCatalog) -> None:
     assert catalog.tidying.failed() == [(step, "busy") for step in steps]
     assert catalog.tidying.processes_with_failed() == [serial]
     done: list[int] = []
-    catalog.tidying.while_undone(first, lambda: done.append(first))
+    catalog.tidying.while_undone(serial, first, lambda: done.append(first))
     catalog.tidying.settle(serial, [(second, "busy still")])
-    catalog.tidying.while_undone(first, lambda: done.append(first))
+    catalog.tidying.while_undone(serial, first, lambda: done.append(first))
     assert done == [first]
     assert catalog.tidying.failed() == [(steps[1], "busy still")]
     _begin(catalog, CreateTablePlan(creates=(Creation("b"),), folder="b"))
     assert catalog.tidying.failed() == []
+
+
+def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) -> None:
+    """Two may try the same failed step again; the slower one must not take a newer process's step for it."""
+    catalog = _made(make)
+    over, newer = _begin(catalog), _begin(catalog)
+    old, new = Tidying(TidyingAction.REMOVE, "old"), Tidying(TidyingAction.REMOVE, "new")
+    catalog.transitions.decide([Decision(over, 1, Status.SUCCEEDED, Changes(tidying=(old,)))])
+    ((step, _),) = catalog.tidying.of(over)
+    catalog.transitions.finish(over, [(step, "busy")])
+    catalog.tidying.settle(over, [])
+    # From here on the step's id may be another's.
+    catalog.transitions.decide([Decision(newer, 1, Status.SUCCEEDED, Changes(tidying=(new,)))])
+    done: list[int] = []
+    catalog.tidying.while_undone(over, step, lambda: done.append(step))
+    catalog.tidying.settle(over, [(step, "not permitted")])
+    assert done == []
+    assert catalog.tidying.processes_with_failed() == []
+    assert [kept for _, kept in catalog.tidying.of(newer)] == [new]
 
 
 def pending_moves_are_seen_by_readers(make: MakeCatalog) -> None:
@@ -651,6 +670,7 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     ends_are_listed_in_their_order,
     creations_are_known_until_they_are_visible,
     failed_steps_stay_recorded,
+    late_answers_about_steps_that_are_done_touch_no_others,
     pending_moves_are_seen_by_readers,
     tables_are_found_by_their_names,
     an_instance_is_selected_by_id_or_version,

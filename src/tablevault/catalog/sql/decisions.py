@@ -63,7 +63,9 @@ _FORGET_MOVES = delete(tidying).where(
     tidying.c.source == bindparam("path"),
 )
 """Of a folder that could not be moved, and is to have yet another name."""
-_SAVE_PROBLEM = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
+_UPDATE_STEP = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
+_SAVE_PROBLEM = _UPDATE_STEP.where(tidying.c.serial == bindparam("of_serial"))
+"""SQLite gives the id of a step that is done to a new one, which may be another process's."""
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
 
@@ -161,7 +163,8 @@ def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple
     if not failed:
         connection.execute(_DELETE_STEPS, {"serial": serial})
         return
-    connection.execute(_SAVE_PROBLEM, [{"of_id": step, "problem": problem} for step, problem in failed.items()])
+    rows = [{"of_id": step, "of_serial": serial, "problem": problem} for step, problem in failed.items()]
+    connection.execute(_SAVE_PROBLEM, rows)
     connection.execute(_DELETE_STEPS.where(tidying.c.tidying_id.not_in(list(failed))), {"serial": serial})
 
 
@@ -220,7 +223,7 @@ def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
             if row[name].startswith(before) and before != after
         }
         if moved:
-            connection.execute(_SAVE_PROBLEM, {"of_id": row["tidying_id"], **moved})
+            connection.execute(_UPDATE_STEP, {"of_id": row["tidying_id"], **moved})
 
 
 def _is_moot(old: Tidying, new: Tidying) -> bool:

@@ -49,10 +49,11 @@ class TidyingSteps:
         with self._store.write() as connection:
             decisions.settle_tidying(connection, serial, problems)
 
-    def while_undone(self, tidying_id: int, do: Callable[[], None]) -> None:
-        """Do a step that had failed, if it is still recorded; nothing is decided while this runs."""
+    def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
+        """Do a step that had failed, if it is still recorded; nothing is begun or decided while this runs."""
         with self._store.write() as connection:
-            if connection.scalar(select(tidying.c.serial).where(tidying.c.tidying_id == tidying_id)) is not None:
+            # SQLite gives the id of a deleted step to a new one, of any process.
+            if connection.scalar(select(tidying.c.serial).where(tidying.c.tidying_id == tidying_id)) == serial:
                 do()
 
     def processes_with_failed(self) -> list[int]:
