@@ -172,6 +172,14 @@ def test_vaults_that_are_gone_keep_no_files_open(tmp_path):
     assert open_some(10) <= open_some(0)
 
 
+@pytest.mark.usefixtures("no_collections")
+def test_a_vault_that_was_just_made_closes_its_catalog_when_it_is_let_go(tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    assert (tmp_path / "vault" / "metadata" / "catalog.db-wal").exists()
+    del vault
+    assert not (tmp_path / "vault" / "metadata" / "catalog.db-wal").exists()
+
+
 def test_an_open_vault_says_where_it_is_and_who_works(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     vault = TableVault("vault", author="ada", create=True)

@@ -98,6 +98,7 @@ def paused_by_a_plain_error(vault, builder, body, match, arguments="x"):
     assert vault.get_process("mine").status == "paused"
 
 
+@pytest.mark.usefixtures("no_collections")  # Where values contain themselves, callbacks would have no room.
 @pytest.mark.parametrize("wrong", ROW_WISE)
 def test_a_row_wise_function(vault, wrong):
     columns, dtypes, body, match = ROW_WISE[wrong]

@@ -7,12 +7,13 @@ import errno
 import random
 import sqlite3
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -25,6 +26,9 @@ _BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""
 
 _BUSY_STEP = (0.0005, 0.002)
+
+_COMPILED: dict[Any, Any] = {}
+"""Statements as SQLAlchemy has compiled them: those of this package, so that their number is limited."""
 
 _JITTER = random.Random()
 """Of its own: the numbers that follow from a program's `random.seed` are the program's."""
@@ -86,6 +90,9 @@ class SqliteDatabase:
     def new_engine(self) -> Engine:
         """Return an engine whose connections are prepared for a file that may come from anybody."""
         engine = create_engine(self.url, pool_size=2, max_overflow=-1, creator=partial(_open, self.path))
+        # So that a program with many vaults compiles each statement once.
+        engine.dialect = _dialect()
+        engine.update_execution_options(compiled_cache=_COMPILED)
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "checkout", partial(_check_same_file, self.path))
         event.listen(engine, "begin", _begin)
@@ -124,6 +131,14 @@ class SqliteDatabase:
         if code == sqlite3.SQLITE_CANTOPEN and not self.path.exists():
             return TVFileError(f"The catalog {self.url} is gone: the vault was moved or deleted.")
         return OSError(self.error_number(error), f"The catalog cannot be used ({error.orig})", str(self.url))
+
+
+@cache
+def _dialect() -> Dialect:
+    """Return the dialect of all engines, as SQLAlchemy finds it when it first connects."""
+    engine = create_engine("sqlite://")
+    with engine.connect():
+        return engine.dialect
 
 
 def _code_of(error: DBAPIError) -> int:

@@ -6,13 +6,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from sqlalchemy import insert, select
-
 from tablevault.catalog.sql import migration
 from tablevault.catalog.sql.contents import Contents
 from tablevault.catalog.sql.imported import record_imported
 from tablevault.catalog.sql.processes import Processes, unfinished_in
-from tablevault.catalog.sql.schema import counters, metadata
 from tablevault.catalog.sql.store import Database, Store
 from tablevault.catalog.sql.tidying import TidyingSteps
 from tablevault.catalog.sql.transitions import Transitions
@@ -51,11 +48,8 @@ class SqlCatalog:
         """Create the database's tables, where they are missing; return the id of the vault that they are of."""
         self._database.make()
         with self._store.write() as connection:
-            metadata.create_all(connection)
-            for name in ("generation", "end_order"):
-                if connection.scalar(select(counters.c.value).where(counters.c.name == name)) is None:
-                    connection.execute(insert(counters).values(name=name, value=0))
-            number, known = migration.identity_of(connection)
+            is_new = migration.create_tables(connection)
+            number, known = (1, None) if is_new else migration.identity_of(connection)
             if number == 1:
                 migration.upgrade(connection, vault_id, created_at, migrated_from=None)
             return known or vault_id
