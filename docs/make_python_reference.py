@@ -29,6 +29,7 @@ RECORDS = (
     *("ProcessInfo", "BuilderProgress", "ErrorInfo", "OwnerInfo", "Remedy"),
     *("InstancePlan", "BuilderPlan"),
     *("TableStatus", "RefreshPlan", "RefreshStep"),
+    "TagInfo",
     *("ApplyPlan", "FilePlan"),
     *("Lineage", "LineageStep", "CodeVersion"),
     *("VerifyReport", "Problem"),

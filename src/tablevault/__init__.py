@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         RefreshStep,
         Remedy,
         TableStatus,
+        TagInfo,
         VerifyReport,
     )
     from tablevault.vault import TableVault
@@ -70,6 +71,7 @@ _LAZY = {
             "RefreshStep",
             "Remedy",
             "TableStatus",
+            "TagInfo",
             "VerifyReport",
         ),
         "tablevault.records",
@@ -106,6 +108,7 @@ __all__ = [
     "TableVault",
     "TableVaultError",
     "TableVaultWarning",
+    "TagInfo",
     "VerifyReport",
     "__version__",
     "compress_vault",

@@ -1,4 +1,4 @@
-"""Addresses: texts such as `stories(v2)` that name an instance of a table."""
+"""Addresses: texts such as `stories(v2)` or `stories@paper` that name an instance of a table."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tablevault import names
 from tablevault.errors import TVArgumentError
 
-_ADDRESS = re.compile(r"(?P<table>[^()@]+)(?:\((?P<inside>[^()@]*)\))?(?:@(?P<tag>.*))?")
+_ADDRESS = re.compile(r"(?P<table>[^()@]+)(?:\((?P<inside>[^()@]*)\)|@(?P<tag>[^()@]*))?")
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Address:
     table_name
         The table.
     instance_id
-        The id of the instance; empty for the newest active one of a version.
+        The id of the instance, or `@tag`; empty for the newest active one of a version.
     version
         The version, where there is no id.
     """
@@ -36,7 +36,7 @@ def parse_address(text: str) -> Address:
     Parameters
     ----------
     text
-        `table`, `table(version)`, `table(instance id)` or `table(TEMP_version)`.
+        `table`, `table(version)`, `table(instance id)`, `table(TEMP_version)` or `table@tag`.
 
     Raises
     ------
@@ -47,15 +47,17 @@ def parse_address(text: str) -> Address:
     --------
     >>> parse_address("stories(v2)")
     Address(table_name='stories', instance_id='', version='v2')
+    >>> parse_address("stories@paper")
+    Address(table_name='stories', instance_id='@paper', version='base')
     """
     found = _ADDRESS.fullmatch(text)
-    if found is None or found["inside"] == "" or re.search(r"\s", text):
+    if found is None or "" in (found["inside"], found["tag"]) or re.search(r"\s", text):
         raise TVArgumentError(
-            f"{text!r:.200} is not an address. Write the table, and in parentheses a version or the id of an instance, "
-            "as in 'stories' or 'stories(v2)'."
+            f"{text!r:.200} is not an address. Write the table, then in parentheses a version or the id of an "
+            "instance, or a tag after '@', as in 'stories', 'stories(v2)' or 'stories@paper'."
         )
     if found["tag"] is not None:
-        raise TVArgumentError(f"{text!r:.200} names a tag, and this vault has none. Write the id of the instance.")
+        return Address(found["table"], names.with_mark(found["tag"]))
     inside = found["inside"]
     if inside is None:
         return Address(found["table"])

@@ -31,6 +31,11 @@ def lock_on_version(name_key: str, version: str) -> str:
     return f"table/{name_key}/version/{version}"
 
 
+def lock_on_tag(name_key: str, tag_key: str) -> str:
+    """Return the resource of a tag of one table."""
+    return f"table/{name_key}/tag/{tag_key}"
+
+
 def lock_on_artifacts(name_key: str) -> str:
     """Return the resource of a table's one set of artifacts."""
     return f"table/{name_key}/artifacts"

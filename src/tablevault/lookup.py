@@ -43,13 +43,23 @@ class Lookup:
         return found
 
     def instance(self, table: TableRecord, instance_id: str) -> InstanceRecord:
-        """Return an instance of a table by its id; raise `TVArgumentError` if there is none."""
+        """Return an instance of a table by its id, or by `@tag`; raise `TVArgumentError` if there is none."""
+        tag = names.tag_in(instance_id)
+        if tag is not None:
+            return self._tagged(table, tag)
         found = self.contents.instance(table.table_id, instance_id)
         if found is None:
             known = [instance.instance_id for instance in self.contents.instances(table.table_id)]
             raise TVArgumentError(
                 f"Table '{table.name}' has no instance '{instance_id}'{names.nearest(instance_id, known)}"
             )
+        return found
+
+    def _tagged(self, table: TableRecord, tag: str) -> InstanceRecord:
+        found = self.contents.tagged(table.table_id, tag)
+        if found is None:
+            known = [item.tag for item in self.contents.tags(table_id=table.table_id)]
+            raise TVArgumentError(f"Table '{table.name}' has no tag '{tag}'{names.nearest(tag, known)}")
         return found
 
     def temporary_instance(self, table: TableRecord, version: str) -> InstanceRecord:

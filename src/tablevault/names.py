@@ -18,6 +18,9 @@ _LONGEST_FILE_NAME = 255
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 _MATERIALIZED = re.compile(r"[A-Za-z0-9-]+_[0-9]+_[0-9a-f]{32}")
+_TAG_MARK = "@"
+"""Before a tag, where an id of an instance may stand as well."""
+_RESERVED_TAGS = frozenset({"newest", "latest"})
 _PROCESS_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 # Folders of a vault, and names that file systems reserve: both would collide on disk.
@@ -95,6 +98,15 @@ def check_version(version: str) -> str:
     return version
 
 
+def check_tag(tag: str) -> str:
+    """Return `tag` if an instance may be tagged with it; raise `TVArgumentError` otherwise."""
+    _check_characters("Tag", tag)
+    key = fold(tag)
+    if key in _RESERVED_TAGS or key.startswith(fold(TEMPORARY_PREFIX)) or is_materialized(key):
+        raise TVArgumentError(f"Forbidden Tag: {tag} (it would be taken for another way of naming an instance)")
+    return tag
+
+
 def check_process_id(process_id: str) -> str:
     """Return `process_id` if a process may have it; raise `TVArgumentError` otherwise."""
     if not isinstance(process_id, str):
@@ -152,7 +164,30 @@ def is_materialized(instance_id: str) -> bool:
     return _MATERIALIZED.fullmatch(instance_id) is not None
 
 
+def tag_in(instance_id: str) -> str | None:
+    """Return the tag that stands as `@tag` in the place of an id; `None` for an id.
+
+    Examples
+    --------
+    >>> tag_in("@paper")
+    'paper'
+    """
+    return instance_id.removeprefix(_TAG_MARK) if instance_id.startswith(_TAG_MARK) else None
+
+
+def with_mark(tag: str) -> str:
+    """Return a tag as it stands in the place of an id."""
+    return f"{_TAG_MARK}{tag}"
+
+
 def _check(kind: str, name: str) -> str:
+    _check_characters(kind, name)
+    if fold(name) in _FORBIDDEN or fold(name).startswith(fold(TEMPORARY_PREFIX)):
+        raise TVArgumentError(f"Forbidden {kind}: {name}")
+    return name
+
+
+def _check_characters(kind: str, name: str) -> None:
     if not isinstance(name, str):
         raise TVArgumentError(f"Forbidden {kind}: {name!r} (it must be a str, not {type(name).__name__})")
     if not name:
@@ -161,9 +196,6 @@ def _check(kind: str, name: str) -> str:
         raise TVArgumentError(f"Forbidden {kind}: {name[:40]}… (at most {MAXIMUM_NAME_LENGTH} characters)")
     if not _NAME.fullmatch(name):
         raise TVArgumentError(f"Forbidden {kind}: {name} (use ASCII letters, digits, '-' and '_')")
-    if fold(name) in _FORBIDDEN or fold(name).startswith(fold(TEMPORARY_PREFIX)):
-        raise TVArgumentError(f"Forbidden {kind}: {name}")
-    return name
 
 
 def without_namespaces(text: str) -> str:

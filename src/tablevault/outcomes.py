@@ -31,6 +31,21 @@ class Remedy:
     """The command in a shell."""
 
 
+_COMMANDS = {"create_tag": "tag"}
+"""Operations whose command has another name."""
+_OPERATIONS = {command: operation for operation, command in _COMMANDS.items()}
+
+
+def command_of(operation: str) -> str:
+    """Return the name of an operation's command."""
+    return _COMMANDS.get(operation, operation.replace("_", "-"))
+
+
+def operation_of(command: str) -> str:
+    """Return the name of the operation that a command is."""
+    return _OPERATIONS.get(command, command.replace("-", "_"))
+
+
 class OutcomeKind(StrEnum):
     """The end of an attempt, a recovery or a restart of a process."""
 

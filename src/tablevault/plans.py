@@ -158,6 +158,39 @@ class WriteTablePlan(Plan, frozen=True, kw_only=True, tag="write table"):
     inputs: tuple[Dependency, ...]
 
 
+# --- tags ---------------------------------------------------------------------------------------------------------
+
+
+class TaggedInstance(msgspec.Struct, frozen=True, array_like=True):
+    """An instance that gets a tag."""
+
+    table_id: int
+    table_name: str
+    row_id: int
+    instance_id: str
+    moved_from: str = ""
+    """Id of the instance of the same table that the tag names so far."""
+
+
+class CreateTagPlan(Plan, frozen=True, kw_only=True, tag="create tag"):
+    """A tag of instances, each of another table; the table is empty if there are several."""
+
+    instances: tuple[TaggedInstance, ...]
+
+    def facts(self) -> JsonObject:
+        """Return the instances that were tagged, and those that the tag has left, by table."""
+        moved = {item.table_name: item.moved_from for item in self.instances if item.moved_from}
+        tagged = {item.table_name: item.instance_id for item in self.instances}
+        return {"tagged": tagged, **({"moved_from": moved} if moved else {})}
+
+
+class DeleteTagPlan(Plan, frozen=True, kw_only=True, tag="delete tag"):
+    """The end of a tag."""
+
+    table_ids: tuple[int, ...]
+    """Numbers of the tables that lose it."""
+
+
 # --- builder files and code modules -------------------------------------------------------------------------------
 
 
@@ -272,10 +305,12 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "create_code_module": (CreateCodeModulesPlan,),
     "create_instance": (CreateInstancePlan,),
     "create_table": (CreateTablePlan, UnchangedPlan),
+    "create_tag": (CreateTagPlan, UnchangedPlan),
     "delete_builder_file": (DeleteBuilderFilePlan,),
     "delete_code_module": (DeleteCodeModulePlan,),
     "delete_instance": (DeleteInstancePlan,),
     "delete_table": (DeleteTablePlan,),
+    "delete_tag": (DeleteTagPlan,),
     "execute_instance": (ExecutePlan,),
     "refresh": (StepsPlan,),
     "rename_table": (RenameTablePlan,),

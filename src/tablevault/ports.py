@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         Selected,
         Selection,
         TableRecord,
+        TagRecord,
         Tidying,
     )
 
@@ -326,7 +327,27 @@ class Contents(Protocol):
         ...
 
     def superseded(self, serial: int) -> list[InstanceRecord]:
-        """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
+        """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
+        ...
+
+    def newest_successful(self, version: str) -> list[InstanceRecord]:
+        """Return the newest active successful instance of a version of each table, in the order of their row ids."""
+        ...
+
+    def tags(
+        self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None
+    ) -> list[TagRecord]:
+        """Return tags ordered by tag, then table.
+
+        Parameters
+        ----------
+        tag, table_id, row_id
+            Only this one, in any case of its letters; only those of a table, of an instance.
+        """
+        ...
+
+    def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
+        """Return the instance of a table that a tag names, in any case of its letters."""
         ...
 
     def reads_of(self, row_id: int) -> list[Read]:
@@ -520,7 +541,10 @@ class TidyingSteps(Protocol):
         ...
 
     def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
-        """Let a decided process remove a superseded set of artifacts; no-op if another process holds the instance."""
+        """Let a decided process remove a superseded set of artifacts.
+
+        No-op if the instance is tagged, or another process holds it.
+        """
         ...
 
     def pending_moves(self) -> dict[str, str]:

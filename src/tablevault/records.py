@@ -37,6 +37,7 @@ __all__ = [
     "RefreshStep",
     "Remedy",
     "TableStatus",
+    "TagInfo",
     "VerifyReport",
 ]
 
@@ -90,6 +91,26 @@ class ProcessInfo:
         if self.error is None:
             return ""
         return in_line(f"{self.error.type.rpartition('.')[2]}: {self.error.message}".removesuffix(": "))
+
+
+@dataclass(frozen=True)
+class TagInfo:
+    """A tag of one table."""
+
+    tag: str
+    """As it was written; case does not count."""
+    table_name: str
+    """The table."""
+    instance_id: str
+    """The instance that it names."""
+    description: str
+    """For people."""
+    author: str
+    """The author that created or moved it last."""
+    created_at: datetime
+    """When it was created or moved last, in UTC."""
+    process_id: str
+    """The process that did so."""
 
 
 @dataclass(frozen=True)

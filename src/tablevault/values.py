@@ -179,6 +179,23 @@ class Selected:
     """Whether a process holds the whole table exclusively."""
 
 
+@dataclass(frozen=True, slots=True)
+class TagRecord:
+    """A tag of one table."""
+
+    tag: str
+    table_id: int
+    table_name: str
+    row_id: int
+    """Of the tagged instance."""
+    instance_id: str
+    """Of the tagged instance."""
+    description: str
+    author: str
+    created_at: datetime
+    process_id: str
+
+
 # --- changes that an operation asks the catalog to make visible ---------------------------------------------------
 
 
@@ -316,6 +333,24 @@ class DeletedInstance:
     row_id: int
 
 
+@dataclass(frozen=True, slots=True)
+class NewTag:
+    """A tag names an instance from now on, and no other one of its table."""
+
+    table_id: int
+    row_id: int
+    tag: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedTag:
+    """A tag of a table disappears."""
+
+    table_id: int
+    tag: str
+
+
 Change = (
     NewTable
     | RenamedTable
@@ -326,6 +361,8 @@ Change = (
     | UnchangedInstance
     | ConfirmedInputs
     | DeletedInstance
+    | NewTag
+    | DeletedTag
 )
 
 
@@ -339,6 +376,13 @@ class Changes:
     """Other processes that end in the same transaction."""
     warnings: tuple[str, ...] = ()
     """Told to the caller once the change is visible."""
+    frees_artifacts: bool = False
+    """Whether superseded artifacts may have to go because of the change."""
+
+    @property
+    def leaves_work(self) -> bool:
+        """Whether something is left to do on disk after the decision."""
+        return bool(self.tidying) or self.frees_artifacts
 
 
 # --- processes ----------------------------------------------------------------------------------------------------
@@ -366,6 +410,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
     locks: tuple[Lock, ...] = ()
     creates: tuple[Creation, ...] = ()
     """Invisible until the process succeeds; removed if it does not."""
+
+    def facts(self) -> JsonObject:
+        """Return the facts that are shown with the arguments of the process."""
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

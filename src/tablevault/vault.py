@@ -34,6 +34,7 @@ from tablevault.records import (
     ProcessInfo,
     RefreshPlan,
     TableStatus,
+    TagInfo,
     VerifyReport,
 )
 from tablevault.storage.memory import release_memory
@@ -693,6 +694,63 @@ class TableVault:
 
         return table_outcomes(self._context, process_id)
 
+    # --- tags -----------------------------------------------------------------------------------------------------
+
+    def create_tag(
+        self,
+        tag: str,
+        instances: str | Sequence[str] | Mapping[str, str] | None = None,
+        *,
+        version: str = names.DEFAULT_VERSION,
+        move: bool = False,
+        description: str = "",
+        process_id: str = "",
+    ) -> str:
+        """Name materialized instances, at most one of each table; all of them are tagged or none.
+
+        An instance that is tagged cannot be deleted and keeps its artifacts. `@tag` stands for its id in all methods
+        with an `instance_id`, `table@tag` in addresses, and `<<table(@tag)>>` in references.
+
+        Parameters
+        ----------
+        tag
+            ASCII letters, digits, `-`, `_`; case does not count.
+        instances
+            An address such as `stories(v2)`, a list of addresses, or table -> instance id. `None` is the newest active
+            successful instance of `version` of every table that has one.
+        version
+            Of the instances, if none are named.
+        move
+            Let the tag leave another instance of the same table that it names.
+        description
+            For people.
+        process_id
+            To pause instead of revert on errors.
+
+        Raises
+        ------
+        TVArgumentError
+            If the tag cannot be one, or names another instance of a table; if there is no such instance.
+
+        Examples
+        --------
+        >>> vault.create_tag("paper-v1", ["stories", "reviews(v2)"])  # doctest: +SKIP
+        """
+        given = instances if instances is None or isinstance(instances, str) else _plain(instances)
+        return self._run(operations.CreateTag(tag, given, version, move, description), process_id)
+
+    def delete_tag(self, tag: str, table_names: Sequence[str] | str | None = None, *, process_id: str = "") -> str:
+        """Delete a tag of one table, of several, or with `None` of every table that has it; the instances stay.
+
+        Artifacts that were kept only by the tag are deleted.
+        """
+        given = [table_names] if isinstance(table_names, str) else table_names
+        return self._run(operations.DeleteTag(tag, None if given is None else list(given)), process_id)
+
+    def get_tags(self, table_name: str = "") -> list[TagInfo]:
+        """Return the tags of a table, or of all tables, ordered by tag and table."""
+        return self._queries.tags(table_name)
+
     # --- code and builders ----------------------------------------------------------------------------------------
 
     def create_code_module(
@@ -826,8 +884,8 @@ class TableVault:
         Parameters
         ----------
         table_name, instance_id
-            The instance; without an id the newest of `version`. `TEMP_<version>` reads what an unfinished execution
-            has computed.
+            The instance, by its id or `@tag`; without an id the newest of `version`. `TEMP_<version>` reads what an
+            unfinished execution has computed.
         version, active_only, successful_only
             Which instances count when there is no id.
         rows
@@ -900,8 +958,8 @@ class TableVault:
         Parameters
         ----------
         address
-            `table` (the newest active instance of version `base`), `table(version)`, `table(instance id)` or
-            `table(TEMP_version)`.
+            `table` (the newest active instance of version `base`), `table(version)`, `table(instance id)`,
+            `table(TEMP_version)` or `table@tag`.
         columns
             Only these, in this order.
         rows
@@ -1134,6 +1192,10 @@ class TableVault:
 
 def _mapped(dtypes: Mapping[str, str] | None) -> dict[str, str] | None:
     return None if dtypes is None else dict(dtypes)
+
+
+def _plain(instances: Sequence[str] | Mapping[str, str]) -> list[str] | dict[str, str]:
+    return dict(instances) if isinstance(instances, Mapping) else list(instances)
 
 
 def _listed(columns: Sequence[str] | str | None) -> list[str] | None:

@@ -340,3 +340,27 @@ def test_archives_say_what_they_said_in_0_1_1(run, folder):
     assert run("delete-vault", str(folder), "--yes").output == "Vault deleted ✔\n"
     assert run("decompress", str(folder.with_name("vault.tar.xz"))).output == "Decompressed → vault/\n"
     assert json.loads(run("--json", "compress", str(folder)).output) == {"archive": f"{folder}.tar.xz"}
+
+
+def test_tags_are_made_listed_and_deleted(run, folder):
+    vault = TableVault(folder)
+    for name in ("poems", "tales"):
+        vault.write(name, pd.DataFrame({"x": [1]}))
+    made = run("tag", "paper", "poems", "--description", "as sent")
+    assert made.output.strip() == vault.get_tags()[0].process_id
+    assert run("tag", "all", "--all").exit_code == 0
+    listed = json.loads(run("get-tags", "poems").output)
+    assert [(item["tag"], item["table_name"], item["description"]) for item in listed] == [
+        ("all", "poems", ""),
+        ("paper", "poems", "as sent"),
+    ]
+    assert json.loads(run("read", "poems@paper").output) == [{"x": 1}]
+    assert [row["operation"] for row in json.loads(run("log", "--operation", "tag").output)] == ["create_tag"] * 2
+    assert len(json.loads(run("log", "--operation", "create_tag").output)) == 2
+    for wrong in (["tag", "x"], ["tag", "x", "poems", "--all"]):
+        refused = run(*wrong)
+        assert refused.exit_code == 2
+        assert "--all" in refused.stderr
+    assert run("delete-tag", "all", "tales").exit_code == 0
+    assert run("delete-tag", "paper").exit_code == 0
+    assert [item.table_name for item in vault.get_tags()] == ["poems"]

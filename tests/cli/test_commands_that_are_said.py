@@ -15,6 +15,7 @@ import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
 from tablevault.operations.base import operation_named
+from tablevault.outcomes import command_of
 from tablevault.processes.remedies import RecordedCall
 
 CODE = """
@@ -39,6 +40,8 @@ RECORDED = {
     "create_code_module": {"module_name": "m", "text": {"sha256": "0"}},
     "create_instance": {"table_name": "t", "version": "two", "copy": True, "builders": {"sha256": "0"}},
     "create_table": {"table_name": "-t", "has_side_effects": True, "description": "it's\nmine"},
+    "create_tag": {"tag": "paper", "instances": ["t", "u(v2)"], "move": True, "description": "-d"},
+    "delete_tag": {"tag": "paper", "table_names": ["t"]},
     "delete_builder_file": {"builder_name": "b", "table_name": "t", "version": "two"},
     "delete_code_module": {"module_name": "m"},
     "delete_instance": {"instance_id": "base_1_0", "table_name": "t"},
@@ -82,7 +85,7 @@ def test_what_resumes_a_process_is_a_right_call_and_a_right_command(operation, t
     context = application.make_context(program, words)
     assert str(context.params["db_dir"]) == str(tmp_path / "it's mine")
     name, command, rest = application.resolve_command(context, context._protected_args + context.args)
-    assert name == operation.replace("_", "-")
+    assert name == command_of(operation)
     parsed = command.make_context(name, rest, parent=context).params
     assert parsed["process_id"] == process_id
     for argument in set(parsed) & {argument for argument, value in given.items() if isinstance(value, str | bool)}:

@@ -129,6 +129,13 @@ def _superseding(vault: TableVault) -> None:
     vault.create_instance("made", builders={"made_index": index(), "made_file": row_wise()})
 
 
+def _tagged_superseded(vault: TableVault) -> None:
+    """Let a tag keep artifacts that a second instance has superseded."""
+    _superseding(vault)
+    vault.create_tag("paper")
+    _executed(vault)
+
+
 def _building(text: str) -> Callable[[TableVault], object]:
     return lambda vault: vault.create_builder_file("made", "made_file", text=text)
 
@@ -434,6 +441,13 @@ OTHERS = {
         _external,
     ),
     "write_with_artifacts": VaultOperation(_write_with_artifacts, _external_with_artifacts),
+    "create_tag": VaultOperation(lambda vault, process: vault.create_tag("paper", process_id=process), _executed),
+    "move_tag_off_superseded": VaultOperation(
+        lambda vault, process: vault.create_tag("paper", "made", move=True, process_id=process), _tagged_superseded
+    ),
+    "delete_tag": VaultOperation(
+        lambda vault, process: vault.delete_tag("paper", process_id=process), _tagged_superseded
+    ),
     "create_code_module": VaultOperation(
         lambda vault, process: vault.create_code_module("job", text="x = 1\n", process_id=process)
     ),

@@ -59,8 +59,15 @@ class Content:
 
 def _table(vault: TableVault, name: str) -> str:
     instances = vault.get_table_instances(name, "", include_temp=True)
+    tags = vault.get_tags(name)
     try:
-        return json.dumps([_instance(vault, name, instance) for instance in instances], sort_keys=True)
+        return json.dumps(
+            [
+                [*_instance(vault, name, instance), [item.tag for item in tags if item.instance_id == instance]]
+                for instance in instances
+            ],
+            sort_keys=True,
+        )
     except TVLockError:
         return UNREADABLE
 

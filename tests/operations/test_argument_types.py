@@ -51,6 +51,7 @@ RIGHT = {
     "float | None": {"a whole number", "a number", "a not-a-number", "None"},
     "Sequence[str] | None": {"a tuple", "None"},
     "Sequence[str] | str | None": {"a tuple", "text", "None"},
+    "str | Sequence[str] | Mapping[str, str] | None": {"text", "a tuple", "None"},
     "Sequence[tuple[str, str]] | None": {"None"},
     "Mapping[str, str] | None": {"None"},
     "Sequence[str] | Mapping[str, str] | None": {"a tuple", "None"},

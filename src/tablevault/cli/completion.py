@@ -23,6 +23,12 @@ def instances(ctx: click.Context, parameter: click.Parameter, incomplete: str) -
     return _offered(ctx, incomplete, lambda place: place.vault().get_table_instances(table, "", include_temp=True))
 
 
+def tags(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Offer the tags."""
+    del parameter
+    return _offered(ctx, incomplete, lambda place: {item.tag for item in place.vault().get_tags()})
+
+
 def builders(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Offer the names of the builders of a table's temporary instance."""
     del parameter

@@ -13,6 +13,7 @@ from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
 from tablevault.display.progress import duration, rows_done
+from tablevault.outcomes import command_of, operation_of
 from tablevault.values import BuilderProgress, Status
 
 if TYPE_CHECKING:
@@ -33,8 +34,8 @@ class _Operation(click.Choice[str]):
         super().__init__(OPERATIONS)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        found: str = super().convert(str(value).replace("_", "-"), param, ctx)
-        return found.replace("-", "_")
+        named = command_of(str(value).replace("-", "_"))
+        return operation_of(super().convert(named, param, ctx))
 
 
 def filters(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,10 +17,13 @@ if TYPE_CHECKING:
     from tablevault.records import BuilderPlan
 
 _ERROR_COLUMNS = ("builder", "index", "key", "kind", "error", "message", "cause")
+_TAG_COLUMNS = ("tag", "table_name", "instance_id", "author", "created_at", "description")
 _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
 table = click.argument("table_name", shell_complete=tables)
-instance = click.option("--instance-id", default="", shell_complete=instances, help="The newest one if it is left out.")
+instance = click.option(
+    "--instance-id", default="", shell_complete=instances, help="Its id, or @TAG; the newest one if it is left out."
+)
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 temporary = click.option("--temp/--materialised", default=True, help="Of the temporary instance, or of a finished one.")
 
@@ -49,6 +52,15 @@ def table_if_given(help_text: str) -> Callable[[Callable[..., Any]], Callable[..
 def get_tables(place: Place) -> None:
     """List the tables."""
     show(place, place.vault().get_tables())
+
+
+@click.command()
+@table_if_given("Only of this table.")
+@json_option
+@in_place
+def get_tags(place: Place, table_name: str) -> None:
+    """List tags with the instances that they name."""
+    show(place, place.vault().get_tags(table_name), _TAG_COLUMNS)
 
 
 @click.command()
@@ -212,7 +224,7 @@ def get_errors(
 @json_option
 @in_place
 def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None) -> None:
-    """Print the frame that ADDRESS names: TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'."""
+    """Print the frame that ADDRESS names: TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG."""
     names, listed = place.vault()._read_rows(address, list(columns) or None, rows)
     show(place, listed, names)
 

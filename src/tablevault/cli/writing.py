@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 
 from tablevault.cli.application import Place, end_with_failures, in_place, json_option
-from tablevault.cli.completion import builders, instances, modules, tables
+from tablevault.cli.completion import builders, instances, modules, tables, tags
 from tablevault.cli.policies import given_policies, policies
 from tablevault.cli.showing import show
 from tablevault.errors import TVArgumentError, TVTableError
@@ -104,6 +104,32 @@ def create_instance(place: Place, table_name: str, builders: tuple[str, ...], **
 def create_code_module(place: Place, module_name: str, copy_dir: str, process_id: str) -> str:
     """Make or replace a Python module."""
     return place.vault().create_code_module(module_name, copy_dir, process_id=process_id)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, shell_complete=tables)
+@click.option("--all", "everything", is_flag=True, help="Every table that has an instance of the version.")
+@click.option("--version", default="base", show_default=True, help="With --all: version of the tables.")
+@click.option("--move", is_flag=True, help="Let the tag leave other instances that it names.")
+@click.option("--description", default="", help="For people.")
+@process_id
+@in_place
+def tag(place: Place, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
+    """Name instances by a tag, which protects them: TABLE, 'TABLE(VERSION)' or 'TABLE(INSTANCE_ID)'."""
+    if everything == bool(addresses):
+        raise click.UsageError("Which instances? Name their addresses, or give --all.")
+    return place.vault().create_tag(name, list(addresses) or None, **options)
+
+
+@click.command()
+@click.argument("name", shell_complete=tags)
+@click.argument("table_names", metavar="[TABLE]...", nargs=-1, shell_complete=tables)
+@process_id
+@in_place
+def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id: str) -> str:
+    """Delete a tag of some tables, else of every table; the instances stay."""
+    return place.vault().delete_tag(name, list(table_names) or None, process_id=process_id)
 
 
 @click.command()

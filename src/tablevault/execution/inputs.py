@@ -13,7 +13,7 @@ from tablevault.builders.fields import FieldPath
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.execution.provenance import InputFacts, read_artifact_records, read_provenance
 from tablevault.lookup import Lookup
-from tablevault.names import fold, nearest
+from tablevault.names import fold, nearest, tag_in
 from tablevault.plans import PinnedInput
 from tablevault.ports import Frame, FrameSource
 from tablevault.references import Dependency
@@ -36,7 +36,7 @@ class PinnedKey:
     table: str
     """Folded name of the table."""
     instance: str | None
-    """Instance id or version as written; `None` for the newest of any version."""
+    """Instance id, version or `@tag` as written; `None` for the newest of any version."""
 
 
 class PinnedFrames:
@@ -215,6 +215,8 @@ def _resolve(
         if dependency.instance is None:
             return table, lookup.newest(table, None)
         marked = dependency.instance
+        if tag_in(dependency.instance) is not None:
+            return table, lookup.instance(table, dependency.instance)
         found = lookup.contents.instance(table.table_id, dependency.instance)
         if found is not None and not found.temporary:
             return table, found

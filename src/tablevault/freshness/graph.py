@@ -20,7 +20,7 @@ from tablevault.execution.preparation import read_documents
 from tablevault.json_forms import json_form
 from tablevault.layout import BUILDER_SUFFIX
 from tablevault.lookup import Lookup
-from tablevault.names import fold, index_builder_name
+from tablevault.names import fold, index_builder_name, tag_in
 from tablevault.references import Dependency
 from tablevault.storage import files
 from tablevault.values import InstanceRecord, TableRecord
@@ -356,7 +356,7 @@ class _Reader:
         if table is None:
             return None
         if dependency.instance is not None:
-            is_frozen = "_" in dependency.instance or dependency.instance.startswith("@")
+            is_frozen = "_" in dependency.instance or tag_in(dependency.instance) is not None
             return None if is_frozen else TableVersion(table.name, dependency.instance)
         key = TableVersion(table.name, self._version)
         newest = self._newest_of_any.get(table.name)

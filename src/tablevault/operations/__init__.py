@@ -8,6 +8,7 @@ from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.retry_failed import RetryFailed
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
+from tablevault.operations.tags import CreateTag, DeleteTag
 from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule, DeleteBuilderFile, DeleteCodeModule
 from tablevault.operations.write import Write, WriteInstance
 
@@ -17,10 +18,12 @@ __all__ = [
     "CreateCodeModule",
     "CreateInstance",
     "CreateTable",
+    "CreateTag",
     "DeleteBuilderFile",
     "DeleteCodeModule",
     "DeleteInstance",
     "DeleteTable",
+    "DeleteTag",
     "ExecuteInstance",
     "RetryFailed",
     "Operation",

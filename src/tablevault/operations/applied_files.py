@@ -218,12 +218,13 @@ class VaultTables:
         return VersionInstances.find(self._lookup, table_name, self._version).builders(self._lookup)
 
     def instance(self, table_name: str, instance: str | None) -> KnownColumns:
-        """Return the columns of a table's newest instance, or of that of a version."""
+        """Return the columns of a table's newest instance, or of that of a version, an id or a tag."""
         contents = self._lookup.contents
         table = contents.table(table_name)
         if table is None:
             return KnownColumns()
-        found = contents.newest(table.table_id, instance)
+        tag = names.tag_in(instance) if instance is not None else None
+        found = contents.newest(table.table_id, instance) if tag is None else contents.tagged(table.table_id, tag)
         if found is None and instance is not None:
             found = contents.instance(table.table_id, instance)
         if found is None or found.temporary:

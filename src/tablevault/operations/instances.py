@@ -18,6 +18,7 @@ from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
 from tablevault.operations.session import Draft, Session
+from tablevault.operations.tags import check_untagged
 from tablevault.plans import CreateInstancePlan, DeleteInstancePlan
 from tablevault.storage import files
 from tablevault.values import (
@@ -184,6 +185,8 @@ class DeleteInstance(Operation[DeleteInstancePlan]):
         draft.lock_exclusive(lock_on_instance(key, str(self.instance_id)))
         table = draft.lookup.table(self.table_name)
         instance = draft.lookup.instance(table, self.instance_id)
+        tags = draft.lookup.contents.tags(row_id=instance.row_id)
+        check_untagged(f"Instance '{instance.instance_id}' of table '{table.name}'", tags)
         successor = None
         if not table.allow_multiple_artifacts and not instance.temporary:
             draft.lock_exclusive(lock_on_artifacts(key))

@@ -14,6 +14,7 @@ from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.operations.base import Operation, put_file, write_description
 from tablevault.operations.session import Draft, Session
+from tablevault.operations.tags import check_untagged
 from tablevault.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan
 from tablevault.storage import files
 from tablevault.values import (
@@ -139,6 +140,7 @@ class DeleteTable(Operation[DeleteTablePlan]):
         """Find the table."""
         draft.lock_exclusive(lock_on_table(names.fold(str(self.table_name))))
         table = draft.lookup.table(self.table_name)
+        check_untagged(f"Table '{table.name}'", draft.lookup.contents.tags(table_id=table.table_id))
         folder = draft.lookup.table_folder(table).name
         return DeleteTablePlan(table_name=table.name, table_id=table.table_id, folder=folder)
 

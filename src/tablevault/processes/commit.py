@@ -65,7 +65,11 @@ class Decisions:
             process.serial,
             process.attempt,
             Status.SUCCEEDED,
-            Changes(changes.changes, changes.tidying + process.clean_workspace()),
+            Changes(
+                changes.changes,
+                changes.tidying + process.clean_workspace(),
+                frees_artifacts=changes.frees_artifacts,
+            ),
             progress=process.progress.snapshot(),
         )
         decided = self._decide(own, *changes.ends)
@@ -302,5 +306,7 @@ def _log_entry(place: int, record: ProcessRecord) -> log.Entry:
         "started_at": record.started_at.isoformat(),
         "ended_at": record.ended_at.isoformat() if record.ended_at else None,
         "error": cut(f"{record.error.type}: {record.error.message}", MOST_SHOWN) if record.error else None,
-        "arguments": shortened({name: value for name, value in record.arguments.items() if name not in long}),
+        "arguments": shortened(
+            {name: value for name, value in {**record.arguments, **record.plan.facts()}.items() if name not in long}
+        ),
     }

@@ -7,23 +7,29 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tablevault import names
 from tablevault.operations.base import operation_named
-from tablevault.outcomes import Remedy
+from tablevault.outcomes import Remedy, command_of
 from tablevault.ports import Processes
 from tablevault.values import ProcessRecord
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "apply": ("source",),
     "create_code_module": (),
+    "create_tag": ("tag", "instances"),
     "delete_builder_file": ("table_name", "builder_name"),
     "delete_code_module": ("module_name",),
     "delete_instance": ("table_name", "instance_id"),
+    "delete_tag": ("tag", "table_names"),
     "refresh": ("table_names",),
     "run": ("source",),
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }
 """Positional arguments of commands; the table, unless listed here."""
+
+_ALL_WITHOUT = {"create_tag": "instances", "refresh": "table_names"}
+"""Arguments that mean everything if they are left out; commands say so by an option."""
 
 _FOUND_BY_SOURCE = frozenset({"run"})
 """Operations whose call continues their paused process without its id."""
@@ -96,7 +102,7 @@ class RecordedCall:
         positional = _POSITIONAL.get(self.operation, ("table_name",))
         places = [place for name in positional for place in _places(self.arguments[name])]
         options = [] if self.operation in _FOUND_BY_SOURCE else ["--process-id", self.process_id]
-        if self.operation == "refresh" and not places:
+        if self.operation in _ALL_WITHOUT and not self.arguments[_ALL_WITHOUT[self.operation]]:
             options.append("--all")
         for name, value in self._given():
             if name not in positional and not isinstance(value, float):
@@ -109,7 +115,7 @@ class RecordedCall:
         if any(place.startswith("-") for place in places):
             # Otherwise such a name would be taken for an option.
             options, places = [], [*options, "--", *places]
-        return shell_command(self.root, self.operation.replace("_", "-"), *places, *options)
+        return shell_command(self.root, command_of(self.operation), *places, *options)
 
     def _given(self) -> Iterator[tuple[str, object]]:
         """Yield the given arguments, without those that are recorded by their content's digest."""
@@ -130,7 +136,9 @@ def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
 
 
 def _places(value: object) -> list[str]:
-    """Return a positional argument as words of a command; a list of tables has several, or none."""
+    """Return a positional argument as words of a command; a list has several, or none, and a mapping addresses."""
+    if isinstance(value, Mapping):
+        return [f"{table}{item if names.tag_in(item) is not None else f'({item})'}" for table, item in value.items()]
     if isinstance(value, list | tuple):
         return [str(item) for item in value]
     return [] if value is None else [str(value)]

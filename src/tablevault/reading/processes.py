@@ -67,7 +67,7 @@ class ProcessReader:
             author=record.author,
             table_name=record.table_name,
             instance_id=record.instance_id,
-            arguments=dict(record.arguments),
+            arguments={**record.arguments, **record.plan.facts()},
             parent_id=parent.process_id if parent is not None else None,
             status=str(status),
             started_at=record.started_at,

@@ -22,6 +22,7 @@ from tablevault.opening import marker_of
 from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.processes.remedies import whole_of
+from tablevault.records import TagInfo
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
@@ -96,6 +97,22 @@ class Queries:
             return self._read(table, instance, columns, rows, full_paths), instance.instance_id
 
         return self._again_if_moved(selection.table_name, read)
+
+    def tags(self, table_name: str) -> list[TagInfo]:
+        """Return the tags of a table, or of all tables, ordered by tag and table."""
+        table_id = self._lookup.table(table_name).table_id if table_name else None
+        return [
+            TagInfo(
+                item.tag,
+                item.table_name,
+                item.instance_id,
+                item.description,
+                item.author,
+                item.created_at,
+                item.process_id,
+            )
+            for item in self._lookup.contents.tags(table_id=table_id)
+        ]
 
     def vault_id(self) -> str:
         """Return the id that this vault was given when it was made."""

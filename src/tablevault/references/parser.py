@@ -61,7 +61,7 @@ class Reference:
     table: Operand
     """Name of the table, or `self`."""
     instance: Literal | None = None
-    """Instance id or version; `None`: the newest active instance."""
+    """Instance id, version or `@tag`; `None`: the newest active instance."""
     columns: tuple[Operand, ...] | None = None
     """Names of the columns; `None`: all of them."""
     conditions: tuple[Condition, ...] = ()
@@ -213,7 +213,7 @@ def _parse_table(tokenizer: Tokenizer) -> Operand:
 
 
 def _parse_instance(tokenizer: Tokenizer, table: Operand) -> Literal | None:
-    """[ "(" ( name | quoted ) ")" ]"""
+    """[ "(" ( name | tag | quoted ) ")" ]"""
     opening = tokenizer.read("LEFT_PARENTHESIS")
     if opening is None:
         return None
@@ -221,11 +221,14 @@ def _parse_instance(tokenizer: Tokenizer, table: Operand) -> Literal | None:
         raise tokenizer.error_at(
             "'self' is the instance being built and takes no instance; expected '.', '[' or '>>'", opening.place
         )
-    instance = _parse_token(tokenizer, expected="an instance id or a version")
+    if (tag := tokenizer.read("TAG")) is not None:
+        instance: Operand = Literal(tag.text, tag.place)
+    else:
+        instance = _parse_token(tokenizer, expected="an instance id, a version or '@' and a tag")
     if isinstance(instance, Reference):
         # Instances are pinned before anything is evaluated.
         raise tokenizer.error_at(
-            "an instance cannot itself be a reference; write an instance id or a version", instance.place
+            "an instance cannot itself be a reference; write an instance id, a version or '@' and a tag", instance.place
         )
     tokenizer.expect("RIGHT_PARENTHESIS", expected="')' after the instance")
     return instance

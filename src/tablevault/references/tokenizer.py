@@ -29,6 +29,7 @@ _RULES = {
     "DOUBLE_COLON": re.compile(r"::"),
     "COLON": re.compile(r":"),
     "NAME": re.compile(r"[\w-]+"),
+    "TAG": re.compile(r"@[\w-]+"),
     "VALUE": re.compile(r"[\w.+-]+"),
     "QUOTED": re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL),
     "QUOTE": re.compile(r"""['"]"""),

@@ -22,16 +22,19 @@ from tablevault.values import (
     Decision,
     DeletedInstance,
     DeletedTable,
+    DeletedTag,
     ErrorInfo,
     Lock,
     MaterializedInstance,
     NewProcess,
     NewTable,
+    NewTag,
     NewTemporaryInstance,
     Owner,
     Plan,
     ProcessRecord,
     Read,
+    Remaining,
     RenamedTable,
     Selection,
     Status,
@@ -647,6 +650,62 @@ def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> No
     assert dropped.artifact_state is ArtifactState.DROPPED
 
 
+def a_tag_names_one_instance_of_a_table(make: MakeCatalog) -> None:
+    """A tag is set, moved and deleted, in any case of its letters, and is found by it."""
+    catalog = _made(make)
+    stories, poems = _table(catalog), _table(catalog, "Poems")
+    for name in ("base_0_x", "base_1_x"):
+        _done(catalog, _written("stories", name))
+    _done(catalog, _written("Poems", "base_0_x"))
+    first, second = catalog.contents.instances(stories.table_id)
+    poem = catalog.contents.newest(poems.table_id)
+    assert poem is not None
+    assert [item.row_id for item in catalog.contents.newest_successful("base")] == [second.row_id, poem.row_id]
+    assert catalog.contents.newest_successful("v2") == []
+    assert catalog.contents.tags() == []
+    tags = (NewTag(stories.table_id, first.row_id, "Paper", "old"), NewTag(poems.table_id, poem.row_id, "Paper", ""))
+    serial = _done(catalog, *tags)
+    found = catalog.contents.tags(tag="paper")
+    assert [(item.table_name, item.instance_id) for item in found] == [("Poems", "base_0_x"), ("stories", "base_0_x")]
+    assert (found[1].description, found[1].author) == ("old", "author")
+    assert found[1].process_id == _get(catalog, serial).process_id
+    assert catalog.contents.tags(table_id=poems.table_id) == catalog.contents.tags(row_id=poem.row_id) == found[:1]
+    _done(catalog, NewTag(stories.table_id, second.row_id, "PAPER", ""))
+    assert catalog.contents.tagged(stories.table_id, "paper") == second
+    selected = catalog.contents.select(Selection("stories", "@paper", "base"))
+    assert selected is not None
+    assert (selected.table, selected.instance) == (stories, second)
+    assert catalog.contents.tags(row_id=first.row_id) == []
+    _done(catalog, DeletedTag(stories.table_id, "paper"))
+    assert catalog.contents.tagged(stories.table_id, "paper") is None
+    assert catalog.contents.select(Selection("stories", "@paper", "base")) is None
+    assert catalog.contents.tags() == found[:1]
+
+
+def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
+    """A superseded set of artifacts is neither listed nor dropped while its instance is tagged."""
+    catalog = _made(make)
+    table = _table(catalog)
+    _done(catalog, _written("stories", "base_0_x", replaces=True))
+    old = catalog.contents.newest(table.table_id)
+    assert old is not None
+    _done(catalog, NewTag(table.table_id, old.row_id, "paper", ""))
+    _done(catalog, _written("stories", "base_1_x", replaces=True))
+    serial = _begin(catalog)
+    changes = Changes((DeletedTag(table.table_id, "paper"),), frees_artifacts=True)
+    assert catalog.contents.superseded(serial) == []
+    catalog.tidying.drop_artifacts(serial, old, "stories/base_0_x/artifacts")
+    assert catalog.tidying.of(serial) == []
+    left = catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, changes)])
+    assert left == {serial: Remaining((), has_superseded=True)}
+    assert _get(catalog, serial).status is Status.COMMITTING
+    assert [item.row_id for item in catalog.contents.superseded(serial)] == [old.row_id]
+    catalog.tidying.drop_artifacts(serial, old, "stories/base_0_x/artifacts")
+    assert [step.source for _, step in catalog.tidying.of(serial)] == ["stories/base_0_x/artifacts"]
+    catalog.transitions.finish(serial)
+    assert _get(catalog, serial).status is Status.SUCCEEDED
+
+
 CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     creating_again_changes_nothing,
     a_snapshot_sees_one_state,
@@ -679,5 +738,7 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     a_materialized_instance_takes_the_place_of_a_temporary_one,
     an_unchanged_instance_stands_for_a_temporary_one,
     superseded_artifacts_are_dropped_once_they_are_free,
+    a_tag_names_one_instance_of_a_table,
+    tagged_artifacts_are_not_dropped,
 )
 """Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, bindparam, insert, select, text, update
 from tablevault.catalog.sql.codec import now, read_row
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables
+from tablevault.catalog.sql.tags import delete_tag, set_tag
 from tablevault.errors import TVImplementationError, TVLockError
 from tablevault.names import fold
 from tablevault.values import (
@@ -19,8 +20,10 @@ from tablevault.values import (
     ConfirmedInputs,
     DeletedInstance,
     DeletedTable,
+    DeletedTag,
     MaterializedInstance,
     NewTable,
+    NewTag,
     NewTemporaryInstance,
     RenamedTable,
     UnchangedInstance,
@@ -180,6 +183,16 @@ def _(change: ConfirmedInputs, connection: Connection, serial: int) -> None:
 @apply_change.register
 def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
     connection.execute(_UPDATE_INSTANCE, {"of_row": change.row_id, "deleted": True})
+
+
+@apply_change.register
+def _(change: NewTag, connection: Connection, serial: int) -> None:
+    set_tag(connection, change, serial)
+
+
+@apply_change.register
+def _(change: DeletedTag, connection: Connection, serial: int) -> None:
+    delete_tag(connection, change)
 
 
 def _insert_materialized(

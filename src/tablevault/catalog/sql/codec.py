@@ -26,6 +26,7 @@ from tablevault.values import (
     Read,
     Status,
     TableRecord,
+    TagRecord,
 )
 
 Record = TypeVar("Record")
@@ -44,7 +45,7 @@ def damage_named(what: str) -> Iterator[None]:
 
 # The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
 # clocks lets `datetime` mean another class.
-for _kind in (TableRecord, InstanceRecord, ProcessRecord):
+for _kind in (TableRecord, InstanceRecord, ProcessRecord, TagRecord):
     msgspec.json.Decoder(_kind)
 
 
@@ -150,6 +151,12 @@ def instance_record(row: RowMapping) -> InstanceRecord:
             "columns": [{"name": name, "type_name": kind} for name, kind in json.loads(row["columns"])],
         }
         return as_record(InstanceRecord, {**row, **checked})
+
+
+def tag_record(row: RowMapping) -> TagRecord:
+    """Return the record of a tag."""
+    with damage_named("tags"):
+        return as_record(TagRecord, {**row, "instance_id": file_name(row["instance_id"])})
 
 
 def read_record(row: RowMapping) -> Read:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Select, bindparam, exists, func, literal, or_, select
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists, func, literal, or_, select
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
-from tablevault.catalog.sql.codec import instance_record, read_record, table_record
-from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables
+from tablevault.catalog.sql.codec import instance_record, read_record, table_record, tag_record
+from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, current_value
+from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
 from tablevault.lock_names import lock_on_table
-from tablevault.names import fold
-from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, TableRecord
+from tablevault.names import fold, tag_in
+from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, TableRecord, TagRecord
+
+Result = TypeVar("Result")
 
 # Statements are made once: to put one together takes longer than to run it.
 _TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
@@ -36,7 +39,15 @@ _NEWEST_ACTIVE = (
 _CURRENT = _INSTANCES.where(
     ~instances.c.deleted, or_(instances.c.temporary.is_(True), instances.c.row_id.in_(_NEWEST_ACTIVE))
 ).order_by(instances.c.row_id)
-_SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value)
+_NEWEST_SUCCESSFUL = _INSTANCES.where(
+    instances.c.row_id.in_(
+        _NEWEST_ACTIVE.where(instances.c.success.is_(True), instances.c.version == bindparam("version"))
+    )
+).order_by(instances.c.row_id)
+_TAGGED = _INSTANCES.join(tags, tags.c.row_id == instances.c.row_id).where(
+    tags.c.table_id == bindparam("table_id"), tags.c.tag_key == bindparam("tag_key"), ~instances.c.deleted
+)
+_SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~IS_TAGGED)
 _IS_HELD = exists().where(
     held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
 )
@@ -54,6 +65,9 @@ _SELECTED = (
     .where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted, ~instances.c.deleted)
 )
 _SELECTED_BY_ID = _SELECTED.where(instances.c.instance_id == bindparam("instance_id"))
+_SELECTED_BY_TAG = _SELECTED.join(tags, tags.c.row_id == instances.c.row_id).where(
+    tags.c.tag_key == bindparam("tag_key")
+)
 _VERSION_LIKE = (
     select(instances.c.version)
     .where(
@@ -156,23 +170,66 @@ class Contents:
     def select(self, selection: Selection) -> Selected | None:
         """Return the instance that a selection means, in one statement; `None` if there is none."""
         values = {"name_key": fold(selection.table_name)}
-        if selection.instance_id:
+        tag = tag_in(selection.instance_id)
+        if tag is not None:
+            query, values["tag_key"] = _SELECTED_BY_TAG, fold(tag)
+        elif selection.instance_id:
             query, values["instance_id"] = _SELECTED_BY_ID, selection.instance_id
         else:
             query = _newest_selected(selection.active_only, selection.successful_only)
             values["version"] = selection.version
         with self._store.read() as connection:
-            row = connection.execute(query, values).mappings().first()
+            row = _of_added(
+                connection, tags, lambda: connection.execute(query, values).mappings().first(), without=None
+            )
             if row is None:
                 return None
             table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
             return Selected(table_record(table), instance_record(row), bool(row["is_held"]))
 
     def superseded(self, serial: int) -> list[InstanceRecord]:
-        """Return the instances whose artifacts are superseded, and that no process but this one holds or reads."""
+        """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
         with self._store.read() as connection:
             found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings().all()]
             return [item for item in found if not locks.held_by_others(connection, item, serial)]
+
+    def newest_successful(self, version: str) -> list[InstanceRecord]:
+        """Return the newest active successful instance of a version of each table, in the order of their row ids."""
+        with self._store.read() as connection:
+            rows = connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).mappings()
+            return [instance_record(row) for row in rows]
+
+    def tags(
+        self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None
+    ) -> list[TagRecord]:
+        """Return tags ordered by tag, then table.
+
+        Parameters
+        ----------
+        tag, table_id, row_id
+            Only this one, in any case of its letters; only those of a table, of an instance.
+        """
+        query = TAGS
+        if tag is not None:
+            query = query.where(tags.c.tag_key == fold(tag))
+        if table_id is not None:
+            query = query.where(tags.c.table_id == table_id)
+        if row_id is not None:
+            query = query.where(tags.c.row_id == row_id)
+        with self._store.read() as connection:
+            rows: Sequence[RowMapping] = _of_added(
+                connection, tags, lambda: connection.execute(query).mappings().all(), without=()
+            )
+            return [tag_record(row) for row in rows]
+
+    def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
+        """Return the instance of a table that a tag names, in any case of its letters."""
+        with self._store.read() as connection:
+            values = {"table_id": table_id, "tag_key": fold(tag)}
+            row = _of_added(
+                connection, tags, lambda: connection.execute(_TAGGED, values).mappings().first(), without=None
+            )
+            return None if row is None else instance_record(row)
 
     def reads_of(self, row_id: int) -> list[Read]:
         """Return the columns that the columns of an instance were computed from."""
@@ -182,13 +239,12 @@ class Contents:
     def confirmed_inputs(self, row_id: int) -> list[int]:
         """Return the row ids of the instances that an instance was found unchanged against, in that order."""
         with self._store.read() as connection:
-            try:
-                return list(connection.scalars(_CONFIRMED_OF, {"row_id": row_id}))
-            except OperationalError:
-                # Asked for only now: almost every catalog has the table, which format 1 lacks.
-                if connection.dialect.has_table(connection, confirmed.name):
-                    raise
-                return []
+            return _of_added(
+                connection,
+                confirmed,
+                lambda: list(connection.scalars(_CONFIRMED_OF, {"row_id": row_id})),
+                without=list[int](),
+            )
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
@@ -215,6 +271,17 @@ class Contents:
         with self._store.read() as connection:
             row = connection.execute(query, parameters).mappings().first()
             return None if row is None else instance_record(row)
+
+
+def _of_added(connection: Connection, table: Table, read: Callable[[], Result], without: Result) -> Result:
+    """Return what a table of format 2 holds; `without` in format 1, which lacks it."""
+    try:
+        return read()
+    except OperationalError:
+        # Asked for only now: almost every catalog has the table.
+        if connection.dialect.has_table(connection, table.name):
+            raise
+        return without
 
 
 @cache

@@ -93,7 +93,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     if made is not None:
         values["instance_id"] = made
     advanced = [] if _is_left_open(decision) else ["end_order"]
-    if changes or not remaining:
+    if changes or not decision.changes.leaves_work:
         # A process that waits for released locks may have planned before they were released.
         advanced.append("generation")
     counters = advance(connection, *advanced) if advanced else {}
@@ -117,6 +117,8 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
         inserted = connection.execute(_INSERT_STEPS, rows).mappings().all()
         steps = sorted(((int(line["tidying_id"]), as_record(Tidying, line)) for line in inserted), key=itemgetter(0))
         return Remaining(tuple(steps), bool(inserted[0]["has_superseded"]))
+    if decision.changes.leaves_work:
+        return Remaining((), has_superseded=True)
     locks.release(connection, decision.serial)
     return None
 
@@ -184,7 +186,6 @@ def not_owned(connection: Connection, serial: int) -> TVProcessError:
 
 def _decided(decision: Decision) -> dict[str, Any]:
     """Return the new values in the row of a process, but for the time and order of its end."""
-    remaining = decision.changes.tidying
     status = Status.COMMITTING if _is_left_open(decision) else decision.status
     values: dict[str, Any] = {"status": status.value}
     if decision.status is Status.SUCCEEDED:
@@ -194,14 +195,14 @@ def _decided(decision: Decision) -> dict[str, Any]:
         values["error"] = encode_error(decision.error)
     if decision.progress is not None:
         values["progress"] = encode_progress(decision.progress)
-    if not remaining:
+    if not decision.changes.leaves_work:
         values |= {"finished": True, "owner_lock": None}
     return values
 
 
 def _is_left_open(decision: Decision) -> bool:
     """Return whether a process has succeeded only once it is tidied up."""
-    return decision.status is Status.SUCCEEDED and bool(decision.changes.tidying)
+    return decision.status is Status.SUCCEEDED and decision.changes.leaves_work
 
 
 def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:

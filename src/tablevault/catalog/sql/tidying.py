@@ -10,6 +10,7 @@ from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import as_record
 from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import Store
+from tablevault.catalog.sql.tags import IS_TAGGED
 from tablevault.values import ArtifactState, InstanceRecord, Tidying, TidyingAction
 
 _STEPS_OF = (
@@ -69,7 +70,7 @@ class TidyingSteps:
             return [(as_record(Tidying, row), row["problem"]) for row in connection.execute(query).mappings()]
 
     def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
-        """Let a decided process remove a superseded set of artifacts, unless another process holds it by now."""
+        """Let a decided process remove a superseded set of artifacts, unless it is tagged or held by now."""
         with self._store.write() as connection:
             finished = connection.scalar(select(processes.c.finished).where(processes.c.serial == serial))
             if finished or locks.held_by_others(connection, instance, serial):
@@ -79,6 +80,7 @@ class TidyingSteps:
                 .where(
                     instances.c.row_id == instance.row_id,
                     instances.c.artifact_state == ArtifactState.SUPERSEDED.value,
+                    ~IS_TAGGED,
                 )
                 .values(artifact_state=ArtifactState.DROPPED.value)
             )

@@ -1,0 +1,199 @@
+"""Tagging instances, and deleting tags; both leave the instances as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from tablevault import names
+from tablevault.addresses import parse_address
+from tablevault.errors import TVArgumentError
+from tablevault.execution.inputs import ARTIFACT_COLUMN
+from tablevault.lock_names import lock_on_instance, lock_on_tag
+from tablevault.lookup import Lookup
+from tablevault.operations.base import Operation
+from tablevault.operations.session import Draft, Session
+from tablevault.plans import CreateTagPlan, DeleteTagPlan, TaggedInstance, UnchangedPlan
+from tablevault.values import ArtifactState, Changes, DeletedTag, InstanceRecord, NewTag, TableRecord, TagRecord
+
+
+@dataclass(frozen=True)
+class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
+    """Tags instances, at most one of each table."""
+
+    name: ClassVar[str] = "create_tag"
+
+    tag: str
+    instances: Any = None
+    version: str = names.DEFAULT_VERSION
+    move: bool = False
+    description: str = ""
+
+    def plan(self, draft: Draft) -> CreateTagPlan | UnchangedPlan:
+        """Find the instances, and what the tag names so far."""
+        names.check_tag(self.tag)
+        names.check_text("description", self.description)
+        chosen = self._chosen(draft)
+        known = {item.table_id: item for item in draft.lookup.contents.tags(tag=self.tag)}
+        new = [self._tagged(table, instance, known.get(table.table_id)) for table, instance in chosen.values()]
+        table_name = new[0].table_name if len(new) == 1 else ""
+        instance_id = new[0].instance_id if len(new) == 1 else ""
+        changed = tuple(item for item in new if item.moved_from != item.instance_id)
+        if not changed:
+            return UnchangedPlan(table_name=table_name, instance_id=instance_id)
+        return CreateTagPlan(table_name=table_name, instance_id=instance_id, instances=changed)
+
+    def work(self, plan: CreateTagPlan | UnchangedPlan, session: Session) -> Changes:
+        """Say which instances are tagged."""
+        if isinstance(plan, UnchangedPlan):
+            return Changes(warnings=(f"Tag '{self.tag}' names these instances already; nothing was done.",))
+        contents = session.lookup.contents
+        lost = [item for item in plan.instances if _has_lost_artifacts(contents.instance_by_row(item.row_id))]
+        return Changes(
+            tuple(NewTag(item.table_id, item.row_id, self.tag, self.description) for item in plan.instances),
+            warnings=tuple(
+                f"The artifacts of instance '{item.instance_id}' of table '{item.table_name}' are gone already, since "
+                "the table has one set; the tag keeps its frame only."
+                for item in lost
+            ),
+            frees_artifacts=_share_artifacts(
+                session.lookup, (item.table_id for item in plan.instances if item.moved_from)
+            ),
+        )
+
+    def _chosen(self, draft: Draft) -> dict[int, tuple[TableRecord, InstanceRecord]]:
+        """Return the instances to be tagged, by the number of their table."""
+        chosen: dict[int, tuple[TableRecord, InstanceRecord]] = {}
+        found = self._newest(draft) if self.instances is None else self._named(draft)
+        for table, instance in found:
+            other = chosen.setdefault(table.table_id, (table, instance))[1]
+            if other.row_id != instance.row_id:
+                raise TVArgumentError(
+                    f"A tag names one instance of a table, and '{other.instance_id}' and '{instance.instance_id}' are "
+                    f"both of table '{table.name}'."
+                )
+        if not chosen:
+            raise TVArgumentError("There is nothing to tag: name at least one instance, or give instances=None.")
+        return chosen
+
+    def _newest(self, draft: Draft) -> Iterator[tuple[TableRecord, InstanceRecord]]:
+        """Yield the newest active successful instance of the version of each table that has one."""
+        version = names.check_version(self.version)
+        contents = draft.lookup.contents
+        newest = {instance.table_id: instance for instance in contents.newest_successful(version)}
+        if not newest:
+            raise TVArgumentError(f"No table has an active successful instance of version '{version}'.")
+        for table in contents.tables():
+            if table.table_id in newest:
+                instance = newest[table.table_id]
+                draft.lock_exclusive(lock_on_tag(names.fold(table.name), names.fold(self.tag)))
+                draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
+                yield table, instance
+
+    def _named(self, draft: Draft) -> Iterator[tuple[TableRecord, InstanceRecord]]:
+        """Yield the instances that the call names."""
+        for table_name, instance_id, version in _addressed(self.instances):
+            key = names.fold(table_name)
+            draft.lock_exclusive(lock_on_tag(key, names.fold(self.tag)))
+            table = draft.lookup.table(table_name)
+            if instance_id:
+                instance = draft.lookup.instance(table, instance_id)
+            else:
+                instance = draft.lookup.newest(table, names.check_version(version))
+            draft.lock_shared(lock_on_instance(key, instance.instance_id))
+            if instance.temporary:
+                raise TVArgumentError(
+                    f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and cannot be tagged; "
+                    "execute_instance or write_instance materializes it."
+                )
+            yield table, instance
+
+    def _tagged(self, table: TableRecord, instance: InstanceRecord, earlier: TagRecord | None) -> TaggedInstance:
+        """Return an instance with the one that the tag names so far; raise `TVArgumentError` if that may not be."""
+        if earlier is not None and earlier.row_id != instance.row_id and not self.move:
+            raise TVArgumentError(
+                f"Tag '{earlier.tag}' of table '{table.name}' names instance '{earlier.instance_id}', not "
+                f"'{instance.instance_id}'; move=True moves it."
+            )
+        moved_from = earlier.instance_id if earlier is not None else ""
+        return TaggedInstance(table.table_id, table.name, instance.row_id, instance.instance_id, moved_from)
+
+
+@dataclass(frozen=True)
+class DeleteTag(Operation[DeleteTagPlan]):
+    """Deletes a tag of all tables, or of some."""
+
+    name: ClassVar[str] = "delete_tag"
+
+    tag: str
+    table_names: Any = None
+
+    def plan(self, draft: Draft) -> DeleteTagPlan:
+        """Find the tables that have the tag."""
+        contents = draft.lookup.contents
+        tables: dict[int, str] = {}
+        if self.table_names is None:
+            tables = {item.table_id: item.table_name for item in contents.tags(tag=self.tag)}
+            if not tables:
+                known = [item.tag for item in contents.tags()]
+                raise TVArgumentError(f"There is no tag '{self.tag}'{names.nearest(self.tag, known)}")
+        for name in self.table_names or tables.values():
+            draft.lock_exclusive(lock_on_tag(names.fold(name), names.fold(self.tag)))
+            table = draft.lookup.table(name)
+            draft.lookup.instance(table, names.with_mark(self.tag))
+            tables[table.table_id] = table.name
+        if not tables:
+            raise TVArgumentError("table_names is empty; give table_names=None to delete the tag of every table.")
+        return DeleteTagPlan(
+            table_name=next(iter(tables.values())) if len(tables) == 1 else "", table_ids=tuple(tables)
+        )
+
+    def work(self, plan: DeleteTagPlan, session: Session) -> Changes:
+        """Say which tags go."""
+        return Changes(
+            tuple(DeletedTag(table_id, self.tag) for table_id in plan.table_ids),
+            frees_artifacts=_share_artifacts(session.lookup, plan.table_ids),
+        )
+
+
+def check_untagged(named: str, tags: Iterable[TagRecord]) -> None:
+    """Raise `TVArgumentError` if something that is about to be deleted has tags.
+
+    Parameters
+    ----------
+    named
+        The table or instance, as a sentence begins with it.
+    tags
+        Its tags.
+    """
+    found = sorted({item.tag for item in tags})
+    if found:
+        listed = ", ".join(repr(tag) for tag in found)
+        several = "s" if len(found) > 1 else ""
+        raise TVArgumentError(
+            f"{named} has the tag{several} {listed}, which protect{'' if several else 's'} it; "
+            f"delete_tag({found[0]!r}) deletes the tag."
+        )
+
+
+def _addressed(instances: Any) -> Iterator[tuple[str, str, str]]:
+    """Yield the table, id and version of each instance that a call names, in any of the forms of a call."""
+    if isinstance(instances, Mapping):
+        for table_name, instance_id in instances.items():
+            yield table_name, instance_id, names.DEFAULT_VERSION
+    else:
+        for text in [instances] if isinstance(instances, str) else instances:
+            address = parse_address(text)
+            yield address.table_name, address.instance_id, address.version
+
+
+def _has_lost_artifacts(instance: InstanceRecord | None) -> bool:
+    if instance is None or instance.artifact_state is not ArtifactState.DROPPED:
+        return False
+    return any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
+
+
+def _share_artifacts(lookup: Lookup, table_ids: Iterable[int]) -> bool:
+    """Return whether any of the tables has one set of artifacts for all of its instances."""
+    return any(not lookup.table_by_id(table_id).allow_multiple_artifacts for table_id in table_ids)
