@@ -120,6 +120,7 @@ def test_a_paused_process_survives_the_move(db_dir, worker, tmp_path):
     assert vault.verify().ok, vault.verify()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [compress_vault, delete_vault])
 def test_a_vault_at_work_is_refused(db_dir, worker, tmp_path, function):
     with pytest.raises(tv_errors.TVProcessError, match=f"process number {worker.pid}"):

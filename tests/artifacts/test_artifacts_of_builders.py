@@ -199,6 +199,7 @@ def test_a_file_whose_name_is_not_text_is_reported_as_any_other(gallery):
     assert "bad" in gallery.vault.get_process("night").error.message
 
 
+@pytest.mark.slow
 def test_thousands_of_files_and_large_ones(gallery):
     rows = [f"r{number}" for number in range(1000)]
     gallery.plan(

@@ -46,6 +46,7 @@ arguments: {x: "<<self.x[index]>>"}
 """
 
 
+@pytest.mark.slow
 def test_watch_follows_a_process_live_and_is_left_without_touching_it(tmp_path):
     vault = TableVault(tmp_path / "vault", create=True, author="ada")
     vault.create_code_module("job", text=CODE.format(folder=str(tmp_path)))

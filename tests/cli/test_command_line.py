@@ -215,6 +215,7 @@ def test_write_instance_refuses_a_damaged_parquet_file_in_one_line(run, folder, 
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_lists_are_json_when_piped_and_tables_on_a_terminal(folder):
     command = [*COMMAND, "--db-dir", str(folder), "get-tables"]
     assert json.loads(subprocess.run(command, check=True, capture_output=True).stdout) == ["stories"]
@@ -224,6 +225,7 @@ def test_lists_are_json_when_piped_and_tables_on_a_terminal(folder):
     assert shown.split() == ["stories"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_without_a_process_id_reverts_and_exits_with_130(folder, tmp_path):
     vault = prepare(folder, f"open({str(tmp_path / 'begun')!r}, 'w').close(); import time; time.sleep(60)")
     command = [*COMMAND, "--db-dir", str(folder), "execute-instance", "stories"]
@@ -255,6 +257,7 @@ def test_version_and_help_import_nothing_heavy():
         ]
 
 
+@pytest.mark.slow
 def test_bash_completes_commands_and_tables(folder, tmp_path):
     (tmp_path / "tablevault").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {tmp_path}/entry.py "$@"\n')
     (tmp_path / "tablevault").chmod(0o755)
@@ -291,6 +294,7 @@ def test_frames_that_pandas_cannot_write_as_parquet_are_written(run, folder, tmp
     assert run("get-dataframe", "stories", "--output", str(tmp_path / "missing" / "out.csv")).exit_code == 2
 
 
+@pytest.mark.slow
 def test_waiting_can_end_before_the_process_which_goes_on(run, folder, tmp_path):
     prepare(
         folder, f"import time\n    while not __import__('os').path.exists({str(tmp_path / 'go')!r}): time.sleep(0.01)"

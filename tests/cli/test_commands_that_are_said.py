@@ -101,6 +101,7 @@ def run(words: list[str], folder: Path) -> None:
     subprocess.run(words, check=True, env=environment, capture_output=True, timeout=120, cwd=folder)
 
 
+@pytest.mark.slow
 def test_the_lines_of_a_paused_process_can_be_pasted(tmp_path):
     (tmp_path / "tablevault").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m tablevault.cli "$@"\n')
     (tmp_path / "tablevault").chmod(0o755)

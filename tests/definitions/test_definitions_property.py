@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,7 @@ def fields(text: str) -> dict[str, object]:
     return dict(read_document(text, "builder.yaml").fields)
 
 
+@pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(tables())
 def test_definitions_and_yaml_by_hand_make_equal_builders_that_reuse_one_anothers_cells(columns):

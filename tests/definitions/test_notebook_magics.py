@@ -108,6 +108,7 @@ def test_notebook_without_a_vault_is_told_to_open_one(shell):
         shell.run_cell_magic("vault_module", "one", "x = 1\n")
 
 
+@pytest.mark.slow
 def test_magics_need_no_ipython_to_be_imported():
     program = "import sys, tablevault.magics; print('IPython' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 from tablevault import TableVault
 from tablevault.display import log
 
@@ -46,6 +48,7 @@ TableVault(sys.argv[1]).execute_instance("t")
 """
 
 
+@pytest.mark.slow
 def test_log_gets_a_line_now_and_then(tmp_path):
     vault = TableVault(tmp_path / "vault", author="tester", create=True)
     vault.create_code_module("job", text=CODE)

@@ -108,6 +108,7 @@ def shown(tmp_path_factory):
     return on_a_terminal(made(tmp_path_factory.mktemp("shown")))[0]
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_line_for_each_builder(shown):
     assert "slow_column" in shown
     assert "12 of 12 rows" in shown
@@ -125,6 +126,7 @@ def test_what_the_function_prints_and_logs_is_there_whole_above_the_lines(shown)
     assert "said by a child" in shown
 
 
+@pytest.mark.slow
 def test_failed_rows_are_counted(folder, monkeypatch):
     monkeypatch.setenv("FAIL", "1")
     shown, _ = on_a_terminal(folder)
@@ -133,6 +135,7 @@ def test_failed_rows_are_counted(folder, monkeypatch):
     assert "Traceback" in shown
 
 
+@pytest.mark.slow
 def test_what_the_function_prints_goes_where_standard_output_goes(folder):
     shown, output = on_a_terminal(folder, stdout=subprocess.PIPE)
     assert output == f"{SAID}\nsaid by a child\n"
@@ -141,6 +144,7 @@ def test_what_the_function_prints_goes_where_standard_output_goes(folder):
     assert "slow_column" in shown
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
     shown, _ = on_a_terminal(folder, interrupt=True)
     assert "KeyboardInterrupt" in shown
@@ -148,12 +152,14 @@ def test_ctrl_c_leaves_the_terminal_with_its_cursor(folder):
     assert TableVault(folder).get_process("p").status == "paused"
 
 
+@pytest.mark.slow
 def test_nothing_is_shown_where_nobody_looks(folder):
     done = subprocess.run([sys.executable, "-c", RUN, str(folder)], capture_output=True, text=True, check=True)
     assert done.stderr == "and more of it\nlogged\n"
     assert done.stdout == f"{SAID}\nsaid by a child\n"
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder):
     manager, client = start_new_kernel(kernel_name="python3")
     shown: list[tuple[str, str, str]] = []

@@ -77,6 +77,7 @@ def test_waiting_raises_known_errors_by_their_own_class(job, text, kind, message
         assert caught.value.code == 3
 
 
+@pytest.mark.slow
 def test_waiting_raises_any_other_error_as_a_process_error_that_tells_all(job):
     process_id = raising(job, "raise OwnError('of the user')", "class OwnError(Exception): pass\n")
     with pytest.raises(tv_errors.TVProcessError, match="OwnError: of the user") as caught:
@@ -85,6 +86,7 @@ def test_waiting_raises_any_other_error_as_a_process_error_that_tells_all(job):
     assert "in answer" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_waiting_for_a_stopped_process_says_so(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
@@ -127,6 +129,7 @@ def test_waiting_for_a_killed_worker_ends(job, process_id):
     assert job.vault.get_process(process_id).status == ("paused" if process_id == "nightly" else "reverted")
 
 
+@pytest.mark.slow
 def test_sigterm_pauses_a_worker(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
@@ -149,6 +152,7 @@ except tv_errors.TVProcessError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_a_worker_that_dies_before_it_claims_is_an_error_of_the_call(job, process_id):
     left = job.run(BROKEN_INTERPRETER.format(process_id=process_id))

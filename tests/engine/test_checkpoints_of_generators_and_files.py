@@ -166,6 +166,7 @@ def test_a_replay_that_yields_another_key_is_an_error_that_names_the_row_and_sta
     assert generators.answers() == generators.complete()
 
 
+@pytest.mark.slow
 def test_rows_that_a_killed_generator_had_yielded_are_kept(generators):
     index(generators, "continuing", "frame: <<self>>, ")
     generators.tell("hold", 4)

@@ -177,6 +177,7 @@ def interrupted_while_committing(job, process_id, number):
     return ended(other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_a_kill_after_the_decision_is_rolled_forward_by_whoever_comes_next(slow_to_tidy, process_id):
     job = slow_to_tidy
@@ -192,6 +193,7 @@ def test_a_kill_after_the_decision_is_rolled_forward_by_whoever_comes_next(slow_
     assert job.noted("returned") == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_call_with_the_same_id_after_such_a_kill_finishes_it_and_runs_nothing(slow_to_tidy):
     job = slow_to_tidy
     interrupted_while_committing(job, "nightly", signal.SIGKILL)
@@ -201,6 +203,7 @@ def test_a_call_with_the_same_id_after_such_a_kill_finishes_it_and_runs_nothing(
     assert job.noted("returned") == list(range(10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_an_interrupt_after_the_decision_ends_the_interpreter_but_takes_nothing_back(slow_to_tidy, process_id):
     job = slow_to_tidy
@@ -211,6 +214,7 @@ def test_an_interrupt_after_the_decision_ends_the_interpreter_but_takes_nothing_
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_an_error_after_the_decision_says_that_it_is_committed_and_will_be_rolled_forward(slow_to_tidy, process_id):
     job = slow_to_tidy
@@ -244,6 +248,7 @@ def answer(x, control):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_an_end_that_cannot_be_recorded_is_left_to_whoever_comes_next(job, process_id):
     code = job.vault.get_code_module_str("jobs")

@@ -152,6 +152,7 @@ def answer(x, control):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_a_full_disk_is_an_external_error(job, process_id):
     size = 2 * (job.path / "metadata" / "catalog.db").stat().st_size + 4_000_000

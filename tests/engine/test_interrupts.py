@@ -23,6 +23,7 @@ def test_sigterm_reaches_the_caller_as_exit_143(job):
     assert "paused as 'nightly'" in caught.value.__notes__[-1]
 
 
+@pytest.mark.slow
 def test_sigterm_ends_an_interpreter_with_143(job):
     job.tell("hold", 4)
     other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
@@ -77,6 +78,7 @@ def test_an_interrupt_waits_for_rows_in_flight_and_keeps_them(threads):
     assert threads.answers() == threads.complete()
 
 
+@pytest.mark.slow
 def test_when_a_row_fails_rows_in_flight_are_finished_and_no_new_ones_start(threads):
     threads.tell("hold", 0, 1, 2)
     threads.tell("fail", 3)
@@ -91,6 +93,7 @@ def test_when_a_row_fails_rows_in_flight_are_finished_and_no_new_ones_start(thre
     assert sorted(threads.noted("called")) == [3, 4, 5, 6, 7, 8, 9]
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_another_operation_is_waited_for_ends_the_wait(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
@@ -148,6 +151,7 @@ os.register_at_fork(after_in_child=lambda: os.kill(os.getpid(), signal.SIGTERM))
 """
 
 
+@pytest.mark.slow
 def test_a_forked_child_that_is_terminated_at_once_dies_of_it(job):
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     job.vault.create_code_module("jobs", text=code + FORKING)

@@ -167,6 +167,7 @@ def family(nesting, job):
     )
 
 
+@pytest.mark.slow
 def test_a_child_goes_on_when_its_parent_ends(family):
     family.execute("nightly")
     assert family.vault.get_process("nightly").status == "succeeded"
@@ -177,6 +178,7 @@ def test_a_child_goes_on_when_its_parent_ends(family):
     assert family.vault.wait_process("child", timeout=30).status == "succeeded"
 
 
+@pytest.mark.slow
 def test_stopping_a_parent_stops_its_active_children(family):
     family.tell("fail", "parent")
     with pytest.raises(RuntimeError, match="parent"):
@@ -205,6 +207,7 @@ def test_a_parent_must_be_running(job):
         TableVault(job.path, parent_id="nightly")
 
 
+@pytest.mark.slow
 def test_an_id_proves_nothing(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")

@@ -95,6 +95,7 @@ def test_cause_is_none_in_records_without_one(job):
     assert job.vault.get_process("nightly").error.cause is None
 
 
+@pytest.mark.slow
 def test_running_process_has_the_remedy_of_a_forced_stop(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)

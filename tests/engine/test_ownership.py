@@ -27,6 +27,7 @@ def test_a_live_owner_is_never_robbed(job):
     assert job.noted("called") == list(range(10))
 
 
+@pytest.mark.slow
 def test_what_a_live_owner_holds_is_waited_for_and_then_named(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
@@ -63,6 +64,7 @@ def forking(job, text):
     job.vault.create_code_module("jobs", text=code + FORKING % text.strip().replace("\n", "\n        "))
 
 
+@pytest.mark.slow
 def test_a_killed_owner_with_a_living_forked_child_is_dead(job):
     forking(
         job,
@@ -95,6 +97,7 @@ time.sleep(60)
         os.kill(child, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_program_that_a_killed_owner_started_does_not_keep_it_alive(job):
     forking(
         job,
@@ -115,6 +118,7 @@ time.sleep(60)
         os.kill(job.noted("forked")[0], signal.SIGKILL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leaving", ["sys.exit(0)", "raise RuntimeError('in the child')", "return 7"])
 def test_a_forked_child_that_leaves_the_function_by_an_error_ends_nothing(job, leaving):
     forking(
@@ -137,6 +141,7 @@ note(control, "seen", f"{{info.status}} {{info.owner.alive}}")
     assert job.vault.get_process("nightly").status == "succeeded"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("leaving", "status"),
     [("return 7", 1), ("raise RuntimeError('in the child')", 1), ("sys.exit(0)", 0), ("sys.exit(5)", 5)],
@@ -169,6 +174,7 @@ note(control, "left", os.waitstatus_to_exitcode(left))
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_pool_that_a_function_forks_and_ends_leaves_the_process_alone(job):
     forking(
         job,
@@ -184,6 +190,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_child_that_a_function_forks_dies_of_the_signal_that_is_sent_to_it(job):
     forking(
         job,
@@ -226,6 +233,7 @@ vault.create_table("after")
 """
 
 
+@pytest.mark.slow
 def test_a_vault_can_be_used_in_a_forked_child_and_in_its_parent(job):
     left = job.run(USED_IN_CHILD)
     assert left.errors == ""
@@ -234,6 +242,7 @@ def test_a_vault_can_be_used_in_a_forked_child_and_in_its_parent(job):
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_forked_child_of_an_idle_vault_owns_nothing_of_its_parents(job):
     job.tell("hold", 4)
     left = job.run(

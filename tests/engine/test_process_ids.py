@@ -107,6 +107,7 @@ except tv_errors.TVProcessError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("paused", [False, True])
 def test_of_two_that_start_the_same_id_at_the_same_moment_one_is_refused(job, paused):
     if paused:
@@ -132,6 +133,7 @@ def test_of_two_that_start_the_same_id_at_the_same_moment_one_is_refused(job, pa
     assert job.noted("called") == list(range(4 if paused else 0, 10))
 
 
+@pytest.mark.slow
 def test_a_refused_second_start_does_not_hide_the_process(job):
     job.tell("hold", 4)
     owner = job.interpreter("vault.execute_instance('stories', process_id='nightly')")

@@ -101,6 +101,7 @@ print(vault.verify().ok, vault.get_history()[0].started_at.year > 2000)
 """
 
 
+@pytest.mark.slow
 def test_vault_imported_while_a_clock_stands_still(tmp_path):
     source = str(Path(tablevault.__file__).parents[1])
     output = subprocess.run(

@@ -50,6 +50,7 @@ def test_a_killed_process_with_an_id_is_resumed(job):
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_killed_process_without_an_id_is_reverted(job):
     job.killed_at(4)
     report = TableVault(job.path, restart=True).restart_report
@@ -58,6 +59,7 @@ def test_a_killed_process_without_an_id_is_reverted(job):
     assert job.vault.get_table_instances("stories") == []
 
 
+@pytest.mark.slow
 def test_a_process_killed_after_its_decision_is_rolled_forward(job):
     notes = job.path / "stories" / "TEMP_base" / "notes"
     notes.mkdir()
@@ -72,6 +74,7 @@ def test_a_process_killed_after_its_decision_is_rolled_forward(job):
     assert not notes.exists()
 
 
+@pytest.mark.slow
 def test_a_process_with_a_live_owner_is_left_running(job):
     job.tell("hold", 4)
     other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
@@ -82,6 +85,7 @@ def test_a_process_with_a_live_owner_is_left_running(job):
     assert job.noted("returned") == list(range(10))
 
 
+@pytest.mark.slow
 def test_one_that_its_live_owner_ends_meanwhile_was_left_running(job, second):
     (second / "fail").write_text("7")
     with pytest.raises(RuntimeError):
@@ -136,6 +140,7 @@ def test_an_interrupt_ends_the_restart(job, second):
     assert not (second / "called").exists()
 
 
+@pytest.mark.slow
 def test_one_that_was_in_the_background_goes_on_in_the_background(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
@@ -245,6 +250,7 @@ def test_other_text_is_another_call(job, full_disk, operation):
     assert job.vault.get_process("full").status == "paused"
 
 
+@pytest.mark.slow
 def test_a_write_whose_frame_was_not_staged_whole_stays_paused(vault, job):
     vault.create_table("frames")
     vault.create_instance("frames", external_edit=True)
@@ -318,6 +324,7 @@ def staged(vault, job):
     return vault
 
 
+@pytest.mark.slow
 def test_a_write_whose_frame_was_staged_whole_is_finished(staged, job):
     again = TableVault(job.path, restart=True)
     assert again.restart_report == {"w": "resumed"}
@@ -325,6 +332,7 @@ def test_a_write_whose_frame_was_staged_whole_is_finished(staged, job):
     assert Path(frame["file"][0]).stat().st_size == 20_000_000
 
 
+@pytest.mark.slow
 def test_a_write_whose_frame_was_staged_whole_can_be_materialized_by_a_stop(staged, job):
     staged.stop_process("w", materialize=True)
     frame, instance_id = staged.get_dataframe("frames")

@@ -109,6 +109,7 @@ def test_what_needs_a_paused_process_is_told_at_once(paused):
     patient.create_table("unrelated")
 
 
+@pytest.mark.slow
 def test_a_paused_process_survives_the_interpreter_and_a_move_of_the_vault(job, tmp_path):
     job.tell("fail", 4)
     assert job.run("vault.execute_instance('stories', process_id='nightly')").status == 1

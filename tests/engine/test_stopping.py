@@ -172,6 +172,7 @@ def test_artifacts_of_a_materialized_stop_stay_with_it_and_replace_nothing(job):
 # --- live owners --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_live_owner_is_not_stopped_without_force(job):
     other = running(job)
     with pytest.raises(tv_errors.TVProcessError, match="force=True"):
@@ -202,6 +203,7 @@ def test_force_asks_a_live_owner_to_stop_at_its_next_row(job):
     assert job.noted("called") == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_force_does_not_kill_the_users_interpreter_and_says_so(job):
     other = running(job)
     with pytest.raises(tv_errors.TVProcessError, match="never killed"):
@@ -217,6 +219,7 @@ def test_force_does_not_kill_the_users_interpreter_and_says_so(job):
     assert job.noted("returned") == list(range(10))
 
 
+@pytest.mark.slow
 def test_owner_killed_after_a_stop_gave_up_is_stopped_not_paused(job):
     other = running(job)
     with pytest.raises(tv_errors.TVProcessError, match="never killed"):
@@ -247,6 +250,7 @@ def index(count):
 """
 
 
+@pytest.mark.slow
 def test_error_after_a_stop_gave_up_ends_the_process_as_stopped(job):
     job.vault.create_code_module("jobs", text=HELD)
     other = job.interpreter("vault.execute_instance('stories', process_id='nightly')")
@@ -269,6 +273,7 @@ def test_killed_worker_leaves_no_finding_of_verify(job):
     assert report.ok, report.problems
 
 
+@pytest.mark.slow
 def test_force_kills_a_background_worker_that_does_not_answer(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
@@ -281,6 +286,7 @@ def test_force_kills_a_background_worker_that_does_not_answer(job):
     assert job.answers() == [f"{x}-ok" for x in range(4)] + [None] * 6
 
 
+@pytest.mark.slow
 def test_force_does_not_kill_the_users_interpreter_that_goes_on_with_a_background_process(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
@@ -295,6 +301,7 @@ def test_force_does_not_kill_the_users_interpreter_that_goes_on_with_a_backgroun
     assert "TVForcedError" in ended(other).errors
 
 
+@pytest.mark.slow
 def test_force_kills_a_worker_that_goes_on_with_a_process_of_the_foreground(paused):
     paused.tell("hold", 5)
     paused.execute("nightly", background=True)
@@ -308,6 +315,7 @@ def test_force_on_a_process_without_owner_is_a_plain_stop(paused):
     assert paused.vault.get_process("nightly").status == "stopped"
 
 
+@pytest.mark.slow
 def test_of_two_stops_at_the_same_moment_one_is_refused(paused):
     go = paused.control / "go"
     text = (

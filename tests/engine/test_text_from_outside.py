@@ -212,6 +212,7 @@ def test_worker_logs_and_prints_whatever_a_function_prints(vault, monkeypatch):
     assert log == "\N{SNOWMAN} \\ud800\n"
 
 
+@pytest.mark.slow
 def test_traceback_in_a_worker_log_is_obeyed_by_nothing(vault):
     prepare(vault, f"raise ValueError({ACTIVE!r})")
     process = vault.execute_instance("t", background=True)

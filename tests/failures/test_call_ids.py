@@ -198,6 +198,7 @@ def answer(x, call_id, folder):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("executor", ["inline", "processes"])
 def test_call_whose_worker_or_owner_died_is_repeated_under_the_same_id(tmp_path, executor):
     vault = TableVault(tmp_path / "vault", author="ada", create=True)

@@ -307,6 +307,7 @@ def test_instance_without_failures_says_so_nowhere(make):
     assert not list(Path(table.vault.db_dir, "answers").glob("base_*/errors.parquet"))
 
 
+@pytest.mark.slow
 def test_command_line_exits_with_5_and_exports_rows_without_failed_ones(make, tmp_path):
     table = make(raises_for({}), on_error="collect", max_failures=5)
     Path(table.vault.db_dir, "code_functions", "m.py").write_text(

@@ -492,6 +492,7 @@ def test_policies_of_unknown_builders_are_refused_and_limits_apply(bench):
     assert bench.vault.verify().ok
 
 
+@pytest.mark.slow
 def test_command_ends_with_status_5_if_rows_fail_again(bench):
     bench.build(answer=bench.answer())
     bench.bad(1)

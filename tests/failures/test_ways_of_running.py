@@ -223,6 +223,7 @@ def test_call_that_takes_too_long_is_its_rows_error_and_its_late_result_is_dropp
     assert (record["index"], record["error"].rpartition(".")[2]) == (2, "TimedOut")
 
 
+@pytest.mark.slow
 def test_threads_that_have_ended_do_not_count_as_abandoned(make):
     def answer(x):
         time.sleep(1.0 if x % 2 == 0 else 0.6)
@@ -234,6 +235,7 @@ def test_threads_that_have_ended_do_not_count_as_abandoned(make):
     assert len(table.errors()) >= 3
 
 
+@pytest.mark.slow
 def test_too_many_threads_that_go_on_end_the_run(make):
     over = threading.Event()
 
@@ -266,6 +268,7 @@ def test_async_rows_run_where_the_caller_has_a_loop(make):
     assert table.column() == [f"a{x}" for x in range(30)]
 
 
+@pytest.mark.slow
 def test_blocked_loop_is_warned_about_once(make):
     async def answer(x):
         time.sleep(1.3 if x < 2 else 0)

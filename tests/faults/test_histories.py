@@ -24,6 +24,7 @@ SAMPLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "tries"), SAMPLES)
 def test_what_many_do_at_once_and_is_cut_off_at_any_moment_keeps_every_promise(experiment, tries):
     figures = experiment.run(Budget(seconds=60, tries=tries, seed=1), lambda figures: None)

@@ -28,6 +28,7 @@ def prepared():
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", INTERRUPTS)
 def test_an_interrupt_in_any_phase_leaves_everything_before_or_everything_after(prepared, operation):
     sweep = prepared[operation, INTERRUPTS[operation]]
@@ -94,6 +95,7 @@ assert seconds != sorted(seconds), "the clock did not go back"
 """
 
 
+@pytest.mark.slow
 def test_a_clock_that_goes_back_changes_no_order(tmp_path):
     paths = os.pathsep.join([str(Path(tablevault.__file__).parents[1])])
     environment = {**os.environ, "LD_PRELOAD": str(build_library(tmp_path)), "PYTHONPATH": paths}

@@ -17,6 +17,7 @@ def trier():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_what_was_acknowledged_before_the_power_went_is_there_afterwards(trier):
     case = {"seed": "sample"}
     tried = trier(case)

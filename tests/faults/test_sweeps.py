@@ -82,6 +82,7 @@ def test_the_same_call_made_again_leaves_nothing_of_the_attempt_that_was_killed(
         _try(prepared, operation, process_id, Fault(n))
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_checkpoints_are_read_leaves_the_process_paused(prepared):
     for n in range(44, 54):
         _try(prepared, "resume", "mine", Fault(n, errno.ENOSPC))

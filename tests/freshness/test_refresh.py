@@ -364,6 +364,7 @@ def test_other_arguments_for_the_same_id_are_refused(chain: Lab) -> None:
         chain.vault.refresh(process_id="nightly")
 
 
+@pytest.mark.slow
 def test_background_worker_runs_all_steps(chain: Lab) -> None:
     chain.edit("a", words("a", "x", "z"))
     chain.vault.refresh(background=True, process_id="nightly")

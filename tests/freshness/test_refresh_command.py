@@ -85,6 +85,7 @@ def test_wrong_usage_exits_with_2(made: Lab, run: Run, arguments: tuple[str, ...
     assert run("refresh", *arguments).exit_code == 2
 
 
+@pytest.mark.slow
 def test_background_refresh_prints_its_id_at_once(lab: Lab, run: Run) -> None:
     lab.table("a", words("a", "x"), execute=False)
     result = run("refresh", "--all", "--background", "--process-id", "later")

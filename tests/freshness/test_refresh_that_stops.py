@@ -299,6 +299,7 @@ def test_policies_of_a_later_call_that_match_nothing_leave_all_paused(diamond: D
 # --- interrupts and kills ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_reaches_the_function_and_pauses_both(diamond: Diamond, number: signal.Signals) -> None:
     diamond.untell("go", "left-2")
@@ -331,6 +332,7 @@ def test_killed_refresh_goes_on_with_the_same_call(diamond: Diamond) -> None:
     assert diamond.made == ["top", "left", "right", "end"]
 
 
+@pytest.mark.slow
 def test_killed_refresh_without_an_id_is_reverted_with_its_child(diamond: Diamond) -> None:
     diamond.untell("go", "left-2")
     running = diamond.interpreter("vault.refresh()")
@@ -358,6 +360,7 @@ def test_restart_resumes_the_refresh_and_its_children_once(diamond: Diamond) -> 
     assert diamond.made == ["top", "left", "right", "end"]
 
 
+@pytest.mark.slow
 def test_restart_leaves_children_to_a_worker_that_runs_the_refresh(diamond: Diamond) -> None:
     diamond.tell("fail", "left-2")
     diamond.refresh(background=True)
@@ -408,6 +411,7 @@ def test_materialize_is_refused_where_there_is_nothing_of_the_kind(diamond: Diam
         diamond.vault.stop_process("other", materialize=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("materialize", [False, True])
 def test_stop_of_another_interpreter_is_seen_while_a_child_works(diamond: Diamond, materialize: bool) -> None:
     diamond.let_left_be_slow()
@@ -438,6 +442,7 @@ def test_stop_between_two_children_begins_no_other(diamond: Diamond, monkeypatch
     assert diamond.vault.get_process("nightly").status == "stopped"
 
 
+@pytest.mark.slow
 def test_running_child_that_is_stopped_by_itself_pauses_the_refresh(diamond: Diamond) -> None:
     diamond.let_left_be_slow()
     running = diamond.interpreter("vault.refresh(process_id='nightly')")
@@ -450,6 +455,7 @@ def test_running_child_that_is_stopped_by_itself_pauses_the_refresh(diamond: Dia
     assert diamond.statuses["left.2"] == "succeeded"
 
 
+@pytest.mark.slow
 def test_live_refresh_cannot_be_resumed_elsewhere(diamond: Diamond) -> None:
     diamond.untell("go", "left-1")
     running = diamond.interpreter("vault.refresh(process_id='nightly')")

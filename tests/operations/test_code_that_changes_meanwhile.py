@@ -43,6 +43,7 @@ def vault(tmp_path):
     replacing.join()
 
 
+@pytest.mark.slow
 def test_an_execution_and_a_plan_find_every_module_wherever_it_is(vault):
     for number in range(TIMES):
         assert vault.plan_instance("t").builders["t_index"].computed is None

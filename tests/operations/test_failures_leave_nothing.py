@@ -127,6 +127,7 @@ FULL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 def test_a_full_disk_reverts_and_leaves_nothing_behind(ready, path, name):
     call, limit = FULL[name]
@@ -135,6 +136,7 @@ def test_a_full_disk_reverts_and_leaves_nothing_behind(ready, path, name):
     assert printed in ("error 27 {}\n", "error 5 {}\n")  # EFBIG; SQLite says EIO of its own files
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_a_table_is_read_does_not_matter(ready, path):
     ready.execute_instance("stories")
     program = PREPARE.format(

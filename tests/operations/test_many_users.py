@@ -42,6 +42,7 @@ def run_all(*calls):
     return outcomes
 
 
+@pytest.mark.slow
 def test_interpreters_and_threads_create_tables_at_once(path):
     vault = TableVault(path, create=True, lock_timeout=30)
     others = [interpreter(CREATE, str(path), f"process{number}") for number in range(3)]
@@ -224,6 +225,7 @@ def held(vault, path, tmp_path):
     assert other.returncode == 0, errors
 
 
+@pytest.mark.slow
 def test_a_live_process_is_waited_for_and_then_named(held, path):
     vault = TableVault(path, lock_timeout=0.3)
     for call in (
@@ -238,6 +240,7 @@ def test_a_live_process_is_waited_for_and_then_named(held, path):
     assert vault.get_active_processes()["holder"].status == "running"
 
 
+@pytest.mark.slow
 def test_a_lock_is_had_as_soon_as_it_is_released(held, path, tmp_path):
     vault = TableVault(path, lock_timeout=30)
     timer = threading.Timer(0.3, (tmp_path / "go").touch)
@@ -248,6 +251,7 @@ def test_a_lock_is_had_as_soon_as_it_is_released(held, path, tmp_path):
     timer.join()
 
 
+@pytest.mark.slow
 def test_one_that_waits_holds_up_nobody_else(held, path):
     waiting = threading.Thread(target=lambda: _refused(TableVault(path, lock_timeout=2)))
     waiting.start()
@@ -263,6 +267,7 @@ def _refused(vault):
         vault.rename_table("other", "made")
 
 
+@pytest.mark.slow
 def test_a_running_process_is_not_resumed_nor_stopped_without_force(held, path):
     vault = TableVault(path)
     with pytest.raises(tv_errors.TVProcessError, match="cannot be taken over"):
@@ -339,6 +344,7 @@ def wait(word):
     return other
 
 
+@pytest.mark.slow
 def test_lock_error_names_what_is_in_the_way_and_whether_it_is_read_or_built(path, vault):
     other = holding(path, vault)
     try:

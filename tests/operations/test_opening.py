@@ -116,6 +116,7 @@ def test_an_older_creation_marker_alone_is_repeated(tmp_path):
     TableVault(tmp_path / "vault", create=True).create_table("stories")
 
 
+@pytest.mark.slow
 def test_two_that_create_the_same_vault_make_one(tmp_path):
     program = "import sys; from tablevault import TableVault; TableVault(sys.argv[1], create=True)"
     processes = [interpreter(program, str(tmp_path / "vault")) for _ in range(3)]
@@ -161,6 +162,7 @@ def test_the_parent_has_to_be_a_running_process(vault, path):
         TableVault(path, parent_id=done)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files cannot be counted here")
 def test_vaults_that_are_gone_keep_no_files_open(tmp_path):
     def open_some(first):

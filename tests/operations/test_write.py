@@ -166,6 +166,7 @@ print(len(vault.get_tables()))
 """
 
 
+@pytest.mark.slow
 def test_several_interpreters_make_one_vault_and_one_table(tmp_path):
     folder = tmp_path / "made"
     running = [interpreter(WRITING, str(folder), str(number)) for number in range(4)]

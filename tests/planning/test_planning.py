@@ -476,6 +476,7 @@ def test_a_plan_does_not_stand_in_the_way_of_an_execution(desk: Desk) -> None:
     desk.execute()
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_unchanged_rows_are_decided_without_a_call(desk: Desk) -> None:
     stop = desk.calls_file.with_suffix(".stop")
     guarded = f'    import os\n    if os.path.exists({str(stop)!r}):\n        raise AssertionError("called")\n'

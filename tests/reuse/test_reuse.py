@@ -187,6 +187,7 @@ def test_what_earlier_code_computed_before_a_pause_does_not_count_as_computed_by
     assert step.code_versions[0].version != old.version
 
 
+@pytest.mark.slow
 def test_a_generator_that_went_on_with_new_code_tells_its_rows_apart(desk: Desk) -> None:
     sound = desk.code.replace("number(names)", "number(names, mine)").replace(
         "in names:", "in names[mine['letters'].notna().sum():]:"

@@ -387,6 +387,7 @@ def test_policies_of_a_call_choose_processes(work):
     assert os.getpid() not in work.workers()
 
 
+@pytest.mark.slow
 def test_a_background_process_has_workers_of_its_own(work):
     work.build("hold", 20)
     process_id = work.run(background=True)
@@ -420,6 +421,7 @@ def test_artifacts_of_workers_are_kept(work):
     assert [Path(str(cell)).read_text() for cell in work.cells()] == [f"content {x}" for x in range(4)]
 
 
+@pytest.mark.slow
 def test_operations_inside_workers_are_children_of_the_process(work):
     arguments = {
         "x": "<<self.x[index]>>",
@@ -482,6 +484,7 @@ def test_an_exception_that_cannot_be_sent_is_described(work):
     assert any("in fail_locally" in note for note in caught.value.__notes__)
 
 
+@pytest.mark.slow
 def test_an_exception_that_cannot_be_sent_keeps_its_status(work):
     work.build("refuse", on_error="collect", retry={"max_seconds": 1.0, "wait": 0.01, "max_wait": 0.05})
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
@@ -497,6 +500,7 @@ def test_an_exit_in_a_worker_is_an_error_of_the_run(work):
     assert caught.value.code == 7
 
 
+@pytest.mark.slow
 def test_memory_that_a_worker_lacks_is_an_error_of_its_row(work):
     work.build("use_up_memory", on_error="collect")
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
@@ -582,6 +586,7 @@ def test_a_row_that_killed_its_worker_once_is_computed(work):
     assert work.cells() == list(range(30))
 
 
+@pytest.mark.slow
 def test_died_in_retry_adds_no_tries(work):
     work.build("die", 5, on_error="collect", retry={"max_retries": 4, "on": ["died"], "wait": 0})
     work.tell("leave", 3)
@@ -598,6 +603,7 @@ def test_a_batch_that_kills_its_worker_is_halved_until_single_rows_do(work):
     assert work.cells() == [None if x == 3 else x + 1 for x in range(8)]
 
 
+@pytest.mark.slow
 def test_a_function_that_is_called_once_and_kills_its_worker_is_named(work):
     work.build(
         "whole_or_death", 3, return_type="dataframe", arguments={"control": str(work.control)}, max_concurrency=None
@@ -606,6 +612,7 @@ def test_a_function_that_is_called_once_and_kills_its_worker_is_named(work):
         work.run()
 
 
+@pytest.mark.slow
 def test_workers_that_die_while_they_open_the_function_end_the_run(work):
     work.build("Deadly", on_error="collect", max_concurrency=1, setup_arguments={"control": str(work.control)})
     with pytest.raises(ChildProcessError, match="3 worker processes in a row died while they opened the function"):
@@ -615,6 +622,7 @@ def test_workers_that_die_while_they_open_the_function_end_the_run(work):
 # --- ends -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_call_that_takes_too_long_is_killed(work):
     work.build("hold", on_error="collect", timeout=2, max_concurrency=1)
     work.tell("hold", 3)
@@ -626,6 +634,7 @@ def test_a_call_that_takes_too_long_is_killed(work):
     assert len(work.workers()) == 2
 
 
+@pytest.mark.slow
 def test_a_function_that_is_called_once_and_takes_too_long_is_killed(work):
     arguments = {"control": str(work.control)}
     work.build("whole_or_death", 3, return_type="dataframe", arguments=arguments, max_concurrency=None, timeout=2)
@@ -634,6 +643,7 @@ def test_a_function_that_is_called_once_and_takes_too_long_is_killed(work):
         work.run()
 
 
+@pytest.mark.slow
 def test_a_call_that_holds_the_interpreter_is_killed(work):
     work.build("hold_the_interpreter", on_error="collect", timeout=2, max_concurrency=1)
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
@@ -641,6 +651,7 @@ def test_a_call_that_holds_the_interpreter_is_killed(work):
     assert work.cells() == [None if x == 3 else x for x in range(10)]
 
 
+@pytest.mark.slow
 def test_a_retry_after_a_timeout_runs_in_another_worker(work):
     work.build("hold", 1, timeout=2, retry={"max_retries": 1, "on": ["timeout"], "wait": 0.01})
     work.tell("hold", 0)
@@ -649,6 +660,7 @@ def test_a_retry_after_a_timeout_runs_in_another_worker(work):
     assert len(work.workers()) == 2
 
 
+@pytest.mark.slow
 def test_workers_die_with_their_owner_and_the_process_is_resumed(work):
     work.build("hold", 30)
     work.tell("hold", 7)
@@ -663,6 +675,7 @@ def test_workers_die_with_their_owner_and_the_process_is_resumed(work):
     assert work.cells() == list(range(30))
 
 
+@pytest.mark.slow
 def test_a_worker_that_holds_the_interpreter_dies_with_its_owner(work):
     work.build("hold_the_interpreter", 4, max_concurrency=1)
     owner = work.elsewhere()
@@ -700,6 +713,7 @@ def test_an_interrupt_lets_rows_in_flight_finish_then_kills(work, number):
     assert work.noted("called").count("7") == 2
 
 
+@pytest.mark.slow
 def test_workers_ignore_interrupts(work):
     work.build("hold", 5, max_concurrency=1)
     work.tell("hold", 2)

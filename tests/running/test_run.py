@@ -53,6 +53,7 @@ def test_one_command_makes_vault_tables_and_instances(source):
     source.check_end(vault)
 
 
+@pytest.mark.slow
 def test_file_may_have_spaces_and_letters_of_any_language(tmp_path):
     source = Source(tmp_path / "quiz")
     source.file = source.file.rename(source.folder / "žlutý kůň.py")
@@ -102,6 +103,7 @@ def test_empty_name_is_wrong_usage(source):
     assert not source.vault.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["run", "apply"])
 @pytest.mark.parametrize("statement", ["raise SystemExit", "import sys\nsys.exit('bye')"])
 def test_source_that_exits_while_it_is_read_has_failed(vault, source, command, statement):
@@ -112,6 +114,7 @@ def test_source_that_exits_while_it_is_read_has_failed(vault, source, command, s
     assert vault.get_history() == []
 
 
+@pytest.mark.slow
 def test_packages_and_links_beside_a_file_are_found(source):
     (source.folder / "library").mkdir()
     (source.folder / "library" / "__init__.py").write_text("def mark(text):\n    return text + ' one'\n")
@@ -137,6 +140,7 @@ def test_file_that_has_moved_runs_as_before(vault, source):
     assert source.calls() == {("x", "0"): 1}
 
 
+@pytest.mark.slow
 def test_folder_has_its_vault_inside(source):
     ended = source.command("run", ".")
     assert ended.returncode == 0, ended.stderr
@@ -186,6 +190,7 @@ def test_row_more_computes_that_row(vault, source):
     assert source.calls() == {("x", "0"): 1, **{(name, "6"): 1 for name in ("question", "answer", "count")}}
 
 
+@pytest.mark.slow
 def test_last_lines_say_that_nothing_has_changed(source):
     source.command("run", source.file)
     ended = source.command("run", source.file)
@@ -211,6 +216,7 @@ def test_error_pauses_and_the_same_call_goes_on_with_the_mended_function(vault, 
     source.check_end(vault)
 
 
+@pytest.mark.slow
 def test_interrupt_error_and_fix_are_three_times_the_same_command(source):
     held = source.tell("hold", "answer", 3)
     first = source.start()
@@ -289,6 +295,7 @@ def test_edited_policies_hold_for_the_rest_of_the_run(vault, source):
     assert len(vault.get_errors("answers")) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("statement", ["x = (", "raise LookupError('at import')"])
 def test_source_that_fails_while_it_is_read_leaves_a_paused_run_as_it_is(source, statement):
     first = source.command("run", source.file)
@@ -314,6 +321,7 @@ def test_source_that_fails_while_it_is_read_begins_no_process(source):
     assert TableVault(source.vault).get_history() == []
 
 
+@pytest.mark.slow
 def test_failed_rows_end_with_status_five_and_are_tried_again(source):
     source.edit("retry=0", 'on_error="collect", max_failures=1')
     failing = source.tell("fail", "answer", 4)
@@ -463,6 +471,7 @@ def test_background_run_reads_the_source_once_here(vault, source):
     source.check_end(vault)
 
 
+@pytest.mark.slow
 def test_file_can_be_a_script(source):
     source.file.write_text(
         source.file.read_text()

@@ -2,12 +2,13 @@
 
 A run marks its environment, which every process inherits that it starts, detached ones too. The guardian is one more
 process, which reads from a pipe that the run holds open: when the run has gone, by its own end, by Ctrl-C or by SIGKILL, the
-pipe ends, and the guardian kills every process that still carries the mark.
+pipe ends, and the guardian kills every process that still carries the mark, and removes the run's folder in memory.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -49,10 +50,13 @@ def left_behind(mark: str, patience: float) -> list[str]:
     return []
 
 
-def start(mark: str) -> subprocess.Popen[bytes]:
-    """Start the guardian of the run that carries this mark; it watches as long as its standard input is open."""
+def start(mark: str, folder: str | None) -> subprocess.Popen[bytes]:
+    """Start the guardian of the run that carries this mark; it watches as long as its standard input is open.
+
+    In the end it removes the folder, if the run has one of its own.
+    """
     return subprocess.Popen(
-        [sys.executable, __file__, mark],
+        [sys.executable, __file__, mark, *([folder] if folder else [])],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -81,3 +85,5 @@ def _command(process: psutil.Process) -> str:
 if __name__ == "__main__":
     sys.stdin.read()
     kill(sys.argv[1])
+    for folder in sys.argv[2:]:
+        shutil.rmtree(folder, ignore_errors=True)

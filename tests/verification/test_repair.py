@@ -265,6 +265,7 @@ delete_vault(folder)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     sys.platform != "linux" or os.getuid() != 0, reason="the other tests run without privileges already"
 )
