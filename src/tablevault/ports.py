@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
     from pathlib import Path
 
     import pandas as pd
@@ -313,6 +314,27 @@ class Contents(Protocol):
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
     ) -> InstanceRecord | None:
         """Return the materialized instance that was committed last; `None` stands for any version."""
+        ...
+
+    def place_at(self, moment: datetime) -> int:
+        """Return the row id of the last materialized instance up to the last commit that is not later than a moment.
+
+        Commits are in their order, whatever clocks said meanwhile; 0 if there is none.
+        """
+        ...
+
+    def place_of(self, serial: int) -> int | None:
+        """Return the row id of the last materialized instance that a process has made."""
+        ...
+
+    def place_after(self, serial: int) -> int:
+        """Return the row id of the last materialized instance whose process had ended when a process ended."""
+        ...
+
+    def newest_until(
+        self, table_id: int, version: str, place: int, successful_only: bool = False
+    ) -> InstanceRecord | None:
+        """Return the materialized instance of a version that was committed last up to a row id, also a deleted one."""
         ...
 
     def current(self) -> list[InstanceRecord]:

@@ -170,6 +170,16 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """The rows of a frame that a reading method returns."""
+
+    offset: int = 0
+    """Rows that are passed over."""
+    rows: int | None = None
+    """Rows after those at most; `None` for all."""
+
+
+@dataclass(frozen=True, slots=True)
 class Selected:
     """An instance that a selection means, with its table."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,7 +26,7 @@ from tablevault.processes.messages import in_report, resuming
 from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
-from tablevault.reading.queries import Queries, labelled, selection_of
+from tablevault.reading.queries import Queries, labelled, page
 from tablevault.records import (
     ApplyPlan,
     InstancePlan,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from tablevault.definitions.source_files import SourceFiles
     from tablevault.reading.runs import TableOutcome
     from tablevault.storage.frames import FrameData
-    from tablevault.values import Selection
+    from tablevault.values import Page, Selection
 
 _logger = logging.getLogger("tablevault")
 
@@ -878,6 +879,8 @@ class TableVault:
         columns: Sequence[str] | None = None,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
         failed: Literal["null", "drop", "raise"] = "null",
+        offset: int = 0,
+        as_of: datetime | str | None = None,
     ) -> tuple[Any, str]:
         """Return a frame, and the id of the instance that it is of.
 
@@ -889,7 +892,7 @@ class TableVault:
         version, active_only, successful_only
             Which instances count when there is no id.
         rows
-            Only the first rows.
+            At most so many rows: the first ones, or with `offset` those after it.
         full_artifact_path
             Whether artifact columns hold full paths instead of names in the instance's artifact folder.
         columns
@@ -899,9 +902,27 @@ class TableVault:
         failed
             How to treat rows that failed or were skipped in a column that is read: `null` shows their cells as null,
             `drop` leaves the rows out, `raise` raises a `TVTableError`.
+        offset
+            Rows that are passed over. Only the parts of the file that are needed are read.
+        as_of
+            Without an id: the newest instance at an earlier moment, a `datetime` with an offset from UTC; or when a
+            process had committed, by its id. `active_only` does not apply, since past activity is not recorded.
+
+        Raises
+        ------
+        TVTableError
+            If there is no such column, the instance has no frame, or that of the moment was deleted since.
+        TVArgumentError
+            If there is no such table or instance, or was none at the moment.
         """
-        selection = selection_of(table_name, instance_id, version, active_only, successful_only)
-        read = partial(self._frame, selection, columns, rows, full_artifact_path, failed)
+        read = partial(
+            self._frame,
+            self._queries.selection(table_name, instance_id, version, active_only, successful_only, as_of),
+            columns,
+            page(offset, rows),
+            full_artifact_path,
+            failed,
+        )
         return self._converted(format, read)
 
     def get_errors(
@@ -951,6 +972,7 @@ class TableVault:
         *,
         columns: Sequence[str] | None = None,
         rows: int | None = None,
+        as_of: datetime | str | None = None,
         format: Literal["pandas", "arrow", "polars"] = "pandas",
     ) -> Any:
         """Return the frame that an address names.
@@ -964,6 +986,8 @@ class TableVault:
             Only these, in this order.
         rows
             Only the first rows.
+        as_of
+            An earlier moment, as for `get_dataframe`; addresses with an id or a tag are unaffected.
         format
             `pandas`, `arrow` or `polars`.
 
@@ -985,26 +1009,26 @@ class TableVault:
         >>> vault.read("stories", columns=["hero"], rows=10)  # doctest: +SKIP
         """
         named = parse_address(address)
-        frame, found = self._converted(format, partial(self._frame_at, named, columns, rows))
+        frame, found = self._converted(format, partial(self._frame_at, named, columns, rows, as_of))
         return labelled(frame, table=named.table_name, instance_id=found, vault_id=self._queries.vault_id())
 
     def _read_rows(
-        self, address: str, columns: Sequence[str] | None, rows: int | None
+        self, address: str, columns: Sequence[str] | None, rows: int | None, as_of: datetime | str | None
     ) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the names of the columns and the rows of a frame for the command line, as JSON holds them."""
         from tablevault.storage.exports import json_records
 
-        data, _ = self._frame_at(parse_address(address), columns, rows)
+        data, _ = self._frame_at(parse_address(address), columns, rows, as_of)
         return list(data.types), list(json_records(data))
 
     def _frame(
-        self, selection: Selection, columns: Sequence[str] | None, rows: int | None, full_paths: bool, failed: str
+        self, selection: Selection, columns: Sequence[str] | None, page: Page, full_paths: bool, failed: str
     ) -> tuple[FrameData, str]:
         if failed == "null":
-            return self._queries.frame(selection, columns, rows, full_paths)
+            return self._queries.frame(selection, columns, page, full_paths)
         from tablevault.reading.failures import FailureReader
 
-        return FailureReader(self._context).frame_without(failed, selection, columns, rows, full_paths)
+        return FailureReader(self._context).frame_without(failed, selection, columns, page, full_paths)
 
     def _export_dataframe(
         self,
@@ -1016,13 +1040,15 @@ class TableVault:
         rows: int | None,
         full_artifact_path: bool,
         failed: str,
+        offset: int,
+        as_of: datetime | str | None,
     ) -> tuple[str, int]:
         """Write a frame to a file for the command line; return the id of its instance and its number of rows."""
         from tablevault.storage.exports import export_frame, format_of
 
         format_of(output)
-        selection = selection_of(table_name, instance_id, version, active_only)
-        data, found = self._frame(selection, None, rows, full_artifact_path, failed)
+        selection = self._queries.selection(table_name, instance_id, version, active_only, False, as_of)
+        data, found = self._frame(selection, None, page(offset, rows), full_artifact_path, failed)
         export_frame(data, output)
         return found, len(data)
 
@@ -1041,20 +1067,23 @@ class TableVault:
         return [table.name for table in self._context.catalog.contents.tables()]
 
     def get_table_instances(
-        self, table_name: str = "", version: str = names.DEFAULT_VERSION, include_temp: bool = False
+        self,
+        table_name: str = "",
+        version: str = names.DEFAULT_VERSION,
+        include_temp: bool = False,
+        *,
+        as_of: datetime | str | None = None,
     ) -> list[str]:
         """Return the ids of a table's instances, oldest first; without a table the tables' names.
 
-        An empty `version` means all versions; one that the table does not have is a `TVArgumentError`.
+        An empty `version` means all versions; one that the table does not have is a `TVArgumentError`. With `as_of`,
+        as for `get_dataframe`, the instances that were committed until then and still exist.
         """
         if not table_name:
+            if as_of is not None:
+                raise TVArgumentError("as_of lists the instances of a table: give table_name too.")
             return self.get_tables()
-        table = Lookup(self._context).table(table_name)
-        wanted = names.check_version(version) if version else None
-        found = self._context.catalog.contents.instances(table.table_id, wanted, None if include_temp else False)
-        if not found and wanted not in (None, names.DEFAULT_VERSION):
-            Lookup(self._context).check_version_exists(table, str(wanted))
-        return [instance.instance_id for instance in found]
+        return self._queries.instance_ids(table_name, version, include_temp, as_of)
 
     def get_descriptions(self, instance_id: str = "", table_name: str = "") -> dict[str, Any]:
         """Return what is known for people about the vault, a table or an instance."""
@@ -1169,9 +1198,11 @@ class TableVault:
     def _overview(self) -> Overview:
         return read_overview(self._context, self._processes.active().values())
 
-    def _frame_at(self, address: Address, columns: Sequence[str] | None, rows: int | None) -> tuple[FrameData, str]:
-        selection = selection_of(address.table_name, address.instance_id, address.version)
-        return self._queries.frame(selection, columns, rows, full_paths=True)
+    def _frame_at(
+        self, address: Address, columns: Sequence[str] | None, rows: int | None, as_of: datetime | str | None
+    ) -> tuple[FrameData, str]:
+        selection = self._queries.selection_at(address, as_of)
+        return self._queries.frame(selection, columns, page(0, rows), full_paths=True)
 
     def _converted(self, format_name: str, read: Callable[[], tuple[FrameData, str]]) -> tuple[Any, str]:
         """Return what was read as a frame of a library, without keeping both in memory longer than needed."""

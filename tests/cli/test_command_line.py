@@ -346,6 +346,24 @@ def test_archives_say_what_they_said_in_0_1_1(run, folder):
     assert json.loads(run("--json", "compress", str(folder)).output) == {"archive": f"{folder}.tar.xz"}
 
 
+def test_commands_read_as_of_a_moment_or_process(run, folder, tmp_path):
+    vault = TableVault(folder)
+    first = vault.write("poems", pd.DataFrame({"x": [1, 2]}))
+    vault.write("poems", pd.DataFrame({"x": [3]}))
+    old, new = vault.get_table_instances("poems")
+    assert json.loads(run("read", "poems", "--as-of", first).output) == [{"x": 1}, {"x": 2}]
+    assert json.loads(run("get-table-instances", "poems", "--as-of", first).output) == [old]
+    assert json.loads(run("get-table-instances", "poems", "--as-of", "2999-01-01T00:00Z").output) == [old, new]
+    output = tmp_path / "page.csv"
+    assert run("get-dataframe", "poems", "--as-of", first, "--offset", "1", "--output", str(output)).exit_code == 0
+    assert output.read_text().split() == ["x", "2"]
+    assert run("read", "poems", "--as-of", "2000-01-01T12:00+01:00").exit_code == 1
+    for wrong in ("2026-11-01T12:00", "12:xx"):
+        refused = run("read", "poems", "--as-of", wrong)
+        assert refused.exit_code == 2
+        assert wrong in refused.stderr
+
+
 def test_tags_are_made_listed_and_deleted(run, folder):
     vault = TableVault(folder)
     for name in ("poems", "tales"):

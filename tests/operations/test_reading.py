@@ -29,6 +29,16 @@ def test_rows_and_columns_are_chosen(executed):
     assert list(executed.get_dataframe("stories", columns=[])[0].columns) == []
 
 
+def test_pages_of_a_frame_are_read_by_offset(executed):
+    pages = [executed.get_dataframe("stories", offset=start, rows=3)[0]["key"].tolist() for start in (0, 3, 6)]
+    assert pages == [[0, 1, 2], [3], []]
+    assert executed.get_dataframe("stories", offset=1)[0]["key"].tolist() == [1, 2, 3]
+    assert executed.get_dataframe("stories", offset=1, rows=2, failed="drop")[0]["key"].tolist() == [1, 2]
+    assert len(executed.get_dataframe("stories", offset=2**70, rows=2**70)[0]) == 0
+    with pytest.raises(tv_errors.TVArgumentError, match="offset is how many rows are passed over, not -1"):
+        executed.get_dataframe("stories", offset=-1)
+
+
 @pytest.mark.parametrize("rows", [-1, 1.5, "2", True])
 def test_a_wrong_number_of_rows_is_an_argument_error(executed, rows):
     with pytest.raises(tv_errors.TVArgumentError, match="rows"):

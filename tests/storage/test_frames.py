@@ -35,6 +35,7 @@ from tablevault.storage.frames import (
     with_nullable_types,
     write_frame,
 )
+from tablevault.values import Page
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=5)
 ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "+02:00"]
@@ -386,11 +387,15 @@ def small_groups(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_groups")
-@pytest.mark.parametrize("rows", [0, 1, 10, 11, 34, 35, 99])
-def test_only_the_first_rows_are_returned(folder, rows):
+@pytest.mark.parametrize("rows", [None, 0, 1, 10, 11, 34, 35, 99])
+@pytest.mark.parametrize("offset", [0, 1, 9, 10, 11, 25, 34, 35, 99])
+def test_only_the_rows_of_the_page_are_returned(folder, rows, offset):
+    end = None if rows is None else offset + rows
     frame = pd.DataFrame({"a": range(35), "c": pd.Categorical([str(row % 7) for row in range(35)], ordered=True)})
     data = table_from_frame(frame, {})
-    assert_frame_equal(to_pandas(stored(folder, data, rows=rows)), frame.head(rows))
+    assert_frame_equal(
+        to_pandas(stored(folder, data, page=Page(offset, rows))), frame[offset:end].reset_index(drop=True)
+    )
     assert pq.read_metadata(folder / "frame.parquet").num_row_groups == 4
     assert_frame_equal(to_pandas(read_frame(folder / "frame.parquet")), frame)
 
@@ -403,7 +408,10 @@ def test_what_is_not_needed_is_not_read(folder):
     data = bytearray((folder / "partly").read_bytes())
     data[chunk.data_page_offset + 1] ^= 1
     (folder / "partly").write_bytes(data)
-    assert_frame_equal(to_pandas(read_frame(folder / "partly", rows=30)), frame.head(30))
+    assert_frame_equal(to_pandas(read_frame(folder / "partly", page=Page(rows=30))), frame.head(30))
+    assert len(read_frame(folder / "partly", page=Page(20, 10))) == 10
+    with pytest.raises(TVFileError, match="column 1 of row group 3"):
+        read_frame(folder / "partly", page=Page(31, 1))
     assert_frame_equal(to_pandas(read_frame(folder / "partly", columns=["a"])), frame[["a"]])
     with pytest.raises(TVFileError, match="column 1 of row group 3"):
         read_frame(folder / "partly")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +21,33 @@ _ERROR_COLUMNS = ("builder", "index", "key", "kind", "error", "message", "cause"
 _TAG_COLUMNS = ("tag", "table_name", "instance_id", "author", "created_at", "description")
 _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
+
+def _moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | str | None:
+    """Return a moment, or the id of a process, which has no colon."""
+    del ctx, parameter
+    if text is None or ":" not in text:
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise click.BadParameter(f"'{text}' is not a time in ISO 8601, such as 2026-11-01T12:00Z ({error}).") from None
+    if moment.utcoffset() is None:
+        raise click.BadParameter(f"'{text}' has no offset from UTC; write {text}Z for UTC.")
+    return moment
+
+
 table = click.argument("table_name", shell_complete=tables)
 instance = click.option(
     "--instance-id", default="", shell_complete=instances, help="Its id, or @TAG; the newest one if it is left out."
 )
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
+as_of = click.option(
+    "--as-of",
+    default=None,
+    callback=_moment,
+    metavar="TIME|PROCESS_ID",
+    help="As things were then, e.g. 2026-11-01T12:00Z, or when a process had committed.",
+)
 temporary = click.option("--temp/--materialised", default=True, help="Of the temporary instance, or of a finished one.")
 
 
@@ -67,11 +90,12 @@ def get_tags(place: Place, table_name: str) -> None:
 @table_if_given("The table; without one the tables are listed.")
 @version
 @click.option("--temp/--no-temp", default=False, show_default=True, help="Temporary instances too.")
+@as_of
 @json_option
 @in_place
-def get_table_instances(place: Place, table_name: str, version: str, temp: bool) -> None:
+def get_table_instances(place: Place, table_name: str, version: str, temp: bool, as_of: datetime | str | None) -> None:
     """List the instances of a table, oldest first; of all versions with --version ''."""
-    show(place, place.vault().get_table_instances(table_name, version, include_temp=temp))
+    show(place, place.vault().get_table_instances(table_name, version, include_temp=temp, as_of=as_of))
 
 
 @click.command()
@@ -165,7 +189,9 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 )
 @instance
 @version
-@click.option("--rows", type=int, default=None, help="The first rows only.")
+@click.option("--rows", type=int, default=None, help="At most so many rows.")
+@click.option("--offset", type=int, default=0, help="Pass over so many rows.")
+@as_of
 @click.option("--include-inactive", is_flag=True, help="Also instances that are not active.")
 @click.option("--no-artifact-path", is_flag=True, help="Names of artifacts instead of full paths.")
 @click.option(
@@ -184,6 +210,8 @@ def get_dataframe(
     instance_id: str,
     version: str,
     rows: int | None,
+    offset: int,
+    as_of: datetime | str | None,
     include_inactive: bool,
     no_artifact_path: bool,
     failed: str,
@@ -192,7 +220,16 @@ def get_dataframe(
     if not output.parent.is_dir():
         raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
     found, count = place.vault()._export_dataframe(
-        output, table_name, instance_id, version, not include_inactive, rows, not no_artifact_path, failed
+        output,
+        table_name,
+        instance_id,
+        version,
+        not include_inactive,
+        rows,
+        not no_artifact_path,
+        failed,
+        offset,
+        as_of,
     )
     show(place, {"instance_id": found, "rows": count, output.suffix.lower().removeprefix(".") or "csv": str(output)})
 
@@ -221,11 +258,12 @@ def get_errors(
 @click.argument("address", shell_complete=tables)
 @click.option("--column", "columns", multiple=True, help="Only this column; repeatable, in this order.")
 @click.option("--rows", type=int, default=None, help="The first rows only.")
+@as_of
 @json_option
 @in_place
-def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None) -> None:
+def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None, as_of: datetime | str | None) -> None:
     """Print the frame that ADDRESS names: TABLE, 'TABLE(VERSION)', 'TABLE(INSTANCE_ID)' or TABLE@TAG."""
-    names, listed = place.vault()._read_rows(address, list(columns) or None, rows)
+    names, listed = place.vault()._read_rows(address, list(columns) or None, rows, as_of)
     show(place, listed, names)
 
 

@@ -20,7 +20,7 @@ from tablevault.lookup import Lookup, again_if_moved
 from tablevault.names import index_builder_name
 from tablevault.operations.base import operation_named
 from tablevault.plans import BuildPlan, ExecutePlan
-from tablevault.reading.queries import Queries
+from tablevault.reading.queries import Queries, page_of
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
@@ -28,7 +28,7 @@ from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import ColumnType, json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.values import InstanceRecord, ProcessRecord, Selection, Status, TableRecord
+from tablevault.values import InstanceRecord, Page, ProcessRecord, Selection, Status, TableRecord
 
 _COLUMNS = {
     **{name: COLUMNS[name] for name in ("builder", "index", "key", "kind", "error", "status", "message")},
@@ -151,7 +151,7 @@ class FailureReader:
         return Failures(read_failures(folder.errors), columns, _sources(folder.code))
 
     def frame_without(
-        self, failed: str, selection: Selection, columns: Sequence[str] | None, rows: int | None, full_paths: bool
+        self, failed: str, selection: Selection, columns: Sequence[str] | None, page: Page, full_paths: bool
     ) -> tuple[FrameData, str]:
         """Return a frame without its failed rows, and the id of its instance.
 
@@ -159,7 +159,7 @@ class FailureReader:
         ----------
         failed
             `drop`, or `raise` to refuse a frame that has any.
-        selection, columns, rows, full_paths
+        selection, columns, page, full_paths
             As in `Queries.frame`.
 
         Raises
@@ -167,7 +167,7 @@ class FailureReader:
         TVTableError
             If a row failed or was skipped, under `raise`.
         """
-        data, instance_id = self._queries.frame(selection, columns, None, full_paths)
+        data, instance_id = self._queries.frame(selection, columns, Page(), full_paths)
         failures = again_if_moved(lambda: self._of_named(selection.table_name, instance_id, selection.version))
         found = failures.positions(list(data.types))
         if found and failed == "raise":
@@ -180,7 +180,7 @@ class FailureReader:
         if found:
             kept = [position for position in range(len(data)) if position not in found]
             data = FrameData(data.table.take(kept), data.types)
-        return (data if rows is None else FrameData(data.table.slice(0, rows), data.types)), instance_id
+        return page_of(data, page), instance_id
 
     def _of_named(self, table_name: str, instance_id: str, version: str) -> Failures:
         table, instance = self._queries.instance(table_name, instance_id, version, is_temp=False)

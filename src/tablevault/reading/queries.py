@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -12,6 +13,7 @@ import pyarrow as pa
 import yaml
 
 from tablevault import names
+from tablevault.addresses import Address
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.execution.partial import declared_types, read_partial
@@ -22,13 +24,14 @@ from tablevault.opening import marker_of
 from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.processes.remedies import whole_of
+from tablevault.reading.moments import Moments, check_no_id
 from tablevault.records import TagInfo
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
 from tablevault.texts import in_line
-from tablevault.values import ArtifactState, InstanceRecord, Selection, Status, TableRecord
+from tablevault.values import ArtifactState, InstanceRecord, Page, Selection, Status, TableRecord
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -38,7 +41,7 @@ Result = TypeVar("Result")
 
 LABEL = "tablevault"
 """Under this key a frame says which instance it is of."""
-_MOST_ROWS = 2**62
+_MOST_ROWS = 2**61
 """More than any frame has, and no more than Arrow counts to."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
 
@@ -69,13 +72,57 @@ class Queries:
         self._lookup = Lookup(context)
         self._liveness = Liveness(context)
 
+    def selection(
+        self,
+        table_name: str,
+        instance_id: str,
+        version: str,
+        active_only: bool,
+        successful_only: bool,
+        as_of: datetime | str | None,
+    ) -> Selection:
+        """Return the selection that a caller describes; as of an earlier moment, it has the id that is found."""
+        if as_of is None:
+            return selection_of(table_name, instance_id, version, active_only, successful_only)
+        check_no_id(instance_id, as_of)
+        checked = names.check_version(version)
+        with self._context.catalog.snapshot():
+            table = self._lookup.table(table_name)
+            found = Moments(self._lookup).newest(table, checked, as_of, successful_only)
+        return Selection(table.name, found.instance_id, checked)
+
+    def selection_at(self, address: Address, as_of: datetime | str | None) -> Selection:
+        """Return the selection that an address describes; one with an id or a tag is the same at any moment."""
+        if address.instance_id and not names.is_temporary(address.instance_id):
+            as_of = None
+        return self.selection(address.table_name, address.instance_id, address.version, True, False, as_of)
+
+    def instance_ids(
+        self, table_name: str, version: str, include_temp: bool, as_of: datetime | str | None
+    ) -> list[str]:
+        """Return the ids of a table's instances, oldest first; of all versions if `version` is empty."""
+        wanted = names.check_version(version) if version else None
+        with self._context.catalog.snapshot():
+            table = self._lookup.table(table_name)
+            if as_of is None:
+                found = self._lookup.contents.instances(table.table_id, wanted, None if include_temp else False)
+            elif include_temp:
+                raise TVArgumentError(
+                    "The past of temporary instances is not recorded; leave include_temp or as_of out."
+                )
+            else:
+                found = Moments(self._lookup).until(table, wanted, as_of)
+            if not found and wanted not in (None, names.DEFAULT_VERSION):
+                self._lookup.check_version_exists(table, str(wanted))
+        return [instance.instance_id for instance in found]
+
     # --- frames ---------------------------------------------------------------------------------------------------
 
     def frame(
         self,
         selection: Selection,
         columns: Sequence[str] | None,
-        rows: int | None,
+        page: Page,
         full_paths: bool,
     ) -> tuple[FrameData, str]:
         """Return a frame and the id of its instance.
@@ -84,17 +131,18 @@ class Queries:
         ----------
         selection
             The instance.
-        columns, rows
-            Only these columns, only the first rows; `None` for all.
+        columns
+            Only these columns; `None` for all.
+        page
+            Only these rows.
         full_paths
             Whether artifacts come back as full paths.
         """
-        _check_selection(columns, rows)
-        rows = rows if rows is None else min(rows, _MOST_ROWS)
+        _check_columns_given(columns)
 
         def read() -> tuple[FrameData, str]:
             table, instance = self._select(selection)
-            return self._read(table, instance, columns, rows, full_paths), instance.instance_id
+            return self._read(table, instance, columns, page, full_paths), instance.instance_id
 
         return self._again_if_moved(selection.table_name, read)
 
@@ -158,14 +206,14 @@ class Queries:
         table: TableRecord,
         instance: InstanceRecord,
         columns: Sequence[str] | None,
-        rows: int | None,
+        page: Page,
         full_paths: bool,
     ) -> FrameData:
         folder = self._lookup.folder(table, instance)
         if instance.temporary:
-            return self._read_temporary(table, instance, folder, columns, rows, full_paths)
+            return self._read_temporary(table, instance, folder, columns, page, full_paths)
         _check_columns(table, instance, columns)
-        data = read_frame(folder.frame, columns, rows)
+        data = read_frame(folder.frame, columns, page)
         has_artifacts = any(kind.kind is Kind.ARTIFACT for kind in data.types.values())
         if not (full_paths and has_artifacts):
             return data
@@ -182,7 +230,7 @@ class Queries:
         instance: InstanceRecord,
         folder: InstanceFolder,
         columns: Sequence[str] | None,
-        rows: int | None,
+        page: Page,
         full_paths: bool,
     ) -> FrameData:
         """Return what a paused, running or reverted execution has computed."""
@@ -200,8 +248,7 @@ class Queries:
             if unknown:
                 raise TVTableError(f"There is no column '{unknown[0]}'{names.nearest(unknown[0], data.types)}")
             data = FrameData(data.table.select(list(columns)), {name: data.types[name] for name in columns})
-        if rows is not None:
-            data = FrameData(data.table.slice(0, rows), data.types)
+        data = page_of(data, page)
         return with_artifact_folder(data, artifacts) if full_paths else data
 
     def _partial_folders(
@@ -360,9 +407,21 @@ def labelled(frame: Any, **facts: str) -> Any:
     return frame
 
 
-def _check_selection(columns: Sequence[str] | None, rows: int | None) -> None:
+def page(offset: int, rows: int | None) -> Page:
+    """Return the page that a caller asks for; raise `TVArgumentError` if it cannot be one."""
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0):
-        raise TVArgumentError(f"rows is how many of the first rows are wanted, not {rows!r:.100}.")
+        raise TVArgumentError(f"rows is how many rows are wanted at most, not {rows!r:.100}.")
+    if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
+        raise TVArgumentError(f"offset is how many rows are passed over, not {offset!r:.100}.")
+    return Page(min(offset, _MOST_ROWS), rows if rows is None else min(rows, _MOST_ROWS))
+
+
+def page_of(data: FrameData, page: Page) -> FrameData:
+    """Return the rows of a page."""
+    return data if page == Page() else FrameData(data.table.slice(page.offset, page.rows), data.types)
+
+
+def _check_columns_given(columns: Sequence[str] | None) -> None:
     if columns is None:
         return
     if isinstance(columns, str) or not all(isinstance(column, str) for column in columns):

@@ -26,6 +26,7 @@ from tablevault.storage import files
 from tablevault.storage.checksums import DamagedFileError, Seal, Span, seal
 from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.frame_data import FrameData
+from tablevault.values import Page
 
 _KEY = b"tablevault"
 _FORMAT = 1
@@ -35,6 +36,7 @@ _MOST_ROWS_PER_BATCH = 2**16
 _COMPRESSION = "zstd"
 _LARGEST_FOOTER = 2**31 - 1
 _BYTES_PER_CHECK = 2**26
+_ALL_ROWS = Page()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,8 @@ def whole_frame(path: Path) -> FrameRecord | None:
     return FrameRecord(path.stat().st_size, files.sha256(path), len(data))
 
 
-def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | None = None) -> FrameData:
-    """Return the frame in a file: the named columns (`None`: all) in that order, the first rows (`None`: all).
+def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _ALL_ROWS) -> FrameData:
+    """Return the frame in a file: the named columns (`None`: all) in that order, and the rows of a page.
 
     Only what is asked for is read, and checked.
 
@@ -132,9 +134,9 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, rows: int | Non
             metadata = _metadata(parquet)
             stored = _stored_schema(metadata)
             names = stored.names if columns is None else _known(columns, stored.names)
-            groups = _groups_needed(parquet, rows)
+            groups, page = _groups_needed(parquet, page)
             _check_columns(file, guard, groups, _leaves(stored, names))
-            table = _read(parquet, groups, None if columns is None else names, rows)
+            table = _read(parquet, groups, None if columns is None else names, page)
         # Arrow takes `a` to mean also a column called `a.b`: what is too much is dropped by name.
         return _restored(table.select(names), stored, metadata)
 
@@ -340,18 +342,23 @@ def _leaf_count(arrow: pa.DataType) -> int:
     return sum(_leaf_count(arrow.field(position).type) for position in range(arrow.num_fields))
 
 
-def _groups_needed(parquet: pq.ParquetFile, rows: int | None) -> list[int]:
+def _groups_needed(parquet: pq.ParquetFile, page: Page) -> tuple[list[int], Page]:
+    """Return the row groups that hold the rows of a page, and the page as these groups count."""
     total = parquet.metadata.num_row_groups
-    if rows is None:
-        return list(range(total))
+    if page == _ALL_ROWS:
+        return list(range(total)), page
     needed: list[int] = []
-    found = 0
+    skipped = found = 0
     for group in range(total):
-        if found >= rows:
+        if page.rows is not None and found >= page.offset + page.rows:
             break
-        needed.append(group)
-        found += parquet.metadata.row_group(group).num_rows
-    return needed
+        count = parquet.metadata.row_group(group).num_rows
+        if found + count <= page.offset:
+            skipped += count
+        else:
+            needed.append(group)
+        found += count
+    return needed, Page(page.offset - skipped, page.rows)
 
 
 def _check_columns(file: BinaryIO, guard: Seal, groups: Sequence[int], leaves: Sequence[int]) -> None:
@@ -360,15 +367,18 @@ def _check_columns(file: BinaryIO, guard: Seal, groups: Sequence[int], leaves: S
             guard.check(file, group, leaf)
 
 
-def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, rows: int | None) -> pa.Table:
-    if rows is None:
-        return parquet.read_row_groups(groups, columns=columns)
+def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, page: Page) -> pa.Table:
+    if page.rows is None:
+        table = parquet.read_row_groups(groups, columns=columns)
+        return table.slice(page.offset) if page.offset else table
     batches: list[pa.RecordBatch] = []
-    missing = rows
-    size = max(min(rows, _MOST_ROWS_PER_BATCH), 1)
+    passed_over, missing = page.offset, page.rows
+    size = max(min(page.offset + page.rows, _MOST_ROWS_PER_BATCH), 1)
     for batch in parquet.iter_batches(batch_size=size, row_groups=groups, columns=columns):
-        batches.append(batch.slice(0, missing))
-        missing -= len(batches[-1])
+        wanted = batch.slice(min(passed_over, len(batch)), missing)
+        passed_over -= min(passed_over, len(batch))
+        missing -= len(wanted)
+        batches.append(wanted)
         if missing <= 0:
             break
     return pa.Table.from_batches(batches) if batches else parquet.read_row_groups([], columns=columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from itertools import count
 
 from tablevault.errors import TVLockError, TVProcessError
@@ -706,6 +707,27 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
     assert _get(catalog, serial).status is Status.SUCCEEDED
 
 
+def past_instances_are_found_by_the_order_of_commits(make: MakeCatalog) -> None:
+    """A process, or a moment, stands for the instances that were committed until then, deleted ones included."""
+    catalog = _made(make)
+    table = _table(catalog)
+    before = datetime.now(UTC)
+    first = _done(catalog, _written("stories", "base_0_x"))
+    other = _done(catalog)
+    second = _done(catalog, _written("stories", "base_1_x"))
+    old, new = catalog.contents.instances(table.table_id)
+    _done(catalog, DeletedInstance(new.row_id))
+    contents = catalog.contents
+    assert (contents.place_of(first), contents.place_of(other)) == (old.row_id, None)
+    assert (contents.place_after(other), contents.place_after(second)) == (old.row_id, new.row_id)
+    assert (contents.place_at(before), contents.place_at(datetime.now(UTC))) == (0, new.row_id)
+    assert contents.place_at(old.created_at) == old.row_id
+    for place, found in ((0, None), (old.row_id, old), (new.row_id, new)):
+        assert contents.newest_until(table.table_id, "base", place) == found
+    assert contents.newest_until(table.table_id, "base", new.row_id, successful_only=True) == new
+    assert contents.newest_until(table.table_id, "v2", new.row_id) is None
+
+
 CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     creating_again_changes_nothing,
     a_snapshot_sees_one_state,
@@ -740,5 +762,6 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     superseded_artifacts_are_dropped_once_they_are_free,
     a_tag_names_one_instance_of_a_table,
     tagged_artifacts_are_not_dropped,
+    past_instances_are_found_by_the_order_of_commits,
 )
 """Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""

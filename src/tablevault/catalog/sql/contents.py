@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from tablevault.catalog.sql.store import Store, current_value
 from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
 from tablevault.lock_names import lock_on_table
 from tablevault.names import fold, tag_in
-from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, TableRecord, TagRecord
+from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, Status, TableRecord, TagRecord
 
 Result = TypeVar("Result")
 
@@ -65,6 +66,29 @@ _SELECTED = (
     .where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted, ~instances.c.deleted)
 )
 _SELECTED_BY_ID = _SELECTED.where(instances.c.instance_id == bindparam("instance_id"))
+_LAST = select(instances.c.row_id).where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc()).limit(1)
+_LAST_MADE = _LAST.where(instances.c.created_at <= bindparam("moment"))
+_LAST_MADE_BY = _LAST.where(instances.c.serial == bindparam("serial"))
+_LAST_ENDED = _LAST.join(processes, processes.c.serial == instances.c.serial).where(
+    processes.c.end_order <= bindparam("end_order")
+)
+_LAST_END = (
+    select(processes.c.end_order)
+    .where(processes.c.status == Status.SUCCEEDED.value, processes.c.ended_at <= bindparam("moment"))
+    .order_by(processes.c.end_order.desc())
+    .limit(1)
+)
+_END_OF = select(processes.c.end_order).where(processes.c.serial == bindparam("serial"))
+_NEWEST_UNTIL = (
+    _INSTANCES.where(
+        instances.c.table_id == bindparam("table_id"),
+        instances.c.version == bindparam("version"),
+        instances.c.temporary.is_(False),
+        instances.c.row_id <= bindparam("place"),
+    )
+    .order_by(instances.c.row_id.desc())
+    .limit(1)
+)
 _SELECTED_BY_TAG = _SELECTED.join(tags, tags.c.row_id == instances.c.row_id).where(
     tags.c.tag_key == bindparam("tag_key")
 )
@@ -161,6 +185,38 @@ class Contents:
         if successful_only:
             query = query.where(instances.c.success.is_(True))
         return self._first(query, {"table_id": table_id})
+
+    def place_at(self, moment: datetime) -> int:
+        """Return the row id of the last materialized instance up to the last commit that is not later than a moment.
+
+        Commits are in their order, whatever clocks said meanwhile; 0 if there is none.
+        """
+        with self._store.read() as connection:
+            values = {"moment": moment.astimezone(UTC).isoformat()}
+            made = connection.scalar(_LAST_MADE, values)
+            # A commit that makes no instance may be the last one by its clock, and not by the clocks before it.
+            ended = connection.scalar(_LAST_END, values)
+            before = connection.scalar(_LAST_ENDED, {"end_order": ended}) if ended is not None else None
+            return max(made or 0, before or 0)
+
+    def place_of(self, serial: int) -> int | None:
+        """Return the row id of the last materialized instance that a process has made."""
+        with self._store.read() as connection:
+            return connection.scalar(_LAST_MADE_BY, {"serial": serial})
+
+    def place_after(self, serial: int) -> int:
+        """Return the row id of the last materialized instance whose process had ended when a process ended."""
+        with self._store.read() as connection:
+            ended = connection.scalar(_END_OF, {"serial": serial})
+            place = connection.scalar(_LAST) if ended is None else connection.scalar(_LAST_ENDED, {"end_order": ended})
+            return place or 0
+
+    def newest_until(
+        self, table_id: int, version: str, place: int, successful_only: bool = False
+    ) -> InstanceRecord | None:
+        """Return the materialized instance of a version that was committed last up to a row id, also a deleted one."""
+        query = _NEWEST_UNTIL.where(instances.c.success.is_(True)) if successful_only else _NEWEST_UNTIL
+        return self._first(query, {"table_id": table_id, "version": version, "place": place})
 
     def current(self) -> list[InstanceRecord]:
         """Return all temporary instances, and the newest active materialized one of each table and version."""

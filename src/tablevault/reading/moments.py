@@ -1,0 +1,113 @@
+"""Instances that were the newest ones at an earlier moment, by the catalog's order of commits."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from tablevault import names
+from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.lookup import Lookup
+from tablevault.plans import StopPlan
+from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+
+
+class Moments:
+    """Finds places in the order of commits, and the newest instances up to them.
+
+    Parameters
+    ----------
+    lookup
+        Reads the vault.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+        self._contents = lookup.contents
+        self._processes = lookup.context.catalog.processes
+
+    def place(self, as_of: datetime | str) -> int:
+        """Return the row id of the last instance that was committed until a moment, or by the end of a process.
+
+        Clocks decide only which commit a moment stands for: the last one whose recorded time is not later.
+
+        Raises
+        ------
+        TVArgumentError
+            For a time without an offset from UTC, or a process that committed nothing.
+        TVProcessError
+            For an unknown process id.
+        """
+        if isinstance(as_of, datetime):
+            if as_of.utcoffset() is None:
+                raise TVArgumentError(
+                    f"as_of is {as_of.isoformat()}, a time without an offset from UTC. Give one with an offset, as in "
+                    "datetime(2026, 11, 1, 12, tzinfo=UTC)."
+                )
+            return self._contents.place_at(as_of)
+        return self._place_of(self._lookup.process(as_of))
+
+    def newest(
+        self, table: TableRecord, version: str, as_of: datetime | str, successful_only: bool = False
+    ) -> InstanceRecord:
+        """Return the newest instance of a version at a moment, active or not.
+
+        Raises
+        ------
+        TVArgumentError
+            If the table or version had no instance then.
+        TVTableError
+            If the instance was deleted since.
+        """
+        place = self.place(as_of)
+        found = self._contents.newest_until(table.table_id, version, place, successful_only)
+        if found is None:
+            kind = "successful instance" if successful_only else "instance"
+            raise TVArgumentError(f"Table '{table.name}' had no {kind} of version '{version}' as of {_shown(as_of)}.")
+        if self._contents.instance(table.table_id, found.instance_id) is None:
+            raise TVTableError(
+                f"Instance '{found.instance_id}', the newest one of version '{version}' of table '{table.name}' as of "
+                f"{_shown(as_of)}, was deleted{self._deleted_by(found)}. get_lineage still shows it where it was read."
+            )
+        return found
+
+    def until(self, table: TableRecord, version: str | None, as_of: datetime | str) -> list[InstanceRecord]:
+        """Return the instances of a table that were committed until a moment and still exist, oldest first."""
+        place = self.place(as_of)
+        found = self._contents.instances(table.table_id, version, temporary=False)
+        return [instance for instance in found if instance.row_id <= place]
+
+    def _place_of(self, record: ProcessRecord) -> int:
+        # A stop and the process that it stops are one commit.
+        committed = record.plan.serial if isinstance(record.plan, StopPlan) else record.serial
+        made = self._contents.place_of(committed)
+        if made is not None:
+            return made
+        if record.status not in (Status.SUCCEEDED, Status.COMMITTING):
+            raise TVArgumentError(
+                f"Process '{record.process_id}' ({record.operation}) is {record.status} and committed nothing, so "
+                "it stands for no moment."
+            )
+        return self._contents.place_after(record.serial)
+
+    def _deleted_by(self, instance: InstanceRecord) -> str:
+        """Return a clause with the process that deleted an instance, as far as it is recorded."""
+        wanted = {"operation": "delete_instance", "instance_id": instance.instance_id, "status": str(Status.SUCCEEDED)}
+        for record in self._processes.history(wanted, 1):
+            when = f" on {_shown(record.ended_at)}" if record.ended_at is not None else ""
+            return f"{when} by process '{record.process_id}' of {record.author}"
+        return ""
+
+
+def check_no_id(instance_id: str, as_of: datetime | str | None) -> None:
+    """Raise `TVArgumentError` if a call names an instance as well as a moment."""
+    if not instance_id or as_of is None:
+        return
+    if names.is_temporary(instance_id):
+        raise TVArgumentError(f"Instance {instance_id!r:.100} is temporary: its past is not recorded. Leave as_of out.")
+    raise TVArgumentError(
+        f"Instance {instance_id!r:.100} is the same at any moment; give either the instance or as_of."
+    )
+
+
+def _shown(as_of: datetime | str) -> str:
+    return f"process '{as_of}'" if isinstance(as_of, str) else f"{as_of:%Y-%m-%d %H:%M:%S%z}"
