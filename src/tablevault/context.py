@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tablevault import permissions
@@ -10,6 +10,7 @@ from tablevault.catalog.owners import Owners
 from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
 from tablevault.ports import Catalog
+from tablevault.storage.frame_checks import FrameChecks
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class VaultContext:
     vault_id: str
     parent_serial: int | None = None
     """The process inside which this vault was opened."""
+    frame_checks: FrameChecks = field(default_factory=FrameChecks, compare=False, repr=False)
+    """The columns of frame files that were found undamaged."""
 
     @property
     def is_writable(self) -> bool:

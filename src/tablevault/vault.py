@@ -925,6 +925,73 @@ class TableVault:
         )
         return self._converted(format, read)
 
+    def scan(
+        self,
+        table_name: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        *,
+        active_only: bool = True,
+        successful_only: bool = False,
+        as_of: datetime | str | None = None,
+        columns: Sequence[str] | None = None,
+        format: Literal["polars", "arrow", "duckdb"] = "polars",
+        full_artifact_path: bool = True,
+        check_content: bool = True,
+    ) -> tuple[Any, str]:
+        """Return a lazy frame, and the id of the instance that it is of.
+
+        The instance is pinned now; its file is read when the lazy frame is. Nothing keeps the instance from being
+        deleted meanwhile: then reading raises an error of that library.
+
+        Parameters
+        ----------
+        table_name, instance_id, version, active_only, successful_only, as_of, columns
+            As for `get_dataframe`; a temporary instance has no file to be read.
+        format
+            `polars`: a `LazyFrame`; `arrow`: a `pyarrow.dataset.Dataset`; `duckdb`: a `DuckDBPyRelation` on a
+            connection of its own. `polars` and `arrow` have the exact types of the columns.
+        full_artifact_path
+            Whether artifact columns hold full paths; with `arrow` they cannot.
+        check_content
+            Compare the columns with their checksums, the first time that they are read through this object. Footer and
+            seal of the file are always checked.
+
+        Raises
+        ------
+        TVFileError
+            If the file is damaged.
+        TVArgumentError
+            If the library is not installed, the instance is temporary, or there is none.
+
+        Examples
+        --------
+        >>> lazy, instance_id = vault.scan("stories")  # doctest: +SKIP
+        >>> lazy.filter(polars.col("score") > 3).collect()  # doctest: +SKIP
+        """
+        selection = self._queries.selection(table_name, instance_id, version, active_only, successful_only, as_of)
+        return self._queries.scan(selection, columns, format, full_artifact_path, check_content)
+
+    def get_frame_path(
+        self,
+        table_name: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        *,
+        check_content: bool = True,
+    ) -> str:
+        """Return the frame file of an instance, for programs that read Parquet; it is read-only.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; without an id the newest active one of `version`.
+        check_content
+            Compare all columns with their checksums, the first time that this object does so.
+        """
+        selection = self._queries.selection(table_name, instance_id, version, True, False, None)
+        return str(self._queries.frame_path(selection, check_content))
+
     def get_errors(
         self,
         table_name: str = "",

@@ -57,6 +57,7 @@ RIGHT = {
     "Mapping[str, str] | None": {"None"},
     "Sequence[str] | Mapping[str, str] | None": {"a tuple", "None"},
     "Literal['pandas', 'arrow', 'polars']": {"text"},
+    "Literal['polars', 'arrow', 'duckdb']": {"text"},
     "Literal['null', 'drop', 'raise']": {"text"},
     "Mapping[str, Mapping[str, Any]] | None": {"None"},
 }

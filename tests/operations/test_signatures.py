@@ -41,6 +41,9 @@ SIGNATURES = {
     "generate_process_id": "",
     "get_dataframe": "table_name, instance_id='', version='base', active_only=True, successful_only=False, rows=None, "
     "full_artifact_path=True, *, columns=None, format='pandas', failed='null', offset=0, as_of=None",
+    "scan": "table_name, instance_id='', version='base', *, active_only=True, successful_only=False, as_of=None, "
+    "columns=None, format='polars', full_artifact_path=True, check_content=True",
+    "get_frame_path": "table_name, instance_id='', version='base', *, check_content=True",
     "get_errors": "table_name='', instance_id='', version='base', process_id='', *, format='pandas'",
     "read": "address, *, columns=None, rows=None, as_of=None, format='pandas'",
     "get_tables": "",

@@ -71,6 +71,7 @@ _COMMANDS = {
         "get-descriptions",
         "get-errors",
         "get-file-tree",
+        "get-frame-path",
         "get-lineage",
         "get-modules-list",
         "get-table-instances",

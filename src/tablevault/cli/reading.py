@@ -235,6 +235,16 @@ def get_dataframe(
 
 
 @click.command()
+@table
+@instance
+@version
+@in_place
+def get_frame_path(place: Place, table_name: str, instance_id: str, version: str) -> None:
+    """Print the path of the Parquet file of an instance, once its content is checked."""
+    show(place, place.vault().get_frame_path(table_name, instance_id, version))
+
+
+@click.command()
 @table_if_given("The table.")
 @instance
 @version

@@ -15,7 +15,8 @@ import yaml
 from tablevault import names
 from tablevault.addresses import Address
 from tablevault.context import VaultContext
-from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
+from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError, warn
+from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.liveness import Liveness
@@ -146,6 +147,63 @@ class Queries:
 
         return self._again_if_moved(selection.table_name, read)
 
+    def scan(
+        self, selection: Selection, columns: Sequence[str] | None, format_name: str, full_paths: bool, content: bool
+    ) -> tuple[Any, str]:
+        """Return a lazy frame of another library, and the id of its instance.
+
+        Parameters
+        ----------
+        selection, columns, full_paths
+            As for `frame`.
+        format_name
+            The library.
+        content
+            Whether the columns are compared with their checksums.
+        """
+        if format_name not in _LAZY_FORMATS:
+            raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(format_name, _LAZY_FORMATS)}")
+        _check_columns_given(columns)
+
+        def opened() -> tuple[Any, str]:
+            table, instance = self._materialized(selection)
+            _check_columns(table, instance, columns)
+            chosen = [column for column in instance.columns if columns is None or column.name in columns]
+            has_artifacts = full_paths and any(column.type_name == ARTIFACT_COLUMN for column in chosen)
+            if has_artifacts and format_name == "arrow":
+                raise TVArgumentError(
+                    "A dataset of Arrow has artifacts by their names, as they are stored; pass "
+                    "full_artifact_path=False."
+                )
+            folder = self._lookup.folder(table, instance)
+            if has_artifacts:
+                _check_artifacts_present(table, instance)
+            self._context.frame_checks.check(folder.frame, columns, content)
+            artifacts = folder.artifacts if has_artifacts else None
+            return _LAZY_FORMATS[format_name](folder.frame, columns, artifacts), instance.instance_id
+
+        return self._again_if_moved(selection.table_name, opened)
+
+    def frame_path(self, selection: Selection, content: bool) -> Path:
+        """Return the frame file of a materialized instance, compared with its checksums."""
+
+        def found() -> Path:
+            table, instance = self._materialized(selection)
+            path = self._lookup.folder(table, instance).frame
+            self._context.frame_checks.check(path, None, content)
+            return path
+
+        return self._again_if_moved(selection.table_name, found)
+
+    def _materialized(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
+        table, instance = self._select(selection)
+        if instance.temporary:
+            raise TVArgumentError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and has no frame file; "
+                "get_dataframe reads the cells computed so far."
+            )
+        return table, instance
+
     def tags(self, table_name: str) -> list[TagInfo]:
         """Return the tags of a table, or of all tables, ordered by tag and table."""
         table_id = self._lookup.table(table_name).table_id if table_name else None
@@ -217,11 +275,7 @@ class Queries:
         has_artifacts = any(kind.kind is Kind.ARTIFACT for kind in data.types.values())
         if not (full_paths and has_artifacts):
             return data
-        if instance.artifact_state is ArtifactState.DROPPED:
-            raise TVArtifactError(
-                f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were replaced by those "
-                "of a newer one and are gone; full_artifact_path=False reads its frame all the same."
-            )
+        _check_artifacts_present(table, instance)
         return with_artifact_folder(data, folder.artifacts)
 
     def _read_temporary(
@@ -428,6 +482,43 @@ def _check_columns_given(columns: Sequence[str] | None) -> None:
         raise TVArgumentError(f"columns is a list of names, not {columns!r:.100}.")
     if len(set(columns)) < len(columns):
         raise TVArgumentError(f"columns names a column twice: {columns!r:.100}.")
+
+
+def _check_artifacts_present(table: TableRecord, instance: InstanceRecord) -> None:
+    if instance.artifact_state is ArtifactState.DROPPED:
+        raise TVArtifactError(
+            f"The artifacts of instance '{instance.instance_id}' of table '{table.name}' were replaced by those of a "
+            "newer one and are gone; full_artifact_path=False reads its frame all the same."
+        )
+
+
+def _polars_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | None) -> Any:
+    from tablevault.storage.lazy_frames import lazy_polars
+
+    return lazy_polars(path, columns, artifacts)
+
+
+def _arrow_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | None) -> Any:
+    from tablevault.storage.lazy_frames import arrow_dataset
+
+    return arrow_dataset(path, columns)
+
+
+def _duckdb_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | None) -> Any:
+    from tablevault.reading.sql import frame_file
+    from tablevault.sql_engine.relations import relation
+
+    file, chosen = frame_file(path, artifacts), None if columns is None else list(columns)
+    for difference in file.differences(chosen):
+        warn(difference)
+    return relation(file, chosen)
+
+
+_LAZY_FORMATS: dict[str, Callable[[Path, Sequence[str] | None, Path | None], Any]] = {
+    "polars": _polars_lazily,
+    "arrow": _arrow_lazily,
+    "duckdb": _duckdb_lazily,
+}
 
 
 def _check_columns(table: TableRecord, instance: InstanceRecord, columns: Sequence[str] | None) -> None:

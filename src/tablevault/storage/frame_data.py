@@ -164,6 +164,15 @@ def _polars_type(arrow: pa.DataType, decimal: Callable[[int, int], pa.DataType])
     return arrow
 
 
+def polars_lacks(arrow: pa.DataType) -> bool:
+    """Return whether polars cannot read a column of this type from a file itself."""
+    if pa.types.is_decimal256(arrow):
+        return True
+    if pa.types.is_timestamp(arrow) and arrow.tz:
+        return _is_broken_offset(arrow.tz)
+    return any(polars_lacks(arrow.field(position).type) for position in range(arrow.num_fields))
+
+
 def _is_broken_offset(zone: str) -> bool:
     """Return whether a time zone is an offset that is not one of the whole hours, which polars has names for."""
     return zone[0] in "+-" and not (zone.endswith(":00") and -12 <= int(zone[:3]) <= 14)

@@ -151,6 +151,16 @@ def column_blocks(path: Path, columns: Sequence[str], size: int) -> list[list[st
     return [list(columns[start : start + count]) for start in range(0, len(columns), count)]
 
 
+def check_columns(path: Path, columns: Sequence[str]) -> None:
+    """Compare columns with their checksums, without decoding them; raises as `read_frame` does."""
+    with files.plain_file_expected(path), path.open("rb") as file, _damage_named(path):
+        guard = Seal.read(file)
+        with _open_parquet(file) as parquet:
+            stored = _stored_schema(_metadata(parquet))
+        names = _known(columns, stored.names)
+        _check_columns(file, guard, range(len(guard.columns)), _leaves(stored, names))
+
+
 def check_frame(path: Path) -> None:
     """Read everything in a file, a block of columns at a time; raises as `read_frame` does."""
     types, _ = read_schema(path)

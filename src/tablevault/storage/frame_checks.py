@@ -1,0 +1,49 @@
+"""The content check: frame files are compared with their checksums before other readers get them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from tablevault.storage.frame_files import check_columns, read_schema
+
+_FileKey = tuple[int, int, int, int]
+"""Device, inode, size and time of the last change."""
+
+
+class FrameChecks:
+    """Remembers which columns of frame files were compared with their checksums, so that each is read once."""
+
+    def __init__(self) -> None:
+        self._checked: dict[_FileKey, frozenset[str]] = {}
+        self._lock = threading.Lock()
+
+    def check(self, path: Path, columns: Sequence[str] | None = None, content: bool = True) -> None:
+        """Check seal and footer of a file, and the columns that were not checked before.
+
+        Parameters
+        ----------
+        path
+            The file.
+        columns
+            The columns that will be read; `None` for all.
+        content
+            Whether columns are checked at all.
+
+        Raises
+        ------
+        TVFileError
+            If the file is damaged.
+        """
+        types, _ = read_schema(path)
+        if not content:
+            return
+        facts = path.stat()
+        key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
+        known = self._checked.get(key, frozenset())
+        unchecked = [name for name in (types if columns is None else columns) if name not in known]
+        if unchecked:
+            check_columns(path, unchecked)
+            with self._lock:
+                self._checked[key] = self._checked.get(key, frozenset()).union(unchecked)
