@@ -169,8 +169,11 @@ class RowExecutor(Protocol):
 class ArtifactStore(Protocol):
     """Records artifact files durably, on behalf of checkpoints."""
 
-    def record(self, name: str) -> ArtifactRecord | None:
-        """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet."""
+    def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
+        """Make the named files (and their folders) durable, all together.
+
+        Return the record of each, or the error that it has none for; names whose file does not exist yet are missing.
+        """
         ...
 
 

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tablevault.errors import TVFileError, TVImplementationError
+from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
 from tablevault.storage.frame_data import table_from_frame
@@ -78,9 +79,9 @@ class SlowStore:
     def __init__(self):
         self.gate = threading.Event()
 
-    def record(self, name):
+    def record(self, names):
         assert self.gate.wait(PATIENCE)
-        return ArtifactRecord(name, 0, "")
+        return {name: ArtifactRecord(name, 0, "") for name in names}
 
 
 # --- what comes back --------------------------------------------------------------------------------------------------
@@ -197,7 +198,7 @@ def test_a_saved_frame_is_complete_and_exact(open_store, folder):
     (folder.parent / "artifacts").mkdir()
     (folder.parent / "artifacts" / "a.txt").write_text("a")
     data = table_from_frame(pa.table({"x": [1, 2, 3], "f": ["a.txt", None, "b.txt"]}), {})
-    store = open_store(ArtifactFolder(folder.parent / "artifacts"))
+    store = open_store(ArtifactCommits(folder.parent / "artifacts"))
     store.begin("whole", ("x", "f"), "code")
     store.save_frame("whole", data, b"fingerprint", ["a.txt", "b.txt"])
     state = read_checkpoints(folder).load("whole")
@@ -220,7 +221,7 @@ def test_a_frame_saved_again_replaces_the_one_before(open_store):
 
 def test_files_that_exist_are_recorded_with_their_row(open_store, tmp_path):
     (tmp_path / "one.txt").write_text("one")
-    store = open_store(ArtifactFolder(tmp_path))
+    store = open_store(ArtifactCommits(tmp_path))
     store.begin("fruit", ("file", "other"), "code")
     store.append("fruit", 0, ("one.txt", "later.txt"), b"", ("one.txt", "later.txt"))
     store.append("fruit", 1, ("later.txt", None), b"", ("later.txt",))
@@ -236,7 +237,7 @@ def test_files_that_exist_are_recorded_with_their_row(open_store, tmp_path):
 
 def test_a_builder_whose_row_was_refused_is_not_complete_although_it_was_said_to_be(open_store, tmp_path):
     (tmp_path / "good").write_text("x")
-    store = open_store(ArtifactFolder(tmp_path))
+    store = open_store(ArtifactCommits(tmp_path))
     store.begin("fruit", ("file",), "code")
     store.append("fruit", 0, ("good",), fingerprint(0), ("good",))
     store.append("fruit", 1, ("../bad",), fingerprint(1), ("../bad",))
@@ -244,14 +245,14 @@ def test_a_builder_whose_row_was_refused_is_not_complete_although_it_was_said_to
     with pytest.raises(ValueError, match="leaves the artifact folder"):
         store.flush()
     store.close()
-    state = open_store(ArtifactFolder(tmp_path)).load("fruit")
+    state = open_store(ArtifactCommits(tmp_path)).load("fruit")
     assert state.positions == [0]
     assert not state.done
 
 
 def test_a_row_whose_artifact_leaves_the_folder_is_refused_and_the_others_are_kept(open_store, tmp_path):
     (tmp_path / "artifacts").mkdir()
-    store = open_store(ArtifactFolder(tmp_path / "artifacts"))
+    store = open_store(ArtifactCommits(tmp_path / "artifacts"))
     store.begin("fruit", ("file",), "code")
     for position, name in enumerate(["a", "../b", "c"]):
         store.append("fruit", position, (name,), b"", (name,))

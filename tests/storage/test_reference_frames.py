@@ -128,9 +128,9 @@ def count_reads(monkeypatch, module):
     reads = []
     original = module.read_frame
 
-    def recording(path, columns=None, rows=None):
+    def recording(path, columns=None):
         reads.append(columns)
-        return original(path, columns, rows)
+        return original(path, columns)
 
     monkeypatch.setattr(module, "read_frame", recording)
     return reads

@@ -39,8 +39,7 @@ from tablevault.ports import FunctionError
 from tablevault.progress import ExecutionProgress
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
-from tablevault.rows.artifacts import names_artifacts
-from tablevault.storage.artifacts import ArtifactFolder
+from tablevault.rows.artifacts import InstanceArtifacts, names_artifacts
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 
@@ -179,9 +178,9 @@ class Planner:
 
 @contextmanager
 def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
-    artifacts = folder / "artifacts"
-    artifacts.mkdir()
-    checkpoints = CheckpointStore.open(folder / "checkpoints", ArtifactFolder(artifacts), None)
+    artifacts = InstanceArtifacts(folder / "artifacts")
+    artifacts.folder.mkdir()
+    checkpoints = CheckpointStore.open(folder / "checkpoints", artifacts.commits, None)
     try:
         yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id, process_id)
     finally:

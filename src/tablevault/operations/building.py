@@ -37,6 +37,7 @@ from tablevault.operations.session import Session
 from tablevault.plans import BuildPlan
 from tablevault.ports import Interruptible
 from tablevault.progress import ExecutionProgress
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.failures import RowFailure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
@@ -50,8 +51,8 @@ class Workplace:
     """Where an execution puts its results, and the owner that it listens to."""
 
     checkpoints: CheckpointStore
-    artifacts: Path
-    """The folder of the files that functions make."""
+    artifacts: InstanceArtifacts
+    """The files that functions make."""
     progress: ExecutionProgress
     owner: Interruptible
     process_id: str
@@ -186,9 +187,10 @@ def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> Instan
 
 def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
     """Open the checkpoints of the process, for an execution that fills a folder."""
-    checkpoints = session.open_checkpoints(folder.artifacts)
+    artifacts = InstanceArtifacts(folder.artifacts)
+    checkpoints = session.open_checkpoints(artifacts.commits)
     key = f"{session.lookup.context.vault_id}/{session.serial}"
-    return Workplace(checkpoints, folder.artifacts, session.progress, session, session.process_id, key)
+    return Workplace(checkpoints, artifacts, session.progress, session, session.process_id, key)
 
 
 def run_functions(

@@ -42,7 +42,6 @@ from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
 from tablevault.plans import ExecutePlan
-from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.storage import files
 from tablevault.values import (
     ArtifactRecord,
@@ -323,7 +322,7 @@ def open_execution(
         Whether cells may be taken over; rows are kept either way, where a builder says so.
     """
     return Execution(
-        frame=DraftFrame(InstanceArtifacts(place.artifacts)),
+        frame=DraftFrame(place.artifacts),
         inputs=prepared.inputs.paths,
         content_inputs=prepared.inputs.contents,
         inputs_have_artifacts=prepared.inputs.have_artifacts,

@@ -96,7 +96,7 @@ def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
     known = FileRecord(folder.frame.name, frame.size, frame.sha256)
     manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
     files.make_read_only(folder.root)
-    files.fsync_tree(folder.root)
+    files.fsync_tree(folder.root, durable=folder.artifacts)
     files.fsync_folder(folder.root.parent)
     return manifest
 
@@ -207,8 +207,10 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     for name in unnamed:
         files.remove_tree(frame.artifacts.folder / name)
     # A function may have written on into a file after its row was finished: what counts is what is there now.
-    found = (adopted.get(name) or folder.describe(name) for name in sorted(set(named) - set(missing)))
-    return [record for record in found if record is not None]
+    names = sorted(set(named) - set(missing))
+    computed = [name for name in names if name not in adopted]
+    found = dict(zip(computed, frame.artifacts.commits.describe(computed), strict=True)) | adopted
+    return [record for name in names if (record := found[name]) is not None]
 
 
 def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecord]:

@@ -37,7 +37,6 @@ from tablevault.operations.building import (
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import PinnedInput, RetryPlan, UnchangedPlan
-from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.values import ArtifactState, Changes, Creation, InstanceRecord, TableRecord, WrittenInstance
 
 
@@ -167,7 +166,7 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
     """Return the shared state of the builders, and the instance whose cells are taken over."""
     origin = open_origin(session.lookup, instance.row_id)
     execution = Execution(
-        frame=DraftFrame(InstanceArtifacts(place.artifacts)),
+        frame=DraftFrame(place.artifacts),
         inputs=prepared.inputs.paths,
         content_inputs=prepared.inputs.contents,
         inputs_have_artifacts=prepared.inputs.have_artifacts,

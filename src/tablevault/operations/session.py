@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup
-from tablevault.ports import Children
+from tablevault.ports import ArtifactStore, Children
 from tablevault.progress import ExecutionProgress
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
@@ -141,7 +141,7 @@ class Session(Protocol):
         """Return the steps that remove the workspace; none if there is no workspace."""
         ...
 
-    def open_checkpoints(self, artifacts: Path) -> CheckpointStore:
+    def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
         """Open the checkpoints of the process, which the engine closes however the attempt ends.
 
         While they are open, their background thread polls for stop requests and publishes progress.
@@ -149,7 +149,7 @@ class Session(Protocol):
         Parameters
         ----------
         artifacts
-            The folder of the files that rows name.
+            Makes the files that rows name durable.
         """
         ...
 

@@ -266,19 +266,21 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     def _copy_artifacts(self, plan: WriteInstancePlan, session: Session, data: FrameData) -> list[ArtifactRecord]:
         source = session.lookup.layout.absolute(plan.temporary_folder) / "artifacts"
         target = session.lookup.layout.absolute(plan.creates[0].location) / "artifacts"
-        frame = DraftFrame(InstanceArtifacts(target))
+        artifacts = InstanceArtifacts(target)
+        frame = DraftFrame(artifacts)
         for name, column_type in data.types.items():
             frame.put(name, data.table.column(name), column_type)
-        folder = ArtifactFolder(target)
-        records = []
-        for name in sorted(frame.artifact_names()):
+        names = sorted(frame.artifact_names())
+        files.make_folder(target)
+        commits = artifacts.commits
+        for name in names:
             files.make_folder((target / name).parent)
             files.copy_file(source / name, target / name)
-            record = folder.record(name)
+        records = commits.describe(names)
+        for name, record in zip(names, records, strict=True):
             if record is None:
                 raise TVArtifactError(f"Artifact '{name}' disappeared while it was copied; write it again.")
-            records.append(record)
-        return records
+        return [record for record in records if record is not None]
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,9 @@ from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Leavable
-from tablevault.ports import CAME_BACK_IN_CHILD, Children
+from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children
 from tablevault.progress import ExecutionProgress
 from tablevault.storage import files
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.values import Owner, Plan, ProcessRecord, Status, Tidying, TidyingAction
@@ -148,10 +147,10 @@ class Process:
 
     # --- checkpoints ----------------------------------------------------------------------------------------------
 
-    def open_checkpoints(self, artifacts: Path) -> CheckpointStore:
+    def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
         """Open the checkpoints of the process; their background thread polls for stop requests."""
         watch = OwnerWatch(self)
-        self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, ArtifactFolder(artifacts), watch.look)
+        self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, artifacts, watch.look)
         return self._checkpoints
 
     def close_checkpoints(self) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tablevault import clock
 from tablevault.storage import files
+from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import ColumnType, Kind
 from tablevault.values import ArtifactRecord
@@ -67,6 +69,15 @@ class InstanceArtifacts:
             return False
         return any(since - _CLOCK_STEP <= written <= until + _CLOCK_STEP for since, until in self.doubtful)
 
+    @cached_property
+    def commits(self) -> ArtifactCommits:
+        """Makes files durable. To be asked for before the first file is written, so that no error is missed."""
+        return ArtifactCommits(self.folder)
+
+    @cached_property
+    def _files(self) -> ArtifactFolder:
+        return ArtifactFolder(self.folder)
+
     def name_of(self, value: object) -> str:
         """Return the name of the file that a computed cell names.
 
@@ -75,7 +86,7 @@ class InstanceArtifacts:
         ValueError
             If the cell cannot name a file of the folder, or a reused cell names another file of the same name.
         """
-        folder = ArtifactFolder(self.folder)
+        folder = self._files
         name = folder.checked_name(value)
         record = self.adopted.get(name)
         # Two rows at once may have written the file, which is removed for the first of them that is refused.
@@ -106,7 +117,7 @@ class InstanceArtifacts:
 
     def are_intact(self, records: Iterable[ArtifactRecord]) -> bool:
         """Return whether files are still as they were when their rows were finished."""
-        return all(map(ArtifactFolder(self.folder).matches, records))
+        return all(map(self._files.matches, records))
 
     def remove(self, records: Iterable[ArtifactRecord]) -> None:
         """Remove files whose rows are computed again: their function would find them in its way."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
@@ -12,6 +13,8 @@ from pathlib import Path, PureWindowsPath
 from tablevault.storage import files
 from tablevault.values import ArtifactRecord
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
+"""Of most files: a name that is its own normal form, and lies inside wherever that is."""
 _SYSTEM_NAMES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "__pycache__", "icon\r"})
 
 
@@ -23,6 +26,8 @@ def normalise_name(value: object) -> str:
     if not isinstance(value, (str, os.PathLike)):
         raise ValueError(f"{value!r} is not the path of an artifact: it is a {type(value).__name__}, not text")  # noqa: TRY004
     text = os.fspath(value)
+    if isinstance(text, str) and _PLAIN_NAME.fullmatch(text):
+        return text
     if not isinstance(text, str):
         raise ValueError(f"{value!r} is not the path of an artifact: it must be text, not bytes")  # noqa: TRY004
     fault = _fault_of(text)
@@ -32,13 +37,15 @@ def normalise_name(value: object) -> str:
 
 
 class ArtifactFolder:
-    """The artifact folder of one instance; an `ArtifactStore`.
+    """The artifact folder of one instance.
 
     Names are as `normalise_name` returns them.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._real_folders: dict[str, Path] = {}
+        """Where the folders of files really are, links followed; each is looked up once."""
 
     def checked_name(self, value: object) -> str:
         """Return the name that a cell stands for; the file itself may still be missing.
@@ -48,7 +55,7 @@ class ArtifactFolder:
         """
         name = normalise_name(value)
         try:
-            self._file_at(name, self.path / name)
+            self.locate(name)
         except OSError as error:
             if error.errno != errno.ENAMETOOLONG:
                 raise
@@ -62,8 +69,7 @@ class ArtifactFolder:
 
         Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
         """
-        path = self.path / normalise_name(name)
-        real = self._file_at(name, path)
+        real = self.locate(normalise_name(name))
         if real is None:
             return None
         try:
@@ -71,14 +77,37 @@ class ArtifactFolder:
             record = ArtifactRecord(name, real.stat().st_size, files.sha256(real))
         except FileNotFoundError:
             return None
-        for folder in self._folders_above(path, real):
+        for folder in self.folders_above(name, real):
             files.fsync_folder(folder)
         return record
 
-    def describe(self, name: str) -> ArtifactRecord | None:
-        """Return the record of the named file as it is now, durable or not; as `record` otherwise."""
-        real = self._file_at(name, self.path / normalise_name(name))
-        return None if real is None else ArtifactRecord(name, real.stat().st_size, files.sha256(real))
+    def locate(self, name: str) -> Path | None:
+        """Return where the named file really is; `None` if it does not exist.
+
+        Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
+        """
+        folder, _, last = normalise_name(name).rpartition("/")
+        real_folder = self._real_folders.get(folder)
+        if real_folder is None:
+            real_folder = Path(os.path.realpath(self.path / folder))
+            if folder:
+                self._inside(self.path / name)
+            if real_folder.is_dir():
+                self._real_folders[folder] = real_folder
+        path = real_folder / last
+        try:
+            mode = os.lstat(path).st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        if stat.S_ISREG(mode):
+            return path
+        if not stat.S_ISLNK(mode):
+            raise ValueError(f"artifact {name!r} is a {'folder' if stat.S_ISDIR(mode) else 'special file'}, not a file")
+        return self._file_at(name, self.path / name)
+
+    def folders_above(self, name: str, real: Path) -> list[Path]:
+        """Return the folders between a file (which is really at `real`) and this one, which is the last."""
+        return self._folders_above(self.path / name, real)
 
     def exists(self, name: str) -> bool:
         """Return whether there is anything of this name."""

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from pathlib import Path
@@ -204,11 +204,11 @@ class Backlog:
                 covered.add(_joined_positions(chapter.stretches()))
         return len(covered)
 
-    def record(self, name: str) -> ArtifactRecord | None:
-        """Make an artifact durable and return its record; `None` if it does not exist yet."""
+    def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
+        """Make artifacts durable; return their records, or why there is none. Missing files are missing there."""
         if self._artifacts is None:
-            raise TVImplementationError(f"artifact {name!r} is named where no builder makes artifacts")
-        return self._artifacts.record(name)
+            raise TVImplementationError(f"artifacts are named where no builder makes any: {sorted(names)[:3]}")
+        return self._artifacts.record(names)
 
     def prepare(self) -> None:
         """Create the segment ahead of the first row, so that no row has to wait for it."""
@@ -251,7 +251,8 @@ class Backlog:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
         if any(stretch.batch.artifacts for stretch in stretches):
-            self._sift(chapter, stretches, lambda stretch, row: self._record_into(artifacts, stretch.batch, row))
+            recorded = self.record(name for stretch in stretches for name in stretch.batch.artifacts)
+            self._sift(chapter, stretches, lambda stretch, row: _take_records(artifacts, recorded, stretch.batch, row))
         try:
             part = self._part(chapter, stretches, artifacts, failures, calls)
             content = part.packed()
@@ -290,14 +291,6 @@ class Backlog:
                     with self._books:
                         stretch.batch.refused.add(row)
                         self._refused += 1
-
-    def _record_into(self, artifacts: dict[int, list[PackedArtifact]], batch: RowBatch, row: int) -> None:
-        # A file whose fsync failed must be written anew, not fsynced again: that is why an error costs the row.
-        records = [record for record in map(self.record, batch.artifacts) if record is not None]
-        position = batch.positions[row]
-        artifacts.pop(position, None)
-        if records:
-            artifacts[position] = [(record.path, record.size, record.sha256) for record in records]
 
     def _write_durably(self, entries: list[_Entry]) -> None:
         with self._disk, contextlib.ExitStack() as giving_up:
@@ -347,6 +340,26 @@ class Backlog:
         if self._segment is not None:
             self._segment.leak()
             self._segment = None
+
+
+def _take_records(
+    artifacts: dict[int, list[PackedArtifact]],
+    recorded: Mapping[str, ArtifactRecord | OSError | ValueError],
+    batch: RowBatch,
+    row: int,
+) -> None:
+    """Note the records of the files that a row names; raise the error of one that could not be made durable."""
+    position = batch.positions[row]
+    artifacts.pop(position, None)
+    records = []
+    for name in batch.artifacts:
+        outcome = recorded.get(name)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if outcome is not None:
+            records.append((outcome.path, outcome.size, outcome.sha256))
+    if records:
+        artifacts[position] = records
 
 
 def _check_storable(chapter: Chapter, batch: RowBatch, row: int) -> None:

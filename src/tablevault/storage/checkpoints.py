@@ -8,7 +8,7 @@ is not durable is still there, to be counted and to be written again.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -24,6 +24,7 @@ from tablevault.storage.flusher import Flusher
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore, FlushListener
     from tablevault.storage.frame_data import FrameData
+    from tablevault.values import ArtifactRecord
 
 __all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedFrame", "read_checkpoints"]
 
@@ -152,7 +153,7 @@ class CheckpointStore:
         if forgotten:
             self._add(replace(self._chapter_after(builder), forgotten=forgotten))
 
-    def save_frame(self, builder: str, data: FrameData, fingerprint: bytes, artifacts: Iterable[str] = ()) -> None:
+    def save_frame(self, builder: str, data: FrameData, fingerprint: bytes, artifacts: Collection[str] = ()) -> None:
         """Save the whole frame of a `dataframe` builder, which is complete with it; durable on return.
 
         The builder must have been begun. `artifacts` are the files that its cells name.
@@ -162,7 +163,7 @@ class CheckpointStore:
         path = self._free_frame_path(builder)
         write_frame(path, data, plain=data.types)
         files.settle_file(path)
-        records = [record for record in map(self._backlog.record, dict.fromkeys(artifacts)) if record is not None]
+        records = _without_errors(self._backlog.record(artifacts)) if artifacts else []
         finished = {
             "total": len(data),
             "frame": path.name,
@@ -313,3 +314,13 @@ class CheckpointStore:
             self.room = min(max(rows, _FEWEST_BACKLOG_ROWS), _MOST_BACKLOG_ROWS)
         else:
             self.room = _FIRST_BACKLOG_ROWS
+
+
+def _without_errors(outcomes: Mapping[str, ArtifactRecord | OSError | ValueError]) -> list[ArtifactRecord]:
+    """Return the records of artifacts; raise the first error among them."""
+    records = []
+    for outcome in outcomes.values():
+        if isinstance(outcome, Exception):
+            raise outcome
+        records.append(outcome)
+    return records

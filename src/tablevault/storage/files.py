@@ -46,11 +46,16 @@ def fsync_folder(path: Path) -> None:
         _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def fsync_tree(path: Path) -> None:
-    """Wait until a folder and everything below it is on the disk: files first, then folders from the bottom up."""
+def fsync_tree(path: Path, durable: Path | None = None) -> None:
+    """Wait until a folder and everything below it is on the disk: files first, then folders from the bottom up.
+
+    Of a folder inside whose files are `durable` already, only the entries are waited for.
+    """
     folders: list[Path] = []
     for folder, entries in _walk(path):
         folders.append(folder)
+        if durable is not None and (folder == durable or durable in folder.parents):
+            continue
         for entry in entries:
             if entry.is_file(follow_symlinks=False):  # Opening a pipe or a socket would block or fail.
                 fsync_file(Path(entry.path))
@@ -111,6 +116,21 @@ def copy_file(source: Path, target: Path) -> None:
         fsync_file(temporary)
         temporary.replace(target)
     fsync_folder(target.parent)
+
+
+def rewrite(path: Path, digest: str) -> None:
+    """Put a new file with the same content in the place of one whose sync failed, durably.
+
+    A second fsync of the same file would succeed without having written anything. Raises `OSError` if the content is
+    not that of the SHA-256 `digest` any more.
+    """
+    with _temporary_sibling(path) as temporary:
+        shutil.copyfile(path, temporary)
+        if sha256(temporary) != digest:
+            raise OSError(errno.EIO, "The content is not what was written", str(path))
+        fsync_file(temporary)
+        temporary.replace(path)
+    fsync_folder(path.parent)
 
 
 def copy_unsynced(source: Path, target: Path) -> None:

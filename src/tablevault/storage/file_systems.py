@@ -1,0 +1,85 @@
+"""Whole file systems made durable by one call, where the system reports its errors."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Self
+
+_TRUSTED = frozenset({"ext4", "xfs", "btrfs"})
+"""File systems on which a failed write-back is an error of the next `syncfs`, too."""
+_REPORTS_ERRORS = (5, 8)
+"""Version of Linux from which on `syncfs` returns errors of write-back: its man page says so."""
+_MOUNTS = Path("/proc/self/mountinfo")
+_ESCAPED = re.compile(r"\\([0-7]{3})")
+
+
+class FileSystem:
+    """The file system of a folder, as `syncfs` makes it durable.
+
+    Each open descriptor reports the errors that occurred since it was opened: make the object before the files.
+
+    Parameters
+    ----------
+    descriptor
+        The open folder, which the object closes when it goes.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    @classmethod
+    def of(cls, folder: Path) -> Self | None:
+        """Return the file system of a folder; `None` where `syncfs` is missing, or might hide errors."""
+        if not _is_known_to_report_errors() or _type_of(folder) not in _TRUSTED:
+            return None
+        try:
+            return cls(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+        except OSError:
+            return None
+
+    def sync(self) -> None:
+        """Wait until everything on the file system is on its disk.
+
+        Raises
+        ------
+        OSError
+            If any write has failed since the object was made, whoever wrote it.
+        """
+        if _syncfs(self._descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    def __del__(self) -> None:
+        os.close(self._descriptor)
+
+
+def _syncfs(descriptor: int) -> int:
+    return int(ctypes.CDLL(None, use_errno=True).syncfs(descriptor))
+
+
+def _is_known_to_report_errors() -> bool:
+    if sys.platform != "linux":
+        return False
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return version is not None and (int(version[1]), int(version[2])) >= _REPORTS_ERRORS
+
+
+def _type_of(folder: Path) -> str | None:
+    """Return the type of the file system that a folder is on: that of the innermost mount point around it."""
+    real = os.path.realpath(folder)
+    found, innermost = None, -1
+    try:
+        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        mount, _, described = line.partition(" - ")
+        point = _ESCAPED.sub(lambda escape: chr(int(escape[1], 8)), mount.split(" ")[4])
+        # The last of several mounts at one point covers the others.
+        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= innermost:
+            found, innermost = described.split(" ")[0], len(point)
+    return found
