@@ -359,6 +359,10 @@ class Contents(Protocol):
         """Return the newest active successful instance of a version of each table, in the order of their row ids."""
         ...
 
+    def failure_counts(self) -> dict[int, tuple[int, int]]:
+        """Return the failed and skipped rows of the instances that have any, by row id."""
+        ...
+
     def tags(
         self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None
     ) -> list[TagRecord]:

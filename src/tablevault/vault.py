@@ -26,7 +26,7 @@ from tablevault.processes.messages import in_report, resuming
 from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
-from tablevault.reading.queries import Queries, labelled, page
+from tablevault.reading.queries import Queries, Reading, labelled, page
 from tablevault.records import (
     ApplyPlan,
     InstancePlan,
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
     from tablevault.definitions.source_files import SourceFiles
     from tablevault.reading.runs import TableOutcome
+    from tablevault.reading.sql import Sql
+    from tablevault.sql_engine.relations import DuckDBPyConnection
     from tablevault.storage.frames import FrameData
     from tablevault.values import Page, Selection
 
@@ -120,6 +122,7 @@ class TableVault:
         self._verbose = verbose
         self._engine = Engine(self._context, ProgressDisplay())
         self._queries = Queries(self._context)
+        self._sql_reader: Sql | None = None
         self._processes = ProcessReader(self._context, self._engine.recovery.recover)
         self.restart_report: dict[str, str] = {}
         """What became of each active process when this vault was opened with `restart=True`."""
@@ -991,6 +994,126 @@ class TableVault:
         """
         selection = self._queries.selection(table_name, instance_id, version, True, False, None)
         return str(self._queries.frame_path(selection, check_content))
+
+    def query(
+        self,
+        sql: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        as_of: datetime | str | None = None,
+        frames: Mapping[str, Any] | None = None,
+        format: Literal["pandas", "arrow", "polars"] = "pandas",
+        rows: int | None = None,
+        timeout: float | None = None,
+        memory_limit: str = "",
+        full_artifact_path: bool = False,
+        check_content: bool = True,
+    ) -> tuple[Any, dict[str, str]]:
+        """Run one SQL statement that reads instances; return its rows, and the instances that it read.
+
+        A name in `FROM` is a table, or any address as a quoted identifier: `FROM stories JOIN "stories@paper"`. The
+        statement runs in an isolated engine that can read the named frames and nothing else.
+
+        Parameters
+        ----------
+        sql
+            A statement in DuckDB's dialect: SELECT, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or UNPIVOT.
+        parameters
+            Values for `?`, or name -> value for `$name`.
+        as_of
+            An earlier moment, as for `get_dataframe`; addresses with an id or a tag are unaffected.
+        frames
+            Name -> frame of further tables; local variables are never read.
+        format
+            `pandas`, `arrow` or `polars`.
+        rows
+            At most so many rows.
+        timeout
+            Seconds.
+        memory_limit
+            Such as `1GiB`; empty for DuckDB's default.
+        full_artifact_path
+            Whether artifact columns hold full paths instead of names.
+        check_content
+            Compare frames with their checksums, the first time that they are read through this object.
+
+        Returns
+        -------
+        tuple
+            The rows, and address as written -> instance id.
+
+        Raises
+        ------
+        TVArgumentError
+            If the statement may not run, or names no table.
+        TVTableError
+            For any other error of the statement.
+        TVFileError
+            If a frame is damaged.
+        TimeoutError
+            If it has not ended after `timeout` seconds.
+
+        Examples
+        --------
+        >>> vault.query("SELECT author, count(*) AS n FROM stories GROUP BY author")  # doctest: +SKIP
+        """
+        convert = self._queries.converter(format)
+        reading = Reading(as_of, full_artifact_path, check_content)
+        limit = page(0, rows).rows
+        data, instances = self._sql().query(sql, parameters, frames or {}, reading, limit, timeout, memory_limit)
+        return convert(data), instances
+
+    def connect(
+        self,
+        tables: Sequence[str] | None = None,
+        *,
+        as_of: datetime | str | None = None,
+        full_artifact_path: bool = False,
+        check_content: bool = True,
+    ) -> DuckDBPyConnection:
+        """Return an ordinary DuckDB connection in memory with a view for each address.
+
+        The instances are chosen now. The connection is the caller's, without limits. It also has the views `vault.*`,
+        and `artifacts`, `provenance` and `errors` for each address.
+
+        Parameters
+        ----------
+        tables
+            Addresses; `None` for every table that has an active instance of version `base`.
+        as_of, full_artifact_path, check_content
+            As for `query`.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such table, or more than 1,000 without `tables`.
+
+        Examples
+        --------
+        >>> vault.connect().sql("FROM stories LIMIT 5").show()  # doctest: +SKIP
+        """
+        reading = Reading(as_of, full_artifact_path, check_content)
+        return self._sql().connect(None if tables is None else list(tables), reading)
+
+    def _query_rows(
+        self,
+        statement: str,
+        parameters: Mapping[str, Any],
+        as_of: datetime | str | None,
+        rows: int | None,
+        timeout: float | None,
+        explain: bool,
+    ) -> FrameData:
+        """Return the rows of a statement for the command line."""
+        reading = Reading(as_of, False, True)
+        return self._sql().query(statement, parameters or None, {}, reading, rows, timeout, "", explain)[0]
+
+    def _sql(self) -> Sql:
+        if self._sql_reader is None:
+            from tablevault.reading.sql import Sql
+
+            self._sql_reader = Sql(self._context, self._queries)
+        return self._sql_reader
 
     def get_errors(
         self,

@@ -386,3 +386,35 @@ def test_tags_are_made_listed_and_deleted(run, folder):
     assert run("delete-tag", "all", "tales").exit_code == 0
     assert run("delete-tag", "paper").exit_code == 0
     assert [item.table_name for item in vault.get_tags()] == ["poems"]
+
+
+def test_sql_prints_rows_or_writes_them(run, folder, tmp_path):
+    vault = TableVault(folder)
+    vault.write("poems", pd.DataFrame({"x": range(1200), "j": [{"a": 1}] * 1200}))
+    counted = run("sql", "SELECT count(*) AS n FROM poems WHERE x < $most AND 'a' = $letter", "--param", "most=3")
+    assert counted.exit_code == 1
+    counted = run(
+        *("sql", "SELECT count(*) AS n FROM poems WHERE x < $most AND 'a' = $letter"),
+        *("--param", "most=3", "--param", "letter=a"),
+    )
+    assert json.loads(counted.stdout) == {"n": 3}
+    cut = run("sql", "FROM poems ORDER BY x")
+    lines = [json.loads(line) for line in cut.stdout.splitlines()]
+    assert (len(lines), lines[1]) == (1000, {"x": 1, "j": {"a": 1}})
+    assert "more than 1,000 rows" in cut.stderr
+    assert len(run("sql", "FROM poems", "--rows", "1200").stdout.splitlines()) == 1200
+    output = tmp_path / "poems.csv"
+    assert json.loads(run("sql", "SELECT x FROM poems", "--output", str(output)).stdout)["rows"] == 1200
+    assert len(output.read_text().splitlines()) == 1201
+    assert "PROJECTION" in run("sql", "SELECT x + 1 FROM poems", "--explain").stdout.upper()
+    assert run("sql", "COPY poems TO 'x.csv'", "--explain").exit_code == 1
+    refused = run("sql", "DROP TABLE poems")
+    assert refused.exit_code == 1
+    assert "query runs one statement that reads" in refused.stderr
+    assert run("sql", "SELECT 1", "--param", "x").exit_code == 2
+    assert run("sql", "SELECT count(*) FROM range(100000000), range(100000)", "--timeout", "0.1").exit_code == 3
+
+
+def test_sql_reads_a_statement_from_standard_input(folder):
+    runner = CliRunner(env={"TABLEVAULT_DIR": str(folder)})
+    assert json.loads(runner.invoke(application, ["sql", "-"], input="SELECT 1 AS one").stdout) == {"one": 1}

@@ -53,6 +53,8 @@ RIGHT = {
     "Sequence[str] | None": {"a tuple", "None"},
     "Sequence[str] | str | None": {"a tuple", "text", "None"},
     "str | Sequence[str] | Mapping[str, str] | None": {"text", "a tuple", "None"},
+    "Sequence[Any] | Mapping[str, Any] | None": {"a list", "a tuple", "an array", "a mapping", "None"},
+    "Mapping[str, Any] | None": {"a mapping", "None"},
     "Sequence[tuple[str, str]] | None": {"None"},
     "Mapping[str, str] | None": {"None"},
     "Sequence[str] | Mapping[str, str] | None": {"a tuple", "None"},

@@ -44,6 +44,9 @@ SIGNATURES = {
     "scan": "table_name, instance_id='', version='base', *, active_only=True, successful_only=False, as_of=None, "
     "columns=None, format='polars', full_artifact_path=True, check_content=True",
     "get_frame_path": "table_name, instance_id='', version='base', *, check_content=True",
+    "query": "sql, parameters=None, *, as_of=None, frames=None, format='pandas', rows=None, timeout=None, "
+    "memory_limit='', full_artifact_path=False, check_content=True",
+    "connect": "tables=None, *, as_of=None, full_artifact_path=False, check_content=True",
     "get_errors": "table_name='', instance_id='', version='base', process_id='', *, format='pandas'",
     "read": "address, *, columns=None, rows=None, as_of=None, format='pandas'",
     "get_tables": "",

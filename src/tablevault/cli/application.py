@@ -81,6 +81,7 @@ _COMMANDS = {
         "read",
         "verify",
     ),
+    "tablevault.cli.querying": ("sql",),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),

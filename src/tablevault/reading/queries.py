@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from numbers import Integral
 from pathlib import Path
@@ -57,6 +58,17 @@ def selection_of(
 
 _WITH_SIDE_EFFECTS = ("execute_instance", "retry_failed")
 """Operations that run the functions of a table."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How the instances that a statement names are read."""
+
+    as_of: datetime | str | None
+    full_paths: bool
+    """Whether artifacts are full paths."""
+    content: bool
+    """Whether columns are compared with their checksums."""
 
 
 class Queries:
@@ -142,10 +154,10 @@ class Queries:
         _check_columns_given(columns)
 
         def read() -> tuple[FrameData, str]:
-            table, instance = self._select(selection)
-            return self._read(table, instance, columns, page, full_paths), instance.instance_id
+            table, instance = self.select(selection)
+            return self.read(table, instance, columns, page, full_paths), instance.instance_id
 
-        return self._again_if_moved(selection.table_name, read)
+        return self.again_if_moved(selection.table_name, read)
 
     def scan(
         self, selection: Selection, columns: Sequence[str] | None, format_name: str, full_paths: bool, content: bool
@@ -167,22 +179,15 @@ class Queries:
 
         def opened() -> tuple[Any, str]:
             table, instance = self._materialized(selection)
-            _check_columns(table, instance, columns)
-            chosen = [column for column in instance.columns if columns is None or column.name in columns]
-            has_artifacts = full_paths and any(column.type_name == ARTIFACT_COLUMN for column in chosen)
-            if has_artifacts and format_name == "arrow":
+            path, artifacts = self.checked_file(table, instance, columns, full_paths, content)
+            if artifacts is not None and format_name == "arrow":
                 raise TVArgumentError(
                     "A dataset of Arrow has artifacts by their names, as they are stored; pass "
                     "full_artifact_path=False."
                 )
-            folder = self._lookup.folder(table, instance)
-            if has_artifacts:
-                _check_artifacts_present(table, instance)
-            self._context.frame_checks.check(folder.frame, columns, content)
-            artifacts = folder.artifacts if has_artifacts else None
-            return _LAZY_FORMATS[format_name](folder.frame, columns, artifacts), instance.instance_id
+            return _LAZY_FORMATS[format_name](path, columns, artifacts), instance.instance_id
 
-        return self._again_if_moved(selection.table_name, opened)
+        return self.again_if_moved(selection.table_name, opened)
 
     def frame_path(self, selection: Selection, content: bool) -> Path:
         """Return the frame file of a materialized instance, compared with its checksums."""
@@ -193,10 +198,46 @@ class Queries:
             self._context.frame_checks.check(path, None, content)
             return path
 
-        return self._again_if_moved(selection.table_name, found)
+        return self.again_if_moved(selection.table_name, found)
+
+    def checked_file(
+        self,
+        table: TableRecord,
+        instance: InstanceRecord,
+        columns: Sequence[str] | None,
+        full_paths: bool,
+        content: bool,
+    ) -> tuple[Path, Path | None]:
+        """Return the frame file of a materialized instance, compared with its checksums, and its artifacts' folder.
+
+        The folder is `None` if paths stay relative, or no column that is read names artifacts.
+
+        Parameters
+        ----------
+        table, instance
+            The instance.
+        columns
+            The columns that will be read; `None` for all.
+        full_paths
+            Whether artifacts are read as full paths.
+        content
+            Whether the columns are compared with their checksums.
+        """
+        _check_columns(table, instance, columns)
+        folder = self._lookup.folder(table, instance)
+        chosen = [column for column in instance.columns if columns is None or column.name in columns]
+        has_artifacts = full_paths and any(column.type_name == ARTIFACT_COLUMN for column in chosen)
+        if has_artifacts:
+            _check_artifacts_present(table, instance)
+        self._context.frame_checks.check(folder.frame, columns, content)
+        return folder.frame, folder.artifacts if has_artifacts else None
+
+    def place(self, as_of: datetime | str) -> int:
+        """Return the place of a moment in the order of commits."""
+        return Moments(self._lookup).place(as_of)
 
     def _materialized(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
-        table, instance = self._select(selection)
+        table, instance = self.select(selection)
         if instance.temporary:
             raise TVArgumentError(
                 f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and has no frame file; "
@@ -238,7 +279,7 @@ class Queries:
 
         return converted
 
-    def _select(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
+    def select(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
         """Return the selected instance with its table.
 
         Raises
@@ -259,7 +300,7 @@ class Queries:
         version, active, successful = selection.version, selection.active_only, selection.successful_only
         return table, self._lookup.newest(table, version, active, successful)
 
-    def _read(
+    def read(
         self,
         table: TableRecord,
         instance: InstanceRecord,
@@ -267,6 +308,7 @@ class Queries:
         page: Page,
         full_paths: bool,
     ) -> FrameData:
+        """Return the frame of an instance, temporary or materialized; parameters as for `frame`."""
         folder = self._lookup.folder(table, instance)
         if instance.temporary:
             return self._read_temporary(table, instance, folder, columns, page, full_paths)
@@ -335,7 +377,7 @@ class Queries:
             if self._liveness.is_alive(record):
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
-    def _again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
+    def again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
         """Read; raise `TVTableError` if a file is missing."""
         try:
             return again_if_moved(read)

@@ -1,12 +1,47 @@
-"""Instances as SQL sees them."""
+"""SQL over instances: which tables a statement names, and how its rows come back."""
 
 from __future__ import annotations
 
+import datetime
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tablevault import names
+from tablevault.addresses import parse_address
+from tablevault.context import VaultContext
+from tablevault.errors import TVArgumentError, TVTableError, warn
+from tablevault.reading.described_instances import DescribedInstances
+from tablevault.sql_engine.engine import Engine, MemoryTable, Result, Tables, show
 from tablevault.sql_engine.frame_views import FrameFile
-from tablevault.storage.dtypes import Kind
-from tablevault.storage.frames import read_schema
+from tablevault.sql_engine.gate import TableName, read_names
+from tablevault.sql_engine.relations import connection
+from tablevault.storage import files
+from tablevault.storage.dtypes import ColumnType, Kind, json_type, type_of_arrow
+from tablevault.storage.frames import FrameData, read_schema, table_from_frame
+from tablevault.values import Page
+
+if TYPE_CHECKING:
+    from tablevault.reading.queries import Queries, Reading
+    from tablevault.sql_engine.relations import DuckDBPyConnection
+
+_SCHEMAS = ("artifacts", "errors", "provenance", "vault")
+_MOST_ENGINES = 4
+"""Kept per open vault."""
+_MOST_TABLES = 1_000
+"""For which `connect` makes views without being told to."""
+_MOST_DIGITS = 38
+_DAY = 86_400_000_000
+"""In microseconds."""
+_INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
 
 def frame_file(path: Path, artifacts: Path | None) -> FrameFile:
@@ -27,3 +62,287 @@ def frame_file(path: Path, artifacts: Path | None) -> FrameFile:
         frozenset(name for name, column_type in types.items() if column_type.kind is Kind.JSON),
         dict.fromkeys(named, f"{artifacts}/") if artifacts is not None else None,
     )
+
+
+@dataclass
+class _Resolved:
+    """The tables of a statement, all as of one state of the catalog."""
+
+    files: dict[str, FrameFile]
+    """Frame files, by the name of their view."""
+    frames: dict[str, MemoryTable]
+    in_schemas: dict[tuple[str, str], MemoryTable]
+    instances: dict[str, str]
+    """Address as written -> instance id."""
+
+    def tables(self) -> Tables:
+        """Return them as an engine shows them."""
+        return Tables({name: file.query() for name, file in self.files.items()}, self.frames, self.in_schemas)
+
+    def warn_of_differences(self) -> None:
+        """Warn of columns that are not in SQL what they are in their frame."""
+        for name, file in self.files.items():
+            for difference in file.differences():
+                warn(f"{name}: {difference}")
+
+
+class Sql:
+    """Runs SQL over the instances of one open vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    queries
+        Finds and checks the instances.
+    """
+
+    def __init__(self, context: VaultContext, queries: Queries) -> None:
+        self._context = context
+        self._queries = queries
+        self._described = DescribedInstances(context)
+        self._engines: OrderedDict[tuple[frozenset[str], str], Engine] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def query(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None,
+        frames: Mapping[str, Any],
+        reading: Reading,
+        rows: int | None,
+        timeout: float | None,
+        memory_limit: str,
+        explain: bool = False,
+    ) -> tuple[FrameData, dict[str, str]]:
+        """Return the rows of a statement, and the instances that its addresses named.
+
+        Parameters
+        ----------
+        statement, parameters
+            The statement.
+        frames
+            Further tables, by name.
+        reading
+            How instances are read.
+        rows, timeout, memory_limit
+            Limits; `None` and an empty text for none.
+        explain
+            Whether to return the plan of the statement instead.
+        """
+        wanted = read_names(statement, _SCHEMAS)
+        given = self._given(frames)
+
+        def run() -> tuple[Result, dict[str, str]]:
+            resolved = self._resolved(wanted, given, reading)
+            resolved.warn_of_differences()
+            paths = frozenset(file.path for file in resolved.files.values())
+            # Tables with a schema would be seen by other statements of the same engine.
+            engine = self._engine(paths, memory_limit, is_shared=not resolved.in_schemas)
+            text = f"EXPLAIN {statement}" if explain else statement
+            return engine.run(text, resolved.tables(), parameters, rows, timeout), resolved.instances
+
+        result, instances = self._queries.again_if_moved(", ".join(name.name for name in wanted), run)
+        return frame_of(result), instances
+
+    def connect(self, addresses: Sequence[str] | None, reading: Reading) -> DuckDBPyConnection:
+        """Return an unrestricted connection with views of instances, and of facts about them."""
+        if addresses is None:
+            addresses = self._all_tables(reading)
+        wanted = [TableName(schema, address) for address in addresses for schema in ("", *_SCHEMAS[:-1])]
+        wanted += [TableName("vault", name) for name in self._described.names()]
+
+        def opened() -> DuckDBPyConnection:
+            resolved = self._resolved(wanted, {}, reading)
+            resolved.warn_of_differences()
+            made = connection()
+            show(made, resolved.tables(), is_temporary=False)
+            return made
+
+        return self._queries.again_if_moved(", ".join(addresses), opened)
+
+    # --- names ----------------------------------------------------------------------------------------------------
+
+    def _resolved(self, wanted: Iterable[TableName], given: Mapping[str, MemoryTable], reading: Reading) -> _Resolved:
+        """Return the tables that a statement names, all in one snapshot of the catalog."""
+        found = _Resolved({}, {}, {}, {})
+        with self._context.catalog.snapshot():
+            for name in wanted:
+                schema = name.schema.lower()
+                if schema == "vault":
+                    found.in_schemas[schema, name.name] = self._described.table(name.name)
+                elif schema:
+                    self._describe(name, found, reading)
+                elif names.fold(name.name) in given:
+                    found.frames[name.name] = given[names.fold(name.name)]
+                else:
+                    self._read(name.name, found, reading)
+        return found
+
+    def _read(self, address: str, found: _Resolved, reading: Reading) -> None:
+        """Let an address be the frame that it names."""
+        selection = self._queries.selection_at(parse_address(address), reading.as_of)
+        table, instance = self._queries.select(selection)
+        found.instances[address] = instance.instance_id
+        if instance.temporary:
+            data = self._queries.read(table, instance, None, Page(), reading.full_paths)
+            found.frames[address] = memory_table(data)
+        else:
+            path, artifacts = self._queries.checked_file(table, instance, None, reading.full_paths, reading.content)
+            found.files[address] = frame_file(path, artifacts)
+
+    def _describe(self, name: TableName, found: _Resolved, reading: Reading) -> None:
+        """Let an address in a schema be the facts about its instance."""
+        selection = self._queries.selection_at(parse_address(name.name), reading.as_of)
+        table, instance = self._queries.select(selection)
+        found.instances[name.name] = instance.instance_id
+        described = self._described.of_instance(name.schema.lower(), table, instance)
+        found.in_schemas[name.schema.lower(), name.name] = described
+
+    def _given(self, frames: Mapping[str, Any]) -> dict[str, MemoryTable]:
+        """Return the frames of a call, by folded name; raise `TVArgumentError` for one that hides a table."""
+        given = {}
+        for name, frame in frames.items():
+            table = self._context.catalog.contents.table(name)
+            if table is not None:
+                raise TVArgumentError(
+                    f"frames has a name of a table of the vault, '{table.name}'; choose another name."
+                )
+            given[names.fold(name)] = memory_table(table_from_frame(frame, {}))
+        return given
+
+    def _all_tables(self, reading: Reading) -> list[str]:
+        """Return the names of the tables that have an instance of version `base`, at the moment."""
+        contents = self._context.catalog.contents
+        with self._context.catalog.snapshot():
+            found = [table.name for table in contents.tables() if self._has_base(table.table_id, reading)]
+        if len(found) > _MOST_TABLES:
+            raise TVArgumentError(
+                f"The vault has {len(found):,} tables, and connect makes views of {_MOST_TABLES:,} at most; name the "
+                "tables."
+            )
+        return found
+
+    def _has_base(self, table_id: int, reading: Reading) -> bool:
+        contents = self._context.catalog.contents
+        if reading.as_of is None:
+            return contents.newest(table_id, names.DEFAULT_VERSION) is not None
+        place = self._queries.place(reading.as_of)
+        found = contents.newest_until(table_id, names.DEFAULT_VERSION, place)
+        return found is not None and contents.instance(table_id, found.instance_id) is not None
+
+    # --- engines --------------------------------------------------------------------------------------------------
+
+    def _engine(self, paths: frozenset[str], memory_limit: str, is_shared: bool) -> Engine:
+        """Return an engine for some files: one that is kept, or a new one."""
+        if not is_shared:
+            return _new_engine(paths, memory_limit)
+        key = paths, memory_limit
+        with self._lock:
+            engine = self._engines.get(key)
+            if engine is None:
+                engine = self._engines[key] = _new_engine(paths, memory_limit)
+            self._engines.move_to_end(key)
+            if len(self._engines) > _MOST_ENGINES:
+                # A statement that still runs keeps its engine.
+                self._engines.popitem(last=False)
+        return engine
+
+
+def memory_table(data: FrameData) -> MemoryTable:
+    """Return a frame as SQL sees it in memory."""
+    table = data.table
+    for position, field in enumerate(table.schema):
+        if pa.types.is_decimal256(field.type):
+            is_long = field.type.precision > _MOST_DIGITS
+            target = pa.float64() if is_long else pa.decimal128(field.type.precision, field.type.scale)
+            table = table.set_column(position, field.name, table.column(position).cast(target))
+    json = tuple(name for name, column_type in data.types.items() if column_type.kind is Kind.JSON)
+    return MemoryTable(table, json)
+
+
+def frame_of(result: Result) -> FrameData:
+    """Return the rows of a statement as a frame, whose columns have names of their own."""
+    types: dict[str, ColumnType] = {}
+    columns = []
+    for position, field in enumerate(result.table.schema):
+        name, number = field.name, 0
+        while name in types:
+            number += 1
+            name = f"{field.name}_{number}"
+        column = _normal(result.table.column(position), field.name)
+        types[name] = json_type() if position in result.json else type_of_arrow(column.type)
+        columns.append(column)
+    return FrameData(pa.table(columns, names=list(types)), types)
+
+
+def _new_engine(paths: frozenset[str], memory_limit: str) -> Engine:
+    spill = files.scratch_folder()
+    try:
+        engine = Engine(sorted(paths), memory_limit, str(spill))
+    except BaseException:
+        files.remove_tree(spill)
+        raise
+    weakref.finalize(engine, files.remove_tree, spill)
+    return engine
+
+
+def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return a column of a result in the types of frames: durations, times in UTC."""
+    target = _normal_type(column.type)
+    # Types are equal whatever the names of their items.
+    if str(target) == str(column.type):
+        return column
+    if pa.types.is_interval(column.type):
+        return pa.chunked_array([_durations(chunk, name) for chunk in column.chunks], target)
+    if _holds(column.type, pa.types.is_interval):
+        return pa.chunked_array([pa.array([_plain(value, name) for value in column.to_pylist()], target)])
+    return column.cast(target)
+
+
+def _normal_type(arrow: pa.DataType) -> pa.DataType:
+    if pa.types.is_interval(arrow):
+        return pa.duration("us")
+    if pa.types.is_timestamp(arrow) and arrow.tz:
+        return pa.timestamp(arrow.unit, "UTC")
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.list_(pa.field("item", _normal_type(arrow.value_type)), arrow.list_size)
+    if pa.types.is_list(arrow):
+        return pa.list_(pa.field("item", _normal_type(arrow.value_type)))
+    if pa.types.is_struct(arrow):
+        return pa.struct([field.with_type(_normal_type(field.type)) for field in arrow])
+    return arrow
+
+
+def _holds(arrow: pa.DataType, is_wanted: Callable[[pa.DataType], bool]) -> bool:
+    if is_wanted(arrow):
+        return True
+    return any(_holds(arrow.field(position).type, is_wanted) for position in range(arrow.num_fields))
+
+
+def _durations(chunk: pa.Array, name: str) -> pa.Array:
+    """Return intervals as durations in microseconds; a day has 24 hours."""
+    data = chunk.buffers()[1]
+    parts = np.frombuffer(data, _INTERVAL, len(chunk), chunk.offset * _INTERVAL.itemsize)
+    is_null = np.asarray(pc.is_null(chunk))
+    if np.any((parts["months"] != 0) & ~is_null):
+        raise _months(name)
+    microseconds = parts["days"].astype(np.int64) * _DAY + parts["nanoseconds"] // 1_000
+    return pa.array(microseconds, pa.int64(), mask=is_null).cast(pa.duration("us"))
+
+
+def _plain(value: Any, name: str) -> Any:
+    """Return a nested value with durations in the place of intervals."""
+    if isinstance(value, pa.MonthDayNano):
+        if value.months:
+            raise _months(name)
+        return datetime.timedelta(days=value.days, microseconds=value.nanoseconds // 1_000)
+    if isinstance(value, list):
+        return [_plain(item, name) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item, name) for key, item in value.items()}
+    return value
+
+
+def _months(name: str) -> TVTableError:
+    return TVTableError(f"Column {name!r} of the result has an interval of months, which has no length; cast it.")

@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING
 from tablevault.extras import imported
 
 if TYPE_CHECKING:
-    import duckdb
+    from duckdb import DuckDBPyConnection as DuckDBPyConnection
+    from duckdb import DuckDBPyRelation as DuckDBPyRelation
 
     from tablevault.sql_engine.frame_views import FrameFile
 
 
-def connection() -> duckdb.DuckDBPyConnection:
+def connection() -> DuckDBPyConnection:
     """Return a new connection to an empty database in memory, which shows times in UTC."""
-    made: duckdb.DuckDBPyConnection = imported("duckdb", "SQL", "sql").connect()
+    made: DuckDBPyConnection = imported("duckdb", "SQL", "sql").connect()
     made.execute("SET TimeZone = 'UTC'")
     return made
 
 
-def relation(file: FrameFile, columns: list[str] | None) -> duckdb.DuckDBPyRelation:
+def relation(file: FrameFile, columns: list[str] | None) -> DuckDBPyRelation:
     """Return a frame file as a relation on a connection of its own."""
     return connection().sql(file.query(columns))

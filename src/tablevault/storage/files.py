@@ -95,6 +95,11 @@ def anonymous_file() -> IO[bytes]:
     return tempfile.TemporaryFile(prefix="tablevault-")
 
 
+def scratch_folder() -> Path:
+    """Return a new folder outside any vault; the caller removes it."""
+    return Path(tempfile.mkdtemp(prefix="tablevault-"))
+
+
 def write_unsynced(path: Path, text: str) -> None:
     """Write a text file, in UTF-8, into a folder that nobody sees yet, without waiting for the disk.
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists, func, literal, or_, select
+from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists, func, literal, or_, select, text
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
@@ -88,6 +88,10 @@ _NEWEST_UNTIL = (
     )
     .order_by(instances.c.row_id.desc())
     .limit(1)
+)
+# Columns of format 2 are not part of the table that both formats are read by.
+_FAILURE_COUNTS = text(
+    "SELECT row_id, failed_cells, skipped_cells FROM instances WHERE failed_cells > 0 OR skipped_cells > 0"
 )
 _SELECTED_BY_TAG = _SELECTED.join(tags, tags.c.row_id == instances.c.row_id).where(
     tags.c.tag_key == bindparam("tag_key")
@@ -254,6 +258,14 @@ class Contents:
         with self._store.read() as connection:
             rows = connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).mappings()
             return [instance_record(row) for row in rows]
+
+    def failure_counts(self) -> dict[int, tuple[int, int]]:
+        """Return the failed and skipped rows of the instances that have any, by row id."""
+        with self._store.read() as connection:
+            rows: Sequence[Any] = _of_added(
+                connection, tags, lambda: connection.execute(_FAILURE_COUNTS).all(), without=()
+            )
+            return {row_id: (failed, skipped) for row_id, failed, skipped in rows}
 
     def tags(
         self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None

@@ -1,0 +1,204 @@
+"""The engine: an isolated database in memory that can read the files it was made for, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.extras import imported
+from tablevault.sql_engine.frame_views import quoted, text
+from tablevault.sql_engine.relations import connection
+
+_OFF = (
+    "autoinstall_known_extensions",
+    "autoload_known_extensions",
+    "allow_community_extensions",
+    "allow_persistent_secrets",
+    "python_enable_replacements",
+    "enable_external_access",
+)
+_ROWS_PER_BATCH = 65_536
+_SECONDS_BETWEEN_INTERRUPTS = 0.02
+
+
+@dataclass(frozen=True)
+class MemoryTable:
+    """A table in memory."""
+
+    table: pa.Table
+    json: tuple[str, ...] = ()
+    """Columns whose text is JSON."""
+
+    def query(self, source: str) -> str:
+        """Return the query that reads it, where SQL knows it by a name."""
+        replaced = ", ".join(f"CAST({quoted(name)} AS JSON) AS {quoted(name)}" for name in self.json)
+        return f"SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM {source}"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that a statement sees, by their names."""
+
+    views: Mapping[str, str] = field(default_factory=dict)
+    """Queries over files of the engine."""
+    frames: Mapping[str, MemoryTable] = field(default_factory=dict)
+    in_schemas: Mapping[tuple[str, str], MemoryTable] = field(default_factory=dict)
+    """Tables in memory that have a schema."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """The rows of a statement."""
+
+    table: pa.Table
+    json: frozenset[int]
+    """Positions of the columns whose text is JSON."""
+
+
+class Engine:
+    """Runs statements over some files.
+
+    Parameters
+    ----------
+    files
+        The only files that it can read.
+    memory_limit
+        As DuckDB reads it; empty for DuckDB's default.
+    spill
+        A folder for what does not fit into memory.
+    """
+
+    def __init__(self, files: Sequence[str], memory_limit: str, spill: str) -> None:
+        self.files = tuple(files)
+        self._database = connection()
+        self._database.execute(f"SET temp_directory = {text(spill)}")
+        if memory_limit:
+            self._set_memory_limit(memory_limit)
+        self._database.execute(f"SET allowed_paths = [{', '.join(map(text, files))}]")
+        for setting in _OFF:
+            self._database.execute(f"SET {setting} = false")
+        self._database.execute("SET lock_configuration = true")
+
+    def run(
+        self,
+        statement: str,
+        tables: Tables,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        rows: int | None = None,
+        timeout: float | None = None,
+    ) -> Result:
+        """Run a statement on a connection of its own; return its rows, or the first of them.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not ended after `timeout` seconds.
+        FileNotFoundError
+            If one of the files is gone.
+        TVTableError
+            For any error of the statement.
+        """
+        cursor = self._database.cursor()
+        outcome: Future[Result] = Future()
+
+        def work() -> None:
+            try:
+                outcome.set_result(self._result(cursor, statement, tables, parameters, rows))
+            except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
+                outcome.set_exception(error)
+
+        # The caller's thread waits, so that signals reach it: DuckDB handles none while it computes.
+        thread = threading.Thread(target=work, name="tablevault-sql", daemon=True)
+        thread.start()
+        try:
+            return outcome.result(timeout)
+        except TimeoutError as error:
+            raise TimeoutError(f"The statement has not ended after {timeout} s.") from error
+        finally:
+            while thread.is_alive():
+                # An interrupt that comes before the statement has begun is lost.
+                if not outcome.done():
+                    cursor.interrupt()
+                thread.join(_SECONDS_BETWEEN_INTERRUPTS)
+            cursor.close()
+
+    def _result(
+        self,
+        cursor: Any,
+        statement: str,
+        tables: Tables,
+        parameters: Sequence[Any] | Mapping[str, Any] | None,
+        rows: int | None,
+    ) -> Result:
+        duckdb = imported("duckdb", "SQL", "sql")
+        try:
+            show(cursor, tables)
+            relation = cursor.sql(statement, params=parameters)
+            return Result(_fetched(relation, rows), _json_columns(relation))
+        except (duckdb.Error, pa.ArrowException, RuntimeError, OSError) as error:
+            for file in self.files:
+                Path(file).stat()
+            raise TVTableError(f"The statement failed: {error!s:.2000}") from error
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+    def _set_memory_limit(self, memory_limit: str) -> None:
+        duckdb = imported("duckdb", "SQL", "sql")
+        try:
+            self._database.execute(f"SET memory_limit = {text(memory_limit)}")
+        except duckdb.Error as error:
+            self.close()
+            raise TVArgumentError(
+                f"memory_limit is a size such as '1GiB', not {memory_limit!r:.100} ({error!s:.200})."
+            ) from error
+
+
+def show(connection: Any, tables: Tables, is_temporary: bool = True) -> None:
+    """Make tables visible to the statements of a connection.
+
+    Parameters
+    ----------
+    connection
+        The connection.
+    tables
+        The tables.
+    is_temporary
+        Whether views of files are those of this connection alone, and not of its database.
+    """
+    for name, query in tables.views.items():
+        connection.execute(f"CREATE {'TEMP ' if is_temporary else ''}VIEW {quoted(name)} AS {query}")
+    for number, (name, frame) in enumerate(tables.frames.items()):
+        connection.register(f"given_{number}", frame.table)
+        connection.execute(f"CREATE TEMP VIEW {quoted(name)} AS {frame.query(f'given_{number}')}")
+    for number, ((schema, name), frame) in enumerate(tables.in_schemas.items()):
+        connection.register(f"made_{number}", frame.table)
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)}")
+        made = frame.query(f"made_{number}")
+        connection.execute(f"CREATE OR REPLACE TABLE {quoted(schema)}.{quoted(name)} AS {made}")
+        connection.unregister(f"made_{number}")
+
+
+def _fetched(relation: Any, rows: int | None) -> pa.Table:
+    """Return the rows of a statement, at most so many."""
+    reader = relation.to_arrow_reader(_ROWS_PER_BATCH)
+    if rows is None:
+        return reader.read_all()
+    batches: list[pa.RecordBatch] = []
+    missing = rows
+    while missing > 0 and (batch := next(reader, None)) is not None:
+        batches.append(batch.slice(0, missing))
+        missing -= len(batches[-1])
+    return pa.Table.from_batches(batches, schema=reader.schema)
+
+
+def _json_columns(relation: Any) -> frozenset[int]:
+    return frozenset(position for position, kind in enumerate(relation.types) if str(kind) == "JSON")
