@@ -547,8 +547,8 @@ def _arrow_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | N
 
 
 def _duckdb_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | None) -> Any:
-    from tablevault.reading.sql import frame_file
     from tablevault.sql_engine.relations import relation
+    from tablevault.storage.sql_frames import frame_file
 
     file, chosen = frame_file(path, artifacts), None if columns is None else list(columns)
     for difference in file.differences(chosen):
