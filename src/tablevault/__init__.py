@@ -24,6 +24,7 @@ from tablevault.errors import (
 if TYPE_CHECKING:
     from tablevault.archiving.archives import compress_vault, decompress_vault, delete_vault
     from tablevault.legacy import import_legacy_vault
+    from tablevault.reading.arrays import to_numpy
     from tablevault.records import (
         ApplyPlan,
         BuilderPlan,
@@ -53,6 +54,7 @@ _LAZY = {
     "TableVault": "tablevault.vault",
     **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archiving.archives"),
     "import_legacy_vault": "tablevault.legacy",
+    "to_numpy": "tablevault.reading.arrays",
     **dict.fromkeys(
         (
             "ApplyPlan",
@@ -115,6 +117,7 @@ __all__ = [
     "decompress_vault",
     "delete_vault",
     "import_legacy_vault",
+    "to_numpy",
     "tv_errors",
 ]
 

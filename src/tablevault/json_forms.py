@@ -6,6 +6,7 @@ A date is `{"!!timestamp": "2024-01-01"}`, infinity `{"!!float": "inf"}`, and a 
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -48,3 +49,30 @@ def from_json_form(form: Any) -> Any:
         case {"!!map": list(pairs)} if len(form) == 1:
             return {from_json_form(key): from_json_form(item) for key, item in pairs}
     return {key: from_json_form(item) for key, item in form.items()}
+
+
+def array_json(value: Any) -> list[Any]:
+    """Return an array of NumPy as JSON lists: fractions with the fewest digits that give them again.
+
+    NaN and infinities are null.
+    """
+    import numpy as np
+
+    if value.dtype.kind != "f":
+        listed: list[Any] = value.tolist()
+        return listed
+    flat = value.reshape(-1)
+    # The text of a short fraction has few digits; as a double it would have many.
+    numbers = flat.astype(str).astype(np.float64) if value.dtype.itemsize < np.dtype(float).itemsize else flat
+    plain = numbers.astype(object)
+    plain[~np.isfinite(numbers)] = None
+    nested: list[Any] = plain.reshape(value.shape).tolist()
+    return nested
+
+
+def text_of(value: object) -> str:
+    """Return a value as it stands inside a longer text: an array as JSON, which NumPy would shorten."""
+    kind = type(value)
+    if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
+        return json.dumps(array_json(value))
+    return str(value)

@@ -14,7 +14,7 @@ import pytest
 import tablevault
 from tablevault import TableVault, tv_errors
 
-FUNCTIONS = ["compress_vault", "decompress_vault", "delete_vault", "import_legacy_vault"]
+FUNCTIONS = ["compress_vault", "decompress_vault", "delete_vault", "import_legacy_vault", "to_numpy"]
 METHODS = [
     "__init__",
     *sorted(name for name, value in vars(TableVault).items() if not name.startswith("_") and callable(value)),

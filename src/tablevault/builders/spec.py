@@ -20,7 +20,7 @@ from tablevault.builders.policies import RUN_BY_ROW, Policies, PolicyContext, in
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.names import check_module_name, check_table_name, nearest
 from tablevault.references import Literal, Placement, check_placement, find_references
-from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
+from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays, parse_dtype
 
 
 @dataclass(frozen=True)
@@ -312,6 +312,10 @@ def _column_types(document: BuilderDocument, fields: BuilderFields) -> dict[str,
             column_type = parse_dtype(text)
         except ValueError as error:
             raise document.error(("dtypes", column), str(error)) from error
+        if holds_arrays(column_type) and column in fields.primary_key:
+            raise document.error(
+                ("dtypes", column), f"a primary key cannot have the dtype {text!r}; use another column."
+            )
         if column_type is not None:
             declared[column] = column_type
     return declared

@@ -15,6 +15,7 @@ from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, s
 from tablevault.errors import TVBuilderError
 from tablevault.json_forms import json_form
 from tablevault.names import nearest
+from tablevault.storage.column_types import reused_name
 
 MODULE_LEVEL = "module level"
 """Stands for the statements of a module that do more than bind names."""
@@ -300,7 +301,7 @@ def builder_version(spec: BuilderSpec, code_version: str, validator_version: str
     counted: list[object] = [
         [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],
         list(spec.changed_columns),
-        sorted([column, column_type.name] for column, column_type in spec.dtypes.items()),
+        sorted([column, reused_name(column_type)] for column, column_type in spec.dtypes.items()),
     ]
     if spec.validator is not None or spec.setup_arguments is not None:
         counted.append([spec.validator, validator_version, json_form(spec.setup_arguments)])

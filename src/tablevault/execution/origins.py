@@ -19,7 +19,7 @@ from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
 from tablevault.storage.columns import Column
-from tablevault.storage.content import column_digest
+from tablevault.storage.content import typed_digest
 from tablevault.storage.dtypes import ColumnType, plain_values
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
 from tablevault.values import ArtifactRecord
@@ -146,7 +146,9 @@ class MaterializedOrigin:
             return False
         stored = self.stored([name])
         chunked = frame_of_columns({name: (column, column_type)}).table.column(0)
-        return stored.types[name] == column_type and column_digest(stored.table.column(0)) == column_digest(chunked)
+        return stored.types[name] == column_type and typed_digest(stored.table.column(0), column_type) == typed_digest(
+            chunked, column_type
+        )
 
     def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
         """Return the key of each row."""

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from tablevault.errors import TVTableError
 from tablevault.storage.columns import Column
-from tablevault.storage.dtypes import ColumnType, Kind, plain_values
+from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays, plain_values
 from tablevault.storage.frames import FrameData
 from tablevault.storage.packing import canonical
 
@@ -33,6 +33,9 @@ def check_keys(
     values
         Returns the same as plain values, which take longer to compare.
     """
+    for name, (_, column_type) in zip(names, columns, strict=True):
+        if holds_arrays(column_type):
+            raise TVTableError(f"Primary key column '{name}' holds {column_type.name}; use a column of another type.")
     if names and not _are_distinct(columns):
         cells = values()
         _check_not_null(names, cells)

@@ -162,8 +162,8 @@ class Retry:
         return taken
 
     def _take_many(self, table: RowTable, rows: ReusableRows, places: Mapping[int, int]) -> set[int]:
-        """Take rows over, except those whose files are gone; return their positions."""
-        if table.artifact_columns:
+        """Take rows over, except those whose files are gone or whose cells do not fit; return their positions."""
+        if table.artifact_columns or table.array_columns:
             return {position for position, place in places.items() if self._take(table, position, rows, place)}
         table.reuse_many(places, rows.values, rows.fingerprints, rows.versions)
         return set(places)

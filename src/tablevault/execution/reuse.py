@@ -116,8 +116,17 @@ def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, versio
 
 
 def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
-    """Take a row over from an origin. Return `False` if a file that it names is gone or its name is taken."""
+    """Take a row over from an origin.
+
+    Return `False` if a file that it names is gone or its name is taken, or if a list or vector does not fit the dtype
+    that is declared now.
+    """
     cells = [column[place] for column in rows.values]
+    try:
+        for number, fitted in table.array_columns:
+            cells[number] = fitted(cells[number])
+    except (TypeError, ValueError):
+        return False
     adopted: dict[str, AdoptedArtifact] = {}
     for number in table.artifact_columns:
         if cells[number] is not None:

@@ -11,7 +11,7 @@ from tablevault.execution.provenance import read_artifact_records
 from tablevault.lookup import Lookup
 from tablevault.names import fold
 from tablevault.plans import PinnedInput
-from tablevault.storage.content import column_digest
+from tablevault.storage.content import typed_digest
 from tablevault.storage.frames import read_frame, stored_columns
 from tablevault.values import InstanceRecord
 
@@ -97,7 +97,8 @@ class Comparison:
                 for folder in folders
             ]
             return list(frames[0].values(name)) != list(frames[1].values(name))
-        digests = [column_digest(read_frame(folder.frame, [name]).table.column(0)) for folder in folders]
+        column_type = stored[0].type
+        digests = [typed_digest(read_frame(folder.frame, [name]).table.column(0), column_type) for folder in folders]
         return digests[0] != digests[1]
 
 

@@ -16,7 +16,7 @@ from tablevault.operations.materialize import column_records
 from tablevault.operations.session import Session
 from tablevault.plans import ExecutePlan
 from tablevault.ports import Contents
-from tablevault.storage.content import column_digest
+from tablevault.storage.content import typed_digest
 from tablevault.storage.frames import read_frame
 from tablevault.values import ArtifactRecord, ConfirmedInputs, InstanceRecord
 
@@ -115,6 +115,7 @@ def _has_same_rows(
         return False
     stored = read_frame(folder.frame, index.builder.spec.changed_columns)
     return all(
-        data.types[name] == column_type and column_digest(data.table.column(name)) == column_digest(column)
+        data.types[name] == column_type
+        and typed_digest(data.table.column(name), column_type) == typed_digest(column, column_type)
         for (name, column_type), column in zip(stored.types.items(), stored.table.columns, strict=True)
     )

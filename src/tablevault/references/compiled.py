@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -13,6 +13,7 @@ from tablevault.errors import TVImplementationError
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 Evaluate: TypeAlias = Callable[[Any], Any]
 """Returns the value for a row, which is its position, or `None` where there is no current row."""
@@ -38,6 +39,8 @@ class Compiled:
 
     column: Callable[[], Sequence[Any]] | None = None
     """Set where the value of a row is what stands in its place here, or nothing beyond the end."""
+    column_type: Callable[[], pa.DataType] | None = None
+    """Set where `column` is: returns the Arrow type of its values."""
 
     def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
         """Return the values for several rows; those of a range of rows at the price of a slice, where it can be.
@@ -81,9 +84,19 @@ def once(compute: Callable[[], object]) -> Compiled:
     return Compiled(evaluate, is_constant=True)
 
 
-def are_immutable(values: Iterable[object]) -> bool:
+def are_immutable(values: Collection[Any]) -> bool:
     """Return whether nobody can change any of these values."""
-    return set(map(type, values)) <= _IMMUTABLE_TYPES
+    kinds = set(map(type, values)) - _IMMUTABLE_TYPES
+    if not kinds:
+        return True
+    # Cells that are arrays cannot be written to.
+    return all(map(_is_array_type, kinds)) and not any(
+        value.flags.writeable for value in values if _is_array_type(type(value))
+    )
+
+
+def _is_array_type(kind: type) -> bool:
+    return kind.__module__ == "numpy" and kind.__name__ == "ndarray"
 
 
 def fresh(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tablevault.json_forms import text_of
 from tablevault.ports import FrameSource
 from tablevault.references.analysis import Placement, check_placement
 from tablevault.references.compiled import Compiled, Evaluate, once
@@ -80,7 +81,7 @@ class _ValueCompiler:
         if len(parts) == 1:
             return parts[0]
         pieces = [part.evaluate for part in parts]
-        return _joined(parts, lambda row: "".join([str(piece(row)) for piece in pieces]))
+        return _joined(parts, lambda row: "".join([text_of(piece(row)) for piece in pieces]))
 
     def _text(self, text: str) -> Compiled:
         written = self._literal(text)

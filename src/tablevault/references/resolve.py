@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from tablevault.errors import TableReferenceError
 from tablevault.names import nearest
@@ -67,11 +67,16 @@ class Resolver:
         else:
             evaluate = self._with_known_names(reference)
         if any(nested.means_current_row for nested in reference.nested()):
-            return Compiled(evaluate, is_constant=False, column=self._column_row_by_row(reference))
+            found = self._column_row_by_row(reference)
+            if found is None:
+                return Compiled(evaluate, is_constant=False)
+            lookups, column = found
+            column_type = (lambda: lookups.frame.arrow_type(column)) if column != INDEX else None
+            return Compiled(evaluate, False, lambda: lookups.column(column), column_type)
         return once(lambda: evaluate(None))
 
-    def _column_row_by_row(self, reference: Reference) -> Callable[[], Sequence[Any]] | None:
-        """Return the column of `<<table.column[index]>>`; `None` for every other reference."""
+    def _column_row_by_row(self, reference: Reference) -> tuple[Lookups, str] | None:
+        """Return where the column of `<<table.column[index]>>` is; `None` for every other reference."""
         if any(isinstance(name, Reference) for name in reference.names()):
             return None
         match reference.conditions:
@@ -81,7 +86,7 @@ class Resolver:
                 return None
         lookups = self._lookups(reference)
         columns = self._columns(reference, lookups)
-        return (lambda: lookups.column(columns[0])) if len(columns) == 1 else None
+        return (lookups, columns[0]) if len(columns) == 1 else None
 
     def _with_known_names(self, reference: Reference) -> Evaluate:
         lookups = self._lookups(reference)

@@ -29,6 +29,7 @@ from tablevault.notes import add_location
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
+from tablevault.storage.vectors import batch_of_arrays
 
 
 @dataclass(frozen=True)
@@ -359,9 +360,13 @@ class FunctionCall:
         return value
 
 
-def _row_values(item: Compiled, rows: Sequence[int]) -> list[object]:
-    """Return the value of each row; the caller owns what can be changed."""
+def _row_values(item: Compiled, rows: Sequence[int]) -> object:
+    """Return the value of each row, of a column of arrays as one array; the caller owns what can be changed."""
     values = item.evaluate_rows(rows)
+    if item.column_type is not None and values:
+        arrays = batch_of_arrays(values, item.column_type())
+        if arrays is not None:
+            return arrays
     return values if are_immutable(values) else list(map(item.evaluate, rows))
 
 

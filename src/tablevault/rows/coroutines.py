@@ -20,6 +20,7 @@ from typing import Any
 from tablevault import clock
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
+from tablevault.storage.vectors import settled
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""
@@ -222,7 +223,7 @@ class _Loop:
         failure: BaseException | None = None
         try:
             coroutine: Any = self._function().call(**arguments)
-            value = await coroutine
+            value = settled(await coroutine)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
             failure = error
         self.begun.pop(number, None)

@@ -14,7 +14,16 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TableVaultError
 from tablevault.references import find_references
 from tablevault.storage.columns import Column, build_column, normal_cells
-from tablevault.storage.dtypes import CellChecker, CellError, ColumnType, Kind, cell_checker, unchanged_kinds
+from tablevault.storage.dtypes import (
+    CellChecker,
+    CellError,
+    ColumnType,
+    Kind,
+    column_checker,
+    holds_arrays,
+    natural_type,
+    unchanged_kinds,
+)
 from tablevault.storage.frames import (
     FrameData,
     in_order_of_positions,
@@ -24,7 +33,8 @@ from tablevault.storage.frames import (
     with_nullable_types,
 )
 from tablevault.storage.mixtures import Mixture
-from tablevault.storage.plain import NOT_THE_VALUES, array_items, refusal, remedy, type_name
+from tablevault.storage.plain import NOT_THE_VALUES, array_items, is_missing, refusal, remedy, type_name
+from tablevault.storage.vectors import natural_array
 
 NameArtifact = Callable[[object], str]
 """Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
@@ -157,7 +167,7 @@ def _is_natural(column_type: ColumnType | None) -> bool:
 
 
 def _checker(column_type: ColumnType | None, artifact_name: NameArtifact, mixture: Mixture | None) -> CellChecker:
-    check = cell_checker(column_type)
+    check = column_checker(column_type)
     if mixture is not None:
         add = mixture.add
 
@@ -283,7 +293,8 @@ def read_frame_result(
         Returns the name of the file that a cell stands for.
     """
     try:
-        data = with_nullable_types(table_from_frame(_as_frame(spec, value, row_count), spec.dtypes))
+        frame = _as_frame(spec, value, row_count)
+        data = with_nullable_types(table_from_frame(frame, {**_natural_vectors(frame), **spec.dtypes}))
     except TableVaultError as error:
         raise ValueError(f"Builder '{spec.name}': {spec.python_function}() returned a wrong frame: {error}") from error
     if row_count is not None and len(data) != row_count:
@@ -291,6 +302,21 @@ def read_frame_result(
             f"Builder '{spec.name}': {spec.python_function}() returned {len(data)} rows; the instance has {row_count}."
         )
     return _with_checked_artifacts(spec, data, artifact_name)
+
+
+def _natural_vectors(frame: object) -> dict[str, ColumnType]:
+    """Return the types of columns whose cells are arrays that become vectors, as those of rows do."""
+    found: dict[str, ColumnType] = {}
+    if isinstance(frame, pd.DataFrame):
+        for place, name in enumerate(frame.columns):
+            cells = frame.iloc[:, place].tolist() if frame.dtypes.iloc[place].kind == "O" else []
+            there = [cell for cell in cells if isinstance(cell, np.ndarray) or not is_missing(cell)]
+            arrays = [natural_array(cell) for cell in there]
+            if arrays and not any(array is None for array in arrays):
+                column_type = natural_type(arrays)
+                if holds_arrays(column_type):
+                    found[str(name)] = column_type
+    return found
 
 
 def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifact_name: NameArtifact) -> FrameData:

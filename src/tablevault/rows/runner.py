@@ -26,6 +26,8 @@ from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
+from tablevault.storage.columns import without_arrays
+from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.texts import Secrets
 
@@ -322,7 +324,11 @@ class RowRunner:
             cells = self._collector.read(value, position)
             if self._job.function.validator is not None:
                 note = f"raised by {spec.validator}() of builder '{spec.name}' for row {position}"
-                self._job.function.validator(**dict(zip(spec.changed_columns, cells, strict=True)))
+                given = [
+                    _as_given(cell, spec.dtypes.get(name))
+                    for name, cell in zip(spec.changed_columns, cells, strict=True)
+                ]
+                self._job.function.validator(**dict(zip(spec.changed_columns, given, strict=True)))
         except KeyboardInterrupt:
             # The result is still there: it is taken again before the run ends.
             raise
@@ -585,6 +591,13 @@ def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
         return only
     rows: list[object] = table.to_pylist()
     return rows
+
+
+def _as_given(cell: object, column_type: ColumnType | None) -> object:
+    """Return a cell as functions get it: of a column of lists a list, even while it is still an array."""
+    if column_type is None or holds_arrays(column_type):
+        return cell
+    return without_arrays([cell])[0]
 
 
 def is_exception(result: object) -> TypeGuard[BaseException]:

@@ -10,7 +10,9 @@ from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
 from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
 from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
+from tablevault.storage.dtypes import holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.vectors import reused_array
 
 FAILED = 2
 """Marks a row in `RowTable.filled` that has no cells, and is not to be computed in this attempt."""
@@ -66,6 +68,12 @@ class RowTable:
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
         """Places of the columns whose cells name files."""
+        self.array_columns = tuple(
+            (place, reused_array(known))
+            for place, name in enumerate(spec.changed_columns)
+            if (known := spec.dtypes.get(name)) is not None and holds_arrays(known)
+        )
+        """Places of the columns of vectors and tensors, each with what makes a cell of an earlier one."""
         self.is_nested = spec.for_each is not None
         """Whether a cell is a list with the cells of several rows."""
         self._name = spec.name

@@ -14,6 +14,7 @@ from queue import Empty, SimpleQueue
 from tablevault import clock
 from tablevault.ports import Ended, OpenFunction
 from tablevault.rows.forked import end_child
+from tablevault.storage.vectors import settled
 
 
 class InlineExecutor:
@@ -189,7 +190,7 @@ class _Crew:
                         opened = self._open()
                         closing.callback(opened.close)
                         function = opened.call
-                    value = self._context.copy().run(function, **arguments)
+                    value = settled(self._context.copy().run(function, **arguments))
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
                     failure = error
                 del arguments  # Else an idle thread would keep its last arguments alive.

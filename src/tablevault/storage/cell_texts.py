@@ -13,7 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.json_forms import array_json
+from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.columns import Column, plain_values
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
@@ -58,6 +59,8 @@ def json_values(column: Column, column_type: ColumnType) -> list[Any]:
     time. Maps are lists of pairs.
     """
     arrow = column.type
+    if holds_arrays(column_type):
+        return [None if cell is None else array_json(cell) for cell in plain_values(column, column_type)]
     if column_type.kind is Kind.JSON:
         return [_jsonable(value) for value in plain_values(column, column_type)]
     if pa.types.is_dictionary(arrow):

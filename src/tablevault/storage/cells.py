@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.plain import (
     array_items,
     checked_text,
@@ -29,6 +29,7 @@ from tablevault.storage.plain import (
     type_name,
     unwrapped,
 )
+from tablevault.storage.vectors import array_checker, array_form, list_array, natural_array
 from tablevault.storage.zones import zone_of_name
 
 CellChecker = Callable[[Any], Any]
@@ -49,6 +50,8 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
     """
     if column_type is None:
         return natural_value
+    if holds_arrays(column_type):
+        return array_checker(column_type)
     if column_type.kind is Kind.JSON:
         return _nullable(json_value)
     if column_type.kind is Kind.ARTIFACT:
@@ -67,6 +70,18 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
     return _nullable(_converter(column_type.name, arrow))
 
 
+def column_checker(column_type: ColumnType | None) -> CellChecker:
+    """Return a `cell_checker` for cells on their way into a column, which `build_column` makes of them.
+
+    Arrays stay arrays where they fit as a whole: in columns of numeric lists until the column is complete, and without
+    a column type, where they may become vectors.
+    """
+    check = cell_checker(column_type)
+    if column_type is None:
+        return _natural
+    return check if holds_arrays(column_type) or array_form(column_type) is None else _array_or_list(check, column_type)
+
+
 def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
     """Return the types whose values the `cell_checker` of a column type returns as they are: of `str` ASCII text, of
     `int` numbers that a float holds exactly.
@@ -75,12 +90,28 @@ def unchanged_kinds(column_type: ColumnType | None) -> frozenset[type]:
     """
     if column_type is None:
         return frozenset({str, int, bool, bytes, datetime.date})
-    if column_type.kind in (Kind.JSON, Kind.ARTIFACT, Kind.CATEGORY):
+    if column_type.kind is not Kind.PLAIN:
         return frozenset()
     arrow = column_type.arrow
     if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
         return frozenset({str})
     return frozenset({bool}) if pa.types.is_boolean(arrow) else frozenset()
+
+
+def _natural(value: Any) -> Any:
+    """Return a plain value; of a vector of one of the types of vectors a copy."""
+    cell = natural_array(value) if isinstance(value, np.ndarray) else None
+    return natural_value(value) if cell is None else cell
+
+
+def _array_or_list(convert: CellChecker, column_type: ColumnType) -> CellChecker:
+    """Return the checker of a numeric list column that takes arrays as a whole where they fit."""
+
+    def check(value: Any) -> Any:
+        cell = list_array(value, column_type) if isinstance(value, np.ndarray) else None
+        return convert(value) if cell is None else cell
+
+    return check
 
 
 def _integer_checker(name: str, arrow: pa.DataType) -> CellChecker:

@@ -28,9 +28,9 @@ from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
 
-SEGMENT_FORMAT = 4
-_READABLE_FORMATS = (2, 3, SEGMENT_FORMAT)
-"""Format 2 has no records of failed rows, format 3 does not count their calls."""
+SEGMENT_FORMAT = 5
+_READABLE_FORMATS = (2, 3, 4, SEGMENT_FORMAT)
+"""Format 2 has no records of failed rows, format 3 does not count their calls, format 4 has no arrays."""
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import enum
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -24,6 +26,10 @@ class Kind(enum.StrEnum):
     """Each text is one JSON document."""
     CATEGORY = "category"
     """One of few values. Until its values are known, a column's Arrow type is a dictionary of nulls."""
+    VECTOR = "vector"
+    """Arrays of one dimension, without null items."""
+    TENSOR = "tensor"
+    """Arrays of the shape in the type's name, row by row in lists of a fixed size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,14 @@ _NUMPY_TWINS = {
     **{name.lower(): name for name in _PLAIN_PANDAS if name[0] in "IUF"},
 }
 _BY_ARROW = {arrow: name for name, arrow in _PLAIN_PANDAS.items()}
+ITEM_TYPES: dict[str, pa.DataType] = {
+    name: getattr(pa, "bool_" if name == "bool" else name)()
+    for name in ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool")
+}
+"""Types of the items of vectors and tensors."""
+_ARRAYS = re.compile(r"(vector|tensor)\s*<\s*(\w+)\s*((?:,\s*\d+\s*)*)>")
+_MOST_DIMENSIONS = 8
+_LARGEST_SIZE = 2**31 - 2
 _DATETIME = re.compile(r"datetime64(?:\[(s|ms|us|ns)(?:, ?([A-Za-z0-9_+\-:/]+))?\])?")
 _TIMEDELTA = re.compile(r"timedelta64(?:\[(s|ms|us|ns)\])?")
 _PYARROW_SUFFIX = "[pyarrow]"
@@ -94,6 +108,7 @@ _KNOWN = (
     *_NUMPY_TWINS,
     *("artifact_string", "json", "object", "category", "datetime64[us]", "datetime64[us, UTC]", "timedelta64[us]"),
     *ARROW_NAMES,
+    *("vector<float32>", "vector<float32, 768>", "tensor<float32, 3, 4>"),
 )
 
 
@@ -140,9 +155,60 @@ def type_of_arrow(arrow: pa.DataType) -> ColumnType:
     return ColumnType(arrow_name(arrow), arrow)
 
 
+def reused_name(column_type: ColumnType) -> str:
+    """Return the name of a type as it counts for reuse: that of a list for vectors of the same items."""
+    return f"list<{arrow_name(column_type.arrow.value_type)}>" if column_type.kind is Kind.VECTOR else column_type.name
+
+
+def holds_arrays(column_type: ColumnType | None) -> bool:
+    """Return whether the cells of a column are arrays for functions."""
+    return column_type is not None and column_type.kind in (Kind.VECTOR, Kind.TENSOR)
+
+
 def category_of(values: ColumnType) -> ColumnType:
     """Return the type of an unordered category of values of a type."""
     return ColumnType("category", pa.dictionary(pa.int32(), values.arrow), Kind.CATEGORY, f"category:{values.pandas}")
+
+
+def vector_type(item: str, size: int | None = None) -> ColumnType:
+    """Return the type of columns of vectors; `size` is `None` for any length."""
+    arrow = ITEM_TYPES[item]
+    if size is None:
+        return ColumnType(f"vector<{item}>", pa.list_(arrow), Kind.VECTOR)
+    return ColumnType(f"vector<{item}, {size}>", pa.list_(arrow, size), Kind.VECTOR)
+
+
+def tensor_column_type(item: str, shape: Sequence[int]) -> ColumnType:
+    """Return the type of columns of arrays of one shape with at least two dimensions."""
+    text = ", ".join(map(str, shape))
+    return ColumnType(f"tensor<{item}, {text}>", pa.list_(ITEM_TYPES[item], math.prod(shape)), Kind.TENSOR)
+
+
+def _arrays(text: str) -> ColumnType | None:
+    """Return the type that `vector<…>` or `tensor<…>` names."""
+    if not text.startswith(("vector", "tensor")):
+        return None
+    if text.endswith(_PYARROW_SUFFIX):
+        raise ValueError(f"vectors and tensors have no form with the ending {_PYARROW_SUFFIX}")
+    match = _ARRAYS.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            "a vector is written as vector<float32, 768> or vector<float32>, a tensor as tensor<float32, 3, 4>"
+        )
+    kind, item, sizes = match[1], match[2], [int(size) for size in match[3].split(",") if size.strip()]
+    if item not in ITEM_TYPES:
+        raise ValueError(f"the items of a {kind} are {', '.join(ITEM_TYPES)}, not {item}")
+    if 0 in sizes:
+        raise ValueError("a size of 0 cannot be stored")
+    if math.prod(sizes) > _LARGEST_SIZE:
+        raise ValueError(f"a cell has at most {_LARGEST_SIZE:,} items")
+    if kind == "vector":
+        if len(sizes) > 1:
+            raise ValueError("a vector has one size; for several write a tensor")
+        return vector_type(item, *sizes)
+    if not 2 <= len(sizes) <= _MOST_DIMENSIONS:
+        raise ValueError(f"a tensor has 2 to {_MOST_DIMENSIONS} sizes, as in tensor<float32, 3, 4>")
+    return tensor_column_type(item, sizes)
 
 
 def _special(name: str) -> ColumnType | None:
@@ -158,7 +224,7 @@ def _special(name: str) -> ColumnType | None:
         return type_of_arrow(pa.timestamp(datetime[1] or "us", datetime[2] and check_zone(datetime[2])))
     if timedelta := _TIMEDELTA.fullmatch(name):
         return type_of_arrow(pa.duration(timedelta[1] or "us"))
-    return None
+    return _arrays(name)
 
 
 def _arrow_dtype(text: str) -> ColumnType:

@@ -11,12 +11,23 @@ from types import NoneType
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tablevault.storage.column_types import CellError, ColumnType, Kind, category_of, json_type, type_of_arrow
+from tablevault.storage.column_types import (
+    ITEM_TYPES,
+    CellError,
+    ColumnType,
+    Kind,
+    category_of,
+    json_type,
+    type_of_arrow,
+    vector_type,
+)
 from tablevault.storage.plain import json_value, shown, type_name, unwrapped
+from tablevault.storage.vectors import EXACT_INTEGERS, array_form, arrays_of_column, column_of_arrays
 from tablevault.storage.zones import zone_name
 
 Column: TypeAlias = pa.Array | pa.ChunkedArray
@@ -45,6 +56,11 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
     """
     if column_type is None:
         column_type = natural_type(values)
+    if np.ndarray in set(map(type, values)):
+        built = _column_with_arrays(values, column_type)
+        if built is not None:
+            return built, column_type
+        values = without_arrays(values)
     if column_type.kind is Kind.JSON:
         return _json_column(values), column_type
     if column_type.kind is Kind.CATEGORY:
@@ -54,6 +70,11 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
 
 def natural_type(values: Sequence[object]) -> ColumnType:
     """Return the type of a column of plain values that nobody declared one for; raises `CellError` if there is none."""
+    if np.ndarray in set(map(type, values)):
+        vector = _natural_vector(values)
+        if vector is not None:
+            return vector
+        values = without_arrays(values)
     arrow = _natural_arrow(values)
     if arrow is not None:
         return type_of_arrow(arrow)
@@ -64,10 +85,16 @@ def natural_type(values: Sequence[object]) -> ColumnType:
 
 
 def plain_values(column: Column, column_type: ColumnType) -> list[Any]:
-    """Return a stored column as plain Python values: `None` for null, JSON decoded, artifacts' paths as stored.
+    """Return a stored column as plain values: `None` for null, JSON decoded, artifacts' paths as stored.
 
-    Raises `ValueError` if a text of a `json` column is not JSON.
+    Cells of vector and tensor columns are arrays, which cannot be written to. Raises `ValueError` if a text of a `json`
+    column is not JSON.
     """
+    if column_type.kind in (Kind.VECTOR, Kind.TENSOR):
+        form = array_form(column_type)
+        if form is None:
+            raise ValueError(f"{column_type.name} is stored as {column.type}")
+        return arrays_of_column(column, form)
     if column_type.kind is Kind.JSON:
         return [None if text is None else _read_json(text) for text in _plain_list(column)]
     return _plain_list(column)
@@ -82,6 +109,44 @@ def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnTyp
     kinds = set(map(type, cells)) - {NoneType}
     is_same = column_type.kind is not Kind.JSON and kinds <= _READ_AS_BUILT.get(_value_type(column_type), frozenset())
     return cells if is_same else plain_values(column, column_type)
+
+
+def _natural_vector(values: Sequence[Any]) -> ColumnType | None:
+    """Return the type of vectors that holds all arrays without losing digits; `None` if lists have to."""
+    dtypes: dict[Any, list[Any]] = {}
+    for value in values:
+        if value is not None:
+            if type(value) is not np.ndarray:
+                return None
+            dtypes.setdefault(value.dtype, []).append(value)
+    kinds = {dtype.kind == "b" for dtype in dtypes}
+    common = np.result_type(*dtypes)
+    if len(kinds) > 1 or common.name not in ITEM_TYPES:
+        return None
+    if common.kind == "f":
+        wide = [array for dtype, arrays in dtypes.items() if dtype.kind in "iu" for array in arrays if array.size]
+        limit = EXACT_INTEGERS[common.name]
+        if any(int(array.min()) < -limit or int(array.max()) > limit for array in wide):
+            return None
+    return vector_type(common.name)
+
+
+def _column_with_arrays(values: Sequence[Any], column_type: ColumnType) -> Column | None:
+    """Return a column of arrays; `None` if it is none, or if its cells have to be looked at one by one."""
+    form = array_form(column_type)
+    if form is None or set(map(type, values)) - {np.ndarray, NoneType}:
+        return None
+    dtypes = {value.dtype for value in values if value is not None}
+    if dtypes - {form.dtype}:
+        if not np.can_cast(np.result_type(*dtypes), form.dtype):
+            return None
+        values = [None if value is None else value.astype(form.dtype) for value in values]
+    return column_of_arrays(values, column_type.arrow, form.dtype)
+
+
+def without_arrays(values: Sequence[Any]) -> list[object]:
+    """Return cells with lists in place of arrays."""
+    return [value.tolist() if type(value) is np.ndarray else value for value in values]
 
 
 def _value_type(column_type: ColumnType) -> pa.DataType:

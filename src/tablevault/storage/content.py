@@ -12,6 +12,8 @@ import pyarrow as pa
 import xxhash
 
 from tablevault.errors import TVTableError
+from tablevault.storage.column_types import ColumnType, holds_arrays
+from tablevault.storage.columns import plain_values
 from tablevault.storage.frame_data import ROW_NUMBER, FrameData, table_from_frame
 from tablevault.storage.packing import canonical
 from tablevault.storage.plain import is_missing, type_name, unwrapped
@@ -42,7 +44,9 @@ def _array_form(array: np.ndarray[Any, Any]) -> msgspec.msgpack.Ext:
     if array.dtype.hasobject:
         content = canonical(array.tolist())
     else:
-        content = xxhash.xxh3_128_digest(np.ascontiguousarray(array).tobytes())
+        plain = np.ascontiguousarray(array)
+        # Times have no buffer.
+        content = xxhash.xxh3_128_digest(plain.data if plain.dtype.kind in "iufb" else plain.tobytes())
     return msgspec.msgpack.Ext(_ARRAY, canonical([array.dtype.str, list(array.shape), content]))
 
 
@@ -65,11 +69,23 @@ def _data_digest(data: FrameData) -> bytes:
             known.kind.value,
             known.pandas,
             str(known.arrow),
-            column_digest(data.table.column(position)),
+            typed_digest(data.table.column(position), known),
         ]
         for position, (name, known) in enumerate(data.types.items())
     ]
     return xxhash.xxh3_128_digest(canonical([len(data), columns]))
+
+
+def typed_digest(column: pa.ChunkedArray, column_type: ColumnType) -> bytes:
+    """Return a digest of a column's values: of vectors and tensors by their bytes."""
+    if not holds_arrays(column_type):
+        return column_digest(column)
+    state = xxhash.xxh3_128()
+    for cell in plain_values(column, column_type):
+        state.update(b"\0" if cell is None else b"\1%d:" % cell.size)
+        if cell is not None:
+            state.update(np.ascontiguousarray(cell).data)
+    return state.digest()
 
 
 def column_digest(column: pa.ChunkedArray) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tablevault.storage.cells import CellChecker, cell_checker, unchanged_kinds
+from tablevault.storage.cells import CellChecker, cell_checker, column_checker, unchanged_kinds
 from tablevault.storage.column_types import (
     CellError,
     ColumnType,
     Kind,
     artifact_type,
+    holds_arrays,
     json_type,
     parse_dtype,
     type_of_arrow,
@@ -22,6 +23,8 @@ __all__ = [
     "artifact_type",
     "build_column",
     "cell_checker",
+    "column_checker",
+    "holds_arrays",
     "json_type",
     "natural_type",
     "parse_dtype",

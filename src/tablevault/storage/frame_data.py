@@ -16,11 +16,12 @@ import pyarrow.parquet as pq
 
 from tablevault.errors import TVFileError, TVTableError
 from tablevault.names import nearest
-from tablevault.storage.cells import cell_checker
-from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
+from tablevault.storage.cells import column_checker
+from tablevault.storage.column_types import CellError, ColumnType, Kind, holds_arrays, type_of_arrow
 from tablevault.storage.columns import Column, build_column, plain_values
-from tablevault.storage.pandas_forms import column_of_series, pandas_array
+from tablevault.storage.pandas_forms import column_of_series, pandas_array, tensor_column
 from tablevault.storage.plain import NOT_THE_VALUES, checked_text, refusal, shown, type_name
+from tablevault.storage.vectors import array_form, arrays_of_column, as_extension, has_null_items
 from tablevault.storage.zones import is_known_zone
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def to_pandas(data: FrameData) -> pd.DataFrame:
     if not data.types:
         return pd.DataFrame()
     arrays = {
-        position: pandas_array(data.table.column(position), column_type)
+        position: pandas_array(_presented(data.table.column(position), column_type), column_type)
         for position, column_type in enumerate(data.types.values())
     }
     frame = pd.DataFrame(arrays, copy=False)
@@ -116,8 +117,17 @@ def to_pandas(data: FrameData) -> pd.DataFrame:
 
 
 def to_arrow(data: FrameData) -> pa.Table:
-    """Return a frame for Arrow: each column in its stored type, so `json` as text."""
-    return data.table
+    """Return a frame for Arrow: each column in its stored type, so `json` as text; tensors as Arrow's extension."""
+    if not any(known.kind is Kind.TENSOR for known in data.types.values()):
+        return data.table
+    columns = [_presented(column, known) for column, known in zip(data.table.columns, data.types.values(), strict=True)]
+    return pa.table(columns, names=data.table.column_names)
+
+
+def _presented(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedArray:
+    """Return a column as callers get it: tensors in the extension type of Arrow."""
+    form = array_form(column_type) if column_type.kind is Kind.TENSOR else None
+    return column if form is None else as_extension(column, form)
 
 
 def to_polars(data: FrameData) -> pl.DataFrame:
@@ -127,11 +137,13 @@ def to_polars(data: FrameData) -> pl.DataFrame:
     """
     import polars as pl
 
-    columns = [_polars_column(column) for column in data.table.columns]
+    columns = [_polars_column(column) for column in to_arrow(data).columns]
     return pl.DataFrame(pa.table(columns, names=data.table.column_names))
 
 
 def _polars_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):
+        return column
     target = _polars_type(column.type, pa.decimal128)
     if target == column.type:
         return column
@@ -183,6 +195,8 @@ def _nullable(column_type: ColumnType) -> ColumnType:
         return replace(column_type, pandas="object")
     if column_type.kind is Kind.ARTIFACT:
         return replace(column_type, pandas="string")
+    if holds_arrays(column_type):
+        return column_type
     return type_of_arrow(column_type.arrow)
 
 
@@ -273,13 +287,18 @@ def _columns_of_table(table: pa.Table, dtypes: Mapping[str, ColumnType]) -> dict
             table.column(position).validate(full=True)
         except pa.ArrowInvalid as error:
             raise TVTableError(f"column {name!r} is damaged: {error}") from error
-        column, column_type = _without_views(table.column(position)), dtypes.get(name)
-        own_type = type_of_arrow(column.type)
+        column_type = dtypes.get(name)
+        column, own_type = tensor_column(table.column(position)) or _plain_column(table.column(position))
         try:
             columns[name] = (column, own_type) if column_type is None else _fitted(column, own_type, column_type)
         except CellError as error:
             raise _cell_error(name, error) from error
     return columns
+
+
+def _plain_column(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]:
+    plain = _without_views(column)
+    return plain, type_of_arrow(plain.type)
 
 
 def _check_field(name: str, field: pa.Field) -> None:
@@ -356,7 +375,15 @@ def _fitted(column: Column, own_type: ColumnType, column_type: ColumnType) -> tu
             return _without_nan(column).cast(column_type.arrow), column_type
         except pa.ArrowInvalid:
             pass  # Some value does not fit; the slow way finds out which.
-    return _checked_column(plain_values(column, own_type), column_type)
+    return _checked_column(_cells_to_check(column, own_type, column_type), column_type)
+
+
+def _cells_to_check(column: Column, own_type: ColumnType, column_type: ColumnType) -> Sequence[object]:
+    """Return the cells of a column to be checked against another type: arrays where that needs no look at items."""
+    form = array_form(own_type)
+    if form is None or array_form(column_type) is None or has_null_items(_chunked(column)):
+        return plain_values(column, own_type)
+    return arrays_of_column(column, form)
 
 
 def _castable(source: pa.DataType, target: pa.DataType) -> bool:
@@ -379,7 +406,7 @@ def _without_nan(column: Column) -> Column:
 
 
 def _checked_column(values: Sequence[object], column_type: ColumnType) -> tuple[Column, ColumnType]:
-    check = cell_checker(column_type)
+    check = column_checker(column_type)
     checked: list[object] = []
     for position, value in enumerate(values):
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,12 +25,21 @@ from tablevault.errors import TVFileError
 from tablevault.names import nearest
 from tablevault.storage import files
 from tablevault.storage.checksums import DamagedFileError, Seal, Span, seal
-from tablevault.storage.column_types import ColumnType, Kind
+from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.frame_data import FrameData
+from tablevault.storage.vectors import (
+    array_form,
+    as_extension,
+    has_null_items,
+    retyped,
+    tensor_type,
+    with_required_items,
+)
 from tablevault.values import Page
 
 _KEY = b"tablevault"
-_FORMAT = 1
+_FORMATS = (1, 2)
+"""Format 2 has vector or tensor columns."""
 _MOST_ROWS_PER_GROUP = 2**20
 _BYTES_PER_GROUP = 2**28
 _MOST_ROWS_PER_BATCH = 2**16
@@ -200,18 +210,16 @@ def stored_columns(path: Path) -> dict[str, StoredColumn]:
 
 
 def _write_parquet(file: BinaryIO, data: FrameData, plain: Collection[str]) -> None:
-    encoding: dict[str, Any] = {"compression": _COMPRESSION}
-    if plain:
-        encoding = {
-            "compression": {name: "none" if name in plain else _COMPRESSION for name in data.table.column_names},
-            "use_dictionary": [name for name in data.table.column_names if name not in plain],
-        }
-    schema = pa.schema([pa.field(field.name, _physical(field.type)) for field in data.table.schema])
+    types = list(data.types.values())
+    fields = zip(data.table.schema, types, strict=True)
+    schema = pa.schema([pa.field(field.name, _physical(field.type, known)) for field, known in fields])
+    encoding = _encoding(data, schema, plain)
     with pq.ParquetWriter(file, schema, **encoding) as writer:
         step = _rows_per_group(data.table)
         for start in range(0, max(len(data), 1), step):
             part = data.table.slice(start, step)
-            writer.write_table(pa.table([_decoded(column) for column in part.columns], schema=schema))
+            columns = [_decoded(column, known) for column, known in zip(part.columns, types, strict=True)]
+            writer.write_table(pa.table(columns, schema=schema))
         writer.add_key_value_metadata({_KEY: msgspec.json.encode(_described(data))})
     file.flush()
     with _open_parquet(file) as parquet:
@@ -225,17 +233,51 @@ def _rows_per_group(table: pa.Table) -> int:
     return int(max(min(_MOST_ROWS_PER_GROUP, _BYTES_PER_GROUP // bytes_per_row), 1))
 
 
-def _physical(arrow: pa.DataType) -> pa.DataType:
+def _encoding(data: FrameData, schema: pa.Schema, plain: Collection[str]) -> dict[str, Any]:
+    """Return how the columns are made smaller: numbers in lists hardly are, and take long to read afterwards."""
+    forms = {name: array_form(known) for name, known in data.types.items()}
+    if not plain and not any(forms.values()):
+        return {"compression": _COMPRESSION}
+    compression: dict[str, str] = {}
+    dictionaries: list[str] = []
+    for name, paths in _leaf_paths(data.table.schema, schema).items():
+        form = forms[name]
+        is_left = name in plain or (form is not None and form.dtype.kind == "f")
+        compression.update(dict.fromkeys(paths, "none" if is_left else _COMPRESSION))
+        if name not in plain and form is None:
+            dictionaries += paths
+    return {"compression": compression, "use_dictionary": dictionaries}
+
+
+def _leaf_paths(stored: pa.Schema, written: pa.Schema) -> dict[str, list[str]]:
+    """Return by which names Parquet knows the leaves of each column."""
+    empty = io.BytesIO()
+    pq.ParquetWriter(empty, written).close()
+    leaves = pq.ParquetFile(empty).schema
+    return {name: [leaves.column(leaf).path for leaf in found] for name, found in _leaves_of_columns(stored).items()}
+
+
+def _physical(arrow: pa.DataType, column_type: ColumnType) -> pa.DataType:
+    if column_type.kind is Kind.VECTOR:
+        return with_required_items(arrow)
+    form = array_form(column_type) if column_type.kind is Kind.TENSOR else None
+    if form is not None:
+        return tensor_type(form)
     return arrow.value_type if pa.types.is_dictionary(arrow) else arrow
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def _decoded(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedArray:
+    if column_type.kind is Kind.VECTOR:
+        return retyped(column, is_nullable=False)
+    form = array_form(column_type) if column_type.kind is Kind.TENSOR else None
+    if form is not None:
+        return as_extension(column, form)
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _described(data: FrameData) -> _Metadata:
     return _Metadata(
-        format=_FORMAT,
+        format=_FORMATS[any(map(holds_arrays, data.types.values()))],
         arrow_schema=_base64(data.table.schema.remove_metadata().serialize()),
         types=[_StoredType(known.name, known.kind, known.pandas) for known in data.types.values()],
         categories={
@@ -302,7 +344,7 @@ def _metadata(parquet: pq.ParquetFile) -> _Metadata:
     if stored is None:
         raise DamagedFileError("it does not say what its columns are")
     metadata = msgspec.json.decode(stored, type=_Metadata)
-    if metadata.format != _FORMAT:
+    if metadata.format not in _FORMATS:
         raise DamagedFileError(f"its format {metadata.format} is unknown; a newer TableVault may read it")
     return metadata
 
@@ -397,14 +439,30 @@ def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]
 def _restored(table: pa.Table, stored: pa.Schema, metadata: _Metadata) -> FrameData:
     types = _types(metadata, stored)
     columns = [
-        _restored_column(table.column(position), stored.field(name).type, metadata.categories.get(name))
+        _restored_column(table.column(position), stored.field(name).type, types[name], metadata.categories.get(name))
         for position, name in enumerate(table.column_names)
     ]
     schema = pa.schema([stored.field(name) for name in table.column_names])
     return FrameData(pa.table(columns, schema=schema), {name: types[name] for name in table.column_names})
 
 
-def _restored_column(column: pa.ChunkedArray, arrow: pa.DataType, categories: str | None) -> pa.ChunkedArray:
+def _restored_arrays(column: pa.ChunkedArray, arrow: pa.DataType, column_type: ColumnType) -> pa.ChunkedArray:
+    if isinstance(column.type, pa.BaseExtensionType):
+        storage = column.type.storage_type
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], type=storage)
+    if array_form(column_type) is None or has_null_items(column):
+        raise DamagedFileError(f"a column of {column_type.name} has null items or is none")
+    found = retyped(column, is_nullable=True)
+    if found.type != arrow:
+        raise DamagedFileError(f"a column of {column_type.name} is stored as {column.type}")
+    return found
+
+
+def _restored_column(
+    column: pa.ChunkedArray, arrow: pa.DataType, column_type: ColumnType, categories: str | None
+) -> pa.ChunkedArray:
+    if holds_arrays(column_type):
+        return _restored_arrays(column, arrow, column_type)
     if not pa.types.is_dictionary(arrow):
         return column if column.type == arrow else column.cast(arrow)
     if categories is None:

@@ -9,16 +9,19 @@ from collections.abc import Hashable, Iterable, Sequence
 from types import NoneType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from tablevault.storage.cells import unchanged_kinds
 from tablevault.storage.column_types import CellError, ColumnType
 from tablevault.storage.columns import build_column
 from tablevault.storage.plain import shown
+from tablevault.storage.vectors import EXACT_INTEGERS
 
 EXACT_IN_FLOAT = 2**53
 """Whole numbers up to this one can stand among fractions."""
 
+_EXACT = tuple(EXACT_INTEGERS.values())
 _ALIKE = frozenset({str, bool, bytes, dict, datetime.date, datetime.time})
 """Types of which any value stands beside the same as any other."""
 _NANOSECONDS = (datetime.datetime(1677, 9, 21), datetime.datetime(2262, 4, 12))
@@ -99,6 +102,9 @@ def _examples(values: Sequence[Any]) -> Iterable[object]:
 def _trait(value: Any) -> Hashable:
     """Return what decides, together with the traits of others, whether a value that is no list can stand with them."""
     kind: type[Any] = type(value)
+    if kind is np.ndarray:
+        exact = value.dtype.kind not in "iu" or not value.size or max(-int(value.min()), int(value.max()))
+        return kind, value.dtype, exact if exact is True else next((n for n in _EXACT if exact <= n), 0)
     if kind in _ALIKE:
         return (kind,)
     if kind is int:

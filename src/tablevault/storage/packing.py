@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import itertools
+import math
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
@@ -27,6 +28,7 @@ _PACKED_DIRECTLY = _SIMPLE | {tuple}
 
 _INTEGER, _DATETIME, _DATE, _TIME, _TIMEDELTA, _DECIMAL, _TIMESTAMP, _LONG_TIMEDELTA = range(1, 9)
 _MAPPING, _TUPLE, _SET = range(9, 12)
+_ARRAYS, _ARRAY = 12, 13
 
 _PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
 
@@ -128,12 +130,50 @@ def _wrapped(value: Any) -> Any:
     if kind in _ATOMS:
         return _wrapped_integer(value) if kind is int else value
     if kind is list or kind is tuple:
-        return [_wrapped(item) for item in value]
+        return _wrapped_arrays(value) if _are_arrays(value) else [_wrapped(item) for item in value]
     if kind is dict:
         if all(type(key) is str for key in value):
             return {key: _wrapped(item) for key, item in value.items()}
         return _extension(_MAPPING, [[_wrapped(key), _wrapped(item)] for key, item in value.items()])
     return _wrapped_scalar(value)
+
+
+def _are_arrays(values: Sequence[Any]) -> bool:
+    kinds = set(map(type, values)) - {NoneType}
+    if len(kinds) != 1 or _type_name_of(kinds.pop()) != "numpy.ndarray":
+        return False
+    dtypes = {value.dtype for value in values if value is not None}
+    return len(dtypes) == 1 and next(iter(dtypes)).kind in "iufb"
+
+
+def _wrapped_arrays(values: Sequence[Any]) -> msgspec.msgpack.Ext:
+    """Return arrays of one type as their shapes and one blob of bytes."""
+    first = next(value for value in values if value is not None)
+    shapes = {None if value is None else value.shape for value in values}
+    listed = first.shape if shapes == {first.shape} else [None if value is None else value.shape for value in values]
+    blob = b"".join([value for value in values if value is not None])
+    return _extension(_ARRAYS, [first.dtype.str, len(values), shapes == {first.shape}, listed, blob])
+
+
+def _read_arrays(content: Any) -> list[Any]:
+    import numpy as np
+
+    text, count, are_alike, listed, blob = content
+    dtype = np.dtype(text)
+    if dtype.kind not in "iufb":
+        raise ValueError(f"arrays of {dtype} are not packed")
+    flat = np.frombuffer(blob, dtype)
+    if are_alike:
+        return list(flat.reshape(count, *listed))
+    cells: list[Any] = []
+    start = 0
+    for shape in listed:
+        size = 0 if shape is None else math.prod(shape)
+        cells.append(None if shape is None else flat[start : start + size].reshape(shape))
+        start += size
+    if start != len(flat) or len(cells) != count:
+        raise ValueError("the bytes of packed arrays do not have their shapes")
+    return cells
 
 
 def _wrapped_integer(value: int) -> int | msgspec.msgpack.Ext:
@@ -156,6 +196,8 @@ def _wrapped_scalar(value: object) -> msgspec.msgpack.Ext:
             return _extension(_TIME, [value.replace(tzinfo=None).isoformat(), *_zone(value), value.fold])
         case datetime.timedelta():
             return _wrapped_timedelta(value)
+    if _are_arrays([value]):
+        return msgspec.msgpack.Ext(_ARRAY, _wrapped_arrays([value]).data)
     raise TypeError(f"a value of type {_type_name(value)} cannot be stored")
 
 
@@ -198,7 +240,10 @@ def _extension(code: int, content: object) -> msgspec.msgpack.Ext:
 
 
 def _type_name(value: object) -> str:
-    kind = type(value)
+    return _type_name_of(type(value))
+
+
+def _type_name_of(kind: type) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
@@ -254,6 +299,8 @@ _READERS: dict[int, Callable[[Any], object]] = {
     _TIMESTAMP: _read_timestamp,
     _LONG_TIMEDELTA: _read_long_timedelta,
     _MAPPING: dict,
+    _ARRAYS: _read_arrays,
+    _ARRAY: lambda content: _read_arrays(content)[0],
 }
 _decode = msgspec.msgpack.Decoder(ext_hook=_unwrapped).decode
 

@@ -24,9 +24,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from tablevault.storage.column_types import CellError, ColumnType, Kind, type_of_arrow
+from tablevault.storage.arrow_names import arrow_name
+from tablevault.storage.column_types import (
+    ITEM_TYPES,
+    CellError,
+    ColumnType,
+    Kind,
+    tensor_column_type,
+    type_of_arrow,
+    vector_type,
+)
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.plain import NOT_THE_VALUES, is_missing, natural_value, refusal
+from tablevault.storage.vectors import has_null_items, retyped
 from tablevault.storage.zones import is_known_zone, zone_name
 
 _MASKED: dict[str, Callable[[], Any]] = {
@@ -131,11 +141,33 @@ def _column_of_arrow(array: Any) -> tuple[Column, ColumnType]:
         column.validate(full=True)
     except pa.ArrowInvalid as error:
         raise TypeError(f"it is damaged: {error}") from error
+    tensors = tensor_column(column)
+    if tensors is not None:
+        return tensors
     if pa.types.is_timestamp(column.type) and column.type.tz and not is_known_zone(column.type.tz):
         column = column.cast(pa.timestamp(column.type.unit, "UTC"))
     plain = type_of_arrow(column.type)
     name = plain.name if plain.kind is Kind.CATEGORY else f"{plain.name}[pyarrow]"
     return column, ColumnType(name, plain.arrow, plain.kind, "arrow")
+
+
+def tensor_column(column: Column) -> tuple[pa.ChunkedArray, ColumnType] | None:
+    """Return a column of Arrow's tensors of a fixed shape as it is stored; `None` for any other column.
+
+    Raises `CellError` for a missing item, and `TypeError` for items that tensors cannot have.
+    """
+    if not isinstance(column.type, pa.FixedShapeTensorType):
+        return None
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    item, shape = arrow_name(chunked.type.value_type), list(chunked.type.shape)
+    permutation = chunked.type.permutation
+    if item not in ITEM_TYPES or 0 in shape or (permutation and list(permutation) != sorted(permutation)):
+        raise TypeError(f"its type {chunked.type} cannot be stored; make a NumPy array of each cell")
+    stored = pa.chunked_array([chunk.storage for chunk in chunked.chunks], type=chunked.type.storage_type)
+    if has_null_items(stored):
+        raise TypeError("a tensor has a missing item; use NaN or leave the cell empty")
+    column_type = vector_type(item, shape[0]) if len(shape) == 1 else tensor_column_type(item, shape)
+    return retyped(stored, is_nullable=True), column_type
 
 
 def _column_of_categories(array: Any) -> tuple[Column, ColumnType]:

@@ -20,6 +20,7 @@ from tablevault.storage.frame_data import (
     with_nullable_types,
 )
 from tablevault.storage.frame_files import column_blocks, read_frame, read_schema
+from tablevault.storage.vectors import array_form, tensor_type, with_required_items
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -166,8 +167,16 @@ class MemoryFrame:
 
 
 def _value_type(column_type: ColumnType) -> pa.DataType:
-    """Return the Arrow type of the values, which for JSON is not the one in which they are stored."""
+    """Return the Arrow type of the values, which for JSON is not the one in which they are stored.
+
+    Items of vectors are not nullable; those of lists are.
+    """
     if column_type.kind is Kind.JSON:
         return pa.json_()
     arrow = column_type.arrow
+    if column_type.kind is Kind.TENSOR:
+        form = array_form(column_type)
+        return arrow if form is None else tensor_type(form)
+    if column_type.kind is Kind.VECTOR:
+        return with_required_items(arrow)
     return arrow.value_type if pa.types.is_dictionary(arrow) else arrow

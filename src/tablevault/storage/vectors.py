@@ -1,0 +1,677 @@
+"""Arrays as cells: vector and tensor columns, and the arrays of numeric lists; no step of Python per element.
+
+A cell is a read-only, native NumPy array. The cells of a column lie one after the other in a few large chunks of
+memory, which become chunks of the Arrow column without a copy.
+"""
+
+from __future__ import annotations
+
+import array as python_arrays
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby, pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tablevault.errors import TVArgumentError
+from tablevault.storage.column_types import ITEM_TYPES, ColumnType, Kind
+from tablevault.storage.plain import array_items, is_missing, shown, type_name
+
+Array: TypeAlias = np.ndarray[Any, Any]
+ArrayChecker: TypeAlias = Callable[[Any], Any]
+
+CHUNK_BYTES = 2**24
+_LARGEST_OFFSET = 2**31 - 1
+_FEWEST_SHARED_BYTES = 2**16
+"""Cells that lie together become a chunk of their own from this size on; smaller runs are copied together."""
+EXACT_INTEGERS = {"float16": 2**11, "float32": 2**24, "float64": 2**53}
+"""Up to these all whole numbers are exact."""
+_SHAPE = re.compile(r"tensor<\w+, ([0-9, ]+)>")
+_KNOWN_ARRAYS = frozenset({np.ndarray, np.memmap})
+
+
+@dataclass(frozen=True)
+class ArrayForm:
+    """What the arrays of a column have in common."""
+
+    name: str
+    item: pa.DataType
+    shape: tuple[int, ...] | None
+    """`None` for arrays of one dimension and any length."""
+
+    @cached_property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the items in NumPy."""
+        return _dtype_of(self.item)
+
+    @property
+    def size(self) -> int:
+        """Items of a cell of a fixed shape."""
+        return math.prod(self.shape or (0,))
+
+    @cached_property
+    def row_shape(self) -> tuple[int, ...]:
+        """The fixed shape."""
+        return self.shape or ()
+
+
+def _dtype_of(item: pa.DataType) -> np.dtype[Any]:
+    dtype: np.dtype[Any] = np.dtype(item.to_pandas_dtype())
+    return dtype
+
+
+def array_form(column_type: ColumnType) -> ArrayForm | None:
+    """Return the form of the arrays of a vector, tensor or numeric list column; `None` for any other column.
+
+    Raises `ValueError` if the shape in the name of a tensor is not that of its Arrow type.
+    """
+    arrow = column_type.arrow
+    if column_type.kind not in (Kind.PLAIN, Kind.VECTOR, Kind.TENSOR) or not _is_any_list(arrow):
+        return None
+    if not _is_numeric(arrow.value_type):
+        return None
+    if column_type.kind is Kind.TENSOR:
+        match = _SHAPE.fullmatch(column_type.name)
+        shape = tuple(map(int, match[1].split(","))) if match else ()
+        if not shape or math.prod(shape) != arrow.list_size:
+            raise ValueError(f"the shape of {column_type.name} is not that of {arrow}")
+        return ArrayForm(column_type.name, arrow.value_type, shape)
+    fixed = (arrow.list_size,) if pa.types.is_fixed_size_list(arrow) else None
+    return ArrayForm(column_type.name, arrow.value_type, fixed)
+
+
+def _is_any_list(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_fixed_size_list(arrow))
+
+
+def _is_numeric(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_boolean(arrow))
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def array_checker(column_type: ColumnType) -> ArrayChecker:
+    """Return a function that copies a value for a vector or tensor column into a cell; `None` for a missing value.
+
+    Raises `TypeError` or `ValueError` for a value that does not fit.
+    """
+    form = array_form(column_type)
+    assert form is not None  # Every vector and tensor type has one.
+    buffer = ColumnBuffer(form)
+    dtype, shape = form.dtype, form.shape
+
+    def check(value: Any) -> Any:
+        if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
+            return buffer.add(value)
+        if value is np.ma.masked or (not isinstance(value, np.ndarray) and is_missing(value)):
+            return None
+        return buffer.add(_fitting(_as_array(value, form), form))
+
+    return check
+
+
+def reused_array(column_type: ColumnType) -> ArrayChecker:
+    """Return a function that returns the cell for one of an earlier column, which may hold lists; raises as others."""
+    form = array_form(column_type)
+    assert form is not None  # Every vector and tensor type has one.
+    check = array_checker(column_type)
+
+    def reused(cell: Any) -> Any:
+        is_same = type(cell) is np.ndarray and cell.dtype == form.dtype
+        if is_same and (cell.shape == form.shape or (form.shape is None and cell.ndim == 1)):
+            return cell
+        return check(cell)
+
+    return reused
+
+
+def list_array(value: Array, column_type: ColumnType) -> Array | None:
+    """Return the cell for an array in a numeric list column; `None` if its items have to be looked at one by one."""
+    form = array_form(column_type)
+    if form is None or type(value) not in _KNOWN_ARRAYS or value.ndim != 1:
+        return None
+    try:
+        return owned(_fitting(value, form), form.dtype)
+    except (TypeError, ValueError):
+        return None
+
+
+def natural_array(value: object) -> Array | None:
+    """Return the cell for a value of a column without a dtype if that is a vector of a type that has a name."""
+    if type(value) not in _KNOWN_ARRAYS or not isinstance(value, np.ndarray) or value.ndim != 1:
+        return None
+    dtype = value.dtype.newbyteorder("=")
+    return owned(value, dtype) if dtype.name in ITEM_TYPES else None
+
+
+def owned(value: Array, dtype: np.dtype[Any]) -> Array:
+    """Return a copy of an array that cannot be written to."""
+    copy = np.array(value, dtype=dtype, order="C")
+    copy.setflags(write=False)
+    return copy
+
+
+def settled(value: Any) -> Any:
+    """Return what a function returned with copies of its arrays, which the function may change in its next call."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        if any(map(_is_changeable, value)):
+            return kind(settled(item) for item in value)
+        return value
+    if kind is dict:
+        return (
+            {key: settled(item) for key, item in value.items()} if any(map(_is_changeable, value.values())) else value
+        )
+    return _copied(value) if _is_changeable(value) else value
+
+
+def _is_changeable(value: Any) -> bool:
+    if isinstance(value, np.ndarray | bytearray | memoryview | python_arrays.array):
+        return True
+    kind = type(value)
+    return kind in (list, tuple, dict) or (hasattr(kind, "__dlpack__") and not isinstance(value, np.generic))
+
+
+def _copied(value: Any) -> Any:
+    try:
+        if isinstance(value, np.ndarray):
+            return value.copy()
+        if isinstance(value, bytearray | python_arrays.array):
+            return value[:]
+        if isinstance(value, memoryview):
+            return np.array(value) if value.format != "B" else memoryview(bytes(value))
+        return np.array(np.from_dlpack(value))
+    except Exception:  # noqa: BLE001 - whatever it is, the check of the result says it
+        return value
+
+
+def _as_array(value: Any, form: ArrayForm) -> Array:
+    """Return a value as an array, in the first form that applies."""
+    if isinstance(value, np.ndarray):
+        if type(value) not in _KNOWN_ARRAYS:
+            if isinstance(value, np.ma.MaskedArray) and not np.ma.is_masked(value):
+                return np.ma.getdata(value)
+            if isinstance(value, np.ma.MaskedArray):
+                raise ValueError(f"an array with masked items does not fit {form.name}")
+            array_items(value)  # Raises for classes whose items would not say it all.
+            return np.asarray(value)
+        return value
+    kind = type(value)
+    if hasattr(kind, "__dlpack__") and not isinstance(value, np.generic):
+        return _converted(value, np.from_dlpack, form)
+    if hasattr(kind, "__array__") and not isinstance(value, np.generic):
+        return _converted(value, np.asarray, form)
+    if isinstance(value, python_arrays.array) and value.typecode not in "uw":
+        return np.frombuffer(value, dtype=value.typecode) if len(value) else np.empty(0, value.typecode)
+    if isinstance(value, memoryview):
+        return np.asarray(value)
+    if isinstance(value, bytes | bytearray):
+        if form.dtype != np.uint8:
+            raise TypeError(f"{shown(value)} is of type {type_name(value)}, which fits vectors of uint8 only")
+        return np.frombuffer(value, dtype=np.uint8)
+    if isinstance(value, list | tuple):
+        return _of_items(value, form)
+    raise TypeError(f"{shown(value)} is of type {type_name(value)}, which does not fit {form.name}")
+
+
+def _converted(value: Any, convert: Callable[[Any], Any], form: ArrayForm) -> Array:
+    try:
+        found = convert(value)
+    except Exception as error:
+        text = f"{type_name(value)} cannot be read as an array for {form.name}: {error}"
+        raise TypeError(f"{text}{_tensor_remedy(value)}") from error
+    if not isinstance(found, np.ndarray):
+        raise TypeError(f"{type_name(value)} cannot be read as an array for {form.name}")
+    return found
+
+
+def _tensor_remedy(value: Any) -> str:
+    """Return what to do with a tensor of torch that NumPy cannot read."""
+    if getattr(value, "requires_grad", False) is True:
+        return "; call its .detach() first"
+    device = getattr(value, "device", None)
+    if str(getattr(device, "type", device)).startswith("cuda"):
+        return "; call its .cpu() first"
+    if str(getattr(value, "dtype", "")).endswith("bfloat16"):
+        return "; call its .float() first"
+    return ""
+
+
+def _of_items(value: Sequence[Any], form: ArrayForm) -> Array:
+    if not len(value):
+        return np.empty(0, form.dtype)
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"{shown(value)} does not fit {form.name}: {error}") from error
+    if found.dtype.kind == "O":
+        found = _of_objects(value, found, form)
+    if found.dtype.kind in "iuf" and _holds_truth(value):
+        raise TypeError(f"{shown(value)} has truth values among numbers, which does not fit {form.name}")
+    return found
+
+
+def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
+    """Return a list that NumPy takes for objects as an array; raises for what is missing in it."""
+    flat = found.reshape(-1)
+    if any(item is not None and not isinstance(item, float) and not isinstance(item, int) for item in flat):
+        raise TypeError(f"{shown(value)} has items that are not numbers, which do not fit {form.name}")
+    if any(item is None for item in flat):
+        raise ValueError(f"{shown(value)} has a missing item; {form.name} has none, so use NaN or leave the cell empty")
+    raise ValueError(f"{shown(value)} has numbers that are too large for {form.name}")
+
+
+def _holds_truth(value: Sequence[Any]) -> bool:
+    kinds = set(map(type, value))
+    if bool in kinds or np.bool_ in kinds:
+        return True
+    return any(_holds_truth(item) for item in value if type(item) in (list, tuple)) if kinds & {list, tuple} else False
+
+
+def _fitting(value: Array, form: ArrayForm) -> Array:
+    """Return an array with the items' type of a form, in any memory layout; raises if it would not be the same."""
+    if form.shape is None:
+        if value.ndim != 1:
+            raise ValueError(f"{_described(value)} does not fit {form.name}")
+    elif value.shape != form.shape:
+        raise ValueError(f"{_described(value)} does not fit {form.name}")
+    dtype = form.dtype
+    if value.dtype == dtype:
+        return value
+    source, target = value.dtype.kind, dtype.kind
+    if source not in "iufb" or (source == "b") != (target == "b"):
+        if not value.size and source in "iuf":
+            return value.astype(dtype)
+        raise TypeError(f"{_described(value)} does not fit {form.name}")
+    if source == "f" and target == "f":
+        return _rounded(value, form)
+    return _exact(value, form)
+
+
+def _rounded(value: Array, form: ArrayForm) -> Array:
+    if value.dtype.itemsize <= form.dtype.itemsize:
+        return value.astype(form.dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        found = value.astype(form.dtype)
+    if np.count_nonzero(np.isinf(found)) != np.count_nonzero(np.isinf(value)):
+        worst = value[np.isinf(found) & ~np.isinf(value)][0]
+        raise ValueError(f"{_described(value)} has {worst}, which is too large for {form.name}")
+    return found
+
+
+def _exact(value: Array, form: ArrayForm) -> Array:
+    """Return whole numbers as fractions, fractions as whole numbers, or whole numbers of another size, all exact."""
+    if not value.size:
+        return value.astype(form.dtype)
+    if value.dtype.kind == "f":
+        whole = np.isfinite(value) & (value == np.trunc(value))
+        if not whole.all():
+            raise ValueError(f"{_described(value)} has {value[~whole][0]}, which is not whole as {form.name} needs")
+    if form.dtype.kind != "f":
+        return _in_range(value, form)
+    largest = EXACT_INTEGERS[form.dtype.name]
+    if -largest <= int(value.min()) and int(value.max()) <= largest:
+        return value.astype(form.dtype)
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = value.astype(form.dtype)
+    for before, after in zip(
+        value[np.abs(found) >= largest].tolist(), found[np.abs(found) >= largest].tolist(), strict=True
+    ):
+        if math.isinf(after) or int(after) != before:
+            raise ValueError(f"{_described(value)} has {before}, which {form.name} cannot hold exactly")
+    return found
+
+
+def _in_range(value: Array, form: ArrayForm) -> Array:
+    limits = np.iinfo(form.dtype)
+    low, high = int(value.min()), int(value.max())
+    if low < limits.min or high > limits.max:
+        worst = low if low < limits.min else high
+        raise ValueError(f"{_described(value)} has {worst}, which is outside the range of {form.name}")
+    return value.astype(form.dtype)
+
+
+def _described(value: Array) -> str:
+    return f"an array of {value.dtype} with shape {value.shape}"
+
+
+# --- memory ------------------------------------------------------------------------------------------------------
+
+
+class ColumnBuffer:
+    """Takes the cells of a column, one after the other, into chunks of memory that are never reallocated.
+
+    Parameters
+    ----------
+    form
+        What the cells have in common.
+    """
+
+    def __init__(self, form: ArrayForm) -> None:
+        self._form = form
+        self._chunk: Array = np.empty(0, form.dtype)
+        self._shown = self._chunk.view()
+        """The chunk, as it cannot be written to."""
+        self._used = self._room = 0
+        self._is_fixed = form.shape is not None
+        self._shown.setflags(write=False)
+
+    def add(self, value: Array) -> Array:
+        """Return a copy of an array of the right shape, which cannot be written to."""
+        used, count = self._used, 1 if self._is_fixed else len(value)
+        if count > self._room - used:
+            self._grow(count)
+            used = 0
+        self._used = used + count
+        if self._is_fixed:
+            self._chunk[used] = value
+            return self._shown[used]  # type: ignore[no-any-return]
+        self._chunk[used : used + count] = value
+        return self._shown[used : used + count]
+
+    def _grow(self, count: int) -> None:
+        item = self._form.dtype.itemsize * (self._form.size if self._is_fixed else 1)
+        self._room = max(CHUNK_BYTES // item, count)
+        self._used = 0
+        self._chunk = np.empty((self._room, *self._form.row_shape), self._form.dtype)
+        self._shown = self._chunk.view()
+        self._shown.setflags(write=False)
+
+
+# --- Arrow -------------------------------------------------------------------------------------------------------
+
+
+def column_of_arrays(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]) -> pa.ChunkedArray:
+    """Return cells, arrays of one type and `None`, as a column of lists; those that lie together are not copied."""
+    chunks = [_list_chunk(arrow, dtype, part, flat) for part, flat in _parts(cells, arrow, dtype)]
+    return pa.chunked_array(chunks, type=arrow)
+
+
+def _parts(
+    cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]
+) -> Iterator[tuple[Sequence[Any], Array | None]]:
+    """Yield cells in chunks, with their items where these lie one after the other in memory."""
+    size = arrow.list_size if pa.types.is_fixed_size_list(arrow) else None
+    small: list[Any] = []
+    room = CHUNK_BYTES
+    for run in _runs(cells):
+        total = sum(map(_size_of, run))
+        first = run[0]
+        if first is not None and total * dtype.itemsize >= _FEWEST_SHARED_BYTES and first.dtype == dtype:
+            if small:
+                yield small, None
+                small, room = [], CHUNK_BYTES
+            yield run, np.lib.stride_tricks.as_strided(first.reshape(-1), (total,), (dtype.itemsize,), writeable=False)
+            continue
+        for cell in run:
+            taken = (size if cell is None and size else _size_of(cell)) * dtype.itemsize
+            if taken > room and small:
+                yield small, None
+                small, room = [], CHUNK_BYTES
+            small.append(cell)
+            room -= taken
+    if small:
+        yield small, None
+
+
+def _size_of(cell: Any) -> int:
+    return 0 if cell is None else cell.size
+
+
+def _runs(cells: Sequence[Any]) -> Iterator[list[Any]]:
+    """Yield cells that follow one another in one chunk of memory together; missing ones by themselves."""
+    for _, group in groupby(cells, key=lambda cell: 0 if cell is None else id(cell.base)):
+        run = list(group)
+        if run[0] is None or len(run) == 1:
+            yield run
+            continue
+        if run[0].base is None:
+            yield from ([cell] for cell in run)
+            continue
+        addresses = np.fromiter((cell.__array_interface__["data"][0] for cell in run), np.int64, len(run))
+        sizes = np.fromiter((cell.nbytes for cell in run), np.int64, len(run))
+        breaks = np.flatnonzero(addresses[1:] != addresses[:-1] + sizes[:-1]) + 1
+        starts = [0, *breaks.tolist(), len(run)]
+        for start, stop in pairwise(starts):
+            yield run[start:stop]
+
+
+def _list_chunk(arrow: pa.DataType, dtype: np.dtype[Any], cells: Sequence[Any], flat: Array | None) -> pa.Array:
+    count = len(cells)
+    nulls = [at for at, cell in enumerate(cells) if cell is None] if flat is None else []
+    validity = None
+    if nulls:
+        present = np.ones(count, np.bool_)
+        present[nulls] = False
+        validity = pa.py_buffer(np.packbits(present, bitorder="little"))
+    if flat is None:
+        flat = _joined(cells, arrow, dtype)
+    items = _items(flat, arrow.value_type)
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.Array.from_buffers(arrow, count, [validity], len(nulls), children=[items])
+    offsets = np.zeros(count + 1, np.int64 if pa.types.is_large_list(arrow) else np.int32)
+    np.cumsum(np.fromiter(map(_size_of, cells), np.int64, count), out=offsets[1:])
+    return pa.Array.from_buffers(arrow, count, [validity, pa.py_buffer(offsets)], len(nulls), children=[items])
+
+
+def _joined(cells: Sequence[Any], arrow: pa.DataType, dtype: np.dtype[Any]) -> Array:
+    if not pa.types.is_fixed_size_list(arrow):
+        there = [cell for cell in cells if cell is not None]
+        return np.concatenate(there).astype(dtype, copy=False) if there else np.empty(0, dtype)
+    flat = np.zeros((len(cells), arrow.list_size), dtype)
+    for at, cell in enumerate(cells):
+        if cell is not None:
+            flat[at] = cell.reshape(-1)
+    return flat.reshape(-1)
+
+
+def _items(flat: Array, item: pa.DataType) -> pa.Array:
+    if pa.types.is_boolean(item):
+        packed = np.packbits(flat, bitorder="little")
+        return pa.Array.from_buffers(item, len(flat), [None, pa.py_buffer(packed)], 0)
+    return pa.Array.from_buffers(item, len(flat), [None, pa.py_buffer(flat)], 0)
+
+
+def arrays_of_column(column: pa.Array | pa.ChunkedArray, form: ArrayForm) -> list[Array | None]:
+    """Return the cells of a column of lists without null items as read-only arrays, views of the column."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found: list[Array | None] = []
+    for chunk in chunks:
+        cells = _cells_of_chunk(chunk, form)
+        if chunk.null_count:
+            for at in np.flatnonzero(~np.asarray(chunk.is_valid())).tolist():
+                cells[at] = None
+        found += cells
+    return found
+
+
+def _cells_of_chunk(chunk: pa.Array, form: ArrayForm) -> list[Array | None]:
+    if pa.types.is_fixed_size_list(chunk.type):
+        return list(rows_of_chunk(chunk, form.shape or (chunk.type.list_size,)))
+    offsets = chunk.offsets.to_numpy()
+    flat = _flat(chunk.values, 0, len(chunk.values))
+    return [flat[start:stop] for start, stop in zip(offsets.tolist(), offsets[1:].tolist(), strict=False)]
+
+
+def rows_of_chunk(chunk: pa.Array, shape: tuple[int, ...]) -> Array:
+    """Return a chunk of lists of a fixed size as one read-only array; what stands in null rows has no meaning."""
+    size = chunk.type.list_size
+    # The offset of a slice does not count in `values`; `flatten` would leave out null rows.
+    return _flat(chunk.values, chunk.offset * size, len(chunk) * size).reshape(len(chunk), *shape)
+
+
+def _flat(items: pa.Array, start: int, count: int) -> Array:
+    """Return items as a read-only array; what is null under null rows has no meaning."""
+    data = items.buffers()[1]
+    start += items.offset
+    dtype = np.dtype(items.type.to_pandas_dtype())
+    if data is None or not count:
+        return owned(np.zeros(count, dtype), dtype)
+    if pa.types.is_boolean(items.type):
+        bits = np.frombuffer(data, np.uint8)[start // 8 : (start + count + 7) // 8]
+        return owned(np.unpackbits(bits, bitorder="little")[start % 8 : start % 8 + count], dtype)
+    flat = np.frombuffer(data, dtype, count, start * dtype.itemsize)
+    if flat.flags.writeable:
+        flat = flat.view()
+        flat.setflags(write=False)
+    return flat
+
+
+def has_null_items(column: pa.ChunkedArray) -> bool:
+    """Return whether an item of a list that is not null is null."""
+    return any(_has_null_items(chunk) for chunk in column.chunks)
+
+
+def _has_null_items(chunk: pa.Array) -> bool:
+    return bool(chunk.flatten().null_count)
+
+
+def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.DataType:
+    """Return a type of lists with items that may not be null, or may."""
+    field = pa.field("item", arrow.value_type, nullable=is_nullable)
+    if pa.types.is_fixed_size_list(arrow):
+        return pa.list_(field, arrow.list_size)
+    return pa.large_list(field) if pa.types.is_large_list(arrow) else pa.list_(field)
+
+
+def retyped(column: pa.ChunkedArray, is_nullable: bool) -> pa.ChunkedArray:
+    """Return a column of lists whose items may, or may not, be null, without a copy; no item that counts is null.
+
+    Arrow's own cast fails where null rows have null items.
+    """
+    target = with_required_items(column.type, is_nullable)
+    return pa.chunked_array([_retyped_chunk(chunk, target) for chunk in column.chunks], type=target)
+
+
+def _retyped_chunk(chunk: pa.Array, target: pa.DataType) -> pa.Array:
+    items = chunk.values
+    if items.null_count:
+        items = pa.Array.from_buffers(items.type, len(items), [None, items.buffers()[1]], 0, items.offset)
+    own = chunk.buffers()[: 1 if pa.types.is_fixed_size_list(target) else 2]
+    return pa.Array.from_buffers(target, len(chunk), own, chunk.null_count, chunk.offset, children=[items])
+
+
+def tensor_type(form: ArrayForm) -> pa.DataType:
+    """Return the extension type of Arrow for tensors of a shape."""
+    return pa.fixed_shape_tensor(form.item, form.shape)
+
+
+def as_extension(column: pa.ChunkedArray, form: ArrayForm) -> pa.ChunkedArray:
+    """Return a stored column of tensors in the extension type of Arrow."""
+    arrow = tensor_type(form)
+    return pa.chunked_array([pa.ExtensionArray.from_storage(arrow, chunk) for chunk in column.chunks], type=arrow)
+
+
+def joined_arrays(cells: Sequence[Array], shape: tuple[int, ...]) -> Array:
+    """Return arrays of one shape as one array that cannot be written to: a view where they lie together."""
+    runs = list(_runs(cells))
+    if len(runs) == 1 and cells[0].base is not None:
+        first = cells[0]
+        strides = (first.nbytes, *first.strides)
+        return np.lib.stride_tricks.as_strided(first, (len(cells), *shape), strides, writeable=False)
+    stacked = np.stack(list(cells))
+    stacked.setflags(write=False)
+    return stacked
+
+
+def batch_of_arrays(cells: Sequence[Any], arrow: pa.DataType) -> object:
+    """Return cells of consecutive rows as batch functions get them: one array where all have one shape.
+
+    `None` for columns whose cells are given one by one. A missing cell is a row of NaN; among other numbers than
+    fractions the cells stay a list.
+    """
+    if isinstance(arrow, pa.FixedShapeTensorType):
+        return _stacked(cells, tuple(arrow.shape), arrow.value_type)
+    if not _is_any_list(arrow) or not _is_numeric(arrow.value_type):
+        return None
+    if pa.types.is_fixed_size_list(arrow):
+        return _stacked(cells, (arrow.list_size,), arrow.value_type)
+    there = [cell for cell in cells if cell is not None]
+    if arrow.value_field.nullable or not there or len({cell.shape for cell in there}) > 1:
+        return None
+    return _stacked(cells, there[0].shape, arrow.value_type)
+
+
+def _stacked(cells: Sequence[Any], shape: tuple[int, ...], item: pa.DataType) -> object:
+    dtype = np.dtype(item.to_pandas_dtype())
+    if all(type(cell) is np.ndarray for cell in cells):
+        return joined_arrays(cells, shape)
+    if any(type(cell) is list and None in cell for cell in cells):
+        return None
+    if any(cell is None for cell in cells) and dtype.kind != "f":
+        return None if any(type(cell) is list for cell in cells) else list(cells)
+    stacked = np.full((len(cells), *shape), np.nan if dtype.kind == "f" else 0, dtype)
+    for at, cell in enumerate(cells):
+        if cell is not None:
+            stacked[at] = cell
+    stacked.setflags(write=False)
+    return stacked
+
+
+def stacked_column(column: pa.ChunkedArray, copy: bool) -> Array:
+    """Return a column of lists or tensors of one shape as one array: a view if it is one chunk without nulls.
+
+    Raises
+    ------
+    TVArgumentError
+        If its type is another.
+    ValueError
+        If rows differ in length, or a row is null and its items have no NaN.
+    """
+    shape: tuple[int, ...] | None = None
+    if isinstance(column.type, pa.FixedShapeTensorType):
+        shape = tuple(column.type.shape)
+        column = pa.chunked_array([chunk.storage for chunk in column.chunks], type=column.type.storage_type)
+    if not _is_any_list(column.type) or not _is_numeric(column.type.value_type):
+        raise TVArgumentError(f"to_numpy() needs a column of arrays or of lists of numbers, not of {column.type}.")
+    dtype = np.dtype(column.type.value_type.to_pandas_dtype())
+    if has_null_items(column):
+        raise ValueError("an item of a list is null, which an array cannot hold")
+    if shape is None:
+        shape = (_common_length(column),)
+    if column.null_count and dtype.kind != "f":
+        nulls = np.flatnonzero(np.asarray(column.is_null()))
+        raise ValueError(f"row {nulls[0]} is null, for which {dtype} has no value; leave null rows out first")
+    if not column.num_chunks or not len(column):
+        return np.empty((0, *shape), dtype)
+    chunks = [_stacked_chunk(chunk, shape, dtype) for chunk in column.chunks if len(chunk)]
+    if len(chunks) == 1:
+        return chunks[0].copy() if copy and not chunks[0].flags.writeable else chunks[0]
+    return np.concatenate(chunks)
+
+
+def _common_length(column: pa.ChunkedArray) -> int:
+    if pa.types.is_fixed_size_list(column.type):
+        return int(column.type.list_size)
+    lengths = pc.list_value_length(column)
+    known = lengths.drop_null()
+    if not len(known):
+        return 0
+    first = known[0].as_py()
+    others = np.flatnonzero(np.asarray(pc.fill_null(pc.not_equal(lengths, first), False)))
+    if len(others):
+        raise ValueError(f"row {others[0]} has {lengths[int(others[0])]} items, rows before it have {first}")
+    return int(first)
+
+
+def _stacked_chunk(chunk: pa.Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    if pa.types.is_fixed_size_list(chunk.type):
+        found = rows_of_chunk(chunk, shape)
+    else:
+        items = chunk.flatten()
+        there = _flat(items, 0, len(items)).reshape(len(chunk) - chunk.null_count, *shape)
+        if not chunk.null_count:
+            return there
+        found = np.empty((len(chunk), *shape), dtype)
+        found[np.asarray(chunk.is_valid())] = there
+    if chunk.null_count:
+        found = found if found.flags.writeable else found.copy()
+        found[np.asarray(chunk.is_null())] = np.nan
+    return found
