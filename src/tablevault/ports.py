@@ -309,6 +309,24 @@ class Contents(Protocol):
         """Return the instances of a table in the order of their commits; `None` stands for any."""
         ...
 
+    def instance_ids(
+        self, table_id: int, version: str | None, with_temporary: bool, until: int | None = None
+    ) -> list[str]:
+        """Return the ids of the instances of a table in the order of their commits; reads no more of them.
+
+        Parameters
+        ----------
+        table_id
+            The table.
+        version
+            Only of this version; `None` for all.
+        with_temporary
+            Whether temporary instances are among them.
+        until
+            Only up to this row id; `None` for all.
+        """
+        ...
+
     def version_like(self, table_id: int, version: str) -> str | None:
         """Return a version of a table that differs from this one only in the case of its letters."""
         ...
@@ -429,6 +447,14 @@ class Processes(Protocol):
 
     def locks_of(self, serial: int) -> tuple[Lock, ...]:
         """Return the locks that a process holds, in the order of their taking."""
+        ...
+
+    def locks_of_each(self, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
+        """Return the locks that processes hold, by serial number, in the order of their taking."""
+        ...
+
+    def ids_of(self, serials: Sequence[int]) -> dict[int, str]:
+        """Return the ids of processes, by serial number."""
         ...
 
     def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:

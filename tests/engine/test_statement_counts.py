@@ -120,3 +120,12 @@ def test_conflicts_of_many_locks_are_checked_together(vault):
     locks = [Lock(f"table/t{number}", False) for number in range(450)]
     with at_most(23):
         assert vault._context.catalog.processes.conflicts(locks, None) == ()
+
+
+def test_listings_send_few_statements_however_long_they_are(vault):
+    for number in range(12):
+        vault.write("stories", pd.DataFrame({"x": [number]}))
+    with at_most(2):
+        assert len(vault.get_table_instances("stories")) == 12
+    with at_most(4):
+        assert len(vault.get_history()) > 12

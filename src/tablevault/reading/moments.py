@@ -70,12 +70,6 @@ class Moments:
             )
         return found
 
-    def until(self, table: TableRecord, version: str | None, as_of: datetime | str) -> list[InstanceRecord]:
-        """Return the instances of a table that were committed until a moment and still exist, oldest first."""
-        place = self.place(as_of)
-        found = self._contents.instances(table.table_id, version, temporary=False)
-        return [instance for instance in found if instance.row_id <= place]
-
     def _place_of(self, record: ProcessRecord) -> int:
         # A stop and the process that it stops are one commit.
         committed = record.plan.serial if isinstance(record.plan, StopPlan) else record.serial

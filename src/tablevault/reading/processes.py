@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from tablevault import errors, names
@@ -21,7 +21,7 @@ from tablevault.processes.failing import recorded_outcome
 from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import OwnerInfo, ProcessRecord, Status
+from tablevault.values import Lock, OwnerInfo, ProcessRecord, Status
 from tablevault.waiting import growing, poll
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
@@ -51,9 +51,22 @@ class ProcessReader:
 
     def info(self, record: ProcessRecord) -> ProcessInfo:
         """Return the public record of a process."""
-        record = self._liveness.as_it_is(record)
+        return self._infos([record])[0]
+
+    def _infos(self, records: Sequence[ProcessRecord]) -> list[ProcessInfo]:
+        """Return the public records of processes; their parents and locks are read together."""
+        current = [self._liveness.as_it_is(record) for record in records]
+        serials = {record.parent_serial for record in current if record.parent_serial is not None}
+        parents = self._processes.ids_of(sorted(serials)) if serials else {}
+        holders = [record.serial for record in current if not record.finished]
+        held = self._processes.locks_of_each(holders) if holders else {}
+        return [
+            self._info(record, parents.get(record.parent_serial or 0), held.get(record.serial, ()))
+            for record in current
+        ]
+
+    def _info(self, record: ProcessRecord, parent_id: str | None, locks: Sequence[Lock]) -> ProcessInfo:
         status = self._liveness.status(record)
-        parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         alive = self._liveness.is_alive(record)
         remedies: tuple[Remedy, ...] = ()
         if status is Status.PAUSED:
@@ -68,13 +81,13 @@ class ProcessReader:
             table_name=record.table_name,
             instance_id=record.instance_id,
             arguments={**record.arguments, **record.plan.facts()},
-            parent_id=parent.process_id if parent is not None else None,
+            parent_id=parent_id,
             status=str(status),
             started_at=record.started_at,
             ended_at=record.ended_at if record.finished else None,
             error=record.error,
             owner=owner,
-            locks=tuple(lock.text for lock in self._processes.locks_of(record.serial)),
+            locks=tuple(lock.text for lock in locks),
             progress=record.progress,
             hint=messages.hint(remedies) if status is Status.PAUSED else "",
             remedies=remedies,
@@ -82,7 +95,7 @@ class ProcessReader:
 
     def active(self) -> dict[str, ProcessInfo]:
         """Return the processes that have not ended, oldest first; one that is letting go of its locks has not."""
-        found = [self.info(record) for record in self._processes.unfinished()]
+        found = self._infos(self._processes.unfinished())
         return {info.process_id: info for info in found if info.ended_at is None}
 
     def has_ended(self, process_id: str) -> bool:
@@ -106,7 +119,7 @@ class ProcessReader:
         records = self._processes.history(wanted, limit)
         if not records:
             self._check_filters(wanted)
-        return [self.info(record) for record in records]
+        return self._infos(records)
 
     def _check_filters(self, wanted: dict[str, str]) -> None:
         for name, known in (("operation", operation_names()), ("status", [status.value for status in Status])):

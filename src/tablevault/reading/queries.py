@@ -117,17 +117,15 @@ class Queries:
         wanted = names.check_version(version) if version else None
         with self._context.catalog.snapshot():
             table = self._lookup.table(table_name)
-            if as_of is None:
-                found = self._lookup.contents.instances(table.table_id, wanted, None if include_temp else False)
-            elif include_temp:
+            if as_of is not None and include_temp:
                 raise TVArgumentError(
                     "The past of temporary instances is not recorded; leave include_temp or as_of out."
                 )
-            else:
-                found = Moments(self._lookup).until(table, wanted, as_of)
+            until = self.place(as_of) if as_of is not None else None
+            found = self._lookup.contents.instance_ids(table.table_id, wanted, include_temp, until)
             if not found and wanted not in (None, names.DEFAULT_VERSION):
                 self._lookup.check_version_exists(table, str(wanted))
-        return [instance.instance_id for instance in found]
+        return found
 
     # --- frames ---------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists,
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
-from tablevault.catalog.sql.codec import instance_record, read_record, table_record, tag_record
+from tablevault.catalog.sql.codec import file_name, instance_record, read_record, table_record, tag_record
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, current_value
@@ -32,6 +32,11 @@ _INSTANCES = select(instances, processes.c.process_id).join(processes, processes
 _PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))
 _INSTANCE_BY_ROW = _INSTANCES.where(instances.c.row_id == bindparam("row_id"))
+_IDS = (
+    select(instances.c.instance_id)
+    .where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
+    .order_by(instances.c.row_id)
+)
 _NEWEST_ACTIVE = (
     select(func.max(instances.c.row_id))
     .where(~instances.c.deleted, instances.c.temporary.is_(False), instances.c.active.is_(True))
@@ -167,6 +172,32 @@ class Contents:
             query = query.where(instances.c.temporary.is_(temporary))
         with self._store.read() as connection:
             return [instance_record(row) for row in connection.execute(query, {"table_id": table_id}).mappings()]
+
+    def instance_ids(
+        self, table_id: int, version: str | None, with_temporary: bool, until: int | None = None
+    ) -> list[str]:
+        """Return the ids of the instances of a table in the order of their commits; reads no more of them.
+
+        Parameters
+        ----------
+        table_id
+            The table.
+        version
+            Only of this version; `None` for all.
+        with_temporary
+            Whether temporary instances are among them.
+        until
+            Only up to this row id; `None` for all.
+        """
+        query = _IDS
+        if version is not None:
+            query = query.where(instances.c.version == version)
+        if not with_temporary:
+            query = query.where(instances.c.temporary.is_(False))
+        if until is not None:
+            query = query.where(instances.c.row_id <= until)
+        with self._store.read() as connection:
+            return [file_name(found) for found in connection.scalars(query, {"table_id": table_id})]
 
     def version_like(self, table_id: int, version: str) -> str | None:
         """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""

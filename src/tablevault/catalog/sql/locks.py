@@ -17,6 +17,13 @@ _NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("tabl
 _TAKE = insert(locks)
 _MOST_AT_ONCE = 20
 """Number of resources in one query: for many more, SQLite reads all locks instead of using the index."""
+_HELD_BY = (
+    select(locks.c.serial, locks.c.resource, locks.c.exclusive)
+    .where(locks.c.serial.in_(bindparam("serials", expanding=True)))
+    .order_by(locks.c.lock_id)
+)
+_MOST_PROCESSES = 1_000
+"""Processes in one query."""
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
@@ -58,12 +65,14 @@ def release(connection: Connection, serial: int) -> None:
     connection.execute(_RELEASE, {"serial": serial})
 
 
-def held_by(connection: Connection, serial: int) -> tuple[Lock, ...]:
-    """Return the locks of a process."""
-    rows = connection.execute(
-        select(locks.c.resource, locks.c.exclusive).where(locks.c.serial == serial).order_by(locks.c.lock_id)
-    )
-    return tuple(Lock(resource, bool(exclusive)) for resource, exclusive in rows)
+def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
+    """Return the locks of processes, by serial number, in the order of their taking."""
+    found: dict[int, list[Lock]] = {serial: [] for serial in serials}
+    for start in range(0, len(serials), _MOST_PROCESSES):
+        rows = connection.execute(_HELD_BY, {"serials": list(serials[start : start + _MOST_PROCESSES])})
+        for serial, resource, exclusive in rows:
+            found[serial].append(Lock(resource, bool(exclusive)))
+    return {serial: tuple(held) for serial, held in found.items()}
 
 
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:

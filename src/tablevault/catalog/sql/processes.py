@@ -31,6 +31,11 @@ _ENDED_AFTER = (
     .where(processes.c.end_order > bindparam("end_order"), processes.c.finished.is_(True))
     .order_by(processes.c.end_order)
 )
+_IDS = select(processes.c.serial, processes.c.process_id).where(
+    processes.c.serial.in_(bindparam("serials", expanding=True))
+)
+_MOST_AT_ONCE = 1_000
+"""Processes in one query."""
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
 
 
@@ -79,8 +84,21 @@ class Processes:
 
     def locks_of(self, serial: int) -> tuple[Lock, ...]:
         """Return the locks that a process holds."""
+        return self.locks_of_each([serial])[serial]
+
+    def locks_of_each(self, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
+        """Return the locks that processes hold, by serial number, in the order of their taking."""
         with self._store.read() as connection:
-            return locks.held_by(connection, serial)
+            return locks.held_by(connection, serials)
+
+    def ids_of(self, serials: Sequence[int]) -> dict[int, str]:
+        """Return the ids of processes, by serial number."""
+        found: dict[int, str] = {}
+        with self._store.read() as connection:
+            for start in range(0, len(serials), _MOST_AT_ONCE):
+                rows = connection.execute(_IDS, {"serials": list(serials[start : start + _MOST_AT_ONCE])})
+                found.update((int(row.serial), str(row.process_id)) for row in rows)
+        return found
 
     def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:
         """Return processes whose columns equal `filters`, newest first, at most `limit` of them."""
