@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import frames, freshness, growth, interpreters, policies, processes, report, rows
+from benchmarks import artifacts, frames, freshness, growth, interpreters, policies, processes, report, rows
 from benchmarks.measuring import Result
 
 Work = Callable[[int | None, int], list[Result]]
@@ -25,6 +25,10 @@ WORK: dict[str, Work] = {
     "W7": lambda _count, _rounds: interpreters.side_by_side(),
     "W8": lambda count, _: frames.memory(count or 1_000_000),
     "W9": lambda _, rounds: interpreters.start_up(rounds),
+    "W11": lambda count, rounds: [
+        *artifacts.new_files(count or 10_000, rounds),
+        *artifacts.reused_files(count or 10_000, rounds),
+    ],
     "P1": lambda count, rounds: policies.nothing_fails(count or 1_000_000, rounds),
     "P2": lambda count, rounds: policies.waiting(count or 10_000, rounds),
     "P3": lambda count, rounds: processes.computing(rounds, count),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
 import threading
@@ -13,6 +14,8 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from tablevault.storage.file_systems import FileSystem
 
 FLUSH_SECONDS = 0.05
 
@@ -67,6 +70,32 @@ def commit_per_row(
     connection.close()
     _write_parquet(values, results, path)
     return results
+
+
+def files_together(count: int, size: int, folder: Path) -> None:
+    """Write and hash files, and make them durable with one `syncfs` at most every 50 ms."""
+    file_system = FileSystem(os.open(folder, os.O_RDONLY))
+    synced = time.monotonic()
+    for number in range(count):
+        _write_file(folder / f"{number}.bin", number, size)
+        if time.monotonic() - synced >= FLUSH_SECONDS:
+            file_system.sync()
+            synced = time.monotonic()
+    file_system.sync()
+
+
+def files_one_by_one(count: int, size: int, folder: Path) -> None:
+    """Write and hash files, each with an fsync of its own."""
+    for number in range(count):
+        path = folder / f"{number}.bin"
+        _write_file(path, number, size)
+        fsync(path)
+    fsync(folder)
+
+
+def _write_file(path: Path, number: int, size: int) -> None:
+    path.write_bytes(f"{number:8}".encode() * (size // 8))
+    hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def write_parquet(frame: pd.DataFrame, path: Path) -> None:

@@ -60,6 +60,12 @@ def mark_most(x):
 
 def fail(x):
     raise ValueError(x)
+
+
+def write_file(x, folder, size):
+    with open(f"{folder}/{x}.bin", "wb") as file:
+        file.write(f"{x:8}".encode() * (size // 8))
+    return f"{x}.bin"
 """
 
 _BUILDER = """
@@ -131,6 +137,18 @@ def generator_builder(count: int) -> str:
         return_type="generator",
         arguments=f"{{count: {count}}}",
     )
+
+
+def file_builder(size: int) -> str:
+    """Return a row-wise builder of the column `y`, whose cells name files of so many bytes."""
+    builder = _BUILDER.format(
+        kind="ColumnBuilder",
+        column="y",
+        function="write_file",
+        return_type="row-wise",
+        arguments=f"{{x: '<<self.x[index]>>', folder: ~ARTIFACT_FOLDER~, size: {size}}}",
+    )
+    return f"{builder}dtypes: {{y: artifact_string}}\n"
 
 
 def row_builder(argument: str = "<<self.x[index]>>", function: str = "mark", n_threads: int = 1) -> str:

@@ -141,6 +141,7 @@ OPERATIONS = st.lists(
 )
 
 
+@pytest.mark.filterwarnings("ignore:Tag .* names these instances already:tablevault.TableVaultWarning")
 @settings(max_examples=25, deadline=None)
 @given(OPERATIONS)
 def test_each_commit_of_a_random_history_shows_the_state_of_then(tmp_path_factory, operations):
