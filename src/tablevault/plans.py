@@ -170,6 +170,8 @@ class TaggedInstance(msgspec.Struct, frozen=True, array_like=True):
     instance_id: str
     moved_from: str = ""
     """Id of the instance of the same table that the tag names so far."""
+    has_lost_artifacts: bool = False
+    """Whether its artifacts are gone already."""
 
 
 class CreateTagPlan(Plan, frozen=True, kw_only=True, tag="create tag"):

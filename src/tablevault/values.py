@@ -345,11 +345,11 @@ class DeletedInstance:
 
 @dataclass(frozen=True, slots=True)
 class NewTag:
-    """A tag names an instance from now on, and no other one of its table."""
+    """A tag names instances from now on, and no other ones of their tables."""
 
-    table_id: int
-    row_id: int
     tag: str
+    instances: tuple[tuple[int, int], ...]
+    """Number of the table, and row id of the instance, each of another table."""
     description: str
 
 

@@ -48,14 +48,14 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         """Say which instances are tagged."""
         if isinstance(plan, UnchangedPlan):
             return Changes(warnings=(f"Tag '{self.tag}' names these instances already; nothing was done.",))
-        contents = session.lookup.contents
-        lost = [item for item in plan.instances if _has_lost_artifacts(contents.instance_by_row(item.row_id))]
+        rows = tuple((item.table_id, item.row_id) for item in plan.instances)
         return Changes(
-            tuple(NewTag(item.table_id, item.row_id, self.tag, self.description) for item in plan.instances),
+            (NewTag(self.tag, rows, self.description),),
             warnings=tuple(
                 f"The artifacts of instance '{item.instance_id}' of table '{item.table_name}' are gone already, since "
                 "the table has one set; the tag keeps its frame only."
-                for item in lost
+                for item in plan.instances
+                if item.has_lost_artifacts
             ),
             frees_artifacts=_share_artifacts(
                 session.lookup, (item.table_id for item in plan.instances if item.moved_from)
@@ -117,7 +117,14 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
                 f"'{instance.instance_id}'; move=True moves it."
             )
         moved_from = earlier.instance_id if earlier is not None else ""
-        return TaggedInstance(table.table_id, table.name, instance.row_id, instance.instance_id, moved_from)
+        return TaggedInstance(
+            table.table_id,
+            table.name,
+            instance.row_id,
+            instance.instance_id,
+            moved_from,
+            _has_lost_artifacts(instance),
+        )
 
 
 @dataclass(frozen=True)
@@ -188,10 +195,9 @@ def _addressed(instances: Any) -> Iterator[tuple[str, str, str]]:
             yield address.table_name, address.instance_id, address.version
 
 
-def _has_lost_artifacts(instance: InstanceRecord | None) -> bool:
-    if instance is None or instance.artifact_state is not ArtifactState.DROPPED:
-        return False
-    return any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
+def _has_lost_artifacts(instance: InstanceRecord) -> bool:
+    has_artifacts = any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
+    return has_artifacts and instance.artifact_state is ArtifactState.DROPPED
 
 
 def _share_artifacts(lookup: Lookup, table_ids: Iterable[int]) -> bool:

@@ -664,14 +664,14 @@ def a_tag_names_one_instance_of_a_table(make: MakeCatalog) -> None:
     assert [item.row_id for item in catalog.contents.newest_successful("base")] == [second.row_id, poem.row_id]
     assert catalog.contents.newest_successful("v2") == []
     assert catalog.contents.tags() == []
-    tags = (NewTag(stories.table_id, first.row_id, "Paper", "old"), NewTag(poems.table_id, poem.row_id, "Paper", ""))
-    serial = _done(catalog, *tags)
+    tagged = ((stories.table_id, first.row_id), (poems.table_id, poem.row_id))
+    serial = _done(catalog, NewTag("Paper", tagged, "old"))
     found = catalog.contents.tags(tag="paper")
     assert [(item.table_name, item.instance_id) for item in found] == [("Poems", "base_0_x"), ("stories", "base_0_x")]
     assert (found[1].description, found[1].author) == ("old", "author")
     assert found[1].process_id == _get(catalog, serial).process_id
     assert catalog.contents.tags(table_id=poems.table_id) == catalog.contents.tags(row_id=poem.row_id) == found[:1]
-    _done(catalog, NewTag(stories.table_id, second.row_id, "PAPER", ""))
+    _done(catalog, NewTag("PAPER", ((stories.table_id, second.row_id),), ""))
     assert catalog.contents.tagged(stories.table_id, "paper") == second
     selected = catalog.contents.select(Selection("stories", "@paper", "base"))
     assert selected is not None
@@ -690,7 +690,7 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
     _done(catalog, _written("stories", "base_0_x", replaces=True))
     old = catalog.contents.newest(table.table_id)
     assert old is not None
-    _done(catalog, NewTag(table.table_id, old.row_id, "paper", ""))
+    _done(catalog, NewTag("paper", ((table.table_id, old.row_id),), ""))
     _done(catalog, _written("stories", "base_1_x", replaces=True))
     serial = _begin(catalog)
     changes = Changes((DeletedTag(table.table_id, "paper"),), frees_artifacts=True)

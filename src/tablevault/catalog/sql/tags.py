@@ -29,25 +29,25 @@ TAGS = (
 )
 IS_TAGGED = exists().where(tags.c.row_id == instances.c.row_id)
 """Whether an instance has a tag; part of a query over instances."""
-_AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
-_INSERT = insert(tags).values(author=_AUTHOR)
+_AUTHOR_OF = select(processes.c.author).where(processes.c.serial == bindparam("serial"))
+_INSERT = insert(tags)
 _DELETE = delete(tags).where(tags.c.table_id == bindparam("of_table"), tags.c.tag_key == bindparam("of_key"))
 
 
 def set_tag(connection: Connection, change: NewTag, serial: int) -> None:
-    """Let a tag name an instance; it leaves the one of the same table that it named before."""
+    """Let a tag name instances; it leaves those of the same tables that it named before."""
     key = fold(change.tag)
-    connection.execute(_DELETE, {"of_table": change.table_id, "of_key": key})
-    row = {
-        "table_id": change.table_id,
-        "row_id": change.row_id,
+    connection.execute(_DELETE, [{"of_table": table_id, "of_key": key} for table_id, _ in change.instances])
+    common = {
         "tag": change.tag,
         "tag_key": key,
         "description": change.description,
+        "author": connection.scalar(_AUTHOR_OF, {"serial": serial}),
         "created_at": now(),
         "serial": serial,
     }
-    connection.execute(_INSERT, {"by_serial": serial, **row})
+    rows = [{"table_id": table_id, "row_id": row_id, **common} for table_id, row_id in change.instances]
+    connection.execute(_INSERT, rows)
 
 
 def delete_tag(connection: Connection, change: DeletedTag) -> None:
