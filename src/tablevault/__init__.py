@@ -45,6 +45,7 @@ if TYPE_CHECKING:
         TagInfo,
         VerifyReport,
     )
+    from tablevault.usage import report_usage
     from tablevault.vault import TableVault
 
 __version__ = "1.0.0.dev0"
@@ -55,6 +56,7 @@ _LAZY = {
     **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archiving.archives"),
     "import_legacy_vault": "tablevault.legacy",
     "to_numpy": "tablevault.reading.arrays",
+    "report_usage": "tablevault.usage",
     **dict.fromkeys(
         (
             "ApplyPlan",
@@ -117,6 +119,7 @@ __all__ = [
     "decompress_vault",
     "delete_vault",
     "import_legacy_vault",
+    "report_usage",
     "to_numpy",
     "tv_errors",
 ]

@@ -87,6 +87,7 @@ class ColumnFields(TypedDict, total=False):
     retry: int | RetryFields
     timeout: float
     service: str | Service | Sequence[str | Service]
+    budget: Mapping[str, float]
     on_error: Literal["pause", "collect", "revert"]
     max_failures: int | str
     max_consecutive_failures: int | Literal["none"]
@@ -228,7 +229,9 @@ class _Decorator:
 
 
 class Service:
-    """An external resource with limits, such as `calls_per_minute`. Services come with a later version of TableVault.
+    """An external resource with limits, such as `calls_per_minute`, which all builders of a vault obey together.
+
+    It is set when the file is applied, if the vault has none of this name. An existing one keeps its limits.
 
     Parameters
     ----------

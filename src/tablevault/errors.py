@@ -107,6 +107,14 @@ class StopRun(Exception):
     """
 
 
+class BudgetSpent(Exception):
+    """The budget of a builder or process does not allow another call.
+
+    It pauses a process with an id of the user's, and reverts any other, whose cells are kept for `reuse_partial`. The
+    same call with a larger budget goes on.
+    """
+
+
 class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
 

@@ -17,6 +17,7 @@ FRAME = "table.parquet"
 PROVENANCE = "provenance.json"
 FINGERPRINTS = "fingerprints.parquet"
 ERRORS = "errors.parquet"
+USAGE = "usage.parquet"
 INPUT_ROWS = "inputs.parquet"
 ARTIFACT_HASHES = "artifacts.parquet"
 MANIFEST = "manifest.json"
@@ -59,6 +60,7 @@ class VaultLayout:
         self.log = self.metadata / "logs.txt"
         self.worker_logs = self.metadata / "worker_logs"
         self.owners = self.metadata / "owners"
+        self.limits = self.metadata / "limits.db"
         self.trash = self.metadata / "ARCHIVED_TRASH"
         self.temporary = root / TEMPORARY
 
@@ -137,6 +139,8 @@ class InstanceFolder:
         self.fingerprints = root / FINGERPRINTS
         self.errors = root / ERRORS
         """Failed and skipped rows; only there if there are any."""
+        self.usage = root / USAGE
+        """What calls have used; only there if any was counted."""
         self.input_rows = root / INPUT_ROWS
         """The rows of another table that an IndexBuilder was called for; only there if it was."""
         self.artifact_hashes = root / ARTIFACT_HASHES

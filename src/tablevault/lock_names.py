@@ -16,6 +16,11 @@ def lock_on_source(source: str, version: str) -> str:
     return f"run/{digest}/{version}"
 
 
+def lock_on_service(name: str) -> str:
+    """Return the resource of the limits of a service."""
+    return f"service/{name}"
+
+
 def lock_on_table(name_key: str) -> str:
     """Return the resource of a table, which covers all that is inside it."""
     return f"table/{name_key}"

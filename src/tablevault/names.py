@@ -88,6 +88,11 @@ def check_module_name(name: str) -> str:
     return _check("Code Module Name", name.removesuffix(".py") if isinstance(name, str) else name)
 
 
+def check_service_name(name: str) -> str:
+    """Return `name` if a service may have it; raise `TVArgumentError` otherwise."""
+    return _check("Service Name", name)
+
+
 def check_version(version: str) -> str:
     """Return the version that `version` stands for (`""` means `base`); raise `TVArgumentError` if it cannot be one."""
     if version == "":

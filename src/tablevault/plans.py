@@ -257,11 +257,13 @@ class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
-    """Builders, modules and tables of a definitions file that are new or have changed."""
+    """Builders, modules, tables and services of a definitions file that are new or have changed."""
 
     modules: tuple[str, ...]
     """Names of the modules to write."""
     tables: tuple[AppliedTable, ...]
+    services: tuple[str, ...] = ()
+    """Names of the services to set."""
 
 
 # --- steps ----------------------------------------------------------------------------------------------------------
@@ -292,6 +294,10 @@ class StepsPlan(Plan, frozen=True, kw_only=True, tag="steps"):
 # --- processes ----------------------------------------------------------------------------------------------------
 
 
+class ServicePlan(Plan, frozen=True, kw_only=True, tag="service"):
+    """Other limits of a service."""
+
+
 class StopPlan(Plan, frozen=True, kw_only=True, tag="stop"):
     """The end of another process."""
 
@@ -318,6 +324,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "rename_table": (RenameTablePlan,),
     "retry_failed": (RetryPlan, UnchangedPlan),
     "run": (RunPlan,),
+    "set_service": (ServicePlan,),
     "stop_process": (StopPlan,),
     "write": (WritePlan, WriteTablePlan, UnchangedPlan),
     "write_instance": (WriteInstancePlan,),

@@ -97,6 +97,8 @@ class Ended:
     """Whether it returned a value that its worker could not send; `error` says why."""
     has_died: bool = False
     """Whether its worker died of it; `error` says how."""
+    usage: Mapping[str, float] | None = None
+    """The amounts that it reported."""
 
 
 class OpenedFunction(Protocol):
@@ -154,6 +156,10 @@ class RowExecutor(Protocol):
         """Return whether a call was started and neither taken back nor removed from `ended`."""
         ...
 
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return the amounts that a call in flight has reported so far, as far as its worker can tell."""
+        ...
+
     def abandon(self, number: int) -> int:
         """Give a call up that takes too long; its worker is replaced, and nothing of it appears in `ended`.
 
@@ -174,6 +180,64 @@ class ArtifactStore(Protocol):
 
         Return the record of each, or the error that it has none for; names whose file does not exist yet are missing.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The limit for which a call has to wait."""
+
+    service: str
+    limit: str
+    """As it was written, such as `calls_per_minute`; empty while the service itself asked to wait."""
+    seconds: float
+    """When to ask again."""
+
+    @property
+    def text(self) -> str:
+        """What is waited for, as progress shows it."""
+        seconds = f", {self.seconds:,.0f} s" if self.seconds >= 1 else ""
+        return f"service {self.service}: {self.limit or 'asked to wait'}{seconds}"
+
+
+@dataclass(slots=True, eq=False)
+class Permit:
+    """Leave for one call, until it is settled."""
+
+    services: tuple[str, ...]
+    uses: list[tuple[str, str, str, int, float]]
+    """Service, limit, amount, the part of time that it counts in, and the number that was taken."""
+    taken_at: float
+    """On the monotonic clock; later while the call has not begun."""
+
+
+class ServiceLimits(Protocol):
+    """Limits of services, counted together with all processes of the vault."""
+
+    def take(self, services: Sequence[str], amounts: Mapping[str, float]) -> Permit | Refused:
+        """Take what one call is expected to use: of all services, or of none.
+
+        Raises
+        ------
+        OSError
+            If the counters cannot be written.
+        """
+        ...
+
+    def settle(self, permit: Permit, used: Mapping[str, float]) -> None:
+        """Let the counters have what a call has used, and free its slots; at the latest with `flush`."""
+        ...
+
+    def postpone(self, permits: Sequence[Permit]) -> None:
+        """Count calls from now on that were taken and have not begun; at the latest with `flush`."""
+        ...
+
+    def hold_back(self, services: Sequence[str], seconds: float) -> None:
+        """Let no process call services for so many seconds; at the latest with `flush`."""
+        ...
+
+    def flush(self) -> None:
+        """Write what is to be written."""
         ...
 
 
@@ -405,6 +469,10 @@ class Contents(Protocol):
         """Return the row ids of the instances that an instance was found unchanged against, in that order."""
         ...
 
+    def services(self) -> Mapping[str, Mapping[str, float]]:
+        """Return the limits of each service, by its name."""
+        ...
+
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
         ...
@@ -431,6 +499,10 @@ class Processes(Protocol):
 
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
+        ...
+
+    def waiting(self, serial: int) -> str:
+        """Return what the calls of a running process wait for; empty if for nothing."""
         ...
 
     def unfinished(self) -> list[ProcessRecord]:
@@ -535,8 +607,8 @@ class Transitions(Protocol):
         """Pause a process: it keeps its locks. `None` leaves the former error or progress."""
         ...
 
-    def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
-        """Record the progress of an execution."""
+    def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
+        """Record the progress of an execution, and what its calls wait for."""
         ...
 
     def request_stop(self, serial: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 
 from tablevault.values import BuilderProgress
 
@@ -27,6 +27,10 @@ class BuilderCounter:
         """Calls that were repeated."""
         self.retrying = 0
         """Calls that wait to be repeated."""
+        self.usage: Counter[str] = Counter()
+        """Calls, where they are counted, and the amounts that they reported."""
+        self.waiting = ""
+        """The service that calls wait for, and its limit."""
         self.done = False
         self.errors: Counter[str] = Counter()
         """How often each class of exception stands among the recorded failures."""
@@ -64,6 +68,7 @@ class BuilderCounter:
             self.skipped,
             self.retried,
             self.retrying,
+            rounded(self.usage),
         )
 
 
@@ -109,6 +114,17 @@ class ExecutionProgress:
                 item.done,
             )
             counter.failed, counter.skipped = item.failed, item.skipped
+            counter.usage.update(item.usage)
+
+    @property
+    def usage(self) -> dict[str, float]:
+        """The usage of all builders together."""
+        return summed(counter.usage for counter in list(self.builders.values()))
+
+    @property
+    def waiting(self) -> str:
+        """The service that calls wait for, and its limit; empty if none waits."""
+        return next((counter.waiting for counter in list(self.builders.values()) if counter.waiting), "")
 
     def snapshot(self) -> Mapping[str, BuilderProgress]:
         """Return the state of this moment."""
@@ -119,6 +135,19 @@ class ExecutionProgress:
         counters = list(self.builders.values())
         computed = sum(counter.computed * counter.columns for counter in counters)
         return max(0, computed - (unsaved_rows * counters[-1].columns if counters else 0))
+
+
+def summed(usages: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the sums of amounts."""
+    total: Counter[str] = Counter()
+    for usage in usages:
+        total.update(usage.copy() if isinstance(usage, Counter) else usage)
+    return rounded(total)
+
+
+def rounded(usage: Mapping[str, float]) -> dict[str, float]:
+    """Return amounts without the errors of adding fractions."""
+    return {name: round(value, 9) for name, value in dict(usage).items()}
 
 
 def _ignore(sentence: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,10 @@ class ProcessInfo:
     """How to resume and stop it, when it is paused."""
     remedies: tuple[Remedy, ...] = ()
     """The same as values; of a running process, how to stop it."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Calls, where they are counted, and the amounts that they reported, summed over its builders."""
+    waiting: str = ""
+    """The service that its calls wait for, the limit, and for how long; empty if they wait for none."""
 
     def __repr__(self) -> str:
         return process_text(self)
@@ -125,6 +129,8 @@ class BuilderPlan:
     """Rows for which, or to make which, its function would be called."""
     reasons: tuple[str, ...]
     """Why rows are computed, and why something is not known."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Expected use of its calls, by the mean of the origin's; empty where that is not known."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -181,6 +187,8 @@ class RefreshStep:
     """Rows to compute, summed over builders; `None` where an IndexBuilder or a step before has to run first."""
     reused: int | None
     """Rows to take over, summed likewise; an IndexBuilder that always runs counts in neither."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Expected use of the calls, summed likewise; empty where it is not known."""
 
     @property
     def text(self) -> str:
@@ -223,7 +231,7 @@ class ApplyPlan:
     tables: tuple[str, ...]
     """Tables to be created."""
     services: Mapping[str, str]
-    """By name, whether a service is `new`, `same` or has `other limits`; empty until services are supported."""
+    """By name, whether a service is `new`, `same` or has `other limits`, which it keeps."""
 
     def __repr__(self) -> str:
         return apply_plan_text(self)

@@ -337,6 +337,15 @@ class ConfirmedInputs:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangedService:
+    """A service appears, gets other limits, or disappears."""
+
+    name: str
+    limits: Mapping[str, float] | None
+    """`None` if it disappears."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedInstance:
     """An instance disappears."""
 
@@ -370,6 +379,7 @@ Change = (
     | WrittenInstance
     | UnchangedInstance
     | ConfirmedInputs
+    | ChangedService
     | DeletedInstance
     | NewTag
     | DeletedTag
@@ -452,6 +462,21 @@ class OwnerInfo:
     """Whether it is still at it."""
 
 
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """The use that calls for one row have made in one process."""
+
+    calls: float = 0
+    """A call for a batch counts in equal shares for each of its rows."""
+    seconds: float | None = None
+    """`None` where the time of a single call is not known."""
+    amounts: dict[str, float] = {}
+    """The amounts that functions reported."""
+
+
+WHOLE_BUILDER = -1
+"""Stands for the position of a row where a function is called once for its builder."""
+
+
 @dataclass(frozen=True, slots=True)
 class BuilderProgress:
     """How far one builder of an execution is."""
@@ -473,7 +498,7 @@ class BuilderProgress:
     retrying: int = 0
     """Calls that wait to be repeated."""
     usage: Mapping[str, float] = field(default_factory=dict)
-    """Amounts that calls reported; empty until services are supported."""
+    """Calls, where they are counted, and the amounts that they reported, by all attempts together."""
 
     def __repr__(self) -> str:
         always = f"total={self.total}, computed={self.computed}, reused={self.reused}, done={self.done}"

@@ -331,6 +331,7 @@ class TableVault:
         reuse_partial: bool = False,
         *,
         policies: Mapping[str, Mapping[str, Any]] | None = None,
+        budget: Mapping[str, float] | None = None,
         skip_unchanged: bool = False,
     ) -> str:
         """Run the builders of a temporary instance and materialize it.
@@ -351,6 +352,10 @@ class TableVault:
             Policy fields that replace those of the builder files: the name of a builder, or `*` for all, to a mapping
             of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused process is
             resumed, they replace the earlier ones for the rest of the run.
+        budget
+            The most that all calls of the process may use, in all attempts together: `calls`, or amounts that functions
+            report, such as ``{"calls": 1000, "cost": 5}``. Once it is spent, the run ends with `BudgetSpent`. Given
+            again when a paused process is resumed, it replaces the earlier one.
         skip_unchanged
             Make no instance if the newest one of the version is the origin and would not change: the same rows, all
             other cells taken over, the same builders. The temporary instance is removed, and the process is about the
@@ -366,7 +371,7 @@ class TableVault:
             Whatever a function raises, as it is, with a note that says what became of the process.
         """
         operation = operations.ExecuteInstance(
-            table_name, version, force_execute, reuse_partial, skip_unchanged, policies
+            table_name, version, force_execute, reuse_partial, skip_unchanged, policies, budget
         )
         return self._run(operation, process_id, background)
 
@@ -379,6 +384,7 @@ class TableVault:
         background: bool = False,
         *,
         policies: Mapping[str, Mapping[str, Any]] | None = None,
+        budget: Mapping[str, float] | None = None,
     ) -> str:
         """Compute the failed, skipped and missing rows of a materialized instance, into a new one of its version.
 
@@ -394,8 +400,9 @@ class TableVault:
             To pause instead of revert on errors: the same call with the same id goes on after the last finished row.
         background
             Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
-        policies
-            Policy fields that replace those of the builder files, as for `execute_instance`.
+        policies, budget
+            Policy fields that replace those of the builder files, and the most that calls may use, as for
+            `execute_instance`.
 
         Raises
         ------
@@ -406,7 +413,9 @@ class TableVault:
         Exception
             Whatever a function raises, as it is, with a note that says what became of the process.
         """
-        return self._run(operations.RetryFailed(table_name, instance_id, version, policies), process_id, background)
+        return self._run(
+            operations.RetryFailed(table_name, instance_id, version, policies, budget), process_id, background
+        )
 
     def plan_instance(
         self,
@@ -510,6 +519,7 @@ class TableVault:
         process_id: str = "",
         background: bool = False,
         policies: Mapping[str, Mapping[str, Any]] | None = None,
+        budget: Mapping[str, float] | None = None,
     ) -> str:
         """Execute the tables that are not up to date, each after the tables that it reads.
 
@@ -536,6 +546,8 @@ class TableVault:
         policies
             Policy fields that replace those of the builder files, as for `execute_instance`; also for `table.builder`,
             which comes before `builder`, which comes before `*`.
+        budget
+            The most that the calls of all tables may use together, as for `execute_instance`.
 
         Raises
         ------
@@ -555,7 +567,7 @@ class TableVault:
         """
         given = [table_names] if isinstance(table_names, str) else table_names
         named = None if given is None else list(given)
-        operation = Refresh(named, version, upstream, downstream, keep_going, policies)
+        operation = Refresh(named, version, upstream, downstream, keep_going, policies, budget)
         return self._run(operation, process_id, background)
 
     # --- definitions ----------------------------------------------------------------------------------------------
@@ -640,6 +652,7 @@ class TableVault:
         process_id: str = "",
         background: bool = False,
         policies: Mapping[str, Mapping[str, Any]] | None = None,
+        budget: Mapping[str, float] | None = None,
     ) -> str:
         """Apply a definitions file, then compute the tables that it defines where they are not up to date.
 
@@ -659,8 +672,8 @@ class TableVault:
             one begins under an id that is made of the source's name and the time. Errors always pause a run.
         background
             Return as soon as the definitions are checked, and let a detached worker go on (see `wait_process`).
-        policies
-            Policy fields that replace those of the builders, as for `refresh`.
+        policies, budget
+            Policy fields that replace those of the builders, and the most that calls may use, as for `refresh`.
 
         Raises
         ------
@@ -679,7 +692,8 @@ class TableVault:
         """
         place = str(source)
         try:
-            call = choose_run(self._context, place, version, process_id, policies, self._engine.recovery.recover)
+            recover = self._engine.recovery.recover
+            call = choose_run(self._context, place, version, process_id, policies, budget, recover)
         except BaseException as error:
             tell_unread(self._context, error, paused_run(self._context, place, version, process_id))
             raise
@@ -785,6 +799,37 @@ class TableVault:
     ) -> str:
         """Remove a builder file of a temporary instance."""
         return self._run(operations.DeleteBuilderFile(builder_name, table_name, version), process_id)
+
+    # --- services -------------------------------------------------------------------------------------------------
+
+    def set_service(self, name: str, limits: Mapping[str, Any] | None) -> str:
+        """Set the limits of an external service, for all builders and processes of the vault together.
+
+        Running executions obey other limits within two seconds.
+
+        Parameters
+        ----------
+        name
+            The service, as the field `service` of builders names it.
+        limits
+            Each `AMOUNT_per_second`, `_per_minute`, `_per_hour` or `_per_day`, or `max_concurrency`, to a number. The
+            amount is `calls`, or any name that functions report with `tablevault.report_usage`. `None` removes the
+            service.
+
+        Raises
+        ------
+        TVArgumentError
+            If a limit or its number is wrong, or there is no such service to remove.
+
+        Examples
+        --------
+        >>> vault.set_service("openai", {"calls_per_minute": 500, "max_concurrency": 50})  # doctest: +SKIP
+        """
+        return self._run(operations.SetService(name, limits), "")
+
+    def get_services(self) -> dict[str, dict[str, float]]:
+        """Return the limits of each service, by its name."""
+        return {name: dict(limits) for name, limits in self._context.catalog.contents.services().items()}
 
     # --- processes ------------------------------------------------------------------------------------------------
 
@@ -1155,6 +1200,47 @@ class TableVault:
 
         convert = self._queries.converter(format)
         return convert(FailureReader(self._context).find(table_name, instance_id, version, process_id).frame())
+
+    def get_usage(
+        self,
+        table_name: str = "",
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        process_id: str = "",
+        *,
+        format: Literal["pandas", "arrow", "polars"] = "pandas",
+    ) -> Any:
+        """Return a frame that lists what calls have used, by row.
+
+        Calls are counted where a builder names a service, where a budget applies, and where a function reports usage.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; without an id the newest of `version`. `TEMP_<version>` shows an unfinished execution.
+        process_id
+            A running, paused or ended execution, instead of an instance. With the id of a refresh or run, the frame
+            has the rows of all its tables, and `table` as first column.
+        format
+            `pandas`, `arrow` or `polars`.
+
+        Returns
+        -------
+        pandas.DataFrame, pyarrow.Table or polars.DataFrame
+            With the columns `builder`, `index` (position of the row; null for a function that is called once), `calls`
+            (a call for a batch counts in equal shares for its rows), `seconds`, and one for each reported amount.
+
+        Raises
+        ------
+        TVArgumentError
+            If neither a table nor a process is given, or there is no such instance.
+        TVProcessError
+            If there is no such process, or it runs no rows.
+        """
+        from tablevault.reading.usage import UsageReader
+
+        convert = self._queries.converter(format)
+        return convert(UsageReader(self._context).frame(table_name, instance_id, version, process_id))
 
     def read(
         self,

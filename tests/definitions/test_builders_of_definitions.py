@@ -160,7 +160,6 @@ UNBOUND = {
     ),
     "field of an index": ("@table.column(primary_key=['answer'])\ndef answer(): ...\n", 11, "no field 'primary_key'"),
     "given field": ("@table.column(code_module='x')\ndef answer(): ...\n", 11, "the decorator itself gives this"),
-    "service": ("@table.column(service='openai')\ndef answer(): ...\n", 11, "service comes with services"),
     "wrong value": ("@table.column(timeout='1')\ndef answer(): ...\n", 11, "timeout: it must be a number of seconds"),
     "wrong item": (
         "@table.column(retry={'max_retries': 1,\n  'on': [3]})\ndef answer(): ...\n",

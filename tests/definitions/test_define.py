@@ -70,8 +70,7 @@ def test_define_imports_nothing_else_of_the_package():
 def test_fields_of_decorators_are_those_of_builder_files():
     given = {"builder_type", "changed_columns", "python_function", "code_module", "is_custom", "name"}
     of_index, of_column = set(IndexFields.__annotations__), set(ColumnFields.__annotations__)
-    # Services come later; their field has its name already.
-    assert of_index - {"service"} == FIELD_NAMES - given
+    assert of_index == FIELD_NAMES - given
     assert of_index - of_column == {"primary_key", "keep_old", "for_each"}
     fields = dict.fromkeys(sorted(FIELD_NAMES - {"name"}), 1)
     assert sorted(ordered({**fields, "later": 1})) == sorted([*fields, "later"])

@@ -58,7 +58,21 @@ WRONG = {
         6,
         r"'f' is the name of a decorated function \(line 5\)",
     ),
-    "service": (HEAD + "llm = Service('openai', calls_per_minute=5)", 3, "Services come with a later version"),
+    "wrong limit of a service": (
+        HEAD + "llm = Service('openai', calls_per_min=5)",
+        3,
+        "did you mean 'calls_per_minute'",
+    ),
+    "service that is something else in the end": (
+        HEAD + "llm = Service('openai')\nglobals()['llm'] = 5",
+        3,
+        "'llm' is not a Service any more",
+    ),
+    "service with two limits": (
+        HEAD + "a = Service('openai')\nb = Service('openai', max_concurrency=5)",
+        4,
+        "the service 'openai' is defined twice with different limits",
+    ),
     "forbidden table": (HEAD + "t = Table('artifacts')", 3, "Forbidden Table Name: artifacts"),
     "one table twice": (HEAD + "t = Table('t')\nu = Table('T')", 4, r"there is a Table\('t'\) already"),
 }

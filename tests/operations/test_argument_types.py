@@ -62,6 +62,7 @@ RIGHT = {
     "Literal['polars', 'arrow', 'duckdb']": {"text"},
     "Literal['null', 'drop', 'raise']": {"text"},
     "Mapping[str, Mapping[str, Any]] | None": {"None"},
+    "Mapping[str, float] | None": {"None"},
 }
 """For each annotation the objects above that are of its type."""
 

@@ -31,8 +31,9 @@ SIGNATURES = {
     "create_builder_file": "table_name, builder_name='', version='base', copy_dir='', text='', process_id=''",
     "write_instance": "table_df, table_name, version='base', dependencies=None, dtypes=None, process_id=''",
     "execute_instance": "table_name, version='base', force_execute=False, process_id='', background=False, "
-    "reuse_partial=False, *, policies=None, skip_unchanged=False",
-    "retry_failed": "table_name, instance_id='', version='base', process_id='', background=False, *, policies=None",
+    "reuse_partial=False, *, policies=None, budget=None, skip_unchanged=False",
+    "retry_failed": "table_name, instance_id='', version='base', process_id='', background=False, *, policies=None, "
+    "budget=None",
     "rename_table": "new_table_name, table_name, process_id=''",
     "delete_table": "table_name, process_id=''",
     "delete_instance": "instance_id, table_name, process_id=''",
@@ -48,6 +49,7 @@ SIGNATURES = {
     "memory_limit='', full_artifact_path=False, check_content=True",
     "connect": "tables=None, *, as_of=None, full_artifact_path=False, check_content=True",
     "get_errors": "table_name='', instance_id='', version='base', process_id='', *, format='pandas'",
+    "get_usage": "table_name='', instance_id='', version='base', process_id='', *, format='pandas'",
     "read": "address, *, columns=None, rows=None, as_of=None, format='pandas'",
     "get_tables": "",
     "get_table_instances": "table_name='', version='base', include_temp=False, *, as_of=None",
@@ -68,8 +70,10 @@ SIGNATURES = {
     "get_status": "table_names=None, *, version='base', run_index=False",
     "plan_refresh": "table_names=None, *, version='base', upstream=True, downstream=False, run_index=False",
     "refresh": "table_names=None, *, version='base', upstream=True, downstream=False, keep_going=False, "
-    "process_id='', background=False, policies=None",
-    "run": "source, *, version='base', process_id='', background=False, policies=None",
+    "process_id='', background=False, policies=None, budget=None",
+    "run": "source, *, version='base', process_id='', background=False, policies=None, budget=None",
+    "set_service": "name, limits",
+    "get_services": "",
     "verify": "repair=False",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }

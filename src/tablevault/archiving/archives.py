@@ -227,9 +227,10 @@ def _packed(layout: VaultLayout) -> Iterator[Path]:
 
 
 def _is_momentary(layout: VaultLayout, path: Path) -> bool:
-    """Return whether a file is a lock, or part of the live catalog, of which the archive holds a copy."""
+    """Return whether a file is a lock or counts uses, or is part of the live catalog, whose copy is archived."""
     catalog = path.name.startswith(layout.catalog.name)
-    return path.parent == layout.owners or catalog or path == layout.log.with_suffix(".lock")
+    counters = path.name.startswith(layout.limits.name)
+    return path.parent == layout.owners or catalog or counters or path == layout.log.with_suffix(".lock")
 
 
 def _leads_inside(link: Path, root: Path) -> bool:

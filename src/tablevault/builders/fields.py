@@ -16,6 +16,7 @@ ReturnType = Literal["dataframe", "row-wise", "batch", "generator"]
 Name = Annotated[str, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Amount = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 ErrorList = list[int | Name]
 
 
@@ -47,6 +48,8 @@ class PolicyFields(BaseModel):
     max_concurrency: Count | None = None
     n_threads: Count | None = None
     batch_size: Count | None = None
+    service: Name | Annotated[list[Name], Field(min_length=1)] | None = None
+    budget: Annotated[dict[Name, Amount], Field(min_length=1)] | None = None
 
 
 class BuilderFields(PolicyFields):
@@ -110,6 +113,8 @@ _SHAPES = {
     "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
     "batch_size": "a whole number from 1",
+    "service": "the name of a service, or a list of names, such as [openai, search]",
+    "budget": "a mapping of amounts to numbers from 0, such as {calls: 1000, cost: 5}",
     "for_each": "a table, such as documents or documents(v2)",
     "setup_arguments": "a mapping of argument names to values, such as {model: small}",
     "dtypes": "a mapping of column names to types, such as {score: Float64}",

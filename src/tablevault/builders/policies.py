@@ -75,6 +75,10 @@ class Policies:
     max_concurrency: int | None = None
     """Calls that may run at once; `None`: as many as suit the executor."""
     batch_size: int = 32
+    services: tuple[str, ...] = ()
+    """Services that each call needs."""
+    budget: Mapping[str, float] | None = None
+    """The most that all calls of the builder may use in one process, by amount."""
 
     @property
     def collects(self) -> bool:
@@ -98,6 +102,11 @@ class Policies:
         if fields.max_consecutive_failures is not None:
             none = fields.max_consecutive_failures == "none"
             given["max_consecutive_failures"] = None if none else fields.max_consecutive_failures
+        if fields.service is not None:
+            names = [fields.service] if isinstance(fields.service, str) else fields.service
+            given["services"] = tuple(dict.fromkeys(names))
+        if fields.budget is not None:
+            given["budget"] = dict(fields.budget)
         if fields.stop_on is not None:
             given["stop_on"] = tuple(fields.stop_on)
         if fields.retry is not None:
@@ -140,6 +149,7 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         ("failed_inputs", context.runs_by_row, by_row),
         ("executor", context.may_run_on(fields.executor), by_row),
         ("max_concurrency", context.runs_by_row, by_row),
+        ("service", context.return_type != "generator", "has no meaning for a generator"),
         ("batch_size", context.return_type == "batch", "has a meaning for 'return_type: batch' only"),
     ]
     for name, has_meaning, reason in checks:

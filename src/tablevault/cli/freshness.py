@@ -8,7 +8,7 @@ import click
 
 from tablevault.cli.application import Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import tables
-from tablevault.cli.policies import given_policies, policies
+from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.cli.showing import is_json, show
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def _status(name: str, item: TableStatus) -> dict[str, object]:
 @click.option("--downstream", is_flag=True, help="Also the tables that read these.")
 @click.option("--keep-going", is_flag=True, help="After a failure, first finish the tables that do not depend on it.")
 @policies
+@budget
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @process_id
 @click.option("--dry-run", is_flag=True, help="Only show what would be done.")
@@ -66,6 +67,7 @@ def refresh(
     run_index: bool,
     keep_going: bool,
     policy: tuple[str, ...],
+    budget: tuple[str, ...],
     background: bool,
     process_id: str,
     **options: Any,
@@ -87,7 +89,7 @@ def refresh(
         keep_going=keep_going,
         process_id=process_id,
         background=background,
-        policies=given_policies(policy),
+        **given_rules(policy, budget),
         **options,
     )
     return process if background else end_with_failures(place, process)

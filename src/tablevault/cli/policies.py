@@ -1,4 +1,4 @@
-"""The option that replaces policies of builder files."""
+"""The options that replace policies of builder files, and that give amounts."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ policies = click.option(
     multiple=True,
     metavar="BUILDER.FIELD=VALUE",
     help="Replace a policy of a builder file, as in answer.retry=3; * stands for all builders; repeatable.",
+)
+
+
+budget = click.option(
+    "--budget",
+    multiple=True,
+    metavar="AMOUNT=NUMBER",
+    help="The most that calls may use, as in calls=1000 or cost=5; repeatable. Once it is spent, the process pauses.",
 )
 
 
@@ -39,6 +47,25 @@ def given_policies(given: tuple[str, ...]) -> dict[str, dict[str, Any]] | None:
         else:
             raise click.UsageError(f"Give the policy '{builder}.{name}' as a whole or in parts, not both.")
     return found or None
+
+
+def given_amounts(option: str, given: tuple[str, ...]) -> dict[str, float]:
+    """Return numbers that are written as NAME=NUMBER."""
+    found: dict[str, float] = {}
+    for text in given:
+        name, separator, number = text.partition("=")
+        try:
+            if not (separator and name):
+                raise ValueError
+            found[name] = int(number) if number.strip().lstrip("+-").isdecimal() else float(number)
+        except ValueError:
+            raise click.UsageError(f"--{option} is written NAME=NUMBER, not '{text}'.") from None
+    return found
+
+
+def given_rules(policy: tuple[str, ...], budget: tuple[str, ...]) -> dict[str, Any]:
+    """Return the arguments of a call that policies and a budget are given as."""
+    return {"policies": given_policies(policy), "budget": given_amounts("budget", budget) or None}
 
 
 def _split(place: str) -> tuple[str, str, str]:

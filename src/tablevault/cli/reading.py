@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import wraps
 from pathlib import Path
@@ -245,6 +245,22 @@ def get_frame_path(place: Place, table_name: str, instance_id: str, version: str
 
 
 @click.command()
+@json_option
+@in_place
+def get_services(place: Place) -> None:
+    """List the services of the vault with their limits."""
+    services = place.vault().get_services()
+    if is_json(place):
+        show(place, services)
+    else:
+        show(place, [{"service": name, **limits} for name, limits in services.items()], _service_columns(services))
+
+
+def _service_columns(services: Mapping[str, Mapping[str, float]]) -> list[str]:
+    return ["service", *dict.fromkeys(name for limits in services.values() for name in limits)]
+
+
+@click.command()
 @table_if_given("The table.")
 @instance
 @version
@@ -262,6 +278,19 @@ def get_errors(
         return
     rows = place.vault().get_errors(table_name, instance_id, version, process_id, format="arrow").to_pylist()
     show(place, rows, () if is_json(place) else _ERROR_COLUMNS)
+
+
+@click.command()
+@table_if_given("The table.")
+@instance
+@version
+@click.option("--process-id", default="", help="Rows of a running, paused or ended execution instead.")
+@json_option
+@in_place
+def get_usage(place: Place, table_name: str, instance_id: str, version: str, process_id: str) -> None:
+    """List what calls have used, by row: calls, seconds, and the amounts that functions reported."""
+    frame = place.vault().get_usage(table_name, instance_id, version, process_id, format="arrow")
+    show(place, frame.to_pylist(), () if is_json(place) else frame.column_names)
 
 
 @click.command()
@@ -305,13 +334,18 @@ def plan_instance(place: Place, table_name: str, version: str, force: bool, run_
     if is_json(place):
         show(place, plan)
     else:
-        show(place, [_planned(name, item) for name, item in plan.builders.items()], _PLAN_COLUMNS)
+        has_usage = any(item.usage for item in plan.builders.values())
+        columns = (*_PLAN_COLUMNS[:-1], *(["expected usage"] if has_usage else []), _PLAN_COLUMNS[-1])
+        show(place, [_planned(name, item) for name, item in plan.builders.items()], columns)
 
 
 def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
+    from tablevault.display.processes import usage_text
+
     counts = {"rows": item.total, "to compute": item.computed, "to reuse": item.reused}
     known = {key: "?" if count is None else f"{count:,}" for key, count in counts.items()}
-    return {"builder": name, **known, "why": "; ".join(item.reasons)}
+    usage = {"expected usage": usage_text(item.usage)} if item.usage else {}
+    return {"builder": name, **known, **usage, "why": "; ".join(item.reasons)}
 
 
 @click.command()

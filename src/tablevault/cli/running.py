@@ -10,7 +10,7 @@ import click
 
 from tablevault.cli.application import Place, end_with_failures, in_place
 from tablevault.cli.freshness import process_id, version
-from tablevault.cli.policies import given_policies, policies
+from tablevault.cli.policies import budget, given_rules, policies
 from tablevault.errors import TVArgumentError
 
 if TYPE_CHECKING:
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
 @click.argument("source", type=click.Path())
 @version
 @policies
+@budget
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @process_id
 @in_place
-def run(place: Place, source: str, policy: tuple[str, ...], background: bool, **options: Any) -> str:
+def run(
+    place: Place, source: str, policy: tuple[str, ...], budget: tuple[str, ...], background: bool, **options: Any
+) -> str:
     """Apply a definitions file, or a folder of them, and compute its tables.
 
     The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
@@ -43,7 +46,7 @@ def run(place: Place, source: str, policy: tuple[str, ...], background: bool, **
     # As for a script: packages beside the file can be imported.
     sys.path.append(str(folder))
     vault = _opened(place, source)
-    process = vault.run(source, policies=given_policies(policy), background=background, **options)
+    process = vault.run(source, background=background, **given_rules(policy, budget), **options)
     if background:
         return process
     for outcome in vault._run_outcomes(process):

@@ -84,4 +84,5 @@ def _shown(info: ProcessInfo, rates: Rates) -> RenderableType:
     table = f" on {info.table_name} {info.instance_id}".rstrip() if info.table_name else ""
     age = duration((until - info.started_at).total_seconds())
     title = Text(f"{info.process_id}: {info.operation}{table}, {info.status}, {age}")
-    return Group(title, table_of(builder_lines(info.progress, rates)))
+    waiting = [Text(f"waiting for {info.waiting}")] if info.waiting else []
+    return Group(title, table_of(builder_lines(info.progress, rates)), *waiting)

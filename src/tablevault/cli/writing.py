@@ -11,7 +11,7 @@ import click
 
 from tablevault.cli.application import Place, end_with_failures, in_place, json_option
 from tablevault.cli.completion import builders, instances, modules, tables, tags
-from tablevault.cli.policies import given_policies, policies
+from tablevault.cli.policies import budget, given_amounts, given_rules, policies
 from tablevault.cli.showing import show
 from tablevault.errors import TVArgumentError, TVTableError
 
@@ -68,6 +68,23 @@ def apply(place: Place, source: Path, dry_run: bool, process_id: str, **options:
         return place.vault().apply(source, process_id=process_id, **options)
     show(place, place.vault().plan_apply(source, **options))
     return None
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--limit",
+    multiple=True,
+    metavar="LIMIT=NUMBER",
+    help="As in calls_per_minute=500, tokens_per_day=1000000 or max_concurrency=50; repeatable.",
+)
+@click.option("--remove", is_flag=True, help="Remove the service.")
+@in_place
+def set_service(place: Place, name: str, limit: tuple[str, ...], remove: bool) -> str:
+    """Set the limits of a service, which all builders and processes obey together."""
+    if remove == bool(limit):
+        raise click.UsageError("Give --limit, once for each limit, or --remove.")
+    return place.vault().set_service(name, None if remove else given_amounts("limit", limit))
 
 
 @click.command()
@@ -172,14 +189,17 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @click.option("--reuse-partial", is_flag=True, help="Take over what a reverted execution had computed.")
 @click.option("--skip-unchanged", is_flag=True, help="Make no instance if the newest one would not change.")
 @policies
+@budget
 @process_id
 @in_place
-def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **options: Any) -> str:
+def execute_instance(
+    place: Place, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
+) -> str:
     """Fill a temporary instance by its builders.
 
     The exit status is 5 if the execution succeeded but rows failed; get-errors lists them.
     """
-    process = place.vault().execute_instance(table_name, policies=given_policies(policy), **options)
+    process = place.vault().execute_instance(table_name, **given_rules(policy, budget), **options)
     return process if options["background"] else end_with_failures(place, process)
 
 
@@ -189,14 +209,17 @@ def execute_instance(place: Place, table_name: str, policy: tuple[str, ...], **o
 @version
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
 @policies
+@budget
 @process_id
 @in_place
-def retry_failed(place: Place, table_name: str, policy: tuple[str, ...], **options: Any) -> str:
+def retry_failed(
+    place: Place, table_name: str, policy: tuple[str, ...], budget: tuple[str, ...], **options: Any
+) -> str:
     """Compute the failed, skipped and missing rows of an instance, into a new one.
 
     The exit status is 5 if rows failed again; get-errors lists them.
     """
-    process = place.vault().retry_failed(table_name, policies=given_policies(policy), **options)
+    process = place.vault().retry_failed(table_name, **given_rules(policy, budget), **options)
     return process if options["background"] else end_with_failures(place, process)
 
 

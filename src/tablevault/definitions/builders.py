@@ -31,8 +31,6 @@ GIVEN_BY_DECORATOR = frozenset(
     {"builder_type", "changed_columns", "python_function", "code_module", "is_custom", "name"}
 )
 _OF_DECORATORS = FIELD_NAMES - GIVEN_BY_DECORATOR
-_LATER = frozenset({"service", "budget"})
-"""Fields of services, which this version does not have."""
 _OF_INDEX = ("primary_key", "keep_old", "for_each")
 
 
@@ -158,10 +156,6 @@ class DefinedBuilder:
         """Return the fields that were given, as plain values."""
         fields: dict[str, Any] = {}
         for name, value in self.definition.fields.items():
-            if name in _LATER:
-                raise self.error(
-                    (name,), f"{name} comes with services, which this version of TableVault does not have; remove it."
-                )
             if name in GIVEN_BY_DECORATOR:
                 raise self.error((name,), "the decorator itself gives this field; remove it.")
             known = _OF_DECORATORS if self.is_index else _OF_DECORATORS.difference(_OF_INDEX)

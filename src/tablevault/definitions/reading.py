@@ -9,17 +9,20 @@ from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from tablevault.builders.document import read_document
 from tablevault.builders.policies import RUN_BY_ROW
 from tablevault.code.loading import CodeSnapshot, ModuleFile
 from tablevault.code.local_code import find_local_code
-from tablevault.define import Definition, Table
+from tablevault.define import Definition, Service, Table
 from tablevault.definitions.builders import DefinedBuilder, TableOfRows
 from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.syntax import BuilderCall, FileDefinitions, read_definitions
 from tablevault.definitions.texts import (
     BuilderText,
     ModuleText,
+    ServiceLimits,
     SourceTexts,
     TableTexts,
     comment_name,
@@ -28,7 +31,8 @@ from tablevault.definitions.texts import (
 )
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError
 from tablevault.layout import BUILDER_SUFFIX
-from tablevault.names import check_table_name, check_text, fold
+from tablevault.names import check_service_name, check_table_name, check_text, fold
+from tablevault.services import check_limits
 
 _PACKAGE = "tablevault_code"
 
@@ -77,7 +81,6 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
     definitions = read_definitions(source.all_files)
     modules = known.modules()
     _check_siblings(source, definitions, modules)
-    _check_services(definitions)
     files = {
         **modules,
         **{name: ModuleFile(file.path, file.path, file.text) for name, file in source.all_files.items()},
@@ -98,7 +101,8 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
             if name in namespaces
             for table, definition, call in _matched(file, namespaces[name])
         ]
-    return _Binder(source, definitions, namespaces, builders, known).texts(texts)
+    bound = _Binder(source, definitions, namespaces, builders, known).texts(texts)
+    return msgspec.structs.replace(bound, services=_services(definitions, namespaces))
 
 
 def _used_modules(definitions: Mapping[str, FileDefinitions], names: Iterable[str]) -> set[str]:
@@ -125,14 +129,24 @@ def _check_siblings(
             raise TVBuilderError(f"'{sibling.name}' is imported, and differs from the vault's module; {advice}")
 
 
-def _check_services(definitions: Mapping[str, FileDefinitions]) -> None:
-    for item in definitions.values():
-        for name, node in item.services.items():
-            raise item.file.error(
-                node,
-                f"'{name}' is a Service. Services come with a later version of TableVault; remove it, and service= of "
-                "decorators.",
-            )
+def _services(
+    definitions: Mapping[str, FileDefinitions], namespaces: Mapping[str, Mapping[str, object]]
+) -> tuple[ServiceLimits, ...]:
+    """Return the services that files define; one that is defined twice has the same limits."""
+    found: dict[str, ServiceLimits] = {}
+    for module, namespace in namespaces.items():
+        for name, node in definitions[module].services.items():
+            service, file = namespace.get(name), definitions[module].file
+            if not isinstance(service, Service):
+                raise file.error(node, f"'{name}' is not a Service any more when the file has run; assign it once.")
+            try:
+                limits = check_limits(check_service_name(service.name), service.limits)
+            except TVArgumentError as error:
+                raise file.error(node, str(error)) from None
+            defined = ServiceLimits(name=service.name, limits=limits)
+            if found.setdefault(service.name, defined) != defined:
+                raise file.error(node, f"the service '{service.name}' is defined twice with different limits.")
+    return tuple(found.values())
 
 
 def _matched(file: FileDefinitions, namespace: Mapping[str, object]) -> Iterator[tuple[Table, Definition, BuilderCall]]:

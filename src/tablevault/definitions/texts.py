@@ -47,6 +47,13 @@ class TableTexts(msgspec.Struct, frozen=True, kw_only=True):
     builders: tuple[BuilderText, ...]
 
 
+class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """A service."""
+
+    name: str
+    limits: dict[str, int | float]
+
+
 class SourceTexts(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a source defines."""
 
@@ -54,6 +61,7 @@ class SourceTexts(msgspec.Struct, frozen=True, kw_only=True):
     """Names of its files, as comments name them."""
     modules: tuple[ModuleText, ...]
     tables: tuple[TableTexts, ...]
+    services: tuple[ServiceLimits, ...] = ()
 
 
 class Stamp(NamedTuple):

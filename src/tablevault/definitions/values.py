@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 from tablevault.builders.fields import FieldPath
-from tablevault.define import Cell, Table, This
+from tablevault.define import Cell, Service, Table, This
 
 _PLAIN = (str, bool, int, float, datetime.datetime, datetime.date, type(None))
 
@@ -56,6 +56,8 @@ class FieldValues:
             return self._function(value)
         if field in ("for_each", "rows_of") and isinstance(value, Table):
             return value.name
+        if field == "service":
+            return self._services(path, value)
         if field == "retry" and isinstance(value, Mapping):
             return {
                 name: self._errors((*path, name), item) if name == "on" else self._value((*path, name), item)
@@ -91,6 +93,12 @@ class FieldValues:
         if type(key) in _PLAIN:
             return key
         raise UnwritableValueError(path, f"a key cannot be a {type(key).__name__}; use text.")
+
+    def _services(self, path: FieldPath, value: object) -> object:
+        """Return the names of services."""
+        if isinstance(value, list | tuple):
+            return [self._services((*path, position), item) for position, item in enumerate(value)]
+        return value.name if isinstance(value, Service) else self._value(path, value)
 
     def _errors(self, path: FieldPath, value: object) -> object:
         """Return a list of errors with exception classes by their names."""

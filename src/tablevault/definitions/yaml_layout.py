@@ -31,6 +31,7 @@ _ORDER = (
     "retry",
     "timeout",
     "service",
+    "budget",
     "on_error",
     "max_failures",
     "max_consecutive_failures",

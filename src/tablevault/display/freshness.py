@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Count, Sheet, State
+from tablevault.display.processes import usage_text
 from tablevault.texts import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def _step(step: RefreshStep) -> str:
         for count, verb in ((step.computed, "compute"), (step.reused, "reuse"))
         if count is not None and step.action != "skip"
     ]
+    if step.usage:
+        counts.append(f"about {usage_text(step.usage)}")
     return "; ".join([f"{step.action} {step.text}", *counts, *step.reasons])
 
 

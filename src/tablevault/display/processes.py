@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,10 @@ def process_text(process: ProcessInfo) -> str:
         counts = [f"{item.computed:,} computed", f"{item.reused:,} reused"]
         counts += [f"{count:,} {word}" for count, word in others if count]
         lines.append((f"builder {name}", f"{', '.join(counts)} of {total} rows, {done}"))
+    if process.usage:
+        lines.append(("usage", usage_text(process.usage)))
+    if process.waiting:
+        lines.append(("waiting for", process.waiting))
     if process.error is not None:
         lines.append(("error", process.error_line))
     text = "\n".join(f"{name}: {value}" for name, value in lines)
@@ -39,6 +43,10 @@ def process_html(process: ProcessInfo) -> str:
     sheet.facts(_facts(process))
     if process.progress:
         _add_builders(sheet, process)
+    if process.usage:
+        sheet.facts([("usage", usage_text(process.usage))])
+    if process.waiting:
+        sheet.facts([("waiting for", process.waiting)])
     if process.error is not None:
         error = Sheet()
         error.facts([("error", process.error_line)])
@@ -47,6 +55,16 @@ def process_html(process: ProcessInfo) -> str:
     if process.hint:
         sheet.remedies(process.remedies)
     return sheet.html
+
+
+def usage_text(usage: Mapping[str, float]) -> str:
+    """Return amounts as people read them: calls first."""
+    ordered = sorted(usage.items(), key=lambda item: (item[0] != "calls", item[0]))
+    return ", ".join(f"{_amount(value)} {name}" for name, value in ordered)
+
+
+def _amount(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:,.4g}"
 
 
 def _add_builders(sheet: Sheet, process: ProcessInfo) -> None:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from tablevault import clock
+from tablevault.display.processes import usage_text
 from tablevault.progress import ExecutionProgress
 from tablevault.texts import shown
 from tablevault.values import BuilderProgress
@@ -53,7 +54,8 @@ class ProgressDisplay:
             counters = list(progress.builders.items())
             errors = {name: counter.most_frequent_errors for name, counter in counters}
             raised = {name: counter.raised for name, counter in counters}
-            return builder_lines(progress.snapshot(), rates, raised, errors)
+            waiting = {name: counter.waiting for name, counter in counters}
+            return builder_lines(progress.snapshot(), rates, raised, errors, waiting)
 
         with _shown(lines):
             yield
@@ -202,8 +204,12 @@ def builder_lines(
     rates: Rates,
     raised: Mapping[str, int] | None = None,
     errors: Mapping[str, str] | None = None,
+    waiting: Mapping[str, str] | None = None,
 ) -> list[Line]:
-    """Return a line for each builder: its name, rows done, reused, failed, skipped, retrying, rate, and time left.
+    """Return a line for each builder.
+
+    Its cells are the name, rows done, reused, failed, skipped and retrying, the usage, the rate, what it waits for, and
+    the time left.
 
     Parameters
     ----------
@@ -215,14 +221,18 @@ def builder_lines(
         Rows whose error ended the run, by builder; only known to the interpreter that runs it.
     errors
         The most frequent errors, by builder; likewise.
+    waiting
+        The services that calls wait for, by builder.
     """
     return [
-        _builder_line(name, item, rates, (raised or {}).get(name, 0), (errors or {}).get(name, ""))
+        _builder_line(
+            name, item, rates, (raised or {}).get(name, 0), (errors or {}).get(name, ""), (waiting or {}).get(name, "")
+        )
         for name, item in progress.items()
     ]
 
 
-def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, errors: str) -> Line:
+def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, errors: str, waiting: str) -> Line:
     rate = rates.rate(name, item.computed)
     settled = item.computed + item.reused + item.failed + item.skipped
     missing = 0 if item.total is None else item.total - settled
@@ -234,7 +244,9 @@ def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, e
         f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else "",
         f"{item.skipped:,} skipped" if item.skipped else "",
         f"{item.retrying:,} waiting to be retried" if item.retrying else "",
+        usage_text(item.usage),
         f"{rate:,.1f}/s" if rate and not item.done else "",
+        f"waiting for {waiting}" if waiting else "",
         "done" if item.done else _left(missing, rate),
     )
 

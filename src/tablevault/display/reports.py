@@ -5,10 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Count, Sheet, State
+from tablevault.display.processes import usage_text
 from tablevault.texts import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import ApplyPlan, BuilderPlan, InstancePlan, VerifyReport
+
+
+_QUIET = frozenset({"new", "same"})
+"""States of services that are not worth a line of their own."""
 
 
 def plan_text(plan: InstancePlan) -> str:
@@ -21,17 +26,26 @@ def _builder_plan(item: BuilderPlan) -> str:
     total = "rows not known yet" if item.total is None else f"{item.total:,} rows"
     computed = "" if item.computed is None else f", {item.computed:,} to compute"
     reused = "" if item.reused is None else f", {item.reused:,} to reuse"
-    return f"{total}{computed}{reused}" + "".join(f"; {reason}" for reason in item.reasons)
+    usage = f" (about {usage_text(item.usage)})" if item.usage else ""
+    return f"{total}{computed}{usage}{reused}" + "".join(f"; {reason}" for reason in item.reasons)
 
 
 def plan_html(plan: InstancePlan) -> str:
     """Return a plan as HTML."""
     sheet = Sheet()
     sheet.heading("", "What an execution would do")
+    has_usage = any(item.usage for item in plan.builders.values())
     sheet.table(
-        ("builder", "rows", "to compute", "to reuse", "why"),
+        ("builder", "rows", "to compute", "to reuse", *(["expected usage"] if has_usage else []), "why"),
         [
-            (name, Count(item.total), Count(item.computed), Count(item.reused), item.reasons)
+            (
+                name,
+                Count(item.total),
+                Count(item.computed),
+                Count(item.reused),
+                *([usage_text(item.usage)] if has_usage else []),
+                item.reasons,
+            )
             for name, item in plan.builders.items()
         ],
     )
@@ -40,7 +54,9 @@ def plan_html(plan: InstancePlan) -> str:
 
 def apply_plan_text(plan: ApplyPlan) -> str:
     """Return the plan of an `apply` as text: a line for each file, and the lines that differ."""
-    lines = [f"new table: {name}" for name in plan.tables]
+    lines = [f"{state} service: {name}" for name, state in plan.services.items() if state == "new"]
+    lines += [f"service {name}: keeps its own limits" for name, state in plan.services.items() if state not in _QUIET]
+    lines += [f"new table: {name}" for name in plan.tables]
     for file in plan.files:
         lines.append(f"{file.state}: {file.path}")
         lines.extend(f"  {line}" for line in file.diff.splitlines())
@@ -51,6 +67,8 @@ def apply_plan_html(plan: ApplyPlan) -> str:
     """Return the plan of an `apply` as HTML."""
     sheet = Sheet()
     sheet.heading("", "What apply would do")
+    for name, state in plan.services.items():
+        sheet.note(f"service {name}: {state}")
     for name in plan.tables:
         sheet.note(f"new table: {name}")
     sheet.table(("file", "state", "change"), [(item.path, item.state, item.diff) for item in plan.files])

@@ -12,14 +12,17 @@ from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, PreparedBuilder
-from tablevault.progress import BuilderCounter
+from tablevault.progress import BuilderCounter, rounded
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.failures import RowFailure
+from tablevault.rows.gate import Budget, CallGate
 from tablevault.rows.results import misfits, typed_column
 from tablevault.rows.table import RowTable
+from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState
 from tablevault.storage.fingerprints import Fingerprints
+from tablevault.values import Usage
 
 
 @dataclass
@@ -72,6 +75,22 @@ class BuilderRun:
         """Record that rows of this builder follow."""
         is_nested = self.spec.for_each is not None
         self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version, is_nested)
+
+    def usage_log(self) -> UsageLog:
+        """Return what the calls of a builder that is called once have used; it is to be asked for once."""
+        saved = self.saved.usage if self.saved is not None else None
+        return UsageLog(self.spec.name, self.counter, self.execution.checkpoints, saved)
+
+    def gate(self) -> CallGate | None:
+        """Return the gate that calls pass; `None` if no service and no budget limits them."""
+        policies, counter, open_limits = self.spec.policies, self.counter, self.execution.limits
+        budgets = list(self.execution.budgets)
+        if policies.budget is not None:
+            budgets.append(Budget(f"builder '{self.spec.name}'", policies.budget, lambda: rounded(counter.usage)))
+        limits = open_limits() if policies.services and open_limits is not None else None
+        if limits is None and not budgets:
+            return None
+        return CallGate(counter, policies.services, limits, budgets)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 
@@ -207,7 +226,9 @@ class BuilderRun:
 
     def add_row_outcome(self, table: RowTable, whole: bytes | None = None) -> None:
         """Record for each row which version of the code computed it."""
-        self.add_outcome(tuple(table.versions), table.fingerprints, table.codes, whole, table.failures)
+        self.add_outcome(
+            tuple(table.versions), table.fingerprints, table.codes, whole, table.failures, table.usage.rows
+        )
 
     def add_input_outcome(
         self, table: RowTable, fingerprints: Fingerprints, codes: array[int], counts: Sequence[int]
@@ -223,7 +244,7 @@ class BuilderRun:
         counts
             How many rows each input row became.
         """
-        self.add_outcome(tuple(table.versions), fingerprints, codes, failures=table.failures)
+        self.add_outcome(tuple(table.versions), fingerprints, codes, failures=table.failures, usage=table.usage.rows)
         keys = self.execution.input_key_columns(self.spec)
         self.execution.outcomes[-1] = replace(self.execution.outcomes[-1], inputs=InputOutcome(table, counts, keys))
 
@@ -234,6 +255,7 @@ class BuilderRun:
         codes: array[int] | None = None,
         whole: bytes | None = None,
         failures: Mapping[int, RowFailure] | None = None,
+        usage: Mapping[int, Usage] | None = None,
     ) -> None:
         """Record the result of this builder for provenance."""
         self.execution.outcomes.append(
@@ -246,6 +268,7 @@ class BuilderRun:
                 codes,
                 whole,
                 dict(failures or {}),
+                usage=dict(usage or {}),
                 reused_partial=self.counter.reused_partial,
             )
         )

@@ -13,11 +13,12 @@ from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.primary_keys import check_keys, row_keys
 from tablevault.names import fold
-from tablevault.ports import Frame, FrameSource, Interruptible
+from tablevault.ports import Frame, FrameSource, Interruptible, ServiceLimits
 from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.rows.calls import Views
 from tablevault.rows.failures import RowFailure
+from tablevault.rows.gate import Budget
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
 
@@ -41,6 +42,10 @@ class Execution:
     """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
     input_keys_of: Callable[[PinnedKey], tuple[str, ...]] = lambda _: ()
     """Returns the primary key of a pinned instance."""
+    limits: Callable[[], ServiceLimits] | None = None
+    """Returns the limits of services; `None` where no function is called."""
+    budgets: tuple[Budget, ...] = ()
+    """Budgets of the process, and of those around it."""
     index_origin: MaterializedOrigin | None = None
     """Whose frame `self` is for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)

@@ -20,7 +20,9 @@ from tablevault.rows.error_names import RowError
 from tablevault.rows.results import normal_values
 from tablevault.rows.runner import collect_failure
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
+from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable
+from tablevault.usage import metered
 
 
 def run_generator(run: BuilderRun) -> None:
@@ -42,9 +44,11 @@ def run_generator(run: BuilderRun) -> None:
         return
     first = filled if continues else prefix
     ended = EndedCalls(run)
-    values = call_function(run, call, ended)
+    values = call_function(run, call, ended, table.usage)
     try:
-        Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
+        # Its body runs while its rows are taken.
+        with metered(SingleMeter(table.usage)):
+            Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
     except Exception:
         ended.count()
         raise
@@ -241,7 +245,7 @@ def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) ->
     run.complete(table, total)
     whole = fingerprint or None
     if len(table.versions) == 1:
-        run.add_outcome(whole=whole, failures=table.failures)
+        run.add_outcome(whole=whole, failures=table.failures, usage=table.usage.rows)
     else:
         # Some rows were computed by code that was replaced while the process was paused.
         run.add_row_outcome(table, whole)

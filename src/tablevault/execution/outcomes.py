@@ -12,11 +12,13 @@ from tablevault.errors import TVImplementationError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.names import fold
+from tablevault.progress import summed
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.table import RowTable
+from tablevault.services import CALLS
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.values import Read
+from tablevault.values import Read, Usage
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class BuilderOutcome:
     """Fingerprint of a function that is called once."""
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
     """Failed and skipped rows, by position; of input rows where there are any."""
+    usage: Mapping[int, Usage] = field(default_factory=dict)
+    """What the calls have used, by position; of input rows where there are any."""
     inputs: InputOutcome | None = None
     reused_partial: int = 0
     """Reused rows that an execution computed which was reverted."""
@@ -102,6 +106,7 @@ class BuilderOutcome:
             whole_fingerprint=self.whole.hex() if self.whole is not None else None,
             failed=sum(failure.kind == "failed" for failure in self.failures.values()),
             skipped=sum(failure.kind == "skipped" for failure in self.failures.values()),
+            usage=summed({CALLS: usage.calls, **usage.amounts} for usage in self.usage.values()),
         )
 
     def reads(self, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[Read]:

@@ -20,7 +20,8 @@ from tablevault.code.versions import CodeIndex, builder_version
 from tablevault.errors import TableVaultError, TVArtifactError, TVBuilderError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey
 from tablevault.execution.outcomes import PreparedBuilder
-from tablevault.names import fold, nearest
+from tablevault.lookup import Lookup
+from tablevault.names import fold, nearest, nearest_or
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.references import Evaluator, Placement, Reference, find_references
@@ -116,6 +117,15 @@ class Prepared:
             for spec in self.specs
         )
         return replace(self, specs=tuple(specs))
+
+    def check_services(self, lookup: Lookup) -> None:
+        """Raise `TVBuilderError` if a builder names a service that the vault does not have."""
+        named = [(spec, name) for spec in self.specs for name in spec.policies.services]
+        known = lookup.contents.services() if named else {}
+        for spec, name in named:
+            if name not in known:
+                advice = "set_service sets its limits"
+                raise spec.error(("service",), f"there is no service '{name}'{nearest_or(name, known, advice)}.")
 
     def _policy_context(self, spec: BuilderSpec) -> PolicyContext:
         overwrites = not spec.is_index and bool(set(spec.changed_columns) & set(self.index.primary_key))

@@ -70,6 +70,8 @@ class BuilderFacts:
     """Rows that failed."""
     skipped: int = 0
     """Rows that were not tried, because a cell that they read failed."""
+    usage: dict[str, float] = field(default_factory=dict)
+    """Calls, where they were counted, and the amounts that they reported, in the process that made the instance."""
 
     @property
     def whole(self) -> bytes | None:

@@ -38,7 +38,7 @@ def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
         # Files that its cells named, or that its origin had, are gone.
         run.begin()
     if table.missing():
-        RowRunner(table, call, row_job(run), run.execution.owner).run()
+        RowRunner(table, call, row_job(run), run.execution.owner, gate=run.gate()).run()
     run.complete(table, len(table))
     for position in passed_rows(run):
         table.fingerprints[position] = None

@@ -12,7 +12,8 @@ from tablevault.execution.reuse import reuse_whole
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.results import read_frame_result
-from tablevault.rows.single import call_once
+from tablevault.rows.single import SinglePassage, call_once
+from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import SavedFrame
 from tablevault.storage.dtypes import plain_values
 from tablevault.storage.frames import FrameData, read_frame
@@ -79,7 +80,7 @@ class EndedCalls:
         return replace(facts, call_ids={self._PLACE: call_id})
 
 
-def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> object:
+def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> object:
     """Call the function once, or more often as its policies say; its exception becomes a `FunctionError`."""
     function, owner = run.builder.loaded, run.execution.owner
 
@@ -92,19 +93,20 @@ def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> objec
         return given
 
     opener = function.opener(run.setup_arguments)
-    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count)
+    passage = SinglePassage(run.gate(), usage, owner)
+    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count, passage)
 
 
 def run_dataframe(run: BuilderRun) -> None:
     """Take the saved frame, reuse the columns of an origin, or call the function."""
-    saved = _intact_frame(run)
+    saved, usage = _intact_frame(run), run.usage_log()
     if saved is not None:
         _put_saved(run, saved)
         return
     call = SingleCall.prepare(run, {})
     if not reuse_whole(run, call.fingerprint):
-        _put_frame(run, _compute_frame(run, call))
-        run.add_outcome(whole=call.fingerprint)
+        _put_frame(run, _compute_frame(run, call, usage))
+        run.add_outcome(whole=call.fingerprint, usage=usage.rows)
 
 
 def restore_dataframe(run: BuilderRun, reusing: bool) -> bool:
@@ -124,7 +126,7 @@ def decide_dataframe(run: BuilderRun) -> bool:
     return reuse_whole(run, SingleCall.prepare(run, {}).fingerprint)
 
 
-def _compute_frame(run: BuilderRun, call: SingleCall) -> FrameData:
+def _compute_frame(run: BuilderRun, call: SingleCall, usage: UsageLog) -> FrameData:
     """Call the function, and save its result."""
     spec, frame, checkpoints = run.spec, run.frame, run.execution.checkpoints
     run.counter.total = None if spec.is_index else frame.row_count
@@ -132,7 +134,7 @@ def _compute_frame(run: BuilderRun, call: SingleCall) -> FrameData:
         # It was complete, but its files have changed since.
         run.begin()
     ended = EndedCalls(run)
-    returned = call_function(run, call, ended)
+    returned = call_function(run, call, ended, usage)
     try:
         data = read_frame_result(spec, returned, run.counter.total, frame.artifacts.name_of)
     except Exception:
@@ -160,7 +162,8 @@ def _put_saved(run: BuilderRun, saved: SavedFrame) -> None:
     data = read_frame(saved.path)
     run.counter.computed = len(data)
     _put_frame(run, data)
-    run.add_outcome(whole=saved.fingerprint, versions=(saved.code,))
+    usage = run.saved.usage if run.saved is not None else {}
+    run.add_outcome(whole=saved.fingerprint, versions=(saved.code,), usage=usage)
 
 
 def _put_frame(run: BuilderRun, data: FrameData) -> None:

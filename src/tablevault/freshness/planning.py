@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from tablevault.execution.reasons import Reasons, rows_text
 from tablevault.execution.reuse import whole_candidates
 from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_without_arguments
 from tablevault.execution.running import decide_whole, run_builder
+from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.execution.whole import SingleCall
 from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
@@ -36,7 +37,7 @@ from tablevault.operations.execute import ExecuteInstance, open_execution
 from tablevault.operations.session import Draft
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError
-from tablevault.progress import ExecutionProgress
+from tablevault.progress import ExecutionProgress, rounded
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
 from tablevault.rows.artifacts import InstanceArtifacts, names_artifacts
@@ -71,13 +72,35 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
     documents = lookup.with_files(lambda: lookup.builder_files(table, temporary), read_documents)
     inputs = PinnedInputs(lookup, plan.inputs)
     prepared = Prepared.check(table.name, documents, inputs, Sources.of_now(lookup.code_texts()))
+    prepared.check_services(lookup)
     with open_planner(lookup) as planner:
         try:
             index = IndexRun.ALWAYS if run_index else IndexRun.NEVER
-            return planner.decide(prepared, plan.origin, index, not operation.force_execute).plan
+            decided = planner.decide(prepared, plan.origin, index, not operation.force_execute).plan
+            return with_expected_usage(decided, lookup, plan.origin)
         except FunctionError as error:
             set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
             raise error.original from error.original.__cause__
+
+
+def with_expected_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) -> InstancePlan:
+    """Return a plan with the use that is to be expected: of each builder, the mean of the last calls made for it."""
+    means: dict[str, dict[str, float]] = {}
+    row_id = origin
+    while row_id is not None and not plan.builders.keys() <= means.keys():
+        instance = lookup.contents.instance_by_row(row_id)
+        if instance is None:
+            break
+        # An instance whose cells were all taken over has none; its own origin may.
+        means = {**mean_usage(read_usage(lookup.folder_of(instance).usage)), **means}
+        row_id = instance.origin
+    planned = {
+        name: replace(item, usage=rounded({amount: value * item.computed for amount, value in means[name].items()}))
+        if item.computed and name in means
+        else item
+        for name, item in plan.builders.items()
+    }
+    return replace(plan, builders=planned)
 
 
 class IndexRun(Enum):

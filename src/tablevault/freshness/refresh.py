@@ -28,6 +28,7 @@ from tablevault.plans import ExecutePlan, PlannedStep, StepsPlan
 from tablevault.ports import FunctionError
 from tablevault.records import RefreshStep
 from tablevault.rows.failures import RowFailure
+from tablevault.services import check_budget
 from tablevault.texts import in_line
 from tablevault.values import Change, Changes, InstanceRecord, ProcessRecord, Status, TableRecord
 
@@ -53,9 +54,16 @@ class Refresh(Operation[StepsPlan]):
     downstream: bool = False
     keep_going: bool = False
     policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
+    budget: Mapping[str, float] | None = field(default=None, metadata=REPLACEABLE)
+
+    @property
+    def budget_of_process(self) -> Mapping[str, float] | None:
+        """The most that the calls of all steps may use together, by amount."""
+        return self.budget
 
     def plan(self, draft: Draft) -> StepsPlan:
         """Choose the steps, and check that each of them can begin; a refresh holds nothing itself."""
+        check_budget(self.budget)
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)
@@ -322,7 +330,7 @@ def _check_fields(freshness: Freshness, key: TableVersion, policies: TablePolici
     except TableVaultError:
         # It reads a table that an earlier step makes; its own execution checks them.
         return
-    prepared.with_policies(policies)
+    prepared.with_policies(policies).check_services(freshness.lookup)
 
 
 # --- failed rows --------------------------------------------------------------------------------------------------

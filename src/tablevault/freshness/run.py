@@ -42,6 +42,7 @@ from tablevault.operations.apply import Apply
 from tablevault.operations.base import LONG, REPLACEABLE, Operation
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import PlannedStep, RunPlan
+from tablevault.services import check_budget
 from tablevault.values import Changes, ProcessRecord, Status
 
 _APPLIED = "applied"
@@ -65,15 +66,22 @@ class Run(Operation[RunPlan]):
     """The texts that the source was at the start, as plain data."""
     version: str = names.DEFAULT_VERSION
     policies: TablePolicies | None = field(default=None, metadata=REPLACEABLE)
+    budget: Mapping[str, float] | None = field(default=None, metadata=REPLACEABLE)
     edited: Any = field(default=None, metadata=LONG)
     """The texts that a later call has read, if any has."""
     reading: str = field(default="", metadata={**REPLACEABLE, **LONG})
     """Names the last reading of the source, which is applied once; empty for a call that does not read it."""
 
+    @property
+    def budget_of_process(self) -> Mapping[str, float] | None:
+        """The most that the calls of all steps may use together, by amount."""
+        return self.budget
+
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> RunPlan:
         """Check that the source defines tables, that nobody else runs it, and that its definitions can be applied."""
+        check_budget(self.budget)
         if not self.source:
             raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
         version, tables = names.check_version(self.version), self._began_with.tables
@@ -83,10 +91,12 @@ class Run(Operation[RunPlan]):
         check_not_running(draft.lookup.context, self.source, version, without=draft.process_id)
         for table in tables:
             check_length(draft.process_id, version, PlannedStep(0, table.name, version, "", ()))
-        comparison = self._applying(self._began_with).compared(draft.lookup)
+        applying = self._applying(self._began_with)
+        comparison = applying.compared(draft.lookup)
         comparison.check_unedited()
         table_name = tables[0].name if len(tables) == 1 else ""
-        return RunPlan(table_name=table_name, is_applied=not comparison.differs)
+        differs = comparison.differs or bool(applying.new_services(draft.lookup))
+        return RunPlan(table_name=table_name, is_applied=not differs)
 
     # --- continuing -----------------------------------------------------------------------------------------------
 
@@ -166,8 +176,9 @@ class Run(Operation[RunPlan]):
             return
         operation = self._applying(self._now)
         comparison = operation.compared(session.lookup)
-        told = comparison.summary(_changed_functions(session.lookup, self._now))
-        if comparison.differs:
+        services = operation.new_services(session.lookup)
+        told = comparison.summary(_changed_functions(session.lookup, self._now), services)
+        if comparison.differs or services:
             session.children.run(operation, f"{session.process_id}.apply.{session.attempt}", "")
         session.progress.tell(f"Applied {name}: {told}.")
         session.stage_text(_APPLIED, self.reading)
@@ -268,6 +279,7 @@ def choose_run(
     version: str,
     process_id: str,
     policies: TablePolicies | None,
+    budget: Mapping[str, float] | None,
     recover: Callable[[ProcessRecord], object],
 ) -> RunCall:
     """Read a source, and choose the process that runs it.
@@ -278,7 +290,7 @@ def choose_run(
         The open vault.
     source
         A file or folder; empty to continue the run of `process_id` with its recorded definitions.
-    version, process_id, policies
+    version, process_id, policies, budget
         As for `run`.
     recover
         Ends what a dead owner has left of a process.
@@ -296,14 +308,14 @@ def choose_run(
     if not source:
         if not process_id:
             raise TVArgumentError("Name a source, or the process_id of a run to be continued.")
-        return RunCall(Run("", None, version, policies), process_id)
+        return RunCall(Run("", None, version, policies, budget), process_id)
     files = find_source(source)
     continued = None
     if not process_id:
         check_not_running(context, files.place, version)
         continued = _newest_paused(context, files.place, version, recover)
     texts = read_source(files, VaultTables(Lookup(context), version))
-    operation = Run(files.place, msgspec.to_builtins(texts), version, policies, reading=uuid.uuid4().hex)
+    operation = Run(files.place, msgspec.to_builtins(texts), version, policies, budget, reading=uuid.uuid4().hex)
     if process_id:
         return RunCall(operation, process_id)
     if continued is not None:

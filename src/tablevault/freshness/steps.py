@@ -12,6 +12,7 @@ from tablevault.errors import TableVaultError, TVArgumentError, TVLockError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.graph import Draft, Node, TableVersion
+from tablevault.freshness.planning import with_expected_usage
 from tablevault.freshness.status import (
     TO_BE_COMPUTED,
     UNDECIDED,
@@ -27,7 +28,8 @@ from tablevault.liveness import Liveness
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
-from tablevault.records import RefreshPlan, RefreshStep
+from tablevault.progress import summed
+from tablevault.records import BuilderPlan, RefreshPlan, RefreshStep
 from tablevault.references import Dependency, dependencies, find_references
 from tablevault.texts import in_line
 from tablevault.values import Lock, ProcessRecord, Status
@@ -153,35 +155,34 @@ class _Steps:
     def _step(self, key: TableVersion, looked: Looked, with_counts: bool) -> RefreshStep:
         action = self._actions[key]
         is_left_out = looked.state not in (State.FRESH, State.EXTERNAL) and self._is_left_out(looked.node)
-        computed, reused = self._counts(key, with_counts)
+        builders = self._counted(key, with_counts)
         return RefreshStep(
             key.table_name,
             key.version,
             action,
             (*looked.reasons, _SIDE_EFFECTS) if is_left_out else looked.reasons,
             tuple(self._graph.text(read) for read in self._graph.inputs(key) if read in self._looked),
-            computed,
-            reused,
+            None if builders is None else _sum(builder.computed for builder in builders),
+            None if builders is None else _sum(builder.reused for builder in builders),
+            summed(builder.usage for builder in builders or ()),
         )
 
-    def _counts(self, key: TableVersion, with_counts: bool) -> tuple[int | None, int | None]:
-        """Return how many rows are computed and reused, where that is known.
-
-        Summed over builders, except an IndexBuilder that always runs.
-        """
+    def _counted(self, key: TableVersion, with_counts: bool) -> list[BuilderPlan] | None:
+        """Return the plans of the builders that count, where they are known: not an IndexBuilder that always runs."""
         if self._actions[key] is Action.SKIP:
-            return 0, 0
+            return []
         if not with_counts or any(
             self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)
         ):
-            return None, None
+            return None
         try:
             decided = self._freshness.decided(key)
         except TableVaultError:
-            return None, None
-        index, *others = decided.decision.plan.builders.values()
-        builders = [index, *others] if decided.checked.prepared.index.runs_by_row else others
-        return _sum(builder.computed for builder in builders), _sum(builder.reused for builder in builders)
+            return None
+        origin = self._freshness.origin(self._graph.nodes[key])
+        plan = with_expected_usage(decided.decision.plan, self._freshness.lookup, origin)
+        index, *others = plan.builders.values()
+        return [index, *others] if decided.checked.prepared.index.runs_by_row else others
 
     # --- checks before the first function runs --------------------------------------------------------------------
 

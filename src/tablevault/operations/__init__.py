@@ -7,6 +7,7 @@ from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.retry_failed import RetryFailed
+from tablevault.operations.services import SetService
 from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
 from tablevault.operations.tags import CreateTag, DeleteTag
 from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule, DeleteBuilderFile, DeleteCodeModule
@@ -28,6 +29,7 @@ __all__ = [
     "RetryFailed",
     "Operation",
     "RenameTable",
+    "SetService",
     "Write",
     "WriteInstance",
     "operation_named",

@@ -100,17 +100,17 @@ class Comparison:
         has_new_table = any(item.version.table is None for item in self.tables)
         return has_new_table or any(file.state is not FileState.SAME for file in self.files)
 
-    def summary(self, changed_functions: Mapping[str, Sequence[str]]) -> str:
+    def summary(self, changed_functions: Mapping[str, Sequence[str]], services: Sequence[str] = ()) -> str:
         """Return in a line what applying the source changes.
 
         Parameters
         ----------
         changed_functions
             For each changed module the functions that have changed in it.
+        services
+            The services that are set.
         """
-        if not self.differs:
-            return "nothing changed"
-        parts = []
+        parts = [f"new service {name}" for name in services]
         for file in self.modules:
             if file.state is FileState.NEW:
                 parts.append(f"new module {file.name}")
@@ -124,7 +124,7 @@ class Comparison:
                 parts.append(f"new table {table.texts.name}{f' ({changed})' if changed else ''}")
             elif builders:
                 parts.append(f"table {table.texts.name} changed ({changed})")
-        return "; ".join(parts)
+        return "; ".join(parts) or "nothing changed"
 
     def check_unedited(self) -> None:
         """Raise `TVArgumentError` if a file was edited since it was applied."""

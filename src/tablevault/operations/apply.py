@@ -15,7 +15,7 @@ from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.texts import SourceTexts, TableTexts, stamped_builder, stamped_module
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder
-from tablevault.lock_names import lock_on_code, lock_on_instance, lock_on_table
+from tablevault.lock_names import lock_on_code, lock_on_instance, lock_on_service, lock_on_table
 from tablevault.lookup import Lookup
 from tablevault.operations.applied_files import AppliedBuilders, Comparison, FileState, VaultTables, compare
 from tablevault.operations.base import LONG, Operation, put_file, remove
@@ -25,7 +25,7 @@ from tablevault.operations.tables import make_table_folder
 from tablevault.plans import AppliedPlan, AppliedTable, UnchangedPlan
 from tablevault.records import ApplyPlan, FilePlan
 from tablevault.storage import files
-from tablevault.values import Change, Changes, Creation, NewTable, NewTemporaryInstance, Tidying
+from tablevault.values import Change, ChangedService, Changes, Creation, NewTable, NewTemporaryInstance, Tidying
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         return ApplyPlan(
             files=tuple(FilePlan(file.path, file.state.value, file.diff) for file in comparison.files),
             tables=tuple(item.texts.name for item in comparison.tables if item.version.table is None),
-            services={},
+            services=self._states_of_services(lookup),
         )
 
     def plan(self, draft: Draft) -> AppliedPlan | UnchangedPlan:
@@ -61,10 +61,13 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         comparison = self.compared(draft.lookup)
         self._lock(draft, comparison)
         comparison.check_unedited()
+        services = self.new_services(draft.lookup)
+        for name in services:
+            draft.lock_exclusive(lock_on_service(name))
         modules = tuple(file.name for file in comparison.modules if file.is_written)
         changed = [item for item in comparison.tables if item.version.table is None or item.differs]
         table_name = self._texts.tables[0].name if len(self._texts.tables) == 1 else ""
-        if not comparison.differs:
+        if not comparison.differs and not services:
             return UnchangedPlan(table_name=table_name)
         tables = tuple(_planned(draft, item) for item in changed)
         return AppliedPlan(
@@ -72,13 +75,16 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
             creates=tuple(creation for table in tables for creation in self._creations(table)),
             modules=modules,
             tables=tables,
+            services=services,
         )
 
     def work(self, plan: AppliedPlan | UnchangedPlan, session: Session) -> Changes:
         """Stage the files, and make the folders of new tables and temporary instances."""
+        warnings = self._warnings(session.lookup)
         if isinstance(plan, UnchangedPlan):
-            return Changes()
-        changes: list[Change] = []
+            return Changes(warnings=warnings)
+        limits = {service.name: service.limits for service in self._texts.services}
+        changes: list[Change] = [ChangedService(name, limits[name]) for name in plan.services]
         steps: list[Tidying] = []
         for module in self._texts.modules:
             if module.name in plan.modules:
@@ -91,11 +97,35 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
             changes.extend(self._new_folders(table, texts[table.name], session))
             if not table.creates_instance:
                 steps.extend(_put_builders(table, texts[table.name], session))
-        return Changes(tuple(changes), tuple(steps))
+        return Changes(tuple(changes), tuple(steps), warnings=warnings)
 
     @cached_property
     def _texts(self) -> SourceTexts:
         return msgspec.convert(self.definitions, SourceTexts)
+
+    # --- services -------------------------------------------------------------------------------------------------
+
+    def new_services(self, lookup: Lookup) -> tuple[str, ...]:
+        """Return the services of the source that the vault lacks."""
+        return tuple(name for name, state in self._states_of_services(lookup).items() if state == "new")
+
+    def _states_of_services(self, lookup: Lookup) -> dict[str, str]:
+        known = lookup.contents.services() if self._texts.services else {}
+        return {
+            service.name: "new"
+            if service.name not in known
+            else ("same" if known[service.name] == service.limits else "other limits")
+            for service in self._texts.services
+        }
+
+    def _warnings(self, lookup: Lookup) -> tuple[str, ...]:
+        known = lookup.contents.services() if self._texts.services else {}
+        return tuple(
+            f"The service '{service.name}' keeps its limits, {known[service.name]}, although the source defines "
+            f"{service.limits}; set_service changes them."
+            for service in self._texts.services
+            if service.name in known and known[service.name] != service.limits
+        )
 
     def compared(self, lookup: Lookup) -> Comparison:
         """Compare the texts with the vault."""

@@ -95,6 +95,11 @@ class Operation(ABC, Generic[PlanType]):
         """Return the changes that materialize unfinished work."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
+    @property
+    def budget_of_process(self) -> Mapping[str, float] | None:
+        """The most that the calls of functions may use in this process, by amount; `None` for no limit."""
+        return None
+
     # --- arguments as plain data ----------------------------------------------------------------------------------
 
     def record(self, digest_payload: bool = True) -> JsonObject:

@@ -22,6 +22,7 @@ from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
+from tablevault.execution.usage import RowUsage, write_usage
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.lookup import Lookup
 from tablevault.names import DEFAULT_VERSION, index_builder_name
@@ -35,10 +36,11 @@ from tablevault.operations.materialize import (
 )
 from tablevault.operations.session import Session
 from tablevault.plans import BuildPlan
-from tablevault.ports import Interruptible
+from tablevault.ports import Interruptible, ServiceLimits
 from tablevault.progress import ExecutionProgress
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.failures import RowFailure
+from tablevault.rows.gate import Budget
 from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
@@ -58,6 +60,10 @@ class Workplace:
     process_id: str
     process_key: str
     """Names the process among those of all vaults, also if its id is used again."""
+    limits: Callable[[], ServiceLimits] | None = None
+    """Returns the limits of services; `None` where no function is called."""
+    budgets: tuple[Budget, ...] = ()
+    """Budgets of the process, and of those around it."""
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,16 @@ def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
     artifacts = InstanceArtifacts(folder.artifacts)
     checkpoints = session.open_checkpoints(artifacts.commits)
     key = f"{session.lookup.context.vault_id}/{session.serial}"
-    return Workplace(checkpoints, artifacts, session.progress, session, session.process_id, key)
+    return Workplace(
+        checkpoints,
+        artifacts,
+        session.progress,
+        session,
+        session.process_id,
+        key,
+        session.service_limits,
+        session.budgets,
+    )
 
 
 def run_functions(
@@ -273,6 +288,8 @@ def seal_execution(
     skipped = len(failures) - failed
     if failed or skipped:
         write_failures(folder.errors, _failed_rows(execution))
+    if any(outcome.usage for outcome in execution.outcomes):
+        write_usage(folder.usage, _used_rows(execution))
     described = InstanceFacts(table.name, plan.new_instance_id, len(data), success, failed, skipped)
     manifest = seal_instance(folder, stored, artifacts, provenance, described)
     shares = success and not table.allow_multiple_artifacts
@@ -308,6 +325,12 @@ def _failed_rows(execution: Execution) -> Iterator[FailedRow]:
         for position, failure in sorted(outcome.failures.items()):
             key = {name: values[position] for name, values in keys.items()} or None
             yield FailedRow(outcome.builder.spec.name, position, key, failure)
+
+
+def _used_rows(execution: Execution) -> Iterator[RowUsage]:
+    for outcome in execution.outcomes:
+        for position, usage in sorted(outcome.usage.items()):
+            yield RowUsage(outcome.builder.spec.name, position, usage)
 
 
 def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcome], row_count: int) -> None:

@@ -42,6 +42,7 @@ from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
 from tablevault.plans import ExecutePlan
+from tablevault.services import check_budget
 from tablevault.storage import files
 from tablevault.values import (
     ArtifactRecord,
@@ -69,11 +70,18 @@ class ExecuteInstance(Operation[ExecutePlan]):
     reuse_partial: bool = False
     skip_unchanged: bool = False
     policies: Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=REPLACEABLE)
+    budget: Mapping[str, float] | None = field(default=None, metadata=REPLACEABLE)
+
+    @property
+    def budget_of_process(self) -> Mapping[str, float] | None:
+        """The most that the calls of functions may use in this process, by amount."""
+        return self.budget
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> ExecutePlan:
         """Check the builders, pin the inputs, and choose where the new instance will be."""
+        check_budget(self.budget)
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))
@@ -91,7 +99,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         pins = pin_inputs(lookup, documents, partial(_lock_shared, draft))
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
-        builders.with_policies(self.policies)
+        builders.with_policies(self.policies).check_services(lookup)
         for document in documents.values():
             for doubt in document.doubts:
                 warn(doubt)
@@ -333,6 +341,8 @@ def open_execution(
         owner=place.owner,
         process_id=place.process_id,
         process_key=place.process_key,
+        limits=place.limits,
+        budgets=place.budgets,
         primary_key=prepared.index.primary_key,
         index_origin=committed if prepared.index.runs_by_row and prepared.index.for_each is None else None,
         input_keys_of=prepared.inputs.primary_key,

@@ -37,6 +37,7 @@ from tablevault.operations.building import (
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import PinnedInput, RetryPlan, UnchangedPlan
+from tablevault.services import check_budget
 from tablevault.values import ArtifactState, Changes, Creation, InstanceRecord, TableRecord, WrittenInstance
 
 
@@ -50,11 +51,18 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
     instance_id: str = ""
     version: str = names.DEFAULT_VERSION
     policies: Mapping[str, Mapping[str, Any]] | None = field(default=None, metadata=REPLACEABLE)
+    budget: Mapping[str, float] | None = field(default=None, metadata=REPLACEABLE)
+
+    @property
+    def budget_of_process(self) -> Mapping[str, float] | None:
+        """The most that the calls of functions may use in this process, by amount."""
+        return self.budget
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> RetryPlan | UnchangedPlan:
         """Check the builders of the instance with the code as it is now, and that its inputs are there."""
+        check_budget(self.budget)
         lookup = draft.lookup
         key = names.fold(str(self.table_name))
         table, instance = self._instance(draft, key)
@@ -76,7 +84,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         pins = _pins(draft, table, instance, provenance, documents)
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
-        builders.with_policies(self.policies)
+        builders.with_policies(self.policies).check_services(lookup)
         _check_artifacts(table, instance)
         if builders.makes_artifacts and not table.allow_multiple_artifacts:
             draft.lock_exclusive(lock_on_artifacts(key))
@@ -178,6 +186,8 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
         owner=place.owner,
         process_id=place.process_id,
         process_key=place.process_key,
+        limits=place.limits,
+        budgets=place.budgets,
         primary_key=prepared.index.primary_key,
         input_keys_of=prepared.inputs.primary_key,
     )

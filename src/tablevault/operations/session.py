@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup
-from tablevault.ports import ArtifactStore, Children
+from tablevault.ports import ArtifactStore, Children, ServiceLimits
 from tablevault.progress import ExecutionProgress
+from tablevault.rows.gate import Budget
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.values import Lock, Tidying
@@ -113,6 +114,15 @@ class Session(Protocol):
     @property
     def lock_descriptors(self) -> Sequence[int]:
         """Open files whose locks show this attempt as alive."""
+        ...
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets of this process, and of those around it."""
+        ...
+
+    def service_limits(self) -> ServiceLimits:
+        """Return the limits of services, for the calls of this attempt."""
         ...
 
     @property

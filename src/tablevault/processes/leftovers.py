@@ -23,7 +23,7 @@ from tablevault.values import TableRecord
 
 _OF_METADATA = frozenset(
     {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "logs.txt", "logs.lock"}
-    | {"worker_logs", "owners", "ARCHIVED_TRASH"}
+    | {"worker_logs", "owners", "limits.db", "ARCHIVED_TRASH"}
 )
 
 _MOMENT = 0.1

@@ -21,10 +21,12 @@ from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Leavable
-from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children
+from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children, ServiceLimits
 from tablevault.progress import ExecutionProgress
+from tablevault.rows.gate import Budget
 from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.storage.service_counters import ServiceCounters
 from tablevault.texts import Secrets
 from tablevault.values import Owner, Plan, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.waiting import poll
@@ -67,6 +69,7 @@ class Process:
     secrets: Secrets = field(default_factory=Secrets, init=False)
     """Values that functions were given and that are recorded nowhere; known once one of them has failed."""
     _checkpoints: CheckpointStore | None = field(default=None, init=False)
+    _counters: ServiceCounters | None = field(default=None, init=False)
     _others: list[Leavable] = field(default_factory=list, init=False)
     _made_by: int = field(default_factory=os.getpid, init=False)
 
@@ -100,6 +103,8 @@ class Process:
         if self.lease.is_inherited:
             return
         self._abandon_checkpoints()
+        if self._counters is not None:
+            self._counters.close()
         for other in self._others:
             other.leave()
         self.lease.release()
@@ -108,6 +113,25 @@ class Process:
     def lock_descriptors(self) -> tuple[int, ...]:
         """Open files whose locks show this attempt as alive."""
         return (self.lease.descriptor,)
+
+    # --- limits ---------------------------------------------------------------------------------------------------
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The budgets of this process, and of those around it."""
+        around = self.parent.budgets if self.parent is not None else ()
+        most = self.operation.budget_of_process
+        if most is None:
+            return around
+        return (Budget(f"process '{self.process_id}'", most, lambda: self.progress.usage), *around)
+
+    def service_limits(self) -> ServiceLimits:
+        """Return the limits of services, for the calls of this attempt."""
+        if self._counters is None:
+            context = self.context
+            services = context.catalog.contents.services
+            self._counters = ServiceCounters(context.layout.limits, self.lease.name, services, context.owners.is_alive)
+        return self._counters
 
     # --- staging --------------------------------------------------------------------------------------------------
 
@@ -230,7 +254,7 @@ class OwnerWatch:
         self._transitions = process.context.catalog.transitions
         self._stop_polled = clock.monotonic()
         self._progress_saved = self._stop_polled - self._PROGRESS_SECONDS + self._FIRST_PROGRESS_SECONDS
-        self._published = process.progress.snapshot()
+        self._published = process.progress.snapshot(), ""
 
     def look(self) -> None:
         """Poll and publish if it is time; called at every interval of the checkpoints."""
@@ -245,10 +269,10 @@ class OwnerWatch:
             self._outer._publish(now)
         if now - self._progress_saved >= self._PROGRESS_SECONDS:
             self._progress_saved = now
-            progress = self._process.progress.snapshot()
-            if progress != self._published and not self._process.stop_requested:
-                self._published = progress
-                self._transitions.save_progress(self._process.serial, self._process.attempt, progress)
+            published = self._process.progress.snapshot(), self._process.progress.waiting
+            if published != self._published and not self._process.stop_requested:
+                self._published = published
+                self._transitions.save_progress(self._process.serial, self._process.attempt, *published)
 
 
 # --- claiming -----------------------------------------------------------------------------------------------------

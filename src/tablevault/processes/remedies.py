@@ -23,6 +23,7 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "delete_tag": ("tag", "table_names"),
     "refresh": ("table_names",),
     "run": ("source",),
+    "set_service": ("service",),
     "rename_table": ("table_name", "new_table_name"),
     "stop_process": ("to_stop_process_id",),
 }

@@ -12,15 +12,14 @@ from pathlib import Path
 
 from tablevault.builders.document import read_document
 from tablevault.context import VaultContext
-from tablevault.errors import TableVaultError, TVArgumentError, TVProcessError, TVTableError
+from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
-from tablevault.layout import MODULE_SUFFIX, InstanceFolder
-from tablevault.lookup import Lookup, again_if_moved
+from tablevault.layout import MODULE_SUFFIX
+from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
-from tablevault.operations.base import operation_named
-from tablevault.plans import BuildPlan, ExecutePlan
 from tablevault.reading.queries import Queries, page_of
+from tablevault.reading.records_of_rows import RowRecords, Unfinished
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
@@ -28,7 +27,7 @@ from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import ColumnType, json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.values import InstanceRecord, Page, ProcessRecord, Selection, Status, TableRecord
+from tablevault.values import InstanceRecord, Page, Selection, TableRecord
 
 _COLUMNS = {
     **{name: COLUMNS[name] for name in ("builder", "index", "key", "kind", "error", "status", "message")},
@@ -116,39 +115,18 @@ class FailureReader:
     """
 
     def __init__(self, context: VaultContext) -> None:
-        self._context = context
         self._lookup = Lookup(context)
         self._queries = Queries(context)
+        self._records = RowRecords(context, "get_errors", Failures([]), self._of_materialized, _unfinished)
 
     def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Failures | FailuresByTable:
-        """Return the failures of a process, or else of an instance.
-
-        Raises
-        ------
-        TVArgumentError
-            If neither a table nor a process is given, or there is no such instance.
-        TVProcessError
-            If there is no such process, or it runs no builders.
-        """
-        if process_id:
-            if table_name or instance_id:
-                raise TVArgumentError("Give either a process id or a table, not both.")
-            return again_if_moved(lambda: self._of_named_process(self._lookup.process(process_id)))
-        if not table_name:
-            raise TVArgumentError("get_errors needs a table_name or a process_id.")
-        return again_if_moved(lambda: self._of_named(table_name, instance_id, version))
+        """Return the failures of a process, or else of an instance; as `RowRecords.find`."""
+        found = self._records.find(table_name, instance_id, version, process_id)
+        return FailuresByTable(found) if isinstance(found, Mapping) else found
 
     def of_instance(self, table: TableRecord, instance: InstanceRecord) -> Failures:
         """Return the failures of an instance, temporary or materialized."""
-        folder = self._lookup.folder(table, instance)
-        if instance.temporary:
-            return self._of_temporary(table, instance)
-        if not folder.errors.is_file():
-            return Failures([])
-        check_listed(folder.manifest, instance.manifest, folder.errors)
-        facts = read_provenance(folder.provenance).builders
-        columns = {item.name: item.columns for item in facts}
-        return Failures(read_failures(folder.errors), columns, _sources(folder.code))
+        return self._records.of_instance(table, instance)
 
     def frame_without(
         self, failed: str, selection: Selection, columns: Sequence[str] | None, page: Page, full_paths: bool
@@ -168,7 +146,7 @@ class FailureReader:
             If a row failed or was skipped, under `raise`.
         """
         data, instance_id = self._queries.frame(selection, columns, Page(), full_paths)
-        failures = again_if_moved(lambda: self._of_named(selection.table_name, instance_id, selection.version))
+        failures = self._records.of_named(selection.table_name, instance_id, selection.version)
         found = failures.positions(list(data.types))
         if found and failed == "raise":
             count = "1 row" if len(found) == 1 else f"{len(found):,} rows"
@@ -182,51 +160,14 @@ class FailureReader:
             data = FrameData(data.table.take(kept), data.types)
         return page_of(data, page), instance_id
 
-    def _of_named(self, table_name: str, instance_id: str, version: str) -> Failures:
-        table, instance = self._queries.instance(table_name, instance_id, version, is_temp=False)
-        return self.of_instance(table, instance)
-
-    def _of_named_process(self, record: ProcessRecord) -> Failures | FailuresByTable:
-        if not operation_named(record.operation).runs_children:
-            return self._of_process(record)
-        version = record.arguments["version"]
-        found = {}
-        # A step whose child was stopped or reverted has another child, which is newer.
-        for child in self._context.catalog.processes.begun_inside(record.serial):
-            if isinstance(child.plan, ExecutePlan):
-                own, name = child.arguments["version"], child.plan.table_name
-                found[name if own == version else f"{name}({own})"] = self._of_process(child)
-        return FailuresByTable(found)
-
-    def _of_process(self, record: ProcessRecord) -> Failures:
-        plan = record.plan
-        if not isinstance(plan, BuildPlan):
-            raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
-        table = self._lookup.table_by_id(plan.table_id)
-        if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
-            # A success without a new instance is about its origin.
-            found = plan.new_instance_id if record.status is Status.STOPPED else record.instance_id
-            instance = self._lookup.contents.instance(plan.table_id, found)
-            if instance is not None:
-                return self.of_instance(table, instance)
-        if not record.status.ended:
-            workspace = self._lookup.workspace_of(record.serial)
-            codes = sorted(workspace.codes.glob("*"), key=lambda path: path.name) if workspace.codes.is_dir() else []
-            return _unfinished(table, workspace.checkpoints, workspace.builders, codes[-1] if codes else None)
-        if not isinstance(plan, ExecutePlan):
-            return Failures([])
-        temporary = self._lookup.contents.instance_by_row(plan.temporary)
-        if temporary is None:
-            return Failures([])
-        return self._of_temporary(table, temporary)
-
-    def _of_temporary(self, table: TableRecord, instance: InstanceRecord) -> Failures:
+    def _of_materialized(self, table: TableRecord, instance: InstanceRecord) -> Failures:
         folder = self._lookup.folder(table, instance)
-        for record in self._context.catalog.processes.unfinished():
-            plan = record.plan
-            if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
-                return self._of_process(record)
-        return _unfinished(table, InstanceFolder(files.unlinked(folder.partial)).root / "checkpoints", folder.builders)
+        if not folder.errors.is_file():
+            return Failures([])
+        check_listed(folder.manifest, instance.manifest, folder.errors)
+        facts = read_provenance(folder.provenance).builders
+        columns = {item.name: item.columns for item in facts}
+        return Failures(read_failures(folder.errors), columns, _sources(folder.code))
 
 
 def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str, object]]) -> FrameData:
@@ -237,12 +178,12 @@ def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str
     return frame_of_columns({name: build_column(cells[name], kind) for name, kind in types.items()})
 
 
-def _unfinished(table: TableRecord, checkpoints: Path, builders: Path, code: Path | None = None) -> Failures:
+def _unfinished(place: Unfinished) -> Failures:
     """Return the failures in the checkpoints of an execution that is not complete."""
-    stored = read_checkpoints(checkpoints)
+    stored = read_checkpoints(place.checkpoints)
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
-    index = states.get(index_builder_name(table.name))
-    key_columns = _primary_key(builders / f"{index_builder_name(table.name)}.yaml")
+    index = states.get(index_builder_name(place.table.name))
+    key_columns = _primary_key(place.builders / f"{index_builder_name(place.table.name)}.yaml")
     keys = _keys(index, key_columns) if index is not None and key_columns else {}
     rows = [
         FailedRow(name, position, keys.get(position), unpack_failure(content))
@@ -250,7 +191,7 @@ def _unfinished(table: TableRecord, checkpoints: Path, builders: Path, code: Pat
         for position, content in sorted(state.failures.items())
     ]
     columns = {name: state.columns for name, state in states.items()}
-    return Failures(rows, columns, _sources(code) if code is not None else {})
+    return Failures(rows, columns, _sources(place.code) if place.code is not None else {})
 
 
 def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, object]]:

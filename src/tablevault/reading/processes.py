@@ -19,6 +19,7 @@ from tablevault.outcomes import Remedy
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
 from tablevault.processes.remedies import RecordedCall, whole_of
+from tablevault.progress import summed
 from tablevault.records import ProcessInfo
 from tablevault.texts import MOST_RECORDED, shown
 from tablevault.values import Lock, OwnerInfo, ProcessRecord, Status
@@ -91,6 +92,8 @@ class ProcessReader:
             progress=record.progress,
             hint=messages.hint(remedies) if status is Status.PAUSED else "",
             remedies=remedies,
+            usage=summed(item.usage for item in record.progress.values()),
+            waiting=self._processes.waiting(record.serial) if status is Status.RUNNING else "",
         )
 
     def active(self) -> dict[str, ProcessInfo]:

@@ -12,6 +12,7 @@ from tablevault.rows.calls import ArgumentErrors, RowFingerprints
 from tablevault.rows.error_names import InvalidResult, RowError, is_a
 from tablevault.rows.results import ForEachReader, RowReader
 from tablevault.rows.table import RowTable
+from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import RowBatch
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.mixtures import EXACT_IN_FLOAT
@@ -60,6 +61,8 @@ class RowCollector:
         self._checkpoints = table.checkpoints
         self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.columns)
         self.read = self._reader.read
+        self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
+        """The positions of the rows that are collected now, and what has been collected of them."""
         self._learn()
 
     @property
@@ -100,6 +103,7 @@ class RowCollector:
         """Do the same, and return the number of rows with the error of the row after them; `None` if it has none."""
         table, failure = self._table, None
         batch = self._batch(positions, fingerprints)
+        self.running = positions, batch.cells
         computed = table.counter.computed
         table.counter.count_along(batch.cells)
         try:
@@ -189,6 +193,36 @@ class RowCollector:
         self._text = str if str in self._known else None
         self._whole = int if int in self._known else None
         self._unchanged = self._known - {str, int}
+
+
+class InlineMeter:
+    """Takes the amounts that a function reports which is called for one row after the other.
+
+    It finds the row by the number of those collected, so that a row costs nothing more.
+
+    Parameters
+    ----------
+    usage
+        Adds the amounts up.
+    collector
+        Collects the rows.
+    """
+
+    def __init__(self, usage: UsageLog, collector: RowCollector) -> None:
+        self._usage = usage
+        self._collector = collector
+        self._last: tuple[Sequence[object], int] | None = None
+
+    def add(self, amounts: dict[str, float]) -> None:
+        """Add amounts to those of the row whose call runs."""
+        positions, cells = self._collector.running
+        place = len(cells)
+        if place >= len(positions):
+            return
+        if self._last is None or self._last[0] is not cells or self._last[1] != place:
+            self._last = cells, place
+            self._usage.begin((positions[place],))
+        self._usage.end((positions[place],), None, amounts)
 
 
 def prepared(

@@ -21,6 +21,7 @@ from tablevault import clock
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
 from tablevault.storage.vectors import settled
+from tablevault.usage import CallMeter, meter_context
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""
@@ -88,6 +89,11 @@ class AsyncExecutor:
             number in loop.waiting or number in loop.running or any(item.number == number for item in list(loop.ended))
         )
 
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return the amounts that a call has reported so far."""
+        meter = self._loop.meters.get(number)
+        return {} if meter is None else meter.amounts.copy()
+
     def abandon(self, number: int) -> int:
         """Cancel a call; nothing of it appears in `ended`."""
         return self._loop.abandon(number)
@@ -114,6 +120,8 @@ class _Loop:
         self._opening_error: FunctionError | None = None
         self.running: set[int] = set()
         """Numbers of calls that the loop has begun and that have not ended."""
+        self.meters: dict[int, CallMeter] = {}
+        """What the calls report that run now."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._abandoned: dict[int, float] = {}
         """When calls were given up that are still running, by their numbers."""
@@ -203,6 +211,7 @@ class _Loop:
     def _forget(self, number: int, task: asyncio.Task[None]) -> None:
         self._tasks.pop(number, None)
         self.running.discard(number)
+        self.meters.pop(number, None)
         self._abandoned.pop(number, None)
 
     def _cancel(self, number: int) -> None:
@@ -221,6 +230,9 @@ class _Loop:
         self.begun[number] = began = clock.monotonic()
         value: object = None
         failure: BaseException | None = None
+        meter = self.meters[number] = CallMeter()
+        # The context is this call's own.
+        meter_context(meter)
         try:
             coroutine: Any = self._function().call(**arguments)
             value = settled(await coroutine)
@@ -228,7 +240,8 @@ class _Loop:
             failure = error
         self.begun.pop(number, None)
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
-            self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
+            usage = meter.amounts or None
+            self.ended.append(Ended(number, value, failure, clock.monotonic() - began, usage=usage))
             self.news.put(None)
 
     def _function(self) -> OpenedFunction:

@@ -19,6 +19,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -137,6 +138,10 @@ class ProcessExecutor:
     def knows(self, number: int) -> bool:
         """Return whether the call has not ended, or has ended and was not taken over."""
         return number in self._crew.calls or any(item.number == number for item in list(self._crew.ended))
+
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return nothing: a worker reports with its answer."""
+        return {}
 
     def abandon(self, number: int) -> int:
         """Kill the worker of a call that takes too long; return 0."""
@@ -366,14 +371,15 @@ class _Crew:
         if has_died or not is_open:
             self._bury(worker)
 
-    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, Any]]) -> None:
+    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, Any, dict[str, float] | None]]) -> None:
         self._deaths_idle = 0
         size = 0
-        for number, seconds, kind, content in answers:
+        for number, seconds, kind, content, usage in answers:
             size += worker.outstanding.pop(number, 0)
             self._suspected.discard(number)
             if number not in self.abandoned:
-                self.ended.append(_ended(number, seconds, kind, content))
+                ended = _ended(number, seconds, kind, content)
+                self.ended.append(ended if usage is None else replace(ended, usage=usage))
             self.calls.pop(number, None)
         worker.is_alone = worker.is_alone and bool(worker.outstanding)
         self._measure(sum(answer[1] for answer in answers) / len(answers), size / len(answers))

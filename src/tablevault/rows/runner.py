@@ -12,15 +12,16 @@ from typing import TypeGuard
 
 from tablevault import clock
 from tablevault.builders.policies import Policies
-from tablevault.errors import TableReferenceError
+from tablevault.errors import BudgetSpent, TableReferenceError
 from tablevault.notes import add_note, message_of
-from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, RowExecutor
+from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Permit, Refused, RowExecutor
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
-from tablevault.rows.collector import RowCollector, prepared
+from tablevault.rows.collector import InlineMeter, RowCollector, prepared
 from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.gate import CallGate
 from tablevault.rows.processes import ProcessExecutor, usable_cores
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
@@ -30,6 +31,7 @@ from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.texts import Secrets
+from tablevault.usage import metered
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
@@ -108,6 +110,8 @@ class RowRunner:
         May be asked to stop; is told which values must not be quoted.
     reader
         Takes results apart that stand for several rows; `None` for one row per result.
+    gate
+        Lets calls begin; `None` if no service and no budget limits them.
     """
 
     def __init__(
@@ -117,8 +121,10 @@ class RowRunner:
         job: RowJob,
         owner: Interruptible,
         reader: ForEachReader | None = None,
+        gate: CallGate | None = None,
     ) -> None:
         self._table = table
+        self._gate = gate
         self._call = call
         self._job = job
         self._owner = owner
@@ -134,6 +140,8 @@ class RowRunner:
         )
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
+        self._noted = -1
+        """The call whose usage was added last."""
         self._failure: BaseException | None = None
 
     def run(self) -> None:
@@ -154,8 +162,9 @@ class RowRunner:
             return
         self._policy.failed_before = frozenset(self._table.failed())
         try:
-            if self._job.is_plain and not self._call.differs_by_call:
-                missing = self._run_inline(missing)
+            if self._job.is_plain and self._gate is None and not self._call.differs_by_call:
+                with metered(InlineMeter(self._table.usage, self._collector)):
+                    missing = self._run_inline(missing)
             if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
                 self._run_scheduled(missing)
         finally:
@@ -231,28 +240,56 @@ class RowRunner:
             # Left early only by an interrupt or an error: rows in flight are worth waiting for.
             self._drain(executor)
             executor.close()
+            if self._gate is not None:
+                self._gate.close()
 
     def _continue(self, executor: RowExecutor) -> bool:
         """Start calls and wait until one has ended. Return whether anything is left."""
         if self._failure is not None or self._owner.stop_requested:
             return False
         now = clock.monotonic()
-        while self._failure is None and len(self._in_flight) < executor.workers and not executor.ended:
-            task = self._schedule.take(now)
-            if task is None:
-                break
-            self._start(executor, task)
+        if self._gate is None:
+            while self._failure is None and len(self._in_flight) < executor.workers and not executor.ended:
+                task = self._schedule.take(now)
+                if task is None:
+                    break
+                self._start(executor, task)
+        else:
+            self._start_admitted(executor, self._gate, now)
         self._table.counter.retrying = self._schedule.waiting
-        if not self._in_flight and self._schedule.next_time is None:
+        if not self._in_flight and self._schedule.next_time is None and not self._schedule.is_ready(now):
             return False
         executor.wait(self._seconds_to_wait(executor, now))
         self._expire(executor)
         return True
 
+    def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
+        """Start the calls that services and budgets allow now."""
+        # No call is taken ahead of a worker: it would count before it begins.
+        most = min(executor.workers, self._job.concurrency)
+        while self._failure is None and len(self._in_flight) < most and not executor.ended:
+            if not self._schedule.is_ready(now) or gate.opens_at > now:
+                break
+            admitted = gate.admit()
+            if isinstance(admitted, BudgetSpent):
+                if not gate.in_flight:
+                    self._failure = FunctionError(admitted)
+                    self._failure.__cause__ = admitted
+                break
+            if isinstance(admitted, Refused):
+                break
+            task = self._schedule.take(now)
+            assert task is not None  # one was ready, and this thread alone takes them
+            self._start(executor, task, admitted)
+        gate.look(executor.begun)
+
     def _seconds_to_wait(self, executor: RowExecutor, now: float) -> float:
         until = list(self._deadlines(executor).values())
-        if self._schedule.next_time is not None and len(self._in_flight) < self._job.concurrency:
-            until.append(self._schedule.next_time)
+        if len(self._in_flight) < self._job.concurrency:
+            if self._schedule.next_time is not None:
+                until.append(self._schedule.next_time)
+            if self._gate is not None and self._gate.opens_at > now:
+                until.append(self._gate.opens_at)
         return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
 
     def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
@@ -262,7 +299,7 @@ class RowRunner:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
-    def _start(self, executor: RowExecutor, task: Task) -> None:
+    def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None) -> None:
         position = task.positions[0]
         try:
             with ArgumentErrors(self._table.spec, position):
@@ -275,10 +312,15 @@ class RowRunner:
                     arguments = self._call.batch_arguments(task.positions, self._facts(task, fingerprints))
         except TableReferenceError as error:
             # One key that cannot be resolved is an error of its row, not of the vault.
+            if self._gate is not None:
+                self._gate.cancel(permit)
             self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
             return
         number = next(self._numbers)
         self._in_flight[number] = _Call(task, fingerprints)
+        if self._gate is not None:
+            self._gate.begin(number, permit)
+            self._table.usage.begin(task.positions)
         executor.start(number, arguments)
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
@@ -302,6 +344,7 @@ class RowRunner:
         if call is None:
             return
         task = _after_call(call.task, ended.seconds)
+        self._note_usage(ended.number, task.positions, ended.seconds, ended.usage or {})
         if all(self._table.filled[position] for position in task.positions):
             # An interrupt came between keeping the rows and forgetting the call.
             pass
@@ -313,6 +356,20 @@ class RowRunner:
         else:
             self._take_batch(task, ended.value, call.fingerprints)
         self._in_flight.pop(ended.number, None)
+
+    def _note_usage(self, number: int, positions: Sequence[int], seconds: float, amounts: Mapping[str, float]) -> None:
+        """Add what a call that is over has used, where calls are counted or it has reported anything."""
+        if number == self._noted:
+            # An interrupt came before the call was forgotten.
+            return
+        self._noted = number
+        if self._gate is not None:
+            self._gate.end(number, amounts, seconds)
+        elif amounts:
+            self._table.usage.begin(positions)
+        else:
+            return
+        self._table.usage.end(positions, seconds, amounts)
 
     def _take_row(self, task: Task, value: object, fingerprints: Fingerprints, place: int) -> None:
         """Keep the result of one row, unless it is refused."""
@@ -379,11 +436,13 @@ class RowRunner:
             number for number, deadline in self._deadlines(executor).items() if deadline <= now and number not in ended
         ]
         for number in late:
+            reported = executor.reported(number)
             running = executor.abandon(number)
             call = self._in_flight.pop(number)
             seconds = self._job.policies.timeout or 0.0
             error = TimedOut(timeout_text(self._job.function.spec, seconds))
             task = _after_call(call.task, seconds)
+            self._note_usage(number, task.positions, seconds, reported)
             self._failed(task, RowError(error))
             if running > self._job.concurrency and self._failure is None:
                 error.add_note(
@@ -397,7 +456,10 @@ class RowRunner:
         executor.cancel_waiting()
         for number in [number for number in self._in_flight if not executor.knows(number)]:
             # It was taken back, or an interrupt came before it was handed over.
-            del self._in_flight[number]
+            call = self._in_flight.pop(number)
+            if self._gate is not None:
+                self._gate.withdraw(number)
+                self._table.usage.withdraw(call.task.positions)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         patient = self._failure is not None and not self._owner.stop_requested
         self._handle(executor)
@@ -445,6 +507,10 @@ class RowRunner:
         hide.add(self._secrets(given))
         text = hide(message_of(error.error))
         decision = self._policy.decide(task, error, text, now)
+        if self._gate is not None and not is_setup:
+            wait = self._policy.wait_of_service(task, error, decision, now)
+            if wait is not None:
+                self._gate.hold_back(wait)
         if is_setup:
             decision = replace(decision, verdict=Verdict.RAISE)
         elif was_called and self._call.has_call_ids and not decision.repeats_call(task, error):

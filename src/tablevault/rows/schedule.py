@@ -49,6 +49,8 @@ class Schedule:
         self._waiting: list[tuple[float, int, Task]] = []
         self._numbers = count()
         self._has_new = False
+        self._next: Sequence[int] | None = None
+        """The first of `_new`, where it was looked at already."""
 
     def add(self, positions: Sequence[int]) -> None:
         """Add rows that were never tried, in the order in which they are tried."""
@@ -60,11 +62,20 @@ class Schedule:
         if self._waiting and self._waiting[0][0] <= now:
             return heapq.heappop(self._waiting)[2]
         if self._has_new:
-            positions = next(self._new, None)
+            positions, self._next = self._next or next(self._new, None), None
             if positions is not None:
                 return Task(positions)
             self._has_new = False
         return None
+
+    def is_ready(self, now: float) -> bool:
+        """Return whether `take` would return a task now."""
+        if self._waiting and self._waiting[0][0] <= now:
+            return True
+        if self._has_new and self._next is None:
+            self._next = next(self._new, None)
+            self._has_new = self._next is not None
+        return self._has_new
 
     def put(self, task: Task, not_before: float = 0.0) -> None:
         """Let a task be started again, not before a time on the monotonic clock."""
@@ -185,7 +196,7 @@ class FailurePolicy:
         # A worker's death was the end of two calls already.
         if not retry.max_retries or error.has_died or not self.retry_on.match(error):
             return None
-        throttled = not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
+        throttled = _is_throttled(error)
         if not throttled and task.retries >= retry.max_retries:
             return None
         wait = backoff(retry.wait, retry.max_wait, task.attempt if throttled else task.retries + 1)
@@ -197,6 +208,22 @@ class FailurePolicy:
         retries = task.retries + (not throttled)
         following = replace(task, attempt=task.attempt + 1, retries=retries, first_call=first_call, last_error=text)
         return Decision(Verdict.RETRY, now + wait, following)
+
+    def wait_of_service(self, task: Task, error: RowError, decision: Decision, now: float) -> float | None:
+        """Return for how many seconds a service asked to be left alone by the answer to a call; `None` if it did not.
+
+        Parameters
+        ----------
+        task, error, decision
+            The call, its error, and what becomes of it.
+        now
+            The monotonic clock.
+        """
+        if not _is_throttled(error) or stops_run(error.error) or self.stop_on.match(error):
+            return None
+        if decision.verdict is Verdict.RETRY:
+            return decision.not_before - now
+        return max(backoff(self.policies.retry.wait, self.policies.retry.max_wait, 1), told_wait(error.error) or 0.0)
 
     def collect(self, task: Task, error: RowError) -> str | None:
         """Count a recorded failure; return the limit that is exceeded, as a note, `None` if none is."""
@@ -230,6 +257,10 @@ class FailurePolicy:
             f"kept; get_errors(process_id='{self.process_id}') lists {_counted(self.counter.failed, 'error')} of "
             f"{_counted(kinds, 'kind')}"
         )
+
+
+def _is_throttled(error: RowError) -> bool:
+    return not error.is_invalid and not is_a(error.error, TimedOut) and is_throttled(error.error)
 
 
 def backoff(wait: float, max_wait: float, attempt: int) -> float:

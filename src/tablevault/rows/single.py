@@ -8,24 +8,114 @@ from typing import NoReturn
 
 from tablevault import clock
 from tablevault.builders.policies import Policies
+from tablevault.errors import BudgetSpent
 from tablevault.notes import add_note, message_of
-from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, RowExecutor
+from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Refused, RowExecutor
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import CallFacts
 from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.gate import LONGEST_REFUSAL, CallGate
 from tablevault.rows.processes import ProcessExecutor
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
+from tablevault.rows.usage_log import UsageLog
+from tablevault.values import WHOLE_BUILDER
 
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""
 _STOP_PATIENCE = 5.0
 """Seconds that a call in another thread has after a stop was requested."""
 
+_WHOLE = (WHOLE_BUILDER,)
+
 Arguments = Callable[[CallFacts], dict[str, object]]
 """Returns the arguments of a call; the function owns them."""
+
+
+class SinglePassage:
+    """The way of the calls of one function through its gate, and into its usage.
+
+    Parameters
+    ----------
+    gate
+        Lets calls begin; `None` if no service and no budget limits them.
+    usage
+        Adds up what they use.
+    owner
+        May be asked to stop.
+    """
+
+    def __init__(self, gate: CallGate | None, usage: UsageLog, owner: Interruptible) -> None:
+        self._gate = gate
+        self._usage = usage
+        self._owner = owner
+
+    def enter(self, number: int) -> None:
+        """Wait until a call may begin.
+
+        Raises
+        ------
+        FunctionError
+            If a budget is spent.
+        """
+        if self._gate is None:
+            return
+        while True:
+            admitted = self._gate.admit()
+            if isinstance(admitted, BudgetSpent):
+                raise FunctionError(admitted) from admitted
+            if not isinstance(admitted, Refused):
+                break
+            until = clock.monotonic() + min(admitted.seconds, LONGEST_REFUSAL)
+            while (left := until - clock.monotonic()) > 0:
+                self._owner.raise_if_stopped()
+                clock.sleep(min(left, _LONGEST_WAIT))
+        self._gate.begin(number, admitted)
+        self._usage.begin(_WHOLE)
+
+    def leave(self, ended: Ended) -> None:
+        """Add what a call has used, where calls are counted or it has reported anything."""
+        amounts = ended.usage or {}
+        if self._gate is not None:
+            self._gate.end(ended.number, amounts, ended.seconds)
+            self._gate.look({})
+        elif amounts:
+            self._usage.begin(_WHOLE)
+        else:
+            return
+        self._usage.end(_WHOLE, ended.seconds, amounts)
+
+    def hold_back(self, seconds: float | None) -> None:
+        """Let no process call the services for so many seconds; no-op for `None`."""
+        if self._gate is not None and seconds is not None:
+            self._gate.hold_back(seconds)
+            self._gate.look({})
+
+    def close(self) -> None:
+        """Settle a call that an error has cut off."""
+        if self._gate is not None:
+            self._gate.close()
+
+
+class SingleMeter:
+    """Takes the amounts that a generator reports while its rows are taken.
+
+    Parameters
+    ----------
+    usage
+        Adds the amounts up.
+    """
+
+    def __init__(self, usage: UsageLog) -> None:
+        self._usage = usage
+
+    def add(self, amounts: dict[str, float]) -> None:
+        """Add amounts to those of the builder."""
+        if WHOLE_BUILDER not in self._usage.rows:
+            self._usage.begin(_WHOLE)
+        self._usage.end(_WHOLE, None, amounts)
 
 
 def call_once(
@@ -36,6 +126,7 @@ def call_once(
     owner: Interruptible,
     artifacts: InstanceArtifacts,
     count_failed: Callable[[], None],
+    passage: SinglePassage,
 ) -> object:
     """Call a function until it returns, or fails for good.
 
@@ -53,6 +144,8 @@ def call_once(
         Is told when calls that failed may have left files.
     count_failed
         Is called for each call that ended without a result, unless it is going to be made again as the same call.
+    passage
+        Lets the calls begin, and adds up what they use.
 
     Raises
     ------
@@ -66,8 +159,10 @@ def call_once(
     try:
         while True:
             given = arguments(CallFacts(task.attempt, task.last_error))
+            passage.enter(task.attempt)
             began = clock.monotonic()
             ended = _call(executor, task.attempt, given, function, policies.timeout, owner)
+            passage.leave(ended)
             if ended.error is None:
                 return ended.value
             if type(ended.error) is FunctionError:
@@ -77,7 +172,9 @@ def call_once(
             error = error_of(ended, f"running {function.spec.function_text}")
             artifacts.doubt_call(ended.seconds, was_cancelled=is_a(error.error, TimedOut))
             text = owner.secrets(message_of(error.error))
-            decision = policy.decide(task, error, text, clock.monotonic())
+            now = clock.monotonic()
+            decision = policy.decide(task, error, text, now)
+            passage.hold_back(policy.wait_of_service(task, error, decision, now))
             if not decision.repeats_call(task, error):
                 count_failed()
             if decision.verdict is not Verdict.RETRY or decision.task is None:
@@ -88,6 +185,7 @@ def call_once(
                 clock.sleep(min(left, _LONGEST_WAIT))
     finally:
         executor.close()
+        passage.close()
 
 
 def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
@@ -122,8 +220,9 @@ def _call(
         executor.wait(_LONGEST_WAIT)
         now = clock.monotonic()
         if timeout is not None and now - executor.begun.get(number, now) >= timeout and not executor.ended:
+            usage = executor.reported(number)
             executor.abandon(number)
-            return Ended(number, None, TimedOut(timeout_text(function.spec, timeout)), timeout)
+            return Ended(number, None, TimedOut(timeout_text(function.spec, timeout)), timeout, usage=usage)
         if owner.stop_requested:
             stopped_at = now if stopped_at is None else stopped_at
             if now - stopped_at > _STOP_PATIENCE:

@@ -9,6 +9,7 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
 from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
+from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBatch
 from tablevault.storage.dtypes import holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
@@ -62,6 +63,8 @@ class RowTable:
         """Why rows failed or were skipped, by position; those of earlier attempts are tried again."""
         self.calls: dict[int, int] = {}
         """Calls of this process that have ended without a result, by position, where calls have ids."""
+        self.usage = UsageLog(spec.name, counter, checkpoints)
+        """What the calls for the rows have used."""
         self._failed_before: set[int] = set()
         """Rows that failed in earlier attempts."""
         self.artifact_columns: tuple[int, ...] = tuple(
@@ -129,6 +132,7 @@ class RowTable:
                 self.artifacts.doubt(failure.failed_at - failure.seconds, failure.failed_at)
         self._failed_before.update(self.failures)
         self.calls.update(state.calls)
+        self.usage.restore(state.usage)
         if state.done:
             self.keep_failures()
         self.counter.computed = len(state.positions) - len(stale)

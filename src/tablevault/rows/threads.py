@@ -15,6 +15,7 @@ from tablevault import clock
 from tablevault.ports import Ended, OpenFunction
 from tablevault.rows.forked import end_child
 from tablevault.storage.vectors import settled
+from tablevault.usage import CallMeter, meter_context, metered
 
 
 class InlineExecutor:
@@ -35,17 +36,19 @@ class InlineExecutor:
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Run a call to its end."""
-        began = clock.monotonic()
+        began, meter = clock.monotonic(), CallMeter()
+        value: object = None
+        failure: BaseException | None = None
         try:
             if self._function is None:
                 function = self._open()
                 self._close.callback(function.close)
                 self._function = function.call
-            value: object = self._function(**arguments)  # type: ignore[operator]
+            with metered(meter):
+                value = self._function(**arguments)  # type: ignore[operator]
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
-            self.ended.append(Ended(number, None, error, clock.monotonic() - began))
-        else:
-            self.ended.append(Ended(number, value, None, clock.monotonic() - began))
+            failure = error
+        self.ended.append(Ended(number, value, failure, clock.monotonic() - began, usage=meter.amounts or None))
 
     def wait(self, seconds: float) -> None:
         """Wait, if no call has ended: there is none in flight."""
@@ -59,6 +62,10 @@ class InlineExecutor:
     def knows(self, number: int) -> bool:
         """Return whether the call has ended and was not taken over."""
         return _has_ended(self.ended, number)
+
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return nothing: no call is in flight."""
+        return {}
 
     def abandon(self, number: int) -> int:
         """Return 0: no call is in flight."""
@@ -124,6 +131,11 @@ class ThreadExecutor:
         # In the order in which a call goes through them, so that none is missed on its way.
         return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
 
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return the amounts that a call has reported so far."""
+        meter = self._crew.meters.get(number)
+        return {} if meter is None else meter.amounts.copy()
+
     def abandon(self, number: int) -> int:
         """Replace the thread of a call that takes too long; its result is dropped."""
         crew = self._crew
@@ -156,6 +168,8 @@ class _Crew:
         self.news: SimpleQueue[None] = SimpleQueue()
         """Wakes the owner; one `None` per ended call."""
         self.abandoned: set[int] = set()
+        self.meters: dict[int, CallMeter] = {}
+        """What the calls report that run now."""
         self.threads: list[threading.Thread] = []
         self._names = 0
         self._open = open_function
@@ -185,24 +199,29 @@ class _Crew:
                     del self.running[number]
                     continue
                 value, failure = None, None
+                meter = self.meters[number] = CallMeter()
                 try:
                     if function is None:
                         opened = self._open()
                         closing.callback(opened.close)
                         function = opened.call
-                    value = settled(self._context.copy().run(function, **arguments))
+                    context = self._context.copy()
+                    context.run(meter_context, meter)
+                    value = settled(context.run(function, **arguments))
                 except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
                     failure = error
                 del arguments  # Else an idle thread would keep its last arguments alive.
                 if os.getpid() != self._made_by:
                     end_child(failure)
+                del self.meters[number]
                 if number in self.abandoned:
                     # Another thread has taken its place.
                     self.threads.remove(threading.current_thread())
                     self.abandoned.discard(number)
                     del self.running[number]
                     return
-                self.ended.append(Ended(number, value, failure, clock.monotonic() - began))
+                seconds, usage = clock.monotonic() - began, meter.amounts or None
+                self.ended.append(Ended(number, value, failure, seconds, usage=usage))
                 del self.running[number]
                 self.news.put(None)
                 del value, failure

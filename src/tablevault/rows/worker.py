@@ -26,6 +26,7 @@ from tablevault.notes import add_note, frames_of
 from tablevault.ports import FunctionError
 from tablevault.rows.forked import end_child
 from tablevault.rows.sent_errors import send_error
+from tablevault.usage import CallMeter, meter_context
 
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
 """Kinds of messages to the owner: the function is open or cannot be opened, calls have ended or will not begin."""
@@ -69,7 +70,8 @@ class Worker:
         """Calls that have not begun."""
         self._orders: SimpleQueue[bool] = SimpleQueue()
         """True when calls have come, false when there will be no more."""
-        self._answers: deque[tuple[int, float, int, object]] = deque()
+        self._answers: deque[tuple[int, float, int, object, dict[str, float] | None]] = deque()
+        self._meter = CallMeter()
         self._sending = threading.Lock()
         # As attributes of an object they stay what they are, whatever a function does to the clocks.
         self._monotonic = time.monotonic
@@ -83,6 +85,8 @@ class Worker:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
             self._send((BROKEN, _outcome_of(error)))
             return 1
+        # It runs one call at a time: one meter serves them all.
+        meter_context(self._meter)
         self._send((READY, b""))
         threading.Thread(target=self._listen, name="tablevault-owner", daemon=True).start()
         while self._orders.get():
@@ -94,6 +98,7 @@ class Worker:
     def _run_calls(self, call: Callable[..., object]) -> None:
         """Run calls one after the other: what is done here beside a call counts, where calls are short."""
         calls, answers, run_call, monotonic = self._calls, self._answers, self._run_call, self._monotonic
+        meter = self._meter
         now = monotonic()
         while calls:
             try:
@@ -103,12 +108,13 @@ class Worker:
             MARK.pack_into(self._mark, 0, number, now)
             kind, content = run_call(call, arguments)
             ended = monotonic()
+            usage = meter.take() if meter.amounts else None
             if isinstance(content, BaseException):
                 # Describing it may take longer than the call did.
-                answers.append((number, ended - now, kind, _outcome_of(content)))
+                answers.append((number, ended - now, kind, _outcome_of(content), usage))
                 ended = monotonic()
             else:
-                answers.append((number, ended - now, kind, content))
+                answers.append((number, ended - now, kind, content, usage))
             now = ended
             if now - self._sent > _SOON:
                 self._answer()

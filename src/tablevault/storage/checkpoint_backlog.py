@@ -21,7 +21,7 @@ from tablevault.storage.packing import pack
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore
-    from tablevault.values import ArtifactRecord
+    from tablevault.values import ArtifactRecord, Usage
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What packing a value may raise."""
@@ -34,6 +34,7 @@ class _Entry(NamedTuple):
     stretches: list[Stretch]
     failures: list[tuple[int, bytes]]
     calls: list[tuple[int, int]]
+    usage: list[tuple[int, Usage]]
     part: Part
     content: bytes
 
@@ -132,6 +133,8 @@ class Chapter:
     """Records of failed and skipped rows that are not durable; as with `batches`."""
     calls: list[tuple[int, int]] = field(default_factory=list)
     """Positions with their numbers of ended calls that are not durable; as with `batches`."""
+    usage: list[tuple[int, Usage]] = field(default_factory=list)
+    """Positions with what their calls have used so far that is not durable; as with `batches`."""
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
@@ -247,20 +250,21 @@ class Backlog:
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
         stretches, failures, calls = chapter.stretches(), list(chapter.failures), list(chapter.calls)
-        if not (stretches or failures or calls) and chapter.is_opened:
+        usage = list(chapter.usage)
+        if not (stretches or failures or calls or usage) and chapter.is_opened:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
         if any(stretch.batch.artifacts for stretch in stretches):
             recorded = self.record(name for stretch in stretches for name in stretch.batch.artifacts)
             self._sift(chapter, stretches, lambda stretch, row: _take_records(artifacts, recorded, stretch.batch, row))
         try:
-            part = self._part(chapter, stretches, artifacts, failures, calls)
+            part = self._part(chapter, stretches, artifacts, failures, calls, usage)
             content = part.packed()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
-            part = self._part(chapter, stretches, artifacts, failures, calls)
+            part = self._part(chapter, stretches, artifacts, failures, calls, usage)
             content = part.packed()
-        return _Entry(chapter, stretches, failures, calls, part, content)
+        return _Entry(chapter, stretches, failures, calls, usage, part, content)
 
     def _part(
         self,
@@ -269,9 +273,10 @@ class Backlog:
         artifacts: dict[int, list[PackedArtifact]],
         failures: list[tuple[int, bytes]],
         calls: list[tuple[int, int]],
+        usage: list[tuple[int, Usage]],
     ) -> Part:
         part = chapter.part(stretches, artifacts)
-        part.failures, part.calls = dict(failures), dict(calls)
+        part.failures, part.calls, part.usage = dict(failures), dict(calls), dict(usage)
         if chapter.builder in self._short_of_rows:
             # Whoever computed it may have said so before hearing of the refusal.
             part.finished = None
@@ -303,7 +308,7 @@ class Backlog:
 
     def _settle(self, entries: list[_Entry]) -> None:
         with self._books:
-            for chapter, stretches, failures, calls, part, _ in entries:
+            for chapter, stretches, failures, calls, usage, part, _ in entries:
                 covered = self._coverages.get(chapter.builder)
                 if covered is not None:
                     covered.remove(part.forgotten)
@@ -311,6 +316,7 @@ class Backlog:
                 chapter.is_opened = True
                 del chapter.failures[: len(failures)]
                 del chapter.calls[: len(calls)]
+                del chapter.usage[: len(usage)]
                 for stretch in stretches:
                     # What was refused has been counted, and is not waiting any more.
                     stretch.batch.durable = stretch.stop

@@ -27,17 +27,18 @@ from tablevault.sqlite_files import create_empty, distrust, may_open_live, read_
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
+from tablevault.values import WHOLE_BUILDER, Usage
 
-SEGMENT_FORMAT = 5
-_READABLE_FORMATS = (2, 3, 4, SEGMENT_FORMAT)
-"""Format 2 has no records of failed rows, format 3 does not count their calls, format 4 has no arrays."""
+SEGMENT_FORMAT = 6
+_READABLE_FORMATS = (2, 3, 4, 5, SEGMENT_FORMAT)
+"""Format 2 has no records of failed rows, 3 does not count their calls, 4 has no arrays, and 5 has no usage."""
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
-_PACKED_FIELDS = (9, 11, 12)
-"""Fields of a part in formats 2 and 3, and now."""
+_PACKED_FIELDS = (9, 11, 12, 13)
+"""Fields of a part in formats 2, 3 and 4, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
@@ -69,6 +70,9 @@ class Part:
     calls: dict[int, int] = field(default_factory=dict)
     """Number of calls of this process that have ended without a result, by position, where that is counted."""
 
+    usage: dict[int, Usage] = field(default_factory=dict)
+    """What calls have used so far in this process, by position, where that is counted."""
+
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
         if isinstance(self.fingerprints, bytes):
@@ -94,6 +98,7 @@ class Part:
                 list(self.failures.items()),
                 self.is_nested,
                 list(self.calls.items()),
+                list(self.usage.items()),
             ]
         )
 
@@ -117,6 +122,7 @@ class Part:
             dict(rest[0]) if rest else {},
             bool(rest and rest[1]),
             dict(rest[2]) if len(rest) > 2 else {},
+            msgspec.convert(dict(rest[3]), type=dict[int, Usage]) if len(rest) > 3 else {},
         )
         part.check()
         return part
@@ -143,6 +149,8 @@ class Part:
             raise ValueError("invalid row position or number of calls")
         if not all(isinstance(record, bytes) for record in self.failures.values()):
             raise ValueError("invalid record of a failed row")
+        if any(position < WHOLE_BUILDER for position in self.usage):
+            raise ValueError("invalid row position of usage")
         if self.finished is not None:
             _check_finished(self.finished)
 

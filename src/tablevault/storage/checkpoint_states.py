@@ -12,7 +12,7 @@ from typing import Any, Self
 from tablevault.errors import TVFileError
 from tablevault.storage import checkpoint_segments
 from tablevault.storage.checkpoint_segments import Part
-from tablevault.values import ArtifactRecord
+from tablevault.values import ArtifactRecord, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,8 @@ class BuilderState:
     """Whether a cell is a list with the cells of several rows."""
     calls: Mapping[int, int] = field(default_factory=dict)
     """Number of calls that have ended without a result, by position, where that is counted."""
+    usage: Mapping[int, Usage] = field(default_factory=dict)
+    """What calls have used so far, by position, where that is counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class _Merge:
     failures: dict[int, bytes] = field(default_factory=dict)
     is_nested: bool = False
     calls: dict[int, int] = field(default_factory=dict)
+    usage: dict[int, Usage] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -155,6 +158,7 @@ class _Merge:
             )
         self.is_nested = part.is_nested
         self.calls.update(part.calls)
+        self.usage.update(part.usage)
         if part.forgotten:
             self._forget(part.forgotten)
         self._add_rows(part)
@@ -180,6 +184,7 @@ class _Merge:
             self.failures,
             self.is_nested,
             self.calls,
+            self.usage,
         )
 
     def _add_rows(self, part: Part) -> None:

@@ -20,6 +20,7 @@ from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.flusher import Flusher
+from tablevault.values import Usage
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore, FlushListener
@@ -111,6 +112,10 @@ class CheckpointStore:
     def count_calls(self, builder: str, position: int, number: int) -> None:
         """Note how many calls for a row have ended without a result; durable with the next flush."""
         self._current[builder].calls.append((position, number))
+
+    def add_usage(self, builder: str, position: int, usage: Usage) -> None:
+        """Note what the calls for a row have used so far; durable with the next flush."""
+        self._current[builder].usage.append((position, usage))
 
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.

@@ -6,17 +6,18 @@ import json
 from collections.abc import Mapping
 from functools import singledispatch
 
-from sqlalchemy import Connection, bindparam, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
 from tablevault.catalog.sql.codec import now, read_row
 from tablevault.catalog.sql.creations import forget_creates
-from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables
+from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables
 from tablevault.catalog.sql.tags import delete_tag, set_tag
 from tablevault.errors import TVImplementationError, TVLockError
 from tablevault.names import fold
 from tablevault.values import (
     ArtifactState,
     Change,
+    ChangedService,
     ConfirmedInputs,
     DeletedInstance,
     DeletedTable,
@@ -229,3 +230,13 @@ def _insert_instance(connection: Connection, row: Mapping[str, object], serial: 
     key = connection.execute(_INSERT_INSTANCE, {**row, **made}).inserted_primary_key
     assert key is not None
     return int(key[0])
+
+
+@apply_change.register
+def _(change: ChangedService, connection: Connection, serial: int) -> None:
+    of_name = services.c.name == change.name
+    known = connection.scalar(select(services.c.version).where(of_name))
+    connection.execute(delete(services).where(of_name))
+    if change.limits is not None:
+        row = {"name": change.name, "limits": json.dumps(dict(change.limits)), "version": (known or 0) + 1}
+        connection.execute(insert(services), {**row, "serial": serial})

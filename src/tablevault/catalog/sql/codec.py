@@ -159,6 +159,12 @@ def tag_record(row: RowMapping) -> TagRecord:
         return as_record(TagRecord, {**row, "instance_id": file_name(row["instance_id"])})
 
 
+def read_limits_row(text: str) -> dict[str, float]:
+    """Return the recorded limits of a service."""
+    with damage_named("services"):
+        return msgspec.json.decode(text, type=dict[str, int | float])
+
+
 def read_record(row: RowMapping) -> Read:
     """Return the record of a read column."""
     with damage_named("reads"):

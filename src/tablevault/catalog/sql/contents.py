@@ -11,8 +11,15 @@ from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists,
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
-from tablevault.catalog.sql.codec import file_name, instance_record, read_record, table_record, tag_record
-from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, tables, tags
+from tablevault.catalog.sql.codec import (
+    file_name,
+    instance_record,
+    read_limits_row,
+    read_record,
+    table_record,
+    tag_record,
+)
+from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, current_value
 from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
@@ -116,6 +123,7 @@ _READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(
 _CONFIRMED_OF = (
     select(confirmed.c.input_row_id).where(confirmed.c.row_id == bindparam("row_id")).order_by(confirmed.c.confirmed_id)
 )
+_SERVICES = select(services.c.name, services.c.limits).order_by(services.c.name)
 _READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).order_by(reads.c.read_id)
 
 
@@ -343,6 +351,16 @@ class Contents:
                 confirmed,
                 lambda: list(connection.scalars(_CONFIRMED_OF, {"row_id": row_id})),
                 without=list[int](),
+            )
+
+    def services(self) -> dict[str, dict[str, float]]:
+        """Return the limits of each service, by its name."""
+        with self._store.read() as connection:
+            return _of_added(
+                connection,
+                services,
+                lambda: {row.name: read_limits_row(row.limits) for row in connection.execute(_SERVICES)},
+                without=dict[str, dict[str, float]](),
             )
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:

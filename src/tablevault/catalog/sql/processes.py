@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, func, or_, select, text
+from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.codec import damage_named, process_record
 from tablevault.catalog.sql.creations import creates_of, was_to_create
-from tablevault.catalog.sql.schema import processes
+from tablevault.catalog.sql.schema import processes, vault
 from tablevault.catalog.sql.store import Store
 from tablevault.errors import TVProcessError
 from tablevault.plans import names_its_creations
@@ -36,6 +37,8 @@ _IDS = select(processes.c.serial, processes.c.process_id).where(
 )
 _MOST_AT_ONCE = 1_000
 """Processes in one query."""
+# Columns of format 2 are not part of the table that both formats are read by.
+_WAITING = text("SELECT waiting FROM processes WHERE serial = :serial")
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
 
 
@@ -67,6 +70,17 @@ class Processes:
             # A refused call may be newer than the process whose id it asked for.
             of_id = {"process_id": process_id}
             return first_process(connection, _HOLDING_ID, of_id) or first_process(connection, _NEWEST_OF_ID, of_id)
+
+    def waiting(self, serial: int) -> str:
+        """Return what the calls of a running process wait for; empty if for nothing."""
+        with self._store.read() as connection:
+            try:
+                return str(connection.scalar(_WAITING, {"serial": serial}) or "")
+            except OperationalError:
+                # Asked for only now: almost every catalog has the column, which format 1 lacks.
+                if connection.dialect.has_table(connection, vault.name):
+                    raise
+                return ""
 
     def unfinished(self) -> list[ProcessRecord]:
         """Return the processes that are not ended or not tidied up, oldest first."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, delete, exists, insert, select
+from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text
 
 from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import encode_error, encode_progress, process_row
@@ -36,6 +36,8 @@ _BEGIN = insert(processes).returning(
     select(counters.c.value).where(counters.c.name == "generation").scalar_subquery(),
     exists().where(tidying.c.problem.is_not(None)),
 )
+# Columns of format 2 are not part of the table that both formats are read by.
+_SAVE_WAITING = text("UPDATE processes SET waiting = :waiting WHERE serial = :of_serial AND waiting IS NOT :waiting")
 _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
 
 
@@ -133,9 +135,11 @@ class Transitions:
             values["progress"] = encode_progress(progress)
         self._update_undecided(serial, attempt, **values)
 
-    def save_progress(self, serial: int, attempt: int, progress: Progress) -> None:
-        """Record the progress of an execution."""
-        self._update_undecided(serial, attempt, progress=encode_progress(progress))
+    def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
+        """Record the progress of an execution, and what its calls wait for."""
+        with self._store.write() as connection:
+            self._update_in(connection, serial, attempt, progress=encode_progress(progress))
+            connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
 
     def request_stop(self, serial: int) -> None:
         """Ask the owner of a process to stop at its next row or batch."""
@@ -145,9 +149,12 @@ class Transitions:
     def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
         """Change a process that this attempt owns and has not decided."""
         with self._store.write() as connection:
-            fence = {"of_serial": serial, "of_attempt": attempt}
-            if connection.execute(decisions.UPDATE_UNDECIDED, {**fence, **values}).rowcount != 1:
-                raise decisions.not_owned(connection, serial)
+            self._update_in(connection, serial, attempt, **values)
+
+    def _update_in(self, connection: Connection, serial: int, attempt: int, **values: Any) -> None:
+        fence = {"of_serial": serial, "of_attempt": attempt}
+        if connection.execute(decisions.UPDATE_UNDECIDED, {**fence, **values}).rowcount != 1:
+            raise decisions.not_owned(connection, serial)
 
     # --- ending ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,135 @@
+"""Finding what is recorded about single rows: of instances, and of processes wherever they are in their life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from tablevault.context import VaultContext
+from tablevault.errors import TVArgumentError, TVProcessError
+from tablevault.layout import CHECKPOINTS, InstanceFolder
+from tablevault.lookup import Lookup, again_if_moved
+from tablevault.operations.base import operation_named
+from tablevault.plans import BuildPlan, ExecutePlan
+from tablevault.reading.queries import Queries
+from tablevault.storage import files
+from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+
+Records = TypeVar("Records")
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """Where an execution that is not complete keeps its records."""
+
+    table: TableRecord
+    checkpoints: Path
+    builders: Path
+    code: Path | None = None
+    """The modules that it runs."""
+
+
+@dataclass(frozen=True)
+class RowRecords(Generic[Records]):
+    """Finds one kind of records.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    method
+        The public method that asks, for its errors.
+    nothing
+        Stands for no records.
+    of_materialized
+        Reads those of a materialized instance.
+    of_unfinished
+        Reads those of an execution that is not complete.
+    """
+
+    context: VaultContext
+    method: str
+    nothing: Records
+    of_materialized: Callable[[TableRecord, InstanceRecord], Records]
+    of_unfinished: Callable[[Unfinished], Records]
+
+    def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Records | Mapping[str, Records]:
+        """Return the records of a process, or else of an instance.
+
+        Those of a process that executes several tables are by the name of the table; of one in another version than
+        that of the process, by its name as `t(v2)`.
+
+        Raises
+        ------
+        TVArgumentError
+            If neither a table nor a process is given, or there is no such instance.
+        TVProcessError
+            If there is no such process, or it runs no builders.
+        """
+        if process_id:
+            if table_name or instance_id:
+                raise TVArgumentError("Give either a process id or a table, not both.")
+            return again_if_moved(lambda: self._of_named_process(self._lookup.process(process_id)))
+        if not table_name:
+            raise TVArgumentError(f"{self.method} needs a table_name or a process_id.")
+        return self.of_named(table_name, instance_id, version)
+
+    def of_named(self, table_name: str, instance_id: str, version: str) -> Records:
+        """Return the records of an instance; without an id, of the newest of a version."""
+
+        def read() -> Records:
+            return self.of_instance(*Queries(self.context).instance(table_name, instance_id, version, is_temp=False))
+
+        return again_if_moved(read)
+
+    def of_instance(self, table: TableRecord, instance: InstanceRecord) -> Records:
+        """Return the records of an instance, temporary or materialized."""
+        return self._of_temporary(table, instance) if instance.temporary else self.of_materialized(table, instance)
+
+    @property
+    def _lookup(self) -> Lookup:
+        return Lookup(self.context)
+
+    def _of_named_process(self, record: ProcessRecord) -> Records | Mapping[str, Records]:
+        if not operation_named(record.operation).runs_children:
+            return self._of_process(record)
+        version = record.arguments["version"]
+        found = {}
+        # A step whose child was stopped or reverted has another child, which is newer.
+        for child in self.context.catalog.processes.begun_inside(record.serial):
+            if isinstance(child.plan, ExecutePlan):
+                own, name = child.arguments["version"], child.plan.table_name
+                found[name if own == version else f"{name}({own})"] = self._of_process(child)
+        return found
+
+    def _of_process(self, record: ProcessRecord) -> Records:
+        plan, lookup = record.plan, self._lookup
+        if not isinstance(plan, BuildPlan):
+            raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
+        table = lookup.table_by_id(plan.table_id)
+        if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
+            # A success without a new instance is about its origin.
+            found = plan.new_instance_id if record.status is Status.STOPPED else record.instance_id
+            instance = lookup.contents.instance(plan.table_id, found)
+            if instance is not None:
+                return self.of_materialized(table, instance)
+        if not record.status.ended:
+            workspace = lookup.workspace_of(record.serial)
+            codes = sorted(workspace.codes.glob("*"), key=lambda path: path.name) if workspace.codes.is_dir() else []
+            place = Unfinished(table, workspace.checkpoints, workspace.builders, codes[-1] if codes else None)
+            return self.of_unfinished(place)
+        if not isinstance(plan, ExecutePlan):
+            return self.nothing
+        temporary = lookup.contents.instance_by_row(plan.temporary)
+        return self.nothing if temporary is None else self._of_temporary(table, temporary)
+
+    def _of_temporary(self, table: TableRecord, instance: InstanceRecord) -> Records:
+        folder = self._lookup.folder(table, instance)
+        for record in self.context.catalog.processes.unfinished():
+            plan = record.plan
+            if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
+                return self._of_process(record)
+        partial = InstanceFolder(files.unlinked(folder.partial)).root
+        return self.of_unfinished(Unfinished(table, partial / CHECKPOINTS, folder.builders))

@@ -1,0 +1,78 @@
+"""What calls of one builder have used: by row, and in sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tablevault.progress import BuilderCounter
+from tablevault.services import CALLS
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.values import Usage
+
+
+class UsageLog:
+    """Adds up the usage of one builder in one process, durably with the next flush of the checkpoints.
+
+    Parameters
+    ----------
+    builder
+        Its name.
+    counter
+        Takes the sums.
+    checkpoints
+        The builder must have been begun in them before anything is added.
+    saved
+        What earlier attempts have used.
+    """
+
+    def __init__(
+        self,
+        builder: str,
+        counter: BuilderCounter,
+        checkpoints: CheckpointStore,
+        saved: Mapping[int, Usage] | None = None,
+    ) -> None:
+        self.rows: dict[int, Usage] = {}
+        """By position; of all attempts together."""
+        self._builder = builder
+        self._counter = counter
+        self._checkpoints = checkpoints
+        self.restore(saved or {})
+
+    def restore(self, saved: Mapping[int, Usage]) -> None:
+        """Take over what earlier attempts have used."""
+        self.rows.update(saved)
+        for usage in saved.values():
+            self._counter.usage.update({CALLS: usage.calls, **usage.amounts})
+        if saved:
+            # A call for a batch was divided among its rows.
+            self._counter.usage[CALLS] = round(self._counter.usage[CALLS])
+
+    def begin(self, positions: Sequence[int]) -> None:
+        """Count a call for rows that is about to begin."""
+        self._count(positions, 1)
+
+    def withdraw(self, positions: Sequence[int]) -> None:
+        """Take back a call that was about to begin, and never has."""
+        self._count(positions, -1)
+
+    def _count(self, positions: Sequence[int], step: int) -> None:
+        share = step / len(positions)
+        for position in positions:
+            before = self.rows.get(position, Usage())
+            self._put(position, Usage(before.calls + share, before.seconds, before.amounts))
+        self._counter.usage[CALLS] += step
+
+    def end(self, positions: Sequence[int], seconds: float | None, amounts: Mapping[str, float]) -> None:
+        """Add the time that a call has taken, and the amounts that it reported, in equal shares for each row."""
+        count = len(positions)
+        for position in positions:
+            before = self.rows.get(position, Usage())
+            added = {name: before.amounts.get(name, 0) + value / count for name, value in amounts.items()}
+            time = before.seconds if seconds is None else (before.seconds or 0.0) + seconds / count
+            self._put(position, Usage(before.calls, time, {**before.amounts, **added}))
+        self._counter.usage.update(amounts)
+
+    def _put(self, position: int, usage: Usage) -> None:
+        self.rows[position] = usage
+        self._checkpoints.add_usage(self._builder, position, usage)

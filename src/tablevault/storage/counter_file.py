@@ -1,0 +1,193 @@
+"""A small file of counters that interpreters share: each change is a transaction under a kernel lock.
+
+The state is kept twice. A change is written over the older copy, and counts once its checksum is right, so that a
+process that is killed at any moment leaves the state before its change. The kernel releases the lock of a process that
+dies. Nothing is synced: the counters need not survive a power cut. A file that is missing or damaged means new
+counters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import struct
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+import xxhash
+
+from tablevault import clock
+from tablevault.forks import ForkHooks, around_forks
+from tablevault.storage.files import TEMPORARY_SUFFIX
+
+State = TypeVar("State")
+
+_MAGIC = b"TVLIMIT1"
+_HEADER = struct.Struct("=8sQ")
+"""The mark of the file, and the bytes that each copy may take."""
+_COPY = struct.Struct("=QQQ")
+"""Before each copy: its number, length and checksum."""
+_SMALLEST = 8 * 1024
+_PATIENCE = 30.0
+"""Seconds to wait for the lock, which others hold for microseconds."""
+_LONGEST_PAUSE = 0.002
+_OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+class CounterFile(Generic[State]):
+    """Counters in a file.
+
+    Parameters
+    ----------
+    path
+        The file, which is made when it is needed.
+    kind
+        A class of msgspec, whose instance without arguments is the state of a new file.
+    """
+
+    def __init__(self, path: Path, kind: type[State]) -> None:
+        self._path = path
+        self._new = kind
+        self._decode = msgspec.msgpack.Decoder(kind).decode
+        self._encode = msgspec.msgpack.Encoder().encode
+        self._descriptor: int | None = None
+        _open_files.add(self)
+
+    @contextmanager
+    def change(self) -> Iterator[State]:
+        """Yield the state, and write it after the block; an exception leaves it as it was.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+        """
+        descriptor = self._lock()
+        try:
+            number, capacity, state = self._read(descriptor)
+            yield state
+            self._write(descriptor, number, capacity, self._encode(state))
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def close(self) -> None:
+        """Close the file."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _lock(self) -> int:
+        """Return the locked descriptor of the file that is there now."""
+        deadline = clock.monotonic() + _PATIENCE
+        pause = 0.00005
+        while True:
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if clock.monotonic() >= deadline:
+                    raise OSError(errno.EBUSY, "The counters of services stay locked", str(self._path)) from None
+                clock.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+                continue
+            if self._is_current(self._descriptor):
+                return self._descriptor
+            self.close()
+
+    def _is_current(self, descriptor: int) -> bool:
+        """Return whether the file that was opened is still the one at its path."""
+        try:
+            return os.path.samestat(os.fstat(descriptor), os.lstat(self._path))
+        except FileNotFoundError:
+            return False
+
+    def _open(self) -> int:
+        for _ in range(2):
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(os.lstat(self._path).st_mode):
+                    # A vault received from elsewhere may have anything under this name.
+                    self._path.unlink()
+            with contextlib.suppress(FileExistsError):
+                return os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self._path, _OPEN)
+        raise OSError(errno.EBUSY, "The counters of services cannot be opened", str(self._path))
+
+    def _read(self, descriptor: int) -> tuple[int, int, State]:
+        """Return the number of the newest copy, the room for each, and the state."""
+        content = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        if len(content) < _HEADER.size:
+            return 0, 0, self._new()
+        magic, capacity = _HEADER.unpack_from(content)
+        if magic != _MAGIC or len(content) < _HEADER.size + 2 * capacity or capacity < _SMALLEST:
+            return 0, 0, self._new()
+        copies = []
+        for place in (0, 1):
+            start = _HEADER.size + place * capacity
+            number, length, digest = _COPY.unpack_from(content, start)
+            packed = content[start + _COPY.size : start + _COPY.size + length]
+            if number % 2 == place and length <= capacity - _COPY.size and digest == _digest(number, packed):
+                copies.append((number, packed))
+        for number, packed in sorted(copies, reverse=True):
+            with contextlib.suppress(msgspec.DecodeError, ValueError):
+                return number, capacity, self._decode(packed)
+        return 0, capacity, self._new()
+
+    def _write(self, descriptor: int, number: int, capacity: int, packed: bytes) -> None:
+        if _COPY.size + len(packed) > capacity:
+            capacity = max(_SMALLEST, 2 * (_COPY.size + len(packed)))
+            self._replace(capacity, number + 1, packed)
+            return
+        number += 1
+        copy = _COPY.pack(number, len(packed), _digest(number, packed)) + packed
+        _write_whole(descriptor, copy, _HEADER.size + (number % 2) * capacity)
+
+    def _replace(self, capacity: int, number: int, packed: bytes) -> None:
+        """Put a larger file in the place of this one, whose lock is held."""
+        unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
+        unfinished.unlink(missing_ok=True)
+        descriptor = os.open(unfinished, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
+        try:
+            # All of its room at once: a change of the counters that a full disk refuses leaves them as they were.
+            _write_whole(descriptor, _HEADER.pack(_MAGIC, capacity) + bytes(2 * capacity), 0)
+            copy = _COPY.pack(number, len(packed), _digest(number, packed)) + packed
+            _write_whole(descriptor, copy, _HEADER.size + (number % 2) * capacity)
+            unfinished.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+def _write_whole(descriptor: int, content: bytes, start: int) -> None:
+    view = memoryview(content)
+    while view:
+        written = os.pwrite(descriptor, view, start)
+        view, start = view[written:], start + written
+
+
+def _digest(number: int, packed: bytes) -> int:
+    return xxhash.xxh3_64_intdigest(packed, seed=number)
+
+
+_open_files: weakref.WeakSet[CounterFile[Any]] = weakref.WeakSet()
+
+
+def _close_in_child() -> None:
+    """Keep a forked child from holding the lock that its parent had, should the parent die."""
+    for file in list(_open_files):
+        file.close()
+
+
+around_forks(ForkHooks(in_child=_close_in_child))

@@ -1,0 +1,89 @@
+"""Usage of calls: the amounts that a running function reports, such as tokens or cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from tablevault.errors import TVArgumentError
+from tablevault.services import RESERVED_AMOUNTS
+
+
+class Meter(Protocol):
+    """Takes the amounts that a call reports."""
+
+    def add(self, amounts: dict[str, float]) -> None:
+        """Add amounts to those of the call that runs."""
+        ...
+
+
+class CallMeter:
+    """Sums the amounts of one call."""
+
+    def __init__(self) -> None:
+        self.amounts: dict[str, float] = {}
+
+    def add(self, amounts: dict[str, float]) -> None:
+        """Add amounts to those of the call."""
+        for name, value in amounts.items():
+            self.amounts[name] = self.amounts.get(name, 0) + value
+
+    def take(self) -> dict[str, float]:
+        """Return the sums, and begin those of the next call."""
+        taken, self.amounts = self.amounts, {}
+        return taken
+
+
+_running: ContextVar[Meter | None] = ContextVar("tablevault_usage", default=None)
+
+
+def report_usage(**amounts: float) -> None:
+    """Add to the usage of the running call, also if the call fails afterwards.
+
+    Works in every executor, and in coroutines and threads that share the context of the call, as those of
+    `asyncio.to_thread` do. Outside a call that TableVault makes, it does nothing.
+
+    Parameters
+    ----------
+    amounts
+        Numbers from 0 by name, such as ``tokens=1200, cost=0.002``.
+
+    Raises
+    ------
+    TVArgumentError
+        If an amount is not a number from 0, or its name is one of TableVault's own.
+    """
+    checked = {name: _checked(name, value) for name, value in amounts.items()}
+    meter = _running.get()
+    if meter is not None:
+        meter.add(checked)
+
+
+@contextmanager
+def metered(meter: Meter) -> Iterator[None]:
+    """Let a meter take the amounts that are reported inside the block."""
+    token = _running.set(meter)
+    try:
+        yield
+    finally:
+        _running.reset(token)
+
+
+def meter_context(meter: Meter) -> None:
+    """Let a meter take everything that is reported in this context from now on."""
+    _running.set(meter)
+
+
+def _checked(name: str, value: object) -> float:
+    if name in RESERVED_AMOUNTS:
+        raise TVArgumentError(f"report_usage cannot take '{name}', which TableVault counts itself; use another name.")
+    try:
+        number = float(value)  # type: ignore[arg-type]  # numbers of NumPy and others, too
+    except (TypeError, ValueError):
+        raise TVArgumentError(f"{name} of report_usage must be a number, not {type(value).__name__}.") from None
+    if isinstance(value, str | bytes | bool) or not math.isfinite(number) or number < 0:
+        raise TVArgumentError(f"{name} of report_usage must be a number from 0, not {value!r:.40}.")
+    return int(number) if isinstance(value, int) else number
