@@ -24,7 +24,14 @@ A method that changes the vault is one atomic *operation*. It takes a `process_i
 [pauses or reverts](handling-execution-errors.md) it, and returns the id. [Errors](errors.md) lists the exceptions of
 TableVault; import them from `tablevault` or `tablevault.tv_errors`.
 """
-FUNCTIONS = ("compress_vault", "decompress_vault", "delete_vault", "import_legacy_vault", "to_numpy")
+FUNCTIONS = (
+    "report_usage",
+    "compress_vault",
+    "decompress_vault",
+    "delete_vault",
+    "import_legacy_vault",
+    "to_numpy",
+)
 RECORDS = (
     *("ProcessInfo", "BuilderProgress", "ErrorInfo", "OwnerInfo", "Remedy"),
     *("InstancePlan", "BuilderPlan"),

@@ -146,8 +146,9 @@ def summed(usages: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def rounded(usage: Mapping[str, float]) -> dict[str, float]:
-    """Return amounts without the errors of adding fractions."""
-    return {name: round(value, 9) for name, value in dict(usage).items()}
+    """Return amounts without the errors of adding fractions, and whole ones as integers."""
+    near = {name: round(value, 9) for name, value in dict(usage).items()}
+    return {name: int(value) if value == int(value) else value for name, value in near.items()}
 
 
 def _ignore(sentence: str) -> None:

@@ -38,7 +38,7 @@ _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
 _PACKED_FIELDS = (9, 11, 12, 13)
-"""Fields of a part in formats 2, 3 and 4, and now."""
+"""Fields of a part in formats 2, 3, 4 and 5, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
