@@ -14,7 +14,8 @@ from tablevault.execution.input_rows import InputRows, read_input_rows
 from tablevault.execution.inputs import ContentFrame
 from tablevault.execution.primary_keys import row_keys
 from tablevault.execution.provenance import BuilderFacts, Provenance, read_fingerprints
-from tablevault.layout import INPUT_ROWS
+from tablevault.execution.usage import mean_usage, read_usage
+from tablevault.layout import INPUT_ROWS, USAGE
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.storage.checkpoints import BuilderState, Checkpoints, read_checkpoints
@@ -118,6 +119,10 @@ class MaterializedOrigin:
         self._artifact_folder = artifact_folder
         self._provenance = provenance
         self._artifacts = artifacts
+
+    def mean_usage(self) -> dict[str, dict[str, float]]:
+        """Return the mean use of each row that calls were made for, by builder and amount."""
+        return mean_usage(read_usage(self._frame_path.with_name(USAGE)))
 
     @property
     def row_count(self) -> int:

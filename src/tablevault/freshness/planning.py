@@ -77,30 +77,30 @@ def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index:
         try:
             index = IndexRun.ALWAYS if run_index else IndexRun.NEVER
             decided = planner.decide(prepared, plan.origin, index, not operation.force_execute).plan
-            return with_expected_usage(decided, lookup, plan.origin)
+            return _with_earlier_usage(decided, lookup, plan.origin)
         except FunctionError as error:
             set_outcome(error.original, Outcome(OutcomeKind.NOT_BEGUN, "", Cause.FUNCTION))
             raise error.original from error.original.__cause__
 
 
-def with_expected_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) -> InstancePlan:
-    """Return a plan with the use that is to be expected: of each builder, the mean of the last calls made for it."""
-    means: dict[str, dict[str, float]] = {}
-    row_id = origin
-    while row_id is not None and not plan.builders.keys() <= means.keys():
-        instance = lookup.contents.instance_by_row(row_id)
-        if instance is None:
-            break
-        # An instance whose cells were all taken over has none; its own origin may.
-        means = {**mean_usage(read_usage(lookup.folder_of(instance).usage)), **means}
-        row_id = instance.origin
+def _with_usage(plan: InstancePlan, means: Mapping[str, Mapping[str, float]]) -> InstancePlan:
+    """Return a plan with the use that is to be expected of each builder, given the means of rows."""
     planned = {
         name: replace(item, usage=rounded({amount: value * item.computed for amount, value in means[name].items()}))
-        if item.computed and name in means
+        if item.computed and not item.usage and name in means
         else item
         for name, item in plan.builders.items()
     }
     return replace(plan, builders=planned)
+
+
+def _with_earlier_usage(plan: InstancePlan, lookup: Lookup, origin: int | None) -> InstancePlan:
+    """Return a plan with the use of builders that the origin made no call for: by the last calls before it."""
+    instance = lookup.contents.instance_by_row(origin) if origin is not None else None
+    while instance is not None and any(item.computed and not item.usage for item in plan.builders.values()):
+        plan = _with_usage(plan, mean_usage(read_usage(lookup.folder_of(instance).usage)))
+        instance = lookup.contents.instance_by_row(instance.origin) if instance.origin is not None else None
+    return plan
 
 
 class IndexRun(Enum):
@@ -265,7 +265,10 @@ class _Planning:
         if self._rows_are_known and not self._changes and not self._has_rows_of(committed, self._index):
             self._changes.append(f"the rows that `{self._index.name}` makes changed")
         changes = tuple(dict.fromkeys(self._changes))
-        return Decision(InstancePlan(planned), changes, is_known=self._rows_are_known)
+        plan = InstancePlan(planned)
+        if committed is not None:
+            plan = _with_usage(plan, committed.mean_usage())
+        return Decision(plan, changes, is_known=self._rows_are_known)
 
     def _has_rows_of(self, committed: MaterializedOrigin | None, index: BuilderSpec) -> bool:
         """Return whether the IndexBuilder's columns are those of an instance, row for row.

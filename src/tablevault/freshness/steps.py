@@ -12,7 +12,6 @@ from tablevault.errors import TableVaultError, TVArgumentError, TVLockError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.graph import Draft, Node, TableVersion
-from tablevault.freshness.planning import with_expected_usage
 from tablevault.freshness.status import (
     TO_BE_COMPUTED,
     UNDECIDED,
@@ -179,9 +178,7 @@ class _Steps:
             decided = self._freshness.decided(key)
         except TableVaultError:
             return None
-        origin = self._freshness.origin(self._graph.nodes[key])
-        plan = with_expected_usage(decided.decision.plan, self._freshness.lookup, origin)
-        index, *others = plan.builders.values()
+        index, *others = decided.decision.plan.builders.values()
         return [index, *others] if decided.checked.prepared.index.runs_by_row else others
 
     # --- checks before the first function runs --------------------------------------------------------------------
