@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -46,6 +47,9 @@ from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
 from tablevault.storage.manifest import check_listed
 from tablevault.values import ArtifactRecord, ColumnRecord, InstanceRecord, Read, TableRecord, Tidying
+
+_FEWEST_ROWS_FOR_A_THREAD = 10_000
+"""To start one takes longer than to write the fingerprints of fewer rows."""
 
 
 @dataclass(frozen=True)
@@ -267,10 +271,15 @@ def seal_execution(
     """
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     data = execution.frame.data()
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
-        fingerprints = aside.submit(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
+    write_aside = partial(_write_fingerprints, folder, execution.outcomes, execution.frame.row_count)
+    if len(data) < _FEWEST_ROWS_FOR_A_THREAD:
+        write_aside()
         stored = write_frame(folder.frame, data)
-    fingerprints.result()
+    else:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="tablevault-fingerprints") as aside:
+            fingerprints = aside.submit(write_aside)
+            stored = write_frame(folder.frame, data)
+        fingerprints.result()
     _archive_texts(session.workspace, folder)
     facts = inputs.facts()
     provenance = Provenance(
