@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import artifacts, frames, freshness, growth, interpreters, policies, processes, report, rows
+from benchmarks import artifacts, frames, freshness, growth, interpreters, policies, processes, report, rows, services
 from benchmarks.measuring import Result
 
 Work = Callable[[int | None, int], list[Result]]
@@ -34,6 +34,7 @@ WORK: dict[str, Work] = {
     "P3": lambda count, rounds: processes.computing(rounds, count),
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
+    "P6": lambda count, rounds: [*services.taken(count or 5_000, rounds), *services.shared(count or 2_400)],
     "S10": lambda count, rounds: [
         *freshness.fresh_tables(count or 100, rounds),
         *freshness.unchanged_file(count or 20, rounds),

@@ -130,16 +130,14 @@ class CounterFile(Generic[State]):
         magic, capacity = _HEADER.unpack_from(content)
         if magic != _MAGIC or len(content) < _HEADER.size + 2 * capacity or capacity < _SMALLEST:
             return 0, 0, self._new()
-        copies = []
-        for place in (0, 1):
-            start = _HEADER.size + place * capacity
-            number, length, digest = _COPY.unpack_from(content, start)
-            packed = content[start + _COPY.size : start + _COPY.size + length]
-            if number % 2 == place and length <= capacity - _COPY.size and digest == _digest(number, packed):
-                copies.append((number, packed))
-        for number, packed in sorted(copies, reverse=True):
-            with contextlib.suppress(msgspec.DecodeError, ValueError):
-                return number, capacity, self._decode(packed)
+        starts = (_HEADER.size, _HEADER.size + capacity)
+        copies = [(*_COPY.unpack_from(content, start), start + _COPY.size) for start in starts]
+        # The newer one first: only if it was cut off does the older one count.
+        for number, length, digest, start in sorted(copies, reverse=True):
+            packed = content[start : start + length]
+            if length <= capacity - _COPY.size and digest == _digest(number, packed):
+                with contextlib.suppress(msgspec.DecodeError, ValueError):
+                    return number, capacity, self._decode(packed)
         return 0, capacity, self._new()
 
     def _write(self, descriptor: int, number: int, capacity: int, packed: bytes) -> None:
