@@ -171,6 +171,14 @@ def test_functions_get_read_only_arrays_and_batches_of_them(tmp_path):
     with pytest.raises(ValueError, match="row 1 is null"):
         to_numpy(frame["t"])
     assert to_numpy(frame["t"].dropna())[1].tolist() == [[0, 2, 4], [6, 8, 10]]
+    dataset, _ = vault.scan("built", format="arrow")
+    arrow, _ = vault.get_dataframe("built", format="arrow")
+    for form in (dataset.to_table(), vault.scan("built")[0].collect()):
+        np.testing.assert_array_equal(to_numpy(form["v"]), EXPECTED)
+    assert dataset.schema.field("t").type == arrow.schema.field("t").type
+    lengths, _ = vault.query("SELECT v[2] AS second, len(n) AS length FROM built ORDER BY i")
+    assert lengths["second"].tolist() == EXPECTED[:, 1].tolist()
+    assert lengths["length"].tolist() == [i % 4 for i in range(20)]
 
 
 def test_a_refused_array_names_builder_column_and_row(tmp_path):

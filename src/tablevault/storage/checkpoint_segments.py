@@ -36,7 +36,10 @@ _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
-_PAGES_PER_WAL_CHECKPOINT = 16_384  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
+_PAGE_BYTES = 2**14  # Large parts cost less in large pages.
+_WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
+_LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
+"""Vectors are written once rather than twice: while parts are this large, the WAL is copied at this size."""
 _PACKED_FIELDS = (9, 11, 12, 13)
 """Fields of a part in formats 2, 3, 4 and 5, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
@@ -175,11 +178,11 @@ class SegmentWriter:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._number = 0
+        self._number = self._wal_bytes = 0
         with _translated(path):
             self._connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None)
             self._connection.execute("PRAGMA synchronous=FULL")
-            self._connection.execute(f"PRAGMA wal_autocheckpoint={_PAGES_PER_WAL_CHECKPOINT}")
+            self._limit_wal(_WAL_BYTES)
 
     @classmethod
     def create(cls, folder: Path) -> Self:
@@ -204,10 +207,17 @@ class SegmentWriter:
             rows.append((number, builder, content, _digest(number, builder, content)))
         insertion = "INSERT INTO part (number, builder, content, digest) VALUES (?, ?, ?, ?)"
         with _translated(self.path):
+            large = any(len(content) >= _LARGE_PART for _, _, content, _ in rows)
+            self._limit_wal(_LARGE_WAL_BYTES if large else _WAL_BYTES)
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.executemany(insertion, rows)
             self._connection.execute("COMMIT")
         self._number = number
+
+    def _limit_wal(self, size: int) -> None:
+        if size != self._wal_bytes:
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={size // _PAGE_BYTES}")
+            self._wal_bytes = size
 
     def close(self) -> None:
         """Close the segment; its content becomes one file."""
@@ -271,6 +281,7 @@ def _segments(folder: Path) -> list[tuple[int, Path]]:
 def _write_empty_segment(path: Path) -> None:
     create_empty(path)
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute("PRAGMA synchronous=OFF")  # It is fsynced as a whole before it gets its name.
         connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SEGMENT_FORMAT}")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from tablevault.extras import imported
-from tablevault.storage.column_types import Kind
+from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.frame_data import FrameData, polars_lacks, to_polars
 from tablevault.storage.frame_files import read_frame, read_schema
+from tablevault.storage.vectors import array_form, tensor_type
 from tablevault.values import Page
 
 if TYPE_CHECKING:
@@ -57,11 +58,15 @@ def arrow_dataset(path: Path, columns: Sequence[str] | None) -> pd.Dataset:
 
     types, _ = read_schema(path)
     names = list(types if columns is None else columns)
-    schema = pa.schema([(name, _in_dataset(types[name].arrow)) for name in names])
+    schema = pa.schema([(name, _in_dataset(types[name])) for name in names])
     return pd.dataset(path, format="parquet", schema=schema)
 
 
-def _in_dataset(arrow: pa.DataType) -> pa.DataType:
+def _in_dataset(column_type: ColumnType) -> pa.DataType:
+    arrow = column_type.arrow
+    form = array_form(column_type) if column_type.kind is Kind.TENSOR else None
+    if form is not None:
+        return tensor_type(form)
     if not pa.types.is_dictionary(arrow):
         return arrow
     is_text = pa.types.is_string(arrow.value_type) or pa.types.is_large_string(arrow.value_type)

@@ -151,14 +151,18 @@ def _wrapped_arrays(values: Sequence[Any]) -> msgspec.msgpack.Ext:
     first = next(value for value in values if value is not None)
     shapes = {None if value is None else value.shape for value in values}
     listed = first.shape if shapes == {first.shape} else [None if value is None else value.shape for value in values]
-    blob = b"".join([value for value in values if value is not None])
-    return _extension(_ARRAYS, [first.dtype.str, len(values), shapes == {first.shape}, listed, blob])
+    head = _encode([first.dtype.str, len(values), shapes == {first.shape}, listed])
+    # Joined once: what is in an array of MessagePack would be copied into it.
+    parts = [len(head).to_bytes(4, "little"), head, *(value for value in values if value is not None)]
+    return msgspec.msgpack.Ext(_ARRAYS, b"".join(parts))
 
 
-def _read_arrays(content: Any) -> list[Any]:
+def _read_arrays(data: memoryview) -> list[Any]:
     import numpy as np
 
-    text, count, are_alike, listed, blob = content
+    start = 4 + int.from_bytes(data[:4], "little")
+    text, count, are_alike, listed = _decode(data[4:start])
+    blob = bytes(data[start:])
     dtype = np.dtype(text)
     if dtype.kind not in "iufb":
         raise ValueError(f"arrays of {dtype} are not packed")
@@ -250,6 +254,9 @@ def _type_name_of(kind: type) -> str:
 def _unwrapped(code: int, data: memoryview) -> object:
     if code == _INTEGER:
         return int.from_bytes(data, "big", signed=True)
+    if code in (_ARRAYS, _ARRAY):
+        cells = _read_arrays(data)
+        return cells if code == _ARRAYS else cells[0]
     read = _READERS.get(code)
     if read is None:
         raise ValueError(f"unknown extension type {code} in packed values")
@@ -299,8 +306,6 @@ _READERS: dict[int, Callable[[Any], object]] = {
     _TIMESTAMP: _read_timestamp,
     _LONG_TIMEDELTA: _read_long_timedelta,
     _MAPPING: dict,
-    _ARRAYS: _read_arrays,
-    _ARRAY: lambda content: _read_arrays(content)[0],
 }
 _decode = msgspec.msgpack.Decoder(ext_hook=_unwrapped).decode
 

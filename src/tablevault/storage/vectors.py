@@ -526,11 +526,8 @@ def _flat(items: pa.Array, start: int, count: int) -> Array:
 
 def has_null_items(column: pa.ChunkedArray) -> bool:
     """Return whether an item of a list that is not null is null."""
-    return any(_has_null_items(chunk) for chunk in column.chunks)
-
-
-def _has_null_items(chunk: pa.Array) -> bool:
-    return bool(chunk.flatten().null_count)
+    # Flattening leaves out what stands under null rows, and copies.
+    return any(chunk.values.null_count and chunk.flatten().null_count for chunk in column.chunks)
 
 
 def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.DataType:

@@ -1,0 +1,255 @@
+"""Arrays in memory, in Arrow, in Parquet and in checkpoints: the same bytes, and no object per element."""
+
+import subprocess
+import sys
+import time
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from tablevault import TableVault, to_numpy
+from tablevault.storage.column_types import ITEM_TYPES
+from tablevault.storage.columns import build_column, natural_type, plain_values
+from tablevault.storage.dtypes import cell_checker, parse_dtype
+from tablevault.storage.frame_data import frame_of_columns, table_from_frame, to_arrow, to_pandas, to_polars
+from tablevault.storage.frame_files import read_frame, write_frame
+from tablevault.storage.packing import pack, unpack
+from tablevault.storage.vectors import CHUNK_BYTES
+
+LAYOUTS = {
+    "plain": lambda array: array,
+    "strided": lambda array: np.repeat(array, 2, axis=0)[::2],
+    "Fortran": np.asfortranarray,
+    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
+    "sliced": lambda array: np.concatenate([array, array])[len(array) :],
+    "reversed": lambda array: array[::-1].copy()[::-1],
+}
+
+
+@st.composite
+def columns(draw):
+    """Return a dtype with cells of it, in any memory layout, and what they are."""
+    item = draw(st.sampled_from(sorted(ITEM_TYPES)))
+    kind = draw(st.sampled_from(["vector", "fixed", "tensor"]))
+    shape = draw(
+        hnp.array_shapes(min_dims=2 if kind == "tensor" else 1, max_dims=3 if kind == "tensor" else 1, max_side=4)
+    )
+    sizes = "" if kind == "vector" else ", " + ", ".join(map(str, shape))
+    name = f"{'tensor' if kind == 'tensor' else 'vector'}<{item}{sizes}>"
+    cells = []
+    for _ in range(draw(st.integers(0, 12))):
+        if draw(st.integers(0, 4)) == 0:
+            cells.append((None, None))
+            continue
+        own = shape if kind != "vector" else (draw(st.integers(0, 5)),)
+        array = draw(hnp.arrays(np.dtype(item), own))
+        layout = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](array)
+        layout.setflags(write=draw(st.booleans()))
+        cells.append((layout, array))
+    return name, cells
+
+
+def same(found, expected):
+    assert len(found) == len(expected)
+    for cell, array in zip(found, expected, strict=True):
+        if array is None:
+            assert cell is None
+        else:
+            assert cell.dtype == array.dtype
+            assert cell.shape == array.shape
+            assert cell.tobytes() == array.tobytes()
+            assert not cell.flags.writeable
+
+
+@settings(max_examples=30, deadline=None)
+@given(made=columns(), cut=st.integers(0, 4))
+def test_arrays_have_the_same_bytes_everywhere(made, cut, tmp_path_factory):
+    name, cells = made
+    column_type = parse_dtype(name)
+    expected = [array for _, array in cells]
+    check = cell_checker(column_type)
+    checked = [check(value) for value, _ in cells]
+    same(checked, expected)
+    restored = unpack(pack([checked]))[0]
+    same(restored, expected)
+    mixed = [*restored[:2], *checked[2:]]
+    for source in (checked, restored, mixed):
+        column, _ = build_column(source, column_type)
+        same(plain_values(column, column_type), expected)
+    path = tmp_path_factory.mktemp("frames") / "frame.parquet"
+    data = frame_of_columns({"v": (column, column_type)})
+    write_frame(path, data)
+    stored = read_frame(path)
+    assert stored.types == data.types
+    same(plain_values(stored.table["v"], column_type), expected)
+    same(plain_values(stored.table["v"].slice(cut), column_type), expected[cut:])
+    arrow = to_arrow(stored)
+    assert str(arrow.schema.field("v").type).find("not null") < 0
+    again = table_from_frame(arrow, {"v": column_type})
+    same(plain_values(again.table["v"], column_type), expected)
+    if column_type.kind != "tensor":
+        for frame in (to_pandas(stored), to_polars(stored)):
+            again = table_from_frame(frame, {"v": column_type})
+            same(plain_values(again.table["v"], column_type), expected)
+
+
+def test_null_rows_and_slices_do_not_move_values(tmp_path):
+    """`values` of a list of a fixed size ignores offsets, and `flatten` leaves null rows out."""
+    rows = [[1, 2], None, [3, 4], None, [5, 6]]
+    column_type = parse_dtype("vector<int64, 2>")
+    data = table_from_frame(pa.table({"v": pa.array(rows, pa.list_(pa.int64(), 2))}), {"v": column_type})
+    path = tmp_path / "frame.parquet"
+    write_frame(path, data)
+    column = read_frame(path).table["v"]
+    for start in range(5):
+        found = plain_values(column.slice(start), column_type)
+        assert [None if cell is None else cell.tolist() for cell in found] == rows[start:]
+    assert to_numpy(column.slice(4)).tolist() == [[5, 6]]
+    with pytest.raises(ValueError, match="row 1 is null"):
+        to_numpy(column)
+
+
+def test_a_null_item_is_refused_and_one_under_a_null_row_is_not(tmp_path):
+    column_type = parse_dtype("vector<float32, 2>")
+    items = pa.array([1, 2, None, None, 5, 6], pa.float32())
+    nulls = pa.FixedSizeListArray.from_arrays(items, 2, mask=pa.array([False, True, False]))
+    data = table_from_frame(pa.table({"v": nulls}), {"v": column_type})
+    write_frame(tmp_path / "frame.parquet", data)
+    found = to_numpy(read_frame(tmp_path / "frame.parquet").table["v"])
+    assert found[[0, 2]].tolist() == [[1, 2], [5, 6]]
+    assert np.isnan(found[1]).all()
+    with pytest.raises(Exception, match="row 1: .*missing item"):
+        table_from_frame(pa.table({"v": pa.FixedSizeListArray.from_arrays(items, 2)}), {"v": column_type})
+
+
+def test_cells_lie_together_and_become_chunks_without_a_copy():
+    column_type = parse_dtype("vector<float32, 1024>")
+    check = cell_checker(column_type)
+    value = np.arange(1024, dtype="float32")
+    cells = [check(value) for _ in range(3 * CHUNK_BYTES // value.nbytes)]
+    column, _ = build_column(cells, column_type)
+    assert column.num_chunks == 3
+    first = column.chunk(0)
+    assert first.values.buffers()[1].address == cells[0].__array_interface__["data"][0]
+    assert to_numpy(first).base is not None
+    assert not to_numpy(first).flags.writeable
+    assert to_numpy(first, copy=True).flags.writeable
+    assert to_numpy(column).shape == (len(cells), 1024)
+
+
+def test_a_row_larger_than_a_chunk_has_one_of_its_own():
+    column_type = parse_dtype("vector<float64>")
+    check = cell_checker(column_type)
+    large = np.arange(CHUNK_BYTES // 8 + 5, dtype="float64")
+    cells = [check(value) for value in (large[:3], large, large[:2])]
+    column, _ = build_column(cells, column_type)
+    same(plain_values(column, column_type), [large[:3], large, large[:2]])
+
+
+def test_types_of_arrays_without_a_dtype():
+    def arrays(*dtypes):
+        return [np.array([1, 0], dtype) for dtype in dtypes]
+
+    assert natural_type(arrays("float32", "float32")).name == "vector<float32>"
+    assert natural_type([None, *arrays("int8", "uint8")]).name == "vector<int16>"
+    assert natural_type(arrays("float32", "int64")).name == "vector<float64>"
+    assert natural_type([*arrays("int64"), [1, 2]]).name == "list<int64>"
+    assert natural_type([np.array([2**53 + 1]), np.array([0.5])]).name != "vector<float64>"
+    assert natural_type(arrays("bool", "float32")).name == "json"
+
+
+def test_one_large_row_takes_no_object_per_element(tmp_path):
+    count = 10_000_000
+    column_type = parse_dtype("vector<float32>")
+    value = np.arange(count, dtype="float32")
+    tracemalloc.start()
+    try:
+        cell = cell_checker(column_type)(value)
+        unpacked = unpack(pack([[cell]]))
+        column, _ = build_column(unpacked[0], column_type)
+        del cell, unpacked
+        write_frame(tmp_path / "frame.parquet", frame_of_columns({"v": (column, column_type)}))
+        found = to_numpy(read_frame(tmp_path / "frame.parquet").table["v"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.tobytes() == value.tobytes()
+    assert peak < 4 * value.nbytes
+
+
+SCRIPT = """
+import sys
+from tablevault import TableVault
+
+TableVault(sys.argv[1], author="ada").execute_instance("t", process_id="work")
+"""
+MODULE = """
+import os
+
+import numpy as np
+import pandas as pd
+
+
+def numbers(count):
+    return pd.DataFrame({"x": range(count)})
+
+
+def embed(x):
+    with open(os.environ["CALLS"], "a") as file:
+        file.write(f"{x}\\n")
+    return np.full(768, x, "float32") + np.arange(768, dtype="float32")
+"""
+BUILDER = """
+builder_type: {kind}
+changed_columns: [{column}]
+code_module: job
+is_custom: true
+python_function: {function}
+return_type: {return_type}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.3, 0.8, 1.5])
+def test_vectors_survive_a_kill(tmp_path, monkeypatch, seconds):
+    count, calls = 20_000, tmp_path / "calls.txt"
+    monkeypatch.setenv("CALLS", str(calls))
+    calls.touch()
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_code_module("job", text=MODULE)
+    vault.create_table("t")
+    index = BUILDER.format(kind="IndexBuilder", column="x", function="numbers", return_type="dataframe")
+    column = BUILDER.format(kind="ColumnBuilder", column="e", function="embed", return_type="row-wise")
+    vault.create_instance(
+        "t",
+        builders={
+            "t_index": f"{index}arguments: {{count: {count}}}\nprimary_key: [x]\n",
+            "e": f'{column}arguments: {{x: "<<self.x[index]>>"}}\ndtypes: {{e: "vector<float32, 768>"}}\n',
+        },
+    )
+    running = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "vault")])
+    deadline = time.monotonic() + 60
+    while not calls.stat().st_size and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(seconds)
+    running.kill()
+    running.wait()
+    before = len(calls.read_text(encoding="utf-8").splitlines())
+    other = TableVault(tmp_path / "vault", author="ada")
+    if before < count or not other.get_table_instances("t"):
+        other.execute_instance("t", process_id="work")
+    found = to_numpy(other.get_dataframe("t")[0]["e"])
+    expected = np.arange(count, dtype="float32")[:, None] + np.arange(768, dtype="float32")
+    np.testing.assert_array_equal(found, expected)
+    made = list(map(int, calls.read_text(encoding="utf-8").split()))
+    assert set(made) == set(range(count))
+    assert Path(tmp_path / "vault").exists()
+    assert not other.verify().problems
+    assert isinstance(other.get_dataframe("t")[0], pd.DataFrame)
