@@ -7,7 +7,19 @@ import sys
 import time
 from collections.abc import Callable
 
-from benchmarks import artifacts, frames, freshness, growth, interpreters, policies, processes, report, rows, services
+from benchmarks import (
+    artifacts,
+    frames,
+    freshness,
+    growth,
+    interpreters,
+    policies,
+    processes,
+    report,
+    rows,
+    services,
+    vectors,
+)
 from benchmarks.measuring import Result
 
 Work = Callable[[int | None, int], list[Result]]
@@ -25,6 +37,7 @@ WORK: dict[str, Work] = {
     "W7": lambda _count, _rounds: interpreters.side_by_side(),
     "W8": lambda count, _: frames.memory(count or 1_000_000),
     "W9": lambda _, rounds: interpreters.start_up(rounds),
+    "W10": lambda count, rounds: vectors.vectors(count or 100_000, rounds),
     "W11": lambda count, rounds: [
         *artifacts.new_files(count or 10_000, rounds),
         *artifacts.reused_files(count or 10_000, rounds),

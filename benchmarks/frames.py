@@ -132,9 +132,9 @@ def _run(kind: str, rows: int) -> None:
         if kind == "loop":
             loops.prepare(vault, rows, vaults.row_builder())
             vaults.count_calls()
-            before = _forget_peak()
+            before = forget_peak()
             vault.execute_instance("marks", process_id="work")
-            peak = _peak_so_far() - before
+            peak = peak_so_far() - before
             frame, _ = vault.get_dataframe("marks")
             size = frame.memory_usage(deep=True).sum()
         else:
@@ -142,22 +142,23 @@ def _run(kind: str, rows: int) -> None:
             vault.create_instance("frames", external_edit=True)
             given = mixed_frame(rows)
             size = given.memory_usage(deep=True).sum()
-            before = _forget_peak() - size
+            before = forget_peak() - size
             vault.write_instance(given, "frames")
             del given
             vault.get_dataframe("frames")
-            peak = _peak_so_far() - before
+            peak = peak_so_far() - before
     sys.stdout.write(f"{peak / MEGABYTE} {size / MEGABYTE}\n")
 
 
-def _forget_peak() -> float:
+def forget_peak() -> float:
     """Let the peak begin anew, and return what is in use."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    return _peak_so_far()
+    return peak_so_far()
 
 
-def _peak_so_far() -> float:
+def peak_so_far() -> float:
+    """Return the most memory that this interpreter has had in use, in bytes."""
     status = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(float(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
 

@@ -18,6 +18,8 @@ CODE = """
 import asyncio
 import time
 
+import benchmark_calls
+import numpy
 import pandas as pd
 from benchmark_calls import called
 
@@ -66,6 +68,16 @@ def write_file(x, folder, size):
     with open(f"{folder}/{x}.bin", "wb") as file:
         file.write(f"{x:8}".encode() * (size // 8))
     return f"{x}.bin"
+
+
+def embed(x):
+    called()
+    return benchmark_calls.templates[x % 64] + numpy.float32(x)
+
+
+def embed_batch(x):
+    numbers = numpy.asarray(x)
+    return benchmark_calls.templates[numbers % 64] + numbers.astype("float32")[:, None]
 """
 
 _BUILDER = """
@@ -161,3 +173,16 @@ def row_builder(argument: str = "<<self.x[index]>>", function: str = "mark", n_t
         arguments=f'{{x: "{argument}"}}',
     )
     return builder + f"n_threads: {n_threads}\n"
+
+
+def vector_builder(dtype: str, batch_size: int | None = None) -> str:
+    """Return a builder of the column `e` of vectors: row-wise, or in batches."""
+    builder = _BUILDER.format(
+        kind="ColumnBuilder",
+        column="e",
+        function="embed" if batch_size is None else "embed_batch",
+        return_type="row-wise" if batch_size is None else "batch",
+        arguments='{x: "<<self.x[index]>>"}',
+    )
+    batch = "" if batch_size is None else f"batch_size: {batch_size}\n"
+    return f'{builder}dtypes: {{e: "{dtype}"}}\n{batch}'
