@@ -276,6 +276,13 @@ def test_cells_computed_so_far_are_read_from_a_temporary_instance(tmp_path):
     answer = vault.query('SELECT x, half FROM "t(TEMP_base)" WHERE half IS NOT NULL')
     assert rows(answer) == [(0, 0.0)]
     assert answer[1] == {"t(TEMP_base)": "TEMP_base"}
+    connection = vault.connect(["t(TEMP_base)"])
+    assert connection.sql('SELECT count(half), count(*) FROM "t(TEMP_base)"').fetchall() == [(1, 4)]
+    assert connection.sql('SELECT count(*) FROM errors."t(TEMP_base)"').fetchall() == [(0,)]
+    with pytest.raises(
+        tv_errors.TVArgumentError, match=r'temporary and has no artifacts yet; errors\."t\(TEMP_base\)"'
+    ):
+        vault.query('FROM artifacts."t(TEMP_base)"')
     with pytest.raises(tv_errors.TVArgumentError, match="temporary"):
         vault.query('FROM "t(TEMP_base)"', as_of=datetime.datetime.now(datetime.UTC))
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tablevault import names
@@ -71,7 +73,7 @@ class Sql:
         self._context = context
         self._queries = queries
         self._described = DescribedInstances(context)
-        self._engines: OrderedDict[tuple[frozenset[str], str], Engine] = OrderedDict()
+        self._engines: OrderedDict[tuple[int, frozenset[str], str], Engine] = OrderedDict()
         self._lock = threading.Lock()
 
     def query(
@@ -119,7 +121,7 @@ class Sql:
         """Return an unrestricted connection with views of instances, and of facts about them."""
         if addresses is None:
             addresses = self._all_tables(reading)
-        wanted = [TableName(schema, address) for address in addresses for schema in ("", *_SCHEMAS[:-1])]
+        wanted = [TableName(schema, address) for address in addresses for schema in _schemas_of(address)]
         wanted += [TableName("vault", name) for name in self._described.names()]
 
         def opened() -> DuckDBPyConnection:
@@ -207,7 +209,8 @@ class Sql:
         """Return an engine for some files: one that is kept, or a new one."""
         if not is_shared:
             return _new_engine(paths, memory_limit)
-        key = paths, memory_limit
+        # The threads of an engine do not survive a fork.
+        key = os.getpid(), paths, memory_limit
         with self._lock:
             engine = self._engines.get(key)
             if engine is None:
@@ -219,6 +222,12 @@ class Sql:
         return engine
 
 
+def _schemas_of(address: str) -> tuple[str, ...]:
+    """Return the schemas in which an address has a table; an empty text stands for the frame itself."""
+    is_temporary = names.is_temporary(parse_address(address).instance_id)
+    return ("", "errors") if is_temporary else ("", "artifacts", "errors", "provenance")
+
+
 def _new_engine(paths: frozenset[str], memory_limit: str) -> Engine:
     spill = files.scratch_folder()
     try:
@@ -226,5 +235,11 @@ def _new_engine(paths: frozenset[str], memory_limit: str) -> Engine:
     except BaseException:
         files.remove_tree(spill)
         raise
-    weakref.finalize(engine, files.remove_tree, spill)
+    weakref.finalize(engine, _remove_spilled, spill, os.getpid())
     return engine
+
+
+def _remove_spilled(folder: Path, owner: int) -> None:
+    """Remove the folder of an engine, unless this is a forked child, whose parent uses it."""
+    if os.getpid() == owner:
+        files.remove_tree(folder)

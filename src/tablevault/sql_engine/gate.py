@@ -6,6 +6,7 @@ DuckDB parses the statement. Whatever the gate does not know of the parsed tree 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -173,9 +174,15 @@ class _Tree:
                 raise _refused(f"the function {name!r:.200} does more than to compute a value")
 
 
-@cache
 def _parser() -> Any:
     """Return the connection that parses; it cannot reach files, whatever it is given."""
+    # The threads of a database do not survive a fork.
+    return _parser_of(os.getpid())
+
+
+@cache
+def _parser_of(process: int) -> Any:
+    """Return the connection of an operating system's process."""
     made = connection()
     for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
         made.execute(f"SET {setting} = false")
