@@ -150,6 +150,12 @@ def _collecting(text: str) -> Callable[[TableVault], object]:
     return prepare
 
 
+def _limited(vault: TableVault) -> None:
+    """Let calls of a column need a service, and be counted for a budget."""
+    vault.set_service("api", {"calls_per_second": 1_000, "max_concurrency": 2})
+    _building(f"{row_wise(threads=3).rstrip()}\nservice: api\nbudget: {{calls: 1000}}\n")(vault)
+
+
 def _with_failed_rows(vault: TableVault) -> None:
     """Leave an instance with a failed row and a skipped one, whose code is mended."""
     _collecting(collecting())(vault)
@@ -345,6 +351,7 @@ REVERTING, PAUSING = ("",), (OWN_ID,)
 EXECUTIONS = {
     "execute_instance": VaultOperation(_execute),
     "execute_in_threads": VaultOperation(_execute, _building(row_wise(threads=3)), REVERTING),
+    "execute_with_service": VaultOperation(_execute, _limited, PAUSING),
     "execute_generator": VaultOperation(_execute, _building(whole("files_of", "generator")), PAUSING),
     "execute_dataframe": VaultOperation(_execute, _building(whole("frame_of", "dataframe")), REVERTING),
     "execute_copy": VaultOperation(_execute, _copied),
@@ -408,6 +415,11 @@ OTHERS = {
     "create_table": VaultOperation(lambda vault, process: vault.create_table("new", process_id=process)),
     "rename_table": VaultOperation(lambda vault, process: vault.rename_table("renamed", "made", process), _executed),
     "delete_table": VaultOperation(lambda vault, process: vault.delete_table("given", process)),
+    "set_service": VaultOperation(
+        lambda vault, _: vault.set_service("api", {"calls_per_minute": 5}),
+        lambda vault: vault.set_service("api", {"calls_per_minute": 3}),
+        process_ids=("",),
+    ),
     "delete_table_with_artifacts": VaultOperation(
         lambda vault, process: vault.delete_table("made", process), _executed
     ),

@@ -16,7 +16,7 @@ from typing import Any
 
 from tablevault import Problem, ProcessInfo, TableVault, TVLockError
 
-_OWN_OF_CATALOG = re.compile(r"metadata/(catalog\.db.*|logs\.(txt|lock)|worker_logs/.*)$|_temp/")
+_OWN_OF_CATALOG = re.compile(r"metadata/(catalog\.db.*|logs\.(txt|lock)|limits\.db.*|worker_logs/.*)$|_temp/")
 
 
 _INSTANCE_ID = re.compile(r"[A-Za-z0-9-]+_\d+_[0-9a-f]{32}$")
@@ -32,6 +32,7 @@ class Content:
     modules: dict[str, str]
     processes: list[str]
     """Ids of the active ones."""
+    services: dict[str, dict[str, float]]
 
     @classmethod
     def of(cls, vault: TableVault, without: str = "") -> Content:
@@ -40,7 +41,7 @@ class Content:
         modules = {name: vault.get_code_module_str(name) for name in vault.get_code_modules_list()}
         active = vault.get_active_processes()
         others = (name for name in active if name != without and not (without and name.startswith(f"{without}.")))
-        return cls(tables, modules, sorted(others))
+        return cls(tables, modules, sorted(others), vault.get_services())
 
     def readable(self, other: Content) -> Content:
         """Leave out what cannot be read in another content, because a paused process holds it."""
@@ -49,12 +50,13 @@ class Content:
             {name: UNREADABLE if name in held else table for name, table in self.tables.items()},
             self.modules,
             self.processes,
+            self.services,
         )
 
     def without_artifacts(self) -> Content:
         """Leave out the files of the instances."""
         tables = {name: _without_artifacts(table) for name, table in self.tables.items()}
-        return Content(tables, self.modules, self.processes)
+        return Content(tables, self.modules, self.processes, self.services)
 
 
 def _table(vault: TableVault, name: str) -> str:
