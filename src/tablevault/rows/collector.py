@@ -61,6 +61,7 @@ class RowCollector:
         self._checkpoints = table.checkpoints
         self._reader = reader or RowReader(table.spec, table.artifacts.name_of, table.columns)
         self.read = self._reader.read
+        self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
         """The positions of the rows that are collected now, and what has been collected of them."""
         self._learn()
@@ -125,12 +126,15 @@ class RowCollector:
         return len(batch.cells), failure
 
     def collect_batch(
-        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object]
+        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
     ) -> tuple[int, RowError | None]:
-        """Take the first of some results; as `collect_until_error`, at less cost if all are cells as they are."""
+        """Take the first of some results; as `collect_until_error`, at less cost if all are cells as they are.
+
+        `are_read` says that they come from `read_together`.
+        """
         count = min(self.most_rows, len(results))
         some = results[:count]
-        if count > 1 and self._are_cells(some):
+        if are_read or (count > 1 and self._are_cells(some)):
             batch = self._batch(positions[:count], fingerprints)
             batch.cells.extend(some)
             batch.is_closed = True

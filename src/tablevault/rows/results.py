@@ -34,7 +34,7 @@ from tablevault.storage.frames import (
 )
 from tablevault.storage.mixtures import Mixture
 from tablevault.storage.plain import NOT_THE_VALUES, array_items, is_missing, refusal, remedy, type_name
-from tablevault.storage.vectors import natural_array
+from tablevault.storage.vectors import ArrayChecker, natural_array
 
 NameArtifact = Callable[[object], str]
 """Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
@@ -82,6 +82,11 @@ class RowReader:
         mixture = self._mixtures[0]
         return self._unchanged if mixture is None or not self._unchanged else mixture.unchanged
 
+    def read_together(self, value: object) -> Sequence[object] | None:
+        """Return the cells of the only column from an array that a batch function returned; `None` to read each row."""
+        check = self._checkers[0]
+        return check.rows(value) if len(self._checkers) == 1 and isinstance(check, ArrayChecker) else None
+
     def read(self, value: object, row: int) -> tuple[object, ...]:
         """Return the cells of what a function returned for the row at a position."""
         if len(self._checkers) == 1:
@@ -123,6 +128,9 @@ class ForEachReader:
 
     unchanged: frozenset[type] = frozenset()
     """No result is a cell as it is."""
+
+    def read_together(self, value: object) -> None:
+        """Return `None`: each row is read by itself."""
 
     def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
         self._spec = spec

@@ -406,10 +406,11 @@ class RowRunner:
             return
         simple = self._job.function.validator is None and not _holds_exceptions(results)
         if simple and not any(self._table.filled[position] for position in task.positions):
-            done = 0
+            together = self._collector.read_together(value)
+            results, done = results if together is None else together, 0
             while done < len(results):
                 rest, numbers = task.positions[done:], fingerprints.rows(done)
-                kept, refused = self._collector.collect_batch(rest, numbers, results[done:])
+                kept, refused = self._collector.collect_batch(rest, numbers, results[done:], together is not None)
                 self._succeed(kept)
                 done += kept
                 if refused is not None:

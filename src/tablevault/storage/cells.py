@@ -29,7 +29,7 @@ from tablevault.storage.plain import (
     type_name,
     unwrapped,
 )
-from tablevault.storage.vectors import array_checker, array_form, list_array, natural_array
+from tablevault.storage.vectors import ArrayChecker, array_form, list_array, natural_array
 from tablevault.storage.zones import zone_of_name
 
 CellChecker = Callable[[Any], Any]
@@ -51,7 +51,7 @@ def cell_checker(column_type: ColumnType | None) -> CellChecker:
     if column_type is None:
         return natural_value
     if holds_arrays(column_type):
-        return array_checker(column_type)
+        return ArrayChecker(column_type)
     if column_type.kind is Kind.JSON:
         return _nullable(json_value)
     if column_type.kind is Kind.ARTIFACT:

@@ -24,7 +24,6 @@ from tablevault.storage.column_types import ITEM_TYPES, ColumnType, Kind
 from tablevault.storage.plain import array_items, is_missing, shown, type_name
 
 Array: TypeAlias = np.ndarray[Any, Any]
-ArrayChecker: TypeAlias = Callable[[Any], Any]
 
 CHUNK_BYTES = 2**24
 _LARGEST_OFFSET = 2**31 - 1
@@ -97,31 +96,45 @@ def _is_numeric(arrow: pa.DataType) -> bool:
 # --- values ------------------------------------------------------------------------------------------------------
 
 
-def array_checker(column_type: ColumnType) -> ArrayChecker:
-    """Return a function that copies a value for a vector or tensor column into a cell; `None` for a missing value.
+class ArrayChecker:
+    """Copies values for a vector or tensor column into cells.
 
-    Raises `TypeError` or `ValueError` for a value that does not fit.
+    Parameters
+    ----------
+    column_type
+        The type of the column.
     """
-    form = array_form(column_type)
-    assert form is not None  # Every vector and tensor type has one.
-    buffer = ColumnBuffer(form)
-    dtype, shape = form.dtype, form.shape
 
-    def check(value: Any) -> Any:
-        if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
-            return buffer.add(value)
+    def __init__(self, column_type: ColumnType) -> None:
+        form = array_form(column_type)
+        assert form is not None  # Every vector and tensor type has one.
+        self._form = form
+        self._dtype, self._shape = form.dtype, form.shape
+        self._buffer = ColumnBuffer(form)
+
+    def __call__(self, value: Any) -> Any:
+        """Return the cell for a value; `None` for a missing one.
+
+        Raises `TypeError` or `ValueError` for a value that does not fit.
+        """
+        if type(value) is np.ndarray and value.dtype is self._dtype and value.shape == self._shape:
+            return self._buffer.add(value)
         if value is np.ma.masked or (not isinstance(value, np.ndarray) and is_missing(value)):
             return None
-        return buffer.add(_fitting(_as_array(value, form), form))
+        return self._buffer.add(_fitting(_as_array(value, self._form), self._form))
 
-    return check
+    def rows(self, values: object) -> list[Array] | None:
+        """Return the cells for the rows of an array that needs no conversion, copied together; `None` for others."""
+        if type(values) is not np.ndarray or self._shape is None or values.dtype is not self._dtype:
+            return None
+        return self._buffer.add_rows(values) if len(values) and values.shape[1:] == self._shape else None
 
 
-def reused_array(column_type: ColumnType) -> ArrayChecker:
+def reused_array(column_type: ColumnType) -> Callable[[Any], Any]:
     """Return a function that returns the cell for one of an earlier column, which may hold lists; raises as others."""
     form = array_form(column_type)
     assert form is not None  # Every vector and tensor type has one.
-    check = array_checker(column_type)
+    check = ArrayChecker(column_type)
 
     def reused(cell: Any) -> Any:
         is_same = type(cell) is np.ndarray and cell.dtype == form.dtype
@@ -375,6 +388,21 @@ class ColumnBuffer:
             return self._shown[used]  # type: ignore[no-any-return]
         self._chunk[used : used + count] = value
         return self._shown[used : used + count]
+
+    def add_rows(self, values: Array) -> list[Array]:
+        """Return copies of the rows of an array of rows of the fixed shape."""
+        cells: list[Array] = []
+        done = 0
+        while done < len(values):
+            if self._used == self._room:
+                self._grow(1)
+            count = min(self._room - self._used, len(values) - done)
+            here = slice(self._used, self._used + count)
+            self._chunk[here] = values[done : done + count]
+            cells.extend(self._shown[here])
+            self._used += count
+            done += count
+        return cells
 
     def _grow(self, count: int) -> None:
         item = self._form.dtype.itemsize * (self._form.size if self._is_fixed else 1)
