@@ -70,6 +70,7 @@ def make_vault(folder: Path) -> Path:
         frame = pd.DataFrame({"n": range(rows), "t": pd.Categorical([f"text {n}" for n in range(rows)])})
         vault.write_instance(frame, "plain")
     vault.delete_instance(vault.get_table_instances("plain")[0], "plain")
+    vault.create_tag("paper", "plain")
     for table in ("pictures", "paused"):
         vault.create_table(table)
         vault.create_instance(table, builders={f"{table}_index": INDEX, "draw": DRAW})
@@ -258,6 +259,7 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
     yield vault.get_descriptions
     yield vault.get_history
     yield vault.get_active_processes
+    yield vault.get_tags
     yield vault.get_code_modules_list
     yield lambda: vault.get_code_module_str("drawing")
     yield lambda: vault.get_file_tree(metadata_files=True, artifact_files=True)
@@ -267,6 +269,7 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
         yield lambda table=table: vault.get_descriptions(table_name=table)
         for instance in instances[-3:]:
             yield from _calls_of_instance(vault, table, instance)
+    yield lambda: vault.read("plain@paper")
     yield lambda: vault.plan_instance("pictures")
     yield vault.get_status
     yield vault.plan_refresh
@@ -276,6 +279,9 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
 def _calls_of_instance(vault: TableVault, table: str, instance: str) -> Iterator[Callable[[], object]]:
     yield lambda: vault.get_dataframe(table, instance, version="", active_only=False)
     yield lambda: vault.get_dataframe(table, instance, version="", full_artifact_path=False, rows=2)
+    yield lambda: vault.read(f"{table}({instance})", rows=2)
+    yield lambda: vault.get_frame_path(table, instance)
+    yield lambda: vault.scan(table, instance, format="arrow", full_artifact_path=False)[0].to_table()
     yield lambda: vault.get_lineage(table, instance)
     yield lambda: vault.get_descriptions(instance, table)
     yield lambda: vault.get_artifact_folder(table, instance)
