@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from tablevault import TableVault, to_numpy
+from tablevault import TableVault, TableVaultWarning, to_numpy
 from tablevault.storage.column_types import ITEM_TYPES
 from tablevault.storage.columns import build_column, natural_type, plain_values
 from tablevault.storage.dtypes import cell_checker, parse_dtype
+from tablevault.storage.exports import export_frame
 from tablevault.storage.frame_data import frame_of_columns, table_from_frame, to_arrow, to_pandas, to_polars
 from tablevault.storage.frame_files import read_frame, write_frame
 from tablevault.storage.packing import pack, unpack
@@ -182,6 +183,18 @@ def test_one_large_row_takes_no_object_per_element(tmp_path):
         tracemalloc.stop()
     assert found.tobytes() == value.tobytes()
     assert peak < 4 * value.nbytes
+
+
+def test_files_of_text_hold_json_lists_and_warn_of_what_json_lacks(tmp_path):
+    column_type = parse_dtype("vector<float32>")
+    column, _ = build_column([np.array(cell, "float32") for cell in ([0.1, 2], [], [np.nan, np.inf])], column_type)
+    data = frame_of_columns({"v": (column, column_type)})
+    for name in ("frame.csv", "frame.jsonl"):
+        with pytest.warns(TableVaultWarning, match="Column 'v': 2 numbers are NaN or infinite"):
+            export_frame(data, tmp_path / name)
+    rows = (tmp_path / "frame.jsonl").read_text(encoding="utf-8").splitlines()
+    assert rows == ['{"v": [0.1, 2.0]}', '{"v": []}', '{"v": [null, null]}']
+    assert '"[0.1, 2.0]"' in (tmp_path / "frame.csv").read_text(encoding="utf-8")
 
 
 SCRIPT = """

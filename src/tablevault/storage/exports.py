@@ -13,10 +13,11 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import feather, parquet
 
-from tablevault.errors import TVArgumentError, TVTableError
+from tablevault.errors import TVArgumentError, TVTableError, warn
 from tablevault.storage.cell_texts import is_written_by_arrow, json_values, text_column
-from tablevault.storage.column_types import ColumnType
+from tablevault.storage.column_types import ColumnType, holds_arrays
 from tablevault.storage.frame_data import FrameData
+from tablevault.storage.vectors import not_finite
 
 _ROWS_AT_ONCE = 65_536
 """Rows that are made into Python values at a time."""
@@ -49,9 +50,21 @@ def export_frame(data: FrameData, output: Path) -> None:
     TVTableError
         If a value cannot be written exactly; names column and row.
     """
-    write = _WRITERS[format_of(output)]
+    name = format_of(output)
+    write = _WRITERS[name]
+    if name in _WITHOUT_ARRAYS:
+        _warn_of_not_finite(data)
     with _whole(output) as path:
         write(data, path)
+
+
+def _warn_of_not_finite(data: FrameData) -> None:
+    """Warn of numbers in vectors and tensors for which JSON has no notation."""
+    for position, (name, column_type) in enumerate(data.types.items()):
+        if holds_arrays(column_type):
+            count = not_finite(data.table.column(position))
+            if count:
+                warn(f"Column {name!r}: {count:,} numbers are NaN or infinite, and are written as null.")
 
 
 @contextmanager
@@ -171,6 +184,7 @@ def _type_at(data: FrameData, position: int) -> ColumnType:
     return list(data.types.values())[position]
 
 
+_WITHOUT_ARRAYS = frozenset({"csv", "tsv", "json", "jsonl", "xlsx"})
 _WRITERS: dict[str, Callable[[FrameData, Path], None]] = {
     "csv": _write_csv,
     "tsv": _write_tsv,

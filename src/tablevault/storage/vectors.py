@@ -558,6 +558,12 @@ def has_null_items(column: pa.ChunkedArray) -> bool:
     return any(chunk.values.null_count and chunk.flatten().null_count for chunk in column.chunks)
 
 
+def not_finite(column: pa.ChunkedArray) -> int:
+    """Return how many items of a column of lists without null items are NaN or infinite."""
+    items = [_flat(flat, 0, len(flat)) for flat in (chunk.flatten() for chunk in column.chunks)]
+    return sum(int(np.count_nonzero(~np.isfinite(flat))) for flat in items if flat.dtype.kind == "f")
+
+
 def with_required_items(arrow: pa.DataType, is_nullable: bool = False) -> pa.DataType:
     """Return a type of lists with items that may not be null, or may."""
     field = pa.field("item", arrow.value_type, nullable=is_nullable)
