@@ -11,6 +11,7 @@ from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
 from tablevault.ports import Catalog
 from tablevault.storage.frame_checks import FrameChecks
+from tablevault.storage.service_counters import ServiceCounters
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class VaultContext:
     """The process inside which this vault was opened."""
     frame_checks: FrameChecks = field(default_factory=FrameChecks, compare=False, repr=False)
     """The columns of frame files that were found undamaged."""
+
+    def service_counters(self, owner: str) -> ServiceCounters:
+        """Return the limits of services, for the calls of the attempt that holds a lock file of this name."""
+        return ServiceCounters(self.layout.limits, owner, self.catalog.contents.services, self.owners.is_alive)
 
     @property
     def is_writable(self) -> bool:

@@ -242,3 +242,15 @@ def test_counters_are_in_no_archive_and_no_finding_of_verify(vault, make, tmp_pa
     other = TableVault(decompress_vault(vault.db_dir))
     assert other.get_services() == {"api": {"calls_per_second": 100}}
     assert not os.path.exists(os.path.join(other.db_dir, "metadata", "limits.db"))
+
+
+def test_an_index_that_is_run_for_a_plan_obeys_the_service(vault, make, tmp_path):
+    vault.set_service("api", {"calls_per_second": 1})
+    table = make(STAMP, rows=3, arguments=arguments(tmp_path))
+    table.build("answers_index", "IndexBuilder", "answer_frame", ["answer"], {"folder": str(tmp_path)}, service="api")
+    table.build_answer(arguments={"x": 1, "folder": str(tmp_path)}, columns=["other"])
+    for _ in range(2):
+        vault.plan_instance("answers", run_index=True)
+    first, second = times(tmp_path)
+    assert second - first >= 0.99
+    assert not os.listdir(os.path.join(vault.db_dir, "metadata", "owners"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -36,7 +36,7 @@ from tablevault.operations.building import Workplace, open_origin
 from tablevault.operations.execute import ExecuteInstance, open_execution
 from tablevault.operations.session import Draft
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
-from tablevault.ports import FunctionError
+from tablevault.ports import FunctionError, ServiceLimits
 from tablevault.progress import ExecutionProgress, rounded
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
@@ -171,7 +171,7 @@ class Planner:
         """
         with (
             tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder,
-            _workplace(Path(folder), names.new_process_id()) as place,
+            _workplace(Path(folder), names.new_process_id(), self._lookup.context) as place,
         ):
             committed = open_origin(self._lookup, origin) if origin is not None else None
             origins = [committed] if committed is not None else []
@@ -200,14 +200,23 @@ class Planner:
 
 
 @contextmanager
-def _workplace(folder: Path, process_id: str) -> Iterator[Workplace]:
+def _workplace(folder: Path, process_id: str, context: VaultContext) -> Iterator[Workplace]:
     artifacts = InstanceArtifacts(folder / "artifacts")
     artifacts.folder.mkdir()
     checkpoints = CheckpointStore.open(folder / "checkpoints", artifacts.commits, None)
-    try:
-        yield Workplace(checkpoints, artifacts, ExecutionProgress(), _NeverStopped(), process_id, process_id)
-    finally:
-        checkpoints.abandon()
+    with ExitStack() as held:
+        held.callback(checkpoints.abandon)
+
+        def limits() -> ServiceLimits:
+            # Asked for only if an IndexBuilder is run that needs a service.
+            lease = context.owners.claim()
+            held.callback(lease.release)
+            counters = context.service_counters(lease.name)
+            held.callback(counters.close)
+            return counters
+
+        progress = ExecutionProgress()
+        yield Workplace(checkpoints, artifacts, progress, _NeverStopped(), process_id, process_id, limits)
 
 
 class _NeverStopped:

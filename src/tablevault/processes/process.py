@@ -128,9 +128,7 @@ class Process:
     def service_limits(self) -> ServiceLimits:
         """Return the limits of services, for the calls of this attempt."""
         if self._counters is None:
-            context = self.context
-            services = context.catalog.contents.services
-            self._counters = ServiceCounters(context.layout.limits, self.lease.name, services, context.owners.is_alive)
+            self._counters = self.context.service_counters(self.lease.name)
         return self._counters
 
     # --- staging --------------------------------------------------------------------------------------------------
