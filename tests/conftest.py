@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent / "suite"))
@@ -14,6 +15,10 @@ import guardian
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, which some of them press.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# A machine that is busy proves nothing about a test.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 _PATIENCE = 60.0
 """Seconds in which processes that the tests have told to end have ended, on a busy machine, too."""
