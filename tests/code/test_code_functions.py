@@ -199,7 +199,7 @@ def test_module_that_is_not_text_is_refused_where_it_is_used(tmp_path):
 
 
 def test_built_in_functions_are_found_by_name():
-    assert set(built_in_sources()) == {"random_string", "table_generation"}
+    assert set(built_in_sources()) == {"random_string", "sql", "table_generation"}
     assert len(built_in("table_generation", "create_data_table_from_list")([1, 2])) == 2
 
 

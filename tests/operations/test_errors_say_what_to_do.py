@@ -86,6 +86,17 @@ def is_stopped(vault):
         stopping.join()
 
 
+def spends_its_budget(vault):
+    vault.create_code_module("job", text="def rows():\n    yield 1\n    yield 2\n\n\ndef shown(x):\n    return x\n")
+    index = BROKEN.format(function="rows", arguments="{}\nreturn_type: generator\ndtypes: {x: int64}")
+    shown = BROKEN.format(
+        function="shown", arguments="{x: '<<self.x[index]>>'}\nreturn_type: row-wise\nbudget: {calls: 1}"
+    )
+    shown = shown.replace("IndexBuilder", "ColumnBuilder").replace("changed_columns: [x]", "changed_columns: [y]")
+    vault.create_instance("stories", builders={"stories_index": index, "y": shown})
+    vault.execute_instance("stories", process_id="nightly")
+
+
 def meets_a_bug(vault):
     raise tv_errors.TVImplementationError("Something that cannot be is so.")
 
@@ -99,6 +110,7 @@ SAID = {
     "TVArtifactError": (lambda vault: write(vault, "a.png", dtypes={"word": "artifact_string"}), "a.png"),
     "TVFileError": (reads_what_is_damaged, "Restore it from a backup"),
     "TVForcedError": (is_stopped, "another process id"),
+    "BudgetSpent": (spends_its_budget, "same call with a larger budget"),
     "TVImplementationError": (meets_a_bug, "please report it"),
     "TableReferenceError": (lambda vault: execute(vault, arguments='{n: "<<words.word[>>"}'), r"\^"),
 }
