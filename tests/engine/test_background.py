@@ -39,6 +39,7 @@ def test_errors_in_arguments_are_raised_at_once(job):
     assert job.vault.get_active_processes() == {}
 
 
+@pytest.mark.slow
 def test_an_execution_waits_for_nobody_when_its_id_is_running(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
@@ -58,6 +59,7 @@ def raising(job, text, header=""):
     return job.execute("nightly", background=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
@@ -97,6 +99,7 @@ def test_waiting_for_a_stopped_process_says_so(job):
         job.vault.wait_process("nightly")
 
 
+@pytest.mark.slow
 def test_waiting_has_an_end(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)
@@ -108,6 +111,7 @@ def test_waiting_has_an_end(job):
         job.vault.wait_process("unknown")
 
 
+@pytest.mark.slow
 def test_what_a_worker_prints_and_its_traceback_are_in_its_log(job):
     raising(job, "print('printed', flush=True); raise ZeroDivisionError('by nothing')")
     with pytest.raises(ZeroDivisionError):
@@ -118,6 +122,7 @@ def test_what_a_worker_prints_and_its_traceback_are_in_its_log(job):
     assert "ZeroDivisionError: by nothing" in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
 def test_waiting_for_a_killed_worker_ends(job, process_id):
     job.tell("hold", 4)
@@ -163,6 +168,7 @@ def test_a_worker_that_dies_before_it_claims_is_an_error_of_the_call(job, proces
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_caller_killed_before_its_worker_claims_leaves_a_paused_process(job, tmp_path):
     stuck = tmp_path / "stuck"
     stuck.write_text("#!/bin/sh\nexec sleep 3\n")
@@ -180,6 +186,7 @@ def test_a_caller_killed_before_its_worker_claims_leaves_a_paused_process(job, t
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_stop_that_comes_before_the_worker_has_claimed_the_process_reaches_it(job):
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     slow = 'def answer(x, control):\n    note(control, "called", x)\n    time.sleep(0.1)\n    return f"{x}-ok"\n'
@@ -194,6 +201,7 @@ def test_a_stop_that_comes_before_the_worker_has_claimed_the_process_reaches_it(
     assert len(job.noted("called")) < 90
 
 
+@pytest.mark.slow
 def test_waiting_raises_a_key_error_with_its_key(job):
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     job.vault.create_code_module("jobs", text=code + "def answer(x, control):\n    raise KeyError('clock')\n")

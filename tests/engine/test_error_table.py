@@ -118,6 +118,7 @@ def test_an_interrupt_with_an_id_pauses(job, number):
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_killed_owner_without_an_id_is_reverted_by_whoever_opens_the_vault(job):
     before = tree(job.path)
     job.killed_at(4)
@@ -125,6 +126,7 @@ def test_a_killed_owner_without_an_id_is_reverted_by_whoever_opens_the_vault(job
     assert_reverted(job, before, only_process(job))
 
 
+@pytest.mark.slow
 def test_a_killed_owner_without_an_id_is_reverted_by_whoever_needs_the_vault_next(job):
     job.killed_at(4)
     killed = only_process(job)

@@ -56,6 +56,7 @@ def test_call_of_another_operation_carries_no_outcome(job):
     assert outcome_of(caught.value) is None
 
 
+@pytest.mark.slow
 def test_waiting_carries_the_outcome_of_the_process(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)

@@ -44,6 +44,7 @@ def test_a_paused_process_is_resumed(job):
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_killed_process_with_an_id_is_resumed(job):
     job.killed_at(4, "nightly")
     assert TableVault(job.path, restart=True).restart_report == {"nightly": "resumed"}

@@ -79,6 +79,7 @@ def test_a_second_stop_is_refused(paused):
         paused.vault.stop_process("nightly")
 
 
+@pytest.mark.slow
 def test_a_killed_process_without_an_id_can_be_stopped(job):
     job.killed_at(4)
     (killed,) = job.vault.get_active_processes()
@@ -264,6 +265,7 @@ def test_error_after_a_stop_gave_up_ends_the_process_as_stopped(job):
     assert job.vault.get_process("nightly").status == "stopped"
 
 
+@pytest.mark.slow
 def test_killed_worker_leaves_no_finding_of_verify(job):
     job.tell("hold", 4)
     job.execute("nightly", background=True)

@@ -206,6 +206,7 @@ def test_close_that_raises_is_a_warning(make):
 # --- time limits --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["threads", "async"])
 def test_call_that_takes_too_long_is_its_rows_error_and_its_late_result_is_dropped(make, way):
     def answer(x):

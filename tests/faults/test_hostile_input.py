@@ -52,6 +52,7 @@ def test_hostile_input_runs_nothing_and_touches_nothing_outside(name, tmp_path):
     assert problems == []
 
 
+@pytest.mark.slow
 def test_damaged_files_are_named_errors_and_never_wrong_frames():
     figures = bit_rot.BitRot().run(Budget(600.0, len(bit_rot.KINDS), seed=7), lambda figures: None)
     assert figures.violations == []

@@ -80,6 +80,7 @@ def check_random_refreshes(lab: Lab, seed: int, changes: int) -> None:
         tables.refresh()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 def test_refresh_leaves_nothing_to_do(lab: Lab, seed: int) -> None:
     check_random_refreshes(lab, seed, changes=2)

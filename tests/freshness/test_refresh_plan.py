@@ -161,6 +161,7 @@ def test_a_fresh_table_with_side_effects_is_no_obstacle(mails):
     assert mails.steps("notes")["mails"].reasons == ()
 
 
+@pytest.mark.slow
 def test_needed_side_effects_that_are_not_named_are_refused(mails):
     mails.edit_code(("word.upper()", "word.title()"))
     for names in (["notes"], None):

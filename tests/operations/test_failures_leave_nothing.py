@@ -227,6 +227,7 @@ def test_an_error_in_a_module_that_is_imported_leaves_nothing(vault, path):
     assert without_partial(picture(path)) == before
 
 
+@pytest.mark.slow
 def test_an_execution_interrupted_by_a_kill_is_reverted_by_whoever_opens_the_vault(vault, path):
     code = "import os\ndef rows():\n    os.kill(os.getpid(), 9)\n"
     build(vault, index_builder("x", "rows"), code)

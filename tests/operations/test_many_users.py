@@ -138,6 +138,7 @@ def test_readers_never_fail_while_a_table_is_renamed(stories, path):
     assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
 
 
+@pytest.mark.slow
 def test_readers_never_fail_while_other_tables_come_and_go(stories, path):
     stories.execute_instance("stories")
 

@@ -341,6 +341,7 @@ def test_paused_execution_keeps_the_option(desk: Desk, tmp_path: Path) -> None:
     assert temporary_instances(desk.vault) == []
 
 
+@pytest.mark.slow
 def test_background_worker_skips_too(desk: Desk) -> None:
     desk.first()
     desk.vault.create_instance("answers", copy=True)

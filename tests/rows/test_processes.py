@@ -517,6 +517,7 @@ def test_arguments_that_cannot_be_sent_are_an_error_of_their_call():
     assert "raised while the arguments were sent to a worker process" in ended.error.__notes__
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_sent_is_invalid(work):
     work.build("return_lambda", on_error="collect", retry={"max_retries": 1, "on": ["invalid"], "wait": 0})
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
@@ -543,6 +544,7 @@ def test_an_async_function_cannot_run_in_processes(work):
 # --- deaths -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "fate"),
     [
@@ -580,6 +582,7 @@ def test_several_rows_that_kill_their_workers_are_all_named(work):
     assert [index for index, _, _ in work.errors()] == [5, 6, 20]
 
 
+@pytest.mark.slow
 def test_a_row_that_killed_its_worker_once_is_computed(work):
     work.build("die_once", 30)
     work.run()
@@ -729,6 +732,7 @@ def test_workers_ignore_interrupts(work):
     assert work.cells() == list(range(5))
 
 
+@pytest.mark.slow
 def test_workers_hold_the_lock_of_the_attempt(work):
     work.build("descriptors", 2)
     work.run()

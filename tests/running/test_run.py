@@ -79,6 +79,7 @@ def test_missing_file_makes_no_vault(source):
     assert not source.vault.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "text", "status", "said"),
     [

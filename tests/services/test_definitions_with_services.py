@@ -95,6 +95,7 @@ def test_an_unknown_service_of_a_source_is_refused_when_it_runs(vault, source):
     vault.stop_process("night") if "night" in vault.get_active_processes() else None
 
 
+@pytest.mark.slow
 def test_a_budget_of_a_run_is_for_all_tables_and_exact(vault, source, capsys):
     with pytest.raises(tv_errors.BudgetSpent, match="process 'night' allows no further call: 100 of 100 calls"):
         vault.run(source, process_id="night", budget={"calls": 100})

@@ -200,6 +200,7 @@ def start(vault, table):
     return subprocess.Popen([sys.executable, "-c", RUN, vault.db_dir, table])
 
 
+@pytest.mark.slow
 def test_several_interpreters_obey_one_limit(vault, make, tmp_path):
     vault.set_service("api", {"calls_per_second": 8, "max_concurrency": 3})
     tables = ["first", "second", "third"]
@@ -212,6 +213,7 @@ def test_several_interpreters_obey_one_limit(vault, make, tmp_path):
     assert most_in_a_window(stamps, 0.99) <= 8
 
 
+@pytest.mark.slow
 def test_slots_of_a_killed_interpreter_are_free_at_once(vault, make, tmp_path):
     vault.set_service("api", {"max_concurrency": 2})
     fields = {"python_function": "hold", "service": "api", "max_concurrency": 2}

@@ -313,6 +313,7 @@ def test_flipped_bit_returns_no_row(tmp_path):
     assert rows(vault.query("SELECT sum(a) FROM t", check_content=False)) == [(499500,)]
 
 
+@pytest.mark.slow
 def test_a_join_never_mixes_generations(tmp_path):
     vault = TableVault(tmp_path / "vault", author="a", create=True)
     vault.write("a", pd.DataFrame({"n": [0]}))

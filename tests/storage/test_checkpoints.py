@@ -452,6 +452,7 @@ def test_listener_may_use_the_store(open_store):
 # --- slow disks and interrupts ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_follow_slows_the_rows_down(open_store):
     disk = SlowStore()
     store = open_store(disk)
@@ -665,6 +666,7 @@ def test_a_read_only_folder_can_be_read(open_store, folder):
         folder.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_a_forked_child_leaves_the_store_alone(folder):
     script = """
         import os, sys, warnings

@@ -166,6 +166,7 @@ def test_types_of_arrays_without_a_dtype():
     assert natural_type(arrays("bool", "float32")).name == "json"
 
 
+@pytest.mark.slow
 def test_one_large_row_takes_no_object_per_element(tmp_path):
     count = 10_000_000
     column_type = parse_dtype("vector<float32>")

@@ -90,6 +90,7 @@ def kill(process):
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_running_execution_is_neither_reported_nor_disturbed(db_dir, vault, control):
     process = started(db_dir, control)
     for repair in (False, True):
@@ -112,6 +113,7 @@ def test_what_a_killed_process_left_is_named_and_removed(db_dir, vault, control)
     assert changed - kept <= {"metadata/catalog.db", "metadata/logs.txt"}
 
 
+@pytest.mark.slow
 def test_a_paused_process_is_no_problem_and_survives_a_repair(db_dir, vault, control):
     kill(started(db_dir, control, process_id="slow-1"))
     assert vault.verify().ok, vault.verify()
