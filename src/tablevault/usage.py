@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
 
@@ -62,14 +60,25 @@ def report_usage(**amounts: float) -> None:
         meter.add(checked)
 
 
-@contextmanager
-def metered(meter: Meter) -> Iterator[None]:
-    """Let a meter take the amounts that are reported inside the block."""
-    token = _running.set(meter)
-    try:
-        yield
-    finally:
-        _running.reset(token)
+class Metered:
+    """Lets a meter take the amounts that are reported inside the block.
+
+    Not a generator: those set a traceback on the errors that pass through them, which some classes refuse.
+
+    Parameters
+    ----------
+    meter
+        Takes the amounts.
+    """
+
+    def __init__(self, meter: Meter) -> None:
+        self._meter = meter
+
+    def __enter__(self) -> None:
+        self._token = _running.set(self._meter)
+
+    def __exit__(self, *error: object) -> None:
+        _running.reset(self._token)
 
 
 def meter_context(meter: Meter) -> None:

@@ -22,7 +22,7 @@ from tablevault.rows.runner import collect_failure
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable
-from tablevault.usage import metered
+from tablevault.usage import Metered
 
 
 def run_generator(run: BuilderRun) -> None:
@@ -47,7 +47,7 @@ def run_generator(run: BuilderRun) -> None:
     values = call_function(run, call, ended, table.usage)
     try:
         # Its body runs while its rows are taken.
-        with metered(SingleMeter(table.usage)):
+        with Metered(SingleMeter(table.usage)):
             Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
     except Exception:
         ended.count()

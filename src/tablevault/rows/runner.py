@@ -31,7 +31,7 @@ from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.texts import Secrets
-from tablevault.usage import metered
+from tablevault.usage import Metered
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
@@ -163,7 +163,7 @@ class RowRunner:
         self._policy.failed_before = frozenset(self._table.failed())
         try:
             if self._job.is_plain and self._gate is None and not self._call.differs_by_call:
-                with metered(InlineMeter(self._table.usage, self._collector)):
+                with Metered(InlineMeter(self._table.usage, self._collector)):
                     missing = self._run_inline(missing)
             if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
                 self._run_scheduled(missing)

@@ -15,7 +15,7 @@ from tablevault import clock
 from tablevault.ports import Ended, OpenFunction
 from tablevault.rows.forked import end_child
 from tablevault.storage.vectors import settled
-from tablevault.usage import CallMeter, meter_context, metered
+from tablevault.usage import CallMeter, Metered, meter_context
 
 
 class InlineExecutor:
@@ -44,7 +44,7 @@ class InlineExecutor:
                 function = self._open()
                 self._close.callback(function.close)
                 self._function = function.call
-            with metered(meter):
+            with Metered(meter):
                 value = self._function(**arguments)  # type: ignore[operator]
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
             failure = error
