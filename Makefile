@@ -4,7 +4,7 @@
 # make test-busy         the tests twenty times in a row beside eight busy loops: ROUNDS=20 LOOPS=8
 # make test-interrupted  the tests, interrupted halfway; no process may be left
 # make torture           fault injection at every point: SECONDS=3600 SEED=1 ONLY="R1 R4"
-# make bench             measurements against the baselines, under five minutes: BENCH="--only W3" selects a part
+# make bench             measurements against the baselines: BENCH="--only W3" selects a part
 # make bench-peers       the same work with the alternatives, each in an environment of its own
 # make structure         files, functions and stack depth of the main paths
 # make docs              the pages as a site, in build/docs/site
