@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from tablevault.storage import artifact_commits, file_systems, files
 from tablevault.storage.artifact_commits import ArtifactCommits, SyncChoice
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.file_systems import FileSystem
+from tablevault.values import ArtifactRecord
 
 MANY = [f"{folder}{number}.bin" for folder in ("", "a/", "a/b/") for number in range(5)]
 LONG_AGO = 1_600_000_000
@@ -32,7 +34,12 @@ def put(root, names, content="content of {}"):
 
 
 def expected(root, names):
-    return {name: ArtifactFolder(root).record(name) for name in names}
+    return {name: described(root / name, name) for name in names}
+
+
+def described(path, name):
+    content = path.read_bytes()
+    return ArtifactRecord(name, len(content), hashlib.sha256(content).hexdigest())
 
 
 class Disk:
@@ -248,10 +255,10 @@ def test_files_are_not_read_again_at_the_end_unless_they_have_changed(root, monk
     (root / "3.bin").write_text("content of 4.bin")
     os.utime(root / "3.bin", (LONG_AGO, LONG_AGO))
     (root / "4.bin").unlink()
-    described = dict(zip(MANY, commits.describe(MANY), strict=True))
+    records = dict(zip(MANY, commits.describe(MANY), strict=True))
     assert read == [root / "3.bin"]
-    assert described["4.bin"] is None
-    assert described["3.bin"] == ArtifactFolder(root).record("3.bin")
+    assert records["4.bin"] is None
+    assert records["3.bin"] == expected(root, ["3.bin"])["3.bin"]
 
 
 def test_files_written_a_moment_before_they_were_recorded_are_read_again(root, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
 from tablevault.values import ArtifactRecord
 
@@ -22,6 +23,13 @@ def root(tmp_path):
 @pytest.fixture
 def folder(root):
     return ArtifactFolder(root)
+
+
+def recorded(folder, name):
+    outcome = ArtifactCommits(folder.path).record([name]).get(name)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def put(root, name, text="content"):
@@ -96,13 +104,13 @@ def test_a_name_that_is_accepted_stays_inside_and_is_its_own_normal_form(value):
 
 def test_a_record_holds_size_and_hash(root, folder):
     put(root, "deep/er/a.txt", "hello")
-    assert folder.record("deep/er/a.txt") == ArtifactRecord("deep/er/a.txt", 5, hashlib.sha256(b"hello").hexdigest())
+    assert recorded(folder, "deep/er/a.txt") == ArtifactRecord("deep/er/a.txt", 5, hashlib.sha256(b"hello").hexdigest())
 
 
 @pytest.mark.parametrize("name", ["missing", "deep/missing", "a.txt/below"])
 def test_what_is_not_there_yet_has_no_record(root, folder, name):
     put(root, "a.txt")
-    assert folder.record(name) is None
+    assert recorded(folder, name) is None
 
 
 def test_file_and_folders_are_made_durable(root, folder, monkeypatch):
@@ -115,7 +123,7 @@ def test_file_and_folders_are_made_durable(root, folder, monkeypatch):
 
     put(root, "b/c/a.txt")
     monkeypatch.setattr(os, "fsync", watch)
-    folder.record("b/c/a.txt")
+    recorded(folder, "b/c/a.txt")
     assert synced == [root / "b/c/a.txt", root / "b/c", root / "b", root]
 
 
@@ -126,7 +134,7 @@ def test_links_that_leave_the_folder_are_refused(root, folder):
     (root / "dangling").symlink_to(outside / "missing")
     for name in ("folder/secret.txt", "file", "dangling"):
         with pytest.raises(ValueError, match="outside its folder"):
-            folder.record(name)
+            recorded(folder, name)
         assert not folder.matches(ArtifactRecord(name, 7, hashlib.sha256(b"content").hexdigest()))
         assert folder.missing([name]) == [name]
 
@@ -134,30 +142,30 @@ def test_links_that_leave_the_folder_are_refused(root, folder):
 def test_links_inside_the_folder_are_followed(root, folder):
     put(root, "a.txt")
     (root / "b.txt").symlink_to("a.txt")
-    assert folder.record("b.txt").sha256 == folder.record("a.txt").sha256
+    assert recorded(folder, "b.txt").sha256 == recorded(folder, "a.txt").sha256
     assert folder.missing(["a.txt", "b.txt"]) == []
 
 
 def test_the_folder_itself_may_be_reached_through_a_link(root):
     put(root, "a.txt")
     (root.parent / "link").symlink_to(root)
-    assert ArtifactFolder(root.parent / "link").record("a.txt") == ArtifactFolder(root).record("a.txt")
+    assert recorded(ArtifactFolder(root.parent / "link"), "a.txt") == recorded(ArtifactFolder(root), "a.txt")
 
 
 def test_folders_and_special_files_are_not_artifacts(root, folder):
     (root / "folder").mkdir()
     os.mkfifo(root / "pipe")
     with pytest.raises(ValueError, match="is a folder"):
-        folder.record("folder")
+        recorded(folder, "folder")
     with pytest.raises(ValueError, match="is a special file"):
-        folder.record("pipe")
+        recorded(folder, "pipe")
     assert folder.missing(["folder", "pipe"]) == ["folder", "pipe"]
     assert folder.unnamed([]) == ["pipe"]
 
 
 def test_a_file_matches_until_it_changes(root, folder):
     path = put(root, "a.txt", "12345")
-    record = folder.record("a.txt")
+    record = recorded(folder, "a.txt")
     assert folder.matches(record)
     path.write_text("54321")
     assert not folder.matches(record)
@@ -209,7 +217,7 @@ def test_adopted_files_are_the_same_files(root, folder, origin):
     records = []
     for name in ("a.txt", "deep/b.txt"):
         put(origin, name).chmod(0o444)
-        records.append(ArtifactFolder(origin).record(name))
+        records.append(recorded(ArtifactFolder(origin), name))
     folder.adopt(origin, records)
     for record in records:
         assert folder.matches(record)
@@ -219,17 +227,27 @@ def test_adopted_files_are_the_same_files(root, folder, origin):
 
 def test_adopting_again_is_fine(root, folder, origin):
     put(origin, "a.txt")
-    record = ArtifactFolder(origin).record("a.txt")
+    record = recorded(ArtifactFolder(origin), "a.txt")
     folder.adopt(origin, [record])
     folder.adopt(origin, [record, record])
     assert folder.listing() == {"a.txt"}
+
+
+def test_adopting_makes_a_file_durable_that_is_there_already(root, folder, origin, monkeypatch):
+    put(origin, "a.txt")
+    record = recorded(ArtifactFolder(origin), "a.txt")
+    put(root, "a.txt")
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(Path(f"/proc/self/fd/{descriptor}").readlink()))
+    folder.adopt(origin, [record])
+    assert synced == [root / "a.txt", root]
 
 
 def test_adopting_never_replaces_another_file(root, folder, origin):
     put(origin, "a.txt", "theirs")
     put(root, "a.txt", "mine")
     with pytest.raises(FileExistsError):
-        folder.adopt(origin, [ArtifactFolder(origin).record("a.txt")])
+        folder.adopt(origin, [recorded(ArtifactFolder(origin), "a.txt")])
     assert (root / "a.txt").read_text() == "mine"
 
 

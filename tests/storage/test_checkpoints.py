@@ -19,7 +19,6 @@ from hypothesis import strategies as st
 
 from tablevault.errors import TVFileError, TVImplementationError
 from tablevault.storage.artifact_commits import ArtifactCommits
-from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
 from tablevault.storage.frame_data import table_from_frame
 from tablevault.storage.frames import read_frame
@@ -228,7 +227,7 @@ def test_files_that_exist_are_recorded_with_their_row(open_store, tmp_path):
     store.append("fruit", 2, (None, None), b"")
     store.flush()
     (record,) = store.load("fruit").artifacts.pop(0)
-    assert record == ArtifactFolder(tmp_path).record("one.txt")
+    assert record == ArtifactCommits(tmp_path).record(["one.txt"])["one.txt"]
     assert store.load("fruit").artifacts.keys() == {0}
     store.append("fruit", 0, (None, None), b"")
     store.flush()

@@ -31,7 +31,6 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, write_frame
 from tablevault.storage.legacy_frames import read_legacy_frame
 from tablevault.values import (
-    ArtifactRecord,
     ArtifactState,
     ColumnRecord,
     Imported,
@@ -247,16 +246,19 @@ class VaultImport:
         shared = instance.success and not table.allow_multiple_artifacts
         self._copy_tree((table.folder if shared else instance.folder) / ARTIFACTS, folder.artifacts)
         files.make_folder(folder.artifacts)
-        frame = DraftFrame(InstanceArtifacts(folder.artifacts))
+        artifacts = InstanceArtifacts(folder.artifacts)
+        frame = DraftFrame(artifacts)
         for name, column_type in data.types.items():
             frame.put(name, data.table.column(name), column_type)
-        named, artifacts = frame.artifact_names(), ArtifactFolder(folder.artifacts)
-        found: dict[str, ArtifactRecord | None] = {name: artifacts.record(name) for name in sorted(named)}
+        named = sorted(frame.artifact_names())
+        found = dict(zip(named, artifacts.commits.describe(named), strict=True))
         records = [record for record in found.values() if record is not None]
         if records:
             write_artifact_records(folder.artifact_hashes, records)
         self._note_files(f"{instance} names artifacts that are missing", [name for name in found if not found[name]])
-        self._note_files(f"{instance} has artifacts that no cell names", artifacts.unnamed(named))
+        self._note_files(
+            f"{instance} has artifacts that no cell names", ArtifactFolder(folder.artifacts).unnamed(named)
+        )
         if shared and records:
             link = folder.root.parent / ARTIFACTS
             files.replace_link(link, f"{folder.root.name}/{ARTIFACTS}")

@@ -71,8 +71,8 @@ class ArtifactCommits:
         Returns
         -------
         dict of str to ArtifactRecord, OSError or ValueError
-            The record of each file, or why there is none: see `ArtifactFolder.record`. Names without a file are
-            missing.
+            The record of each file, or why there is none: it cannot be made durable, is not a file, or lies outside
+            the folder because of a symbolic link. Names without a file are missing.
         """
         found, outcomes = self._locate(names)
         hashed: dict[str, _Hashed] = {}

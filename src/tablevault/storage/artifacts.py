@@ -64,23 +64,6 @@ class ArtifactFolder:
             ) from error
         return name
 
-    def record(self, name: str) -> ArtifactRecord | None:
-        """Make the named file (and its folders) durable and return its record; `None` if it does not exist yet.
-
-        Raises `ValueError` if it is not a file, or lies outside the folder because of a symbolic link.
-        """
-        real = self.locate(normalise_name(name))
-        if real is None:
-            return None
-        try:
-            files.fsync_file(real)
-            record = ArtifactRecord(name, real.stat().st_size, files.sha256(real))
-        except FileNotFoundError:
-            return None
-        for folder in self.folders_above(name, real):
-            files.fsync_folder(folder)
-        return record
-
     def locate(self, name: str) -> Path | None:
         """Return where the named file really is; `None` if it does not exist.
 
@@ -107,7 +90,10 @@ class ArtifactFolder:
 
     def folders_above(self, name: str, real: Path) -> list[Path]:
         """Return the folders between a file (which is really at `real`) and this one, which is the last."""
-        return self._folders_above(self.path / name, real)
+        between = {parent for parent in (self.path / name).parents if self.path in parent.parents}
+        root = Path(os.path.realpath(self.path))
+        between |= {parent for parent in real.parents if root in parent.parents}
+        return [*sorted(between, key=lambda folder: len(folder.parts), reverse=True), self.path]
 
     def exists(self, name: str) -> bool:
         """Return whether there is anything of this name."""
@@ -152,6 +138,8 @@ class ArtifactFolder:
             except FileExistsError:
                 if not self.matches(record):
                     raise
+                # A row that failed may have written it, and nobody has made it durable.
+                files.fsync_file(target)
             touched[target.parent] = None
         for folder in touched:
             files.fsync_folder(folder)
@@ -173,13 +161,6 @@ class ArtifactFolder:
         if Path(os.path.realpath(self.path)) not in real.parents:
             raise ValueError(f"artifact {str(path.relative_to(self.path))!r} lies outside its folder: {real}")
         return real
-
-    def _folders_above(self, path: Path, real: Path) -> list[Path]:
-        """Return the folders between a file (and what it may be a link to) and this one, which is the last."""
-        between = {parent for parent in path.parents if self.path in parent.parents}
-        root = Path(os.path.realpath(self.path))
-        between |= {parent for parent in real.parents if root in parent.parents}
-        return [*sorted(between, key=lambda folder: len(folder.parts), reverse=True), self.path]
 
     def _is_file(self, name: str) -> bool:
         try:
