@@ -7,9 +7,10 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
 import pyarrow as pa
@@ -29,29 +30,37 @@ def loop(function: Callable[[Any], object], values: Sequence[object], path: Path
 
 def group_commit(function: Callable[[Any], object], values: Iterable[object], path: Path) -> list[object]:
     """Do the same, each result appended to one file that a thread makes durable at most every 50 ms."""
-    log = path.with_suffix(".log").open("wb", buffering=1 << 20)
-    stopped = threading.Event()
-
-    def keep_durable() -> None:
-        while not stopped.wait(FLUSH_SECONDS):
-            log.flush()
-            os.fdatasync(log.fileno())
-
-    thread = threading.Thread(target=keep_durable)
-    thread.start()
     results = []
-    append, write = results.append, log.write
-    for value in values:
-        result = function(value)
-        append(result)
-        write(f"{result}\n".encode())
-    stopped.set()
-    thread.join()
-    log.flush()
-    os.fdatasync(log.fileno())
-    log.close()
+    with durable_log(path) as log:
+        append, write = results.append, log.write
+        for value in values:
+            result = function(value)
+            append(result)
+            write(f"{result}\n".encode())
     _write_parquet(values, results, path)
     return results
+
+
+@contextmanager
+def durable_log(path: Path) -> Iterator[BinaryIO]:
+    """Open a log beside a file, which a thread makes durable at most every 50 ms, and which is durable in the end."""
+    stopped = threading.Event()
+    with path.with_suffix(".log").open("wb", buffering=1 << 20) as log:
+
+        def keep_durable() -> None:
+            while not stopped.wait(FLUSH_SECONDS):
+                log.flush()
+                os.fdatasync(log.fileno())
+
+        thread = threading.Thread(target=keep_durable)
+        thread.start()
+        try:
+            yield log
+        finally:
+            stopped.set()
+            thread.join()
+        log.flush()
+        os.fdatasync(log.fileno())
 
 
 def commit_per_row(

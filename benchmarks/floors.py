@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,33 +10,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.baselines import FLUSH_SECONDS, fsync
+from benchmarks.baselines import durable_log, fsync
 
 FloatArray = np.ndarray[Any, np.dtype[np.float32]]
 
 
 def vector_loop(function: Callable[[Any], FloatArray], values: Sequence[Any], path: Path) -> FloatArray:
     """Call a function, keep its arrays, append their bytes to a log that a thread syncs, and write Parquet, synced."""
-    log = path.with_suffix(".log").open("wb", buffering=1 << 20)
-    stopped = threading.Event()
-
-    def keep_durable() -> None:
-        while not stopped.wait(FLUSH_SECONDS):
-            log.flush()
-            os.fdatasync(log.fileno())
-
-    thread = threading.Thread(target=keep_durable)
-    thread.start()
     results = []
-    for value in values:
-        result = function(value)
-        results.append(result)
-        log.write(result.data)
-    stopped.set()
-    thread.join()
-    log.flush()
-    os.fdatasync(log.fileno())
-    log.close()
+    with durable_log(path) as log:
+        for value in values:
+            result = function(value)
+            results.append(result)
+            log.write(result.data)
     stacked = np.vstack(results)
     write_vectors(stacked, path)
     return stacked
