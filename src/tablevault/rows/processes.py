@@ -19,29 +19,15 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from tablevault import clock
-from tablevault.notes import add_note
 from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
-from tablevault.rows.worker import (
-    ANSWERS,
-    BROKEN,
-    GIVE_BACK,
-    GIVEN_BACK,
-    LENGTH,
-    MARK,
-    NO_CALL,
-    PLAIN,
-    PROTOCOL,
-    READY,
-    RETURNED,
-    UNSENDABLE,
-)
+from tablevault.rows.worker import ANSWERS, BROKEN, GIVE_BACK, GIVEN_BACK, LENGTH, MARK, NO_CALL, READY
+from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
 
 _AHEAD_SECONDS = 0.02
@@ -80,11 +66,7 @@ class ProcessExecutor:
     """
 
     def __init__(self, processes: int, open_function: OpenFunction, locks: Sequence[int] = ()) -> None:
-        try:
-            opening = pickle.dumps(open_function, PROTOCOL)
-        except Exception as error:
-            add_note(error, "raised while the function was sent to its worker processes")
-            raise FunctionError(error) from error
+        opening = packed_opening(open_function, "worker processes")
         self._crew = _Crew(processes, opening, tuple(locks))
         self._dismiss = weakref.finalize(self, self._crew.dismiss)
         self._dismiss.atexit = False
@@ -97,7 +79,7 @@ class ProcessExecutor:
     @property
     def ended(self) -> deque[Ended]:
         """Calls that have ended; the caller removes them."""
-        return self._crew.ended
+        return self._crew.calls.ended
 
     @property
     def begun(self) -> Mapping[int, float]:
@@ -107,37 +89,20 @@ class ProcessExecutor:
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
-        crew = self._crew
-        try:
-            content = pickle.dumps(arguments, PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - whatever the class of an argument does
-            add_note(error, "raised while the arguments were sent to a worker process")
-            crew.ended.append(Ended(number, None, error, 0.0))
-            return
-        crew.calls[number] = content
-        crew.waiting.append(number)
+        self._crew.calls.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, or after so many seconds."""
         self._crew.wake()
-        if not self._crew.ended:
-            with contextlib.suppress(Empty):
-                self._crew.news.get(timeout=seconds)
+        self._crew.calls.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls that no worker was given; return their numbers."""
-        taken = set()
-        for waiting in (self._crew.waiting, self._crew.suspects):
-            with contextlib.suppress(IndexError):
-                while True:
-                    taken.add(waiting.pop())
-        for number in taken:
-            self._crew.calls.pop(number, None)
-        return frozenset(taken)
+        return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:
         """Return whether the call has not ended, or has ended and was not taken over."""
-        return number in self._crew.calls or any(item.number == number for item in list(self._crew.ended))
+        return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
         """Return nothing: a worker reports with its answer."""
@@ -145,7 +110,7 @@ class ProcessExecutor:
 
     def abandon(self, number: int) -> int:
         """Kill the worker of a call that takes too long; return 0."""
-        self._crew.abandoned.add(number)
+        self._crew.calls.abandoned.add(number)
         self._crew.wake()
         return 0
 
@@ -271,30 +236,13 @@ class _Crew:
     """
 
     def __init__(self, processes: int, opening: bytes, locks: tuple[int, ...]) -> None:
-        self.calls: dict[int, bytes] = {}
-        """Arguments of calls that have not ended, by their numbers."""
-        self.waiting: deque[int] = deque()
-        """Calls that no worker was given."""
-        self.suspects: deque[int] = deque()
-        """Calls that killed a worker, to be tried once more in a fresh one."""
-        self.ended: deque[Ended] = deque()
-        self.news: SimpleQueue[None] = SimpleQueue()
-        """Wakes the owner."""
-        self.abandoned: set[int] = set()
+        self.calls = RemoteCalls("worker process", "worker processes")
         self.workers: list[_Worker] = []
         self.capacity = processes
         self._processes = processes
         self._opening = opening
         self._locks = locks
-        self._suspected: set[int] = set()
-        self._deaths_opening = 0
-        """Deaths in a row of workers that had not opened the function."""
-        self._deaths_idle = 0
-        """Deaths in a row of workers that ran no call."""
-        self._broken: BaseException | None = None
-        """Why the function cannot be opened."""
-        self._mean_seconds: float | None = None
-        self._mean_bytes = 0.0
+        self._measure = CallMeasure()
         self._is_over = False
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
@@ -325,9 +273,9 @@ class _Crew:
                 self._listen(_LOOK_SECONDS)
                 self._kill_abandoned()
         except BaseException as error:  # noqa: BLE001 - an error of the system's: the owner raises it
-            self._broken = FunctionError(error)
+            self.calls.broken = FunctionError(error)
             while not self._is_over:
-                self._fail(list(self.calls))
+                self.calls.fail(list(self.calls.arguments))
                 self._selector.select(_LOOK_SECONDS)
         finally:
             self._end()
@@ -356,10 +304,10 @@ class _Crew:
         for kind, content in messages:
             if kind == READY:
                 worker.is_ready = True
-                self._deaths_opening = 0
+                self.calls.opened()
             elif kind == BROKEN:
                 self._remove(worker)
-                self._break(FunctionError(receive_error(content)))
+                self.calls.break_off(FunctionError(receive_error(content)))
                 return
             elif kind == ANSWERS:
                 self._take(worker, content)
@@ -367,69 +315,54 @@ class _Crew:
                 worker.is_giving_back = False
                 for number in content:
                     del worker.outstanding[number]
-                self.waiting.extendleft(content)
+                self.calls.give_back(content[::-1])
         if has_died or not is_open:
             self._bury(worker)
 
-    def _take(self, worker: _Worker, answers: list[tuple[int, float, int, Any, dict[str, float] | None]]) -> None:
-        self._deaths_idle = 0
-        size = 0
-        for number, seconds, kind, content, usage in answers:
-            size += worker.outstanding.pop(number, 0)
-            self._suspected.discard(number)
-            if number not in self.abandoned:
-                ended = _ended(number, seconds, kind, content)
-                self.ended.append(ended if usage is None else replace(ended, usage=usage))
-            self.calls.pop(number, None)
+    def _take(self, worker: _Worker, answers: list[Answer]) -> None:
+        size = sum(worker.outstanding.pop(answer[0], 0) for answer in answers)
+        self.calls.answer(answers)
         worker.is_alone = worker.is_alone and bool(worker.outstanding)
-        self._measure(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
-        self.news.put(None)
-
-    def _measure(self, seconds: float, size: float) -> None:
-        """Let the number of calls given ahead follow the time that they take, and their size."""
-        if self._mean_seconds is None:
-            self._mean_seconds, self._mean_bytes = seconds, size
-        self._mean_seconds += (seconds - self._mean_seconds) / 2
-        self._mean_bytes += (size - self._mean_bytes) / 2
-        by_time = _AHEAD_SECONDS / max(self._mean_seconds, 1e-6)
-        by_size = _MOST_BYTES_AHEAD / max(self._mean_bytes, 1.0)
-        self.capacity = self._processes * max(1, int(min(by_time, by_size, _MOST_AHEAD)))
+        self._measure.add(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
+        ahead = self._measure.calls_in(_AHEAD_SECONDS, _MOST_BYTES_AHEAD, _MOST_AHEAD)
+        self.capacity = self._processes * ahead
 
     def _give_out(self) -> None:
         """Give calls to workers that are free, and start workers for those that are left."""
-        if self._broken is not None:
-            self._fail_waiting()
+        calls = self.calls
+        if calls.broken is not None:
+            calls.fail_waiting()
             return
         ahead = self.capacity // self._processes
         for worker in sorted(self.workers, key=lambda worker: len(worker.outstanding)):
             if not worker.is_ready or worker.is_alone:
                 continue
-            if self.suspects and worker.is_fresh:
+            if calls.suspects and worker.is_fresh:
                 worker.is_alone = True
-                self._give(worker, self.suspects, 1)
+                self._give(worker, calls.suspects, 1)
             elif len(worker.outstanding) <= ahead // 2:
-                self._give(worker, self.waiting, ahead - len(worker.outstanding))
+                self._give(worker, calls.waiting, ahead - len(worker.outstanding))
         has_room = len(self.workers) < self._processes
-        if not self.waiting and (has_room or any(worker.is_idle for worker in self.workers)):
+        if not calls.waiting and (has_room or any(worker.is_idle for worker in self.workers)):
             for worker in self.workers:
                 worker.ask_back()
         starting = sum(not worker.is_ready for worker in self.workers)
-        wanted = len(self.waiting) + len(self.suspects) - starting
+        wanted = len(calls.waiting) + len(calls.suspects) - starting
         for _ in range(min(wanted, self._processes - len(self.workers))):
             self._start_worker()
 
     def _give(self, worker: _Worker, numbers: deque[int], most: int) -> None:
-        calls: list[tuple[int, bytes]] = []
-        while len(calls) < most:
+        given: list[tuple[int, bytes]] = []
+        while len(given) < most:
             try:
                 number = numbers.popleft()
             except IndexError:
                 break
-            arguments = self.calls.get(number)
+            arguments = self.calls.arguments.get(number)
             if arguments is not None:
-                calls.append((number, arguments))
-        if calls:
-            worker.give(calls)
+                given.append((number, arguments))
+        if given:
+            worker.give(given)
         elif not worker.outstanding:
             worker.is_alone = False
 
@@ -451,57 +384,25 @@ class _Crew:
             # Its connection ends a little before the process does, whose status would not be known.
             worker.process.wait(1.0)
         fate = _fate(self._remove(worker))
-        for number in reversed([number for number in worker.outstanding if number != running]):
-            (self.suspects if number in self._suspected else self.waiting).appendleft(number)
+        self.calls.give_back([number for number in worker.outstanding if number != running])
         if not worker.is_ready:
-            self._deaths_opening += 1
-            self._break_after(self._deaths_opening, f"while they opened the function; the last one {fate}")
+            self.calls.died_opening(fate)
         elif running not in worker.outstanding:
-            self._deaths_idle += 1
-            self._break_after(self._deaths_idle, f"between two calls; the last one {fate}")
-        elif running in self.abandoned:
-            self.calls.pop(running, None)
-        elif running in self._suspected:
-            self._suspected.discard(running)
-            self.calls.pop(running, None)
-            self.ended.append(Ended(running, None, ChildProcessError(fate), 0.0, has_died=True))
+            self.calls.died_idle(fate)
         else:
-            self._suspected.add(running)
-            self.suspects.append(running)
-        self.news.put(None)
+            self.calls.suspect([running], fate)
+        self.calls.news.put(None)
 
     def _kill_abandoned(self) -> None:
         """Kill workers that run a call that was given up; others of their calls run elsewhere."""
-        for worker in self.workers.copy() if self.abandoned else ():
+        abandoned = self.calls.abandoned
+        for worker in self.workers.copy() if abandoned else ():
             running, _ = worker.mark()
-            if running in self.abandoned and running in worker.outstanding:
+            if running in abandoned and running in worker.outstanding:
                 self._hear(worker)
                 if worker in self.workers and worker.mark()[0] == running and running in worker.outstanding:
                     worker.process.kill()
                     self._hear(worker, has_died=True)
-
-    def _break_after(self, deaths: int, when: str) -> None:
-        if deaths >= _MOST_DEATHS:
-            self._break(FunctionError(ChildProcessError(f"{deaths} worker processes in a row died {when}")))
-
-    def _break(self, error: BaseException) -> None:
-        self._broken = self._broken or error
-        self._fail_waiting()
-
-    def _fail_waiting(self) -> None:
-        """End calls that no worker can run."""
-        numbers = []
-        for waiting in (self.suspects, self.waiting):
-            with contextlib.suppress(IndexError):
-                while True:
-                    numbers.append(waiting.popleft())
-        self._fail(numbers)
-
-    def _fail(self, numbers: Sequence[int]) -> None:
-        for number in numbers:
-            if self.calls.pop(number, None) is not None:
-                self.ended.append(Ended(number, None, self._broken, 0.0))
-                self.news.put(None)
 
     def _end(self) -> None:
         """End all workers: idle ones close their functions first."""
@@ -521,26 +422,6 @@ class _Crew:
         self._selector.close()
         self._wake.close()
         self._woken.close()
-
-
-def _ended(number: int, seconds: float, kind: int, content: Any) -> Ended:
-    if kind == PLAIN:
-        return Ended(number, content, None, seconds)
-    if kind == RETURNED:
-        try:
-            return Ended(number, pickle.loads(content), None, seconds)
-        except BaseException as error:  # noqa: BLE001 - its class is not found here, or does anything
-            return Ended(number, None, _unsendable(error), seconds, is_invalid=True)
-    raised = receive_error(content)
-    if kind == UNSENDABLE:
-        return Ended(number, None, _unsendable(raised), seconds, is_invalid=True)
-    return Ended(number, None, raised, seconds)
-
-
-def _unsendable(error: BaseException) -> TypeError:
-    refused = TypeError(f"the result cannot be sent by the worker process ({type(error).__name__}: {error})")
-    refused.__cause__ = error
-    return refused
 
 
 def _fate(status: int) -> str:

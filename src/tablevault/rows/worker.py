@@ -20,30 +20,21 @@ import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
-from types import TracebackType
 
-from tablevault.notes import add_note, frames_of
-from tablevault.ports import FunctionError
-from tablevault.rows.forked import end_child
-from tablevault.rows.sent_errors import send_error
+from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, described
 from tablevault.usage import CallMeter, meter_context
 
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
 """Kinds of messages to the owner: the function is open or cannot be opened, calls have ended or will not begin."""
 GIVE_BACK = "give back"
 """Asks a worker for the calls that it has not begun."""
-PLAIN, RETURNED, RAISED, UNSENDABLE = range(4)
-"""Ends of a call: with a plain value, with any other, with an exception, with a value that cannot be pickled."""
 
 LENGTH = struct.Struct("=Q")
 """Comes before each message, in both directions."""
 MARK = struct.Struct("@qd")
 """The call that runs, and when it began on the monotonic clock; in memory that is shared with the owner."""
 NO_CALL = -1
-PROTOCOL = 5
 
-_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
-"""Types of values that nothing can change before they are sent."""
 _SOON = 0.005
 """Seconds that answers wait for further ones while calls are short."""
 _LATE = 0.05
@@ -70,20 +61,20 @@ class Worker:
         """Calls that have not begun."""
         self._orders: SimpleQueue[bool] = SimpleQueue()
         """True when calls have come, false when there will be no more."""
-        self._answers: deque[tuple[int, float, int, object, dict[str, float] | None]] = deque()
+        self._answers: deque[Answer] = deque()
         self._meter = CallMeter()
         self._sending = threading.Lock()
         # As attributes of an object they stay what they are, whatever a function does to the clocks.
         self._monotonic = time.monotonic
         self._sent = self._monotonic()
-        self._process = os.getpid()
+        self._core = CallCore("worker process")
 
     def run(self) -> int:
         """Open the function, and run calls until the owner has no more; return the status to exit with."""
         try:
             opened = pickle.loads(self._receive())()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
-            self._send((BROKEN, _outcome_of(error)))
+            self._send((BROKEN, described(error)))
             return 1
         # It runs one call at a time: one meter serves them all.
         meter_context(self._meter)
@@ -97,7 +88,7 @@ class Worker:
 
     def _run_calls(self, call: Callable[..., object]) -> None:
         """Run calls one after the other: what is done here beside a call counts, where calls are short."""
-        calls, answers, run_call, monotonic = self._calls, self._answers, self._run_call, self._monotonic
+        calls, answers, run_call, monotonic = self._calls, self._answers, self._core.run, self._monotonic
         meter = self._meter
         now = monotonic()
         while calls:
@@ -111,7 +102,7 @@ class Worker:
             usage = meter.take() if meter.amounts else None
             if isinstance(content, BaseException):
                 # Describing it may take longer than the call did.
-                answers.append((number, ended - now, kind, _outcome_of(content), usage))
+                answers.append((number, ended - now, kind, described(content), usage))
                 ended = monotonic()
             else:
                 answers.append((number, ended - now, kind, content, usage))
@@ -121,30 +112,6 @@ class Worker:
                 now = monotonic()
         MARK.pack_into(self._mark, 0, NO_CALL, 0.0)
         self._answer()
-
-    def _run_call(self, call: Callable[..., object], arguments: bytes) -> tuple[int, object]:
-        """Return how a call ended, with its value as it is sent, or with an exception."""
-        failure: BaseException | None = None
-        value: object = None
-        try:
-            given = pickle.loads(arguments)
-        except BaseException as error:  # noqa: BLE001 - whatever the class of an argument does
-            add_note(error, "raised while the arguments were read in the worker process")
-            return RAISED, error
-        try:
-            value = call(**given)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
-            failure = error
-        if os.getpid() != self._process:
-            end_child(failure)
-        if failure is not None:
-            return RAISED, failure
-        if type(value) in _PLAIN_TYPES:
-            return PLAIN, value
-        try:
-            return RETURNED, pickle.dumps(value, PROTOCOL)
-        except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
-            return UNSENDABLE, error
 
     def _answer(self) -> None:
         """Send the answers that there are."""
@@ -214,15 +181,6 @@ class Worker:
             self._connection.sendall(LENGTH.pack(len(content)) + content)
         except OSError:
             os._exit(1)
-
-
-def _outcome_of(error: BaseException) -> bytes:
-    """Return an exception as it is sent; frames of this module are no part of its traceback."""
-    original = error.original if type(error) is FunctionError else error
-    frames: TracebackType | None = frames_of(original)
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    return send_error(original, frames)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,215 @@
+"""The calls of an executor whose workers are elsewhere, as its owner knows them: waiting, suspected, ended.
+
+Two threads share them: the owner, which starts calls and takes their ends, and one that serves the workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+
+from tablevault.notes import add_note
+from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.worker_core import PROTOCOL, Answer, ended_call
+
+_MOST_DEATHS = 3
+"""Deaths in a row, during setup or between calls, that end the run."""
+
+
+def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
+    """Return how workers open the function, as it is sent to them.
+
+    Parameters
+    ----------
+    open_function
+        Returns the function; called once in each worker before its first call.
+    workers
+        What the workers are called in notes on errors, such as `worker processes`.
+
+    Raises
+    ------
+    FunctionError
+        If it cannot be pickled.
+    """
+    try:
+        return pickle.dumps(open_function, PROTOCOL)
+    except Exception as error:
+        add_note(error, f"raised while the function was sent to its {workers}")
+        raise FunctionError(error) from error
+
+
+@dataclass
+class RemoteCalls:
+    """The calls of an executor whose workers are elsewhere."""
+
+    worker: str
+    """What a worker is called in messages, such as `worker process`."""
+    workers: str
+    """The same of several."""
+    arguments: dict[int, bytes] = field(default_factory=dict)
+    """Arguments of calls that have not ended, by their numbers."""
+    waiting: deque[int] = field(default_factory=deque)
+    """Calls that no worker was given."""
+    suspects: deque[int] = field(default_factory=deque)
+    """Calls that may have killed a worker, to be tried once more, each alone."""
+    ended: deque[Ended] = field(default_factory=deque)
+    news: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    """Wakes the owner."""
+    abandoned: set[int] = field(default_factory=set)
+    """Calls that the owner has given up."""
+    broken: BaseException | None = None
+    """Why no worker can run a call any more."""
+    _suspected: set[int] = field(default_factory=set)
+    """Calls of which a worker may have died, until they end."""
+    _deaths_opening: int = 0
+    """Deaths in a row of workers that had not opened the function."""
+    _deaths_idle: int = 0
+    """Deaths in a row of workers that ran no call."""
+
+    # --- the owner ------------------------------------------------------------------------------------------------
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> bool:
+        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error.
+
+        Return whether it waits now.
+        """
+        try:
+            content = pickle.dumps(arguments, PROTOCOL)
+        except Exception as error:  # noqa: BLE001 - whatever the class of an argument does
+            add_note(error, f"raised while the arguments were sent to a {self.worker}")
+            self.ended.append(Ended(number, None, error, 0.0))
+            return False
+        self.arguments[number] = content
+        self.waiting.append(number)
+        return True
+
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds."""
+        if not self.ended:
+            with contextlib.suppress(Empty):
+                self.news.get(timeout=seconds)
+
+    def take_back(self) -> frozenset[int]:
+        """Take back the calls that no worker was given; return their numbers."""
+        taken = frozenset([*_emptied(self.waiting), *_emptied(self.suspects)])
+        for number in taken:
+            self.arguments.pop(number, None)
+        return taken
+
+    def knows(self, number: int) -> bool:
+        """Return whether the call has not ended, or has ended and was not taken over."""
+        return number in self.arguments or any(item.number == number for item in list(self.ended))
+
+    # --- the thread that serves the workers -----------------------------------------------------------------------
+
+    def is_suspected(self, number: int) -> bool:
+        """Return whether a worker may have died of a call before."""
+        return number in self._suspected
+
+    def opened(self) -> None:
+        """Note that a worker has opened the function."""
+        self._deaths_opening = 0
+
+    def answer(self, answers: Sequence[Answer]) -> None:
+        """Let calls end that a worker has answered."""
+        self._deaths_idle = 0
+        for answer in answers:
+            number = answer[0]
+            self._suspected.discard(number)
+            if number not in self.abandoned:
+                self.ended.append(ended_call(answer))
+            self.arguments.pop(number, None)
+        self.news.put(None)
+
+    def give_back(self, numbers: Sequence[int]) -> None:
+        """Let calls wait again that a worker was given and has not begun, before those that wait."""
+        for number in reversed(numbers):
+            (self.suspects if number in self._suspected else self.waiting).appendleft(number)
+
+    def suspect(self, numbers: Sequence[int], fate: str, was_alone: bool = True) -> None:
+        """Note that a worker may have died of calls; a single one that is suspected already ends with that.
+
+        Parameters
+        ----------
+        numbers
+            The calls.
+        fate
+            How the worker ended.
+        was_alone
+            Whether the worker can have died of no other call.
+        """
+        for number in numbers:
+            if number in self.abandoned:
+                self.arguments.pop(number, None)
+            elif number in self._suspected and was_alone:
+                self._suspected.discard(number)
+                self.arguments.pop(number, None)
+                self.ended.append(Ended(number, None, ChildProcessError(fate), 0.0, has_died=True))
+            else:
+                self._suspected.add(number)
+                self.suspects.append(number)
+        self.news.put(None)
+
+    def died_opening(self, fate: str) -> None:
+        """Count the death of a worker that had not opened the function; too many in a row end the run."""
+        self._deaths_opening += 1
+        self._break_after(self._deaths_opening, f"while they opened the function; the last one {fate}")
+
+    def died_idle(self, fate: str) -> None:
+        """Count the death of a worker that ran no call; too many in a row end the run."""
+        self._deaths_idle += 1
+        self._break_after(self._deaths_idle, f"between two calls; the last one {fate}")
+
+    def _break_after(self, deaths: int, when: str) -> None:
+        if deaths >= _MOST_DEATHS:
+            self.break_off(FunctionError(ChildProcessError(f"{deaths} {self.workers} in a row died {when}")))
+
+    def break_off(self, error: BaseException) -> None:
+        """Let every call end with an error that no worker was given; the first error counts."""
+        self.broken = self.broken or error
+        self.fail_waiting()
+
+    def fail_waiting(self) -> None:
+        """End the calls that no worker can run."""
+        self.fail([*_emptied(self.suspects), *_emptied(self.waiting)])
+
+    def fail(self, numbers: Sequence[int]) -> None:
+        """End calls with the error for which no worker can run them."""
+        for number in numbers:
+            if self.arguments.pop(number, None) is not None:
+                self.ended.append(Ended(number, None, self.broken, 0.0))
+                self.news.put(None)
+
+
+@dataclass
+class CallMeasure:
+    """The time that calls take, and the size of their arguments: means in which the last ones count most."""
+
+    seconds: float | None = None
+    size: float = 0.0
+
+    def add(self, seconds: float, size: float) -> None:
+        """Add the means of some calls."""
+        if self.seconds is None:
+            self.seconds, self.size = seconds, size
+        self.seconds += (seconds - self.seconds) / 2
+        self.size += (size - self.size) / 2
+
+    def calls_in(self, seconds: float, size: float, most: int) -> int:
+        """Return how many calls take so many seconds, or so many bytes: at least one, and not too many."""
+        if self.seconds is None:
+            return 1
+        return max(1, int(min(seconds / max(self.seconds, 1e-6), size / max(self.size, 1.0), most)))
+
+
+def _emptied(numbers: deque[int]) -> list[int]:
+    """Return the numbers, removed one after the other: another thread may take some meanwhile."""
+    taken = []
+    with contextlib.suppress(IndexError):
+        while True:
+            taken.append(numbers.popleft())
+    return taken
