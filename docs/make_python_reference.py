@@ -39,6 +39,7 @@ RECORDS = (
     "TagInfo",
     *("ApplyPlan", "FilePlan"),
     *("Lineage", "LineageStep", "CodeVersion"),
+    *("InstanceDiff", "RowCounts", "ColumnDiff", "DefinitionDiff", "BuilderDiff", "ChangedCell"),
     *("VerifyReport", "Problem"),
 )
 

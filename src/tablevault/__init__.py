@@ -27,11 +27,16 @@ if TYPE_CHECKING:
     from tablevault.reading.arrays import to_numpy
     from tablevault.records import (
         ApplyPlan,
+        BuilderDiff,
         BuilderPlan,
         BuilderProgress,
+        ChangedCell,
         CodeVersion,
+        ColumnDiff,
+        DefinitionDiff,
         ErrorInfo,
         FilePlan,
+        InstanceDiff,
         InstancePlan,
         Lineage,
         LineageStep,
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
         RefreshPlan,
         RefreshStep,
         Remedy,
+        RowCounts,
         TableStatus,
         TagInfo,
         VerifyReport,
@@ -60,11 +66,16 @@ _LAZY = {
     **dict.fromkeys(
         (
             "ApplyPlan",
+            "BuilderDiff",
             "BuilderPlan",
             "BuilderProgress",
+            "ChangedCell",
             "CodeVersion",
+            "ColumnDiff",
+            "DefinitionDiff",
             "ErrorInfo",
             "FilePlan",
+            "InstanceDiff",
             "InstancePlan",
             "Lineage",
             "LineageStep",
@@ -74,6 +85,7 @@ _LAZY = {
             "RefreshPlan",
             "RefreshStep",
             "Remedy",
+            "RowCounts",
             "TableStatus",
             "TagInfo",
             "VerifyReport",
@@ -83,6 +95,12 @@ _LAZY = {
 }
 
 __all__ = [
+    "RowCounts",
+    "InstanceDiff",
+    "DefinitionDiff",
+    "ColumnDiff",
+    "ChangedCell",
+    "BuilderDiff",
     "ApplyPlan",
     "BuilderPlan",
     "BuilderProgress",

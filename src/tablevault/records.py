@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tablevault.display.comparison import diff_html, diff_json, diff_text
 from tablevault.display.freshness import refresh_html, refresh_text, status_html, status_text
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
@@ -22,11 +23,16 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ApplyPlan",
+    "BuilderDiff",
     "BuilderPlan",
     "BuilderProgress",
+    "ChangedCell",
     "CodeVersion",
+    "ColumnDiff",
+    "DefinitionDiff",
     "ErrorInfo",
     "FilePlan",
+    "InstanceDiff",
     "InstancePlan",
     "Lineage",
     "LineageStep",
@@ -36,6 +42,7 @@ __all__ = [
     "RefreshPlan",
     "RefreshStep",
     "Remedy",
+    "RowCounts",
     "TableStatus",
     "TagInfo",
     "VerifyReport",
@@ -363,6 +370,145 @@ class Lineage:
 
     def _repr_html_(self) -> str:
         return lineage_html(self)
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """How many rows two instances share, and how many not."""
+
+    added: int
+    """Rows of the second instance only."""
+    removed: int
+    """Rows of the first instance only."""
+    changed: int
+    """Rows of both with a changed cell."""
+    same: int
+    """Rows of both without one."""
+    not_computed: int
+    """Rows of a temporary instance of which some cells are not computed yet; they are counted here only."""
+
+
+@dataclass(frozen=True)
+class ColumnDiff:
+    """The changes of one column."""
+
+    status: str
+    """`same`, `changed`, `added`, `removed`, or `retyped` where the dtype is another one."""
+    changed: int
+    """Changed cells in rows of both instances."""
+    recomputed_same: int
+    """Cells that were computed anew, with an equal value."""
+    causes: Mapping[str, int]
+    """Listed cells by their causes, such as `code`, `arguments` or `new row`."""
+    types: tuple[str, str]
+    """Its dtype before and after; empty where the column is missing."""
+    failed: tuple[int, int]
+    """Failed and skipped cells before and after."""
+
+
+@dataclass(frozen=True)
+class BuilderDiff:
+    """The changes of one builder."""
+
+    text: str
+    """Its file, as a unified diff; empty if only its code has changed."""
+    reasons: tuple[str, ...]
+    """What has changed, in words, as in the plan of an execution."""
+
+
+@dataclass(frozen=True)
+class DefinitionDiff:
+    """The changes of builders, their code and inputs."""
+
+    builders: Mapping[str, BuilderDiff]
+    """The builders that have changed."""
+    code: Mapping[str, str]
+    """The changed definitions that their functions reach, by `module.name`, as unified diffs."""
+    inputs: Mapping[str, tuple[str, str]]
+    """The instances of other tables that were read before and after, by table, where they differ."""
+
+
+@dataclass(frozen=True)
+class ChangedCell:
+    """One cell that differs."""
+
+    key: Mapping[str, Any]
+    """The values of the key of its row; without a key the position of the row, as `index`."""
+    column: str
+    """Its column."""
+    before: Any
+    """Its value before, as JSON; `None` also for a failed cell and in an added row."""
+    after: Any
+    """Its value after, likewise."""
+    cause: str | None
+    """Why it differs, such as `arguments: answer`; `None` if causes were not asked for."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class InstanceDiff:
+    """The differences of two instances."""
+
+    table_name: str
+    """The table of the first instance."""
+    after_table: str
+    """The table of the second instance."""
+    before_id: str
+    """The first instance."""
+    after_id: str
+    """The second instance."""
+    key: tuple[str, ...]
+    """The columns by which rows were matched; empty where they were matched by position."""
+    rows: RowCounts
+    """Rows that were added, removed and changed."""
+    columns: Mapping[str, ColumnDiff]
+    """The compared columns."""
+    definition: DefinitionDiff
+    """The changes of builders, their code and inputs."""
+    examples: tuple[ChangedCell, ...]
+    """The first changed cells."""
+    read_frame: Callable[[str, int | None, str], Any] = field(compare=False)
+    """Reads what `frame` returns."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether a row, a cell or a dtype differs, or a column; a changed definition alone does not count."""
+        rows = self.rows
+        return bool(rows.added or rows.removed or rows.changed) or any(
+            item.status != "same" for item in self.columns.values()
+        )
+
+    def frame(self, kind: str = "cells", rows: int | None = None, format: str = "pandas") -> Any:
+        """Return the differences as a frame.
+
+        Parameters
+        ----------
+        kind
+            `cells`: a row for each changed cell, and for each cell of an added or removed row, with the key and
+            `column`, `before`, `after`, `cause`. `added`, `removed`: the whole rows. `changed`: the rows with a changed
+            cell, with the key, and `NAME.before` and `NAME.after` for each compared column.
+        rows
+            At most so many.
+        format
+            `pandas`, `arrow` or `polars`.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such kind or format.
+        TVTableError
+            If an instance was deleted meanwhile.
+        """
+        return self.read_frame(kind, rows, format)
+
+    def to_dict(self) -> JsonObject:
+        """Return everything but the frames as plain JSON data."""
+        return diff_json(self)
+
+    def __repr__(self) -> str:
+        return diff_text(self)
+
+    def _repr_html_(self) -> str:
+        return diff_html(self)
 
 
 @dataclass(frozen=True, repr=False)

@@ -29,6 +29,7 @@ from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, Reading, labelled, page
 from tablevault.records import (
     ApplyPlan,
+    InstanceDiff,
     InstancePlan,
     Lineage,
     Overview,
@@ -1373,6 +1374,53 @@ class TableVault:
 
         return LineageReader(self._context).lineage(table_name, instance_id, column)
 
+    def diff_instances(
+        self,
+        table_name: str,
+        before: str = "",
+        after: str = "",
+        *,
+        after_table: str = "",
+        on: Sequence[str] | str | None = None,
+        columns: Sequence[str] | None = None,
+        why: bool = True,
+    ) -> InstanceDiff:
+        """Return which rows and cells of two instances differ, and why.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        before
+            An instance id, `@tag` or version; by default the origin of `after`, else the instance before it.
+        after
+            Likewise; by default the newest active instance of version `base`. `TEMP_<version>` compares what an
+            unfinished execution has computed.
+        after_table
+            The table of `after`, where it is another one.
+        on
+            Columns whose values match rows; by default the primary key that both instances have, else positions.
+        columns
+            Compare only these.
+        why
+            Whether to find the causes of changes, and the changes of builders and code.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such instance, or none before it.
+        TVTableError
+            If there is no such column, or a key is null or repeated.
+
+        Examples
+        --------
+        >>> vault.diff_instances("stories", "@paper").frame("changed")  # doctest: +SKIP
+        """
+        from tablevault.reading.diff import InstanceDiffer
+
+        differ = InstanceDiffer(self._context)
+        return differ.diff(table_name, before, after, after_table, _given_columns(on), columns, why)
+
     def get_artifact_folder(
         self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True
     ) -> str:
@@ -1503,6 +1551,10 @@ def _mapped(dtypes: Mapping[str, str] | None) -> dict[str, str] | None:
 
 def _plain(instances: Sequence[str] | Mapping[str, str]) -> list[str] | dict[str, str]:
     return dict(instances) if isinstance(instances, Mapping) else list(instances)
+
+
+def _given_columns(columns: Sequence[str] | str | None) -> list[str] | None:
+    return None if columns is None else [columns] if isinstance(columns, str) else list(columns)
 
 
 def _listed(columns: Sequence[str] | str | None) -> list[str] | None:

@@ -418,3 +418,30 @@ def test_sql_prints_rows_or_writes_them(run, folder, tmp_path):
 def test_sql_reads_a_statement_from_standard_input(folder):
     runner = CliRunner(env={"TABLEVAULT_DIR": str(folder)})
     assert json.loads(runner.invoke(application, ["sql", "-"], input="SELECT 1 AS one").stdout) == {"one": 1}
+
+
+def test_diff_takes_instances_or_addresses_and_tells_by_its_status(run, folder, tmp_path):
+    vault = TableVault(folder, author="a")
+    vault.write("stories", pd.DataFrame({"x": [1, 2], "y": ["a", "b"]}), primary_key="x")
+    vault.create_tag("paper")
+    vault.write("stories", pd.DataFrame({"x": [1, 3], "y": ["z", "b"]}), primary_key="x")
+    first, second = vault.get_table_instances("stories")
+    for words in (
+        ["stories"],
+        ["stories", "@paper"],
+        ["stories", first, second],
+        ["stories@paper", "stories"],
+        [f"stories({first})", f"stories({second})"],
+    ):
+        facts = json.loads(run("diff", *words).output)
+        assert (facts["before_id"], facts["after_id"], facts["rows"]["changed"]) == (first, second, 1)
+    cells = json.loads(run("diff", "stories", "--cells", "2", "--stat").output)
+    assert cells["rows"]["added"] == 1
+    assert cells["cells"][0] == {"x": 1, "column": "y", "before": "a", "after": "z", "cause": "external"}
+    assert cells["cells"][1]["before"] is None
+    assert run("diff", "stories", "--exit-code").exit_code == 6
+    assert run("diff", "stories", "--column", "x", "--on", "y", "--exit-code", second, second).exit_code == 0
+    assert run("diff", "stories@paper", "stories@paper", "stories").exit_code == 2
+    written = run("diff", "stories", "--output", str(tmp_path / "cells.csv"))
+    assert written.exit_code == 0
+    assert list(pd.read_csv(tmp_path / "cells.csv")["cause"]) == ["external", "new row", "removed row"]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, FAILED_ROWS, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 4, 5, 130, 143
 """Exit statuses: 3 is an external error that was reverted, 4 any error that paused, 5 a success with failed rows."""
+DIFFERENT = 6
+"""Exit status of `diff --exit-code` for instances that differ."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -85,6 +87,7 @@ _COMMANDS = {
         "verify",
     ),
     "tablevault.cli.querying": ("sql",),
+    "tablevault.cli.comparing": ("diff",),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),

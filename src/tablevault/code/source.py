@@ -44,6 +44,32 @@ def static_functions(source: str, file: str = "module") -> dict[str, Signature |
     return dict(_read(source, file).bound)
 
 
+def definition_text(source: str, name: str) -> str:
+    """Return the statements of a module's top level that bind a name; the whole text if none is found.
+
+    Parameters
+    ----------
+    source
+        The module's text.
+    name
+        The name.
+
+    Raises
+    ------
+    TVBuilderError
+        If the module has a syntax error.
+    """
+    lines = source.splitlines()
+    found: list[str] = []
+    for statement in parse_module(source, "module").body:
+        nodes = [statement] if isinstance(statement, _SCOPES) else ast.walk(statement)
+        if any(name in _names_of(node) for node in nodes):
+            decorators = getattr(statement, "decorator_list", [])
+            first = min([statement.lineno, *(item.lineno for item in decorators)])
+            found += lines[first - 1 : statement.end_lineno]
+    return "\n".join(found or lines)
+
+
 def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
     """Check from its text that a builder's function exists and accepts the builder's arguments.
 

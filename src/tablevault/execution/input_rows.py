@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from tablevault.errors import TVFileError
@@ -14,7 +15,7 @@ from tablevault.execution.primary_keys import row_keys
 from tablevault.storage.checkpoints import BuilderState
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import type_of_arrow
-from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.fingerprints import Fingerprints, RowFingerprints
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
 
 _BYTES = type_of_arrow(pa.binary())
@@ -74,6 +75,39 @@ def write_input_rows(
     columns["version"] = build_column(list(codes), _INTEGER)
     columns["rows"] = build_column(list(counts), _INTEGER)
     write_frame(path, frame_of_columns(columns), plain=["fingerprint"])
+
+
+def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> RowFingerprints:
+    """Return for each row of an instance the fingerprint and version of the input row that it was made from.
+
+    Rows that were kept of an origin, which stand at the end, have none.
+
+    Parameters
+    ----------
+    path
+        What `write_input_rows` wrote.
+    versions
+        The versions of builder and code, to which the file refers by their places.
+    row_count
+        How many rows the instance has.
+
+    Raises
+    ------
+    TVFileError
+        If the file is damaged.
+    """
+    data = read_frame(path)
+    try:
+        counts, codes = (data.table.column(name).to_numpy() for name in ("rows", "version"))
+        inputs = np.repeat(np.arange(len(counts)), counts)
+        if len(inputs) > row_count or (len(codes) and not 0 <= codes.min() <= codes.max() < len(versions)):
+            raise ValueError("they are not those of the instance")
+        fingerprints = data.table.column("fingerprint").combine_chunks().take(pa.array(inputs))
+    except (KeyError, ValueError, TypeError) as error:
+        raise TVFileError(f"The input rows in {path} are damaged ({error}).") from error
+    kept = row_count - len(inputs)
+    known = pa.chunked_array([fingerprints, pa.nulls(kept, fingerprints.type)])
+    return RowFingerprints(known, np.concatenate([codes[inputs], np.zeros(kept, dtype=np.int64)]), versions)
 
 
 def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Sequence[object]]) -> InputRows | None:

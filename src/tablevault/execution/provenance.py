@@ -19,7 +19,7 @@ from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
-from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.fingerprints import Fingerprints, RowFingerprints
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame, write_frame
 from tablevault.values import ArtifactRecord
 
@@ -144,10 +144,22 @@ def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:
     return data
 
 
-def read_row_versions(path: Path, builder: str) -> list[int | None] | None:
-    """Return for each row the index of the version that computed it; `None` for rows that were never computed.
+def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> RowFingerprints | None:
+    """Read the fingerprints of one builder; `None` if nothing was recorded row by row for it.
 
-    `None` altogether if nothing was recorded row by row for this builder.
+    Parameters
+    ----------
+    path
+        What `write_fingerprints` wrote.
+    builder
+        The builder.
+    versions
+        Its versions, to which the file refers by their places.
+
+    Raises
+    ------
+    TVFileError
+        If the file is damaged.
     """
     if not path.is_file():
         return None
@@ -156,8 +168,22 @@ def read_row_versions(path: Path, builder: str) -> list[int | None] | None:
         data = _checked_fingerprints(path, read_frame(path, columns))
     except KeyError:
         return None
-    fingerprints, versions = (data.table.column(name).combine_chunks() for name in columns)
-    codes: list[int | None] = pc.if_else(pc.is_valid(fingerprints), versions, None).to_pylist()
+    codes = data.table.column(1).to_numpy()
+    if len(codes) and not 0 <= codes.min() <= codes.max() < max(len(versions), 1):
+        raise TVFileError(f"The fingerprints in {path} are damaged: they name no version of {builder!r}.")
+    return RowFingerprints(data.table.column(0), codes, versions)
+
+
+def read_row_versions(path: Path, builder: str, versions: tuple[str, ...]) -> list[int | None] | None:
+    """Return for each row the index of the version that computed it; `None` for rows that were never computed.
+
+    `None` altogether if nothing was recorded row by row for this builder; parameters as for `read_row_records`.
+    """
+    records = read_row_records(path, builder, versions)
+    if records is None:
+        return None
+    fingerprints, numbers = records.fingerprints.combine_chunks(), pa.array(records.codes)
+    codes: list[int | None] = pc.if_else(pc.is_valid(fingerprints), numbers, None).to_pylist()
     return codes
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.versions import describe_changes
@@ -28,6 +29,8 @@ _OTHER_CODE = "computed under other code"
 _NEVER = "never computed"
 _FAILED = "failed"
 _SKIPPED = "skipped"
+OTHER_CHANGE = "the builder or its code changed"
+"""Said where nothing more exact is known."""
 
 
 class Reasons:
@@ -68,10 +71,11 @@ class Reasons:
         if facts is None:
             made = ", ".join(builder.spec.changed_columns)
             return () if self._origin is None else (f"no builder of the origin made exactly the columns {made}",)
+        now = _planned_facts(builder, facts)
         return (
-            *self._changes_of_version(builder, facts),
-            *_changes_of_packages(builder.packages, facts.packages),
-            *_changes_of_arguments(builder.spec, facts),
+            *self._changes_of_version(builder, facts, now),
+            *changes_of_packages(facts, now),
+            *changes_of_arguments(facts, now),
             *self._changes_of_inputs(builder.spec, facts),
         )
 
@@ -136,7 +140,7 @@ class Reasons:
     def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
         """Return what is said of a builder that has nothing to do."""
         facts = self._facts(builder.spec)
-        packages = _changes_of_packages(builder.packages, facts.packages) if facts is not None else ()
+        packages = changes_of_packages(facts, _planned_facts(builder, facts)) if facts is not None else ()
         return ("nothing changed" if total else "there are no rows", *packages)
 
     def _described_new(self, count: int) -> tuple[str, ...]:
@@ -174,29 +178,15 @@ class Reasons:
         found = (origin.facts(spec.changed_columns, spec.is_index) for origin in self._execution.origins)
         return next((facts for facts in found if facts is not None), None)
 
-    def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts) -> list[str]:
+    def _changes_of_version(self, builder: PreparedBuilder, facts: BuilderFacts, now: BuilderFacts) -> list[str]:
         spec = builder.spec
         if builder.version in facts.versions:
             is_mixed = len(facts.versions) > 1 and not spec.runs_by_row
             return ["code changed while the origin was paused"] if is_mixed else []
-        reasons = []
-        before, after = (facts.module, facts.function), (spec.code_module, spec.python_function)
-        if (before, facts.is_custom) != (after, spec.is_custom):
-            reasons.append(f"function changed from {_function(before, facts)} to {_function(after, spec)}")
-        else:
-            reasons.extend(describe_changes(_parts(facts.code_parts), _parts(builder.code_parts)))
-        if facts.return_type != spec.return_type:
-            reasons.append(f"return_type changed from {facts.return_type} to {spec.return_type}")
-        if facts.is_index != spec.is_index:
-            reasons.append(f"builder_type changed to {spec.kind}")
-        reasons.extend(self._changes_of_types(spec))
-        return reasons or ["the builder or its code changed"]
-
-    def _changes_of_types(self, spec: BuilderSpec) -> Iterator[str]:
         stored = {column.name: column.type_name for column in self._origin.columns} if self._origin is not None else {}
-        for column, column_type in spec.dtypes.items():
-            if stored.get(column, column_type.name) != column_type.name:
-                yield f"dtype of `{column}` changed from {stored[column]} to {column_type.name}"
+        declared = {column: column_type.name for column, column_type in spec.dtypes.items()}
+        reasons = [*changes_of_function(facts, now), *changes_of_types(stored, declared)]
+        return reasons or [OTHER_CHANGE]
 
     def _changes_of_inputs(self, spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
         """Yield which other instances the builder would read than it did."""
@@ -212,28 +202,65 @@ class Reasons:
             yield f"input `{now.table}` is instance {now.instance_id}{was}"
 
 
-def _changes_of_packages(now: Mapping[str, str], before: Mapping[str, str]) -> Iterator[str]:
+def changes_of_function(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
+    """Yield what of a builder's function and its code has changed."""
+    if (before.module, before.function, before.is_custom) != (now.module, now.function, now.is_custom):
+        yield f"function changed from {_function(before)} to {_function(now)}"
+    else:
+        yield from describe_changes(_parts(before.code_parts), _parts(now.code_parts))
+    if before.return_type != now.return_type:
+        yield f"return_type changed from {before.return_type} to {now.return_type}"
+    if before.is_index != now.is_index:
+        yield f"builder_type changed to {'IndexBuilder' if now.is_index else 'ColumnBuilder'}"
+
+
+def changes_of_types(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
+    """Yield which columns have other dtypes; before and now, by column."""
+    for column, name in now.items():
+        if before.get(column, name) != name:
+            yield f"dtype of `{column}` changed from {before[column]} to {name}"
+
+
+def changes_of_packages(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
     """Yield which installed packages have other versions than they had; they do not count."""
-    for name, version in now.items():
-        if before.get(name, version) != version:
-            yield f"package `{name}` is {version}, was {before[name]} (versions of packages do not count)"
+    for name, version in now.packages.items():
+        was = before.packages.get(name, version)
+        if was != version:
+            yield f"package `{name}` is {version}, was {was} (versions of packages do not count)"
 
 
-def _changes_of_arguments(spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
+def changes_of_arguments(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
     """Yield which arguments are written differently."""
     # By their recorded forms, in which true is not 1, and NaN equals itself.
-    before, now = json_form(facts.arguments), json_form(spec.tracked_arguments)
-    for name in dict.fromkeys([*before, *now]):
-        if name not in now:
+    written, rewritten = json_form(before.arguments), json_form(now.arguments)
+    for name in dict.fromkeys([*written, *rewritten]):
+        if name not in rewritten:
             yield f"argument `{name}` was removed"
-        elif name not in before:
+        elif name not in written:
             yield f"argument `{name}` was added"
-        elif before[name] != now[name]:
+        elif written[name] != rewritten[name]:
             yield f"argument `{name}` changed"
 
 
-def _function(named: tuple[str, str], builder: BuilderFacts | BuilderSpec) -> str:
-    return ".".join(named) if builder.is_custom else f"built-in {'.'.join(named)}"
+def _planned_facts(builder: PreparedBuilder, before: BuilderFacts) -> BuilderFacts:
+    """Return the facts that would be recorded about a builder, as far as reasons speak of them."""
+    spec = builder.spec
+    return replace(
+        before,
+        is_index=spec.is_index,
+        function=spec.python_function,
+        module=spec.code_module,
+        is_custom=spec.is_custom,
+        return_type=spec.return_type,
+        arguments=spec.tracked_arguments,
+        code_parts=dict(builder.code_parts),
+        packages=dict(builder.packages),
+    )
+
+
+def _function(facts: BuilderFacts) -> str:
+    named = f"{facts.module}.{facts.function}"
+    return named if facts.is_custom else f"built-in {named}"
 
 
 def _parts(flat: Mapping[str, str]) -> dict[tuple[str, str], str]:

@@ -183,7 +183,7 @@ def _unfinished(place: Unfinished) -> Failures:
     stored = read_checkpoints(place.checkpoints)
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     index = states.get(index_builder_name(place.table.name))
-    key_columns = _primary_key(place.builders / f"{index_builder_name(place.table.name)}.yaml")
+    key_columns = declared_primary_key(place.builders / f"{index_builder_name(place.table.name)}.yaml")
     keys = _keys(index, key_columns) if index is not None and key_columns else {}
     rows = [
         FailedRow(name, position, keys.get(position), unpack_failure(content))
@@ -209,7 +209,7 @@ def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, obje
     return {position: dict(zip(names, cells, strict=True)) for position, *cells in rows}
 
 
-def _primary_key(path: Path) -> tuple[str, ...]:
+def declared_primary_key(path: Path) -> tuple[str, ...]:
     """Return the primary key that an IndexBuilder declares, as far as its file can be read."""
     try:
         declared = read_document(files.read_text(path), path.name).fields.get("primary_key")

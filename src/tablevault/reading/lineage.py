@@ -143,7 +143,7 @@ class _Instance:
         facts, count = self.builders[place], self.record.row_count or 0
         assert self._folder is not None
         by_row = facts.return_type == "row-wise" or len(facts.versions) > 1
-        codes = read_row_versions(self._folder.fingerprints, facts.name) if by_row else None
+        codes = read_row_versions(self._folder.fingerprints, facts.name, facts.versions) if by_row else None
         if codes is not None:
             found = tuple(_code_version(version, number, codes) for number, version in enumerate(facts.versions))
             return tuple(version for version in found if version.rows) or found[:1]

@@ -71,6 +71,21 @@ class Reading:
     """Whether columns are compared with their checksums."""
 
 
+@dataclass(frozen=True)
+class UnfinishedFiles:
+    """Where an execution that is not complete, or was reverted, keeps its results."""
+
+    checkpoints: Path
+    artifacts: Path
+    folder: Path
+    """Of its builders."""
+    builders: tuple[Path, ...]
+    code: Path | None = None
+    """The modules that it runs; `None` if they were not kept."""
+    inputs: tuple[int, ...] = ()
+    """Row ids of the instances that it reads."""
+
+
 class Queries:
     """Reads what is committed, and on request what is unfinished.
 
@@ -309,7 +324,7 @@ class Queries:
         """Return the frame of an instance, temporary or materialized; parameters as for `frame`."""
         folder = self._lookup.folder(table, instance)
         if instance.temporary:
-            return self._read_temporary(table, instance, folder, columns, page, full_paths)
+            return self._read_temporary(table, instance, columns, page, full_paths)
         _check_columns(table, instance, columns)
         data = read_frame(folder.frame, columns, page)
         has_artifacts = any(kind.kind is Kind.ARTIFACT for kind in data.types.values())
@@ -322,20 +337,14 @@ class Queries:
         self,
         table: TableRecord,
         instance: InstanceRecord,
-        folder: InstanceFolder,
         columns: Sequence[str] | None,
         page: Page,
         full_paths: bool,
     ) -> FrameData:
         """Return what a paused, running or reverted execution has computed."""
-        found = self._partial_folders(table, instance, folder)
-        if found is None:
-            raise TVTableError(
-                f"Instance '{instance.instance_id}' of table '{table.name}' has no frame: nothing was computed for it "
-                "yet. execute_instance or write_instance materializes it."
-            )
-        checkpoints, artifacts, builders = found
-        frame = read_partial(checkpoints, artifacts, declared_types(builders))
+        place = self.unfinished_files(table, instance)
+        artifacts = place.artifacts
+        frame = read_partial(place.checkpoints, artifacts, declared_types(place.builders))
         data = frame.data()
         if columns is not None:
             unknown = [column for column in columns if column not in data.types]
@@ -345,20 +354,32 @@ class Queries:
         data = page_of(data, page)
         return with_artifact_folder(data, artifacts) if full_paths else data
 
-    def _partial_folders(
-        self, table: TableRecord, instance: InstanceRecord, folder: InstanceFolder
-    ) -> tuple[Path, Path, list[Path]] | None:
+    def unfinished_files(self, table: TableRecord, instance: InstanceRecord) -> UnfinishedFiles:
+        """Return where the files of an unfinished execution are; raise `TVTableError` if nothing was computed."""
+        folder = self._lookup.folder(table, instance)
         for record in self._context.catalog.processes.unfinished():
             plan = record.plan
             if isinstance(plan, ExecutePlan) and plan.temporary == instance.row_id and not record.status.ended:
                 workspace = self._lookup.workspace_of(record.serial)
                 if workspace.checkpoints.is_dir():
                     created = self._lookup.layout.absolute(plan.creates[0].location)
-                    return workspace.checkpoints, created / ARTIFACTS, sorted(workspace.builders.glob("*.yaml"))
+                    codes = sorted(workspace.codes.glob("*"), key=lambda path: int(path.name))
+                    return UnfinishedFiles(
+                        workspace.checkpoints,
+                        created / ARTIFACTS,
+                        workspace.builders,
+                        tuple(sorted(workspace.builders.glob("*.yaml"))),
+                        codes[-1] if codes else None,
+                        tuple(pin.row_id for pin in plan.inputs),
+                    )
         checkpoints = files.unlinked(folder.partial) / CHECKPOINTS
         if not checkpoints.is_dir():
-            return None
-        return checkpoints, folder.partial / ARTIFACTS, list(self.builders(table, instance).values())
+            raise TVTableError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' has no frame: nothing was computed for it "
+                "yet. execute_instance or write_instance materializes it."
+            )
+        builders = tuple(self.builders(table, instance).values())
+        return UnfinishedFiles(checkpoints, folder.partial / ARTIFACTS, folder.builders, builders)
 
     def _check_side_effects(self, table_name: str) -> None:
         """Raise `TVLockError` while a table with side effects executes, but for those inside that execution."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Self
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,17 @@ import pyarrow as pa
 FINGERPRINT_BYTES = 16
 _NONE = bytes(FINGERPRINT_BYTES)
 _MOST_IN_ONE_CHUNK = 2**31 // FINGERPRINT_BYTES - 1
+
+
+@dataclass(frozen=True)
+class RowFingerprints:
+    """The fingerprint of each row of a builder, and the version of builder and code that computed it."""
+
+    fingerprints: pa.ChunkedArray
+    """Null for none."""
+    codes: np.ndarray[Any, np.dtype[np.int64]]
+    """Index into `versions`, for each row."""
+    versions: tuple[str, ...]
 
 
 class Fingerprints:

@@ -17,6 +17,7 @@ from tablevault.storage.frame_data import (
 )
 from tablevault.storage.frame_files import (
     FrameRecord,
+    StoredColumn,
     check_frame,
     read_frame,
     read_schema,
@@ -30,6 +31,7 @@ __all__ = [
     "FrameData",
     "FrameRecord",
     "MemoryFrame",
+    "StoredColumn",
     "StoredFrame",
     "check_frame",
     "frame_of_columns",
