@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Imported,
         InstanceRecord,
         JsonObject,
+        ListedInstance,
         Lock,
         NewProcess,
         Owner,
@@ -441,19 +442,48 @@ class Contents(Protocol):
         """Return the newest active successful instance of a version of each table, in the order of their row ids."""
         ...
 
-    def failure_counts(self) -> dict[int, tuple[int, int]]:
-        """Return the failed and skipped rows of the instances that have any, by row id."""
+    def listed_tables(self, after: str, most: int) -> list[TableRecord]:
+        """Return the first tables after a name, in the order of their names regardless of case."""
+        ...
+
+    def newest_listed(self, table_ids: Sequence[int]) -> dict[int, ListedInstance]:
+        """Return the newest materialized instance of each table that has one, by the table's number."""
+        ...
+
+    def listed_instances(self, table_id: int, temporary: bool, before: int | None, most: int) -> list[ListedInstance]:
+        """Return instances of a table, newest first; the time that it takes does not grow with their number.
+
+        Parameters
+        ----------
+        table_id
+            The table.
+        temporary
+            Whether the temporary ones, or the materialized ones.
+        before
+            Only up to this row id, without it; `None` for all.
+        most
+            Maximum number of instances.
+        """
+        ...
+
+    def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
+        """Return the failed and skipped rows of the instances that have any, by row id; of some or of all."""
         ...
 
     def tags(
-        self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None
+        self,
+        *,
+        tag: str | None = None,
+        table_id: int | None = None,
+        row_id: int | None = None,
+        row_ids: Sequence[int] | None = None,
     ) -> list[TagRecord]:
         """Return tags ordered by tag, then table.
 
         Parameters
         ----------
-        tag, table_id, row_id
-            Only this one, in any case of its letters; only those of a table, of an instance.
+        tag, table_id, row_id, row_ids
+            Only this one, in any case of its letters; only those of a table, of an instance, of some instances.
         """
         ...
 
@@ -529,8 +559,11 @@ class Processes(Protocol):
         """Return the ids of processes, by serial number."""
         ...
 
-    def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:
-        """Return processes whose fields equal `filters`, newest first, at most `limit` of them."""
+    def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
+        """Return processes whose fields equal `filters`, newest first, at most `limit` of them.
+
+        With `before`, only those with a smaller serial number.
+        """
         ...
 
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:

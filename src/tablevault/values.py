@@ -158,6 +158,27 @@ class InstanceRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedInstance:
+    """An instance as lists show it, without its columns."""
+
+    row_id: int
+    """Grows in the order of commits."""
+    table_id: int
+    instance_id: str
+    version: str
+    temporary: bool
+    active: bool
+    success: bool
+    external_edit: bool
+    artifact_state: ArtifactState
+    row_count: int | None
+    description: str
+    author: str
+    created_at: datetime
+    process_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """The instance of a table that a reading method means."""
 

@@ -15,6 +15,7 @@ from tablevault.addresses import Address, parse_address
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError, TVProcessError, warn
+from tablevault.extras import imported
 from tablevault.formats import migrate
 from tablevault.freshness.refresh import Refresh
 from tablevault.freshness.run import check_not_running, choose_run, paused_run
@@ -46,11 +47,14 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from tablevault.definitions.source_files import SourceFiles
+    from tablevault.reading.instance_details import InstanceDetails
+    from tablevault.reading.listings import Listings
     from tablevault.reading.runs import TableOutcome
     from tablevault.reading.sql import Sql
     from tablevault.sql_engine.relations import DuckDBPyConnection
     from tablevault.storage.frames import FrameData
     from tablevault.values import Page, Selection
+    from tablevault.web.server import Server
 
 _logger = logging.getLogger("tablevault")
 
@@ -1154,6 +1158,18 @@ class TableVault:
         reading = Reading(as_of, False, True)
         return self._sql().query(statement, parameters or None, {}, reading, rows, timeout, "", explain)[0]
 
+    def _listings(self) -> Listings:
+        """Return the reader of long lists, for the page."""
+        from tablevault.reading.listings import Listings
+
+        return Listings(self._context, self._processes)
+
+    def _instance_details(self) -> InstanceDetails:
+        """Return the reader of single instances, for the page."""
+        from tablevault.reading.instance_details import InstanceDetails
+
+        return InstanceDetails(self._context)
+
     def _sql(self) -> Sql:
         if self._sql_reader is None:
             from tablevault.reading.sql import Sql
@@ -1506,6 +1522,64 @@ class TableVault:
             self._engine.decisions.retry_tidying(tell=True)
             self._engine.recovery.remove_leftovers()
         return Verification(self._context).report()
+
+    def serve(
+        self,
+        port: int = 0,
+        *,
+        host: str = "127.0.0.1",
+        allow_writes: bool = False,
+        allow_hosts: Sequence[str] = (),
+        open_browser: bool = False,
+        block: bool = True,
+    ) -> Server:
+        """Show this vault as a web page, to whoever has the address with its token.
+
+        The server reads: closing it, killing it or running several changes nothing. No code of the vault runs in it.
+
+        Parameters
+        ----------
+        port
+            0 for any free port.
+        host
+            The address to listen on. One that other machines reach needs `allow_hosts`, and there is no encryption.
+        allow_writes
+            Whether pages offer to resume, stop, execute, retry and tag.
+        allow_hosts
+            Further values of the header `Host` that are answered, such as the name of this machine.
+        open_browser
+            Open the address.
+        block
+            Print the address, and return when the server is closed or interrupted by Ctrl-C; otherwise serve in a
+            thread, until `close()` or the end of the interpreter.
+
+        Returns
+        -------
+        Server
+            With its `url`, and `close()`.
+
+        Raises
+        ------
+        TVArgumentError
+            If starlette, uvicorn or jinja2 is not installed, or other machines could connect and no host is allowed.
+        OSError
+            If the port is taken.
+
+        Examples
+        --------
+        >>> server = vault.serve(block=False)  # doctest: +SKIP
+        >>> server.url  # doctest: +SKIP
+        'http://127.0.0.1:40123/?token=…'
+        """
+        for module in ("starlette", "uvicorn", "jinja2"):
+            imported(module, "The page", "web")
+        from tablevault.web.server import start
+
+        server = start(self, host, port, allow_writes, allow_hosts, open_browser)
+        if block:
+            print(server.url, flush=True)
+            server.wait()
+        return server
 
     # --- for people -----------------------------------------------------------------------------------------------
 

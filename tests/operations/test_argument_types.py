@@ -50,6 +50,7 @@ RIGHT = {
     "float": {"a whole number", "a number", "a not-a-number"},
     "float | None": {"a whole number", "a number", "a not-a-number", "None"},
     "datetime | str | None": {"text", "None"},
+    "Sequence[str]": {"a tuple"},
     "Sequence[str] | None": {"a tuple", "None"},
     "Sequence[str] | str | None": {"a tuple", "text", "None"},
     "str | Sequence[str] | Mapping[str, str] | None": {"text", "a tuple", "None"},

@@ -76,6 +76,7 @@ SIGNATURES = {
     "set_service": "name, limits",
     "get_services": "",
     "verify": "repair=False",
+    "serve": "port=0, *, host='127.0.0.1', allow_writes=False, allow_hosts=(), open_browser=False, block=True",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }
 

@@ -90,6 +90,7 @@ _COMMANDS = {
     "tablevault.cli.comparing": ("diff",),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
+    "tablevault.cli.serving": ("serve",),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
 }
 

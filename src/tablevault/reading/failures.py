@@ -47,6 +47,8 @@ class Failures:
     """The columns of each builder."""
     sources: Mapping[str, str] = field(default_factory=dict)
     """Text of each code module as it ran, by its name."""
+    computed: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Of an unfinished execution: the rows that each builder has computed so far, in their order."""
     _rendered: dict[tuple[FrameRecord, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def positions(self, columns: list[str]) -> frozenset[int]:
@@ -128,6 +130,10 @@ class FailureReader:
         """Return the failures of an instance, temporary or materialized."""
         return self._records.of_instance(table, instance)
 
+    def sources(self, table: TableRecord, instance: InstanceRecord) -> dict[str, str]:
+        """Return the code modules that an instance was computed with, by name; none of a temporary one."""
+        return {} if instance.temporary else _sources(self._lookup.folder(table, instance).code)
+
     def frame_without(
         self, failed: str, selection: Selection, columns: Sequence[str] | None, page: Page, full_paths: bool
     ) -> tuple[FrameData, str]:
@@ -191,7 +197,8 @@ def _unfinished(place: Unfinished) -> Failures:
         for position, content in sorted(state.failures.items())
     ]
     columns = {name: state.columns for name, state in states.items()}
-    return Failures(rows, columns, _sources(place.code) if place.code is not None else {})
+    computed = {name: state.positions for name, state in states.items() if state.frame is None}
+    return Failures(rows, columns, _sources(place.code) if place.code is not None else {}, computed)
 
 
 def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, object]]:

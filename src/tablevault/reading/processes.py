@@ -110,16 +110,21 @@ class ProcessReader:
             record = self._processes.find(process_id)
         return record is not None and record.finished
 
-    def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
+    def children(self, process_id: str) -> list[ProcessInfo]:
+        """Return the processes that were begun inside a process, oldest first."""
+        return self._infos(self._processes.begun_inside(self.record(process_id).serial))
+
+    def history(self, filters: dict[str, str], limit: int, before: int | None = None) -> list[ProcessInfo]:
         """Return processes whose recorded columns equal the filters that are not empty, newest first.
 
-        An unknown filter value is refused with the nearest known one. Known are also names of the past: tables that
-        were deleted since, and operations of a vault that was imported.
+        With `before`, only those with a smaller serial number. An unknown filter value is refused with the nearest
+        known one. Known are also names of the past: tables that were deleted since, and operations of a vault that was
+        imported.
         """
         if limit < 1:
             raise TVArgumentError(f"limit is how many processes to return at most, 1 or more, not {limit!r}.")
         wanted = {name: value for name, value in filters.items() if value}
-        records = self._processes.history(wanted, limit)
+        records = self._processes.history(wanted, limit, before)
         if not records:
             self._check_filters(wanted)
         return self._infos(records)

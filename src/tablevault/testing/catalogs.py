@@ -707,6 +707,33 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
     assert _get(catalog, serial).status is Status.SUCCEEDED
 
 
+def lists_are_read_by_key(make: MakeCatalog) -> None:
+    """Pages of tables, instances and processes follow one another without gaps, and carry counts and tags."""
+    catalog = _made(make)
+    for name in ("b", "A", "c"):
+        _table(catalog, name)
+    for number in range(5):
+        last = _done(catalog, _written("b", f"base_{number}"))
+    listed = catalog.contents.listed_tables("", 2)
+    assert [table.name for table in listed] == ["A", "b"]
+    assert [table.name for table in catalog.contents.listed_tables("B", 2)] == ["c"]
+    table_id = listed[1].table_id
+    assert [item.instance_id for item in catalog.contents.newest_listed([t.table_id for t in listed]).values()] == [
+        "base_4"
+    ]
+    first = catalog.contents.listed_instances(table_id, False, None, 2)
+    assert [item.instance_id for item in first] == ["base_4", "base_3"]
+    rest = catalog.contents.listed_instances(table_id, False, first[-1].row_id, 9)
+    assert [item.instance_id for item in rest] == ["base_2", "base_1", "base_0"]
+    assert catalog.contents.listed_instances(table_id, True, None, 9) == []
+    _done(catalog, NewTag("paper", ((table_id, rest[0].row_id),), ""))
+    assert [tag.tag for tag in catalog.contents.tags(row_ids=[rest[0].row_id, rest[1].row_id])] == ["paper"]
+    assert catalog.contents.tags(row_ids=[rest[1].row_id]) == []
+    assert catalog.contents.failure_counts([item.row_id for item in rest]) == {}
+    newest = catalog.processes.history({}, 2, before=last + 1)
+    assert [record.serial for record in newest] == [last, last - 1]
+
+
 def past_instances_are_found_by_the_order_of_commits(make: MakeCatalog) -> None:
     """A process, or a moment, stands for the instances that were committed until then, deleted ones included."""
     catalog = _made(make)
@@ -763,5 +790,6 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     a_tag_names_one_instance_of_a_table,
     tagged_artifacts_are_not_dropped,
     past_instances_are_found_by_the_order_of_commits,
+    lists_are_read_by_key,
 )
 """Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""

@@ -18,6 +18,7 @@ from tablevault.values import (
     Creation,
     ErrorInfo,
     InstanceRecord,
+    ListedInstance,
     NewProcess,
     Owner,
     Plan,
@@ -45,7 +46,7 @@ def damage_named(what: str) -> Iterator[None]:
 
 # The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
 # clocks lets `datetime` mean another class.
-for _kind in (TableRecord, InstanceRecord, ProcessRecord, TagRecord):
+for _kind in (TableRecord, InstanceRecord, ListedInstance, ProcessRecord, TagRecord):
     msgspec.json.Decoder(_kind)
 
 
@@ -151,6 +152,13 @@ def instance_record(row: RowMapping) -> InstanceRecord:
             "columns": [{"name": name, "type_name": kind} for name, kind in json.loads(row["columns"])],
         }
         return as_record(InstanceRecord, {**row, **checked})
+
+
+def listed_instance(row: RowMapping) -> ListedInstance:
+    """Return an instance as lists show it."""
+    with damage_named("instances"):
+        flags = {name: bool(row[name]) for name in ("temporary", "active", "success", "external_edit")}
+        return as_record(ListedInstance, {**row, "instance_id": file_name(row["instance_id"]), **flags})
 
 
 def tag_record(row: RowMapping) -> TagRecord:

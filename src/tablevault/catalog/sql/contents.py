@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists, func, literal, or_, select, text
 from sqlalchemy.exc import OperationalError
 
-from tablevault.catalog.sql import locks
+from tablevault.catalog.sql import listings, locks
 from tablevault.catalog.sql.codec import (
     file_name,
     instance_record,
+    listed_instance,
     read_limits_row,
     read_record,
     table_record,
@@ -25,7 +26,17 @@ from tablevault.catalog.sql.store import Store, current_value
 from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
 from tablevault.lock_names import lock_on_table
 from tablevault.names import fold, tag_in
-from tablevault.values import ArtifactState, InstanceRecord, Read, Selected, Selection, Status, TableRecord, TagRecord
+from tablevault.values import (
+    ArtifactState,
+    InstanceRecord,
+    ListedInstance,
+    Read,
+    Selected,
+    Selection,
+    Status,
+    TableRecord,
+    TagRecord,
+)
 
 Result = TypeVar("Result")
 
@@ -105,6 +116,12 @@ _NEWEST_UNTIL = (
 _FAILURE_COUNTS = text(
     "SELECT row_id, failed_cells, skipped_cells FROM instances WHERE failed_cells > 0 OR skipped_cells > 0"
 )
+_FAILURE_COUNTS_OF = text(
+    "SELECT row_id, failed_cells, skipped_cells FROM instances "
+    "WHERE row_id IN :row_ids AND (failed_cells > 0 OR skipped_cells > 0)"
+).bindparams(bindparam("row_ids", expanding=True))
+_ANY = 2**62
+"""Greater than any row id."""
 _SELECTED_BY_TAG = _SELECTED.join(tags, tags.c.row_id == instances.c.row_id).where(
     tags.c.tag_key == bindparam("tag_key")
 )
@@ -298,23 +315,61 @@ class Contents:
             rows = connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).mappings()
             return [instance_record(row) for row in rows]
 
-    def failure_counts(self) -> dict[int, tuple[int, int]]:
-        """Return the failed and skipped rows of the instances that have any, by row id."""
+    def listed_tables(self, after: str, most: int) -> list[TableRecord]:
+        """Return the first tables after a name, in the order of their names regardless of case."""
+        with self._store.read() as connection:
+            rows = connection.execute(listings.TABLES_BY_NAME, {"after": fold(after), "most": most}).mappings()
+            return [table_record(row) for row in rows]
+
+    def newest_listed(self, table_ids: Sequence[int]) -> dict[int, ListedInstance]:
+        """Return the newest materialized instance of each table that has one, by the table's number."""
+        with self._store.read() as connection:
+            rows = connection.execute(listings.NEWEST_OF_EACH, {"table_ids": list(table_ids)}).mappings()
+            found = map(listed_instance, rows)
+            return {item.table_id: item for item in found}
+
+    def listed_instances(self, table_id: int, temporary: bool, before: int | None, most: int) -> list[ListedInstance]:
+        """Return instances of a table, newest first.
+
+        Parameters
+        ----------
+        table_id
+            The table.
+        temporary
+            Whether the temporary ones, or the materialized ones.
+        before
+            Only up to this row id, without it; `None` for all.
+        most
+            Maximum number of instances.
+        """
+        query = listings.TEMPORARY if temporary else listings.MATERIALIZED
+        values = {"table_id": table_id, "before": _ANY if before is None else before, "most": most}
+        with self._store.read() as connection:
+            return [listed_instance(row) for row in connection.execute(query, values).mappings()]
+
+    def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
+        """Return the failed and skipped rows of the instances that have any, by row id; of some or of all."""
+        query, values = (_FAILURE_COUNTS, {}) if row_ids is None else (_FAILURE_COUNTS_OF, {"row_ids": list(row_ids)})
         with self._store.read() as connection:
             rows: Sequence[Any] = _of_added(
-                connection, tags, lambda: connection.execute(_FAILURE_COUNTS).all(), without=()
+                connection, tags, lambda: connection.execute(query, values).all(), without=()
             )
             return {row_id: (failed, skipped) for row_id, failed, skipped in rows}
 
     def tags(
-        self, *, tag: str | None = None, table_id: int | None = None, row_id: int | None = None
+        self,
+        *,
+        tag: str | None = None,
+        table_id: int | None = None,
+        row_id: int | None = None,
+        row_ids: Sequence[int] | None = None,
     ) -> list[TagRecord]:
         """Return tags ordered by tag, then table.
 
         Parameters
         ----------
-        tag, table_id, row_id
-            Only this one, in any case of its letters; only those of a table, of an instance.
+        tag, table_id, row_id, row_ids
+            Only this one, in any case of its letters; only those of a table, of an instance, of some instances.
         """
         query = TAGS
         if tag is not None:
@@ -323,6 +378,8 @@ class Contents:
             query = query.where(tags.c.table_id == table_id)
         if row_id is not None:
             query = query.where(tags.c.row_id == row_id)
+        if row_ids is not None:
+            query = query.where(tags.c.row_id.in_(row_ids))
         with self._store.read() as connection:
             rows: Sequence[RowMapping] = _of_added(
                 connection, tags, lambda: connection.execute(query).mappings().all(), without=()

@@ -114,9 +114,14 @@ class Processes:
                 found.update((int(row.serial), str(row.process_id)) for row in rows)
         return found
 
-    def history(self, filters: Mapping[str, str], limit: int) -> list[ProcessRecord]:
-        """Return processes whose columns equal `filters`, newest first, at most `limit` of them."""
+    def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
+        """Return processes whose columns equal `filters`, newest first, at most `limit` of them.
+
+        With `before`, only those with a smaller serial number.
+        """
         conditions = [processes.c[name] == value for name, value in filters.items()]
+        if before is not None:
+            conditions.append(processes.c.serial < before)
         with self._store.read() as connection:
             query = select(processes).where(*conditions).order_by(processes.c.serial.desc()).limit(limit)
             return process_records(connection, connection.execute(query).mappings())

@@ -1,0 +1,40 @@
+"""The command that serves the page."""
+
+from __future__ import annotations
+
+import errno
+from itertools import count
+
+import click
+
+from tablevault.cli.application import Place, in_place
+
+_LAST_PORT = 65_535
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", default=8420, show_default=True, type=click.IntRange(0, _LAST_PORT), help="The next free one if taken."
+)
+@click.option("--allow-writes", is_flag=True, help="Offer to resume, stop, execute, retry and tag.")
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Also answer for this host.")
+@click.option("--no-open", "open_browser", flag_value=False, default=True, help="Do not open a browser.")
+@in_place
+def serve(
+    place: Place, host: str, port: int, allow_writes: bool, allow_hosts: tuple[str, ...], open_browser: bool
+) -> None:
+    """Show the vault as a web page, until Ctrl-C.
+
+    Prints the address, with the token that it needs.
+    """
+    vault = place.vault()
+    for tried in count(port):
+        try:
+            vault.serve(tried, host=host, allow_writes=allow_writes, allow_hosts=allow_hosts, open_browser=open_browser)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or tried >= _LAST_PORT:
+                raise
+            click.echo(f"Port {tried} is taken.", err=True)
+        else:
+            return

@@ -1,0 +1,237 @@
+"""Cells as they are shown: their text, cut where it is long, and why they have no value where they have none."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+if TYPE_CHECKING:
+    from tablevault.reading.instance_details import FailedCell, UnsetCells
+
+MOST_CHARACTERS = 300
+"""Of a text in a cell of a page of rows."""
+MOST_IN_FULL = 1_000_000
+"""Characters of a text that is shown in full."""
+_ITEM_CHARACTERS = 8
+"""About so long is one item of a list."""
+
+State = Literal["null", "text", "number", "json", "artifact", "failed", "skipped", "not computed"]
+
+
+@dataclass(frozen=True)
+class ArtifactLink:
+    """The artifact that a cell names."""
+
+    name: str
+    shown_as: str
+    """`picture`, `sound`, `video`, `document`, `text` or `file`; `replaced since` or `not stored yet` if it has no
+    address."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell."""
+
+    state: State
+    text: str = ""
+    length: int | None = None
+    """Of a text that was cut, its characters; of a list, its items; of bytes, their number."""
+    artifact: ArtifactLink | None = None
+    failure: FailedCell | None = None
+
+
+@dataclass(frozen=True)
+class ShownColumn:
+    """One column."""
+
+    name: str
+    type_name: str
+    is_number: bool
+
+
+@dataclass(frozen=True)
+class ShownRow:
+    """One row."""
+
+    position: int
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class ShownFrame:
+    """Rows with their columns."""
+
+    columns: tuple[ShownColumn, ...]
+    rows: tuple[ShownRow, ...]
+
+
+def shown_frame(
+    table: pa.Table,
+    type_names: Mapping[str, str],
+    offset: int = 0,
+    unset: UnsetCells | None = None,
+    artifacts: Mapping[str, ArtifactLink] | None = None,
+    most: int = MOST_CHARACTERS,
+) -> ShownFrame:
+    """Return the rows of an Arrow table as they are shown.
+
+    Parameters
+    ----------
+    table
+        The rows.
+    type_names
+        Names of column types, by column; others are named as Arrow does.
+    offset
+        Position of the first row.
+    unset
+        The cells without a value.
+    artifacts
+        The artifacts that cells of the type `artifact_string` name.
+    most
+        Maximum number of characters of a text.
+    """
+    columns = tuple(
+        ShownColumn(name, type_names.get(name, str(column.type)), _is_number(column.type))
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    )
+    by_column = [
+        _cells(values, column, artifacts or {}, most) for values, column in zip(table.columns, columns, strict=True)
+    ]
+    rows = []
+    for number in range(table.num_rows):
+        position = offset + number
+        cells = (
+            _marked(cells[number], position, column.name, unset)
+            for cells, column in zip(by_column, columns, strict=True)
+        )
+        rows.append(ShownRow(position, tuple(cells)))
+    return ShownFrame(columns, tuple(rows))
+
+
+def _is_number(arrow: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(arrow) or pa.types.is_floating(arrow) or pa.types.is_decimal(arrow))
+
+
+def _marked(cell: Cell, position: int, column: str, unset: UnsetCells | None) -> Cell:
+    """Return a cell as it is, or marked as one without a value."""
+    if unset is None:
+        return cell
+    failure = unset.failed.get((position, column))
+    if failure is not None:
+        return Cell("failed" if failure.state == "failed" else "skipped", failure=failure)
+    return Cell("not computed") if (position, column) in unset.missing else cell
+
+
+def _cells(
+    values: pa.ChunkedArray, column: ShownColumn, artifacts: Mapping[str, ArtifactLink], most: int
+) -> list[Cell]:
+    if isinstance(values.type, pa.BaseExtensionType):
+        values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
+    if pa.types.is_dictionary(values.type):
+        values = values.cast(values.type.value_type)
+    arrow = values.type
+    if pa.types.is_string(arrow) or pa.types.is_large_string(arrow):
+        return _text_cells(values, column, artifacts, most)
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_fixed_size_list(arrow):
+        return _list_cells(values, most)
+    if pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow) or pa.types.is_fixed_size_binary(arrow):
+        return [
+            Cell("null") if value is None else Cell("text", value[:16].hex(" "), len(value))
+            for value in values.to_pylist()
+        ]
+    return [_scalar_cell(value, most) for value in values.to_pylist()]
+
+
+def _text_cells(
+    values: pa.ChunkedArray, column: ShownColumn, artifacts: Mapping[str, ArtifactLink], most: int
+) -> list[Cell]:
+    # Cut before they become Python's: a page has bounded work however long its texts are.
+    texts = pc.utf8_slice_codeunits(values, 0, most).to_pylist()
+    lengths = pc.utf8_length(values).to_pylist()
+    state: State = "json" if column.type_name == "json" else "text"
+    cells = []
+    for text, length in zip(texts, lengths, strict=True):
+        if text is None:
+            cells.append(Cell("null"))
+        elif column.type_name == "artifact_string":
+            cells.append(Cell("artifact", text, artifact=artifacts.get(text)))
+        else:
+            cells.append(Cell(state, text, length if length > most else None))
+    return cells
+
+
+def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
+    wanted = max(most // _ITEM_CHARACTERS, 1)
+    lengths = pc.list_value_length(values).to_pylist()
+    heads = pc.list_slice(values, 0, wanted).to_pylist()
+    cells = []
+    for head, length in zip(heads, lengths, strict=True):
+        if length is None:
+            cells.append(Cell("null"))
+            continue
+        text = _json(head)
+        if len(text) > most or length > len(head):
+            text = f"{text[: min(most, len(text) - 1)]} …"
+        cells.append(Cell("json", text, length))
+    return cells
+
+
+def _scalar_cell(value: object, most: int) -> Cell:
+    if value is None:
+        return Cell("null")
+    if isinstance(value, bool):
+        return Cell("text", "true" if value else "false")
+    if isinstance(value, int | float | decimal.Decimal):
+        return Cell("number", _number(value))
+    if isinstance(value, dict | list | tuple):
+        text = _json(value)
+        return Cell("json", text[:most], len(text) if len(text) > most else None)
+    return Cell("text", str(value)[:most])
+
+
+def _number(value: int | float | decimal.Decimal) -> str:
+    if isinstance(value, float) and math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return "NaN" if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(_plain(value), ensure_ascii=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Arrow as JSON has it."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return _number(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    return value.isoformat() if isinstance(value, datetime.date | datetime.time) else value
+
+
+def indented(text: str) -> str:
+    """Return JSON on several lines, and any other text as it is."""
+    try:
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def artifact_names(table: pa.Table, type_names: Mapping[str, str]) -> Sequence[str]:
+    """Return the names of the artifacts that the cells of a table have."""
+    found: dict[str, None] = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if type_names.get(name) == "artifact_string":
+            found.update(dict.fromkeys(value for value in column.to_pylist() if value is not None))
+    return list(found)

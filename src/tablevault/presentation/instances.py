@@ -1,0 +1,388 @@
+"""Tables and instances as they are shown: lists, a page of a frame, and one row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tablevault import names
+from tablevault.addresses import Address
+from tablevault.errors import TableVaultError, TVTableError
+from tablevault.presentation.cells import (
+    MOST_IN_FULL,
+    ArtifactLink,
+    Cell,
+    ShownColumn,
+    ShownFrame,
+    artifact_names,
+    indented,
+    shown_frame,
+)
+from tablevault.presentation.content_types import content_type, shown_as
+from tablevault.presentation.processes import ProcessLine, process_lines
+from tablevault.records import InstancePlan, LineageStep, TableStatus
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tablevault.reading.instance_details import InstanceFacts
+    from tablevault.reading.listings import InstanceLine, TableLine
+    from tablevault.vault import TableVault
+
+_ENDED = 20
+"""Ended processes of an overview."""
+_MOST_CODE = 200_000
+"""Characters of all code modules of an instance that are shown."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A vault at a glance."""
+
+    root: str
+    description: str
+    tables: tuple[TableLine, ...]
+    begins_after: str
+    """The table that this page of them begins after; empty for the first page."""
+    after: str
+    """The last table of this page, if there are more."""
+    active: tuple[ProcessLine, ...]
+    ended: tuple[ProcessLine, ...]
+    statuses: Mapping[str, TableStatus] = field(default_factory=dict)
+    """As far as they are known."""
+
+    @property
+    def has_statuses(self) -> bool:
+        """Whether the states of all its tables are known."""
+        return all(table.table_name in self.statuses for table in self.tables)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes by itself."""
+        return any(process.status != "paused" for process in self.active)
+
+
+@dataclass(frozen=True)
+class TableDetail:
+    """A table with its instances."""
+
+    table_name: str
+    description: str
+    author: str
+    created: str
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    temporary: tuple[InstanceLine, ...]
+    instances: tuple[InstanceLine, ...]
+    before: str
+    """The last instance of this page, if there are older ones."""
+    builders: Mapping[str, str]
+    """Texts of the builders of its temporary instance of version `base`, else of its newest instance."""
+    builders_of: str
+    """The instance whose builders these are."""
+    status: TableStatus | None = None
+    """As far as it is known."""
+
+
+@dataclass(frozen=True)
+class BuilderText:
+    """A builder, or a code module, of an instance."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ColumnFacts:
+    """Where a column comes from."""
+
+    name: str
+    builder: str
+    """Empty for a column that was written from outside."""
+    function: str
+    computed: int | None
+    reused: int | None
+    inputs: tuple[str, ...]
+    """The columns that it was computed from, as references write them."""
+    code_versions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class InstanceDetail:
+    """An instance with a page of its frame."""
+
+    facts: InstanceFacts
+    address: str
+    frame: ShownFrame
+    problem: str
+    """Why there is no frame; empty if there is one."""
+    offset: int
+    next_offset: int | None
+    total: int | None
+    builders: tuple[BuilderText, ...]
+    code: tuple[BuilderText, ...]
+    provenance: tuple[ColumnFacts, ...]
+    processes: tuple[ProcessLine, ...]
+    """The active processes that are about it."""
+    plan: InstancePlan | None = None
+    """What an execution of it would do, if it is temporary."""
+    plan_problem: str = ""
+    """Why there is no plan."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes by itself."""
+        return any(process.status != "paused" for process in self.processes)
+
+
+@dataclass(frozen=True)
+class RowDetail:
+    """One row in full."""
+
+    facts: InstanceFacts
+    address: str
+    position: int
+    total: int | None
+    columns: tuple[ShownColumn, ...]
+    cells: tuple[Cell, ...]
+    tracebacks: Mapping[str, str] = field(default_factory=dict)
+    """Of failed cells, by the name of the builder."""
+
+
+def instance_address(table_name: str, instance: str) -> Address:
+    """Return the instance that a part of a path names: an id, `@tag`, `TEMP_version` or a version."""
+    # A version has no underscore, and every id has one.
+    if instance.startswith("@") or "_" in instance:
+        return Address(table_name, instance)
+    return Address(table_name, version=instance)
+
+
+def address_text(table_name: str, instance_id: str) -> str:
+    """Return the address of an instance."""
+    return f"{table_name}({instance_id})"
+
+
+def read_overview(vault: TableVault, after: str, most: int) -> Overview:
+    """Return a vault with a page of its tables."""
+    tables = vault._listings().tables(after, most + 1)
+    active = process_lines(vault.get_active_processes().values())
+    names_of_active = {process.process_id for process in active}
+    recent = process_lines(vault.get_history(limit=_ENDED + len(active)))
+    ended = [process for process in recent if process.process_id not in names_of_active][:_ENDED]
+    return Overview(
+        vault.db_dir,
+        str(vault.get_descriptions().get("description") or ""),
+        tuple(tables[:most]),
+        after,
+        tables[most - 1].table_name if len(tables) > most else "",
+        tuple(reversed(active)),
+        tuple(ended),
+    )
+
+
+def read_table(vault: TableVault, table_name: str, before: str, most: int) -> TableDetail:
+    """Return a table with a page of its instances."""
+    facts = vault.get_descriptions(table_name=table_name)
+    name = facts["table"]
+    listings = vault._listings()
+    temporary = listings.instances(name, True, "", most)
+    instances = listings.instances(name, False, before, most + 1)
+    shown = next(
+        (item for item in temporary if item.instance_id == names.temporary_instance_id(names.DEFAULT_VERSION)),
+        instances[0] if instances else None,
+    )
+    builders = {} if shown is None or before else builder_texts(vault, name, shown.instance_id)
+    return TableDetail(
+        name,
+        facts["description"],
+        facts["author"],
+        facts["created"],
+        facts["allow_multiple_artifacts"],
+        facts["has_side_effects"],
+        tuple(temporary),
+        tuple(instances[:most]),
+        instances[most - 1].instance_id if len(instances) > most else "",
+        builders,
+        shown.instance_id if builders and shown is not None else "",
+    )
+
+
+def builder_texts(vault: TableVault, table_name: str, instance_id: str) -> dict[str, str]:
+    """Return the texts of the builders of an instance; one that cannot be read is replaced by its error."""
+    texts = {}
+    for name in vault.get_builders_list(table_name, instance_id):
+        try:
+            texts[name] = vault.get_builder_str(table_name, name, instance_id)
+        except TableVaultError as error:
+            texts[name] = f"# {error}"
+    return texts
+
+
+def read_instance(vault: TableVault, address: Address, offset: int, most: int) -> InstanceDetail:
+    """Return an instance with a page of its frame."""
+    details = vault._instance_details()
+    facts = details.facts(address)
+    # Its id names the same instance in all that follows.
+    instance_id, table_name = facts.line.instance_id, facts.table_name
+    exact = Address(table_name, instance_id)
+    frame, problem, has_more = _page(vault, facts, offset, most)
+    is_temporary = facts.line.temporary
+    active = [
+        process
+        for process in process_lines(vault.get_active_processes().values())
+        if process.table_name == table_name and process.instance_id in (instance_id, "")
+    ]
+    plan, plan_problem = _plan(vault, facts) if is_temporary and not active else (None, "")
+    return InstanceDetail(
+        facts,
+        address_text(table_name, instance_id),
+        frame,
+        problem,
+        offset,
+        offset + most if has_more else None,
+        facts.line.rows,
+        _texts(builder_texts(vault, table_name, instance_id)),
+        _texts(_shortened(details.code(exact))),
+        () if is_temporary else _provenance(vault, table_name, instance_id),
+        tuple(active),
+        plan,
+        plan_problem,
+    )
+
+
+def read_row(vault: TableVault, address: Address, position: int) -> RowDetail:
+    """Return one row in full.
+
+    Raises
+    ------
+    TVTableError
+        If there is no such row.
+    """
+    details = vault._instance_details()
+    facts = details.facts(address)
+    table_name, instance_id = facts.table_name, facts.line.instance_id
+    table = _rows(vault, facts, position, 1)
+    if table.num_rows == 0:
+        raise TVTableError(f"Instance '{instance_id}' of table '{table_name}' has no row {position}.")
+    exact = Address(table_name, instance_id)
+    types = _type_names(facts)
+    unset = details.unset_cells(exact, range(position, position + 1))
+    frame = shown_frame(table, types, position, unset, _artifacts(vault, facts, table, types), most=MOST_IN_FULL)
+    cells = tuple(
+        Cell(cell.state, indented(cell.text), cell.length, cell.artifact, cell.failure)
+        if cell.state == "json"
+        else cell
+        for cell in frame.rows[0].cells
+    )
+    return RowDetail(
+        facts,
+        address_text(table_name, instance_id),
+        position,
+        facts.line.rows,
+        frame.columns,
+        cells,
+        _tracebacks(vault, exact, position) if unset.failed else {},
+    )
+
+
+def _page(vault: TableVault, facts: InstanceFacts, offset: int, most: int) -> tuple[ShownFrame, str, bool]:
+    """Return a page of a frame, the reason if there is none, and whether rows follow."""
+    try:
+        table = _rows(vault, facts, offset, most + 1)
+    except TVTableError as error:
+        return ShownFrame((), ()), str(error), False
+    has_more, table = table.num_rows > most, table.slice(0, most)
+    exact = Address(facts.table_name, facts.line.instance_id)
+    types = _type_names(facts)
+    is_whole = not (facts.line.temporary or facts.line.failed_cells or facts.line.skipped_cells)
+    unset = None
+    if not is_whole:
+        unset = vault._instance_details().unset_cells(exact, range(offset, offset + table.num_rows))
+    return shown_frame(table, types, offset, unset, _artifacts(vault, facts, table, types)), "", has_more
+
+
+def _rows(vault: TableVault, facts: InstanceFacts, offset: int, rows: int) -> pa.Table:
+    """Return rows of an instance, with artifacts by their names."""
+    table, _ = vault.get_dataframe(
+        facts.table_name,
+        facts.line.instance_id,
+        rows=rows,
+        offset=offset,
+        full_artifact_path=False,
+        format="arrow",
+    )
+    return table
+
+
+def _type_names(facts: InstanceFacts) -> dict[str, str]:
+    return {column.name: column.type_name for column in facts.columns}
+
+
+def _artifacts(
+    vault: TableVault, facts: InstanceFacts, table: pa.Table, types: Mapping[str, str]
+) -> dict[str, ArtifactLink]:
+    """Return the artifacts that cells name, by their names."""
+    wanted = artifact_names(table, types)
+    if not wanted:
+        return {}
+    exact = Address(facts.table_name, facts.line.instance_id)
+    found = vault._instance_details().artifacts(exact, wanted)
+    absent = "replaced since" if facts.line.artifacts_replaced else "missing"
+    return {
+        name: ArtifactLink(name, shown_as(content_type(found[name])) if name in found else absent) for name in wanted
+    }
+
+
+def _plan(vault: TableVault, facts: InstanceFacts) -> tuple[InstancePlan | None, str]:
+    if facts.line.external:
+        return None, "A program writes its frame, with write_instance."
+    try:
+        return vault.plan_instance(facts.table_name, facts.line.version), ""
+    except TableVaultError as error:
+        return None, str(error)
+
+
+def _provenance(vault: TableVault, table_name: str, instance_id: str) -> tuple[ColumnFacts, ...]:
+    try:
+        steps: Sequence[LineageStep] = vault.get_lineage(table_name, instance_id).columns
+    except TVTableError:
+        return ()
+    return tuple(
+        ColumnFacts(
+            step.column,
+            step.builder,
+            step.function,
+            step.computed,
+            step.reused,
+            tuple(item.name for item in step.inputs),
+            tuple(item.version for item in step.code_versions),
+        )
+        for step in steps
+    )
+
+
+def _tracebacks(vault: TableVault, exact: Address, position: int) -> dict[str, str]:
+    errors = vault.get_errors(exact.table_name, exact.instance_id, format="arrow").select(
+        ["builder", "index", "traceback"]
+    )
+    return {
+        row["builder"]: row["traceback"]
+        for row in errors.to_pylist()
+        if row["index"] == position and row["traceback"] is not None
+    }
+
+
+def _texts(texts: Mapping[str, str]) -> tuple[BuilderText, ...]:
+    return tuple(BuilderText(name, text) for name, text in texts.items())
+
+
+def _shortened(modules: Mapping[str, str]) -> dict[str, str]:
+    """Return modules as far as they are shown."""
+    left, shown = _MOST_CODE, {}
+    for name, text in modules.items():
+        shown[name] = text[:left] if len(text) > left else text
+        left -= len(shown[name])
+        if left <= 0:
+            break
+    return shown

@@ -1,0 +1,19 @@
+"""Values that are told about a vault, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+def as_json(value: object) -> bytes:
+    """Return a value as JSON: records as objects, times in ISO 8601."""
+    return msgspec.json.encode(value, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)

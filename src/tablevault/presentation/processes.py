@@ -1,0 +1,228 @@
+"""Processes as they are shown: how far they are, what they wait for, and how to go on with them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from tablevault.display.progress import Rates
+from tablevault.records import ErrorInfo, OwnerInfo, ProcessInfo, Remedy
+from tablevault.values import BuilderProgress, JsonObject
+
+if TYPE_CHECKING:
+    from tablevault.vault import TableVault
+
+_MOST_OF_LOG = 16 * 1024
+"""Bytes of a worker's output that are shown, the last ones."""
+_ACTIVE = ("running", "paused", "committing")
+RESUMABLE = ("execute_instance", "retry_failed", "refresh", "run")
+"""Operations that a background worker can go on with: their calls hold everything that they need."""
+_WITH_CHILDREN = ("refresh", "run")
+
+
+@dataclass(frozen=True)
+class BuilderLine:
+    """How far one builder of a process is."""
+
+    name: str
+    total: int | None
+    computed: int
+    reused: int
+    failed: int
+    skipped: int
+    retrying: int
+    done: bool
+    per_second: float | None
+    """Rows computed per second; `None` while it is not known."""
+    seconds_left: float | None
+    usage: Mapping[str, float]
+
+    @property
+    def settled(self) -> int:
+        """Rows that nothing is left to do for."""
+        return self.computed + self.reused + self.failed + self.skipped
+
+
+@dataclass(frozen=True)
+class ProcessLine:
+    """One process of a list."""
+
+    process_id: str
+    operation: str
+    table_name: str
+    instance_id: str
+    author: str
+    status: str
+    parent_id: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    error_line: str
+    rows_done: int
+    """Rows computed and reused by the builder that is at work, or was last."""
+    rows_total: int | None
+    failed: int
+    skipped: int
+    waiting: str
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it has not ended."""
+        return self.status in _ACTIVE
+
+
+@dataclass(frozen=True)
+class ProcessDetail:
+    """One process in full."""
+
+    line: ProcessLine
+    arguments: JsonObject
+    builders: tuple[BuilderLine, ...]
+    usage: Mapping[str, float]
+    error: ErrorInfo | None
+    owner: OwnerInfo | None
+    locks: tuple[str, ...]
+    children: tuple[ProcessLine, ...]
+    log: str
+    """The end of the output of its background worker."""
+    remedies: tuple[Remedy, ...]
+    """How to resume and stop it."""
+    resumable_id: str
+    """The process to resume: itself, or the one whose part it is; empty if only its command can."""
+    failed_rows: int
+    """Rows that failed or were skipped, in all builders."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes by itself."""
+        return self.line.status in ("running", "committing")
+
+
+@dataclass(frozen=True)
+class ProcessFilters:
+    """The processes that a list has; empty fields stand for any."""
+
+    table_name: str = ""
+    author: str = ""
+    operation: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class ProcessList:
+    """A page of the history, newest first."""
+
+    filters: ProcessFilters
+    processes: tuple[ProcessLine, ...]
+    before: str
+    """The last process of this page, if there are older ones."""
+
+
+def process_line(info: ProcessInfo) -> ProcessLine:
+    """Return a process as a line of a list."""
+    done, total = _rows(info.progress)
+    return ProcessLine(
+        info.process_id,
+        info.operation,
+        info.table_name,
+        info.instance_id,
+        info.author,
+        info.status,
+        info.parent_id,
+        info.started_at,
+        info.ended_at,
+        info.error_line,
+        done,
+        total,
+        sum(item.failed for item in info.progress.values()),
+        sum(item.skipped for item in info.progress.values()),
+        info.waiting,
+    )
+
+
+def process_lines(infos: Iterable[ProcessInfo]) -> tuple[ProcessLine, ...]:
+    """Return processes as lines of a list."""
+    return tuple(map(process_line, infos))
+
+
+def read_history(vault: TableVault, filters: ProcessFilters, before: str, most: int) -> ProcessList:
+    """Return a page of the history of a vault."""
+    wanted = {
+        "table_name": filters.table_name,
+        "author": filters.author,
+        "operation": filters.operation,
+        "status": filters.status,
+    }
+    found = process_lines(vault._listings().history(wanted, before, most + 1))
+    return ProcessList(filters, found[:most], found[most - 1].process_id if len(found) > most else "")
+
+
+def read_process(vault: TableVault, process_id: str, rates: Rates) -> ProcessDetail:
+    """Return a process in full.
+
+    Parameters
+    ----------
+    vault
+        The vault.
+    process_id
+        The process.
+    rates
+        Takes a sample of each builder, from which the growth per second follows.
+    """
+    info = vault.get_process(process_id)
+    line = process_line(info)
+    listings = vault._listings()
+    return ProcessDetail(
+        line,
+        info.arguments,
+        tuple(_builder(info, name, item, rates) for name, item in info.progress.items()),
+        info.usage,
+        info.error,
+        info.owner,
+        info.locks,
+        process_lines(listings.children(process_id)),
+        listings.worker_log(process_id, _MOST_OF_LOG),
+        info.remedies,
+        _resumable(vault, info),
+        line.failed + line.skipped,
+    )
+
+
+def _builder(info: ProcessInfo, name: str, item: BuilderProgress, rates: Rates) -> BuilderLine:
+    rate = rates.rate(f"{info.process_id}/{name}", item.computed) if info.status == "running" else 0.0
+    missing = 0 if item.total is None else item.total - item.computed - item.reused - item.failed - item.skipped
+    is_at_work = rate > 0 and not item.done
+    return BuilderLine(
+        name,
+        item.total,
+        item.computed,
+        item.reused,
+        item.failed,
+        item.skipped,
+        item.retrying,
+        item.done,
+        round(rate, 1) if is_at_work else None,
+        round(missing / rate, 1) if is_at_work and missing > 0 else None,
+        item.usage,
+    )
+
+
+def _rows(progress: Mapping[str, BuilderProgress]) -> tuple[int, int | None]:
+    if not progress:
+        return 0, None
+    at_work = next((item for item in progress.values() if not item.done), list(progress.values())[-1])
+    return at_work.computed + at_work.reused, at_work.total
+
+
+def _resumable(vault: TableVault, info: ProcessInfo) -> str:
+    """Return the paused process that has to be resumed for a paused one to go on, if a worker can run it."""
+    if info.status != "paused":
+        return ""
+    whole = info
+    while whole.parent_id is not None:
+        parent = vault.get_process(whole.parent_id)
+        if parent.operation not in _WITH_CHILDREN or parent.status not in _ACTIVE:
+            break
+        whole = parent
+    return whole.process_id if whole.operation in RESUMABLE and whole.status == "paused" else ""

@@ -1,0 +1,173 @@
+"""One instance in detail: its facts, the cells that have no value and why, its artifacts and its code."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tablevault.addresses import Address
+from tablevault.context import VaultContext
+from tablevault.execution.provenance import read_artifact_records, read_provenance
+from tablevault.lookup import Lookup
+from tablevault.reading.failures import FailureReader, Failures
+from tablevault.reading.listings import InstanceLine, instance_lines
+from tablevault.reading.queries import Queries
+from tablevault.storage import files
+from tablevault.storage.manifest import check_listed
+from tablevault.values import ArtifactState, ColumnRecord, InstanceRecord, TableRecord
+
+
+@dataclass(frozen=True)
+class FailedCell:
+    """Why a cell has no value."""
+
+    state: str
+    """`failed` or `skipped`."""
+    builder: str
+    error: str
+    """Qualified name of the exception's class; empty for a skipped cell."""
+    message: str
+    cause: str
+    """Builder and column whose failure let the cell be skipped."""
+
+
+@dataclass(frozen=True)
+class UnsetCells:
+    """Cells without a value, by position and column."""
+
+    failed: Mapping[tuple[int, str], FailedCell]
+    """Those of rows that failed or were skipped."""
+    missing: frozenset[tuple[int, str]]
+    """Those that are not computed yet."""
+
+
+@dataclass(frozen=True)
+class InstanceFacts:
+    """What is known of one instance."""
+
+    table_name: str
+    line: InstanceLine
+    columns: tuple[ColumnRecord, ...]
+    """Empty while it is temporary."""
+    primary_key: tuple[str, ...]
+    origin_id: str
+    """The instance of the same table that it was copied from; empty if there is none any more."""
+
+
+class InstanceDetails:
+    """Reads what there is to know of instances, temporary or materialized.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._contents = context.catalog.contents
+        self._lookup = Lookup(context)
+        self._queries = Queries(context)
+        self._failures = FailureReader(context)
+
+    def facts(self, address: Address) -> InstanceFacts:
+        """Return the facts of the instance that an address names."""
+
+        def read() -> InstanceFacts:
+            with self._context.catalog.snapshot():
+                table, record = self._select(address)
+                found = self._contents.listed_instances(table.table_id, record.temporary, record.row_id + 1, 1)
+                (line,) = instance_lines(self._contents, found).values()
+                origin_id = self._origin_id(record)
+            key: tuple[str, ...] = ()
+            if not record.temporary:
+                key = read_provenance(self._lookup.folder(table, record).provenance).primary_key
+            return InstanceFacts(table.name, line, record.columns, key, origin_id)
+
+        return self._queries.again_if_moved(address.table_name, read)
+
+    def unset_cells(self, address: Address, positions: range) -> UnsetCells:
+        """Return the cells of some rows that have no value."""
+
+        def read() -> UnsetCells:
+            table, instance = self._select(address)
+            failures = self._failures.of_instance(table, instance)
+            failed = _failed_cells(failures, positions)
+            return UnsetCells(failed, _missing_cells(failures, positions, failed))
+
+        return self._queries.again_if_moved(address.table_name, read)
+
+    def artifacts(self, address: Address, names: Iterable[str]) -> dict[str, Path]:
+        """Return the files of artifacts that are recorded under exactly these names, as far as there are any.
+
+        Raises
+        ------
+        TVFileError
+            If one of them, or a folder that it is in, is a symbolic link.
+        """
+        table, instance = self._select(address)
+        if instance.temporary or instance.artifact_state is ArtifactState.DROPPED:
+            return {}
+        folder = self._lookup.folder(table, instance)
+        if folder.artifact_hashes.is_file():
+            check_listed(folder.manifest, instance.manifest, folder.artifact_hashes)
+        records = read_artifact_records(folder.artifact_hashes)
+        paths = {name: _unlinked(folder.artifacts, records[name].path) for name in names if name in records}
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+    def code(self, address: Address) -> dict[str, str]:
+        """Return the code modules that an instance was computed with, by name; none of a temporary one."""
+
+        def read() -> dict[str, str]:
+            return self._failures.sources(*self._select(address))
+
+        return self._queries.again_if_moved(address.table_name, read)
+
+    def _select(self, address: Address) -> tuple[TableRecord, InstanceRecord]:
+        return self._queries.select(self._queries.selection_at(address, None))
+
+    def _origin_id(self, record: InstanceRecord) -> str:
+        origin = None if record.origin is None else self._contents.instance_by_row(record.origin)
+        if origin is None or origin.table_id != record.table_id:
+            return ""
+        is_there = self._contents.instance(origin.table_id, origin.instance_id) is not None
+        return origin.instance_id if is_there else ""
+
+
+def _unlinked(folder: Path, path: str) -> Path:
+    """Return a file below a folder; raises `TVFileError` if a link is on the way to it."""
+    found = files.unlinked(folder)
+    for part in path.split("/"):
+        found = files.unlinked(found / part)
+    return found
+
+
+def _failed_cells(failures: Failures, positions: range) -> dict[tuple[int, str], FailedCell]:
+    found: dict[tuple[int, str], FailedCell] = {}
+    for row in failures.rows:
+        if row.index in positions:
+            failure = row.failure
+            cause = "" if failure.cause is None else ".".join(failure.cause)
+            cell = FailedCell(failure.kind, row.builder, failure.error, failure.message, cause)
+            found.update(((row.index, column), cell) for column in failures.columns.get(row.builder, ()))
+    return found
+
+
+def _missing_cells(
+    failures: Failures, positions: range, failed: Mapping[tuple[int, str], FailedCell]
+) -> frozenset[tuple[int, str]]:
+    return frozenset(
+        (position, column)
+        for builder, computed in failures.computed.items()
+        for position in positions
+        if not _is_in(computed, position)
+        for column in failures.columns[builder]
+        if (position, column) not in failed
+    )
+
+
+def _is_in(ordered: Sequence[int], position: int) -> bool:
+    place = bisect_left(ordered, position)
+    return place < len(ordered) and ordered[place] == position

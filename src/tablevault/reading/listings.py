@@ -1,0 +1,164 @@
+"""Lists of tables, instances and processes, read by page and by key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tablevault import names
+from tablevault.context import VaultContext
+from tablevault.lookup import Lookup
+from tablevault.ports import Contents
+from tablevault.reading.processes import ProcessReader
+from tablevault.records import ProcessInfo
+from tablevault.values import ArtifactState, ListedInstance
+
+
+@dataclass(frozen=True)
+class InstanceLine:
+    """One instance of a list."""
+
+    instance_id: str
+    version: str
+    temporary: bool
+    active: bool
+    success: bool
+    external: bool
+    """Whether a program writes its frame."""
+    rows: int | None
+    failed_cells: int
+    skipped_cells: int
+    tags: tuple[str, ...]
+    description: str
+    author: str
+    created_at: datetime
+    process_id: str
+    artifacts_replaced: bool
+    """Whether its artifacts were replaced by those of a newer instance, and are gone."""
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """One table of a list."""
+
+    table_name: str
+    description: str
+    author: str
+    created_at: datetime
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    newest: InstanceLine | None
+    """Its newest materialized instance."""
+
+
+class Listings:
+    """Reads pages of lists; the time for a page does not grow with the list.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    processes
+        Reads processes.
+    """
+
+    def __init__(self, context: VaultContext, processes: ProcessReader) -> None:
+        self._lookup = Lookup(context)
+        self._context = context
+        self._contents = context.catalog.contents
+        self._processes = processes
+
+    def generation(self) -> int:
+        """Return a number that grows with every visible change."""
+        return self._contents.generation()
+
+    def tables(self, after: str, most: int) -> list[TableLine]:
+        """Return the first tables after a name, in the order of their names."""
+        with self._context.catalog.snapshot():
+            tables = self._contents.listed_tables(after, most)
+            newest = self._contents.newest_listed([table.table_id for table in tables])
+            lines = instance_lines(self._contents, list(newest.values()))
+        return [
+            TableLine(
+                table.name,
+                table.description,
+                table.author,
+                table.created_at,
+                table.allow_multiple_artifacts,
+                table.has_side_effects,
+                lines[newest[table.table_id].row_id] if table.table_id in newest else None,
+            )
+            for table in tables
+        ]
+
+    def instances(self, table_name: str, temporary: bool, before: str, most: int) -> list[InstanceLine]:
+        """Return instances of a table, newest first.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        temporary
+            Whether the temporary ones, or the materialized ones.
+        before
+            The id of an instance; only those that are older. Empty for all.
+        most
+            Maximum number of instances.
+        """
+        with self._context.catalog.snapshot():
+            table = self._lookup.table(table_name)
+            until = self._lookup.instance(table, before).row_id if before else None
+            found = self._contents.listed_instances(table.table_id, temporary, until, most)
+            return list(instance_lines(self._contents, found).values())
+
+    def history(self, filters: Mapping[str, str], before: str, most: int) -> list[ProcessInfo]:
+        """Return processes whose fields equal the filters that are not empty, newest first.
+
+        With the id of a process as `before`, only those that began earlier.
+        """
+        return self._processes.history(dict(filters), most, self._lookup.process(before).serial if before else None)
+
+    def children(self, process_id: str) -> list[ProcessInfo]:
+        """Return the processes that were begun inside a process, oldest first."""
+        return self._processes.children(process_id)
+
+    def worker_log(self, process_id: str, most: int) -> str:
+        """Return the last bytes of the output of a background worker as text; empty if there is none."""
+        path = self._lookup.layout.worker_log(names.check_process_id(process_id))
+        if not path.is_file() or path.is_symlink():
+            return ""
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(size - most, 0))
+            text = file.read(most).decode("utf-8", "replace")
+        # Cut at the beginning of a line.
+        return text if size <= most else text.partition("\n")[2]
+
+
+def instance_lines(contents: Contents, found: Sequence[ListedInstance]) -> dict[int, InstanceLine]:
+    """Return instances as lines of a list, by row id, in their order."""
+    row_ids = [item.row_id for item in found]
+    counts = contents.failure_counts(row_ids)
+    tags: dict[int, list[str]] = {}
+    for tag in contents.tags(row_ids=row_ids):
+        tags.setdefault(tag.row_id, []).append(tag.tag)
+    return {
+        item.row_id: InstanceLine(
+            item.instance_id,
+            item.version,
+            item.temporary,
+            item.active,
+            item.success,
+            item.external_edit,
+            item.row_count,
+            *counts.get(item.row_id, (0, 0)),
+            tuple(tags.get(item.row_id, ())),
+            item.description,
+            item.author,
+            item.created_at,
+            item.process_id,
+            item.artifact_state is ArtifactState.DROPPED,
+        )
+        for item in found
+    }

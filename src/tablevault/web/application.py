@@ -1,0 +1,179 @@
+"""The paths of the page, and what each answers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from tablevault.errors import (
+    TableVaultError,
+    TVArgumentError,
+    TVFileError,
+    TVLockError,
+    TVProcessError,
+    TVTableError,
+)
+from tablevault.presentation.problems import Problem
+from tablevault.web import pages
+from tablevault.web.rendering import STATIC, Rendering, Shown, json_response
+from tablevault.web.site import Busy, Site
+
+if TYPE_CHECKING:
+    from tablevault.vault import TableVault
+
+_MOST_SECONDS = 10.0
+"""Of one request."""
+_JSON = ".json"
+_logger = logging.getLogger("tablevault")
+
+Show = Callable[[Site, Request], Shown | Response]
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+_STATUS: Mapping[type[Exception], int] = {
+    TVArgumentError: 404,
+    TVProcessError: 404,
+    TVTableError: 404,
+    TVLockError: 409,
+    TVFileError: 500,
+    Busy: 503,
+}
+_TITLES = {
+    400: "Not a request",
+    403: "Refused",
+    404: "Not found",
+    405: "Not a method",
+    409: "Not now",
+    500: "Not readable",
+    503: "Busy",
+}
+
+
+def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
+    """Return the application that shows a vault; it relies on the gate before it.
+
+    Parameters
+    ----------
+    vault
+        The vault.
+    allow_writes
+        Whether pages have the actions.
+    """
+    site = Site(vault, allow_writes)
+    rendering = Rendering(
+        {"vault_name": Path(vault.db_dir).name, "vault_root": vault.db_dir, "allow_writes": allow_writes}
+    )
+    answering = _Answering(site, rendering)
+    handlers = {HTTPException: answering.refused, Exception: answering.failed}
+    return Starlette(routes=list(_routes(answering)), exception_handlers=handlers)
+
+
+class _Answering:
+    """Makes endpoints of functions that return pages.
+
+    Parameters
+    ----------
+    site
+        The vault that is shown, and what the server knows of it.
+    rendering
+        Makes responses.
+    """
+
+    def __init__(self, site: Site, rendering: Rendering) -> None:
+        self._site = site
+        self._rendering = rendering
+
+    def page(self, show: Show) -> Endpoint:
+        """Return an endpoint that answers with HTML."""
+        return partial(self._answer, show, False)
+
+    def data(self, show: Show) -> Endpoint:
+        """Return an endpoint that answers with JSON."""
+        return partial(self._answer, show, True)
+
+    async def process(self, request: Request) -> Response:
+        """Answer with a process; its JSON has the suffix, unless a process is called so."""
+        process_id = request.path_params["process_id"]
+        if process_id.endswith(_JSON) and not await anyio.to_thread.run_sync(self._site.has_process, process_id):
+            request.path_params["process_id"] = process_id.removesuffix(_JSON)
+            return await self._answer(pages.show_process, True, request)
+        return await self._answer(pages.show_process, False, request)
+
+    def refused(self, request: Request, error: Exception) -> Response:
+        """Answer a request that leads nowhere."""
+        assert isinstance(error, HTTPException)
+        known = "There is no such page." if error.status_code == 404 else error.detail
+        return self._problem(request, error.status_code, known)
+
+    def failed(self, request: Request, error: Exception) -> Response:
+        """Answer a request that met an error of the program."""
+        _logger.error("The page %s failed", request.url.path, exc_info=error)
+        return self._problem(request, 500, f"{type(error).__name__}; the log of the server has more.")
+
+    async def _answer(self, show: Show, is_data: bool, request: Request) -> Response:
+        with anyio.move_on_after(_MOST_SECONDS):
+            return await anyio.to_thread.run_sync(self._shown, show, is_data, request, abandon_on_cancel=True)
+        return self._problem(request, 503, f"This page took longer than {_MOST_SECONDS:.0f} seconds.")
+
+    def _shown(self, show: Show, is_data: bool, request: Request) -> Response:
+        try:
+            page = show(self._site, request)
+            if isinstance(page, Response):
+                return page
+            etag = request.headers.get("if-none-match")
+            if is_data:
+                return json_response(page, etag)
+            part = request.query_params.get("part", "")
+            if part and not self._rendering.has_part(page, part):
+                return self._problem(request, 404, "There is no such part of the page.")
+            return self._rendering.html(page, etag, part)
+        except (TableVaultError, Busy) as error:
+            status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+            return self._problem(request, status, str(error))
+
+    def _problem(self, request: Request, status: int, text: str) -> Response:
+        page = Shown("problem.html", Problem(status, _TITLES.get(status, "Problem"), text), status)
+        if request.url.path.endswith(_JSON):
+            return json_response(page, None)
+        return self._rendering.html(page, None, "")
+
+
+def _routes(answering: _Answering) -> list[BaseRoute]:
+    routes: list[BaseRoute] = [
+        Route("/static/page.css", _static("page.css")),
+        Route("/static/page.js", _static("page.js")),
+        Route("/favicon.ico", _static("icon.svg")),
+        Route("/index.json", answering.data(pages.show_overview)),
+        Route("/", answering.page(pages.show_overview)),
+        Route("/process/{process_id}", answering.process),
+    ]
+    for path, show in _PAGES:
+        routes.append(Route(path + _JSON, answering.data(show)))
+        routes.append(Route(path, answering.page(show)))
+    return routes
+
+
+_PAGES: tuple[tuple[str, Show], ...] = (
+    ("/table/{table}", pages.show_table),
+    ("/table/{table}/{instance}", pages.show_instance),
+    ("/table/{table}/{instance}/row/{row:int}", pages.show_row),
+    ("/processes", pages.show_processes),
+)
+"""Pages that also exist as JSON, at their path with `.json` appended."""
+
+
+def _static(name: str) -> Endpoint:
+    async def answer(request: Request) -> Response:
+        return FileResponse(STATIC / name)
+
+    return answer

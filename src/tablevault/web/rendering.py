@@ -1,0 +1,185 @@
+"""Pages as HTML and as JSON: templates in which every text is escaped, and nothing in it is obeyed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from starlette.responses import Response
+
+from tablevault.display.processes import usage_text
+from tablevault.display.progress import duration
+from tablevault.presentation.json_text import as_json
+from tablevault.texts import in_line, shown
+
+_FOLDER = Path(__file__).parent
+STATIC = _FOLDER / "static"
+_LONGEST_ID = 40
+"""Characters of an id in a list; the rest is in its title."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page: its value, and the template that shows it."""
+
+    template: str
+    value: object
+    status: int = 200
+
+
+class Rendering:
+    """Makes responses of pages.
+
+    Parameters
+    ----------
+    facts
+        Facts about the server that every template gets.
+    """
+
+    def __init__(self, facts: Mapping[str, object]) -> None:
+        environment = Environment(
+            loader=FileSystemLoader(_FOLDER / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            finalize=_harmless,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        environment.globals.update(facts)
+        environment.globals["link"] = Links()
+        environment.filters.update(
+            moment=_moment,
+            count=_count,
+            duration=duration,
+            usage=usage_text,
+            line=in_line,
+            instant=_instant,
+            compact=_compact,
+        )
+        # Blocks that are rendered alone see globals, and nothing that a template imports.
+        environment.globals["parts"] = environment.get_template("parts.html").module
+        self._environment = environment
+
+    def html(self, page: Shown, etag: str | None, part: str) -> Response:
+        """Return a page, or one block of its template, as HTML.
+
+        Parameters
+        ----------
+        page
+            The page.
+        etag
+            The tag of the answer that the browser has; if nothing has changed since, it is not sent again.
+        part
+            The block; empty for the whole page.
+        """
+        template = self._environment.get_template(page.template)
+        values = {"page": page.value}
+        if part:
+            context = template.new_context(values)
+            text = "".join(template.blocks[part](context)).strip()
+        else:
+            text = template.render(values)
+        return _tagged(text.encode(), "text/html; charset=utf-8", page.status, etag)
+
+    def has_part(self, page: Shown, part: str) -> bool:
+        """Return whether the template of a page has a block of this name that can be fetched alone."""
+        return part.startswith("live") and part in self._environment.get_template(page.template).blocks
+
+
+def json_response(page: Shown, etag: str | None) -> Response:
+    """Return the value of a page as JSON."""
+    return _tagged(as_json(page.value), "application/json", page.status, etag)
+
+
+def _tagged(body: bytes, content_type: str, status: int, etag: str | None) -> Response:
+    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    if etag == tag:
+        return Response(status_code=304, headers={"etag": tag})
+    return Response(body, status, {"etag": tag, "content-type": content_type})
+
+
+class Links:
+    """Paths of pages; every name in them is quoted."""
+
+    def table(self, table_name: str, **query: str) -> str:
+        """Return the path of a table."""
+        return _path("table", table_name, **query)
+
+    def instance(self, table_name: str, instance: str, *more: str, **query: object) -> str:
+        """Return the path of an instance, or of a page below it."""
+        return _path("table", table_name, instance, *more, **query)
+
+    def artifact(self, table_name: str, instance: str, name: str) -> str:
+        """Return the path of an artifact."""
+        return f"{_path('artifact', table_name, instance)}/{quote(name, safe='')}"
+
+    def process(self, process_id: str, *more: str, **query: str) -> str:
+        """Return the path of a process."""
+        return _path("process", process_id, *more, **query)
+
+    def processes(self, **query: str) -> str:
+        """Return the path of the history."""
+        return _path("processes", **query)
+
+    def lineage(self, table_name: str, instance: str, **query: object) -> str:
+        """Return the path of a lineage."""
+        return _path("lineage", table_name, instance, **query)
+
+    def at(self, address: str) -> str:
+        """Return the path that leads to the page of an address."""
+        return _path("at", address)
+
+    def diff(self, before: str, after: str) -> str:
+        """Return the path of a difference."""
+        return _path("diff", before=before, after=after)
+
+    def sql(self, statement: str) -> str:
+        """Return the path of a statement with its result."""
+        return _path("sql", q=statement)
+
+    def draft(self, statement: str) -> str:
+        """Return the path of a statement that is not run yet."""
+        return _path("sql", draft=statement)
+
+
+def _path(*parts: str, **query: object) -> str:
+    path = "/" + "/".join(quote(part, safe="@()~") for part in parts)
+    given = {name: str(value) for name, value in query.items() if value not in ("", None)}
+    return f"{path}?{urlencode(given)}" if given else path
+
+
+def _harmless(value: Any) -> Any:
+    """Return a text in which nothing is obeyed by a browser: controls and marks of direction are written out."""
+    return shown(value, max(len(value), 1)) if type(value) is str else value
+
+
+def _moment(when: datetime) -> Markup:
+    """Return a time in the server's time zone."""
+    local = when.astimezone()
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        when.astimezone(UTC).isoformat(timespec="seconds"),
+        f"{local:%Y-%m-%d %H:%M:%S %Z}",
+        f"{local:%Y-%m-%d %H:%M:%S}",
+    )
+
+
+def _instant(text: str) -> Markup:
+    """Return a time that is given in ISO 8601."""
+    return _moment(datetime.fromisoformat(text))
+
+
+def _compact(value: object) -> str:
+    """Return a value as JSON in one line."""
+    return as_json(value).decode()
+
+
+def _count(value: float | None) -> str:
+    return "?" if value is None else f"{value:,}"

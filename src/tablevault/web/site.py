@@ -1,0 +1,59 @@
+"""What the server of one vault holds between requests."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from tablevault.display.progress import Rates
+from tablevault.errors import TVProcessError
+from tablevault.web.statuses import Statuses
+
+if TYPE_CHECKING:
+    from tablevault.vault import TableVault
+
+_PATIENCE = 10.0
+"""Seconds that a statement waits for another one."""
+
+
+class Busy(Exception):
+    """Another request uses what only one may use at a time."""
+
+
+class Site:
+    """A vault as a server shows it.
+
+    Parameters
+    ----------
+    vault
+        The vault.
+    allow_writes
+        Whether pages have the actions.
+    """
+
+    def __init__(self, vault: TableVault, allow_writes: bool) -> None:
+        self.vault = vault
+        self.allow_writes = allow_writes
+        self.rates = Rates()
+        self.statuses = Statuses(vault)
+        self._heavy = threading.Lock()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Enter a block that only one request runs at a time; raise `Busy` if another one takes too long."""
+        if not self._heavy.acquire(timeout=_PATIENCE):
+            raise Busy("Another statement is still running. Try again in a moment.")
+        try:
+            yield
+        finally:
+            self._heavy.release()
+
+    def has_process(self, process_id: str) -> bool:
+        """Return whether there is a process of this id."""
+        try:
+            self.vault.get_process(process_id)
+        except TVProcessError:
+            return False
+        return True

@@ -1,0 +1,82 @@
+"use strict";
+// Fetches again what changes while something runs, and adds buttons that copy. Pages are complete without it.
+
+const EVERY = 1000;
+
+function addCopyButtons(root) {
+  for (const element of root.querySelectorAll("[data-copy]")) {
+    if (element.nextElementSibling?.classList.contains("copy")) continue;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "copy";
+    button.textContent = "copy";
+    button.setAttribute("aria-label", `Copy ${element.dataset.copy.slice(0, 80)}`);
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(element.dataset.copy);
+        button.textContent = "copied";
+      } catch {
+        button.textContent = "press Ctrl-C";
+        getSelection().selectAllChildren(element);
+      }
+      setTimeout(() => { button.textContent = "copy"; }, 1500);
+    });
+    element.after(button);
+  }
+}
+
+const tags = new Map();
+
+async function fetchAgain(element) {
+  const path = element.dataset.poll;
+  const headers = tags.has(path) ? { "If-None-Match": tags.get(path) } : {};
+  const answer = await fetch(path, { headers, cache: "no-store" });
+  if (answer.status === 304) return;
+  if (!answer.ok) throw new Error(answer.status);
+  tags.set(path, answer.headers.get("ETag"));
+  const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = parsed.body.firstElementChild;
+  if (!fresh) return;
+  keepOpen(element, fresh);
+  const focused = document.activeElement;
+  const place = element.contains(focused) ? [...element.querySelectorAll("a, button, summary, [tabindex]")].indexOf(focused) : -1;
+  element.replaceWith(fresh);
+  addCopyButtons(fresh);
+  if (place >= 0) [...fresh.querySelectorAll("a, button, summary, [tabindex]")][place]?.focus({ preventScroll: true });
+}
+
+function keepOpen(before, after) {
+  const old = before.querySelectorAll("details");
+  after.querySelectorAll("details").forEach((details, place) => {
+    if (old[place]) details.open = old[place].open;
+  });
+}
+
+async function poll() {
+  let failures = 0;
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, EVERY * (1 + failures)));
+    if (document.hidden) continue;
+    for (const element of document.querySelectorAll("[data-poll]")) {
+      try {
+        await fetchAgain(element);
+        failures = 0;
+      } catch {
+        failures = Math.min(failures + 1, 10);
+      }
+    }
+  }
+}
+
+async function fetchOnce() {
+  for (const element of document.querySelectorAll("[data-fetch]")) {
+    const answer = await fetch(element.dataset.fetch);
+    if (!answer.ok) continue;
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").body.firstElementChild;
+    if (fresh) element.replaceWith(fresh), addCopyButtons(fresh);
+  }
+}
+
+addCopyButtons(document);
+fetchOnce().catch(() => {});
+poll();
