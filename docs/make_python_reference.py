@@ -40,6 +40,7 @@ RECORDS = (
     *("ApplyPlan", "FilePlan"),
     *("Lineage", "LineageStep", "CodeVersion"),
     *("InstanceDiff", "RowCounts", "ColumnDiff", "DefinitionDiff", "BuilderDiff", "ChangedCell"),
+    *("CellTrace", "ComputedIn"),
     *("VerifyReport", "Problem"),
 )
 

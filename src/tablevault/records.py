@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from tablevault.display.cells import trace_html, trace_json, trace_text
 from tablevault.display.comparison import diff_html, diff_json, diff_text
 from tablevault.display.freshness import refresh_html, refresh_text, status_html, status_text
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
@@ -26,9 +27,11 @@ __all__ = [
     "BuilderDiff",
     "BuilderPlan",
     "BuilderProgress",
+    "CellTrace",
     "ChangedCell",
     "CodeVersion",
     "ColumnDiff",
+    "ComputedIn",
     "DefinitionDiff",
     "ErrorInfo",
     "FilePlan",
@@ -509,6 +512,67 @@ class InstanceDiff:
 
     def _repr_html_(self) -> str:
         return diff_html(self)
+
+
+class ComputedIn(NamedTuple):
+    """Where a cell was computed."""
+
+    instance_id: str
+    """The instance."""
+    process_id: str
+    """The process that made it."""
+    author: str
+    """The author that called that process."""
+    when: datetime
+    """When that process took effect, in UTC."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class CellTrace:
+    """One cell: where its value comes from."""
+
+    table_name: str
+    """The table."""
+    instance_id: str
+    """The instance that was asked for."""
+    column: str
+    """The column."""
+    key: Mapping[str, Any]
+    """The values of the primary key of its row; without one the position of the row, as `index`."""
+    value: Any
+    """Its value; `None` for null, and for a cell without a value."""
+    state: str
+    """`computed`, `failed`, `skipped`, `not computed`, or `external` for a cell that a program wrote."""
+    error: ErrorInfo | None
+    """The error of a failed cell; of a skipped one, the error of the cell that caused the skip."""
+    builder: str
+    """The builder that made it; empty for an external cell."""
+    function: str
+    """`module.function`; empty for an external cell."""
+    code_version: str
+    """Digest of the builder and of all code that its function reaches, as it ran for this row."""
+    source: str
+    """The text of the function as it ran."""
+    computed_in: ComputedIn | None
+    """The instance in which the function ran for it; `None` if it did not."""
+    arguments: dict[str, Any] | None
+    """The arguments of the call, resolved again; `None` where something that they read is gone."""
+    inputs: tuple[LineageStep, ...]
+    """The columns that its column was computed from."""
+    reused_through: tuple[str, ...]
+    """The instances between the one that computed it and the one asked for, newest first, without either."""
+    notes: tuple[str, ...]
+    """What is missing or remarkable, in sentences."""
+
+    def to_dict(self) -> JsonObject:
+        """Return everything as plain JSON data, inputs by their names."""
+        return trace_json(self)
+
+    def __repr__(self) -> str:
+        return trace_text(self)
+
+    def _repr_html_(self) -> str:
+        return trace_html(self)
 
 
 @dataclass(frozen=True, repr=False)

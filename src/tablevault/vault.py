@@ -30,6 +30,7 @@ from tablevault.reading.processes import ProcessReader
 from tablevault.reading.queries import Queries, Reading, labelled, page
 from tablevault.records import (
     ApplyPlan,
+    CellTrace,
     InstanceDiff,
     InstancePlan,
     Lineage,
@@ -1436,6 +1437,45 @@ class TableVault:
 
         differ = InstanceDiffer(self._context)
         return differ.diff(table_name, before, after, after_table, _given_columns(on), columns, why)
+
+    def trace_cell(
+        self,
+        table_name: str,
+        row: Any,
+        column: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+    ) -> CellTrace:
+        """Return where the value of one cell comes from.
+
+        Reused cells are followed to the instance in which the function ran. The arguments of the call are resolved
+        again from the instances that were read.
+
+        Parameters
+        ----------
+        table_name
+            The table.
+        row
+            The value of the primary key, a tuple for several columns; the position of the row if there is no key.
+        column
+            The column.
+        instance_id, version
+            The instance; without an id the newest active one of `version`.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such instance, or it is temporary.
+        TVTableError
+            If there is no such row or column.
+
+        Examples
+        --------
+        >>> vault.trace_cell("stories", "Fox", "summary").arguments  # doctest: +SKIP
+        """
+        from tablevault.reading.cell_trace import CellTracer
+
+        return CellTracer(self._context).trace(table_name, row, column, instance_id, version)
 
     def get_artifact_folder(
         self, table_name: str, instance_id: str = "", version: str = names.DEFAULT_VERSION, is_temp: bool = True

@@ -445,3 +445,12 @@ def test_diff_takes_instances_or_addresses_and_tells_by_its_status(run, folder, 
     written = run("diff", "stories", "--output", str(tmp_path / "cells.csv"))
     assert written.exit_code == 0
     assert list(pd.read_csv(tmp_path / "cells.csv")["cause"]) == ["external", "new row", "removed row"]
+
+
+def test_blame_names_a_row_by_the_values_of_its_key(run, folder):
+    vault = TableVault(folder, author="a")
+    vault.write("stories", pd.DataFrame({"x": [1, 2], "y": ["a", "b"], "z": [3, 4]}), primary_key=["x", "y"])
+    facts = json.loads(run("blame", "stories", "z", "2", "b").output)
+    assert (facts["value"], facts["state"], facts["key"]) == (4, "external", {"x": 2, "y": "b"})
+    refused = run("blame", "stories", "z", "2", "c")
+    assert (refused.exit_code, "has no row with x, y = ('2', 'c')" in refused.stderr) == (1, True)

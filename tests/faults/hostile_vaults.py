@@ -284,6 +284,9 @@ def _calls_of_instance(vault: TableVault, table: str, instance: str) -> Iterator
     yield lambda: vault.scan(table, instance, format="arrow", full_artifact_path=False)[0].to_table()
     yield lambda: vault.get_lineage(table, instance)
     yield lambda: vault.diff_instances(table, after=instance).frame()
+    yield from (
+        lambda column=column: vault.trace_cell(table, "0", column, instance) for column in ("name", "picture", "x")
+    )
     yield lambda: vault.get_descriptions(instance, table)
     yield lambda: vault.get_artifact_folder(table, instance)
     yield lambda: vault.get_builders_list(table, instance)

@@ -111,14 +111,14 @@ def test_argument_of_a_wrong_type_is_refused_by_its_name(name, parameter, annota
         assert re.match(rf"(a key of )?{parameter}(\[.+\])* of {called} must be .+, not .+\.$", str(caught.value))
 
 
-def test_only_frames_are_of_any_type():
+def test_only_frames_and_keys_are_of_any_type():
     untyped = {
         (name, parameter)
         for name in METHODS
         for parameter, item in inspect.signature(getattr(TableVault, name)).parameters.items()
         if item.annotation == "Any"
     }
-    assert untyped <= {("write_instance", "table_df"), ("write", "frame")}
+    assert untyped <= {("write_instance", "table_df"), ("write", "frame"), ("trace_cell", "row")}
 
 
 @pytest.mark.parametrize(

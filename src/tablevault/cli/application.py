@@ -87,7 +87,7 @@ _COMMANDS = {
         "verify",
     ),
     "tablevault.cli.querying": ("sql",),
-    "tablevault.cli.comparing": ("diff",),
+    "tablevault.cli.comparing": ("blame", "diff"),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.serving": ("serve",),

@@ -1,4 +1,4 @@
-"""Commands that compare instances."""
+"""Commands that compare instances, and trace cells."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from tablevault.addresses import parse_address
 from tablevault.cli.application import DIFFERENT, Place, in_place, json_option
 from tablevault.cli.completion import tables
+from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import echo_text, is_json, show
 
 _NAMES = ("table", "before", "after")
@@ -97,3 +98,19 @@ def diff(
             show(place, listed.to_dict("records"), list(listed.columns))
     if exit_code and found.differs:
         raise click.exceptions.Exit(DIFFERENT)
+
+
+@click.command()
+@table
+@click.argument("column")
+@click.argument("row", nargs=-1, required=True)
+@instance
+@version
+@json_option
+@in_place
+def blame(place: Place, table_name: str, column: str, row: tuple[str, ...], instance_id: str, version: str) -> None:
+    """Show where the value of one cell comes from.
+
+    ROW is the value of the primary key, one for each of its columns; the position of the row if there is no key.
+    """
+    show(place, place.vault().trace_cell(table_name, row, column, instance_id, version))

@@ -110,6 +110,15 @@ def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> R
     return RowFingerprints(known, np.concatenate([codes[inputs], np.zeros(kept, dtype=np.int64)]), versions)
 
 
+def read_input_counts(path: Path) -> list[int]:
+    """Return how many rows each input row became; raises `TVFileError` if the file is damaged."""
+    try:
+        counts: list[int] = read_frame(path, ["rows"]).table.column(0).to_pylist()
+    except KeyError as error:
+        raise TVFileError(f"The input rows in {path} are damaged ({error}).") from error
+    return counts
+
+
 def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Sequence[object]]) -> InputRows | None:
     """Read what `write_input_rows` wrote; `None` if there is no such file.
 

@@ -51,6 +51,8 @@ class ComparedInstance:
     primary_key: tuple[str, ...]
     builders: tuple[BuilderFacts, ...]
     """In the order in which they run."""
+    origin: InputFacts | None
+    """The instance whose cells were reused."""
     inputs: Mapping[str, str]
     """Id of the instance that was read of each other table."""
     failures: Mapping[str, Positions]
@@ -152,6 +154,7 @@ class ComparedInstances:
             types,
             provenance.primary_key,
             provenance.builders,
+            provenance.origin,
             _by_table(provenance.inputs or provenance.dependencies),
             self._failed_rows(table, instance, folder.input_rows.is_file()),
             read_artifact_records(folder.artifact_hashes),
@@ -196,6 +199,7 @@ class ComparedInstances:
             data.types,
             declared_primary_key(place.folder / f"{index}.yaml"),
             builders,
+            None,
             {self._named(row_id): instance_id for row_id, instance_id in self._pinned(place)},
             {name: np.array(sorted(state.failures)) for name, state in states.items() if state.failures},
             {record.path: record for record in records},
