@@ -355,11 +355,17 @@ def _provenance(vault: TableVault, table_name: str, instance_id: str) -> tuple[C
             step.function,
             step.computed,
             step.reused,
-            tuple(item.name for item in step.inputs),
+            tuple(_input_name(item, table_name, instance_id) for item in step.inputs),
             tuple(item.version for item in step.code_versions),
         )
         for step in steps
     )
+
+
+def _input_name(step: LineageStep, table_name: str, instance_id: str) -> str:
+    """Return a column as a reference of an instance names it."""
+    is_own = (step.table_name, step.instance_id) == (table_name, instance_id)
+    return f"self.{step.column}" if is_own else step.name
 
 
 def _tracebacks(vault: TableVault, exact: Address, position: int) -> dict[str, str]:

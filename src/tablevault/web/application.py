@@ -26,6 +26,7 @@ from tablevault.errors import (
 )
 from tablevault.presentation.problems import Problem
 from tablevault.web import pages
+from tablevault.web.artifacts import show_artifact
 from tablevault.web.rendering import STATIC, Rendering, Shown, json_response
 from tablevault.web.site import Busy, Site
 
@@ -140,6 +141,8 @@ class _Answering:
         except (TableVaultError, Busy) as error:
             status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
             return self._problem(request, status, str(error))
+        except HTTPException as error:
+            return self.refused(request, error)
 
     def _problem(self, request: Request, status: int, text: str) -> Response:
         page = Shown("problem.html", Problem(status, _TITLES.get(status, "Problem"), text), status)
@@ -156,6 +159,8 @@ def _routes(answering: _Answering) -> list[BaseRoute]:
         Route("/index.json", answering.data(pages.show_overview)),
         Route("/", answering.page(pages.show_overview)),
         Route("/process/{process_id}", answering.process),
+        Route("/at/{address}", answering.page(pages.go_to_address)),
+        Route("/artifact/{table}/{instance}/{name:path}", answering.page(show_artifact)),
     ]
     for path, show in _PAGES:
         routes.append(Route(path + _JSON, answering.data(show)))
@@ -167,7 +172,11 @@ _PAGES: tuple[tuple[str, Show], ...] = (
     ("/table/{table}", pages.show_table),
     ("/table/{table}/{instance}", pages.show_instance),
     ("/table/{table}/{instance}/row/{row:int}", pages.show_row),
+    ("/table/{table}/{instance}/errors", pages.show_errors),
+    ("/lineage/{table}/{instance}", pages.show_lineage),
     ("/processes", pages.show_processes),
+    ("/sql", pages.show_sql),
+    ("/graph", pages.show_graph),
 )
 """Pages that also exist as JSON, at their path with `.json` appended."""
 

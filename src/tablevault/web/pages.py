@@ -6,7 +6,12 @@ from dataclasses import replace
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
 
+from tablevault.addresses import parse_address
+from tablevault.errors import TVArgumentError
+from tablevault.presentation.errors import read_errors
+from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
 from tablevault.presentation.instances import (
     instance_address,
     read_instance,
@@ -15,12 +20,18 @@ from tablevault.presentation.instances import (
     read_table,
 )
 from tablevault.presentation.processes import ProcessFilters, read_history, read_process
+from tablevault.presentation.statements import LONGEST, run_statement, unrun
 from tablevault.records import TableStatus
-from tablevault.web.rendering import Shown
+from tablevault.web.layered_graph import Drawing, lay_out
+from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site
 
 PAGE = 100
 """Entries of a list, and rows of a frame."""
+_STEPS, _MOST_STEPS = 2, 20
+"""Of a lineage, in each direction."""
+_MOST_TABLES = 200
+"""Of a graph of tables."""
 STATUS_PART = "live_status"
 """The part of a page that is fetched after it, because the states of tables may take a while."""
 
@@ -70,6 +81,67 @@ def show_processes(site: Site, request: Request) -> Shown:
 def show_process(site: Site, request: Request) -> Shown:
     """Show a process."""
     return Shown("process.html", read_process(site.vault, request.path_params["process_id"], site.rates))
+
+
+def show_errors(site: Site, request: Request) -> Shown:
+    """Show the failed and skipped rows of an instance."""
+    address = instance_address(request.path_params["table"], request.path_params["instance"])
+    return Shown("errors.html", read_errors(site.vault, address, request.query_params.get("after", ""), PAGE))
+
+
+def show_sql(site: Site, request: Request) -> Shown:
+    """Show a statement, with its result if it is to be run."""
+    statement = request.query_params.get("q", "")
+    if not statement.strip():
+        return Shown("sql.html", unrun(request.query_params.get("draft", "")[:LONGEST]))
+    with site.alone():
+        result = run_statement(site.vault, statement)
+    return Shown("sql.html", result, 400 if result.problem else 200)
+
+
+def show_lineage(site: Site, request: Request) -> Shown:
+    """Show where an instance, or one of its columns, comes from, and what was made from it."""
+    address = instance_address(request.path_params["table"], request.path_params["instance"])
+    facts = site.vault._instance_details().facts(address)
+    lineage = read_lineage(
+        site.vault,
+        facts.table_name,
+        facts.line.instance_id,
+        request.query_params.get("column", ""),
+        min(_whole_number(request, "up", _STEPS), _MOST_STEPS),
+        min(_whole_number(request, "down", _STEPS), _MOST_STEPS),
+    )
+    return Shown("lineage.html", lineage, beside={"drawing": _drawn(lineage.graph)})
+
+
+def show_graph(site: Site, request: Request) -> Shown:
+    """Show which tables read which."""
+    after = request.query_params.get("after", "")
+    listed = [table.table_name for table in site.vault._listings().tables(after, _MOST_TABLES + 1)]
+    shown = listed[:_MOST_TABLES]
+    graph = graph_of_tables(site.statuses.of(shown), shown[-1] if len(listed) > _MOST_TABLES else "")
+    return Shown("graph.html", graph, beside={"drawing": _drawn(graph.graph)})
+
+
+def go_to_address(site: Site, request: Request) -> Response:
+    """Lead to the page of the instance that an address names, or to its JSON."""
+    text = request.path_params["address"]
+    is_data = text.endswith(".json")
+    address = parse_address(text.removesuffix(".json"))
+    links = Links()
+    try:
+        facts = site.vault._instance_details().facts(address)
+        path = links.instance(facts.table_name, facts.line.instance_id)
+    except TVArgumentError:
+        if text.removesuffix(".json") != address.table_name or address.table_name not in site.vault.get_tables():
+            raise
+        # A table without an instance.
+        path = links.table(address.table_name)
+    return RedirectResponse(f"{path}.json" if is_data else path, 303)
+
+
+def _drawn(graph: Graph) -> Drawing:
+    return lay_out([node.key for node in graph.nodes], [(edge.source, edge.target) for edge in graph.edges])
 
 
 def _whole_number(request: Request, name: str, default: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from starlette.responses import Response
 
 from tablevault.display.processes import usage_text
 from tablevault.display.progress import duration
+from tablevault.presentation.graphs import Graph, GraphNode
 from tablevault.presentation.json_text import as_json
 from tablevault.texts import in_line, shown
 
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"
-_LONGEST_ID = 40
-"""Characters of an id in a list; the rest is in its title."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,8 @@ class Shown:
     template: str
     value: object
     status: int = 200
+    beside: Mapping[str, object] = field(default_factory=dict)
+    """Values that only the template needs, such as the places of a drawing."""
 
 
 class Rendering:
@@ -55,6 +56,7 @@ class Rendering:
         )
         environment.globals.update(facts)
         environment.globals["link"] = Links()
+        environment.globals["origins"] = _origins
         environment.filters.update(
             moment=_moment,
             count=_count,
@@ -63,9 +65,11 @@ class Rendering:
             line=in_line,
             instant=_instant,
             compact=_compact,
+            fit=_fit,
         )
         # Blocks that are rendered alone see globals, and nothing that a template imports.
         environment.globals["parts"] = environment.get_template("parts.html").module
+        environment.globals["drawings"] = environment.get_template("drawing.html").module
         self._environment = environment
 
     def html(self, page: Shown, etag: str | None, part: str) -> Response:
@@ -81,7 +85,7 @@ class Rendering:
             The block; empty for the whole page.
         """
         template = self._environment.get_template(page.template)
-        values = {"page": page.value}
+        values = {"page": page.value, **page.beside}
         if part:
             context = template.new_context(values)
             text = "".join(template.blocks[part](context)).strip()
@@ -141,6 +145,16 @@ class Links:
         """Return the path of a difference."""
         return _path("diff", before=before, after=after)
 
+    def node(self, node: GraphNode) -> str:
+        """Return the path of a node; empty for an instance that was deleted since."""
+        if node.state == "deleted":
+            return ""
+        if not node.instance_id:
+            return self.table(node.table_name)
+        if node.column and node.column != "*":
+            return self.lineage(node.table_name, node.instance_id, column=node.column)
+        return self.instance(node.table_name, node.instance_id)
+
     def sql(self, statement: str) -> str:
         """Return the path of a statement with its result."""
         return _path("sql", q=statement)
@@ -174,6 +188,19 @@ def _moment(when: datetime) -> Markup:
 def _instant(text: str) -> Markup:
     """Return a time that is given in ISO 8601."""
     return _moment(datetime.fromisoformat(text))
+
+
+def _fit(text: str, most: int) -> str:
+    """Return a text as far as it fits into a box: ids say most at their end."""
+    line = in_line(text)
+    if len(line) <= most:
+        return line
+    end = most // 4
+    return f"{line[: most - end - 1]}…{line[-end:]}"
+
+
+def _origins(graph: Graph) -> frozenset[tuple[str, str]]:
+    return frozenset((edge.source, edge.target) for edge in graph.edges if edge.is_origin)
 
 
 def _compact(value: object) -> str:
