@@ -144,14 +144,14 @@ def _builder(kind: str, function: str, columns: list[str], **fields: object) -> 
     return yaml.safe_dump(content, sort_keys=False)
 
 
-def _index(count: int) -> str:
+def index_builder(count: int) -> str:
     return _builder(
         "IndexBuilder", "numbers", ["number"], arguments={"count": count}, primary_key=["number"],
         return_type="dataframe",
     )  # fmt: skip
 
 
-def _column(function: str, column: str, needs: str = "number", **fields: object) -> str:
+def column_builder(function: str, column: str, needs: str = "number", **fields: object) -> str:
     arguments = {needs: f"<<self.{needs}[index]>>", **fields.pop("arguments", {})}
     return _builder("ColumnBuilder", function, [column], arguments=arguments, **fields)
 
@@ -163,10 +163,10 @@ class ShownVault:
         self.gate = folder / "gate"
         self.vault = vault = TableVault(folder / "vault <b>&", author="ada", create=True, lock_timeout=2.0)
         vault.create_code_module("shown", text=CODE)
-        self._make("stories", {"stories_index": _index(230), "title": _column("title", "title")})
+        self._make("stories", {"stories_index": index_builder(230), "title": column_builder("title", "title")})
         vault.create_tag("paper", ["stories"], description="as printed")
         vault.create_instance("stories", copy=True)
-        vault.create_builder_file("stories", "title", text=_column("other_title", "title"))
+        vault.create_builder_file("stories", "title", text=column_builder("other_title", "title"))
         vault.execute_instance("stories", process_id="second")
         vault.create_instance("stories", copy=True, description="<i>planned</i>")
         with warnings.catch_warnings():
@@ -174,28 +174,30 @@ class ShownVault:
             self._make(
                 "answers",
                 {
-                    "answers_index": _index(120),
-                    "answer": _column("answer", "answer", on_error="collect", max_failures="100%"),
-                    "words": _column("words", "words", needs="answer"),
+                    "answers_index": index_builder(120),
+                    "answer": column_builder("answer", "answer", on_error="collect", max_failures="100%"),
+                    "words": column_builder("words", "words", needs="answer"),
                 },
             )
         names = _builder(
             "IndexBuilder", "create_data_table_from_list", ["name"], arguments={"vals": list(ARTIFACTS)},
             code_module="table_generation", is_custom=False, return_type="dataframe",
         )  # fmt: skip
-        pictures = _column(
+        pictures = column_builder(
             "artifact", "file", needs="name", arguments={"artifact_folder": "~ARTIFACT_FOLDER~"},
             dtypes={"file": "artifact_string"},
         )  # fmt: skip
         self._make("media", {"media_index": names, "file": pictures})
         vault.write("hostile", pd.DataFrame({"text": [*HOSTILE, "x" * 1_000_000], "<script>": range(7)}))
         vault.create_table("broken", description=HOSTILE[0])
-        vault.create_instance("broken", builders={"broken_index": _index(6), "doubled": _column("broken", "doubled")})
+        vault.create_instance(
+            "broken", builders={"broken_index": index_builder(6), "doubled": column_builder("broken", "doubled")}
+        )
         with contextlib.suppress(RuntimeError):
             vault.execute_instance("broken", process_id="broken.json")
         vault.create_table("waiting")
-        waiting = _column("waits", "waited", arguments={"gate": str(self.gate)})
-        vault.create_instance("waiting", builders={"waiting_index": _index(6), "waited": waiting})
+        waiting = column_builder("waits", "waited", arguments={"gate": str(self.gate)})
+        vault.create_instance("waiting", builders={"waiting_index": index_builder(6), "waited": waiting})
         vault.create_table("empty")
         self._running: threading.Thread | None = None
 

@@ -233,7 +233,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
         for process in process_lines(vault.get_active_processes().values())
         if process.table_name == table_name and process.instance_id in (instance_id, "")
     ]
-    plan, plan_problem = _plan(vault, facts) if is_temporary and not active else (None, "")
+    plan, plan_problem = instance_plan(vault, facts) if is_temporary and not active else (None, "")
     return InstanceDetail(
         facts,
         address_text(table_name, instance_id),
@@ -334,7 +334,8 @@ def _artifacts(
     }
 
 
-def _plan(vault: TableVault, facts: InstanceFacts) -> tuple[InstancePlan | None, str]:
+def instance_plan(vault: TableVault, facts: InstanceFacts) -> tuple[InstancePlan | None, str]:
+    """Return what an execution of a temporary instance would do, and the reason if that cannot be said."""
     if facts.line.external:
         return None, "A program writes its frame, with write_instance."
     try:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tablevault.errors import (
     TableVaultError,
@@ -25,7 +25,8 @@ from tablevault.errors import (
     TVTableError,
 )
 from tablevault.presentation.problems import Problem
-from tablevault.web import pages
+from tablevault.web import actions, pages
+from tablevault.web.actions import read_form
 from tablevault.web.artifacts import show_artifact
 from tablevault.web.rendering import STATIC, Rendering, Shown, json_response
 from tablevault.web.site import Busy, Site
@@ -39,6 +40,7 @@ _JSON = ".json"
 _logger = logging.getLogger("tablevault")
 
 Show = Callable[[Site, Request], Shown | Response]
+Act = Callable[[Site, Request, Mapping[str, str]], Response]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 _STATUS: Mapping[type[Exception], int] = {
@@ -76,7 +78,8 @@ def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
     )
     answering = _Answering(site, rendering)
     handlers = {HTTPException: answering.refused, Exception: answering.failed}
-    return Starlette(routes=list(_routes(answering)), exception_handlers=handlers)
+    application = Starlette(routes=_routes(answering), exception_handlers=handlers)
+    return application if allow_writes else answering.read_only(application)
 
 
 class _Answering:
@@ -110,6 +113,22 @@ class _Answering:
             return await self._answer(pages.show_process, True, request)
         return await self._answer(pages.show_process, False, request)
 
+    def read_only(self, application: ASGIApp) -> ASGIApp:
+        """Return an application that refuses every form."""
+
+        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "POST":
+                refused = self._problem(Request(scope), 403, "tablevault serve --allow-writes adds actions.")
+                await refused(scope, receive, send)
+            else:
+                await application(scope, receive, send)
+
+        return answer
+
+    def form(self, act: Act) -> Endpoint:
+        """Return an endpoint that acts, and leads to another page."""
+        return partial(self._act, act)
+
     def refused(self, request: Request, error: Exception) -> Response:
         """Answer a request that leads nowhere."""
         assert isinstance(error, HTTPException)
@@ -120,6 +139,18 @@ class _Answering:
         """Answer a request that met an error of the program."""
         _logger.error("The page %s failed", request.url.path, exc_info=error)
         return self._problem(request, 500, f"{type(error).__name__}; the log of the server has more.")
+
+    async def _act(self, act: Act, request: Request) -> Response:
+        body = await request.body()
+
+        def acted(site: Site, request: Request) -> Response:
+            try:
+                return act(site, request, read_form(body))
+            except (TableVaultError, OSError) as error:
+                status = 409 if isinstance(error, TableVaultError) else 500
+                return self._problem(request, status, str(error))
+
+        return await self._answer(acted, False, request)
 
     async def _answer(self, show: Show, is_data: bool, request: Request) -> Response:
         with anyio.move_on_after(_MOST_SECONDS):
@@ -165,6 +196,7 @@ def _routes(answering: _Answering) -> list[BaseRoute]:
     for path, show in _PAGES:
         routes.append(Route(path + _JSON, answering.data(show)))
         routes.append(Route(path, answering.page(show)))
+    routes += [Route(path, answering.form(act), methods=["POST"]) for path, act in _FORMS]
     return routes
 
 
@@ -177,8 +209,20 @@ _PAGES: tuple[tuple[str, Show], ...] = (
     ("/processes", pages.show_processes),
     ("/sql", pages.show_sql),
     ("/graph", pages.show_graph),
+    ("/process/{process_id}/stop", actions.ask_to_stop),
+    ("/table/{table}/{instance}/execute", actions.ask_to_execute),
+    ("/table/{table}/{instance}/retry", actions.ask_to_retry),
+    ("/table/{table}/{instance}/tag", actions.ask_to_tag),
 )
 """Pages that also exist as JSON, at their path with `.json` appended."""
+
+_FORMS: tuple[tuple[str, Act], ...] = (
+    ("/process/{process_id}/resume", actions.resume),
+    ("/process/{process_id}/stop", actions.stop),
+    ("/table/{table}/{instance}/execute", actions.execute),
+    ("/table/{table}/{instance}/retry", actions.retry),
+    ("/table/{table}/{instance}/tag", actions.tag),
+)
 
 
 def _static(name: str) -> Endpoint:

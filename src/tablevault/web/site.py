@@ -39,6 +39,8 @@ class Site:
         self.rates = Rates()
         self.statuses = Statuses(vault)
         self._heavy = threading.Lock()
+        self._acting: TableVault | None = None
+        self._opening = threading.Lock()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -49,6 +51,13 @@ class Site:
             yield
         finally:
             self._heavy.release()
+
+    def acting(self) -> TableVault:
+        """Return the vault for actions, whose author says that they come from the page."""
+        with self._opening:
+            if self._acting is None:
+                self._acting = type(self.vault)(self.vault.db_dir, f"{self.vault.author} via page")
+            return self._acting
 
     def has_process(self, process_id: str) -> bool:
         """Return whether there is a process of this id."""

@@ -1,0 +1,137 @@
+"""Actions as they are offered: what each would do, and the calls and commands that do the same."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tablevault.addresses import Address
+from tablevault.errors import TVArgumentError
+from tablevault.presentation.instances import instance_plan
+from tablevault.presentation.processes import read_process
+from tablevault.records import InstancePlan, Remedy
+
+if TYPE_CHECKING:
+    from tablevault.display.progress import Rates
+    from tablevault.reading.instance_details import InstanceFacts
+    from tablevault.vault import TableVault
+
+_MATERIALIZING = ("execute_instance", "retry_failed", "refresh", "run")
+"""Operations whose computed rows can become an instance."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One button."""
+
+    label: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """What it sends."""
+    loses_work: bool = False
+
+
+@dataclass(frozen=True)
+class Action:
+    """An action that waits to be confirmed."""
+
+    name: str
+    """`execute`, `retry`, `stop` or `tag`."""
+    subject: str
+    """What it is about: a process id, or the address of an instance."""
+    sentences: tuple[str, ...]
+    choices: tuple[Choice, ...]
+    commands: tuple[Remedy, ...]
+    """What does the same elsewhere."""
+    plan: InstancePlan | None = None
+    table_name: str = ""
+    instance_id: str = ""
+
+
+def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
+    """Return how a process can be stopped, and what would be lost."""
+    process = read_process(vault, process_id, rates)
+    status = process.line.status
+    computed = sum(builder.computed for builder in process.builders)
+    if not process.line.is_active:
+        return Action("stop", process_id, (f"It is {status}: there is nothing to stop.",), (), ())
+    sentences = [f"It is {status}. Stopping it reverts it and releases its locks."]
+    if computed:
+        sentences.append(
+            f"{computed:,} computed cells would be lost, unless the next execution is called with reuse_partial."
+        )
+    force = {"force": "1"} if status != "paused" else {}
+    label = "Force it to stop" if force else "Stop it"
+    choices = [Choice(label, force, loses_work=True)]
+    if computed and process.line.operation in _MATERIALIZING:
+        choices.append(Choice(f"{label}, and make it an instance", {**force, "materialize": "1"}))
+        sentences.append("Made an instance, the computed cells stay; it is marked as not complete.")
+    stops = tuple(remedy for remedy in process.remedies if remedy.action == "stop")
+    return Action("stop", process_id, tuple(sentences), tuple(choices), stops)
+
+
+def plan_execution(vault: TableVault, address: Address) -> Action:
+    """Return what an execution of a temporary instance would do."""
+    facts = vault._instance_details().facts(address)
+    if not facts.line.temporary:
+        raise TVArgumentError(f"Instance '{facts.line.instance_id}' is materialized; only temporary ones are executed.")
+    plan, problem = instance_plan(vault, facts)
+    version = facts.line.version
+    command = _remedy(
+        vault,
+        "execute",
+        f"execute_instance({facts.table_name!r}, {version!r}, background=True)",
+        ["execute-instance", facts.table_name, "--version", version, "--background"],
+    )
+    choices = () if problem else (Choice("Execute it in the background"),)
+    sentences = (problem or "Its builders run in a background worker. An error pauses the run.",)
+    return _of_instance("execute", facts, sentences, choices, command, plan)
+
+
+def plan_retry(vault: TableVault, address: Address) -> Action:
+    """Return what a retry of the failed rows of an instance would do."""
+    facts = vault._instance_details().facts(address)
+    line = facts.line
+    command = _remedy(
+        vault,
+        "retry",
+        f"retry_failed({facts.table_name!r}, {line.instance_id!r}, background=True)",
+        ["retry-failed", facts.table_name, "--instance-id", line.instance_id, "--background"],
+    )
+    if line.temporary or not (line.failed_cells or line.skipped_cells or not line.success):
+        return _of_instance("retry", facts, ("There are no failed or skipped rows.",), (), command)
+    sentences = (
+        f"{line.failed_cells:,} failed and {line.skipped_cells:,} skipped rows would be computed again, by the code as "
+        "it is now, into a new instance. All other cells are taken over.",
+    )
+    return _of_instance("retry", facts, sentences, (Choice("Retry in the background"),), command)
+
+
+def plan_tag(vault: TableVault, address: Address) -> Action:
+    """Return how an instance is tagged."""
+    facts = vault._instance_details().facts(address)
+    line = facts.line
+    if line.temporary:
+        raise TVArgumentError(f"Instance '{line.instance_id}' is temporary; only materialized ones can be tagged.")
+    place = f"{facts.table_name}({line.instance_id})"
+    command = _remedy(vault, "tag", f"create_tag('NAME', {place!r})", ["tag", "NAME", place])
+    sentences = ("An instance that is tagged cannot be deleted, and keeps its artifacts.",)
+    return _of_instance("tag", facts, sentences, (Choice("Tag it"),), command)
+
+
+def _of_instance(
+    name: str,
+    facts: InstanceFacts,
+    sentences: tuple[str, ...],
+    choices: tuple[Choice, ...],
+    command: Remedy,
+    plan: InstancePlan | None = None,
+) -> Action:
+    subject = f"{facts.table_name}({facts.line.instance_id})"
+    return Action(name, subject, sentences, choices, (command,), plan, facts.table_name, facts.line.instance_id)
+
+
+def _remedy(vault: TableVault, action: str, call: str, words: list[str]) -> Remedy:
+    command = shlex.join(["tablevault", "--db-dir", vault.db_dir, *words])
+    return Remedy(action, f"TableVault({vault.db_dir!r}).{call}", command)
