@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tablevault import names
@@ -22,6 +24,7 @@ from tablevault.presentation.cells import (
 from tablevault.presentation.content_types import content_type, shown_as
 from tablevault.presentation.processes import ProcessLine, process_lines
 from tablevault.records import InstancePlan, LineageStep, TableStatus
+from tablevault.texts import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 _ENDED = 20
 """Ended processes of an overview."""
+_MOST_TRACED_AT_ONCE = 200_000
+"""Cells of a frame whose rows are traced without being asked to."""
+_LONGEST_ARGUMENT = 2_000
+"""Characters of a text in the arguments of a call."""
 _MOST_CODE = 200_000
 """Characters of all code modules of an instance that are shown."""
 
@@ -137,6 +144,28 @@ class InstanceDetail:
 
 
 @dataclass(frozen=True)
+class Trace:
+    """Where a cell comes from."""
+
+    state: str
+    builder: str
+    function: str
+    code_version: str
+    source: str
+    """The function as it ran."""
+    arguments: str
+    """Those of the call, as JSON; empty where something that they read is gone."""
+    instance_id: str
+    """The instance in which the function ran for it; empty if it did not."""
+    process_id: str
+    author: str
+    when: datetime | None
+    reused_through: tuple[str, ...]
+    inputs: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class RowDetail:
     """One row in full."""
 
@@ -148,6 +177,8 @@ class RowDetail:
     cells: tuple[Cell, ...]
     tracebacks: Mapping[str, str] = field(default_factory=dict)
     """Of failed cells, by the name of the builder."""
+    traces: Mapping[str, Trace] | None = None
+    """Where each cell comes from, by column; `None` if they are left out, since its frame is large."""
 
 
 def instance_address(table_name: str, instance: str) -> Address:
@@ -251,8 +282,19 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
     )
 
 
-def read_row(vault: TableVault, address: Address, position: int) -> RowDetail:
+def read_row(vault: TableVault, address: Address, position: int, traces: bool = False) -> RowDetail:
     """Return one row in full.
+
+    Parameters
+    ----------
+    vault
+        The vault.
+    address
+        The instance.
+    position
+        The row.
+    traces
+        Whether to trace its cells in a large frame, too, which may take seconds.
 
     Raises
     ------
@@ -283,6 +325,46 @@ def read_row(vault: TableVault, address: Address, position: int) -> RowDetail:
         frame.columns,
         cells,
         _tracebacks(vault, exact, position) if unset.failed else {},
+        _traces(vault, facts, table, position) if traces or _is_traced_at_once(facts) else None,
+    )
+
+
+def _is_traced_at_once(facts: InstanceFacts) -> bool:
+    return (facts.line.rows or 0) * max(len(facts.columns), 1) <= _MOST_TRACED_AT_ONCE
+
+
+def _traces(vault: TableVault, facts: InstanceFacts, table: pa.Table, position: int) -> dict[str, Trace]:
+    """Return the traces of the cells of a row; none of a temporary instance."""
+    if facts.line.temporary:
+        return {}
+    row: object = position
+    if facts.primary_key:
+        key = tuple(table.column(name)[0].as_py() for name in facts.primary_key)
+        row = key if len(key) > 1 else key[0]
+    return {name: _trace(vault, facts, row, name) for name in table.column_names}
+
+
+def _trace(vault: TableVault, facts: InstanceFacts, row: object, column: str) -> Trace:
+    try:
+        trace = vault.trace_cell(facts.table_name, row, column, facts.line.instance_id)
+    except TableVaultError as error:
+        return Trace("unknown", "", "", "", "", "", "", "", "", None, (), (), (str(error),))
+    computed = trace.computed_in
+    arguments = trace.to_dict()["arguments"]
+    return Trace(
+        trace.state,
+        trace.builder,
+        trace.function,
+        trace.code_version,
+        trace.source,
+        "" if arguments is None else json.dumps(shortened(arguments, _LONGEST_ARGUMENT), indent=2, ensure_ascii=False),
+        "" if computed is None else computed.instance_id,
+        "" if computed is None else computed.process_id,
+        "" if computed is None else computed.author,
+        None if computed is None else computed.when,
+        trace.reused_through,
+        tuple(_input_name(step, facts.table_name, facts.line.instance_id) for step in trace.inputs),
+        trace.notes,
     )
 
 

@@ -209,6 +209,7 @@ _PAGES: tuple[tuple[str, Show], ...] = (
     ("/processes", pages.show_processes),
     ("/sql", pages.show_sql),
     ("/graph", pages.show_graph),
+    ("/diff", pages.show_difference),
     ("/process/{process_id}/stop", actions.ask_to_stop),
     ("/table/{table}/{instance}/execute", actions.ask_to_execute),
     ("/table/{table}/{instance}/retry", actions.ask_to_retry),

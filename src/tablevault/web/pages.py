@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from tablevault.addresses import parse_address
 from tablevault.errors import TVArgumentError
+from tablevault.presentation.differences import read_difference
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
 from tablevault.presentation.instances import (
@@ -32,6 +33,8 @@ _STEPS, _MOST_STEPS = 2, 20
 """Of a lineage, in each direction."""
 _MOST_TABLES = 200
 """Of a graph of tables."""
+TRACES_PART = "live_cells"
+"""The part of a page of a large frame that is fetched after it, because traces may take a while."""
 STATUS_PART = "live_status"
 """The part of a page that is fetched after it, because the states of tables may take a while."""
 
@@ -66,7 +69,8 @@ def show_instance(site: Site, request: Request) -> Shown:
 def show_row(site: Site, request: Request) -> Shown:
     """Show one row."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
-    return Shown("row.html", read_row(site.vault, address, request.path_params["row"]))
+    traces = "trace" in request.query_params or request.query_params.get("part") == TRACES_PART
+    return Shown("row.html", read_row(site.vault, address, request.path_params["row"], traces))
 
 
 def show_processes(site: Site, request: Request) -> Shown:
@@ -121,6 +125,17 @@ def show_graph(site: Site, request: Request) -> Shown:
     shown = listed[:_MOST_TABLES]
     graph = graph_of_tables(site.statuses.of(shown), shown[-1] if len(listed) > _MOST_TABLES else "")
     return Shown("graph.html", graph, beside={"drawing": _drawn(graph.graph)})
+
+
+def show_difference(site: Site, request: Request) -> Shown:
+    """Show which rows and cells of two instances differ, and why."""
+    before, after = request.query_params.get("before", ""), request.query_params.get("after", "")
+    beside = {"asked_before": before, "asked_after": after}
+    if not after:
+        return Shown("diff.html", None, beside=beside)
+    with site.alone():
+        named = parse_address(before) if before else None
+        return Shown("diff.html", read_difference(site.vault, named, parse_address(after), PAGE), beside=beside)
 
 
 def go_to_address(site: Site, request: Request) -> Response:

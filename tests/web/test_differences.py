@@ -1,0 +1,81 @@
+"""The pages that compare instances and trace cells."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+from tablevault.presentation import instances
+from tablevault.presentation.differences import side_by_side
+
+
+def test_difference_has_cells_with_causes_and_definitions(shown, reader):
+    first, second = shown.vault.get_table_instances("stories")
+    for query in (f"after=stories({second})", "after=stories", "before=stories@paper&after=stories(base)"):
+        data = reader.get(f"/diff.json?{query}").json
+        assert (data["before_id"], data["after_id"]) == (first, second)
+    assert data["rows"] == {"added": 0, "removed": 0, "changed": 5, "same": 225, "not_computed": 0}
+    cells = [(cell["key"], cell["column"], cell["before"]["text"], cell["after"]["text"]) for cell in data["cells"]]
+    assert cells[0] == ("number=0", "title", "story 0", "tale 0")
+    assert len(cells) == 5
+    assert {cell["cause"] for cell in data["cells"]} == {"code"}
+    assert [text["name"] for text in data["builders"]] == ["title"]
+    text = reader.get("/diff?before=stories@paper&after=stories").text
+    assert "tale 200" in text
+    assert "python_function: other_title" in text
+
+
+def test_difference_of_a_temporary_instance_counts_what_is_missing(reader):
+    answer = reader.get(f"/diff?before=stories&after={quote('stories(TEMP_base)')}")
+    # Nothing was computed for it.
+    assert answer.status == 404
+    assert "has no frame" in answer.text
+
+
+def test_difference_without_instances_is_a_form(reader):
+    assert "<form" in reader.get("/diff").text
+    assert reader.get("/diff.json").json is None
+    for query in ("after=storis", "after=stories(", "after=stories&before=answers@x", "after=empty"):
+        assert reader.get(f"/diff?{query}").status == 404
+
+
+def test_lines_stand_side_by_side():
+    unified = "--- a\n+++ b\n@@ -1,3 +1,3 @@\n same\n-old\n-gone\n+new\n end\n+last"
+    lines = [(line.before, line.after, line.state) for line in side_by_side(unified)]
+    assert lines == [
+        ("@@ -1,3 +1,3 @@", "@@ -1,3 +1,3 @@", "place"),
+        ("same", "same", "same"),
+        ("old", "new", "changed"),
+        ("gone", None, "changed"),
+        ("end", "end", "same"),
+        (None, "last", "changed"),
+    ]
+
+
+def test_row_traces_its_cells(shown, reader):
+    second = shown.name
+    traces = reader.get("/table/stories/base/row/50.json").json["traces"]
+    assert traces["title"]["function"] == "shown.other_title"
+    assert "def other_title" in traces["title"]["source"]
+    assert '"number": 50' in traces["title"]["arguments"]
+    assert (traces["title"]["instance_id"], traces["title"]["process_id"]) == (second, "second")
+    assert traces["title"]["inputs"] == ["self.number"]
+    text = reader.get("/table/stories/base/row/50").text
+    assert "def other_title" in text
+    failed = reader.get("/table/answers/base/row/7.json").json["traces"]
+    assert [failed[name]["state"] for name in ("number", "answer", "words")] == ["computed", "failed", "skipped"]
+    assert reader.get("/table/hostile/base/row/0.json").json["traces"]["text"]["state"] == "external"
+    assert reader.get("/table/broken/TEMP_base/row/0.json").json["traces"] == {}
+
+
+def test_rows_of_large_frames_are_traced_when_asked(reader, monkeypatch):
+    monkeypatch.setattr(instances, "_MOST_TRACED_AT_ONCE", 10)
+    page = reader.get("/table/stories/base/row/50")
+    assert 'data-fetch="/table/stories/' in page.text
+    assert "def other_title" not in page.text
+    assert reader.get("/table/stories/base/row/50.json").json["traces"] is None
+    part = reader.get("/table/stories/base/row/50?part=live_cells")
+    assert "def other_title" in part.text
+    assert "<html" not in part.text
+    whole = reader.get("/table/stories/base/row/50?trace=1").text
+    assert "def other_title" in whole
+    assert "data-fetch" not in whole
