@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tablevault import permissions
 from tablevault.catalog.owners import Owners
+from tablevault.clusters import RayOptions
 from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
 from tablevault.ports import Catalog
@@ -25,6 +26,8 @@ class VaultContext:
     lock_timeout: float
     """Seconds that an operation waits for a live process that is in its way."""
     vault_id: str
+    ray: RayOptions = field(default_factory=RayOptions)
+    """The cluster on which `executor: ray` runs rows."""
     parent_serial: int | None = None
     """The process inside which this vault was opened."""
     frame_checks: FrameChecks = field(default_factory=FrameChecks, compare=False, repr=False)

@@ -93,10 +93,14 @@ class ColumnFields(TypedDict, total=False):
     max_consecutive_failures: int | Literal["none"]
     stop_on: Sequence[ErrorName]
     failed_inputs: Literal["skip", "pass"]
-    executor: Literal["threads", "async", "processes"]
+    executor: Literal["threads", "async", "processes", "ray"]
     max_concurrency: int
     n_threads: int
     batch_size: int
+    resources: Mapping[str, float | str]
+    min_workers: int
+    max_workers: int
+    rows_per_worker: int
 
 
 class IndexFields(ColumnFields, total=False):

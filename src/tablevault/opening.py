@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +14,10 @@ import psutil
 import yaml
 from filelock import FileLock
 
+from tablevault import clusters
 from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
+from tablevault.clusters import RayOptions
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
 from tablevault.formats import Marker, check_same_vault, read_marker, write_marker
@@ -36,11 +39,13 @@ class Settings:
     lock_timeout: float = 5.0
     parent_id: str = ""
     catalog_url: str | None = None
+    ray: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
         """Raise `TVArgumentError` for what nothing could be opened with."""
         check_text("author", self.author)
         check_text("parent_id", self.parent_id)
+        RayOptions.of(self.ray)
         if not self.lock_timeout >= 0:
             raise TVArgumentError(f"lock_timeout is a number of seconds, 0 or more, not {self.lock_timeout!r}")
 
@@ -55,6 +60,12 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     TVProcessError
         If `parent_id` does not name a running process.
     """
+    if settings.parent_id and clusters.runs_rows:
+        raise TVArgumentError(
+            f"An operation of the vault '{db_dir}' cannot be nested in process '{settings.parent_id}' from a worker of "
+            "'executor: ray': the vault is a folder of the machine that owns the process. Run this builder with "
+            "another executor."
+        )
     layout = _layout_of(db_dir)
     marker = marker_of(layout)
     _check_own_places(layout)
@@ -68,6 +79,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
         vault_id=marker.vault_id,
+        ray=RayOptions.of(settings.ray),
     )
     check_same_vault(context)
     if not settings.parent_id:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from tablevault.clusters import RayOptions
     from tablevault.progress import ExecutionProgress
     from tablevault.texts import Secrets
     from tablevault.values import (
@@ -137,6 +138,11 @@ class RowExecutor(Protocol):
         ...
 
     @property
+    def waiting(self) -> str:
+        """What workers wait for before they can run any call, as progress shows it; empty if for nothing."""
+        ...
+
+    @property
     def ended(self) -> deque[Ended]:
         """Calls that have ended, in the order of completion; the owner removes each once it has handled it."""
         ...
@@ -250,6 +256,11 @@ class Interruptible(Protocol):
     @property
     def lock_descriptors(self) -> Sequence[int]:
         """Open files whose locks show the owner as alive; worker processes hold them, too."""
+        ...
+
+    @property
+    def ray(self) -> RayOptions:
+        """The cluster on which `executor: ray` runs rows."""
         ...
 
     @property

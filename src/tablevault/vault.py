@@ -91,6 +91,10 @@ class TableVault:
         the vault. Databases other than SQLite are refused.
     exist_ok
         With `create`: open the vault if there is one. Of several interpreters that do so at once, one makes it.
+    ray
+        The cluster on which builders with `executor: ray` run: a mapping with any of `address` (by default
+        `RAY_ADDRESS`, or else a cluster of its own on this machine), `runtime_env`, and `forward_env`, a list of
+        environment variables that workers get.
 
     Raises
     ------
@@ -119,8 +123,9 @@ class TableVault:
         lock_timeout: float = 5.0,
         catalog_url: str | None = None,
         exist_ok: bool = False,
+        ray: Mapping[str, Any] | None = None,
     ) -> None:
-        settings = Settings(author, lock_timeout, parent_id, catalog_url)
+        settings = Settings(author, lock_timeout, parent_id, catalog_url, ray)
         if create:
             create_vault(db_dir, description, settings, exist_ok)
         self._settings = settings

@@ -13,7 +13,7 @@ EMPTY = inspect.Parameter.empty
 
 SIGNATURES = {
     "__init__": "db_dir, author='', description='', create=False, restart=False, verbose=False, parent_id='', *, "
-    "lock_timeout=5.0, catalog_url=None, exist_ok=False",
+    "lock_timeout=5.0, catalog_url=None, exist_ok=False, ray=None",
     "create_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', "
     "process_id='', *, exist_ok=False",
     "make_table": "table_name, allow_multiple_artifacts=False, has_side_effects=False, description='', "

@@ -44,12 +44,16 @@ class PolicyFields(BaseModel):
     retry: Annotated[int, Field(ge=0)] | RetryFields | None = None
     timeout: Seconds | None = None
     failed_inputs: Literal["skip", "pass"] | None = None
-    executor: Literal["threads", "async", "processes"] | None = None
+    executor: Literal["threads", "async", "processes", "ray"] | None = None
     max_concurrency: Count | None = None
     n_threads: Count | None = None
     batch_size: Count | None = None
     service: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     budget: Annotated[dict[Name, Amount], Field(min_length=1)] | None = None
+    resources: Annotated[dict[Name, Amount | Name], Field(min_length=1)] | None = None
+    min_workers: Annotated[int, Field(ge=0)] | None = None
+    max_workers: Count | None = None
+    rows_per_worker: Count | None = None
 
 
 class BuilderFields(PolicyFields):
@@ -85,7 +89,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "return_type": ("dataframe", "row-wise", "batch", "generator"),
     "on_error": ("pause", "collect", "revert"),
     "failed_inputs": ("skip", "pass"),
-    "executor": ("threads", "async", "processes"),
+    "executor": ("threads", "async", "processes", "ray"),
 }
 
 _SHAPES = {
@@ -109,12 +113,16 @@ _SHAPES = {
     "timeout": "a number of seconds above 0",
     "validate": "the name of a function of the same module, such as check_answer",
     "failed_inputs": "skip or pass",
-    "executor": "threads, async or processes",
+    "executor": "threads, async, processes or ray",
     "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
     "batch_size": "a whole number from 1",
     "service": "the name of a service, or a list of names, such as [openai, search]",
     "budget": "a mapping of amounts to numbers from 0, such as {calls: 1000, cost: 5}",
+    "resources": "a mapping of resources to numbers from 0, such as {cpu: 1, gpu: 0.5, memory: 4GiB}",
+    "min_workers": "a whole number from 0",
+    "max_workers": "a whole number from 1",
+    "rows_per_worker": "a whole number from 1",
     "for_each": "a table, such as documents or documents(v2)",
     "setup_arguments": "a mapping of argument names to values, such as {model: small}",
     "dtypes": "a mapping of column names to types, such as {score: Float64}",

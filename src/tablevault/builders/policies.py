@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from tablevault.builders.fields import FieldPath, PolicyFields, RetryFields, validate_policies
+from tablevault.builders.resources import ONE_CORE, Resources, resource_problem
 from tablevault.errors import TVArgumentError
 from tablevault.names import nearest
 
 OnError = Literal["pause", "collect", "revert"]
-ExecutorName = Literal["threads", "async", "processes"]
+ExecutorName = Literal["threads", "async", "processes", "ray"]
 FailedInputs = Literal["skip", "pass"]
 ErrorName = int | str
 
@@ -32,6 +33,19 @@ _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PERCENT = re.compile(r"(\d{1,3})%")
 _DEFAULT_RETRIES = 3
 _MAXIMUM_PERCENT = 100
+
+_OF_CLUSTERS = ("resources", "min_workers", "max_workers", "rows_per_worker")
+_TAKEN_AS_GIVEN = (
+    "on_error",
+    "timeout",
+    "failed_inputs",
+    "executor",
+    "batch_size",
+    "min_workers",
+    "max_workers",
+    "rows_per_worker",
+)
+"""Fields whose values are policies as they are."""
 
 RUN_BY_ROW = ("row-wise", "batch")
 """Return types whose function is called for rows."""
@@ -79,6 +93,24 @@ class Policies:
     """Services that each call needs."""
     budget: Mapping[str, float] | None = None
     """The most that all calls of the builder may use in one process, by amount."""
+    resources: Resources = ONE_CORE
+    """Of one worker on a cluster."""
+    min_workers: int = 1
+    """Workers on a cluster that are kept while rows have to be computed."""
+    max_workers: int | None = None
+    """Workers on a cluster; `None`: as many as it holds when the builder starts."""
+    rows_per_worker: int | None = None
+    """Rows at once in a worker on a cluster; `None`: as many as suit the function."""
+
+    @property
+    def runs_elsewhere(self) -> bool:
+        """Whether calls run in other interpreters, which may die without this one."""
+        return self.executor in ("processes", "ray")
+
+    @property
+    def runs_on_ray(self) -> bool:
+        """Whether calls run on a Ray cluster."""
+        return self.executor == "ray"
 
     @property
     def collects(self) -> bool:
@@ -93,7 +125,7 @@ class Policies:
     def changed(self, fields: PolicyFields) -> Policies:
         """Return these policies with the fields that are given."""
         given: dict[str, object] = {}
-        for name in ("on_error", "timeout", "failed_inputs", "executor", "batch_size"):
+        for name in _TAKEN_AS_GIVEN:
             value = getattr(fields, name)
             if value is not None:
                 given[name] = value
@@ -107,6 +139,8 @@ class Policies:
             given["services"] = tuple(dict.fromkeys(names))
         if fields.budget is not None:
             given["budget"] = dict(fields.budget)
+        if fields.resources is not None:
+            given["resources"] = Resources.parse(fields.resources)
         if fields.stop_on is not None:
             given["stop_on"] = tuple(fields.stop_on)
         if fields.retry is not None:
@@ -126,6 +160,8 @@ class PolicyContext:
     makes_artifacts: bool
     overwrites_key: bool = False
     """Whether it overwrites a column of the primary key; known once all builders of the instance are."""
+    executor: str | None = None
+    """The executor that it has if no field says otherwise."""
 
     @property
     def runs_by_row(self) -> bool:
@@ -134,7 +170,7 @@ class PolicyContext:
 
     def may_run_on(self, executor: str | None) -> bool:
         """Return whether its function may be run by an executor."""
-        return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes"))
+        return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes", "ray"))
 
 
 KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."
@@ -152,6 +188,10 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
         ("service", context.return_type != "generator", "has no meaning for a generator"),
         ("batch_size", context.return_type == "batch", "has a meaning for 'return_type: batch' only"),
     ]
+    executor = fields.executor or context.executor
+    on_ray = "has a meaning with 'executor: ray' only"
+    checks.extend((name, executor == "ray", on_ray) for name in _OF_CLUSTERS)
+    checks.append(("rows_per_worker", context.runs_by_row, by_row))
     for name, has_meaning, reason in checks:
         if getattr(fields, name) is not None and not has_meaning:
             return (name,), f"{name} {reason}; remove it."
@@ -165,6 +205,17 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
             "a thread cannot be killed, so a late call could still write an artifact; use 'executor: processes' or "
             "'executor: async', or limit the time inside the function."
         )
+    return _wrong_workers(fields)
+
+
+def _wrong_workers(fields: PolicyFields) -> tuple[FieldPath, str] | None:
+    """Return the first field about workers on a cluster that contradicts others, or itself."""
+    if fields.resources is not None:
+        problem = resource_problem(fields.resources)
+        if problem is not None:
+            return ("resources", problem[0]), problem[1]
+    if fields.min_workers is not None and fields.max_workers is not None and fields.min_workers > fields.max_workers:
+        return ("min_workers",), f"min_workers is larger than max_workers, which is {fields.max_workers}; lower it."
     return None
 
 

@@ -110,7 +110,12 @@ class BuilderSpec:
     def policy_context(self) -> PolicyContext:
         """The facts that decide which policies have a meaning."""
         makes_artifacts = any(kind.kind is Kind.ARTIFACT for kind in self.dtypes.values())
-        return PolicyContext(self.is_index and self.for_each is None, self.return_type, makes_artifacts)
+        return PolicyContext(
+            self.is_index and self.for_each is None,
+            self.return_type,
+            makes_artifacts,
+            executor=self.policies.executor,
+        )
 
     @property
     def tracked_arguments(self) -> dict[str, object]:

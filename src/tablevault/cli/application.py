@@ -108,6 +108,7 @@ class Place:
     db_dir: Path | None
     author: str
     as_json: bool
+    ray_address: str = ""
     opened: TableVault | None = None
     """The vault, once a command has opened it."""
 
@@ -117,7 +118,8 @@ class Place:
             raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
         from tablevault import TableVault
 
-        vault = TableVault(self.db_dir, self.author, **options)
+        ray = {"address": self.ray_address} if self.ray_address else None
+        vault = TableVault(self.db_dir, self.author, ray=ray, **options)
         self.opened = self.opened or vault
         return vault
 
@@ -155,15 +157,16 @@ class Commands(click.Group):
 @click.option("--db-dir", type=click.Path(path_type=Path), envvar="TABLEVAULT_DIR", help="Folder of the vault.")
 @click.option("--author", envvar="TABLEVAULT_AUTHOR", default="", help="Name in the history.")
 @click.option("--json", "as_json", is_flag=True, help="Print lists and records as JSON, also on a terminal.")
+@click.option("--ray-address", default="", metavar="ADDRESS", help="Ray cluster for 'executor: ray'.")
 @click.version_option(package_name="tablevault", message="%(prog)s %(version)s")
 @click.pass_context
-def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: bool) -> None:
+def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: bool, ray_address: str) -> None:
     """Tables of expensive results that survive errors, crashes and power cuts.
 
     Exit status: 0 done, 1 refused by TableVault, 2 wrong usage, 3 an error from outside that was reverted, 4 paused,
     130 and 143 interrupted and reverted.
     """
-    ctx.obj = Place(db_dir, author, as_json)
+    ctx.obj = Place(db_dir, author, as_json, ray_address)
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def executor_problem(name: str, is_async: bool, return_type: str, executor: str 
     """
     if is_async and return_type == "generator":
         return f"{name}() is an async function, and 'return_type: generator' calls plain generators; use 'row-wise'."
-    if is_async and executor not in (None, "async"):
+    if is_async and executor not in (None, "async", "ray"):
         return f"{name}() is an async function, which 'executor: {executor}' cannot await; write 'executor: async'."
     if not is_async and executor == "async":
         return f"{name}() is not an async function; write 'async def {name}', or remove 'executor: async'."

@@ -41,6 +41,10 @@ _ORDER = (
     "max_concurrency",
     "n_threads",
     "batch_size",
+    "resources",
+    "min_workers",
+    "max_workers",
+    "rows_per_worker",
 )
 
 

@@ -142,9 +142,12 @@ class Prepared:
         return any(kind.kind is Kind.ARTIFACT for spec in self.specs for kind in spec.dtypes.values())
 
     def environment_variables(self) -> dict[str, str]:
-        """Return the environment variables in arguments, each with the first place that names it."""
+        """Return the environment variables in arguments that are read here, each with the first place that names it."""
         places: dict[str, str] = {}
         for spec in self.specs:
+            if spec.policies.runs_on_ray:
+                # They are read on its workers.
+                continue
             for field, given in (("arguments", spec.arguments), ("setup_arguments", spec.setup_arguments or {})):
                 for argument, value in given.items():
                     for name in environment_variables(value):

@@ -52,6 +52,7 @@ def row_job(run: BuilderRun) -> RowJob:
         function=function,
         open=function.opener(run.setup_arguments),
         policies=policies,
+        ray=run.execution.owner.ray,
         batch_size=policies.batch_size if run.spec.return_type == "batch" else None,
     )
 

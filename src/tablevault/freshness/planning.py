@@ -13,6 +13,7 @@ from tablevault import names
 from tablevault.builders.document import SELF
 from tablevault.builders.placeholders import has_placeholder
 from tablevault.builders.spec import BuilderSpec
+from tablevault.clusters import RayOptions
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
 from tablevault.context import VaultContext
@@ -216,7 +217,7 @@ def _workplace(folder: Path, process_id: str, context: VaultContext) -> Iterator
             return counters
 
         progress = ExecutionProgress()
-        yield Workplace(checkpoints, artifacts, progress, _NeverStopped(), process_id, process_id, limits)
+        yield Workplace(checkpoints, artifacts, progress, _NeverStopped(context.ray), process_id, process_id, limits)
 
 
 class _NeverStopped:
@@ -225,8 +226,9 @@ class _NeverStopped:
     stop_requested = False
     lock_descriptors = ()
 
-    def __init__(self) -> None:
+    def __init__(self, ray: RayOptions) -> None:
         self.secrets = Secrets()
+        self.ray = ray
 
     def raise_if_stopped(self) -> None:
         """Do nothing."""

@@ -99,7 +99,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         pins = pin_inputs(lookup, documents, partial(_lock_shared, draft))
         sources = Sources(lookup.code_texts())
         builders = Prepared.check(table.name, documents, PinnedInputs(lookup, pins), sources)
-        builders.with_policies(self.policies).check_services(lookup)
+        builders = builders.with_policies(self.policies)
+        builders.check_services(lookup)
         for document in documents.values():
             for doubt in document.doubts:
                 warn(doubt)

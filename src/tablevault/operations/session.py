@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tablevault.clusters import RayOptions
 from tablevault.layout import ProcessFolder
 from tablevault.lookup import Lookup
 from tablevault.ports import ArtifactStore, Children, ServiceLimits
@@ -114,6 +115,11 @@ class Session(Protocol):
     @property
     def lock_descriptors(self) -> Sequence[int]:
         """Open files whose locks show this attempt as alive."""
+        ...
+
+    @property
+    def ray(self) -> RayOptions:
+        """The cluster on which `executor: ray` runs rows."""
         ...
 
     @property

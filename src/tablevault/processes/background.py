@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 import sys
@@ -40,12 +42,17 @@ def hand_over(context: VaultContext, process: Process) -> None:
     with path.open("ab") as log:
         worker = subprocess.Popen(
             command,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
         )
+
+    # Not as arguments, which any user of the machine can list.
+    with contextlib.suppress(BrokenPipeError), worker.stdin or contextlib.nullcontext() as options:
+        if options is not None:
+            options.write(json.dumps(context.ray.plain).encode())
 
     def is_taken_over() -> bool:
         record = context.catalog.processes.get(process.serial)

@@ -13,6 +13,7 @@ import psutil
 
 from tablevault import clock
 from tablevault.catalog.owners import OwnerLock
+from tablevault.clusters import RayOptions
 from tablevault.context import VaultContext
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
 from tablevault.forks import ForkHooks, around_forks
@@ -113,6 +114,11 @@ class Process:
     def lock_descriptors(self) -> tuple[int, ...]:
         """Open files whose locks show this attempt as alive."""
         return (self.lease.descriptor,)
+
+    @property
+    def ray(self) -> RayOptions:
+        """The cluster on which `executor: ray` runs rows."""
+        return self.context.ray
 
     # --- limits ---------------------------------------------------------------------------------------------------
 

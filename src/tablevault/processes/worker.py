@@ -6,6 +6,7 @@ Started by `background.hand_over`; not a public command.
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -22,18 +23,20 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        The vault's folder, the process's number, the number of its attempt.
+        The vault's folder, the process's number, the number of its attempt. The options of its cluster come over the
+        standard input.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # The log takes any output of functions, whatever the encoding of the terminal is.
             stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     db_dir, serial, attempt = Path(arguments[0]), int(arguments[1]), int(arguments[2])
+    ray = json.loads(sys.stdin.read())
     context = open_context(db_dir, Settings())
     record = context.catalog.processes.get(serial)
     if record is None or record.attempt != attempt:
         return 0
-    author = open_context(db_dir, Settings(author=record.author))
+    author = open_context(db_dir, Settings(author=record.author, ray=ray))
     engine = Engine(author)
     try:
         engine.take_over(record)

@@ -27,6 +27,7 @@ from tablevault.builders.secrets import given_secrets, written_secrets
 from tablevault.builders.spec import BuilderSpec
 from tablevault.notes import add_location
 from tablevault.references import Compiled, Evaluator, Placement, are_immutable
+from tablevault.rows.worker_texts import mark_of
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.packing import canonical, canonical_rows
 from tablevault.storage.vectors import batch_of_arrays
@@ -346,6 +347,9 @@ class FunctionCall:
             return facts.last_error or ""
         if match[1] == CALL_ID:
             return facts.call_ids.get(row or 0, "")
+        if self._spec.policies.runs_on_ray and match[1] not in ("PROCESS_ID",):
+            # Only the worker knows its environment, and the folder for the files of a call.
+            return mark_of(match[1])
         if match[1] == "ARTIFACT_FOLDER":
             return self._views.artifact_folder
         if match[1] == "PROCESS_ID":

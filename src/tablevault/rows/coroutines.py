@@ -43,6 +43,8 @@ class AsyncExecutor:
         Returns the function; called once, in the thread of the loop.
     """
 
+    waiting = ""
+
     def __init__(self, workers: int, open_function: OpenFunction) -> None:
         self.workers = workers
         self._loop = _Loop(open_function)

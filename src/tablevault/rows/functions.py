@@ -86,6 +86,11 @@ class BuilderFunction:
         """Whether worker processes call it."""
         return self.spec.policies.executor == "processes"
 
+    @property
+    def runs_on_ray(self) -> bool:
+        """Whether workers on a cluster call it."""
+        return self.spec.policies.runs_on_ray
+
     def opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
         """Return how a worker opens the function: a class is instantiated, anything else is called as it is.
 
@@ -94,7 +99,7 @@ class BuilderFunction:
         setup_arguments
             Returns the arguments of the constructor.
         """
-        if self.runs_in_processes:
+        if self.spec.policies.runs_elsewhere:
             return self._worker_opener(setup_arguments)
         function, text = self.call, self.spec.function_text
         is_class = self.is_class
@@ -109,11 +114,12 @@ class BuilderFunction:
         return open_here
 
     def _worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
-        """Return how a worker process opens the function: plain data, with the constructor's arguments resolved."""
+        """Return how a worker elsewhere opens the function: plain data, with the constructor's arguments resolved."""
+        place = self.place
         return SnapshotFunction(
             self.spec.code_module,
             self.spec.python_function,
-            self.place,
+            place.texts if place is not None and self.runs_on_ray else place,
             setup_arguments() if self.is_class else {},
             self.spec.function_text,
         )

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tablevault.code.loading import CodeSnapshot, Function, built_in
+from tablevault.code.loading import CodeSnapshot, Function, ModuleFile, built_in, read_sources
 from tablevault.code.local_code import FOLDER, LocalCode
 from tablevault.errors import warn
 from tablevault.notes import add_note, message_of
 from tablevault.ports import FunctionError, OpenedFunction
+from tablevault.rows.worker_texts import WorkerTexts
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class SnapshotFunction:
 
     module: str
     name: str
-    snapshot: SnapshotPlace | None
+    snapshot: SnapshotPlace | SnapshotTexts | None
     """The snapshot of the vault's code; `None` for a built-in function."""
     setup_arguments: Mapping[str, object]
     """Arguments of the constructor, where the name is that of a class."""
@@ -69,6 +70,10 @@ class SnapshotFunction:
             raise FunctionError(error) from error
         return open_function(function, self.setup_arguments, self.text)
 
+    def filled(self, texts: WorkerTexts) -> SnapshotFunction:
+        """Return the same with the arguments of the constructor as the worker knows them."""
+        return replace(self, setup_arguments=texts.filled(dict(self.setup_arguments)))
+
     def _load(self) -> Function:
         if self.snapshot is None:
             return built_in(self.module, self.name)
@@ -86,6 +91,32 @@ class SnapshotPlace:
     def open(self) -> CodeSnapshot:
         """Open the snapshot here, with the same names of modules: exceptions and results are found by them."""
         return CodeSnapshot(self.folder, self.shown_as, LocalCode.read(self.folder / FOLDER), self.package)
+
+    @property
+    def texts(self) -> SnapshotTexts:
+        """The code itself, for a machine that cannot see the folder."""
+        local = LocalCode.read(self.folder / FOLDER)
+        return SnapshotTexts(self.folder, self.shown_as, self.package, read_sources(self.folder), local)
+
+
+@dataclass(frozen=True)
+class SnapshotTexts:
+    """A snapshot of the code with the code itself, on a machine that may not see its folder."""
+
+    folder: Path
+    shown_as: Path
+    package: str
+    modules: Mapping[str, str]
+    """Text of each code module, by name."""
+    local: LocalCode
+
+    def open(self) -> CodeSnapshot:
+        """Open the snapshot here, with the same names of modules and files."""
+        files = {
+            name: ModuleFile(self.folder / f"{name}.py", self.shown_as / f"{name}.py", text)
+            for name, text in self.modules.items()
+        }
+        return CodeSnapshot(self.folder, self.shown_as, self.local, self.package, files)
 
 
 def open_function(function: Function, setup_arguments: Mapping[str, object], text: str) -> OpenedFunction:

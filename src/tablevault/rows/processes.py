@@ -65,6 +65,8 @@ class ProcessExecutor:
         If `open_function` cannot be pickled.
     """
 
+    waiting = ""
+
     def __init__(self, processes: int, open_function: OpenFunction, locks: Sequence[int] = ()) -> None:
         opening = packed_opening(open_function, "worker processes")
         self._crew = _Crew(processes, opening, tuple(locks))

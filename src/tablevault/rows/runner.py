@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import repeat, starmap
 from types import FunctionType
 from typing import TypeGuard
 
 from tablevault import clock
 from tablevault.builders.policies import Policies
+from tablevault.clusters import RayOptions
 from tablevault.errors import BudgetSpent, TableReferenceError
 from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Permit, Refused, RowExecutor
@@ -36,10 +38,15 @@ from tablevault.usage import Metered
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
 
+_LONG_CALL = 60.0
+"""Seconds after which progress says for how long a call on another machine has been running."""
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""
 
 _ASYNC_CONCURRENCY = 16
+
+Learn = Callable[[Iterable[tuple[str, str]]], None]
+"""Takes values that must not be told, each with its mark."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +59,16 @@ class RowJob:
     policies: Policies
     batch_size: int | None = None
     """Rows of one call; `None` for a function that is called for one row."""
+    ray: RayOptions = field(default_factory=RayOptions)
+    """The cluster for `executor: ray`."""
 
-    @property
+    @cached_property
     def concurrency(self) -> int:
         """Calls that may be in flight."""
+        if self.function.runs_on_ray:
+            from tablevault.rows.ray_cluster import connect
+
+            return connect(self.ray).places(self.policies, self.function.is_async)
         if self.policies.max_concurrency is not None:
             return self.policies.max_concurrency
         if self.function.runs_in_processes:
@@ -67,19 +80,27 @@ class RowJob:
         """Whether the innermost loop can call the function for one row after the other."""
         function = self.function
         simple = self.batch_size is None and function.validator is None
-        simple = simple and not function.is_async and not function.is_class and not function.runs_in_processes
+        simple = simple and not function.is_async and not function.is_class and not self.policies.runs_elsewhere
         return simple and self.concurrency == 1 and self.policies.timeout is None
 
-    def executor(self, locks: Sequence[int] = ()) -> RowExecutor:
+    def executor(self, owner: Interruptible, learn: Learn, one_by_one: bool) -> RowExecutor:
         """Return the way of running the calls; its workers open the function when they need it.
 
         Parameters
         ----------
-        locks
-            Descriptors of the locks that worker processes hold, too.
+        owner
+            Whose locks worker processes hold, too.
+        learn
+            Takes the values of environment variables that only workers know.
+        one_by_one
+            Whether a call must not be handed over long before it begins.
         """
+        if self.function.runs_on_ray:
+            from tablevault.rows.on_ray import open_on_ray
+
+            return open_on_ray(self.function, self.policies, self.open, owner, learn, one_by_one)
         if self.function.runs_in_processes:
-            return ProcessExecutor(self.concurrency, self.open, locks)
+            return ProcessExecutor(self.concurrency, self.open, owner.lock_descriptors)
         if self.function.is_async:
             return AsyncExecutor(self.concurrency, self.open)
         if self.concurrency == 1 and self.policies.timeout is None:
@@ -140,6 +161,8 @@ class RowRunner:
         )
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
+        self._told: list[tuple[str, str]] = []
+        """Values of environment variables that workers have told."""
         self._noted = -1
         """The call whose usage was added last."""
         self._failure: BaseException | None = None
@@ -169,6 +192,7 @@ class RowRunner:
                 self._run_scheduled(missing)
         finally:
             self._table.counter.retrying = 0
+            self._table.counter.waiting = ""
         if self._failure is not None:
             raise self._failure
         self._owner.raise_if_stopped()
@@ -215,7 +239,7 @@ class RowRunner:
 
     def _run_due(self) -> None:
         """Repeat the calls that have waited long enough, in this thread."""
-        executor = self._job.executor()
+        executor = self._executor()
         while self._failure is None and not self._owner.stop_requested:
             now = clock.monotonic()
             if self._schedule.next_time is None or self._schedule.next_time > now:
@@ -226,13 +250,22 @@ class RowRunner:
                 self._handle(executor)
             self._table.counter.retrying = self._schedule.waiting
 
+    def _executor(self) -> RowExecutor:
+        return self._job.executor(self._owner, self._learn, one_by_one=self._gate is not None)
+
+    def _learn(self, values: Iterable[tuple[str, str]]) -> None:
+        """Note values that must not be told, each with its mark."""
+        found = list(values)
+        self._told.extend(found)
+        self._owner.secrets.add(found)
+
     # --- side by side ---------------------------------------------------------------------------------------------
 
     def _run_scheduled(self, missing: Sequence[int]) -> None:
         """Run calls through an executor, as the schedule lets them start."""
         self._schedule.add(missing)
         self._call.make_ready()
-        executor = self._job.executor(self._owner.lock_descriptors)
+        executor = self._executor()
         try:
             while self._continue(executor):
                 self._handle(executor)
@@ -257,11 +290,25 @@ class RowRunner:
         else:
             self._start_admitted(executor, self._gate, now)
         self._table.counter.retrying = self._schedule.waiting
+        self._tell_waiting(executor, now)
         if not self._in_flight and self._schedule.next_time is None and not self._schedule.is_ready(now):
             return False
         executor.wait(self._seconds_to_wait(executor, now))
         self._expire(executor)
         return True
+
+    def _tell_waiting(self, executor: RowExecutor, now: float) -> None:
+        """Let progress say what rows wait for, where workers are on other machines."""
+        if not self._job.function.runs_on_ray or (self._gate is not None and self._gate.opens_at > now):
+            return
+        text = executor.waiting
+        if not text:
+            begun = executor.begun
+            number, began = min(begun.items(), key=lambda item: item[1], default=(-1, now))
+            call = self._in_flight.get(number)
+            if call is not None and now - began > _LONG_CALL:
+                text = f"{_rows_text(call.task.positions)}, which may have been running for {now - began:,.0f} s"
+        self._table.counter.waiting = text
 
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
         """Start the calls that services and budgets allow now."""
@@ -563,7 +610,7 @@ class RowRunner:
 
     def _secrets(self, positions: Sequence[int]) -> list[tuple[str, str]]:
         """Return the values that calls for rows were given and that must not be told, each with its mark."""
-        found: list[tuple[str, str]] = []
+        found = self._told.copy()
         for position in positions if self._table.spec.untracked else positions[:1]:
             with contextlib.suppress(Exception):
                 found.extend(self._call.secrets(position))

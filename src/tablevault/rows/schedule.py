@@ -182,7 +182,7 @@ class FailurePolicy:
         now
             The monotonic clock.
         """
-        if stops_run(error.error, self.policies.executor == "processes") or self.stop_on.match(error):
+        if stops_run(error.error, self.policies.runs_elsewhere) or self.stop_on.match(error):
             return Decision(Verdict.RAISE)
         again = self._retry(task, error, text, now)
         if again is not None:

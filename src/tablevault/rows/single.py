@@ -196,6 +196,10 @@ def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
 def _executor(
     function: BuilderFunction, policies: Policies, open_function: OpenFunction, owner: Interruptible
 ) -> RowExecutor:
+    if function.runs_on_ray:
+        from tablevault.rows.on_ray import open_on_ray
+
+        return open_on_ray(function, policies, open_function, owner, owner.secrets.add, one_by_one=True)
     if function.runs_in_processes:
         return ProcessExecutor(1, open_function, owner.lock_descriptors)
     if function.is_async:

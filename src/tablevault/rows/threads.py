@@ -22,6 +22,7 @@ class InlineExecutor:
     """Runs one call at a time, in the thread that starts it."""
 
     workers = 1
+    waiting = ""
 
     def __init__(self, open_function: OpenFunction) -> None:
         self.ended: deque[Ended] = deque()
@@ -89,6 +90,8 @@ class ThreadExecutor:
     open_function
         Returns the function; called once per thread, before its first call.
     """
+
+    waiting = ""
 
     def __init__(self, workers: int, open_function: OpenFunction) -> None:
         self.workers = workers

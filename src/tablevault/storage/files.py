@@ -28,6 +28,7 @@ TEMPORARY_SUFFIX = ".tablevault-temporary"
 _READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _ENTER = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
+_SCRATCH_OF_PROCESS = "tablevault-worker-"
 _MISPLACED = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
 """What the system says where there is something else than a file; all else that it says is about the disk."""
 _NO_HARD_LINK = frozenset(
@@ -98,6 +99,28 @@ def anonymous_file() -> IO[bytes]:
 def scratch_folder() -> Path:
     """Return a new folder outside any vault; the caller removes it."""
     return Path(tempfile.mkdtemp(prefix="tablevault-"))
+
+
+def scratch_folder_of_process() -> Path:
+    """Return a new folder outside any vault for this process, which may die without removing it."""
+    return Path(tempfile.mkdtemp(prefix=f"{_SCRATCH_OF_PROCESS}{os.getpid()}-"))
+
+
+def remove_scratch_folders_of_dead_processes() -> None:
+    """Remove the folders that `scratch_folder_of_process` made for processes of this machine that have died."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_SCRATCH_OF_PROCESS}*"):
+        number = folder.name.removeprefix(_SCRATCH_OF_PROCESS).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if number.isdigit() and folder.stat().st_uid == os.getuid() and not _is_alive(int(number)):
+                remove_tree(folder)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def write_unsynced(path: Path, text: str) -> None:

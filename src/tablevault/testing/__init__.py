@@ -10,6 +10,6 @@ A check takes a function that makes the adapter, and raises `AssertionError` if 
 from __future__ import annotations
 
 from tablevault.testing.catalogs import CATALOG_CHECKS
-from tablevault.testing.executors import EXECUTOR_CHECKS, LOCAL_EXECUTOR_CHECKS
+from tablevault.testing.executors import EXECUTOR_CHECKS, LOCAL_EXECUTOR_CHECKS, Awaited
 
-__all__ = ["CATALOG_CHECKS", "EXECUTOR_CHECKS", "LOCAL_EXECUTOR_CHECKS"]
+__all__ = ["CATALOG_CHECKS", "EXECUTOR_CHECKS", "LOCAL_EXECUTOR_CHECKS", "Awaited"]

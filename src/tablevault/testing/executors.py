@@ -48,6 +48,30 @@ class _Opened:
         _note(self.folder, "closed")
 
 
+@dataclass(frozen=True)
+class Awaited:
+    """Opens a plain function as an async one, for executors that run only those."""
+
+    open_function: OpenFunction
+
+    def __call__(self) -> OpenedFunction:
+        """Open the function."""
+        return _OpenedAwaited(self.open_function())
+
+
+@dataclass(frozen=True)
+class _OpenedAwaited:
+    opened: OpenedFunction
+
+    async def call(self, **arguments: object) -> object:
+        """Call the plain function."""
+        return self.opened.call(**arguments)
+
+    def close(self) -> object:
+        """Close the plain function."""
+        return self.opened.close()
+
+
 def _note(folder: Path, what: str) -> None:
     (folder / f"{what}.{uuid.uuid4().hex}").touch()
 

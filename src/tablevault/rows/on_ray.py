@@ -1,0 +1,80 @@
+"""Running the function of a builder on a Ray cluster: its policies and its code, as the executor needs them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+
+from tablevault.builders.placeholders import environment_variables
+from tablevault.builders.policies import Policies
+from tablevault.builders.spec import BuilderSpec
+from tablevault.ports import Interruptible, OpenFunction
+from tablevault.rows.functions import BuilderFunction
+from tablevault.rows.ray_cluster import RayCluster, connect, rows_per_worker
+from tablevault.rows.ray_executor import RayExecutor, RayJob
+from tablevault.rows.ray_worker import NAME
+
+Learn = Callable[[Iterable[tuple[str, str]]], None]
+"""Takes values that must not be told, each with its mark."""
+
+
+def open_on_ray(
+    function: BuilderFunction,
+    policies: Policies,
+    open_function: OpenFunction,
+    owner: Interruptible,
+    learn: Learn,
+    one_by_one: bool = False,
+) -> RayExecutor:
+    """Return an executor that runs the calls of a builder on the owner's cluster, which is connected to now.
+
+    Parameters
+    ----------
+    function, policies, open_function
+        Of the builder.
+    owner
+        Says which cluster.
+    learn
+        Takes the values of environment variables that workers have.
+    one_by_one
+        Whether each call is submitted by itself.
+    """
+    spec, options = function.spec, owner.ray
+    cluster = connect(options)
+    forwarded = {name: os.environ[name] for name in options.forward_env if name in os.environ}
+    learn(_marked(forwarded))
+    job = RayJob(
+        open_function=open_function,
+        resources=policies.resources,
+        min_workers=policies.min_workers,
+        max_workers=_most_workers(cluster, policies, spec),
+        rows_per_worker=rows_per_worker(policies, function.is_async),
+        places=cluster.places(policies, function.is_async) if spec.runs_by_row else 1,
+        is_async=function.is_async,
+        is_timed=policies.timeout is not None,
+        one_by_one=one_by_one or policies.timeout is not None,
+        ends_at_failure=not policies.collects,
+        runtime_env=options.runtime_env,
+        forwarded=forwarded,
+        variables=_variables(spec),
+        missing_text=(
+            f"Builder '{spec.name}' ({spec.file}) reads the environment variable {NAME}, which is not set on a worker "
+            f"of the Ray cluster at {cluster.address}; set it there, or name it in ray={{'forward_env': […]}}."
+        ),
+        on_variables=lambda values: learn(_marked(values)),
+    )
+    return RayExecutor(cluster, job)
+
+
+def _most_workers(cluster: RayCluster, policies: Policies, spec: BuilderSpec) -> int:
+    return cluster.workers(policies) if spec.runs_by_row else 1
+
+
+def _variables(spec: BuilderSpec) -> tuple[str, ...]:
+    """Return the environment variables that the arguments of a builder name."""
+    given = (*spec.arguments.values(), *(spec.setup_arguments or {}).values())
+    return tuple(dict.fromkeys(name for value in given for name in environment_variables(value)))
+
+
+def _marked(values: Mapping[str, str]) -> list[tuple[str, str]]:
+    return [(value, f"[~ENV:{name}~]") for name, value in values.items()]

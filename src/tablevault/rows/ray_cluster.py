@@ -1,0 +1,192 @@
+"""The connection of this interpreter to a Ray cluster: there is one at a time, which all vaults share.
+
+A cluster that was started here is shut down with the last vault that uses it. Ray is imported when it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from tablevault.builders.policies import Policies
+from tablevault.clusters import RayOptions
+from tablevault.errors import TVArgumentError
+from tablevault.extras import imported
+
+ROWS_PER_ASYNC_WORKER = 16
+"""Rows at once in a worker that runs an async function."""
+_ENOUGH_SECONDS = 2.0
+"""Seconds in which a live cluster accepts a connection."""
+
+_lock = threading.RLock()
+_users: set[int] = set()
+"""The options of vaults that use the cluster which was started here."""
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """A cluster that this interpreter is connected to."""
+
+    ray: Any
+    """Ray's module."""
+    address: str
+    """Of its head."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether this interpreter is still connected to it."""
+        return bool(self.ray.is_initialized()) and _address(self.ray) == self.address
+
+    @property
+    def is_reachable(self) -> bool:
+        """Whether its head accepts a connection."""
+        host, _, port = self.address.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _ENOUGH_SECONDS).close()
+        except OSError:
+            return False
+        return True
+
+    def disconnect(self) -> None:
+        """End the connection to a cluster that is gone, else Ray would end this interpreter after a minute."""
+        with _lock, _signals_kept():
+            if self.is_connected:
+                self.ray.shutdown()
+
+    def workers(self, policies: Policies) -> int:
+        """Return how many workers a builder may have."""
+        if policies.max_workers is not None:
+            return policies.max_workers
+        total = self.ray.cluster_resources()
+        needed = policies.resources.amounts or {"CPU": 1.0}
+        return max(1, policies.min_workers, int(min(total.get(name, 0) // amount for name, amount in needed.items())))
+
+    def places(self, policies: Policies, is_async: bool) -> int:
+        """Return how many rows of a builder may be computed at once."""
+        places = self.workers(policies) * rows_per_worker(policies, is_async)
+        return places if policies.max_concurrency is None else min(places, policies.max_concurrency)
+
+
+def rows_per_worker(policies: Policies, is_async: bool) -> int:
+    """Return how many rows of a builder one worker computes at once."""
+    return policies.rows_per_worker or (ROWS_PER_ASYNC_WORKER if is_async else 1)
+
+
+def connect(options: RayOptions) -> RayCluster:
+    """Return the cluster of a vault; this interpreter is connected to it, and starts it if there is no address.
+
+    Raises
+    ------
+    TVArgumentError
+        If Ray is not installed, if the interpreter is connected to another cluster, or if there is none.
+    """
+    ray = imported("ray", "'executor: ray'", "ray")
+    address = options.address or os.environ.get("RAY_ADDRESS", "")
+    with _lock:
+        if ray.is_initialized():
+            _check_same(ray, options.address)
+        else:
+            _users.clear()
+            _start(ray, address)
+            if not address:
+                _users.add(0)
+        if _users and id(options) not in _users:
+            _users.add(id(options))
+            weakref.finalize(options, _release, ray, id(options), os.getpid()).atexit = False
+        return RayCluster(ray, _address(ray))
+
+
+def _start(ray: Any, address: str) -> None:
+    """Connect to the cluster at an address, or start one on this machine if it is empty."""
+    if address.startswith("ray://"):
+        raise TVArgumentError(
+            f"RAY_ADDRESS is {address!r}, which is for Ray Client; run this on a machine of the cluster"
+        )
+    own = {} if address else {"include_dashboard": False}
+    try:
+        with _signals_kept():
+            ray.init(address=address or "local", logging_level="WARNING", **own)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = f"at {address!r}" if address else "on this machine"
+        raise TVArgumentError(f"'executor: ray' found no cluster {where}: {error}") from error
+
+
+def _check_same(ray: Any, address: str) -> None:
+    """Raise `TVArgumentError` if an address is not that of the cluster that this interpreter is connected to."""
+    if _is_client(ray):
+        raise TVArgumentError(
+            "this interpreter is connected to Ray through Ray Client; run it on a machine of the cluster, with "
+            "ray.init(address='auto')"
+        )
+    own = _address(ray)
+    if address in ("", "auto") or (address != "local" and _resolved(address) == _resolved(own)):
+        return
+    raise TVArgumentError(
+        f"this interpreter is connected to the Ray cluster at {own}, and can be connected to one only; the vault names "
+        f"{address!r}. Give ray={{'address': 'auto'}} to use the first, or call ray.shutdown() before."
+    )
+
+
+def _address(ray: Any) -> str:
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _is_client(ray: Any) -> bool:
+    client = getattr(ray.util, "client", None)
+    return client is not None and bool(client.ray.is_connected())
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    """Return host and port of an address; names of this machine are all the same."""
+    host, _, port = address.rpartition(":")
+    try:
+        found = socket.gethostbyname(host.strip("[]"))
+        own = {"127.0.0.1", socket.gethostbyname(socket.gethostname())}
+    except OSError:
+        return host, port
+    return "127.0.0.1" if found in own or _is_own(found) else found, port
+
+
+def _is_own(host: str) -> bool:
+    """Return whether a host is this machine: only its own addresses can be bound."""
+    with socket.socket() as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _release(ray: Any, user: int, process: int) -> None:
+    """Shut the cluster down that was started here, once no vault uses it any more."""
+    if os.getpid() != process:
+        return
+    with _lock:
+        _users.discard(user)
+        if _users == {0}:
+            _users.clear()
+            with _signals_kept():
+                ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Let SIGINT and SIGTERM mean afterwards what they meant before: Ray replaces their handlers."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:
+                signal.signal(number, handler)

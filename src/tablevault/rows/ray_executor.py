@@ -1,0 +1,634 @@
+"""Runs calls in actors of a Ray cluster.
+
+A thread of the owner's interpreter submits tasks, each of some calls, and takes their answers; it never waits for a
+single actor. Ray retries nothing and keeps no state. When an actor dies, all calls that it had not answered are
+suspected, since Ray does not say which of them it ran: they are tried once more, last, each alone in a worker.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import pickle
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tablevault import clock
+from tablevault.builders.resources import Resources
+from tablevault.errors import warn
+from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.ray_cluster import RayCluster
+from tablevault.rows.ray_worker import (
+    BROKEN,
+    CONTROL,
+    NAME,
+    READY,
+    AsyncRayWorker,
+    Greeting,
+    RayWorker,
+    SentTask,
+    TaskAnswer,
+    versions,
+)
+from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
+from tablevault.rows.sent_errors import receive_error
+from tablevault.rows.worker_core import PROTOCOL
+from tablevault.rows.worker_texts import digits
+
+_TASK_SECONDS = 0.1
+"""A task takes about so long, by the time that the last calls took."""
+_MOST_CALLS = 10_000
+_MOST_BYTES = 4 * 1024 * 1024
+"""Calls of one task, and bytes of their arguments."""
+_TASKS_PER_PLACE = 2
+"""Tasks that are submitted for each place of a worker: none waits for the network."""
+_LOOK_SECONDS = 0.1
+"""Seconds between two looks at everything that is not reported."""
+_GROWING_SECONDS = 1.0
+"""Seconds after which the number of workers may double again."""
+_IDLE_SECONDS = 10.0
+"""Seconds after which a worker that has nothing to do is let go."""
+_UNPLACED_SECONDS = 30.0
+"""Seconds without a place for a worker after which people are told."""
+_CLOSE_SECONDS = 5.0
+"""Seconds that idle workers have to close their functions."""
+_DEAF_SECONDS = 5.0
+"""Seconds after which the worker of a call that goes on although it was cancelled is killed."""
+PING_SECONDS = 5.0
+"""Seconds between two signs of life to each worker."""
+SILENCE_SECONDS = 60.0
+"""Seconds without one after which a worker ends itself."""
+LOST_SECONDS = 10.0
+"""Seconds after which a cluster that cannot be reached is lost."""
+
+
+@dataclass(frozen=True)
+class RayJob:
+    """The function that workers run, and how they run it."""
+
+    open_function: OpenFunction
+    resources: Resources
+    min_workers: int
+    max_workers: int
+    rows_per_worker: int
+    places: int
+    """Calls at once, in all workers together."""
+    is_async: bool = False
+    is_timed: bool = False
+    """Whether a call is given up that takes too long."""
+    one_by_one: bool = False
+    """Whether a task is a single call."""
+    ends_at_failure: bool = False
+    """Whether the first call that raises ends its task; later ones wait again."""
+    runtime_env: Mapping[str, object] = field(default_factory=dict)
+    """As Ray's own `runtime_env`."""
+    forwarded: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables that workers get."""
+    variables: tuple[str, ...] = ()
+    """Environment variables of the workers that arguments name."""
+    missing_text: str = f"the environment variable {NAME} is not set on the worker"
+    """The message if one of them is not set."""
+    on_variables: Callable[[Mapping[str, str]], None] = lambda _: None
+    """Is told their values, which must not be shown."""
+
+
+class RayExecutor:
+    """Runs calls in actors of a Ray cluster.
+
+    Parameters
+    ----------
+    cluster
+        The cluster, connected.
+    job
+        What the actors run.
+
+    Raises
+    ------
+    FunctionError
+        If the function cannot be sent.
+    """
+
+    def __init__(self, cluster: RayCluster, job: RayJob) -> None:
+        self._crew = _Crew(cluster, job)
+        self._dismiss = weakref.finalize(self, self._crew.dismiss)
+        self._dismiss.atexit = False
+
+    @property
+    def workers(self) -> int:
+        """Calls that may be in flight: those that are suspected wait until all others are done."""
+        return self._crew.capacity + len(self._crew.calls.suspects)
+
+    @property
+    def ended(self) -> deque[Ended]:
+        """Calls that have ended; the caller removes them."""
+        return self._crew.calls.ended
+
+    @property
+    def begun(self) -> Mapping[int, float]:
+        """When the calls began that run now, as far as the owner can tell, on the monotonic clock."""
+        return self._crew.begun()
+
+    @property
+    def waiting(self) -> str:
+        """The workers for which there is no place; empty if there are none."""
+        return self._crew.waiting
+
+    def start(self, number: int, arguments: Mapping[str, object]) -> None:
+        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
+        self._crew.calls.start(number, arguments)
+
+    def wait(self, seconds: float) -> None:
+        """Return when a call has ended, or after so many seconds."""
+        self._crew.wake()
+        self._crew.calls.wait(seconds)
+        while self._crew.warnings:
+            warn(self._crew.warnings.popleft())
+
+    def cancel_waiting(self) -> frozenset[int]:
+        """Take back calls that no worker was given; return their numbers."""
+        return self._crew.calls.take_back()
+
+    def knows(self, number: int) -> bool:
+        """Return whether the call has not ended, or has ended and was not taken over."""
+        return self._crew.calls.knows(number)
+
+    def reported(self, number: int) -> Mapping[str, float]:
+        """Return nothing: a worker reports with its answer."""
+        return {}
+
+    def abandon(self, number: int) -> int:
+        """Cancel a call that takes too long, or kill its worker; return 0."""
+        self._crew.calls.abandoned.add(number)
+        self._crew.wake()
+        return 0
+
+    def close(self) -> None:
+        """Kill workers with a call, and let idle ones close their functions and end."""
+        self._dismiss()
+        self._crew.thread.join()
+
+
+@dataclass
+class _Task:
+    """Calls that a worker was given and has not answered."""
+
+    calls: list[int]
+    size: int
+    """Bytes of their arguments."""
+    began: float
+    """When it began, if it has; on the monotonic clock."""
+
+
+@dataclass(eq=False)
+class _Actor:
+    """A worker, as its owner knows it."""
+
+    handle: Any
+    places: int
+    """Tasks that it runs at once."""
+    created: float
+    is_placed: bool = False
+    is_ready: bool = False
+    is_alone: bool = False
+    """Whether it was given a suspected call, and must not be given others meanwhile."""
+    is_leaving: bool = False
+    """Whether it closes its function, to be let go."""
+    tasks: dict[int, _Task] = field(default_factory=dict)
+    """Those that it was given, in their order."""
+    idle_since: float = 0.0
+
+    @property
+    def may_be_given(self) -> bool:
+        """Whether it could run further calls."""
+        return self.is_ready and not self.is_alone and not self.is_leaving
+
+    @property
+    def running(self) -> Iterator[_Task]:
+        """The tasks that run now."""
+        return itertools.islice(list(self.tasks.values()), self.places)
+
+    @property
+    def unanswered(self) -> list[int]:
+        """The calls that it was given and has not answered."""
+        return [number for task in self.tasks.values() for number in task.calls]
+
+
+class _Crew:
+    """The workers, and the threads that serve them.
+
+    It does not refer to the executor, so that an executor that is dropped ends them.
+    """
+
+    def __init__(self, cluster: RayCluster, job: RayJob) -> None:
+        self.calls = RemoteCalls("Ray worker", "Ray workers")
+        self.waiting = ""
+        self.warnings: deque[str] = deque()
+        """What the owner is to warn of."""
+        self._cluster = cluster
+        self._ray = cluster.ray
+        self._job = job
+        self._greeting = self._packed_greeting()
+        self._class = self._actor_class()
+        self._actors: list[_Actor] = []
+        self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        """What is to be done in the thread; by any thread."""
+        self._numbers = itertools.count()
+        self._measure = CallMeasure()
+        self._task_calls = 1
+        self._depth = 1 if job.is_timed else _TASKS_PER_PLACE
+        self._target = 0
+        """How many workers there should be."""
+        self._grew = float("-inf")
+        self._cancelled: dict[int, float] = {}
+        """When calls were cancelled that still run, by their numbers."""
+        self._is_warned = False
+        self._is_over = threading.Event()
+        self._is_lost = False
+        """Whether the cluster is gone."""
+        self.thread = threading.Thread(target=self._serve, name="tablevault-ray", daemon=True)
+        self.thread.start()
+        threading.Thread(target=self._keep_alive, name="tablevault-ray-pings", daemon=True).start()
+
+    @property
+    def capacity(self) -> int:
+        """Calls that may be with workers."""
+        return self._job.places * self._depth * self._task_calls
+
+    def begun(self) -> dict[int, float]:
+        """Return when calls began that run now: of each task the first, whose end is not known."""
+        return {
+            task.calls[0]: task.began
+            for actor in self._actors.copy()
+            for task in actor.running
+            if actor.is_ready and task.calls
+        }
+
+    def wake(self) -> None:
+        """Let the thread look for calls to be given out."""
+        self._events.put(_nothing)
+
+    def dismiss(self) -> None:
+        """End the workers and the threads."""
+        self._is_over.set()
+        self.wake()
+
+    # --- sending --------------------------------------------------------------------------------------------------
+
+    def _packed_greeting(self) -> bytes:
+        job = self._job
+        greeting = Greeting(
+            versions(self._ray),
+            packed_opening(job.open_function, "Ray workers"),
+            digits(),
+            list(job.variables),
+            job.missing_text,
+            SILENCE_SECONDS,
+            False,
+            False,
+        )
+        return pickle.dumps(tuple(greeting), PROTOCOL)
+
+    def _actor_class(self) -> Any:
+        worker = AsyncRayWorker if self._job.is_async else RayWorker
+        return self._ray.remote(concurrency_groups={CONTROL: 1})(worker)
+
+    def _start_actor(self) -> None:
+        """Create a worker; it is placed and greeted when there is a place for it."""
+        job = self._job
+        places = min(job.rows_per_worker, job.places - sum(actor.places for actor in self._actors))
+        handle = self._class.options(
+            num_cpus=job.resources.cpu,
+            num_gpus=job.resources.gpu,
+            memory=job.resources.memory or None,
+            resources=dict(job.resources.custom),
+            max_restarts=0,
+            max_task_retries=0,
+            max_concurrency=places,
+            runtime_env=dict(job.runtime_env) or None,
+        ).remote()
+        actor = _Actor(handle, places, clock.monotonic())
+        self._actors.append(actor)
+        self._control(actor, "ping", partial(self._placed, actor))
+        self._expect(actor, handle.hello.remote(self._greeting, dict(job.forwarded)), partial(self._greeted, actor))
+
+    def _control(self, actor: _Actor, method: str, handle: Callable[[Any], None], *arguments: object) -> None:
+        """Call a method that a worker serves while calls run."""
+        called = getattr(actor.handle, method).options(concurrency_group=CONTROL).remote(*arguments)
+        self._expect(actor, called, handle)
+
+    def _expect(self, actor: _Actor, reference: Any, handle: Callable[[Any], None]) -> None:
+        """Let the thread handle what a worker answers; an error of Ray's means that the worker is lost."""
+        reference.future().add_done_callback(
+            lambda future: self._events.put(partial(self._hear, actor, future, handle))
+        )
+
+    def _hear(self, actor: _Actor, future: Future[Any], handle: Callable[[Any], None]) -> None:
+        if actor not in self._actors:
+            return
+        error = future.exception()
+        if error is None:
+            handle(future.result())
+        else:
+            self._lose(actor, error)
+
+    # --- the thread -----------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            while not self._is_over.is_set():
+                self._look_after()
+                self._give_out()
+                self._do_next(_LOOK_SECONDS)
+        except BaseException as error:  # noqa: BLE001 - an error of Ray's: the owner raises it
+            self._break_off(error)
+            while not self._is_over.wait(_LOOK_SECONDS):
+                self.calls.fail(list(self.calls.arguments))
+        finally:
+            self._end()
+
+    def _do_next(self, seconds: float) -> None:
+        """Do what has been reported, waiting for it for so many seconds."""
+        with contextlib.suppress(Empty):
+            self._events.get(timeout=seconds)()
+            while True:
+                self._events.get_nowait()()
+
+    def _keep_alive(self) -> None:
+        """Let all workers hear of their owner, and look whether the cluster is there."""
+        reached = clock.monotonic()
+        while not self._is_over.wait(PING_SECONDS):
+            with contextlib.suppress(Exception):
+                for actor in self._actors.copy():
+                    actor.handle.ping.options(concurrency_group=CONTROL).remote()
+            if self._cluster.is_reachable:
+                reached = clock.monotonic()
+            elif clock.monotonic() - reached >= LOST_SECONDS:
+                self._events.put(self._lose_cluster)
+                return
+
+    def _lose_cluster(self) -> None:
+        self._is_lost = True
+        self._break_off(
+            ConnectionError(f"the Ray cluster at {self._cluster.address} is gone; make the same call on another one")
+        )
+
+    def _break_off(self, error: BaseException) -> None:
+        """End all calls with an error of the run."""
+        self.calls.break_off(error if isinstance(error, FunctionError) else FunctionError(error))
+        self.calls.fail(list(self.calls.arguments))
+        for actor in self._actors:
+            actor.tasks.clear()
+
+    # --- workers --------------------------------------------------------------------------------------------------
+
+    def _look_after(self) -> None:
+        """Grow, shrink, and look at workers that have no place, and at calls that were given up."""
+        if self.calls.broken is not None:
+            return
+        if not self._cluster.is_connected:
+            self._is_lost = True
+            self._break_off(
+                ConnectionError(
+                    f"the connection to the Ray cluster at {self._cluster.address} was ended while rows ran there, as "
+                    "ray.shutdown() does"
+                )
+            )
+            return
+        now = clock.monotonic()
+        self._grow(now)
+        self._shrink(now)
+        self._tell_unplaced(now)
+        for number in self.calls.abandoned.copy():
+            self._give_up(number, now)
+
+    def _grow(self, now: float) -> None:
+        """Let the number of workers double while calls wait."""
+        wanted = len(self.calls.waiting) + len(self.calls.suspects)
+        here = [actor for actor in self._actors if not actor.is_leaving]
+        if wanted and now - self._grew >= _GROWING_SECONDS:
+            enough = -(-wanted // (self._job.rows_per_worker * self._task_calls)) + sum(bool(a.tasks) for a in here)
+            grown = min(max(2 * self._target, self._job.min_workers, 1), self._most_workers, enough)
+            if grown > self._target:
+                self._target, self._grew = grown, now
+        if wanted:
+            for _ in range(self._target - len(here)):
+                self._start_actor()
+
+    @property
+    def _most_workers(self) -> int:
+        return min(self._job.max_workers, -(-self._job.places // self._job.rows_per_worker))
+
+    def _shrink(self, now: float) -> None:
+        """Let workers go that have had nothing to do for a while: they may keep a machine up."""
+        if self.calls.waiting or self.calls.suspects:
+            return
+        for actor in [actor for actor in self._actors if actor.is_ready and not actor.tasks and not actor.is_leaving]:
+            if now - actor.idle_since > _IDLE_SECONDS and self._target > self._job.min_workers:
+                self._target -= 1
+                actor.is_leaving = True
+                self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
+
+    def _tell_unplaced(self, now: float) -> None:
+        unplaced = [a for a in self._actors if not a.is_placed and now - a.created > _UNPLACED_SECONDS]
+        if not unplaced:
+            self.waiting = ""
+            return
+        ready = sum(actor.is_placed for actor in self._actors)
+        needs = self._job.resources.text
+        self.waiting = f"ray: {ready} of {self._target} workers, wanted: {needs}"
+        if not self._is_warned:
+            self._is_warned = True
+            self.warnings.append(
+                f"The Ray cluster at {self._cluster.address} has had no place for a worker that needs {needs} for "
+                f"{_UNPLACED_SECONDS:g} seconds; {ready} of {self._target} workers are running. Rows wait for it; add "
+                "machines, or change 'resources' of the builder."
+            )
+
+    def _placed(self, actor: _Actor, _: object) -> None:
+        actor.is_placed = True
+
+    def _greeted(self, actor: _Actor, answer: tuple[str, Any]) -> None:
+        kind, content = answer
+        if kind == READY:
+            actor.is_placed = actor.is_ready = True
+            actor.idle_since = clock.monotonic()
+            self._job.on_variables(content)
+            self.calls.opened()
+        elif kind == BROKEN:
+            self._break_off(receive_error(content))
+        else:
+            own = versions(self._ray)
+            theirs = ", ".join(f"{name} {content.get(name)}" for name in own if content.get(name) != own[name])
+            here = ", ".join(f"{name} {own[name]}" for name in own if content.get(name) != own[name])
+            self._break_off(
+                RuntimeError(
+                    f"a worker of the Ray cluster at {self._cluster.address} has {theirs}, and this interpreter has "
+                    f"{here}; install the same versions on all machines of the cluster"
+                )
+            )
+
+    def _finished(self, actor: _Actor, _: object) -> None:
+        self._remove(actor)
+
+    def _remove(self, actor: _Actor) -> None:
+        """Forget a worker and end it."""
+        self._actors.remove(actor)
+        with contextlib.suppress(Exception):
+            self._ray.kill(actor.handle)
+
+    def _lose(self, actor: _Actor, error: BaseException) -> None:
+        """Settle what becomes of the calls of a worker that is gone, or whose answer was lost."""
+        calls = actor.unanswered
+        self._remove(actor)
+        for number in calls:
+            self._cancelled.pop(number, None)
+        fate = _fate(error)
+        if _owner_is_lost(error):
+            self._lose_cluster()
+        elif actor.is_leaving:
+            self.calls.give_back(calls)
+        elif getattr(error, "actor_init_failed", False):
+            self._break_off(RuntimeError(f"a Ray worker could not be started: {error}"))
+        elif _is_innocent(error):
+            self.calls.give_back(calls)
+        elif not actor.is_ready:
+            self.calls.died_opening(fate)
+        elif not calls:
+            self.calls.died_idle(fate)
+        else:
+            self.calls.suspect(calls, fate)
+
+    def _give_up(self, number: int, now: float) -> None:
+        """Cancel a call of an async function; kill the worker of any other one that takes too long."""
+        actor = next((actor for actor in self._actors if number in actor.unanswered), None)
+        if actor is None:
+            self.calls.arguments.pop(number, None)
+            self._cancelled.pop(number, None)
+            return
+        if self._job.is_async and number not in self._cancelled:
+            self._cancelled[number] = now
+            self._control(actor, "cancel", _ignore, number)
+        elif not self._job.is_async or now - self._cancelled[number] > _DEAF_SECONDS:
+            others = [other for other in actor.unanswered if other not in self.calls.abandoned]
+            self._remove(actor)
+            for given_up in self.calls.abandoned:
+                self.calls.arguments.pop(given_up, None)
+            self.calls.give_back(others)
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def _give_out(self) -> None:
+        """Submit calls that wait to workers that have room; suspected ones when there are no others."""
+        if self.calls.broken is not None:
+            self.calls.fail_waiting()
+            return
+        for depth in range(1, self._depth + 1):
+            for actor in sorted(self._actors, key=lambda actor: len(actor.tasks)):
+                while actor.may_be_given and len(actor.tasks) < actor.places * depth and self.calls.waiting:
+                    self._submit(actor, self.calls.waiting, self._task_calls)
+        for actor in self._actors:
+            if self.calls.suspects and not self.calls.waiting and actor.may_be_given and not actor.tasks:
+                actor.is_alone = True
+                self._submit(actor, self.calls.suspects, 1)
+                actor.is_alone = bool(actor.tasks)
+
+    def _submit(self, actor: _Actor, numbers: deque[int], most: int) -> None:
+        calls: list[tuple[int, bytes]] = []
+        size = 0
+        while len(calls) < most and size < _MOST_BYTES:
+            try:
+                number = numbers.popleft()
+            except IndexError:
+                break
+            arguments = self.calls.arguments.get(number)
+            if arguments is not None:
+                calls.append((number, arguments))
+                size += len(arguments)
+        if not calls:
+            return
+        task = next(self._numbers)
+        actor.tasks[task] = _Task([number for number, _ in calls], size, clock.monotonic())
+        content = pickle.dumps(tuple(SentTask(calls, self._job.ends_at_failure)), PROTOCOL)
+        self._expect(actor, actor.handle.run.remote(content, {}), partial(self._answered, actor, task))
+
+    def _answered(self, actor: _Actor, number: int, content: tuple[Any, ...]) -> None:
+        task = actor.tasks.pop(number)
+        found = TaskAnswer(*content)
+        now = clock.monotonic()
+        # The task that was queued behind it begins now.
+        for following in itertools.islice(actor.running, actor.places - 1, None):
+            following.began = now
+        actor.is_alone = False
+        actor.idle_since = now
+        if found.answers:
+            self._note_time(found, task)
+        self.calls.answer(found.answers)
+        self.calls.give_back(found.given_back)
+
+    def _note_time(self, found: TaskAnswer, task: _Task) -> None:
+        count = len(found.answers)
+        self._measure.add(sum(answer[1] for answer in found.answers) / count, task.size / len(task.calls))
+        if not self._job.one_by_one:
+            self._task_calls = self._measure.calls_in(_TASK_SECONDS, _MOST_BYTES, _MOST_CALLS)
+
+    # --- the end --------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        """End all workers: idle ones close their functions first."""
+        if self._is_lost:
+            self._actors.clear()
+            self._cluster.disconnect()
+            return
+        for actor in self._actors.copy():
+            if actor.is_ready and not actor.tasks and not actor.is_leaving:
+                actor.is_leaving = True
+                self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
+            elif not actor.is_leaving:
+                self._remove(actor)
+        deadline = clock.monotonic() + _CLOSE_SECONDS
+        while self._actors and clock.monotonic() < deadline:
+            self._do_next(_LOOK_SECONDS)
+        for actor in self._actors.copy():
+            self._remove(actor)
+
+
+def _is_innocent(error: BaseException) -> bool:
+    """Return whether no call can be the reason why a worker is gone: its machine is, or a message was lost."""
+    if getattr(error, "preempted", False):
+        return True
+    text = str(error)
+    lost = type(error).__name__ in (
+        "ActorUnavailableError",
+        "ObjectLostError",
+        "OwnerDiedError",
+        "ObjectFetchTimedOutError",
+    )
+    return lost or "its node has died" in text or "`ray.kill`" in text
+
+
+def _owner_is_lost(error: BaseException) -> bool:
+    """Return whether the cluster takes this interpreter for dead: its part of the cluster is gone."""
+    return "its owner has died" in str(error)
+
+
+def _fate(error: BaseException) -> str:
+    """Return how a worker ended, as far as Ray knows."""
+    lines = str(error).splitlines()
+    place = next((line.partition(":")[2].strip() for line in lines if line.strip().startswith("ip:")), "")
+    reason = lines[-1].partition(" Some common causes")[0] if lines else type(error).__name__
+    return f"died{f' on {place}' if place else ''} (out of memory, a crash, or killed; Ray: {reason})"
+
+
+def _nothing() -> None:
+    """Do nothing: the thread only looks."""
+
+
+def _ignore(_: object) -> None:
+    """Do nothing with an answer."""

@@ -1,0 +1,306 @@
+"""A worker on a Ray cluster: an actor that runs calls for its owner, and ends when it hears nothing more of it.
+
+It does not import Ray but for files that are sent with calls. Everything that it answers is plain data: Ray would
+change exceptions on their way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import inspect
+import os
+import pickle
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from platform import python_version_tuple
+from typing import Any, NamedTuple
+
+from tablevault import clusters
+from tablevault.code.packages import installed_versions
+from tablevault.ports import FunctionError, OpenedFunction
+from tablevault.rows.opened import SnapshotFunction
+from tablevault.rows.worker_core import PLAIN, RAISED, RETURNED, Answer, CallCore, described
+from tablevault.rows.worker_files import InputFile, SentFile, WorkerFiles
+from tablevault.rows.worker_texts import WorkerTexts
+from tablevault.usage import CallMeter, Metered, meter_context
+
+READY, BROKEN, DIFFERS = "ready", "broken", "differs"
+"""Answers to a greeting: the function is open, cannot be opened, or was not, because versions differ."""
+NAME = "{NAME}"
+"""Stands for the name of a variable in a message."""
+CONTROL = "control"
+"""The concurrency group of methods that are served while calls run."""
+
+_TICK = 1.0
+
+
+class Greeting(NamedTuple):
+    """What a worker is told before its first call; made of built-in types only, so that any version can read it."""
+
+    versions: dict[str, str]
+    opening: bytes
+    """Opens the function."""
+    digits: str
+    """Of marks in arguments."""
+    variables: list[str]
+    """Environment variables that arguments name."""
+    missing_text: str
+    """The message if one of them is not set, with `NAME` in place of its name."""
+    silence: float
+    """Seconds without a sign of the owner after which the worker ends itself."""
+    makes_files: bool
+    """Whether calls get a folder for their files."""
+    has_files: bool
+    """Whether files may be sent with calls."""
+
+
+class SentTask(NamedTuple):
+    """Some calls, to be run one after the other."""
+
+    calls: list[tuple[int, bytes]]
+    """Numbers and pickled arguments."""
+    ends_at_failure: bool
+    """Whether calls after one that raised are given back."""
+
+
+class TaskAnswer(NamedTuple):
+    """What has become of the calls of a task."""
+
+    answers: list[Answer]
+    given_back: list[int]
+    """Calls that were not made."""
+    files: dict[int, list[SentFile]]
+    """Files that the results of calls name; they stay where they are until the owner has them."""
+    unnamed: dict[int, list[str]]
+    """Files that no result names."""
+
+
+def versions(ray: Any) -> dict[str, str]:
+    """Return the versions that an owner and its workers must have in common."""
+    return {
+        "TableVault": installed_versions(["tablevault"]).get("tablevault", "unknown"),
+        "Ray": str(ray.__version__),
+        "Python": ".".join(python_version_tuple()[:2]),
+    }
+
+
+class _RayWorker:
+    """What workers of plain and of async functions have in common."""
+
+    def __init__(self) -> None:
+        self._core = CallCore("Ray worker")
+        self._opened: OpenedFunction | None = None
+        self._texts: WorkerTexts | None = None
+        self._makes_files = False
+        self._files = WorkerFiles()
+        self._silent = 0.0
+        self._silence = float("inf")
+        # As attributes of an object they stay what they are, whatever a function does to the clocks.
+        self._monotonic, self._sleep = time.monotonic, time.sleep
+        threading.Thread(target=self._watch, name="tablevault-owner", daemon=True).start()
+
+    # --- while calls run ------------------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Hear of the owner."""
+        self._silent = 0.0
+
+    def read_file(self, call: int, name: str, offset: int, size: int) -> bytes:
+        """Return a piece of a file that a call has made."""
+        return self._files.read(call, name, offset, size)
+
+    def drop_files(self, call: int) -> None:
+        """Remove the files of a call: the owner has them."""
+        self._files.remove(call)
+
+    def _watch(self) -> None:
+        """End this process once the owner has been silent for too long.
+
+        Counted are only ticks: a process that was stopped, or whose interpreter a function held, hears what was sent
+        meanwhile first.
+        """
+        while self._silent < self._silence:
+            self._sleep(_TICK)
+            self._silent += _TICK
+        self._files.close()
+        os._exit(1)
+
+    # --- setting up -----------------------------------------------------------------------------------------------
+
+    def _open(self, content: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
+        """Open the function; return how that went, with the values of environment variables, or why not."""
+        import ray
+
+        found, *rest = pickle.loads(content)
+        own = versions(ray)
+        if found != own:
+            return DIFFERS, own
+        greeting = Greeting(found, *rest)
+        os.environ.update(environment)
+        clusters.runs_rows = True
+        self._silence, self._silent = greeting.silence, 0.0
+        try:
+            variables = _variables(greeting)
+            if variables or greeting.makes_files or greeting.has_files:
+                self._texts = WorkerTexts(greeting.digits, variables)
+            self._makes_files = greeting.makes_files
+            opener = pickle.loads(greeting.opening)
+            if self._texts is not None and isinstance(opener, SnapshotFunction):
+                opener = opener.filled(self._texts)
+            self._opened = opener()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
+            return BROKEN, described(error)
+        return READY, variables
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    def _call(self, number: int, files: Mapping[int, InputFile]) -> Callable[..., Any]:
+        """Return the function as one call makes it: with the texts that only this worker knows."""
+        assert self._opened is not None  # the owner sends calls once the function is open
+        call, texts = self._opened.call, self._texts
+        if texts is None:
+            return call
+        folder = str(self._files.make(number)) if self._makes_files else ""
+
+        def filled_call(**arguments: object) -> object:
+            found = {
+                name: texts.filled(value, folder, lambda at: self._files.fetched(files[at]))
+                for name, value in arguments.items()
+            }
+            return call(**found)
+
+        return filled_call
+
+    def _answer(self, number: int, began: float, kind: int, content: object, meter: CallMeter) -> Answer:
+        seconds = self._monotonic() - began
+        if isinstance(content, BaseException):
+            content = described(content)
+        return number, seconds, kind, content, meter.amounts or None
+
+    def _add_files(self, answer: Answer, found: TaskAnswer) -> None:
+        """Add the files of a call to the answer of its task; those of one that has failed are removed."""
+        number, _, kind, content, _ = answer
+        if not self._makes_files:
+            return
+        if kind in (PLAIN, RETURNED):
+            value = content if kind == PLAIN else pickle.loads(content)
+            named, unnamed = self._files.found(number, value)
+            if unnamed:
+                found.unnamed[number] = unnamed
+            if named:
+                found.files[number] = named
+                return
+        self._files.remove(number)
+
+
+class RayWorker(_RayWorker):
+    """Runs calls of plain functions: one task at a time in each of its threads."""
+
+    def hello(self, greeting: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
+        """Open the function."""
+        return self._open(greeting, environment)
+
+    def run(self, content: bytes, files: Mapping[int, InputFile]) -> tuple[Any, ...]:
+        """Run the calls of a task; return a `TaskAnswer`."""
+        task = SentTask(*pickle.loads(content))
+        found = TaskAnswer([], [], {}, {})
+        calls = deque(task.calls)
+        while calls:
+            number, arguments = calls.popleft()
+            began, meter = self._monotonic(), CallMeter()
+            with Metered(meter):
+                kind, value = self._core.run(self._call(number, files), arguments)
+            answer = self._answer(number, began, kind, value, meter)
+            self._add_files(answer, found)
+            found.answers.append(answer)
+            if kind == RAISED and task.ends_at_failure:
+                break
+        found.given_back.extend(number for number, _ in calls)
+        _flush()
+        return tuple(found)
+
+    def finish(self) -> None:
+        """Close the function."""
+        if self._opened is not None:
+            self._opened.close()
+        self._files.close()
+
+
+class AsyncRayWorker(_RayWorker):
+    """Runs calls of async functions on one event loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running: dict[int, asyncio.Task[tuple[int, object]]] = {}
+        self._cancelled: set[int] = set()
+
+    async def hello(self, greeting: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
+        """Open the function, on the loop that calls run on."""
+        return self._open(greeting, environment)
+
+    async def run(self, content: bytes, files: Mapping[int, InputFile]) -> tuple[Any, ...]:
+        """Run the calls of a task; return a `TaskAnswer`."""
+        task = SentTask(*pickle.loads(content))
+        found = TaskAnswer([], [], {}, {})
+        calls = deque(task.calls)
+        while calls:
+            number, arguments = calls.popleft()
+            if number in self._cancelled:
+                self._cancelled.discard(number)
+                continue
+            began, meter = self._monotonic(), CallMeter()
+            context = contextvars.copy_context()
+            context.run(meter_context, meter)
+            coroutine = self._core.run_async(self._call(number, files), arguments)
+            running = asyncio.get_running_loop().create_task(coroutine, context=context)
+            self._running[number] = running
+            try:
+                kind, value = await running
+            except asyncio.CancelledError as error:
+                kind, value = RAISED, error
+            finally:
+                del self._running[number]
+            answer = self._answer(number, began, kind, value, meter)
+            self._add_files(answer, found)
+            found.answers.append(answer)
+            if kind == RAISED and task.ends_at_failure:
+                break
+        found.given_back.extend(number for number, _ in calls)
+        _flush()
+        return tuple(found)
+
+    async def cancel(self, number: int) -> None:
+        """Cancel a call that takes too long."""
+        running = self._running.get(number)
+        if running is None:
+            self._cancelled.add(number)
+        else:
+            running.get_loop().call_soon_threadsafe(running.cancel)
+
+    async def finish(self) -> None:
+        """Close the function."""
+        if self._opened is not None:
+            closed = self._opened.close()
+            if inspect.isawaitable(closed):
+                await closed
+        self._files.close()
+
+
+def _variables(greeting: Greeting) -> dict[str, str]:
+    """Return the environment variables that arguments name; raises `FunctionError` if one is not set here."""
+    for name in greeting.variables:
+        if name not in os.environ:
+            raise FunctionError(LookupError(greeting.missing_text.replace(NAME, name)))
+    return {name: os.environ[name] for name in greeting.variables}
+
+
+def _flush() -> None:
+    """Let output come before the end of the calls that made it."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()

@@ -1,0 +1,113 @@
+"""Files of calls that run on other machines: those that come with a call, and those that it makes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tablevault.storage import files
+from tablevault.storage.artifacts import ArtifactFolder, normalise_name
+
+_INPUTS, _CALLS = "inputs", "calls"
+
+
+class SentFile(NamedTuple):
+    """A file that a call has made and its result names."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class InputFile(NamedTuple):
+    """A file that is sent with a call."""
+
+    name: str
+    sha256: str
+    pieces: list[Any]
+    """References to its contents in Ray's object store."""
+
+
+class WorkerFiles:
+    """The files of one worker, in a folder of its own, which is made when the first of them comes."""
+
+    def __init__(self) -> None:
+        self._root: Path | None = None
+
+    def make(self, call: int) -> Path:
+        """Return a new folder for the files of a call."""
+        folder = self._folder(_CALLS) / str(call)
+        files.remove_tree(folder)
+        folder.mkdir()
+        return folder
+
+    def found(self, call: int, value: object) -> tuple[list[SentFile], list[str]]:
+        """Return the files of a call that its result names, and the names of the others."""
+        folder = ArtifactFolder(self._folder(_CALLS) / str(call))
+        there = folder.listing()
+        named = sorted(there.intersection(_names(value)))
+        sent = []
+        for name in named:
+            path = folder.path / name
+            sent.append(SentFile(name, path.stat().st_size, files.sha256(path)))
+        return sent, sorted(there.difference(named))
+
+    def read(self, call: int, name: str, offset: int, size: int) -> bytes:
+        """Return a piece of a file that a call has made."""
+        with (self._folder(_CALLS) / str(call) / name).open("rb") as file:
+            file.seek(offset)
+            return file.read(size)
+
+    def remove(self, call: int) -> None:
+        """Remove the files that a call has made."""
+        files.remove_tree(self._folder(_CALLS) / str(call))
+
+    def fetched(self, file: InputFile) -> str:
+        """Return where a file is here that was sent with a call."""
+        import ray
+
+        folder = self._folder(_INPUTS) / file.sha256
+        path = folder / file.name
+        if not path.exists():
+            files.make_folder(folder)
+            part = folder / f"{os.urandom(8).hex()}{files.TEMPORARY_SUFFIX}"
+            with part.open("wb") as target:
+                for piece in file.pieces:
+                    target.write(ray.get(piece))
+            part.replace(path)
+        return str(path)
+
+    def close(self) -> None:
+        """Remove everything."""
+        if self._root is not None:
+            files.remove_tree(self._root)
+
+    def _folder(self, name: str) -> Path:
+        if self._root is None:
+            files.remove_scratch_folders_of_dead_processes()
+            self._root = files.scratch_folder_of_process()
+        folder = self._root / name
+        folder.mkdir(exist_ok=True)
+        return folder
+
+
+def _names(value: object) -> Iterator[str]:
+    """Yield the texts in a result that may be names of files."""
+    if isinstance(value, str | os.PathLike):
+        try:
+            yield normalise_name(value)
+        except ValueError:
+            return
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _names(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _names(item)
+    elif hasattr(value, "to_dict") and hasattr(value, "columns"):
+        for column in value.columns:
+            yield from _names(list(value[column]))  # type: ignore[index]
+    elif hasattr(value, "tolist"):
+        yield from _names(value.tolist())

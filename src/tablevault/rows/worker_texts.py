@@ -1,0 +1,97 @@
+"""Texts in arguments that only the worker of a call knows: its environment, and the folder for its files.
+
+The owner puts a mark in their place, which the worker replaces. Marks begin with digits that no cell can know, so that
+a text which is read from a table is never taken for one.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+_DIGITS = secrets.token_hex(16)
+"""Of this interpreter."""
+
+ARTIFACT_FOLDER = "ARTIFACT_FOLDER"
+_VARIABLE = "ENV:"
+_FILE = "FILE:"
+
+
+def mark_of(name: str) -> str:
+    """Return the mark of a placeholder, whose name stands between tildes in a builder's file."""
+    return f"\0{_DIGITS}:{name}\0"
+
+
+def mark_of_file(number: int) -> str:
+    """Return the mark of a file that is sent with a call."""
+    return mark_of(f"{_FILE}{number}")
+
+
+def digits() -> str:
+    """Return the digits by which a worker knows the marks of this interpreter."""
+    return _DIGITS
+
+
+class WorkerTexts:
+    """Replaces marks by the texts that they stand for.
+
+    Parameters
+    ----------
+    digits
+        Those of the owner's marks.
+    variables
+        The environment variables that may be named.
+    """
+
+    def __init__(self, digits: str, variables: Mapping[str, str]) -> None:
+        self._mark = re.compile(f"\0{digits}:([^\0]+)\0")
+        self._variables = variables
+
+    def filled(self, value: Any, folder: str = "", files: Callable[[int], str] = str) -> Any:
+        """Return a value under `arguments` with its marks replaced.
+
+        Parameters
+        ----------
+        value
+            Any value; those that hold no mark are returned as they are.
+        folder
+            The folder for the files of the call.
+        files
+            Returns where a file is that was sent with the call.
+        """
+
+        def text_of(match: re.Match[str]) -> str:
+            name = match[1]
+            if name == ARTIFACT_FOLDER:
+                return folder
+            if name.startswith(_FILE):
+                return files(int(name.removeprefix(_FILE)))
+            return self._variables[name.removeprefix(_VARIABLE)]
+
+        return mapped_texts(value, lambda text: self._mark.sub(text_of, text) if "\0" in text else text)
+
+
+def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a value with every text in it changed: in lists, tuples, mappings, series and frames, too."""
+    kind = type(value)
+    if kind is str:
+        return change(value)
+    if kind is list or kind is tuple:
+        return kind(mapped_texts(item, change) for item in value)
+    if kind is dict:
+        return {key: mapped_texts(item, change) for key, item in value.items()}
+    if kind.__module__.partition(".")[0] == "pandas" and hasattr(value, "map"):
+        return _mapped_frame(value, change)
+    return value
+
+
+def _mapped_frame(value: Any, change: Callable[[str], str]) -> Any:
+    """Return a series or frame of pandas with its texts changed; those without texts are returned as they are."""
+    if hasattr(value, "columns"):
+        columns = {name: _mapped_frame(value[name], change) for name in value.columns}
+        return value.assign(**{str(name): column for name, column in columns.items() if column is not value[name]})
+    items = value.tolist()
+    changed = [change(item) if type(item) is str else item for item in items]
+    return value if changed == items or not hasattr(value, "dtype") else type(value)(changed, value.index, value.dtype)

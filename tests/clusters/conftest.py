@@ -1,0 +1,66 @@
+"""One small Ray cluster for all tests of a run, whatever interpreters they are spread over."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from filelock import FileLock
+
+# Each test interpreter, and each driver that a test starts, is a client of a cluster without tokens.
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+_PATIENCE = 60.0
+
+
+@pytest.fixture(scope="session")
+def ray_address(tmp_path_factory):
+    """The address of the cluster; the first interpreter that asks for it starts it, and the last one ends it."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if "PYTEST_XDIST_WORKER" in os.environ else shared
+    state, lock = shared / "ray-cluster.json", FileLock(shared / "ray-cluster.lock")
+    with lock:
+        if not state.exists():
+            _start(state)
+        address = _count_users(state, 1)["address"]
+    yield address
+    with lock:
+        facts = _count_users(state, -1)
+        if facts["users"] == 0:
+            state.unlink()
+            psutil.wait_procs([psutil.Process(facts["holder"])], timeout=_PATIENCE)
+
+
+def _start(state: Path) -> None:
+    command = [sys.executable, str(Path(__file__).parent / "held_cluster.py"), str(state)]
+    with (state.parent / "ray-cluster.log").open("wb") as log:
+        holder = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+    deadline = time.monotonic() + _PATIENCE
+    while not state.exists():
+        assert holder.poll() is None, (state.parent / "ray-cluster.log").read_text()
+        assert time.monotonic() < deadline, "no cluster was started"
+        time.sleep(0.05)
+    # It may outlive this interpreter, which must not wait for it.
+    holder.returncode = 0
+
+
+def _count_users(state: Path, step: int) -> dict:
+    facts = json.loads(state.read_text())
+    facts["users"] += step
+    state.write_text(json.dumps(facts))
+    return facts
+
+
+@pytest.fixture(scope="module")
+def ray(ray_address):
+    """Ray, connected to the cluster until the tests of another module run: Ray ends interpreters that lose theirs."""
+    import ray
+
+    ray.init(address=ray_address, log_to_driver=False, logging_level="WARNING")
+    yield ray
+    ray.shutdown()

@@ -1,0 +1,42 @@
+"""A Ray cluster that runs until this process is told to end, or until the file of its users is gone.
+
+    python held_cluster.py STATE
+
+It writes the cluster's address, and the processes that it consists of, into the file STATE.
+"""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from ray.cluster_utils import Cluster
+
+MEMORY = 100 * 2**20
+"""Bytes of the object store."""
+
+
+def main(state: Path) -> None:
+    resources = {"num_cpus": 8, "resources": {"slot": 2, "lamp": 1}, "object_store_memory": MEMORY}
+    cluster = Cluster(initialize_head=True, head_node_args={**resources, "include_dashboard": False})
+    facts = {"address": cluster.address, "holder": psutil.Process().pid, "users": 0}
+    new = state.with_suffix(".new")
+    new.write_text(json.dumps(facts))
+    new.replace(state)
+
+    def end(*_: object) -> None:
+        raise SystemExit
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        while state.exists():
+            time.sleep(0.2)
+    finally:
+        # Its own way of ending takes several seconds.
+        for child in psutil.Process().children(recursive=True):
+            child.kill()
+
+
+main(Path(sys.argv[1]))
