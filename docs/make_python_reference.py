@@ -41,6 +41,7 @@ RECORDS = (
     *("Lineage", "LineageStep", "CodeVersion"),
     *("InstanceDiff", "RowCounts", "ColumnDiff", "DefinitionDiff", "BuilderDiff", "ChangedCell"),
     *("CellTrace", "ComputedIn"),
+    *("GcPlan", "GcGroup", "GcItem"),
     *("VerifyReport", "Problem"),
 )
 

@@ -266,6 +266,34 @@ class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
     """Names of the services to set."""
 
 
+# --- garbage collection -------------------------------------------------------------------------------------------
+
+
+class RemovedInstance(msgspec.Struct, frozen=True, array_like=True):
+    """An instance that is removed."""
+
+    row_id: int
+    folder: str
+    """Path of its folder."""
+    archived: str
+    """Name under which its metadata is archived."""
+    link: str = ""
+    """Path of the table's link to its artifacts; empty if the link leads elsewhere."""
+
+
+class RemovalPlan(Plan, frozen=True, kw_only=True, tag="gc"):
+    """Instances, leftovers and worker logs that go."""
+
+    instances: tuple[RemovedInstance, ...]
+    paths: tuple[str, ...]
+    left: Mapping[str, str]
+    """The instances and paths of the call that stay, each with the reason."""
+
+    def facts(self) -> JsonObject:
+        """Return what stays."""
+        return {"left": dict(self.left)}
+
+
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
@@ -320,6 +348,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "delete_table": (DeleteTablePlan,),
     "delete_tag": (DeleteTagPlan,),
     "execute_instance": (ExecutePlan,),
+    "gc": (RemovalPlan,),
     "refresh": (StepsPlan,),
     "rename_table": (RenameTablePlan,),
     "retry_failed": (RetryPlan, UnchangedPlan),

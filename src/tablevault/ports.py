@@ -518,6 +518,10 @@ class Contents(Protocol):
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
         ...
 
+    def input_pairs(self) -> list[tuple[int, int]]:
+        """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
+        ...
+
     def origins(self) -> list[tuple[int, int]]:
         """Return the row ids of materialized instances that have an origin, also of deleted ones, each with it."""
         ...

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tablevault.display.cells import trace_html, trace_json, trace_text
 from tablevault.display.comparison import diff_html, diff_json, diff_text
 from tablevault.display.freshness import refresh_html, refresh_text, status_html, status_text
+from tablevault.display.garbage import gc_html, gc_text
 from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text, lineage_tree, step_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
 from tablevault.display.reports import apply_plan_html, apply_plan_text, plan_html, plan_text, report_html, report_text
@@ -35,6 +36,9 @@ __all__ = [
     "DefinitionDiff",
     "ErrorInfo",
     "FilePlan",
+    "GcGroup",
+    "GcItem",
+    "GcPlan",
     "InstanceDiff",
     "InstancePlan",
     "Lineage",
@@ -512,6 +516,67 @@ class InstanceDiff:
 
     def _repr_html_(self) -> str:
         return diff_html(self)
+
+
+@dataclass(frozen=True)
+class GcItem:
+    """An instance, leftover or worker log."""
+
+    what: str
+    """`instance`, `leftover` or `worker log`."""
+    instance_id: str
+    """The id of the instance; of a file its path, from the vault's folder on."""
+    reasons: tuple[str, ...]
+    """Why it is kept or removed."""
+    bytes: int
+    """The space that the disk gets back; 0 if it is kept."""
+    row_id: int | None = field(repr=False)
+    """Number of the instance in the catalog."""
+
+
+@dataclass(frozen=True)
+class GcGroup:
+    """The materialized instances of one table and version."""
+
+    table_name: str
+    """The table."""
+    version: str
+    """The version."""
+    keep: tuple[GcItem, ...]
+    """The instances that stay, newest first."""
+    remove: tuple[GcItem, ...]
+    """The instances that would be removed, newest first."""
+
+
+@dataclass(frozen=True, repr=False)
+class GcPlan:
+    """The plan of a garbage collection; `gc` removes exactly what it names."""
+
+    policy: str
+    """The rules."""
+    groups: tuple[GcGroup, ...]
+    """By table and version."""
+    other: tuple[GcItem, ...]
+    """Leftovers of crashes, and worker logs."""
+    bytes: int
+    """The space that the disk gets back; a file counts only if all of its hard links go."""
+    keep_inputs: bool
+    """Whether inputs of instances that stay are kept."""
+    logs_before: str
+    """The moment before which the processes of the worker logs had ended; empty if none are removed."""
+    vault_id: str
+    """The vault that it was made for."""
+
+    @property
+    def removed(self) -> tuple[GcItem, ...]:
+        """The instances that would be removed, of all groups."""
+        return tuple(item for group in self.groups for item in group.remove)
+
+    def __repr__(self) -> str:
+        return gc_text(self)
+
+    def _repr_html_(self) -> str:
+        return gc_html(self)
 
 
 class ComputedIn(NamedTuple):

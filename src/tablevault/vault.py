@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -31,6 +31,7 @@ from tablevault.reading.queries import Queries, Reading, labelled, page
 from tablevault.records import (
     ApplyPlan,
     CellTrace,
+    GcPlan,
     InstanceDiff,
     InstancePlan,
     Lineage,
@@ -1625,6 +1626,100 @@ class TableVault:
             print(server.url, flush=True)
             server.wait()
         return server
+
+    # --- cleaning up ----------------------------------------------------------------------------------------------
+
+    def plan_gc(
+        self,
+        *,
+        keep_last: int | None = None,
+        keep_within: timedelta | str | None = None,
+        keep_daily: int | None = None,
+        keep_weekly: int | None = None,
+        keep_monthly: int | None = None,
+        table_name: str = "",
+        version: str = "",
+        keep_inputs: bool = True,
+        leftovers: bool = True,
+        worker_logs_older_than: timedelta | str | None = None,
+    ) -> GcPlan:
+        """Return which materialized instances no rule keeps, by table and version, and what removing them frees.
+
+        An instance stays if any rule keeps it. Whatever the rules: the newest active and the newest active successful
+        instance of each version stay, tagged instances, origins of temporary instances, and instances that an active
+        or paused process holds.
+
+        Parameters
+        ----------
+        keep_last
+            Keep the newest so many instances of each table and version.
+        keep_within
+            Keep those that are not older than this: a `timedelta`, or text such as `12h`, `30d` or `8w`.
+        keep_daily, keep_weekly, keep_monthly
+            Keep the newest instance of each of the last so many days, ISO weeks or months that have one, in UTC.
+        table_name, version
+            Only instances of these; empty for all.
+        keep_inputs
+            Keep all instances that a kept one was computed from, directly or not.
+        leftovers
+            Also list what crashes left, as `verify(repair=True)` would remove it.
+        worker_logs_older_than
+            Also list the logs of background workers whose processes ended before that.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no rule, a rule is wrong, or there is no such table or version.
+
+        Examples
+        --------
+        >>> vault.plan_gc(keep_last=3, keep_within="30d")  # doctest: +SKIP
+        """
+        from tablevault.reading.gc_plans import GcPlanner, Rules, checked_time
+
+        rules = Rules.of(
+            keep_last=keep_last,
+            keep_within=keep_within,
+            keep_daily=keep_daily,
+            keep_weekly=keep_weekly,
+            keep_monthly=keep_monthly,
+        )
+        age = checked_time("worker_logs_older_than", worker_logs_older_than)
+        return GcPlanner(self._context).plan(rules, table_name, version, keep_inputs, leftovers, age)
+
+    def gc(self, plan: GcPlan | None, *, process_id: str = "") -> str:
+        """Remove what a plan names, in one decision; frames and artifacts go, metadata stays archived.
+
+        What is tagged, held or needed by now is left, and named in `get_process(id).arguments["left"]`; so is what is
+        gone already. There is no way back.
+
+        Parameters
+        ----------
+        plan
+            As `plan_gc` of this vault returned it; `None` continues the paused process of `process_id` with the plan
+            that it recorded.
+        process_id
+            To pause instead of revert on errors.
+        """
+        if plan is None:
+            return self._run(self._recorded_gc(process_id), process_id)
+        operation = operations.Gc(
+            [item.row_id for item in plan.removed],
+            [item.instance_id for item in plan.other],
+            plan.policy,
+            plan.keep_inputs,
+            plan.vault_id,
+            plan.logs_before,
+        )
+        return self._run(operation, process_id)
+
+    def _recorded_gc(self, process_id: str) -> operations.Gc:
+        record = self._processes.record(process_id) if process_id else None
+        if record is None or record.operation != operations.Gc.name:
+            raise TVArgumentError(
+                "gc needs a plan, as plan_gc returns it; without one, process_id names a call of gc that is continued."
+            )
+        return operations.Gc.restore(record.arguments)
 
     # --- for people -----------------------------------------------------------------------------------------------
 

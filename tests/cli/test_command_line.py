@@ -454,3 +454,19 @@ def test_blame_names_a_row_by_the_values_of_its_key(run, folder):
     assert (facts["value"], facts["state"], facts["key"]) == (4, "external", {"x": 2, "y": "b"})
     refused = run("blame", "stories", "z", "2", "c")
     assert (refused.exit_code, "has no row with x, y = ('2', 'c')" in refused.stderr) == (1, True)
+
+
+def test_gc_prints_a_plan_and_removes_it_only_when_told(run, folder):
+    vault = TableVault(folder, author="a")
+    for number in range(3):
+        vault.write("stories", pd.DataFrame({"x": [number]}))
+    ids = vault.get_table_instances("stories")
+    plan = json.loads(run("gc", "--keep-last", "1").output)
+    assert [item["instance_id"] for item in plan["groups"][0]["remove"]] == [ids[1], ids[0]]
+    assert vault.get_table_instances("stories") == ids
+    refused = run("gc")
+    assert (refused.exit_code, "needs a rule" in refused.stderr) == (1, True)
+    done = run("gc", "--keep-last", "1", "--table", "stories", "--apply", "--process-id", "clean")
+    assert (done.exit_code, done.stdout) == (0, "clean\n")
+    assert f"remove  {ids[0]}" in done.stderr
+    assert vault.get_table_instances("stories") == ids[2:]

@@ -47,6 +47,14 @@ RECORDED = {
     "delete_instance": {"instance_id": "base_1_0", "table_name": "t"},
     "delete_table": {"table_name": "t"},
     "execute_instance": {"table_name": "t", "version": "two", "force_execute": True, "reuse_partial": True},
+    "gc": {
+        "instances": [1],
+        "paths": [],
+        "policy": "keep_last=1",
+        "keep_inputs": True,
+        "vault_id": "v",
+        "logs_before": "",
+    },
     "rename_table": {"new_table_name": "u", "table_name": "t"},
     "run": {"source": "FILE", "version": "two"},
     "stop_process": {"to_stop_process_id": "other", "force": True, "timeout": 3.0},
@@ -78,7 +86,8 @@ def test_what_resumes_a_process_is_a_right_call_and_a_right_command(operation, t
     # A run is found by its source.
     process_id = "" if operation == "run" else "nightly"
     assert called.pop("process_id", "") == process_id
-    for argument in set(called) - {"self", "table_df"}:
+    # A collection is continued with the plan that it recorded.
+    for argument in set(called) - {"self", "table_df", "plan"}:
         assert called[argument] == given[argument]
 
     program, *words = shlex.split(resume.command)

@@ -136,6 +136,15 @@ def _tagged_superseded(vault: TableVault) -> None:
     _executed(vault)
 
 
+def _collectable(vault: TableVault) -> None:
+    """Let old instances be there to collect, one with artifacts, and one that a tag keeps."""
+    vault.write("given", pd.DataFrame({"x": [4]}))
+    vault.create_tag("paper", "given")
+    vault.write("given", pd.DataFrame({"x": [5]}))
+    _superseding(vault)
+    _executed(vault)
+
+
 def _building(text: str) -> Callable[[TableVault], object]:
     return lambda vault: vault.create_builder_file("made", "made_file", text=text)
 
@@ -307,6 +316,12 @@ def _execute(vault: TableVault, process_id: str) -> None:
     vault.execute_instance("made", process_id=process_id)
 
 
+def _collect(vault: TableVault, process_id: str) -> None:
+    # A paused process holds what it removes, so that a new plan would be another one.
+    is_paused = bool(process_id) and process_id in vault.get_active_processes()
+    vault.gc(None if is_paused else vault.plan_gc(keep_last=1), process_id=process_id)
+
+
 def _fail(vault: TableVault, process_id: str) -> None:
     with contextlib.suppress(ConnectionError):
         vault.execute_instance("made", process_id=process_id)
@@ -460,6 +475,7 @@ OTHERS = {
     "delete_tag": VaultOperation(
         lambda vault, process: vault.delete_tag("paper", process_id=process), _tagged_superseded
     ),
+    "gc": VaultOperation(_collect, _collectable),
     "create_code_module": VaultOperation(
         lambda vault, process: vault.create_code_module("job", text="x = 1\n", process_id=process)
     ),

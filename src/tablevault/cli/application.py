@@ -44,6 +44,7 @@ _COMMANDS = {
         "delete-table",
         "delete-tag",
         "execute-instance",
+        "gc",
         "rename-table",
         "retry-failed",
         "set-service",

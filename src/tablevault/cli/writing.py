@@ -150,6 +150,39 @@ def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id
 
 
 @click.command()
+@click.option("--table", "table_name", default="", shell_complete=tables, help="Only this table.")
+@click.option("--version", default="", help="Only this version.")
+@click.option("--keep-last", type=int, metavar="N", help="Keep the newest N instances of each table and version.")
+@click.option("--keep-within", metavar="TIME", help="Keep instances that are not older, e.g. 12h, 30d or 8w.")
+@click.option("--keep-daily", type=int, metavar="N", help="Keep the newest instance of each of the last N days.")
+@click.option("--keep-weekly", type=int, metavar="N", help="Keep the newest instance of each of the last N weeks.")
+@click.option("--keep-monthly", type=int, metavar="N", help="Keep the newest instance of each of the last N months.")
+@click.option("--no-keep-inputs", is_flag=True, help="Remove inputs of kept instances, too.")
+@click.option("--no-leftovers", is_flag=True, help="Leave what crashes left.")
+@click.option("--worker-logs-older-than", metavar="TIME", help="Remove logs of workers that ended before that, too.")
+@click.option("--apply", "is_applied", is_flag=True, help="Remove what the plan names; there is no way back.")
+@process_id
+@json_option
+@in_place
+def gc(
+    place: Place, is_applied: bool, process_id: str, no_keep_inputs: bool, no_leftovers: bool, **rules: Any
+) -> str | None:
+    """Show which instances no rule keeps, and with --apply remove them.
+
+    With the --process-id of a paused gc, the plan that it recorded is carried out.
+    """
+    vault = place.vault()
+    if process_id and not any(rules.values()):
+        return vault.gc(None, process_id=process_id)
+    plan = vault.plan_gc(**rules, keep_inputs=not no_keep_inputs, leftovers=not no_leftovers)
+    if not is_applied:
+        show(place, plan)
+        return None
+    click.echo(repr(plan), err=True)
+    return vault.gc(plan, process_id=process_id)
+
+
+@click.command()
 @click.argument("module_name", shell_complete=modules)
 @process_id
 @in_place

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tablevault.operations.apply import Apply
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.execute import ExecuteInstance
+from tablevault.operations.garbage import Gc
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.retry_failed import RetryFailed
 from tablevault.operations.services import SetService
@@ -26,6 +27,7 @@ __all__ = [
     "DeleteTable",
     "DeleteTag",
     "ExecuteInstance",
+    "Gc",
     "RetryFailed",
     "Operation",
     "RenameTable",

@@ -341,6 +341,8 @@ class Engine:
                 outcome = self._try_to_begin(operation, new, owner)
                 if not isinstance(outcome, Blocked):
                     return outcome
+                if not operation.waits:
+                    continue
                 if self._clear_the_way(outcome, deadline):
                     return None
 

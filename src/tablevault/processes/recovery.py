@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock
 
-from tablevault import names
 from tablevault.catalog.owners import RECOVERY
 from tablevault.context import VaultContext
-from tablevault.layout import SET_ASIDE
+from tablevault.leftovers import Leftovers
 from tablevault.liveness import Liveness
 from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.processes.commit import Decisions
-from tablevault.processes.leftovers import Leftovers
 from tablevault.processes.process import Process, claim
 from tablevault.storage import files
 from tablevault.values import ErrorInfo, ProcessRecord, Status
@@ -86,16 +83,8 @@ class Recovery:
 
     def remove_leftovers(self) -> None:
         """Remove instances that were never committed, and half-written files, from the tables' folders."""
-        leftovers = Leftovers(self._context)
-        layout = self._context.layout
-        half_written = [path for path in layout.root.iterdir() if path.name.endswith(files.TEMPORARY_SUFFIX)]
-        for table in self._context.catalog.contents.tables():
-            for path in leftovers.in_table(table):
-                if path.name.endswith(files.TEMPORARY_SUFFIX):
-                    half_written.append(path)
-                elif self._was_created(layout.relative(path)):
-                    _remove_if_allowed(path)
-        self._remove_unless_written(half_written)
+        for path in Leftovers(self._context).removable():
+            _remove_if_allowed(path)
 
     def _sweep(self) -> None:
         """Remove folders of finished processes, stale lock files, and the mark of a creation.
@@ -112,24 +101,14 @@ class Recovery:
         for path in found:
             if path.name.isdecimal() and self._is_over(int(path.name)):
                 _remove_if_allowed(path)
-        self._remove_unless_written(path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
+        half_written = (path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
+        for path in Leftovers(self._context).unwritten(half_written):
+            _remove_if_allowed(path)
 
     def _is_over(self, serial: int) -> bool:
         """Return whether the folder of a process is not needed any more, not even by failed tidying."""
         record = self._processes.get(serial)
         return (record is None or record.finished) and not self._tidying.of(serial)
-
-    def _was_created(self, location: str) -> bool:
-        """Return whether a process made this folder for an instance, even if another one has set it aside."""
-        created = location.partition(SET_ASIDE)[0]
-        return names.is_materialized(Path(created).name) and self._processes.created(created)
-
-    def _remove_unless_written(self, found: Iterable[Path]) -> None:
-        """Remove files of interrupted writes, unless a running process may still be writing them."""
-        leftovers = list(found)
-        if leftovers and not any(map(self._liveness.is_alive, self._processes.unfinished())):
-            for path in leftovers:
-                _remove_if_allowed(path)
 
 
 def _remove_if_allowed(path: Path) -> None:

@@ -35,6 +35,9 @@ _ALL_WITHOUT = {"create_tag": "instances", "refresh": "table_names"}
 _FOUND_BY_SOURCE = frozenset({"run"})
 """Operations whose call continues their paused process without its id."""
 
+_WITH_RECORDED_PLAN = frozenset({"gc"})
+"""Operations that are continued with the plan that they recorded, which their call does not repeat."""
+
 _OPTIONS = {
     "allow_multiple_artifacts": "multiple-artifacts",
     "force_execute": "force",
@@ -90,6 +93,8 @@ class RecordedCall:
         return cls(root, record.operation, record.arguments, record.process_id)
 
     def _resuming_call(self) -> str:
+        if self.operation in _WITH_RECORDED_PLAN:
+            return f"{_opened(self.root)}.{self.operation}(None, process_id={self.process_id!r})"
         given = [f"{name}={value!r}" for name, value in self._given()]
         if self.operation == "write_instance":
             given.insert(0, FRAME)
@@ -100,6 +105,8 @@ class RecordedCall:
         return f"{_opened(self.root)}.{self.operation}({', '.join(given)})"
 
     def _resuming_command(self) -> str:
+        if self.operation in _WITH_RECORDED_PLAN:
+            return shell_command(self.root, command_of(self.operation), "--process-id", self.process_id)
         positional = _POSITIONAL.get(self.operation, ("table_name",))
         places = [place for name in positional for place in _places(self.arguments[name])]
         options = [] if self.operation in _FOUND_BY_SOURCE else ["--process-id", self.process_id]

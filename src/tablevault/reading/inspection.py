@@ -9,7 +9,7 @@ from pathlib import Path
 from tablevault.errors import TVFileError
 from tablevault.execution.provenance import read_artifact_records, read_provenance
 from tablevault.layout import CHECKPOINTS, FRAME, MANIFEST, PROVENANCE, InstanceFolder, VaultLayout
-from tablevault.processes.leftovers import is_hidden
+from tablevault.leftovers import is_hidden
 from tablevault.records import Problem
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder

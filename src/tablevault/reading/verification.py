@@ -10,10 +10,10 @@ from pathlib import Path
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import ARTIFACTS, DESCRIPTION
+from tablevault.leftovers import Leftovers
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
 from tablevault.opening import marker_of
-from tablevault.processes.leftovers import Leftovers
 from tablevault.reading.inspection import Findings, InstanceInspection, inspect_checkpoints
 from tablevault.records import Problem, VerifyReport
 from tablevault.storage import files

@@ -426,6 +426,12 @@ class Contents:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
             return [(row["row_id"], read_record(row)) for row in rows]
 
+    def input_pairs(self) -> list[tuple[int, int]]:
+        """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
+        query = select(reads.c.row_id, reads.c.input_row_id).distinct().order_by(reads.c.row_id, reads.c.input_row_id)
+        with self._store.read() as connection:
+            return [(row_id, input_row_id) for row_id, input_row_id in connection.execute(query)]
+
     def origins(self) -> list[tuple[int, int]]:
         """Return the row ids of the materialized instances that have an origin, deleted ones too, each with it."""
         query = (

@@ -17,7 +17,9 @@ from tablevault.layout import (
     SET_ASIDE,
     TEMPORARY,
 )
+from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
+from tablevault.names import is_materialized
 from tablevault.storage.files import TEMPORARY_SUFFIX
 from tablevault.values import TableRecord
 
@@ -44,6 +46,7 @@ class Leftovers:
     def __init__(self, context: VaultContext) -> None:
         self._context = context
         self._lookup = Lookup(context)
+        self._liveness = Liveness(context)
         self._layout = context.layout
         self._processes = context.catalog.processes
         self._tidying = context.catalog.tidying
@@ -91,6 +94,33 @@ class Leftovers:
         clock.sleep(_MOMENT)
         still_there = set(owners.names())
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
+
+    def removable(self) -> list[Path]:
+        """Return what a crash left in the tables' folders and the vault's own: nothing that users made is among it.
+
+        These are instances that were never committed, and files half written, unless a process may be writing them.
+        """
+        half_written = [path for path in self._layout.root.iterdir() if path.name.endswith(TEMPORARY_SUFFIX)]
+        created: list[Path] = []
+        for table in self._context.catalog.contents.tables():
+            for path in self.in_table(table):
+                if path.name.endswith(TEMPORARY_SUFFIX):
+                    half_written.append(path)
+                elif self._was_created(self._layout.relative(path)):
+                    created.append(path)
+        return [*created, *self.unwritten(half_written)]
+
+    def unwritten(self, found: Iterable[Path]) -> list[Path]:
+        """Return files of interrupted writes; none while a running process may still be writing them."""
+        half_written = list(found)
+        if half_written and any(map(self._liveness.is_alive, self._processes.unfinished())):
+            return []
+        return half_written
+
+    def _was_created(self, location: str) -> bool:
+        """Return whether a process made this folder for an instance, even if another one has set it aside."""
+        created = location.partition(SET_ASIDE)[0]
+        return is_materialized(Path(created).name) and self._processes.created(created)
 
     def pending(self) -> set[str]:
         """Return the paths that running processes create, and those that could not be tidied up."""

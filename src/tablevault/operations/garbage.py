@@ -1,0 +1,272 @@
+"""Removing instances and other files as a plan says, and finding what must not be removed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tablevault import names
+from tablevault.errors import TVArgumentError
+from tablevault.layout import ARTIFACTS
+from tablevault.leftovers import Leftovers
+from tablevault.lock_names import lock_on_artifacts, lock_on_instance
+from tablevault.lookup import Lookup
+from tablevault.operations.base import LONG, Operation, remove
+from tablevault.operations.session import Draft, Session
+from tablevault.plans import RemovalPlan, RemovedInstance
+from tablevault.values import (
+    Changes,
+    DeletedInstance,
+    InstanceRecord,
+    Lock,
+    ProcessRecord,
+    TableRecord,
+    Tidying,
+    TidyingAction,
+)
+
+_GONE = "it is gone already"
+_HELD = "a process holds it"
+
+
+@dataclass(frozen=True)
+class Gc(Operation[RemovalPlan]):
+    """Removes instances and other files, as far as they are not held or needed by now."""
+
+    name: ClassVar[str] = "gc"
+    waits: ClassVar[bool] = False
+
+    instances: Any = field(metadata=LONG)
+    """Row ids."""
+    paths: Any = field(metadata=LONG)
+    """Leftovers and worker logs, from the vault's folder on."""
+    policy: str
+    """The rules of the plan, for people."""
+    keep_inputs: bool
+    vault_id: str
+    """Of the vault that the plan was made for."""
+    logs_before: str = ""
+    """The moment until which processes had to end whose worker logs go; empty if none do."""
+
+    def plan(self, draft: Draft) -> RemovalPlan:
+        """Leave out what is gone, held or needed by now."""
+        lookup = draft.lookup
+        if self.vault_id != lookup.context.vault_id:
+            raise TVArgumentError("The plan was made for another vault; plan_gc of this vault makes one for it.")
+        found = {row_id: lookup.contents.instance_by_row(row_id) for row_id in self.instances}
+        tables = {table.table_id: table for table in lookup.contents.tables()}
+        left: dict[str, str] = {}
+        wanted: dict[int, InstanceRecord] = {}
+        for row_id, instance in found.items():
+            table = tables.get(instance.table_id) if instance is not None else None
+            present = lookup.contents.instance(table.table_id, instance.instance_id) if instance and table else None
+            if instance is None or table is None or present is None or present.temporary:
+                left[f"instance {row_id}" if instance is None else instance.instance_id] = _GONE
+            else:
+                wanted[row_id] = instance
+        held = _Held(draft, wanted.values(), tables)
+        needed = Protection.find(lookup, set(wanted) - held.rows, self.keep_inputs)
+        removed = []
+        for row_id, instance in wanted.items():
+            reasons = needed.reasons.get(row_id) or ((_HELD,) if row_id in held.rows else ())
+            if reasons:
+                left[instance.instance_id] = ", ".join(reasons)
+            else:
+                removed.append(self._removed(draft, tables[instance.table_id], instance))
+        for row_id in needed.guards:
+            guard = lookup.instance_by_row(row_id)
+            draft.lock_shared(lock_on_instance(names.fold(tables[guard.table_id].name), guard.instance_id))
+        paths = self._removable_paths(lookup)
+        left.update((path, _GONE) for path in self.paths if path not in paths)
+        return RemovalPlan(
+            instances=tuple(removed), paths=tuple(path for path in self.paths if path in paths), left=left
+        )
+
+    def work(self, plan: RemovalPlan, session: Session) -> Changes:
+        """Say which folders and files go."""
+        steps: list[Tidying] = []
+        for item in plan.instances:
+            target = session.lookup.layout.relative(session.lookup.layout.archived(session.serial, item.archived))
+            if item.link:
+                steps.append(Tidying(TidyingAction.UNLINK, target=item.link))
+            steps.append(Tidying(TidyingAction.MOVE_FOLDER, item.folder, target))
+            steps.append(Tidying(TidyingAction.PRUNE, target))
+        steps += map(remove, plan.paths)
+        return Changes(tuple(DeletedInstance(item.row_id) for item in plan.instances), tuple(steps))
+
+    def _removed(self, draft: Draft, table: TableRecord, instance: InstanceRecord) -> RemovedInstance:
+        key, layout = names.fold(table.name), draft.lookup.layout
+        draft.lock_exclusive(lock_on_instance(key, instance.instance_id))
+        link = draft.lookup.table_folder(table) / ARTIFACTS
+        is_shown = link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
+        if is_shown:
+            draft.lock_exclusive(lock_on_artifacts(key))
+        return RemovedInstance(
+            instance.row_id,
+            layout.relative(draft.lookup.folder(table, instance).root),
+            f"{table.name}_{instance.instance_id}",
+            layout.relative(link) if is_shown else "",
+        )
+
+    def _removable_paths(self, lookup: Lookup) -> set[str]:
+        """Return the leftovers and worker logs that may go now."""
+        if not self.paths:
+            return set()
+        found = {lookup.layout.relative(path) for path in Leftovers(lookup.context).removable()}
+        if self.logs_before:
+            moment = datetime.fromisoformat(self.logs_before)
+            found.update(lookup.layout.relative(path) for path in worker_logs(lookup, moment))
+        return found
+
+
+class _Held:
+    """The instances that another process holds, of some.
+
+    Parameters
+    ----------
+    draft
+        The plan; the locks of its own process do not count.
+    instances
+        The instances.
+    tables
+        Their tables, by number.
+    """
+
+    def __init__(self, draft: Draft, instances: Collection[InstanceRecord], tables: Mapping[int, TableRecord]) -> None:
+        context = draft.lookup.context
+        processes = context.catalog.processes
+        own = processes.find(draft.process_id)
+        self._own = own.serial if own is not None and not own.finished else None
+        self._processes, self._parent = processes, context.parent_serial
+        locks = {
+            item.row_id: Lock(lock_on_instance(names.fold(tables[item.table_id].name), item.instance_id), True)
+            for item in instances
+        }
+        self.rows = set(self._conflicting(list(locks.items())))
+
+    def _conflicting(self, locks: Sequence[tuple[int, Lock]]) -> Iterator[int]:
+        """Yield the row ids of the locks that conflict with those of others; halves the list until it finds them."""
+        if not locks or not self._holders([lock for _, lock in locks]):
+            return
+        if len(locks) == 1:
+            yield locks[0][0]
+            return
+        middle = len(locks) // 2
+        yield from self._conflicting(locks[:middle])
+        yield from self._conflicting(locks[middle:])
+
+    def _holders(self, wanted: Sequence[Lock]) -> set[int]:
+        holders = set(self._processes.conflicts(wanted, self._parent))
+        return holders - {self._own} if self._own is not None else holders
+
+
+@dataclass(frozen=True)
+class Protection:
+    """The instances that must not be removed, of those that are to be removed."""
+
+    reasons: Mapping[int, tuple[str, ...]]
+    """By row id."""
+    guards: tuple[int, ...]
+    """Row ids of the instances that stay because they are the newest of their version, in the same groups."""
+
+    @classmethod
+    def find(
+        cls, lookup: Lookup, removed: Collection[int], keep_inputs: bool, others: Collection[int] = ()
+    ) -> Protection:
+        """Find the instances that must not be removed.
+
+        Parameters
+        ----------
+        lookup
+            Reads the vault.
+        removed
+            Row ids of the instances that are to be removed.
+        keep_inputs
+            Whether inputs of instances that stay have to stay.
+        others
+            Row ids of instances that stay anyway, whose reasons are found, too.
+        """
+        contents = lookup.contents
+        tables = {table.table_id: table.name for table in contents.tables()}
+        records = {item.row_id: item for table_id in tables for item in contents.instances(table_id)}
+        reasons: dict[int, list[str]] = {}
+
+        def protect(row_id: int, reason: str) -> None:
+            if row_id in removed or row_id in others:
+                reasons.setdefault(row_id, []).append(reason)
+
+        guards = set()
+        groups = {(records[row_id].table_id, records[row_id].version) for row_id in removed}
+        for item, what in _newest(records.values()):
+            protect(item.row_id, f"newest {what} instance of version {item.version}")
+            if (item.table_id, item.version) in groups:
+                guards.add(item.row_id)
+        tagged: dict[int, list[str]] = {}
+        for tag in contents.tags():
+            tagged.setdefault(tag.row_id, []).append(tag.tag)
+        for row_id, found in tagged.items():
+            protect(row_id, f"tagged {', '.join(found)}")
+        for item in records.values():
+            if item.temporary and item.origin is not None:
+                protect(item.origin, f"origin of {tables[item.table_id]}({item.instance_id})")
+        if keep_inputs:
+            stays = [row_id for row_id in records if row_id not in removed or row_id in reasons]
+            for row_id, reader in _inputs(stays, contents.input_pairs()).items():
+                if row_id not in reasons:
+                    protect(row_id, f"input of {tables[records[reader].table_id]}({records[reader].instance_id})")
+        return cls({row_id: tuple(found) for row_id, found in reasons.items()}, tuple(sorted(guards - set(removed))))
+
+
+def _newest(instances: Iterable[InstanceRecord]) -> Iterator[tuple[InstanceRecord, str]]:
+    """Yield the newest active, and the newest active successful instance of each table and version."""
+    active: dict[tuple[int, str], InstanceRecord] = {}
+    successful: dict[tuple[int, str], InstanceRecord] = {}
+    for item in instances:
+        if item.active and not item.temporary:
+            for found, counts in ((active, True), (successful, item.success)):
+                group = item.table_id, item.version
+                if counts and (group not in found or found[group].row_id < item.row_id):
+                    found[group] = item
+    for what, found in (("active", active), ("successful", successful)):
+        yield from ((item, what) for item in found.values())
+
+
+def _inputs(stays: Iterable[int], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
+    """Return all instances that instances were computed from, directly or not, each with one that stays and needs it.
+
+    Parameters
+    ----------
+    stays
+        Row ids of the instances that stay.
+    pairs
+        Row ids of an instance and of one that it was computed from; also of deleted ones.
+    """
+    inputs: dict[int, list[int]] = {}
+    for row_id, input_row_id in pairs:
+        inputs.setdefault(row_id, []).append(input_row_id)
+    found: dict[int, int] = {}
+    for start in stays:
+        waiting = [start]
+        while waiting:
+            for row_id in inputs.get(waiting.pop(), ()):
+                if row_id not in found:
+                    found[row_id] = start
+                    waiting.append(row_id)
+    return found
+
+
+def worker_logs(lookup: Lookup, before: datetime) -> Iterator[Path]:
+    """Yield the logs of background workers whose processes ended before a moment."""
+    folder = lookup.layout.worker_logs
+    processes = lookup.context.catalog.processes
+    for path in sorted(folder.glob("*.log")) if folder.is_dir() else []:
+        record = processes.find(path.stem)
+        if record is not None and _ended_before(record, before):
+            yield path
+
+
+def _ended_before(record: ProcessRecord, moment: datetime) -> bool:
+    return record.finished and record.ended_at is not None and record.ended_at < moment
