@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 
-WIDTH, HEIGHT = 210, 48
+WIDTH, HEIGHT = 190, 48
 """Of a box."""
-_GAP_X, _GAP_Y = 70, 18
-_MARGIN_X, _MARGIN_Y = 64, 12
+_GAP_X, _GAP_Y = 56, 18
+_MARGIN_X, _MARGIN_Y = 58, 12
 """Around the graph; beside it stands how many nodes are not shown."""
 _LANE = 10
 """Height of a line that passes a layer."""
