@@ -1627,6 +1627,57 @@ class TableVault:
             server.wait()
         return server
 
+    # --- sharing --------------------------------------------------------------------------------------------------
+
+    def export_table(
+        self,
+        table_name: str,
+        target: str | Path,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        *,
+        format: str = "",
+        columns: Sequence[str] | None = None,
+        embed_artifacts: bool = False,
+        license: str = "",
+        overwrite: bool = False,
+    ) -> str:
+        """Write an instance to a file, or to a dataset folder, and return the path; whole or not at all.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; without an id the newest active successful one of `version`.
+        target
+            A file whose suffix says how: `.parquet`, `.csv`, `.jsonl`, `.json` or `.arrow`; or a folder.
+        format
+            `dataset` (or `huggingface`, `croissant`): a folder with a card, the frame, artifacts, provenance and a
+            Croissant description, as `datasets.load_dataset` and `mlcroissant` read it. Empty: by the suffix.
+        columns
+            Only these, in this order.
+        embed_artifacts
+            Put images and audio into the frame of a dataset folder, so that `datasets` decodes them.
+        license
+            For the card of a dataset folder.
+        overwrite
+            Replace an earlier export in the target's place.
+
+        Raises
+        ------
+        TVArgumentError
+            If the target exists, is in the vault, or has an unknown suffix; if there is no such instance.
+
+        Examples
+        --------
+        >>> vault.export_table("stories", "stories-dataset", format="dataset", license="cc-by-4.0")  # doctest: +SKIP
+        """
+        from tablevault.archiving.table_exports import TableExports
+
+        exports = TableExports(self._context)
+        return exports.export(
+            table_name, target, instance_id, version, format, columns, embed_artifacts, license, overwrite
+        )
+
     # --- cleaning up ----------------------------------------------------------------------------------------------
 
     def plan_gc(

@@ -470,3 +470,16 @@ def test_gc_prints_a_plan_and_removes_it_only_when_told(run, folder):
     assert (done.exit_code, done.stdout) == (0, "clean\n")
     assert f"remove  {ids[0]}" in done.stderr
     assert vault.get_table_instances("stories") == ids[2:]
+
+
+def test_export_table_prints_the_path(run, folder, tmp_path):
+    TableVault(folder, author="a").write("stories", pd.DataFrame({"x": [1, 2], "y": [3, 4]}))
+    path = tmp_path / "stories.csv"
+    assert json.loads(run("--json", "export-table", "stories", str(path), "--column", "y").output) == {
+        "exported": str(path)
+    }
+    assert path.read_text() == "y\n3\n4\n"
+    assert run("export-table", "stories", str(path)).exit_code == 1
+    assert run("export-table", "stories", str(tmp_path / "set"), "--format", "dataset").output.strip() == str(
+        tmp_path / "set"
+    )

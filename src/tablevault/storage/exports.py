@@ -67,6 +67,13 @@ def _warn_of_not_finite(data: FrameData) -> None:
                 warn(f"Column {name!r}: {count:,} numbers are NaN or infinite, and are written as null.")
 
 
+def write_frame_as(kind: str, data: FrameData, path: Path) -> None:
+    """Write a frame to a new file of a kind, such as `csv`; the caller puts it in its place."""
+    if kind in _WITHOUT_ARRAYS:
+        _warn_of_not_finite(data)
+    _WRITERS[kind](data, path)
+
+
 @contextmanager
 def _whole(output: Path) -> Iterator[Path]:
     if output.exists() and not output.is_file():

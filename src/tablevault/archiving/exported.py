@@ -1,0 +1,82 @@
+"""Where an export appears: whole or not at all, outside the vault, and over nothing else than an earlier export."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tablevault.context import VaultContext
+from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
+from tablevault.storage import files
+from tablevault.storage.staging import staged_beside
+from tablevault.values import ArtifactRecord
+
+_PIECE_BYTES = 1 << 20
+
+
+def export_target(context: VaultContext, target: str | Path) -> Path:
+    """Return the path of an export; raise `TVArgumentError` if it is in the vault, or has no folder to be in."""
+    path = Path(target).expanduser().absolute()
+    root = context.layout.root.resolve()
+    if path.resolve() == root or files.is_inside(root, path):
+        raise TVArgumentError(f"'{path}' is inside the vault; export to a place outside of it.")
+    if not path.parent.is_dir():
+        raise TVArgumentError(f"There is no folder '{path.parent}' for the export; make it first.")
+    return path
+
+
+@contextlib.contextmanager
+def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) -> Iterator[Path]:
+    """Offer a path beside the target, and put what is made there into the target's place.
+
+    Parameters
+    ----------
+    target
+        The file or folder of the export.
+    overwrite
+        Whether an earlier export is replaced.
+    is_earlier
+        Returns whether a file or folder in the target's place is one.
+
+    Raises
+    ------
+    TVArgumentError
+        If something is in the target's place that is not to be replaced.
+    """
+    exists = target.exists() or target.is_symlink()
+    if exists and not overwrite:
+        raise TVArgumentError(f"'{target}' exists already; overwrite=True replaces it.")
+    if exists and (target.is_symlink() or not is_earlier(target)):
+        raise TVArgumentError(f"'{target}' is not an earlier export, so it is not replaced; move it away.")
+    try:
+        with staged_beside(target, "exporting") as folder:
+            made = folder / target.name
+            yield made
+            if made.is_dir():
+                files.fsync_tree(made)
+                if exists:
+                    files.replace(target, folder / "earlier")
+            else:
+                files.fsync_file(made)
+            files.replace(made, target)
+    except BlockingIOError as error:
+        raise TVProcessError(f"Another export is writing '{target}'; wait for its end.") from error
+
+
+def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:
+    """Copy an artifact; raise `TVFileError` if its content is not what was recorded."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if copied_digest(source, target) != record.sha256:
+        raise TVFileError(f"The artifact {source} is damaged: its content is not what was recorded.")
+
+
+def copied_digest(source: Path, target: Path) -> str:
+    """Copy the content of a file, and return its SHA-256; the caller makes it durable."""
+    digest = hashlib.sha256()
+    with source.open("rb") as read, target.open("xb") as written:
+        while piece := read.read(_PIECE_BYTES):
+            digest.update(piece)
+            written.write(piece)
+    return digest.hexdigest()

@@ -1,0 +1,93 @@
+"""Exports of single instances: to a file, or to a dataset folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tablevault import names
+from tablevault.archiving.dataset_folders import DatasetFolder, is_dataset_folder
+from tablevault.archiving.exported import export_target, exported
+from tablevault.context import VaultContext
+from tablevault.errors import TVArgumentError
+from tablevault.reading.queries import Queries, selection_of
+from tablevault.storage.exports import write_frame_as
+from tablevault.values import InstanceRecord, Page, TableRecord
+
+_FILES = ("parquet", "csv", "jsonl", "json", "arrow")
+_DATASETS = ("dataset", "huggingface", "croissant")
+
+
+class TableExports:
+    """Exports instances of one vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._queries = Queries(context)
+
+    def export(
+        self,
+        table_name: str,
+        target: str | Path,
+        instance_id: str,
+        version: str,
+        format_name: str,
+        columns: Sequence[str] | None,
+        embed_artifacts: bool,
+        licence: str,
+        overwrite: bool,
+    ) -> str:
+        """Export an instance, and return the path; parameters as of `TableVault.export_table`."""
+        path = export_target(self._context, target)
+        kind = _kind_of(format_name, path)
+        is_dataset = kind in _DATASETS
+        if (embed_artifacts or licence) and not is_dataset:
+            raise TVArgumentError("embed_artifacts and license are for dataset folders; pass format='dataset'.")
+        names.check_text("license", licence)
+        is_earlier = is_dataset_folder if is_dataset else Path.is_file
+
+        def write() -> None:
+            table, instance = self._select(table_name, instance_id, version)
+            with exported(path, overwrite, is_earlier) as made:
+                if is_dataset:
+                    folder = DatasetFolder(self._context, table, instance)
+                    folder.write(made, columns, embed_artifacts, licence)
+                else:
+                    data = self._queries.read(table, instance, columns, Page(), full_paths=False)
+                    write_frame_as(kind, data, made)
+
+        self._queries.again_if_moved(table_name, write)
+        return str(path)
+
+    def _select(self, table_name: str, instance_id: str, version: str) -> tuple[TableRecord, InstanceRecord]:
+        """Return the instance: by its id, else the newest active successful one."""
+        selection = selection_of(table_name, instance_id, version, successful_only=not instance_id)
+        table, instance = self._queries.select(selection)
+        if instance.temporary:
+            raise TVArgumentError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and cannot be exported; "
+                "execute_instance or write_instance materializes it."
+            )
+        return table, instance
+
+
+def _kind_of(format_name: str, path: Path) -> str:
+    """Return the kind of an export: as it is named, else by the suffix of its path."""
+    known = (*_FILES, *_DATASETS)
+    if format_name:
+        if format_name not in known:
+            raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(format_name, known)}")
+        return format_name
+    suffix = path.suffix.lower().removeprefix(".")
+    if suffix not in _FILES:
+        listed = ", ".join(f".{name}" for name in _FILES)
+        raise TVArgumentError(
+            f"'{path.name}' does not say how to export: a file ends in {listed}; format='dataset' makes a folder."
+        )
+    return suffix
