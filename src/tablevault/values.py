@@ -494,6 +494,25 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     """The amounts that functions reported."""
 
 
+class JobRecord(msgspec.Struct, frozen=True, array_like=True):
+    """A job at a provider, as checkpoints keep it: from before it is submitted until its rows are there."""
+
+    token: str
+    """Made up before the job is submitted, so that it can be looked for."""
+    positions: list[int]
+    """Its rows, in the order in which they were given."""
+    code: str
+    """The version of the builder and its code that made the job."""
+    created_at: float
+    """Seconds since the epoch."""
+    job_id: str | None = None
+    """The provider's name for it; `None` while it is not known whether the job was submitted."""
+    is_over: bool = False
+    """Whether nothing more is expected of it."""
+    was_cancelled: bool = False
+    """Whether the provider took a cancellation."""
+
+
 WHOLE_BUILDER = -1
 """Stands for the position of a row where a function is called once for its builder."""
 

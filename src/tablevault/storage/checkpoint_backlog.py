@@ -21,7 +21,7 @@ from tablevault.storage.packing import pack
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore
-    from tablevault.values import ArtifactRecord, Usage
+    from tablevault.values import ArtifactRecord, JobRecord, Usage
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What packing a value may raise."""
@@ -29,12 +29,40 @@ UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 PackedArtifact = tuple[str, int, str]
 
 
+@dataclass(slots=True)
+class Notes:
+    """Facts about rows beside their cells, in the order in which they were noted: later ones replace earlier ones.
+
+    Whoever computes appends, only the background thread takes away.
+    """
+
+    jobs: list[JobRecord] = field(default_factory=list)
+    failures: list[tuple[int, bytes]] = field(default_factory=list)
+    """Positions with the packed records of failed and skipped rows."""
+    calls: list[tuple[int, int]] = field(default_factory=list)
+    """Positions with their numbers of ended calls."""
+    usage: list[tuple[int, Usage]] = field(default_factory=list)
+    """Positions with what their calls have used so far."""
+
+    def __bool__(self) -> bool:
+        return bool(self.failures or self.calls or self.usage or self.jobs)
+
+    def copy(self) -> Notes:
+        """Return what is there now; a job that is over only with all that was noted before it."""
+        return Notes(self.jobs.copy(), self.failures.copy(), self.calls.copy(), self.usage.copy())
+
+    def drop(self, written: Notes) -> None:
+        """Remove what is durable."""
+        del self.jobs[: len(written.jobs)]
+        del self.failures[: len(written.failures)]
+        del self.calls[: len(written.calls)]
+        del self.usage[: len(written.usage)]
+
+
 class _Entry(NamedTuple):
     chapter: Chapter
     stretches: list[Stretch]
-    failures: list[tuple[int, bytes]]
-    calls: list[tuple[int, int]]
-    usage: list[tuple[int, Usage]]
+    notes: Notes
     part: Part
     content: bytes
 
@@ -129,12 +157,8 @@ class Chapter:
     finished: dict[str, Any] | None = None
     batches: deque[RowBatch] = field(default_factory=deque)
     """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
-    failures: list[tuple[int, bytes]] = field(default_factory=list)
-    """Records of failed and skipped rows that are not durable; as with `batches`."""
-    calls: list[tuple[int, int]] = field(default_factory=list)
-    """Positions with their numbers of ended calls that are not durable; as with `batches`."""
-    usage: list[tuple[int, Usage]] = field(default_factory=list)
-    """Positions with what their calls have used so far that is not durable; as with `batches`."""
+    notes: Notes = field(default_factory=Notes)
+    """What is to be said of rows beside their cells, and is not durable."""
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
@@ -142,7 +166,7 @@ class Chapter:
     @property
     def waiting(self) -> int:
         """How many rows are not durable."""
-        return sum(batch.waiting for batch in tuple(self.batches)) + len(self.failures)
+        return sum(batch.waiting for batch in tuple(self.batches)) + len(self.notes.failures)
 
     def stretches(self) -> list[Stretch]:
         """Return the rows that there are now and that are not durable."""
@@ -153,9 +177,11 @@ class Chapter:
                 found.append(Stretch(batch, batch.durable, count))
         return found
 
-    def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]]) -> Part:
+    def part(self, stretches: list[Stretch], artifacts: dict[int, list[PackedArtifact]], notes: Notes) -> Part:
         """Return rows as a part of a segment; raises `ValueError` if one does not fit the columns."""
         part = Part(self.builder, self.columns, self.code, artifacts=artifacts, is_nested=self.is_nested)
+        part.failures, part.calls, part.usage = dict(notes.failures), dict(notes.calls), dict(notes.usage)
+        part.jobs = {record.token: record for record in notes.jobs}
         if not self.is_opened:
             part.forgotten, part.finished = self.forgotten, self.finished
         part.positions = _joined_positions(stretches)
@@ -249,34 +275,32 @@ class Backlog:
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
         """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
-        stretches, failures, calls = chapter.stretches(), list(chapter.failures), list(chapter.calls)
-        usage = list(chapter.usage)
-        if not (stretches or failures or calls or usage) and chapter.is_opened:
+        # Notes first: a job that is over goes together with its rows.
+        notes = chapter.notes.copy()
+        stretches = chapter.stretches()
+        if not (stretches or notes) and chapter.is_opened:
             return None
         artifacts: dict[int, list[PackedArtifact]] = {}
         if any(stretch.batch.artifacts for stretch in stretches):
             recorded = self.record(name for stretch in stretches for name in stretch.batch.artifacts)
             self._sift(chapter, stretches, lambda stretch, row: _take_records(artifacts, recorded, stretch.batch, row))
         try:
-            part = self._part(chapter, stretches, artifacts, failures, calls, usage)
+            part = self._part(chapter, stretches, artifacts, notes)
             content = part.packed()
         except UNSTORABLE:
             self._sift(chapter, stretches, lambda stretch, row: _check_storable(chapter, stretch.batch, row))
-            part = self._part(chapter, stretches, artifacts, failures, calls, usage)
+            part = self._part(chapter, stretches, artifacts, notes)
             content = part.packed()
-        return _Entry(chapter, stretches, failures, calls, usage, part, content)
+        return _Entry(chapter, stretches, notes, part, content)
 
     def _part(
         self,
         chapter: Chapter,
         stretches: list[Stretch],
         artifacts: dict[int, list[PackedArtifact]],
-        failures: list[tuple[int, bytes]],
-        calls: list[tuple[int, int]],
-        usage: list[tuple[int, Usage]],
+        notes: Notes,
     ) -> Part:
-        part = chapter.part(stretches, artifacts)
-        part.failures, part.calls, part.usage = dict(failures), dict(calls), dict(usage)
+        part = chapter.part(stretches, artifacts, notes)
         if chapter.builder in self._short_of_rows:
             # Whoever computed it may have said so before hearing of the refusal.
             part.finished = None
@@ -308,15 +332,13 @@ class Backlog:
 
     def _settle(self, entries: list[_Entry]) -> None:
         with self._books:
-            for chapter, stretches, failures, calls, usage, part, _ in entries:
+            for chapter, stretches, notes, part, _ in entries:
                 covered = self._coverages.get(chapter.builder)
                 if covered is not None:
                     covered.remove(part.forgotten)
                     covered.add(part.positions)
                 chapter.is_opened = True
-                del chapter.failures[: len(failures)]
-                del chapter.calls[: len(calls)]
-                del chapter.usage[: len(usage)]
+                chapter.notes.drop(notes)
                 for stretch in stretches:
                     # What was refused has been counted, and is not waiting any more.
                     stretch.batch.durable = stretch.stop

@@ -27,11 +27,11 @@ from tablevault.sqlite_files import create_empty, distrust, may_open_live, read_
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import pack, unpack
-from tablevault.values import WHOLE_BUILDER, Usage
+from tablevault.values import WHOLE_BUILDER, JobRecord, Usage
 
-SEGMENT_FORMAT = 6
-_READABLE_FORMATS = (2, 3, 4, 5, SEGMENT_FORMAT)
-"""Format 2 has no records of failed rows, 3 does not count their calls, 4 has no arrays, and 5 has no usage."""
+SEGMENT_FORMAT = 7
+_READABLE_FORMATS = (2, 3, 4, 5, 6, SEGMENT_FORMAT)
+"""Format 2 has no records of failed rows, 3 does not count their calls, 4 has no arrays, 5 no usage, and 6 no jobs."""
 _APPLICATION_ID = 0x54566370
 _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
@@ -40,8 +40,8 @@ _PAGE_BYTES = 2**14  # Large parts cost less in large pages.
 _WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
 _LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
 """Vectors are written once rather than twice: while parts are this large, the WAL is copied at this size."""
-_PACKED_FIELDS = (9, 11, 12, 13)
-"""Fields of a part in formats 2, 3, 4 and 5, and now."""
+_PACKED_FIELDS = (9, 11, 12, 13, 14)
+"""Fields of a part in formats 2, 3, 4 and 5, 6, and now."""
 _MOST_EMPTY_ROWS = 2**20  # In a part: rows without columns take no room in the file, so that it could claim any number.
 _encode = msgspec.msgpack.Encoder().encode
 _decode_fields = msgspec.msgpack.Decoder().decode
@@ -72,9 +72,10 @@ class Part:
     """Whether a cell is a list with the cells of several rows."""
     calls: dict[int, int] = field(default_factory=dict)
     """Number of calls of this process that have ended without a result, by position, where that is counted."""
-
     usage: dict[int, Usage] = field(default_factory=dict)
     """What calls have used so far in this process, by position, where that is counted."""
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
+    """Jobs at a provider, by their tokens."""
 
     def each_fingerprint(self) -> list[bytes]:
         """Return one fingerprint per row."""
@@ -102,6 +103,7 @@ class Part:
                 self.is_nested,
                 list(self.calls.items()),
                 list(self.usage.items()),
+                list(self.jobs.values()),
             ]
         )
 
@@ -126,6 +128,7 @@ class Part:
             bool(rest and rest[1]),
             dict(rest[2]) if len(rest) > 2 else {},
             msgspec.convert(dict(rest[3]), type=dict[int, Usage]) if len(rest) > 3 else {},
+            {job.token: job for job in msgspec.convert(rest[4], type=list[JobRecord])} if len(rest) > 4 else {},
         )
         part.check()
         return part
@@ -154,6 +157,8 @@ class Part:
             raise ValueError("invalid record of a failed row")
         if any(position < WHOLE_BUILDER for position in self.usage):
             raise ValueError("invalid row position of usage")
+        if any(position < 0 for job in self.jobs.values() for position in job.positions):
+            raise ValueError("invalid row position of a job")
         if self.finished is not None:
             _check_finished(self.finished)
 

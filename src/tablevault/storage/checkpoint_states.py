@@ -12,7 +12,7 @@ from typing import Any, Self
 from tablevault.errors import TVFileError
 from tablevault.storage import checkpoint_segments
 from tablevault.storage.checkpoint_segments import Part
-from tablevault.values import ArtifactRecord, Usage
+from tablevault.values import ArtifactRecord, JobRecord, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,8 @@ class BuilderState:
     """Number of calls that have ended without a result, by position, where that is counted."""
     usage: Mapping[int, Usage] = field(default_factory=dict)
     """What calls have used so far, by position, where that is counted."""
+    jobs: Mapping[str, JobRecord] = field(default_factory=dict)
+    """Jobs at a provider, by their tokens; also those that are over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class _Merge:
     is_nested: bool = False
     calls: dict[int, int] = field(default_factory=dict)
     usage: dict[int, Usage] = field(default_factory=dict)
+    jobs: dict[str, JobRecord] = field(default_factory=dict)
 
     def add(self, part: Part) -> None:
         """Apply the next part."""
@@ -159,6 +162,7 @@ class _Merge:
         self.is_nested = part.is_nested
         self.calls.update(part.calls)
         self.usage.update(part.usage)
+        self.jobs.update(part.jobs)
         if part.forgotten:
             self._forget(part.forgotten)
         self._add_rows(part)
@@ -185,6 +189,7 @@ class _Merge:
             self.is_nested,
             self.calls,
             self.usage,
+            self.jobs,
         )
 
     def _add_rows(self, part: Part) -> None:

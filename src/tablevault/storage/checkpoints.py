@@ -20,7 +20,7 @@ from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.flusher import Flusher
-from tablevault.values import Usage
+from tablevault.values import JobRecord, Usage
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore, FlushListener
@@ -105,17 +105,22 @@ class CheckpointStore:
     def append_failure(self, builder: str, position: int, record: bytes) -> None:
         """Take over the record of a row that failed or was skipped; durable and raised like a row of `append`."""
         chapter = self._current[builder]
-        chapter.failures.append((position, record))
-        if len(chapter.failures) + len(chapter.batches) > self.room:
+        failures = chapter.notes.failures
+        failures.append((position, record))
+        if len(failures) + len(chapter.batches) > self.room:
             self._catch_up()
 
     def count_calls(self, builder: str, position: int, number: int) -> None:
         """Note how many calls for a row have ended without a result; durable with the next flush."""
-        self._current[builder].calls.append((position, number))
+        self._current[builder].notes.calls.append((position, number))
 
     def add_usage(self, builder: str, position: int, usage: Usage) -> None:
         """Note what the calls for a row have used so far; durable with the next flush."""
-        self._current[builder].usage.append((position, usage))
+        self._current[builder].notes.usage.append((position, usage))
+
+    def note_job(self, builder: str, record: JobRecord) -> None:
+        """Note the state of a job; durable with the next flush, together with the rows that were appended before."""
+        self._current[builder].notes.jobs.append(record)
 
     def batch(self, builder: str, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
         """Return a batch, to whose `cells` finished rows are to be appended in the order of `positions`.
