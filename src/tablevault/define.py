@@ -93,10 +93,12 @@ class ColumnFields(TypedDict, total=False):
     max_consecutive_failures: int | Literal["none"]
     stop_on: Sequence[ErrorName]
     failed_inputs: Literal["skip", "pass"]
-    executor: Literal["threads", "async", "processes", "ray"]
+    executor: Literal["threads", "async", "processes", "ray", "jobs"]
     max_concurrency: int
     n_threads: int
     batch_size: int
+    poll_seconds: float
+    wait: bool
     resources: Mapping[str, float | str]
     min_workers: int
     max_workers: int

@@ -115,6 +115,13 @@ class BudgetSpent(Exception):
     """
 
 
+class JobsPending(Exception):
+    """The jobs of a builder with `wait: false` are out, and not all of them are ready.
+
+    It pauses the process. The same call looks at the jobs again, and takes the rows of those that are ready.
+    """
+
+
 class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
 

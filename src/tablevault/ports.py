@@ -254,6 +254,11 @@ class Interruptible(Protocol):
     stop_requested: bool
 
     @property
+    def user_given(self) -> bool:
+        """Whether the user chose the id of the process: an error from outside pauses it instead of reverting it."""
+        ...
+
+    @property
     def lock_descriptors(self) -> Sequence[int]:
         """Open files whose locks show the owner as alive; worker processes hold them, too."""
         ...
@@ -546,8 +551,8 @@ class Processes(Protocol):
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         ...
 
-    def waiting(self, serial: int) -> str:
-        """Return what the calls of a running process wait for; empty if for nothing."""
+    def waiting(self, serials: Sequence[int]) -> Mapping[int, str]:
+        """Return what processes wait for, by their serial numbers; those that wait for nothing are missing."""
         ...
 
     def unfinished(self) -> list[ProcessRecord]:
@@ -651,8 +656,15 @@ class Transitions(Protocol):
         """Show a claimed process as running again."""
         ...
 
-    def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
-        """Pause a process: it keeps its locks. `None` leaves the former error or progress."""
+    def pause(
+        self,
+        serial: int,
+        attempt: int,
+        error: ErrorInfo | None,
+        progress: Progress | None,
+        waiting: str | None = None,
+    ) -> None:
+        """Pause a process: it keeps its locks. `None` leaves the former error, progress, or what it waits for."""
         ...
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:

@@ -647,6 +647,8 @@ class Decision:
     changes: Changes = field(default_factory=Changes)
     error: ErrorInfo | None = None
     progress: Progress | None = None
+    waiting: str = ""
+    """What there is to wait for after a revert or a stop."""
 
 
 @dataclass(frozen=True, slots=True)

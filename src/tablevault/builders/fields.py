@@ -44,10 +44,12 @@ class PolicyFields(BaseModel):
     retry: Annotated[int, Field(ge=0)] | RetryFields | None = None
     timeout: Seconds | None = None
     failed_inputs: Literal["skip", "pass"] | None = None
-    executor: Literal["threads", "async", "processes", "ray"] | None = None
+    executor: Literal["threads", "async", "processes", "ray", "jobs"] | None = None
     max_concurrency: Count | None = None
     n_threads: Count | None = None
     batch_size: Count | None = None
+    poll_seconds: Seconds | None = None
+    wait: bool | None = None
     service: Name | Annotated[list[Name], Field(min_length=1)] | None = None
     budget: Annotated[dict[Name, Amount], Field(min_length=1)] | None = None
     resources: Annotated[dict[Name, Amount | Name], Field(min_length=1)] | None = None
@@ -89,7 +91,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "return_type": ("dataframe", "row-wise", "batch", "generator"),
     "on_error": ("pause", "collect", "revert"),
     "failed_inputs": ("skip", "pass"),
-    "executor": ("threads", "async", "processes", "ray"),
+    "executor": ("threads", "async", "processes", "ray", "jobs"),
 }
 
 _SHAPES = {
@@ -113,10 +115,12 @@ _SHAPES = {
     "timeout": "a number of seconds above 0",
     "validate": "the name of a function of the same module, such as check_answer",
     "failed_inputs": "skip or pass",
-    "executor": "threads, async, processes or ray",
+    "executor": "threads, async, processes, ray or jobs",
     "max_concurrency": "a whole number from 1",
     "n_threads": "a whole number from 1",
     "batch_size": "a whole number from 1",
+    "poll_seconds": "a number of seconds above 0",
+    "wait": "true or false",
     "service": "the name of a service, or a list of names, such as [openai, search]",
     "budget": "a mapping of amounts to numbers from 0, such as {calls: 1000, cost: 5}",
     "resources": "a mapping of resources to numbers from 0, such as {cpu: 1, gpu: 0.5, memory: 4GiB}",

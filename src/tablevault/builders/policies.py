@@ -16,7 +16,9 @@ from tablevault.errors import TVArgumentError
 from tablevault.names import nearest
 
 OnError = Literal["pause", "collect", "revert"]
-ExecutorName = Literal["threads", "async", "processes", "ray"]
+ExecutorName = Literal["threads", "async", "processes", "ray", "jobs"]
+JOBS: ExecutorName = "jobs"
+"""Rows are handed to a provider, and looked for until it has computed them."""
 FailedInputs = Literal["skip", "pass"]
 ErrorName = int | str
 
@@ -32,6 +34,7 @@ _STATUS_CLASS = re.compile(r"[1-5]xx")
 _CLASS_NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PERCENT = re.compile(r"(\d{1,3})%")
 _DEFAULT_RETRIES = 3
+_BATCH_SIZE, _ROWS_OF_JOB = 32, 10_000
 _MAXIMUM_PERCENT = 100
 
 _OF_CLUSTERS = ("resources", "min_workers", "max_workers", "rows_per_worker")
@@ -41,6 +44,8 @@ _TAKEN_AS_GIVEN = (
     "failed_inputs",
     "executor",
     "batch_size",
+    "poll_seconds",
+    "wait",
     "min_workers",
     "max_workers",
     "rows_per_worker",
@@ -88,7 +93,14 @@ class Policies:
     """`None`: async for an async function, else threads."""
     max_concurrency: int | None = None
     """Calls that may run at once; `None`: as many as suit the executor."""
-    batch_size: int = 32
+    batch_size: int | None = None
+    """Rows of a call, or of a job; `None`: as many as suit the executor."""
+    poll_seconds: float = 60.0
+    """Seconds between two looks at a job."""
+    wait: bool = True
+    """Whether a run stays until its jobs are done; else it pauses once they are out."""
+    max_poll_retries: int = 5
+    """How often a request about a job is repeated: that of `retry`, where it is given."""
     services: tuple[str, ...] = ()
     """Services that each call needs."""
     budget: Mapping[str, float] | None = None
@@ -118,6 +130,16 @@ class Policies:
         return self.on_error == "collect"
 
     @property
+    def runs_jobs(self) -> bool:
+        """Whether rows are handed to a provider as jobs."""
+        return self.executor == JOBS
+
+    @property
+    def rows_of_call(self) -> int:
+        """Most rows of one call of a batch function, or of one job."""
+        return self.batch_size or (_ROWS_OF_JOB if self.runs_jobs else _BATCH_SIZE)
+
+    @property
     def are_plain(self) -> bool:
         """Whether the first failed row ends the run, and no call is repeated or limited."""
         return not self.collects and self.retry.max_retries == 0 and self.timeout is None
@@ -144,7 +166,8 @@ class Policies:
         if fields.stop_on is not None:
             given["stop_on"] = tuple(fields.stop_on)
         if fields.retry is not None:
-            given["retry"] = _retry(fields.retry, self.retry)
+            retry = _retry(fields.retry, self.retry)
+            given["retry"], given["max_poll_retries"] = retry, retry.max_retries
         concurrency = fields.max_concurrency if fields.max_concurrency is not None else fields.n_threads
         if concurrency is not None:
             given["max_concurrency"] = concurrency
@@ -170,6 +193,8 @@ class PolicyContext:
 
     def may_run_on(self, executor: str | None) -> bool:
         """Return whether its function may be run by an executor."""
+        if executor == JOBS:
+            return self.return_type == "batch"
         return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes", "ray"))
 
 
@@ -179,16 +204,20 @@ KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this buil
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
     """Return the first policy field that has no meaning for a builder, with the reason and the remedy."""
     by_row = "has a meaning for row-wise and batch functions only"
+    of_executor = by_row if fields.executor != JOBS else "jobs has a meaning for 'return_type: batch' only"
+    executor = fields.executor or context.executor
+    of_jobs = "has a meaning for 'executor: jobs' only"
     checks: list[tuple[str, bool, str]] = [
         ("retry", context.return_type != "generator", "has no meaning for a generator"),
         ("timeout", context.return_type != "generator", "has no meaning for a generator"),
         ("failed_inputs", context.runs_by_row, by_row),
-        ("executor", context.may_run_on(fields.executor), by_row),
+        ("executor", context.may_run_on(fields.executor), of_executor),
         ("max_concurrency", context.runs_by_row, by_row),
         ("service", context.return_type != "generator", "has no meaning for a generator"),
         ("batch_size", context.return_type == "batch", "has a meaning for 'return_type: batch' only"),
+        ("poll_seconds", executor == JOBS, of_jobs),
+        ("wait", executor == JOBS, of_jobs),
     ]
-    executor = fields.executor or context.executor
     on_ray = "has a meaning with 'executor: ray' only"
     checks.extend((name, executor == "ray", on_ray) for name in _OF_CLUSTERS)
     checks.append(("rows_per_worker", context.runs_by_row, by_row))

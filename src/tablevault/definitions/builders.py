@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from tablevault.builders.document import BuilderDocument, ForEach, check_document, read_document
 from tablevault.builders.fields import FIELD_NAMES, FieldPath
-from tablevault.builders.policies import RUN_BY_ROW
+from tablevault.builders.policies import JOBS, RUN_BY_ROW
 from tablevault.builders.spec import build_spec
 from tablevault.code.loading import built_in, check_accepts
 from tablevault.code.signatures import async_generator_problem
@@ -239,20 +239,27 @@ class DefinedBuilder:
     def _line_of(self, parameter: str) -> int:
         function = self.call.function
         if isinstance(function, ast.ClassDef):
-            found = [node for node in function.body if getattr(node, "name", "") == "__call__"]
+            found = [node for node in function.body if getattr(node, "name", "") == self._method]
         else:
             found = [] if function is None else [function]
         named = (node for part in found for node in ast.walk(part) if isinstance(node, ast.arg))
         return next((node.lineno for node in named if node.arg == parameter), self.call.line)
 
+    @property
+    def _method(self) -> str:
+        """The method of a class that gets the arguments."""
+        return "submit" if self.definition.fields.get("executor") == JOBS else "__call__"
+
     @cached_property
     def _called(self) -> Callable[..., object]:
-        """The function that is called for a row: of a class its `__call__`."""
+        """The function that is called for a row: of a class its method."""
         function = self.namespace.get(self.function_name)
         if inspect.isclass(function):
-            called = next((vars(base)["__call__"] for base in function.__mro__ if "__call__" in vars(base)), None)
+            method = self._method
+            called = next((vars(base)[method] for base in function.__mro__ if method in vars(base)), None)
             if called is None:
-                raise self.error((), f"the class {self.function_name} has no method __call__ to call for a row.")
+                purpose = "to call for a row" if method == "__call__" else "to hand rows to a provider with"
+                raise self.error((), f"the class {self.function_name} has no method {method} {purpose}.")
             return cast("Callable[..., object]", called)
         if not callable(function):
             raise self.error((), f"'{self.function_name}' is a {type(function).__name__}, not a function or class.")
@@ -267,6 +274,9 @@ class DefinedBuilder:
         parameters = iter(signature.parameters.values())
         if inspect.isclass(self.namespace.get(self.function_name)):
             next(parameters, None)
+            if self._method != "__call__":
+                # The token of the job.
+                next(parameters, None)
         return parameters
 
     # --- checks ---------------------------------------------------------------------------------------------------

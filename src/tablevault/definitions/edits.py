@@ -9,6 +9,7 @@ from typing import Any
 
 from tablevault.builders.document import read_document
 from tablevault.builders.fields import POLICY_NAMES
+from tablevault.builders.policies import Policies
 from tablevault.definitions.texts import BuilderText, SourceTexts, TableTexts
 from tablevault.layout import BUILDER_SUFFIX
 
@@ -19,7 +20,8 @@ _DEFAULT_POLICIES: Mapping[str, object] = {
     "stop_on": [401, 402, "code:insufficient_quota", "ImportError", "NameError"],
     "retry": 0,
     "failed_inputs": "skip",
-    "batch_size": 32,
+    "poll_seconds": 60,
+    "wait": True,
 }
 """Policies for fields that an edit has removed; the others cannot be switched off by a value."""
 _OF_COLLECTING = frozenset({"max_failures", "max_consecutive_failures"})
@@ -146,10 +148,18 @@ def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, 
         if name in new:
             changed[name] = new[name]
         elif name not in _OF_COLLECTING or new.get("on_error") == "collect":
-            if name not in _DEFAULT_POLICIES:
+            default = _default_policy(name, new)
+            if default is None:
                 return {}, f"the policy '{name}' was removed, which a paused process cannot take up"
-            changed[name] = _DEFAULT_POLICIES[name]
+            changed[name] = default
     return changed, None
+
+
+def _default_policy(name: str, fields: Fields) -> object:
+    """Return the value that stands for a removed policy; `None` if there is none."""
+    if name == "batch_size":
+        return Policies(executor=fields.get("executor")).rows_of_call
+    return _DEFAULT_POLICIES.get(name)
 
 
 def _fields(builder: BuilderText) -> Fields:

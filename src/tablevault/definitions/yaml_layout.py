@@ -41,6 +41,8 @@ _ORDER = (
     "max_concurrency",
     "n_threads",
     "batch_size",
+    "poll_seconds",
+    "wait",
     "resources",
     "min_workers",
     "max_workers",

@@ -17,6 +17,7 @@ from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.gate import Budget, CallGate
+from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.results import misfits, typed_column
 from tablevault.rows.table import RowTable
 from tablevault.rows.usage_log import UsageLog
@@ -91,6 +92,13 @@ class BuilderRun:
         if limits is None and not budgets:
             return None
         return CallGate(counter, policies.services, limits, budgets)
+
+    def job_journal(self) -> JobJournal | None:
+        """Return the record of the jobs that rows are handed out as; `None` where functions compute them."""
+        if not self.spec.policies.runs_jobs:
+            return None
+        saved = self.saved.jobs if self.saved is not None else {}
+        return JobJournal(self.spec.name, self.builder.version, self.execution.checkpoints, saved)
 
     # --- rows -----------------------------------------------------------------------------------------------------
 

@@ -53,7 +53,7 @@ def fill_input_rows(
         run.begin()
     if table.missing():
         reader = ForEachReader(run.spec, table.artifacts.name_of, table.columns)
-        RowRunner(table, call, job(run), run.execution.owner, reader, run.gate()).run()
+        RowRunner(table, call, job(run), run.execution.owner, reader, run.gate(), run.job_journal()).run()
     if not run.is_done or table.is_incomplete:
         _check_fit(run, table)
         run.execution.checkpoints.finish(run.spec.name, len(table))

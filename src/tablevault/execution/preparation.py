@@ -127,6 +127,16 @@ class Prepared:
                 advice = "set_service sets its limits"
                 raise spec.error(("service",), f"there is no service '{name}'{nearest_or(name, known, advice)}.")
 
+    def check_waiting(self, user_given: bool) -> None:
+        """Raise `TVBuilderError` if a builder lets a process pause by itself that has no id of the user's."""
+        for spec in self.specs:
+            if not user_given and spec.policies.runs_jobs and not spec.policies.wait:
+                raise spec.error(
+                    ("wait",),
+                    "'wait: false' pauses the process once its jobs are out, to go on by its id; give a process_id, "
+                    "or wait for the jobs.",
+                )
+
     def _policy_context(self, spec: BuilderSpec) -> PolicyContext:
         overwrites = not spec.is_index and bool(set(spec.changed_columns) & set(self.index.primary_key))
         return replace(spec.policy_context, overwrites_key=overwrites)

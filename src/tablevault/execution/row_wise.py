@@ -38,7 +38,8 @@ def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
         # Files that its cells named, or that its origin had, are gone.
         run.begin()
     if table.missing():
-        RowRunner(table, call, row_job(run), run.execution.owner, gate=run.gate()).run()
+        owner = run.execution.owner
+        RowRunner(table, call, row_job(run), owner, gate=run.gate(), jobs=run.job_journal()).run()
     run.complete(table, len(table))
     for position in passed_rows(run):
         table.fingerprints[position] = None
@@ -53,7 +54,7 @@ def row_job(run: BuilderRun) -> RowJob:
         open=function.opener(run.setup_arguments),
         policies=policies,
         ray=run.execution.owner.ray,
-        batch_size=policies.batch_size if run.spec.return_type == "batch" else None,
+        batch_size=policies.rows_of_call if run.spec.return_type == "batch" else None,
     )
 
 

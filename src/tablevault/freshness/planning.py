@@ -224,6 +224,7 @@ class _NeverStopped:
     """The owner of a plan, which cannot be asked to stop."""
 
     stop_requested = False
+    user_given = False
     lock_descriptors = ()
 
     def __init__(self, ray: RayOptions) -> None:

@@ -97,6 +97,13 @@ class Operation(ABC, Generic[PlanType]):
         """Return the changes that materialize unfinished work."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
+    def cancel_jobs(self, plan: PlanType, session: Session) -> Mapping[str, str]:
+        """Let providers cancel the jobs of a process that is about to end without a result.
+
+        Return the jobs that may still be charged, each with the reason.
+        """
+        return {}
+
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
         """The most that the calls of functions may use in this process, by amount; `None` for no limit."""

@@ -229,6 +229,7 @@ def run_functions(
         Runs the loaded builders.
     """
     prepared.check_conditions()
+    prepared.check_waiting(session.user_given)
     try:
         with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
             return run([prepared.load(builder, code) for builder in prepared.builders])

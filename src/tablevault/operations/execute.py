@@ -39,6 +39,7 @@ from tablevault.operations.building import (
     snapshot_code,
 )
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
+from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
 from tablevault.plans import ExecutePlan
@@ -233,6 +234,10 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return open_execution(prepared, place, origins, committed, not self.force_execute)
 
     # --- ends other than success ----------------------------------------------------------------------------------
+
+    def cancel_jobs(self, plan: ExecutePlan, session: Session) -> Mapping[str, str]:
+        """Let providers cancel the jobs that are out."""
+        return cancel_open_jobs(plan, session, self.policies)
 
     def abandon(self, plan: ExecutePlan, session: Session) -> tuple[Tidying, ...]:
         """Keep computed cells in the temporary instance's folder `partial/`; drop the rest."""

@@ -35,6 +35,7 @@ from tablevault.operations.building import (
     snapshot_code,
 )
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
+from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import PinnedInput, RetryPlan, UnchangedPlan
 from tablevault.services import check_budget
@@ -125,6 +126,10 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
             pin_builders(session, archived_builders(session.lookup, table, instance, provenance))
 
     # --- work -----------------------------------------------------------------------------------------------------
+
+    def cancel_jobs(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Mapping[str, str]:
+        """Let providers cancel the jobs that are out."""
+        return {} if isinstance(plan, UnchangedPlan) else cancel_open_jobs(plan, session, self.policies)
 
     def work(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Changes:
         """Compute the rows that have no result, take all others over, and fill the folder of the new instance."""

@@ -83,6 +83,11 @@ class Session(Protocol):
         ...
 
     @property
+    def user_given(self) -> bool:
+        """Whether the user chose the id: an error from outside pauses the process instead of reverting it."""
+        ...
+
+    @property
     def serial(self) -> int:
         """The process's number in the catalog."""
         ...

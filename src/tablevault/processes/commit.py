@@ -82,18 +82,21 @@ class Decisions:
         for serial, remaining in decided.items():
             self._finish(serial, remaining)
 
-    def revert(self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED) -> None:
+    def revert(
+        self, process: Process, error: ErrorInfo | None, status: Status = Status.REVERTED, waiting: str = ""
+    ) -> None:
         """Record the revert durably, and only then remove the process's invisible files."""
         process.save_checkpoints()
         tidying = process.operation.abandon(process.plan, process)
         progress = process.progress.snapshot()
-        decision = Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress)
+        decision = Decision(process.serial, process.attempt, status, Changes(tidying=tidying), error, progress, waiting)
         self.apply(self._decide(decision))
 
     def pause(self, process: Process, error: ErrorInfo) -> None:
         """Keep the process's locks and checkpoints for a later attempt."""
         process.save_checkpoints()
-        self._transitions.pause(process.serial, process.attempt, error, process.progress.snapshot())
+        progress = process.progress
+        self._transitions.pause(process.serial, process.attempt, error, progress.snapshot(), progress.waiting)
 
     def _decide(self, *decisions: Decision) -> Decided:
         remaining = self._transitions.decide(decisions)

@@ -56,7 +56,8 @@ class Failing:
                 # The process that stops this one claims it, and ends it with itself.
                 process.save_checkpoints()
             else:
-                self._decisions.revert(process, None, Status.STOPPED)
+                left = self._cancel_jobs(process, error)
+                self._decisions.revert(process, None, Status.STOPPED, left)
             return Outcome(OutcomeKind.STOPPED, process.process_id, cause)
         if isinstance(error, TVProcessError) and not process.is_owned:
             return Outcome(OutcomeKind.TAKEN_OVER, process.process_id, cause)
@@ -68,7 +69,8 @@ class Failing:
             return Outcome(OutcomeKind.STILL_PAUSED, process.process_id, cause, remedies=self._remedies(process))
         asked = isinstance(error, FunctionError) and error.reverts
         if internal or asked or not process.user_given:
-            self._decisions.revert(process, describe_error(error, process.secrets))
+            left = self._cancel_jobs(process, error)
+            self._decisions.revert(process, describe_error(error, process.secrets), waiting=left)
             if process.operation.runs_children:
                 return Outcome(OutcomeKind.REVERTED, process.process_id, cause, has_children=True)
             kept_cells = process.progress.kept_cells(process.unsaved_rows)
@@ -81,6 +83,19 @@ class Failing:
             unsaved_rows=process.unsaved_rows,
             remedies=self._remedies(process),
         )
+
+    def _cancel_jobs(self, process: Process, error: BaseException) -> str:
+        """Let providers cancel the jobs of a process that is reverted; return which may still be charged.
+
+        The error tells it, too.
+        """
+        process.save_checkpoints()
+        left = process.operation.cancel_jobs(process.plan, process)
+        if not left:
+            return ""
+        sentence = messages.jobs_left(left)
+        add_note(error.original if isinstance(error, FunctionError) else error, sentence)
+        return sentence
 
     def _remedies(self, process: Process) -> tuple[Remedy, ...]:
         operation = process.operation

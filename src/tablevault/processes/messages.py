@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tablevault.outcomes import Outcome, OutcomeKind, Remedy
@@ -45,6 +45,18 @@ def note(outcome: Outcome) -> str:
                 "opening the vault again recovers it."
             )
     return ""
+
+
+def jobs_left(jobs: Mapping[str, str]) -> str:
+    """Return the sentence about jobs of an ended process that a provider may still charge for.
+
+    Parameters
+    ----------
+    jobs
+        The jobs, each with the reason why it was not cancelled.
+    """
+    listed = ", ".join(f"{name} ({reason})" for name, reason in jobs.items())
+    return f"{'a job that was' if len(jobs) == 1 else 'jobs that were'} not cancelled may still be charged: {listed}"
 
 
 def note_of_child(outcome: Outcome, operation: str, table_name: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import ClassVar
 
@@ -15,6 +16,7 @@ from tablevault.liveness import Liveness
 from tablevault.operations.base import Operation, operation_named, operation_names
 from tablevault.operations.session import Draft, Session
 from tablevault.plans import StopPlan
+from tablevault.processes import messages
 from tablevault.processes.process import Process, claim_when_free
 from tablevault.values import Changes, Decision, ProcessRecord, Status
 from tablevault.waiting import poll
@@ -63,16 +65,23 @@ class StopProcess(Operation[StopPlan]):
         if self.force:
             _ask_to_stop(context, target, self.timeout)
         passes_on = operation_named(target.operation).runs_children
-        ends = []
+        ends: list[Decision] = []
+        left: dict[str, str] = {}
         # The target may have begun children until its owner saw the request.
         for record in _family(context, target):
             claimed = _claim(context, record)
             if claimed is not None:
                 session.hold(claimed)
+                jobs = claimed.operation.cancel_jobs(claimed.plan, claimed)
+                left.update(jobs)
                 is_meant = record.serial == plan.serial or (passes_on and record.parent_serial == plan.serial)
                 changes = self._end(claimed, is_meant)
-                ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes))
-        return Changes(ends=tuple(ends))
+                ends.append(Decision(record.serial, claimed.attempt, Status.STOPPED, changes, waiting=_told(jobs)))
+        if not left:
+            return Changes(ends=tuple(ends))
+        # Those of its children are also the process's own.
+        ends = [replace(end, waiting=_told(left)) if end.serial == plan.serial else end for end in ends]
+        return Changes(ends=tuple(ends), warnings=(f"Process '{target.process_id}' is stopped; {_told(left)}.",))
 
     def _end(self, claimed: Process, is_meant: bool) -> Changes:
         if not (self.materialize and is_meant and claimed.operation.has_partial_result):
@@ -82,6 +91,11 @@ class StopProcess(Operation[StopPlan]):
         finally:
             claimed.close_checkpoints()
         return Changes(changes.changes, (*changes.tidying, *claimed.clean_workspace()))
+
+
+def _told(left: Mapping[str, str]) -> str:
+    """Return what is told of jobs that may still be charged; empty if there are none."""
+    return messages.jobs_left(left) if left else ""
 
 
 def _can_materialize(name: str) -> bool:

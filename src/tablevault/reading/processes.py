@@ -61,12 +61,19 @@ class ProcessReader:
         parents = self._processes.ids_of(sorted(serials)) if serials else {}
         holders = [record.serial for record in current if not record.finished]
         held = self._processes.locks_of_each(holders) if holders else {}
+        unfinished = [record.serial for record in current if record.status is not Status.SUCCEEDED]
+        waiting = self._processes.waiting(unfinished) if unfinished else {}
         return [
-            self._info(record, parents.get(record.parent_serial or 0), held.get(record.serial, ()))
+            self._info(
+                record,
+                parents.get(record.parent_serial or 0),
+                held.get(record.serial, ()),
+                waiting.get(record.serial, ""),
+            )
             for record in current
         ]
 
-    def _info(self, record: ProcessRecord, parent_id: str | None, locks: Sequence[Lock]) -> ProcessInfo:
+    def _info(self, record: ProcessRecord, parent_id: str | None, locks: Sequence[Lock], waiting: str) -> ProcessInfo:
         status = self._liveness.status(record)
         alive = self._liveness.is_alive(record)
         remedies: tuple[Remedy, ...] = ()
@@ -93,7 +100,8 @@ class ProcessReader:
             hint=messages.hint(remedies) if status is Status.PAUSED else "",
             remedies=remedies,
             usage=summed(item.usage for item in record.progress.values()),
-            waiting=self._processes.waiting(record.serial) if status is Status.RUNNING else "",
+            # What an owner waited for that has died says nothing any more.
+            waiting=waiting if alive or record.status is not Status.RUNNING else "",
         )
 
     def active(self) -> dict[str, ProcessInfo]:

@@ -54,7 +54,8 @@ class BuilderFunction:
         )
         if inspect.isasyncgenfunction(function):
             raise spec.error(("python_function",), async_generator_problem(spec.python_function))
-        problem = executor_problem(spec.python_function, is_async(function), spec.return_type, spec.policies.executor)
+        awaits = is_async(function) or (spec.policies.runs_jobs and _has_async_requests(function))
+        problem = executor_problem(spec.python_function, awaits, spec.return_type, spec.policies.executor)
         if problem is not None:
             raise spec.error(("python_function",), problem)
         _check_arguments(spec, function)
@@ -144,18 +145,30 @@ def _check_arguments(spec: BuilderSpec, function: Function) -> None:
     called, field = function, "arguments"
     try:
         if inspect.isclass(function):
-            if "__call__" not in _own_names(function):
+            missing = _missing_request(function) if spec.policies.runs_jobs else None
+            if missing is not None:
+                raise spec.error(
+                    ("python_function",),
+                    f"the class {spec.python_function} has no {missing}, which 'executor: jobs' calls; add one.",
+                )
+            if "__call__" not in _own_names(function) and not spec.policies.runs_jobs:
                 raise spec.error(
                     ("python_function",),
                     f"the class {spec.python_function} has no __call__, which is called for each row; add one.",
                 )
             field = "setup_arguments"
             check_accepts(function, spec.setup_arguments or {})
-            called, field = _bound_call(function), "arguments"
+            called, field = _bound_method(function, "submit" if spec.policies.runs_jobs else "__call__"), "arguments"
         elif spec.setup_arguments is not None:
             raise spec.error(
                 ("setup_arguments",),
                 f"{spec.python_function} is a function, which has no constructor; remove the field, or name a class.",
+            )
+        elif spec.policies.runs_jobs:
+            raise spec.error(
+                ("python_function",),
+                f"{spec.python_function} is a function; 'executor: jobs' needs a class with submit(token, …) and "
+                "poll(job).",
             )
         check_accepts(called, spec.arguments)
     except TVBuilderError as error:
@@ -179,16 +192,31 @@ def _own_names(kind: type) -> set[str]:
     return {name for base in kind.__mro__ if base is not object for name in vars(base)}
 
 
-def _bound_call(kind: type) -> Function:
-    """Return the `__call__` of a class without its first parameter."""
-    function: Function = kind.__call__
-    parameters = list(inspect.signature(function).parameters.values())[1:]
+_REQUESTS = {"submit": "submit(token, …)", "poll": "poll(job)"}
+"""Methods that a class needs whose rows are jobs of a provider, as they are written."""
+
+
+def _missing_request(kind: type) -> str | None:
+    """Return a method that a class lacks whose rows are jobs; `None` if it has all."""
+    return next((text for name, text in _REQUESTS.items() if not callable(getattr(kind, name, None))), None)
+
+
+def _has_async_requests(function: Function) -> bool:
+    methods = (getattr(function, name, None) for name in (*_REQUESTS, "find", "cancel"))
+    return any(inspect.iscoroutinefunction(method) for method in methods)
+
+
+def _bound_method(kind: type, name: str) -> Function:
+    """Return a method of a class as builders call it by name: without its object, and without the token of a job."""
+    function: Function = getattr(kind, name)
+    given = 1 if name == "__call__" else 2
+    parameters = list(inspect.signature(function).parameters.values())[given:]
 
     def called(**arguments: object) -> None:
         """Stand for the method: only its signature is looked at."""
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    called.__name__ = f"{kind.__name__}.__call__"
+    called.__name__ = f"{kind.__name__}.{name}"
     return called
 
 

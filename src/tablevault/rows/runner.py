@@ -14,7 +14,7 @@ from typing import TypeGuard
 from tablevault import clock
 from tablevault.builders.policies import Policies
 from tablevault.clusters import RayOptions
-from tablevault.errors import BudgetSpent, TableReferenceError
+from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Permit, Refused, RowExecutor
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
@@ -24,6 +24,8 @@ from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, time
 from tablevault.rows.failures import describe_failure
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import CallGate
+from tablevault.rows.job_journal import JobJournal
+from tablevault.rows.jobs import JobExecutor, JobPolicies
 from tablevault.rows.processes import ProcessExecutor, usable_cores
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
@@ -43,7 +45,7 @@ _LONG_CALL = 60.0
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""
 
-_ASYNC_CONCURRENCY = 16
+_ASYNC_CONCURRENCY, _JOB_CONCURRENCY = 16, 4
 
 Learn = Callable[[Iterable[tuple[str, str]]], None]
 """Takes values that must not be told, each with its mark."""
@@ -73,6 +75,8 @@ class RowJob:
             return self.policies.max_concurrency
         if self.function.runs_in_processes:
             return usable_cores()
+        if self.policies.runs_jobs:
+            return _JOB_CONCURRENCY
         return _ASYNC_CONCURRENCY if self.function.is_async else 1
 
     @property
@@ -107,6 +111,31 @@ class RowJob:
             return InlineExecutor(self.open)
         return ThreadExecutor(self.concurrency, self.open)
 
+    def job_executor(self, journal: JobJournal, table: RowTable, are_left: bool) -> RowExecutor:
+        """Return the way of running the rows as jobs of a provider.
+
+        Parameters
+        ----------
+        journal
+            Records the jobs.
+        table
+            The rows.
+        are_left
+            Whether jobs may be left to a later attempt.
+        """
+        function, width = self.function, len(table.columns)
+        how = JobPolicies(
+            table.spec.function_text,
+            self.policies,
+            function.stop_on,
+            function.retry_on,
+            hasattr(function.call, "find"),
+            hasattr(function.call, "cancel"),
+            are_left,
+            lambda value, rows: rows_of_batch(value, rows, width),
+        )
+        return JobExecutor(self.concurrency, self.open, journal, how, table.counter)
+
 
 @dataclass(frozen=True, slots=True)
 class _Call:
@@ -133,6 +162,8 @@ class RowRunner:
         Takes results apart that stand for several rows; `None` for one row per result.
     gate
         Lets calls begin; `None` if no service and no budget limits them.
+    jobs
+        Records the jobs that rows are handed out as; `None` where functions compute them.
     """
 
     def __init__(
@@ -143,9 +174,11 @@ class RowRunner:
         owner: Interruptible,
         reader: ForEachReader | None = None,
         gate: CallGate | None = None,
+        jobs: JobJournal | None = None,
     ) -> None:
         self._table = table
         self._gate = gate
+        self._jobs = jobs
         self._call = call
         self._job = job
         self._owner = owner
@@ -166,6 +199,8 @@ class RowRunner:
         self._noted = -1
         """The call whose usage was added last."""
         self._failure: BaseException | None = None
+        self._join_at: float | None = None
+        """When the failed rows of the job at hand are tried again, all together."""
 
     def run(self) -> None:
         """Compute all missing rows: those that were never tried first, then those that failed before.
@@ -263,10 +298,12 @@ class RowRunner:
 
     def _run_scheduled(self, missing: Sequence[int]) -> None:
         """Run calls through an executor, as the schedule lets them start."""
-        self._schedule.add(missing)
         self._call.make_ready()
         executor = self._executor()
         try:
+            if self._jobs is not None:
+                missing = self._take_up_jobs(executor, self._jobs, missing)
+            self._schedule.add(missing)
             while self._continue(executor):
                 self._handle(executor)
         finally:
@@ -275,6 +312,24 @@ class RowRunner:
             executor.close()
             if self._gate is not None:
                 self._gate.close()
+
+    def _take_up_jobs(self, executor: RowExecutor, jobs: JobJournal, missing: Sequence[int]) -> Sequence[int]:
+        """Look after the jobs that earlier attempts have left; return the missing rows that are in none."""
+        rest = set(missing)
+        for record in jobs.open:
+            if not rest.isdisjoint(record.positions):
+                rest.difference_update(record.positions)
+                self._start(executor, Task(record.positions), is_left=True)
+        new = [position for position in missing if position in rest]
+        jobs.expected = len(self._in_flight) + -(-len(new) // (self._job.batch_size or 1))
+        return new
+
+    def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
+        """Return whether all jobs are out that may be, and there is nothing to do but to wait for them."""
+        if not self._in_flight or executor.ended or not all(map(jobs.is_settled, self._in_flight)):
+            return False
+        is_full = len(self._in_flight) >= executor.workers or (self._gate is not None and self._gate.opens_at > now)
+        return is_full or not (self._schedule.is_ready(now) or self._schedule.waiting)
 
     def _continue(self, executor: RowExecutor) -> bool:
         """Start calls and wait until one has ended. Return whether anything is left."""
@@ -292,6 +347,11 @@ class RowRunner:
         self._table.counter.retrying = self._schedule.waiting
         self._tell_waiting(executor, now)
         if not self._in_flight and self._schedule.next_time is None and not self._schedule.is_ready(now):
+            return False
+        if self._jobs is not None and not self._job.policies.wait and self._is_pending(executor, self._jobs, now):
+            pending = JobsPending(f"{self._jobs.text}. Make the same call again to look.")
+            self._failure = FunctionError(pending)
+            self._failure.__cause__ = pending
             return False
         executor.wait(self._seconds_to_wait(executor, now))
         self._expire(executor)
@@ -346,7 +406,8 @@ class RowRunner:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
-    def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None) -> None:
+    def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
+        """Start a call; `is_left` if it is a job of an earlier attempt, which has counted it."""
         position = task.positions[0]
         try:
             with ArgumentErrors(self._table.spec, position):
@@ -365,9 +426,11 @@ class RowRunner:
             return
         number = next(self._numbers)
         self._in_flight[number] = _Call(task, fingerprints)
-        if self._gate is not None:
+        if self._gate is not None and not is_left:
             self._gate.begin(number, permit)
             self._table.usage.begin(task.positions)
+        if self._jobs is not None:
+            self._jobs.assign(number, task.positions)
         executor.start(number, arguments)
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
@@ -397,9 +460,14 @@ class RowRunner:
             pass
         elif ended.error is not None:
             error = error_of(ended, f"computing {_rows_text(task.positions)}")
+            if self._jobs is not None:
+                # The executor has made the request as often as the policies allow.
+                task = replace(task, retries=self._job.policies.retry.max_retries)
             self._failed(task, error, is_setup=type(ended.error) is FunctionError)
         elif self._job.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints, 0)
+        elif self._jobs is not None:
+            self._take_job(self._jobs, ended.number, task, ended.value, call.fingerprints)
         else:
             self._take_batch(task, ended.value, call.fingerprints)
         self._in_flight.pop(ended.number, None)
@@ -442,6 +510,13 @@ class RowRunner:
             return
         self._table.keep(position, cells, fingerprints[place] or b"")
         self._succeed(1)
+
+    def _take_job(self, jobs: JobJournal, number: int, task: Task, value: object, fingerprints: Fingerprints) -> None:
+        """Keep the results of a job, which count as those of the code that it was submitted by."""
+        self._join_at = None
+        with self._table.computed_under(jobs.of(number).code, task.positions):
+            self._take_batch(task, value, fingerprints)
+            jobs.finish(number)
 
     def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
         """Keep the results of the rows of a batch; an exception object in place of a result is the row's error."""
@@ -492,6 +567,8 @@ class RowRunner:
             task = _after_call(call.task, seconds)
             self._note_usage(number, task.positions, seconds, reported)
             self._failed(task, RowError(error))
+            if self._jobs is not None:
+                self._jobs.finish(number)
             if running > self._job.concurrency and self._failure is None:
                 error.add_note(
                     f"{running} calls that timed out are still running, and cannot be ended; limit the time inside "
@@ -505,9 +582,14 @@ class RowRunner:
         for number in [number for number in self._in_flight if not executor.knows(number)]:
             # It was taken back, or an interrupt came before it was handed over.
             call = self._in_flight.pop(number)
-            if self._gate is not None:
-                self._gate.withdraw(number)
-                self._table.usage.withdraw(call.task.positions)
+            if self._gate is None:
+                continue
+            if self._jobs is not None and self._jobs.is_out(number):
+                # It was left to the next attempt.
+                self._gate.end(number, {}, 0.0)
+                continue
+            self._gate.withdraw(number)
+            self._table.usage.withdraw(call.task.positions)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         patient = self._failure is not None and not self._owner.stop_requested
         self._handle(executor)
@@ -575,11 +657,19 @@ class RowRunner:
                 pass
             case Verdict.RETRY if decision.task is not None:
                 self._table.counter.retried += 1
-                self._schedule.put(decision.task, decision.not_before)
+                self._retry(decision.task, decision.not_before, is_alone=len(given) == len(task.positions))
             case _:
                 middle = len(task.positions) // 2
                 for half in (task.positions[:middle], task.positions[middle:]):
                     self._schedule.put(replace(task, positions=half, attempt=task.attempt + 1, last_error=text))
+
+    def _retry(self, task: Task, not_before: float, is_alone: bool) -> None:
+        """Let a call be made again; `is_alone` if all rows of the last one are in it."""
+        if self._jobs is not None and not is_alone:
+            # One job for all rows that failed alike, instead of one for each.
+            self._join_at = self._join_at or not_before
+            task, not_before = replace(task, joins=True), self._join_at
+        self._schedule.put(task, not_before)
 
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
         """Note when the calls of a failed try ran: files that no cell names may be theirs."""

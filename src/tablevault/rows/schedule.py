@@ -32,6 +32,8 @@ class Task:
     """Time that the earlier calls of the try took."""
     last_error: str | None = None
     """Text of the error of the call before."""
+    joins: bool = False
+    """Whether it may be made together with others whose calls before it failed alike."""
 
 
 class Schedule:
@@ -60,13 +62,25 @@ class Schedule:
     def take(self, now: float) -> Task | None:
         """Return the next task that may start, `None` if there is none now."""
         if self._waiting and self._waiting[0][0] <= now:
-            return heapq.heappop(self._waiting)[2]
+            task = heapq.heappop(self._waiting)[2]
+            return self._joined(task, now) if task.joins else task
         if self._has_new:
             positions, self._next = self._next or next(self._new, None), None
             if positions is not None:
                 return Task(positions)
             self._has_new = False
         return None
+
+    def _joined(self, task: Task, now: float) -> Task:
+        """Return a task with the rows of those that may be made together with it."""
+        positions = list(task.positions)
+        while self._waiting and self._waiting[0][0] <= now and len(positions) < self._size:
+            other = self._waiting[0][2]
+            if not other.joins or (other.attempt, other.last_error) != (task.attempt, task.last_error):
+                break
+            heapq.heappop(self._waiting)
+            positions += other.positions
+        return replace(task, positions=positions)
 
     def is_ready(self, now: float) -> bool:
         """Return whether `take` would return a task now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.progress import BuilderCounter
@@ -272,6 +273,32 @@ class RowTable:
             self.codes[position] = codes[versions[place]]
             self.filled[position] = 1
         self.counter.reused += len(places)
+
+    @contextmanager
+    def computed_under(self, version: str, positions: Collection[int]) -> Iterator[None]:
+        """Let the rows that are kept meanwhile count as computed under a version of the code.
+
+        Parameters
+        ----------
+        version
+            The version; most often that of the table.
+        positions
+            The rows that may be kept.
+        """
+        if version == self.version:
+            yield
+            return
+        columns = self.spec.changed_columns
+        there = {position for position in positions if self.filled[position]}
+        self.checkpoints.begin(self._name, columns, version, self.is_nested)
+        try:
+            yield
+        finally:
+            self.checkpoints.begin(self._name, columns, self.version, self.is_nested)
+            code = self._code_of(version)
+            for position in positions:
+                if self.filled[position] == 1 and position not in there:
+                    self.codes[position] = code
 
     def fail(self, position: int, failure: RowFailure) -> None:
         """Record that a row failed or was skipped: its cells are null, and it is not computed in this attempt."""

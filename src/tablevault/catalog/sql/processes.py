@@ -38,7 +38,9 @@ _IDS = select(processes.c.serial, processes.c.process_id).where(
 _MOST_AT_ONCE = 1_000
 """Processes in one query."""
 # Columns of format 2 are not part of the table that both formats are read by.
-_WAITING = text("SELECT waiting FROM processes WHERE serial = :serial")
+_WAITING = text("SELECT serial, waiting FROM processes WHERE serial IN :serials AND waiting IS NOT NULL").bindparams(
+    bindparam("serials", expanding=True)
+)
 _PARENT = select(processes.c.parent_serial).where(processes.c.serial == bindparam("serial"))
 
 
@@ -71,16 +73,20 @@ class Processes:
             of_id = {"process_id": process_id}
             return first_process(connection, _HOLDING_ID, of_id) or first_process(connection, _NEWEST_OF_ID, of_id)
 
-    def waiting(self, serial: int) -> str:
-        """Return what the calls of a running process wait for; empty if for nothing."""
+    def waiting(self, serials: Sequence[int]) -> dict[int, str]:
+        """Return what processes wait for, by their serial numbers; those that wait for nothing are missing."""
         with self._store.read() as connection:
             try:
-                return str(connection.scalar(_WAITING, {"serial": serial}) or "")
+                return {
+                    int(row.serial): str(row.waiting)
+                    for start in range(0, len(serials), _MOST_AT_ONCE)
+                    for row in connection.execute(_WAITING, {"serials": list(serials[start : start + _MOST_AT_ONCE])})
+                }
             except OperationalError:
                 # Asked for only now: almost every catalog has the column, which format 1 lacks.
                 if connection.dialect.has_table(connection, vault.name):
                     raise
-                return ""
+                return {}
 
     def unfinished(self) -> list[ProcessRecord]:
         """Return the processes that are not ended or not tidied up, oldest first."""

@@ -126,14 +126,24 @@ class Transitions:
         """Show a claimed process as running again."""
         self._update_undecided(serial, attempt, status=Status.RUNNING.value)
 
-    def pause(self, serial: int, attempt: int, error: ErrorInfo | None, progress: Progress | None) -> None:
-        """Pause a process: it keeps its locks. `None` leaves the former error or progress."""
+    def pause(
+        self,
+        serial: int,
+        attempt: int,
+        error: ErrorInfo | None,
+        progress: Progress | None,
+        waiting: str | None = None,
+    ) -> None:
+        """Pause a process: it keeps its locks. `None` leaves the former error, progress, or what it waits for."""
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
             values["error"] = encode_error(error)
         if progress is not None:
             values["progress"] = encode_progress(progress)
-        self._update_undecided(serial, attempt, **values)
+        with self._store.write() as connection:
+            self._update_in(connection, serial, attempt, **values)
+            if waiting is not None:
+                connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
         """Record the progress of an execution, and what its calls wait for."""
@@ -171,6 +181,9 @@ class Transitions:
             remaining = {
                 item.serial: decisions.decide_one(connection, item, made.get(item.serial)) for item in together
             }
+            for item in together:
+                if item.status is not Status.SUCCEEDED:
+                    connection.execute(_SAVE_WAITING, {"waiting": item.waiting or None, "of_serial": item.serial})
         return {serial: left for serial, left in remaining.items() if left is not None}
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:

@@ -1,0 +1,80 @@
+"""Jobs at a provider that nothing is expected of any more: they are cancelled before their process ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tablevault.builders.policies import JOBS, Overrides
+from tablevault.code.loading import CodeSnapshot
+from tablevault.notes import message_of
+from tablevault.operations.building import newest_code, pinned_builders, prepared_builders
+from tablevault.operations.session import Session
+from tablevault.plans import BuildPlan
+from tablevault.references import Evaluator
+from tablevault.rows.calls import FunctionCall, Views
+from tablevault.rows.job_journal import open_jobs
+from tablevault.rows.jobs import cancel_jobs
+from tablevault.storage.checkpoints import read_checkpoints
+from tablevault.texts import in_line
+from tablevault.values import JobRecord
+
+OpenJobs = Mapping[str, list[JobRecord]]
+"""The jobs of which something is still expected, by builder."""
+
+
+def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | None) -> dict[str, str]:
+    """Let providers cancel the jobs of a process that is about to end without a result.
+
+    Parameters
+    ----------
+    plan, session
+        The process; its checkpoints are durable.
+    policies
+        Those of the call.
+
+    Returns
+    -------
+    dict of str to str
+        The jobs that may still be charged, each with the reason.
+    """
+    found = _open_jobs(session, policies)
+    if not found:
+        return {}
+    try:
+        return _cancel(plan, session, policies, found)
+    except Exception as error:  # noqa: BLE001 - the process ends, whatever its code does
+        reason = f"{type(error).__name__}: {in_line(message_of(error))}"
+        return {job.job_id or f"token {job.token}": reason for jobs in found.values() for job in jobs}
+
+
+def _open_jobs(session: Session, policies: Overrides | None) -> OpenJobs:
+    # Checkpoints can be large: they are read only where there may be jobs.
+    files = pinned_builders(session)
+    if not any(JOBS in path.read_text(encoding="utf-8") for path in files.values()) and JOBS not in repr(policies):
+        return {}
+    checkpoints = read_checkpoints(session.workspace.checkpoints)
+    states = {name: checkpoints.load(name) for name in checkpoints.builders()}
+    found = {name: open_jobs(state.jobs) for name, state in states.items() if state is not None}
+    return {name: jobs for name, jobs in found.items() if jobs}
+
+
+def _cancel(plan: BuildPlan, session: Session, policies: Overrides | None, found: OpenJobs) -> dict[str, str]:
+    snapshot = newest_code(session)
+    prepared = prepared_builders(plan, session, snapshot).with_policies(policies)
+    views = Views(
+        Evaluator(prepared.inputs.paths),
+        Evaluator(prepared.inputs.contents),
+        have_artifacts=False,
+        artifact_folder="",
+        process_id=session.process_id,
+        process_key="",
+    )
+    left: dict[str, str] = {}
+    with CodeSnapshot(snapshot, session.lookup.layout.code_functions, prepared.sources.local) as code:
+        for builder in prepared.builders:
+            jobs = found.get(builder.spec.name)
+            if jobs:
+                spec, function = builder.spec, prepared.load(builder, code).loaded
+                opener = function.opener(lambda spec=spec: FunctionCall.of_setup(spec, views))  # type: ignore[misc]
+                left.update(cancel_jobs(function.call, opener, jobs))
+    return left

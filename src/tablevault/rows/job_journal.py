@@ -1,0 +1,131 @@
+"""The journal of jobs: which rows are in which, durable from before a job is submitted until its rows are there."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+
+import msgspec
+
+from tablevault import clock
+from tablevault.storage.checkpoints import CheckpointStore
+from tablevault.values import JobRecord
+
+
+class JobJournal:
+    """Records the jobs of one builder, for the thread that computes.
+
+    Parameters
+    ----------
+    builder
+        Its name.
+    code
+        The version of the builder and its code, under which new jobs are made.
+    checkpoints
+        The builder must have been begun in them before a job is recorded.
+    saved
+        The jobs of earlier attempts, by their tokens.
+    """
+
+    def __init__(self, builder: str, code: str, checkpoints: CheckpointStore, saved: Mapping[str, JobRecord]) -> None:
+        self.expected = 0
+        """Jobs that the rows that are missing make, beside those that are over."""
+        self.next_look: float | None = None
+        """When a job is looked at next, on the monotonic clock."""
+        self._builder = builder
+        self._code = code
+        self._checkpoints = checkpoints
+        self._records = dict(saved)
+        self._tokens: dict[int, str] = {}
+        """Tokens of the jobs that this attempt looks after, by the numbers of their calls."""
+        self._uncertain = {token for token, record in saved.items() if record.job_id is None and not record.is_over}
+        self._looked_at: set[str] = set()
+
+    @property
+    def open(self) -> list[JobRecord]:
+        """The jobs of which something is still expected, in the order in which they were made."""
+        return open_jobs(self._records)
+
+    def assign(self, number: int, positions: Sequence[int]) -> None:
+        """Find or make the job for the rows of a call, durably."""
+        rows = list(positions)
+        known = next((record for record in self.open if record.positions == rows), None)
+        if known is None:
+            mine = set(rows)
+            for record in self.open:
+                if not mine.isdisjoint(record.positions):
+                    # Its rows are handed out anew, in other groups.
+                    self._put(_over(record))
+            known = JobRecord(str(uuid.uuid4()), rows, self._code, clock.time())
+            self._put(known)
+            self._checkpoints.flush()
+        self._tokens[number] = known.token
+
+    def of(self, number: int) -> JobRecord:
+        """Return the job of a call."""
+        return self._records[self._tokens[number]]
+
+    def is_uncertain(self, number: int) -> bool:
+        """Return whether it is not known if the job was submitted."""
+        return self._tokens[number] in self._uncertain
+
+    def begin(self, number: int) -> None:
+        """Note that the job is about to be submitted; from now on it may be there."""
+        self._uncertain.add(self._tokens[number])
+
+    def refused(self, number: int) -> None:
+        """Note that the provider has not accepted the job."""
+        self._uncertain.discard(self._tokens[number])
+
+    def submitted(self, number: int, job_id: str) -> None:
+        """Record the provider's name for a job, durably."""
+        record = self.of(number)
+        self._put(msgspec.structs.replace(record, job_id=job_id))
+        self._uncertain.discard(record.token)
+        self._checkpoints.flush()
+
+    def finish(self, number: int) -> None:
+        """Record that nothing more is expected of a job; durable together with its rows."""
+        self._put(_over(self.of(number)))
+
+    def is_out(self, number: int) -> bool:
+        """Return whether a job is at the provider, or may be."""
+        return self.of(number).job_id is not None or self.is_uncertain(number)
+
+    def look(self, number: int) -> None:
+        """Note that a job was looked at, and is not done."""
+        self._looked_at.add(self._tokens[number])
+
+    def is_settled(self, number: int) -> bool:
+        """Return whether there is nothing to do for a job in this attempt but to wait.
+
+        It was submitted in this attempt, or looked at.
+        """
+        token = self._tokens[number]
+        return self._records[token].job_id is not None and token in self._looked_at
+
+    @property
+    def text(self) -> str:
+        """What there is to wait for."""
+        over = sum(record.is_over for record in self._records.values())
+        total = max(over + self.expected, len(self._records))
+        verb = "is" if over == 1 else "are"
+        at = ""
+        if self.next_look is not None:
+            when = clock.datetime.fromtimestamp(clock.time() + max(0.0, self.next_look - clock.monotonic()), UTC)
+            at = f"; next look at {when:%H:%M} UTC"
+        return f"{over:,} of {total:,} {'job' if total == 1 else 'jobs'} {verb} ready{at}"
+
+    def _put(self, record: JobRecord) -> None:
+        self._records[record.token] = record
+        self._checkpoints.note_job(self._builder, record)
+
+
+def open_jobs(records: Mapping[str, JobRecord]) -> list[JobRecord]:
+    """Return the jobs of which something is still expected."""
+    return [record for record in records.values() if not record.is_over]
+
+
+def _over(record: JobRecord) -> JobRecord:
+    return msgspec.structs.replace(record, positions=[], is_over=True)
