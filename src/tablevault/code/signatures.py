@@ -55,6 +55,11 @@ def executor_problem(name: str, is_async: bool, return_type: str, executor: str 
     return None
 
 
+def function_problem(name: str) -> str:
+    """Return the sentence about a function where a class is needed, whose methods make requests about jobs."""
+    return f"{name} is a function; 'executor: jobs' needs a class with submit(token, …) and poll(job)."
+
+
 def _choices(name: str, named: Iterable[str], given: Iterable[str]) -> str:
     free = [candidate for candidate in named if candidate not in set(given)]
     return nearest(name, free) if free else "; remove it, or let the function take it."

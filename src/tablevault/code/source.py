@@ -11,7 +11,7 @@ from typing import Any
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.parsing import parse_module
-from tablevault.code.signatures import argument_problem, executor_problem
+from tablevault.code.signatures import argument_problem, executor_problem, function_problem
 from tablevault.errors import TVBuilderError
 from tablevault.names import nearest
 
@@ -101,6 +101,8 @@ def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
         functions = [key for key, signature in bound.items() if signature is not None and not key.startswith("_")]
         raise spec.error(("python_function",), f"{module}.py has no function {name!r}{nearest(name, functions)}")
     if bound[name] is not None:
+        if spec.policies.runs_jobs:
+            raise spec.error(("python_function",), function_problem(name))
         problem = executor_problem(name, name in read.asynchronous, spec.return_type, spec.policies.executor)
         if problem is not None:
             raise spec.error(("python_function",), problem)

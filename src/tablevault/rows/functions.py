@@ -11,7 +11,7 @@ from tablevault.builders.fields import FieldPath
 from tablevault.builders.policies import ErrorName
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.loading import CodeSnapshot, Function, built_in, check_accepts
-from tablevault.code.signatures import async_generator_problem, executor_problem
+from tablevault.code.signatures import async_generator_problem, executor_problem, function_problem
 from tablevault.errors import TVBuilderError
 from tablevault.ports import FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.error_names import ErrorRules, class_finder
@@ -165,11 +165,7 @@ def _check_arguments(spec: BuilderSpec, function: Function) -> None:
                 f"{spec.python_function} is a function, which has no constructor; remove the field, or name a class.",
             )
         elif spec.policies.runs_jobs:
-            raise spec.error(
-                ("python_function",),
-                f"{spec.python_function} is a function; 'executor: jobs' needs a class with submit(token, …) and "
-                "poll(job).",
-            )
+            raise spec.error(("python_function",), function_problem(spec.python_function))
         check_accepts(called, spec.arguments)
     except TVBuilderError as error:
         if str(error).startswith(spec.file):

@@ -29,14 +29,13 @@ class JobJournal:
     """
 
     def __init__(self, builder: str, code: str, checkpoints: CheckpointStore, saved: Mapping[str, JobRecord]) -> None:
-        self.expected = 0
-        """Jobs that the rows that are missing make, beside those that are over."""
         self.next_look: float | None = None
         """When a job is looked at next, on the monotonic clock."""
         self._builder = builder
         self._code = code
         self._checkpoints = checkpoints
         self._records = dict(saved)
+        self._expected = 0
         self._tokens: dict[int, str] = {}
         """Tokens of the jobs that this attempt looks after, by the numbers of their calls."""
         self._uncertain = {token for token, record in saved.items() if record.job_id is None and not record.is_over}
@@ -46,6 +45,10 @@ class JobJournal:
     def open(self) -> list[JobRecord]:
         """The jobs of which something is still expected, in the order in which they were made."""
         return open_jobs(self._records)
+
+    def expect(self, count: int) -> None:
+        """Note how many jobs are going to be made."""
+        self._expected = len(self._records) + count
 
     def assign(self, number: int, positions: Sequence[int]) -> None:
         """Find or make the job for the rows of a call, durably."""
@@ -109,7 +112,7 @@ class JobJournal:
     def text(self) -> str:
         """What there is to wait for."""
         over = sum(record.is_over for record in self._records.values())
-        total = max(over + self.expected, len(self._records))
+        total = max(self._expected, len(self._records))
         verb = "is" if over == 1 else "are"
         at = ""
         if self.next_look is not None:

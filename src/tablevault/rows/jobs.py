@@ -122,7 +122,6 @@ class JobExecutor:
         self._jobs: dict[int, _Job] = {}
         self._cancelled: deque[str] = deque()
         """Jobs that are to be cancelled."""
-        self._is_closing = False
 
     @property
     def begun(self) -> Mapping[int, float]:
@@ -157,7 +156,6 @@ class JobExecutor:
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back jobs that were not submitted, and leave the others to a later attempt, if there can be one."""
-        self._is_closing = True
         left = {
             number
             for number, job in self._jobs.items()
@@ -275,7 +273,7 @@ class JobExecutor:
             job.not_before = now + self._how.policies.poll_seconds if is_new else now
         elif job.step is Step.FIND and value is None:
             if job.error is not None:
-                self._end(job, error=job.error)
+                self._end_submission(job, job.error)
             else:
                 job.step, job.not_before = Step.SUBMIT, now
         else:
@@ -319,7 +317,11 @@ class JobExecutor:
         elif self._how.can_find and not is_final and job.error is None:
             job.step, job.error, job.not_before = Step.FIND, error, clock.monotonic()
         else:
-            self._end(job, error=FunctionError(error) if is_transient(error) else error)
+            self._end_submission(job, error)
+
+    def _end_submission(self, job: _Job, error: BaseException) -> None:
+        """End a job that was not submitted: a network that is down is no error of its rows."""
+        self._end(job, error=FunctionError(error) if is_transient(error) else error)
 
     def _end(self, job: _Job, value: object = None, error: BaseException | None = None) -> None:
         seconds = 0.0 if job.began is None else clock.monotonic() - job.began

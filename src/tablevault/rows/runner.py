@@ -143,6 +143,8 @@ class _Call:
 
     task: Task
     fingerprints: Fingerprints
+    is_counted: bool
+    """Whether it counts in the usage of its rows already."""
 
 
 class RowRunner:
@@ -321,7 +323,7 @@ class RowRunner:
                 rest.difference_update(record.positions)
                 self._start(executor, Task(record.positions), is_left=True)
         new = [position for position in missing if position in rest]
-        jobs.expected = len(self._in_flight) + -(-len(new) // (self._job.batch_size or 1))
+        jobs.expect(-(-len(new) // (self._job.batch_size or 1)))
         return new
 
     def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
@@ -425,12 +427,14 @@ class RowRunner:
             self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
             return
         number = next(self._numbers)
-        self._in_flight[number] = _Call(task, fingerprints)
-        if self._gate is not None and not is_left:
+        is_counted = is_left and self._table.usage.has_calls(position)
+        if self._gate is not None and not is_counted:
             self._gate.begin(number, permit)
             self._table.usage.begin(task.positions)
+            is_counted = True
         if self._jobs is not None:
             self._jobs.assign(number, task.positions)
+        self._in_flight[number] = _Call(task, fingerprints, is_counted)
         executor.start(number, arguments)
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
@@ -454,7 +458,7 @@ class RowRunner:
         if call is None:
             return
         task = _after_call(call.task, ended.seconds)
-        self._note_usage(ended.number, task.positions, ended.seconds, ended.usage or {})
+        self._note_usage(ended.number, call, ended.seconds, ended.usage or {})
         if all(self._table.filled[position] for position in task.positions):
             # An interrupt came between keeping the rows and forgetting the call.
             pass
@@ -472,18 +476,19 @@ class RowRunner:
             self._take_batch(task, ended.value, call.fingerprints)
         self._in_flight.pop(ended.number, None)
 
-    def _note_usage(self, number: int, positions: Sequence[int], seconds: float, amounts: Mapping[str, float]) -> None:
+    def _note_usage(self, number: int, call: _Call, seconds: float, amounts: Mapping[str, float]) -> None:
         """Add what a call that is over has used, where calls are counted or it has reported anything."""
         if number == self._noted:
             # An interrupt came before the call was forgotten.
             return
         self._noted = number
+        positions = call.task.positions
         if self._gate is not None:
             self._gate.end(number, amounts, seconds)
-        elif amounts:
-            self._table.usage.begin(positions)
-        else:
+        elif not amounts:
             return
+        elif not call.is_counted:
+            self._table.usage.begin(positions)
         self._table.usage.end(positions, seconds, amounts)
 
     def _take_row(self, task: Task, value: object, fingerprints: Fingerprints, place: int) -> None:
@@ -565,10 +570,11 @@ class RowRunner:
             seconds = self._job.policies.timeout or 0.0
             error = TimedOut(timeout_text(self._job.function.spec, seconds))
             task = _after_call(call.task, seconds)
-            self._note_usage(number, task.positions, seconds, reported)
-            self._failed(task, RowError(error))
-            if self._jobs is not None:
-                self._jobs.finish(number)
+            self._note_usage(number, call, seconds, reported)
+            if self._jobs is None:
+                self._failed(task, RowError(error))
+            else:
+                self._expire_job(self._jobs, number, task, error)
             if running > self._job.concurrency and self._failure is None:
                 error.add_note(
                     f"{running} calls that timed out are still running, and cannot be ended; limit the time inside "
@@ -576,20 +582,17 @@ class RowRunner:
                 )
                 self._raise_later(task, RowError(error))
 
+    def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
+        """Let the rows of a job fail that takes too long, each by itself: smaller jobs would not be faster."""
+        self._join_at = None
+        for position in task.positions:
+            if not self._table.filled[position]:
+                self._failed(replace(task, positions=(position,)), RowError(error), task.positions)
+        jobs.finish(number)
+
     def _drain(self, executor: RowExecutor) -> None:
         """Let rows in flight finish, for a bounded time."""
-        executor.cancel_waiting()
-        for number in [number for number in self._in_flight if not executor.knows(number)]:
-            # It was taken back, or an interrupt came before it was handed over.
-            call = self._in_flight.pop(number)
-            if self._gate is None:
-                continue
-            if self._jobs is not None and self._jobs.is_out(number):
-                # It was left to the next attempt.
-                self._gate.end(number, {}, 0.0)
-                continue
-            self._gate.withdraw(number)
-            self._table.usage.withdraw(call.task.positions)
+        self._take_back(executor)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         patient = self._failure is not None and not self._owner.stop_requested
         self._handle(executor)
@@ -597,7 +600,24 @@ class RowRunner:
             executor.wait(_LONGEST_WAIT)
             self._expire(executor)
             self._handle(executor)
+            self._take_back(executor)
             patient = patient and not self._owner.stop_requested
+
+    def _take_back(self, executor: RowExecutor) -> None:
+        """Forget calls that no worker has begun, and jobs that are left to a later attempt."""
+        reported = {number: executor.reported(number) for number in self._in_flight} if self._jobs is not None else {}
+        executor.cancel_waiting()
+        for number in [number for number in self._in_flight if not executor.knows(number)]:
+            # It was taken back, or an interrupt came before it was handed over.
+            call = self._in_flight.pop(number)
+            if self._jobs is not None and self._jobs.is_out(number):
+                self._note_usage(number, call, 0.0, reported[number])
+                continue
+            if self._jobs is not None:
+                self._jobs.finish(number)
+            if self._gate is not None:
+                self._gate.withdraw(number)
+                self._table.usage.withdraw(call.task.positions)
 
     # --- errors ---------------------------------------------------------------------------------------------------
 

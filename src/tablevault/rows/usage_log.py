@@ -48,6 +48,11 @@ class UsageLog:
             # A call for a batch was divided among its rows.
             self._counter.usage[CALLS] = round(self._counter.usage[CALLS])
 
+    def has_calls(self, position: int) -> bool:
+        """Return whether calls for a row have been counted."""
+        usage = self.rows.get(position)
+        return usage is not None and usage.calls > 0
+
     def begin(self, positions: Sequence[int]) -> None:
         """Count a call for rows that is about to begin."""
         self._count(positions, 1)
