@@ -97,6 +97,26 @@ def spends_its_budget(vault):
     vault.execute_instance("stories", process_id="nightly")
 
 
+JOBS = """
+class Provider:
+    def submit(self, token, x):
+        return "batch-1"
+
+    def poll(self, job):
+        return None
+"""
+
+
+def waits_for_jobs(vault):
+    index = BROKEN.format(function="rows", arguments="{}\nreturn_type: generator\ndtypes: {x: int64}")
+    jobs = "{x: '<<self.x[index]>>'}\nreturn_type: batch\nexecutor: jobs\nwait: false"
+    shown = BROKEN.format(function="Provider", arguments=jobs)
+    shown = shown.replace("IndexBuilder", "ColumnBuilder").replace("changed_columns: [x]", "changed_columns: [y]")
+    vault.create_code_module("job", text=f"def rows():\n    yield 1\n\n\n{JOBS}")
+    vault.create_instance("stories", builders={"stories_index": index, "y": shown})
+    vault.execute_instance("stories", process_id="nightly")
+
+
 def meets_a_bug(vault):
     raise tv_errors.TVImplementationError("Something that cannot be is so.")
 
@@ -110,6 +130,7 @@ SAID = {
     "TVArtifactError": (lambda vault: write(vault, "a.png", dtypes={"word": "artifact_string"}), "a.png"),
     "TVFileError": (reads_what_is_damaged, "Restore it from a backup"),
     "TVForcedError": (is_stopped, "another process id"),
+    "JobsPending": (waits_for_jobs, "Make the same call again to look"),
     "BudgetSpent": (spends_its_budget, "same call with a larger budget"),
     "TVImplementationError": (meets_a_bug, "please report it"),
     "TableReferenceError": (lambda vault: execute(vault, arguments='{n: "<<words.word[>>"}'), r"\^"),

@@ -17,7 +17,6 @@ from tablevault.code.loading import Function
 from tablevault.errors import warn
 from tablevault.notes import add_note, class_name_of, message_of
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
-from tablevault.progress import BuilderCounter
 from tablevault.rows.error_names import ErrorRules, RowError, is_transient, status_of, stops_run, told_wait
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.schedule import backoff
@@ -100,8 +99,6 @@ class JobExecutor:
         Records the jobs; has assigned one to each call that is started.
     policies
         How jobs are run.
-    counter
-        Shows what is waited for.
     """
 
     def __init__(
@@ -110,13 +107,11 @@ class JobExecutor:
         open_function: OpenFunction,
         journal: JobJournal,
         policies: JobPolicies,
-        counter: BuilderCounter,
     ) -> None:
         self.workers = workers
         self.ended: deque[Ended] = deque()
         self._journal = journal
         self._how = policies
-        self._counter = counter
         self._requests = ThreadExecutor(1, lambda: _OpenedJobs(open_function()))
         self._request = 0
         self._jobs: dict[int, _Job] = {}
@@ -127,6 +122,11 @@ class JobExecutor:
     def begun(self) -> Mapping[int, float]:
         """When the jobs were submitted that are out."""
         return {number: job.began for number, job in self._jobs.items() if job.began is not None}
+
+    @property
+    def waiting(self) -> str:
+        """The jobs that are waited for."""
+        return self._journal.text
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Take a job on: submit it, or look for one that an earlier attempt has left."""
@@ -152,7 +152,6 @@ class JobExecutor:
             self._requests.wait(seconds)
         self._take_answers()
         self._make_requests()
-        self._counter.waiting = self._journal.text
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back jobs that were not submitted, and leave the others to a later attempt, if there can be one."""

@@ -134,7 +134,7 @@ class RowJob:
             are_left,
             lambda value, rows: rows_of_batch(value, rows, width),
         )
-        return JobExecutor(self.concurrency, self.open, journal, how, table.counter)
+        return JobExecutor(self.concurrency, self.open, journal, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +229,8 @@ class RowRunner:
                 self._run_scheduled(missing)
         finally:
             self._table.counter.retrying = 0
-            self._table.counter.waiting = ""
+            # Jobs are waited for also while the process is paused.
+            self._table.counter.waiting = self._jobs.text if self._jobs is not None and self._jobs.open else ""
         if self._failure is not None:
             raise self._failure
         self._owner.raise_if_stopped()
@@ -288,6 +289,8 @@ class RowRunner:
             self._table.counter.retrying = self._schedule.waiting
 
     def _executor(self) -> RowExecutor:
+        if self._jobs is not None:
+            return self._job.job_executor(self._jobs, self._table, self._owner.user_given)
         return self._job.executor(self._owner, self._learn, one_by_one=self._gate is not None)
 
     def _learn(self, values: Iterable[tuple[str, str]]) -> None:
@@ -360,8 +363,12 @@ class RowRunner:
         return True
 
     def _tell_waiting(self, executor: RowExecutor, now: float) -> None:
-        """Let progress say what rows wait for, where workers are on other machines."""
-        if not self._job.function.runs_on_ray or (self._gate is not None and self._gate.opens_at > now):
+        """Let progress say what rows wait for, where they are on other machines."""
+        if self._gate is not None and self._gate.opens_at > now:
+            return
+        if self._jobs is not None:
+            self._table.counter.waiting = executor.waiting
+        if not self._job.function.runs_on_ray:
             return
         text = executor.waiting
         if not text:
