@@ -661,3 +661,10 @@ class Imported:
     instances: Sequence[InstanceRecord]
     reads: Sequence[tuple[int, Read]]
     """Columns that were read, each with the row id of the instance that was computed from it."""
+    tags: Sequence[TagRecord] = ()
+    hidden_tables: frozenset[int] = frozenset()
+    """Numbers of tables that are known by name only."""
+    hidden_instances: frozenset[int] = frozenset()
+    """Row ids of instances of which there is only metadata."""
+    failures: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Failed and skipped cells of the instances that have any, by row id."""

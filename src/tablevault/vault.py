@@ -1678,6 +1678,45 @@ class TableVault:
             table_name, target, instance_id, version, format, columns, embed_artifacts, license, overwrite
         )
 
+    def export_vault(
+        self,
+        target: str | Path,
+        addresses: Sequence[str] | str,
+        *,
+        inputs: str = "provenance",
+        overwrite: bool = False,
+    ) -> str:
+        """Write a vault that holds some instances of this one, and return its path; whole or not at all.
+
+        It has the same instance ids, processes, builders, code, artifacts and tags, and no file of any other table.
+
+        Parameters
+        ----------
+        target
+            A folder, or an archive `NAME.tar.xz`.
+        addresses
+            The instances, such as `stories@paper`; without id or tag the newest active successful one.
+        inputs
+            `provenance`: of inputs and origins, the metadata that lineages need. `frames`: their frames, too.
+        overwrite
+            Replace an earlier export in the target's place.
+
+        Raises
+        ------
+        TVArgumentError
+            If the target exists or is in the vault, or there is no such instance.
+        TVFileError
+            If a file of an instance is damaged.
+
+        Examples
+        --------
+        >>> vault.export_vault("paper.tar.xz", ["stories@paper", "reviews@paper"])  # doctest: +SKIP
+        """
+        from tablevault.archiving.vault_exports import VaultExport
+
+        named = [addresses] if isinstance(addresses, str) else list(addresses)
+        return VaultExport(self._context).export(target, named, inputs, overwrite)
+
     # --- cleaning up ----------------------------------------------------------------------------------------------
 
     def plan_gc(

@@ -483,3 +483,10 @@ def test_export_table_prints_the_path(run, folder, tmp_path):
     assert run("export-table", "stories", str(tmp_path / "set"), "--format", "dataset").output.strip() == str(
         tmp_path / "set"
     )
+
+
+def test_export_vault_takes_addresses(run, folder, tmp_path):
+    TableVault(folder, author="a").write("stories", pd.DataFrame({"x": [1, 2]}))
+    path = tmp_path / "review"
+    assert run("export-vault", str(path), "stories", "--inputs", "frames").output.strip() == str(path)
+    assert TableVault(path).get_tables() == ["stories"]

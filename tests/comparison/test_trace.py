@@ -45,7 +45,7 @@ def test_reused_cell_is_traced_to_the_instance_that_computed_it(survey, vault):
     vault.delete_instance(ids[1], "survey")
     cut = vault.trace_cell("survey", "bob", "q2")
     assert (cut.computed_in.instance_id, cut.reused_through) == (ids[2], (ids[3],))
-    assert f"instance {ids[1]} of table 'survey' was deleted" in cut.notes[0]
+    assert f"instance {ids[1]} of table 'survey' is not in the vault" in cut.notes[0]
 
 
 def test_source_is_the_text_that_ran_for_the_row(survey, vault):
@@ -131,7 +131,7 @@ def test_deleted_inputs_leave_the_arguments_unknown(vault):
     vault.delete_instance(input_id, "prices")
     trace = vault.trace_cell("copies", 0, "price")
     assert trace.arguments is None
-    assert trace.notes == (f"the arguments read instance {input_id} of 'prices', which was deleted",)
+    assert trace.notes == (f"the arguments read instance {input_id} of 'prices', which is not in the vault",)
 
 
 def test_rows_are_named_by_key_or_position(vault):

@@ -53,6 +53,7 @@ RIGHT = {
     "Sequence[str]": {"a tuple"},
     "Sequence[str] | None": {"a tuple", "None"},
     "Sequence[str] | str | None": {"a tuple", "text", "None"},
+    "Sequence[str] | str": {"a tuple", "text"},
     "str | Sequence[str] | Mapping[str, str] | None": {"text", "a tuple", "None"},
     "Sequence[Any] | Mapping[str, Any] | None": {"a list", "a tuple", "an array", "a mapping", "None"},
     "Mapping[str, Any] | None": {"a mapping", "None"},

@@ -62,6 +62,7 @@ SIGNATURES = {
     "diff_instances": "table_name, before='', after='', *, after_table='', on=None, columns=None, why=True",
     "export_table": "table_name, target, instance_id='', version='base', *, format='', columns=None, "
     "embed_artifacts=False, license='', overwrite=False",
+    "export_vault": "target, addresses, *, inputs='provenance', overwrite=False",
     "plan_gc": "*, keep_last=None, keep_within=None, keep_daily=None, keep_weekly=None, keep_monthly=None, "
     "table_name='', version='', keep_inputs=True, leftovers=True, worker_logs_older_than=None",
     "gc": "plan, *, process_id=''",

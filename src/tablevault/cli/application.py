@@ -89,7 +89,7 @@ _COMMANDS = {
     ),
     "tablevault.cli.querying": ("sql",),
     "tablevault.cli.comparing": ("blame", "diff"),
-    "tablevault.cli.sharing": ("export-table",),
+    "tablevault.cli.sharing": ("export-table", "export-vault"),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.serving": ("serve",),

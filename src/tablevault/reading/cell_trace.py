@@ -207,8 +207,8 @@ class CellTracer:
         record = self._lookup.instance_by_row(origin.row_id)
         if self._lookup.contents.instance(record.table_id, record.instance_id) is None:
             notes.append(
-                f"instance {record.instance_id} of table '{origin.table}' was deleted; if the cell was reused from it, "
-                "it was computed earlier than is shown"
+                f"instance {record.instance_id} of table '{origin.table}' is not in the vault; if the cell was reused "
+                "from it, it was computed earlier than is shown"
             )
             return None
         side = self._instances.open(self._lookup.table_by_id(record.table_id), record)
@@ -282,7 +282,7 @@ class CellTracer:
                 return self._frame_of(side.instance)
             record = self._lookup.instance_by_row(side.origin.row_id)
             if self._lookup.contents.instance(record.table_id, record.instance_id) is None:
-                notes.append(f"the arguments read the origin {record.instance_id}, which was deleted")
+                notes.append(f"the arguments read the origin {record.instance_id}, which is not in the vault")
                 return None
             return self._frame_of(record)
         place = side.builders.index(facts)
@@ -310,7 +310,9 @@ class CellTracer:
                 return None
             record = self._lookup.instance_by_row(item.row_id)
             if self._lookup.contents.instance(record.table_id, record.instance_id) is None:
-                notes.append(f"the arguments read instance {item.instance_id} of '{item.table}', which was deleted")
+                notes.append(
+                    f"the arguments read instance {item.instance_id} of '{item.table}', which is not in the vault"
+                )
                 return None
             frames[key] = self._frame_of(record)
         return PinnedFrames(frames)

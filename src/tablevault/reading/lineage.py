@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import groupby
-from pathlib import Path
 
 from tablevault import names
 from tablevault.context import VaultContext
@@ -14,6 +13,7 @@ from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.execution.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, again_if_moved
+from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
@@ -158,6 +158,7 @@ class _Instances:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
         self._contents = lookup.contents
+        self._metadata = MetadataFolders(lookup)
         self._found: dict[int, _Instance] = {}
         self._readers: dict[int, list[tuple[int, Read]]] = {}
         self._reads: dict[int, list[Read]] = {}
@@ -198,23 +199,8 @@ class _Instances:
             self._tables[record.table_id] = self._contents.table_by_id(record.table_id)
         table = self._tables[record.table_id]
         assert table is not None
-        deleted = self._contents.instance(record.table_id, record.instance_id) is None
-        return _Instance(record, table.name, deleted, self._folder(record, table))
-
-    def _folder(self, record: InstanceRecord, table: TableRecord) -> InstanceFolder | None:
-        """Return where an instance's metadata is: in its place, or among what deletions archived."""
-        folder = self._lookup.folder(table, record)
-        if folder.provenance.is_file():
-            return folder
-        archived = (path for path in self._archived if path.name.endswith(f"_{record.instance_id}"))
-        candidates = [*archived, *(path / record.folder for path in self._archived)]
-        found = (InstanceFolder(path) for path in candidates)
-        return next((item for item in found if item.provenance.is_file()), None)
-
-    @cached_property
-    def _archived(self) -> list[Path]:
-        trash = self._lookup.layout.trash
-        return sorted(path for path in trash.iterdir() if path.is_dir()) if trash.is_dir() else []
+        deleted = self._metadata.was_deleted(table, record)
+        return _Instance(record, table.name, deleted, self._metadata.of(table, record))
 
 
 class _Steps:

@@ -52,7 +52,7 @@ _NEWEST_ACTIVE = (
 )
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
 # Columns of format 2 are not part of the table that both formats are read by.
-_COUNT_FAILURES = text("UPDATE instances SET failed_cells = :failed, skipped_cells = :skipped WHERE row_id = :of_row")
+COUNT_FAILURES = text("UPDATE instances SET failed_cells = :failed, skipped_cells = :skipped WHERE row_id = :of_row")
 _DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
     instances.c.table_id,
     instances.c.version,
@@ -215,7 +215,7 @@ def _insert_materialized(
         connection.execute(_INSERT_READS, [read_row(row_id, read) for read in change.reads])
     if change.failed_cells or change.skipped_cells:
         counts = {"failed": change.failed_cells, "skipped": change.skipped_cells, "of_row": row_id}
-        connection.execute(_COUNT_FAILURES, counts)
+        connection.execute(COUNT_FAILURES, counts)
 
 
 def _insert_instance(connection: Connection, row: Mapping[str, object], serial: int) -> int:

@@ -8,12 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, insert
 
+from tablevault.catalog.sql.changes import COUNT_FAILURES
 from tablevault.catalog.sql.codec import encode_error, encode_progress
-from tablevault.catalog.sql.schema import instances, processes, reads, tables
+from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.catalog.sql.store import Store, advance
 from tablevault.names import fold
 from tablevault.plans import encode_plan
-from tablevault.values import Imported, InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.values import Imported, InstanceRecord, ProcessRecord, Status, TableRecord, TagRecord
 
 
 def record_imported(store: Store, imported: Imported) -> None:
@@ -22,9 +23,15 @@ def record_imported(store: Store, imported: Imported) -> None:
     with store.write() as connection:
         ended = [_process(record, advance(connection, "end_order")["end_order"]) for record in imported.processes]
         _insert(connection, processes, ended)
-        _insert(connection, tables, [_table(record) for record in imported.tables])
-        _insert(connection, instances, [_instance(record, makers[record.process_id]) for record in imported.instances])
+        _insert(connection, tables, [_table(record, imported.hidden_tables) for record in imported.tables])
+        made = [
+            _instance(record, makers[record.process_id], imported.hidden_instances) for record in imported.instances
+        ]
+        _insert(connection, instances, made)
         _insert(connection, reads, [{"row_id": row_id, **asdict(read)} for row_id, read in imported.reads])
+        _insert(connection, tags, [_tag(record, makers[record.process_id]) for record in imported.tags])
+        for row_id, (failed, skipped) in imported.failures.items():
+            connection.execute(COUNT_FAILURES, {"failed": failed, "skipped": skipped, "of_row": row_id})
         advance(connection, "generation")
 
 
@@ -61,16 +68,16 @@ def _process(record: ProcessRecord, end_order: int) -> dict[str, Any]:
     }
 
 
-def _table(record: TableRecord) -> dict[str, Any]:
+def _table(record: TableRecord, hidden: frozenset[int]) -> dict[str, Any]:
     return {
         **asdict(record),
         "name_key": fold(record.name),
         "created_at": record.created_at.isoformat(),
-        "deleted": False,
+        "deleted": record.table_id in hidden,
     }
 
 
-def _instance(record: InstanceRecord, serial: int) -> dict[str, Any]:
+def _instance(record: InstanceRecord, serial: int, hidden: frozenset[int]) -> dict[str, Any]:
     row = asdict(record)
     del row["process_id"]
     return {
@@ -79,5 +86,18 @@ def _instance(record: InstanceRecord, serial: int) -> dict[str, Any]:
         "columns": json.dumps([[column.name, column.type_name] for column in record.columns]),
         "created_at": record.created_at.isoformat(),
         "serial": serial,
-        "deleted": False,
+        "deleted": record.row_id in hidden,
+    }
+
+
+def _tag(record: TagRecord, serial: int) -> dict[str, Any]:
+    return {
+        "table_id": record.table_id,
+        "row_id": record.row_id,
+        "tag": record.tag,
+        "tag_key": fold(record.tag),
+        "description": record.description,
+        "author": record.author,
+        "created_at": record.created_at.isoformat(),
+        "serial": serial,
     }

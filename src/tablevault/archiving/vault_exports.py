@@ -1,0 +1,260 @@
+"""Exports of some instances as a vault of their own, with what their lineage needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tablevault.addresses import parse_address
+from tablevault.archiving.archives import SUFFIX, compress_vault
+from tablevault.archiving.exported import export_target, exported
+from tablevault.archiving.instance_copies import copy_metadata, copy_whole
+from tablevault.context import VaultContext
+from tablevault.errors import TVArgumentError
+from tablevault.execution.provenance import read_provenance
+from tablevault.layout import ARTIFACTS, CODE, MODULE_SUFFIX, InstanceFolder, VaultLayout
+from tablevault.lookup import Lookup
+from tablevault.names import nearest
+from tablevault.opening import Settings, create_vault, open_context
+from tablevault.operations.base import write_description
+from tablevault.operations.tables import describe_table
+from tablevault.processes.commit import Decisions
+from tablevault.reading.metadata_folders import MetadataFolders
+from tablevault.reading.queries import Queries, selection_of
+from tablevault.storage import files
+from tablevault.values import (
+    ArtifactState,
+    Imported,
+    InstanceRecord,
+    ProcessRecord,
+    Status,
+    TableRecord,
+    TagRecord,
+)
+
+_INPUTS = ("provenance", "frames")
+_DESCRIPTION = "Exported from vault "
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """What an exported vault holds, with the numbers that it has in this one."""
+
+    whole: tuple[InstanceRecord, ...]
+    """Instances with frames and artifacts, in the order of their commits."""
+    metadata: tuple[InstanceRecord, ...]
+    """Instances of which only the metadata is exported, likewise."""
+    tables: Mapping[int, TableRecord]
+    """By number."""
+    tags: tuple[TagRecord, ...]
+    processes: tuple[ProcessRecord, ...]
+    """In the order of their ends."""
+
+    @property
+    def hidden_tables(self) -> frozenset[int]:
+        """The tables of which no whole instance is exported."""
+        return frozenset(self.tables) - {item.table_id for item in self.whole}
+
+
+class VaultExport:
+    """Exports instances of one vault as another vault.
+
+    Parameters
+    ----------
+    context
+        The open vault.
+    """
+
+    def __init__(self, context: VaultContext) -> None:
+        self._context = context
+        self._lookup = Lookup(context)
+        self._contents = context.catalog.contents
+        self._queries = Queries(context)
+        self._metadata = MetadataFolders(self._lookup)
+
+    def export(self, target: str | Path, addresses: Sequence[str], inputs: str, overwrite: bool) -> str:
+        """Write the vault, and return its path; parameters as of `TableVault.export_vault`."""
+        path = export_target(self._context, target)
+        if inputs not in _INPUTS:
+            raise TVArgumentError(f"inputs cannot be '{inputs}'{nearest(inputs, _INPUTS)}")
+        if not addresses:
+            raise TVArgumentError("There is nothing to export: name at least one instance by its address.")
+        is_archive = path.name.endswith(SUFFIX)
+
+        def write() -> None:
+            with self._context.catalog.snapshot():
+                chosen = self._choose(addresses, with_frames=inputs == "frames")
+            with exported(path, overwrite, Path.is_file if is_archive else _is_exported_vault) as made:
+                folder = made.with_name(path.name.removesuffix(SUFFIX)) if is_archive else made
+                self._write(folder, chosen)
+                if is_archive:
+                    compress_vault(folder)
+
+        self._queries.again_if_moved(", ".join(addresses), write)
+        return str(path)
+
+    # --- what is exported -----------------------------------------------------------------------------------------
+
+    def _choose(self, addresses: Sequence[str], with_frames: bool) -> _Chosen:
+        named = {item.row_id: item for item in map(self._addressed, addresses)}
+        known = dict(named)
+        waiting = list(named.values())
+        while waiting:
+            for row_id in self._needed_by(waiting.pop()):
+                found = self._contents.instance_by_row(row_id) if row_id not in known else None
+                if found is not None and not found.temporary:
+                    known[row_id] = found
+                    waiting.append(found)
+        whole = [
+            item
+            for item in known.values()
+            if item.row_id in named or (with_frames and self._contents.instance(item.table_id, item.instance_id))
+        ]
+        tags = self._contents.tags(row_ids=[item.row_id for item in whole])
+        metadata = [item for row_id, item in sorted(known.items()) if row_id not in {one.row_id for one in whole}]
+        makers = {item.process_id for item in known.values()} | {tag.process_id for tag in tags}
+        return _Chosen(
+            tuple(sorted(whole, key=lambda item: item.row_id)),
+            tuple(metadata),
+            {table_id: self._lookup.table_by_id(table_id) for table_id in sorted({i.table_id for i in known.values()})},
+            tuple(tags),
+            tuple(self._ended(makers, filter(None, map(self._archived_by, metadata)))),
+        )
+
+    def _addressed(self, text: str) -> InstanceRecord:
+        address = parse_address(text)
+        selection = selection_of(
+            address.table_name, address.instance_id, address.version, successful_only=not address.instance_id
+        )
+        table, instance = self._queries.select(selection)
+        if instance.temporary:
+            raise TVArgumentError(
+                f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and cannot be exported; "
+                "execute_instance or write_instance materializes it."
+            )
+        return instance
+
+    def _needed_by(self, instance: InstanceRecord) -> Iterable[int]:
+        """Yield the row ids of the instances that the lineage of an instance names: its inputs and its origin."""
+        yield from (read.input_row_id for read in self._contents.reads_of(instance.row_id))
+        if instance.origin is not None:
+            yield instance.origin
+        folder = self._metadata.of(self._lookup.table_by_id(instance.table_id), instance)
+        if folder is not None:
+            origin = read_provenance(folder.provenance).origin
+            yield from () if origin is None else (origin.row_id,)
+
+    def _archived_by(self, instance: InstanceRecord) -> int | None:
+        """Return the number of the process that deleted an instance; `None` if it is there."""
+        return self._metadata.archived_by(self._lookup.table_by_id(instance.table_id), instance)
+
+    def _ended(self, process_ids: Iterable[str], serials: Iterable[int]) -> list[ProcessRecord]:
+        """Return processes, and those around them, as they are once they have ended."""
+        processes = self._context.catalog.processes
+        found: dict[int, ProcessRecord] = {}
+        for record in (*map(processes.find, process_ids), *map(processes.get, serials)):
+            while record is not None and record.serial not in found:
+                found[record.serial] = record
+                parent = processes.get(record.parent_serial) if record.parent_serial is not None else None
+                # One that is still active would be taken for one that was cut off.
+                record = parent if parent is not None and parent.finished else None
+        ended = [record.serial for _, record in processes.ended_after(0) if record.serial in found]
+        return [
+            replace(
+                found[serial],
+                parent_serial=found[serial].parent_serial if found[serial].parent_serial in found else None,
+                owner_lock=None,
+                finished=True,
+                status=found[serial].status if found[serial].status.ended else Status.SUCCEEDED,
+            )
+            for serial in dict.fromkeys([*ended, *sorted(found)])
+        ]
+
+    # --- the new vault --------------------------------------------------------------------------------------------
+
+    def _write(self, folder: Path, chosen: _Chosen) -> None:
+        settings = Settings(author=self._context.author)
+        create_vault(folder, f"{_DESCRIPTION}{self._context.vault_id}.", settings)
+        made = open_context(folder, settings)
+        try:
+            instances = self._copy_instances(made.layout, chosen)
+            self._copy_metadata(made.layout, chosen)
+            self._copy_code(made.layout, chosen)
+            made.catalog.record_imported(
+                Imported(
+                    chosen.processes,
+                    [replace(table, folder=table.name, previous_folder=None) for table in chosen.tables.values()],
+                    sorted([*instances, *chosen.metadata], key=lambda item: item.row_id),
+                    [
+                        (item.row_id, read)
+                        for item in (*chosen.whole, *chosen.metadata)
+                        for read in self._contents.reads_of(item.row_id)
+                    ],
+                    chosen.tags,
+                    chosen.hidden_tables,
+                    frozenset(item.row_id for item in chosen.metadata),
+                    self._contents.failure_counts([item.row_id for item in (*chosen.whole, *chosen.metadata)]),
+                )
+            )
+            Decisions(made).write_log()
+        finally:
+            made.catalog.close()
+
+    def _copy_instances(self, layout: VaultLayout, chosen: _Chosen) -> list[InstanceRecord]:
+        """Copy the tables with their whole instances; return these as they are in the new vault."""
+        for table_id, table in chosen.tables.items():
+            if table_id not in chosen.hidden_tables:
+                folder = InstanceFolder(layout.table(table.name))
+                files.make_folder(folder.root)
+                write_description(folder, **describe_table(table.name, table.description, table))
+        found = []
+        for instance in chosen.whole:
+            table = chosen.tables[instance.table_id]
+            target = InstanceFolder(layout.table(table.name) / instance.folder)
+            copy_whole(self._lookup.folder(table, instance), target, instance)
+            found.append(self._as_exported(layout, chosen, table, instance))
+        return found
+
+    def _as_exported(
+        self, layout: VaultLayout, chosen: _Chosen, table: TableRecord, instance: InstanceRecord
+    ) -> InstanceRecord:
+        """Return an instance; the newest successful one of a table with one set of artifacts holds them."""
+        successful = [item.row_id for item in chosen.whole if item.table_id == table.table_id and item.success]
+        is_holder = not table.allow_multiple_artifacts and instance.row_id == max(successful, default=None)
+        if not is_holder or instance.artifact_state is ArtifactState.DROPPED:
+            return instance
+        folder = InstanceFolder(layout.table(table.name) / instance.folder)
+        if folder.artifact_hashes.exists():
+            files.replace_link(folder.root.parent / ARTIFACTS, f"{instance.folder}/{ARTIFACTS}")
+        return replace(instance, artifact_state=ArtifactState.PRESENT)
+
+    def _copy_metadata(self, layout: VaultLayout, chosen: _Chosen) -> None:
+        """Copy the metadata of inputs to where that of deleted instances is archived."""
+        serials = {record.process_id: record.serial for record in chosen.processes}
+        for instance in chosen.metadata:
+            table = chosen.tables[instance.table_id]
+            source = self._metadata.of(table, instance)
+            if source is not None:
+                serial = self._archived_by(instance) or serials[instance.process_id]
+                target = layout.archived(serial, f"{table.name}_{instance.instance_id}")
+                copy_metadata(source, InstanceFolder(target), instance)
+
+    def _copy_code(self, layout: VaultLayout, chosen: _Chosen) -> None:
+        """Copy the modules that the builders name, as the newest instances ran them."""
+        for instance in chosen.whole:
+            folder = self._lookup.folder(chosen.tables[instance.table_id], instance)
+            builders = read_provenance(folder.provenance).builders
+            wanted = {part.partition(".")[0] for facts in builders if facts.is_custom for part in facts.code_parts}
+            for path in sorted(files.unlinked(folder.root / CODE).glob(f"*{MODULE_SUFFIX}")):
+                if path.stem in wanted and not path.is_symlink():
+                    files.copy_unsynced(path, layout.code_module(path.stem))
+
+
+def _is_exported_vault(path: Path) -> bool:
+    """Return whether a folder is a vault that an export has made."""
+    layout = VaultLayout(path)
+    try:
+        return layout.marker.is_file() and _DESCRIPTION in files.read_text(layout.description)
+    except OSError:
+        return False

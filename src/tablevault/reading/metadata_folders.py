@@ -1,0 +1,57 @@
+"""Where the metadata of an instance is: in its place, or among the archived metadata of instances that are gone."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from tablevault.layout import InstanceFolder
+from tablevault.lookup import Lookup
+from tablevault.values import InstanceRecord, TableRecord
+
+
+class MetadataFolders:
+    """Finds the metadata of instances, deleted or not.
+
+    Parameters
+    ----------
+    lookup
+        Finds instances that are there.
+    """
+
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
+
+    def of(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder | None:
+        """Return the folder of an instance's metadata; `None` if it is gone altogether."""
+        folder = self._lookup.folder(table, instance)
+        if folder.provenance.is_file():
+            return folder
+        archived = (path for path in self._archived if path.name.endswith(f"_{instance.instance_id}"))
+        candidates = [*archived, *(path / instance.folder for path in self._archived)]
+        found = (InstanceFolder(path) for path in candidates)
+        return next((item for item in found if item.provenance.is_file()), None)
+
+    def was_deleted(self, table: TableRecord, instance: InstanceRecord) -> bool:
+        """Return whether an instance was deleted; one that came as metadata only was never there.
+
+        Deletions archive metadata under their own number, exports and imports under that of the process that made the
+        instance.
+        """
+        if self._lookup.contents.instance(table.table_id, instance.instance_id) is not None:
+            return False
+        maker = self._lookup.context.catalog.processes.find(instance.process_id)
+        return maker is None or self.archived_by(table, instance) != maker.serial
+
+    def archived_by(self, table: TableRecord, instance: InstanceRecord) -> int | None:
+        """Return the number of the process that archived an instance's metadata; `None` if none did."""
+        folder, trash = self.of(table, instance), self._lookup.layout.trash
+        if folder is None or not folder.root.is_relative_to(trash):
+            return None
+        serial = folder.root.relative_to(trash).parts[0].partition("_")[0]
+        return int(serial) if serial.isdecimal() else None
+
+    @cached_property
+    def _archived(self) -> list[Path]:
+        trash = self._lookup.layout.trash
+        return sorted(path for path in trash.iterdir() if path.is_dir()) if trash.is_dir() else []
