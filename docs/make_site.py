@@ -4,7 +4,8 @@ The pages are written for the repository. The site in `build/docs/site` contains
 
 - HTML comments, which set up examples invisibly, are removed;
 - the words after the language of a block, which tell a test how to run it, become a caption or are removed;
-- a link to a file or folder outside `docs/` leads to a page that shows it.
+- a link to a file or folder outside `docs/` leads to a page that shows it;
+- the pictures of the page are taken anew, if Chromium is installed.
 
 The build is strict: it fails on broken links and anchors, and on pages that fetch scripts, styles or images from other
 sites.
@@ -24,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 STAGED = ROOT / "build" / "docs"
 ASSETS = ("*.css", "*.js")
+PICTURES = DOCS / "pictures"
 BESIDE = ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")
 """Further pages of the site, from the root of the repository."""
 
@@ -65,6 +67,18 @@ def stage(folder: Path) -> None:
         for asset in DOCS.glob(pattern):
             shutil.copy(asset, pages)
     shutil.copy(DOCS / "zensical.toml", folder)
+    place_pictures(pages / PICTURES.name)
+
+
+def place_pictures(folder: Path) -> None:
+    """Take the pictures of the page; without Chromium, use those of the repository."""
+    from make_pictures import chromium, make_pictures
+
+    if chromium() is None:
+        print("Chromium is not installed: the pictures are those of the repository.", file=sys.stderr)
+        shutil.copytree(PICTURES, folder)
+    else:
+        make_pictures(folder)
 
 
 def linked(source: Path) -> list[Path]:
@@ -73,7 +87,8 @@ def linked(source: Path) -> list[Path]:
         return []
     prose = _BLOCK.sub("", source.read_text(encoding="utf-8"))
     targets = [match[1] for match in _LINK.finditer(prose) if "://" not in match[1]]
-    return [(source.parent / target).resolve() for target in targets]
+    paths = [(source.parent / target).resolve() for target in targets]
+    return [path for path in paths if path.parent != PICTURES]
 
 
 def _place(source: Path) -> PurePosixPath:
@@ -83,6 +98,8 @@ def _place(source: Path) -> PurePosixPath:
         return path / "index.md"
     if source == ROOT / "README.md":
         return PurePosixPath("index.md")
+    if source.parent == PICTURES:
+        return path
     return path if source.suffix == ".md" else path.with_name(path.name + ".md")
 
 

@@ -1623,7 +1623,6 @@ class TableVault:
 
         server = start(self, host, port, allow_writes, allow_hosts, open_browser)
         if block:
-            print(server.url, flush=True)
             server.wait()
         return server
 

@@ -23,6 +23,7 @@ SLOW = {
     "docs/recipes.md",
     "docs/tutorial.md",
     "docs/tutorial-with-builder-files.md",
+    "docs/web-page.md",
 }
 # Blocks in the languages of other shells.
 UNTESTED = {"docs/command-line.md": ["zsh", "fish"]}

@@ -58,8 +58,10 @@ class Server:
             self._thread.join(_SECONDS_TO_CLOSE)
 
     def wait(self) -> None:
-        """Return when the server is closed, or on Ctrl-C, which closes it."""
+        """Print the address; return when the server is closed, or on Ctrl-C, which closes it."""
         try:
+            # From here on a user knows of the server, and may end it.
+            print(self.url, flush=True)
             while self._thread.is_alive():
                 self._thread.join(_LOOKS)
         except KeyboardInterrupt:
