@@ -6,9 +6,11 @@ from typing import Any
 
 from openai import AsyncOpenAI
 
+from tablevault import report_usage
 from tablevault.define import LAST_ERROR, Table, env
 
 INSTRUCTIONS = 'Grade the answer from 1 to 5. Reply with JSON only: {"grade": 3, "reason": "..."}'
+PRICE_OF_TOKEN = 0.00002
 
 verdicts = Table("verdicts")
 verdicts.index("number", "question", "answer", rows_of="answers")
@@ -51,6 +53,7 @@ class Judge:
         if last_error is not None:
             messages.insert(1, {"role": "system", "content": f"Your last reply was refused: {last_error}"})
         reply = await self._client.chat.completions.create(model="a-judge", messages=messages)
+        report_usage(cost=reply.usage.total_tokens * PRICE_OF_TOKEN)
         graded = json.loads(reply.choices[0].message.content)
         return {"grade": graded["grade"], "reason": graded["reason"]}
 

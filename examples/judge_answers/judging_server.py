@@ -2,7 +2,7 @@
 
 Of every 25 questions one is throttled (429 with `Retry-After`), one fails (500), one gets an answer that is not JSON,
 one gets a truncated answer, and one never gets an answer, the first time that it is asked. Some questions get a grade
-outside the scale until the service has been repaired.
+outside the scale until the service has been repaired. Batches of requests are answered overnight, at half the price.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ from collections.abc import Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from batch_endpoints import BatchEndpoints
+
 FIRST_OUTCOMES = {3: "throttled (429)", 7: "failed (500)", 11: "not JSON", 15: "truncated", 19: "hangs"}
 """Outcomes of the first request of a question, by the remainder of its number."""
 EVERY = 25
 STATUS = {"throttled (429)": 429, "failed (500)": 500}
+TOKENS = 100
+"""Tokens of a request and its reply."""
+PRICE = 0.002
+"""Price of a request that is answered at once."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -39,6 +45,7 @@ class JudgingServer:
         self._log: list[tuple[int, str]] = []
         self._log_lock = threading.Lock()
         self._closing = threading.Event()
+        self.batches = BatchEndpoints(lambda body: _reply("graded", _number_in(body)))
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
@@ -70,6 +77,11 @@ class JudgingServer:
         """Return the number of requests per outcome."""
         return Counter(outcome for _, outcome in self.requests())
 
+    def earned(self) -> float:
+        """Return what the service has charged: for replies, and half of that for those of batches."""
+        replies = sum(outcome not in (*STATUS, "hangs") for _, outcome in self.requests())
+        return PRICE * (replies + self.batches.answered / 2)
+
     def _record(self, number: int) -> str:
         with self._log_lock:
             asked_before = any(question == number for question, _ in self._log)
@@ -89,8 +101,11 @@ class JudgingServer:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                number = int(body["messages"][-1]["content"].partition(" ")[0].removeprefix("#"))
+                content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                if not self.path.endswith("/chat/completions"):
+                    self._send_found(service.batches.post(self.path, self.headers["Content-Type"] or "", content))
+                    return
+                number = _number_in(json.loads(content))
                 outcome = service._record(number)
                 if outcome == "hangs":
                     service._closing.wait()
@@ -98,8 +113,14 @@ class JudgingServer:
                     return
                 self._send(STATUS.get(outcome, 200), _reply(outcome, number))
 
-            def _send(self, status: int, reply: dict[str, Any]) -> None:
-                content = json.dumps(reply).encode()
+            def do_GET(self) -> None:
+                self._send_found(service.batches.get(self.path))
+
+            def _send_found(self, reply: dict[str, Any] | str | None) -> None:
+                self._send(404, {"error": {"message": "not found"}}) if reply is None else self._send(200, reply)
+
+            def _send(self, status: int, reply: dict[str, Any] | str) -> None:
+                content = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(content)))
@@ -112,6 +133,11 @@ class JudgingServer:
                 pass
 
         return Handler
+
+
+def _number_in(body: dict[str, Any]) -> int:
+    """Return the number of the question that a request is about."""
+    return int(body["messages"][-1]["content"].partition(" ")[0].removeprefix("#"))
 
 
 def grade_of(number: int) -> int:
@@ -133,6 +159,7 @@ def _reply(outcome: str, number: int) -> dict[str, Any]:
         "object": "chat.completion",
         "created": 0,
         "model": "a-judge",
+        "usage": {"prompt_tokens": TOKENS - 10, "completion_tokens": 10, "total_tokens": TOKENS},
         "choices": [
             {
                 "index": 0,

@@ -18,12 +18,15 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # presentation.py
 
 import pandas as pd
-from judging_server import EVERY, FIRST_OUTCOMES, JudgingServer, grade_of
+from judging_server import EVERY, FIRST_OUTCOMES, PRICE, JudgingServer, grade_of
 
 from presentation import chapter, check, console, explain, run_example, show_call, show_frame, show_text
 from tablevault import TableVault
+from tablevault.errors import JobsPending
 
 DEFINITIONS = Path(__file__).resolve().parent / "judging.py"
+OVERNIGHT = DEFINITIONS.with_name("judging_overnight.py")
+FINISHED_BEFORE_EXPIRY = 150
 QUESTIONS = 500
 CONFUSING = (40, 240, 440)
 API_KEY = "sk-a-secret"
@@ -130,7 +133,44 @@ def retry_what_failed(example: Example) -> None:
     frame, _ = vault.get_dataframe("verdicts", failed="raise")
     check(f"all {len(frame)} rows have a grade", bool(frame["grade"].notna().all()))
     check("every file matches its recorded size and hash", vault.verify().ok)
-    explain("Read the page about errors in rows for everything that a builder can say about them.")
+    check(
+        f"the books of vault and service agree: ${example.server.earned():.2f}",
+        round(_cost(vault, "verdicts"), 4) == round(example.server.earned(), 4),
+    )
+
+
+def _cost(vault: TableVault, table: str) -> float:
+    """Return what all instances of a table have cost."""
+    instances = vault.get_table_instances(table)
+    return sum(vault.get_usage(table, instance)["cost"].sum() for instance in instances)
+
+
+def grade_overnight(example: Example) -> None:
+    """Grade the same answers by the batch API: the laptop is closed twice, and one batch expires half-way."""
+    chapter(
+        "Overnight, at half the price",
+        """`executor: jobs` hands the rows to the batch API of the service. Once all batches are submitted, the run
+        pauses; the same call goes on, on any day and from any interpreter.""",
+    )
+    show_call('vault.run("judging_overnight.py", process_id="overnight")')
+    nights, earned_before = 0, example.server.earned()
+    while True:
+        try:
+            example.vault().run(OVERNIGHT, process_id="overnight")
+            break
+        except JobsPending as pending:
+            show_text(f"Evening {nights + 1}: JobsPending", str(pending))
+            example.server.batches.pass_a_night(None if nights else FINISHED_BEFORE_EXPIRY)
+            nights += 1
+    vault = example.vault()
+    frame, _ = vault.get_dataframe("overnight", failed="raise")
+    check("each grade belongs to its row", list(frame["grade"]) == [grade_of(number) for number in frame["number"]])
+    check("three batches were submitted, and one for the rows of the batch that expired", nights == 2)
+    check("no row was submitted twice but those", example.server.batches.batches == 4)
+    cost = vault.get_process("overnight").usage["cost"]
+    check(f"500 verdicts cost ${cost:.2f}, half of the price at once", round(cost, 4) == QUESTIONS * PRICE / 2)
+    check("the service says the same", round(example.server.earned() - earned_before, 4) == round(cost, 4))
+    explain("Read the pages about errors in rows and about batch jobs for everything that a builder can say of them.")
 
 
 def run(folder: Path) -> None:
@@ -139,7 +179,7 @@ def run(folder: Path) -> None:
         example = Example(folder, server)
         os.environ["OPENAI_BASE_URL"] = server.base_url
         os.environ["OPENAI_API_KEY"] = API_KEY
-        for step in (write_the_answers, grade_all, look_at_the_errors, retry_what_failed):
+        for step in (write_the_answers, grade_all, look_at_the_errors, retry_what_failed, grade_overnight):
             step(example)
 
 
