@@ -410,6 +410,19 @@ EXECUTIONS = {
         ),
         PAUSING,
     ),
+    "execute_jobs": VaultOperation(
+        _execute,
+        _collecting(
+            collecting(
+                "JobMaker",
+                "batch",
+                arguments="",
+                more="batch_size: 2\nexecutor: jobs\npoll_seconds: 0.001\nretry: 0\n"
+                "setup_arguments: {folder: ~ARTIFACT_FOLDER~}",
+            )
+        ),
+        PAUSING,
+    ),
     "execute_for_each": VaultOperation(
         lambda vault, process: vault.execute_instance("parts", process_id=process), _for_each
     ),
