@@ -32,11 +32,13 @@ INSTRUMENTED += [
     "tablevault.reading.lineage",
     "tablevault.reading.queries",
     "tablevault.reading.inspection",
+    "tablevault.presentation",
+    "tablevault.web",
 ]
 SLOWEST = 60
 """Seconds that one case may take."""
 MOST_MEMORY = 6 << 30
-LONGEST = {"references": 120, "builders": 1_000, "archives": 200, "vaults": 100}
+LONGEST = {"references": 120, "builders": 1_000, "archives": 200, "vaults": 100, "requests": 100}
 
 
 class Tries:
@@ -81,7 +83,7 @@ def _instrumented() -> Iterator[None]:
     import atheris
 
     # All else first: what they import is not ours, and would only be slower.
-    for module in ("pandas", "pyarrow.parquet", "sqlalchemy", "pydantic", "yaml", "rich.tree"):
+    for module in ("pandas", "pyarrow.parquet", "sqlalchemy", "pydantic", "yaml", "rich.tree", "starlette", "jinja2"):
         importlib.import_module(module)
     with atheris.instrument_imports(include=INSTRUMENTED):
         yield

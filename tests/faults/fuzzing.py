@@ -1,4 +1,4 @@
-"""R9: hostile input to the parser of references, builder files, archives, and vaults received from elsewhere."""
+"""R9: hostile input to the parser of references, builder files, archives, received vaults, and the web page."""
 
 from __future__ import annotations
 
@@ -150,4 +150,5 @@ FUZZING = (
     Fuzzing("R9b", "hostile input: builder files", "builders", 1_000_000, 6),
     Fuzzing("R9c", "hostile input: archives", "archives", 50_000, 2),
     Fuzzing("R9d", "hostile input: vaults received from elsewhere", "vaults", 50_000, 25),
+    Fuzzing("R9e", "hostile input: requests to the web page", "requests", 50_000, 10),
 )

@@ -117,11 +117,28 @@ def vaults(sandbox: Sandbox) -> Target:
     return open_and_read
 
 
+def requests(sandbox: Sandbox) -> Target:
+    """Requests to the web page."""
+    from hostile_requests import HostileRequests
+
+    sandbox.temporary.mkdir(parents=True)
+    tempfile.tempdir = str(sandbox.temporary)
+    hostile = HostileRequests(sandbox.inside)
+
+    def send(data: bytes) -> str:
+        faults: list[str] = []
+        problem = sandbox.watched(lambda: faults.append(hostile.send(data)))
+        return "; ".join(filter(None, [*faults, problem]))
+
+    return send
+
+
 TARGETS: dict[str, Callable[[Sandbox], Target]] = {
     "references": references,
     "builders": builders,
     "archives": archives,
     "vaults": vaults,
+    "requests": requests,
 }
 
 

@@ -17,7 +17,7 @@ from hostile_mutations import mutate_bytes
 
 import tablevault
 
-TRIES = {"references": 1_500, "builders": 400, "archives": 60, "vaults": 8}
+TRIES = {"references": 1_500, "builders": 400, "archives": 60, "vaults": 8, "requests": 300}
 
 REPLAY = """
 import json, sys

@@ -79,6 +79,7 @@ def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
     answering = _Answering(site, rendering)
     handlers = {HTTPException: answering.refused, Exception: answering.failed}
     application = Starlette(routes=_routes(answering), exception_handlers=handlers)
+    application.router.redirect_slashes = False
     return application if allow_writes else answering.read_only(application)
 
 
@@ -184,9 +185,9 @@ class _Answering:
 
 def _routes(answering: _Answering) -> list[BaseRoute]:
     routes: list[BaseRoute] = [
-        Route("/static/page.css", _static("page.css")),
-        Route("/static/page.js", _static("page.js")),
-        Route("/favicon.ico", _static("icon.svg")),
+        Route("/static/page.css", _static("page.css", "text/css")),
+        Route("/static/page.js", _static("page.js", "text/javascript")),
+        Route("/favicon.ico", _static("icon.svg", "image/svg+xml")),
         Route("/index.json", answering.data(pages.show_overview)),
         Route("/", answering.page(pages.show_overview)),
         Route("/process/{process_id}", answering.process),
@@ -226,8 +227,8 @@ _FORMS: tuple[tuple[str, Act], ...] = (
 )
 
 
-def _static(name: str) -> Endpoint:
+def _static(name: str, content_type: str) -> Endpoint:
     async def answer(request: Request) -> Response:
-        return FileResponse(STATIC / name)
+        return FileResponse(STATIC / name, media_type=content_type)
 
     return answer

@@ -29,6 +29,7 @@ def show_artifact(site: Site, request: Request) -> Response:
         raise HTTPException(404)
     kind = content_type(path)
     headers = {"content-security-policy": _POLICY_OF_PDF if kind == PDF else _POLICY, "content-type": kind}
+    # With its type given, nothing looks for one by the suffix.
     if kind == OTHER:
-        return FileResponse(path, filename=path.name, content_disposition_type="attachment", headers=headers)
-    return FileResponse(path, headers=headers)
+        return FileResponse(path, headers=headers, media_type=kind, filename=path.name)
+    return FileResponse(path, headers=headers, media_type=kind)
