@@ -119,7 +119,7 @@ def main() -> int:
     ours: dict[str, float] = {}
     """What the first peer, which is this checkout, needs for each work."""
     for peer in chosen:
-        python = _environment(peer)
+        python = environment(peer)
         cells = []
         for name in work:
             cell, cost, note = _measured(python, peer, name, arguments.rounds)
@@ -129,7 +129,7 @@ def main() -> int:
             sys.stderr.write(f"{peer.name} {name}: {cell}\n")
         starting = _import_time(python, peer, max(arguments.rounds, 3))
         ratio = f" ({starting / ours.setdefault('W9', starting):.3g} ×)"
-        columns.append((f"{peer.name} {_version(python, peer)}", *cells, f"{starting:.2f} s{ratio}", peer.durable))
+        columns.append((f"{peer.name} {version(python, peer)}", *cells, f"{starting:.2f} s{ratio}", peer.durable))
     lines = list(zip(*columns, strict=True))
     lines.insert(1, ("---",) * len(columns))
     text = "".join(f"| {' | '.join(line)} |\n" for line in lines) + "\n" + "\n".join(notes) + "\n"
@@ -139,7 +139,7 @@ def main() -> int:
     return 0
 
 
-def _environment(peer: Peer) -> Path:
+def environment(peer: Peer) -> Path:
     """Return the interpreter of an environment that has the peer, made when it is missing."""
     folder = ENVIRONMENTS / peer.name
     python = folder / "bin" / "python"
@@ -186,7 +186,8 @@ def _import_time(python: Path, peer: Peer, rounds: int) -> float:
     return median(seconds[1:])  # The first one also compiles.
 
 
-def _version(python: Path, peer: Peer) -> str:
+def version(python: Path, peer: Peer) -> str:
+    """Return the version of a peer in its environment."""
     package = "tablevault" if peer.name.startswith("tablevault") else peer.name
     command = [str(python), "-c", f"from importlib.metadata import version; print(version({package!r}))"]
     return subprocess.run(command, check=True, capture_output=True, text=True, env=OWN_PLACE).stdout.strip()
