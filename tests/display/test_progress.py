@@ -10,7 +10,8 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 from tablevault import TableVault
-from tablevault.display.progress import duration
+from tablevault.display.progress import Rates, builder_lines, duration
+from tablevault.values import BuilderProgress
 
 CODE = """
 import logging
@@ -192,3 +193,17 @@ def test_a_notebook_shows_a_line_for_each_builder_and_keeps_it_up_to_date(folder
 )
 def test_durations_are_short(seconds, text):
     assert duration(seconds) == text
+
+
+def shown_usage(**fields):
+    item = BuilderProgress(**{"total": 10, "computed": 4, "reused": 0, "done": False, **fields})
+    return builder_lines({"answer": item}, Rates())[0][6]
+
+
+def test_progress_tells_what_the_missing_rows_are_expected_to_cost():
+    usage = {"calls": 5, "cost": 1.0, "tokens": 400}
+    assert shown_usage(usage=usage) == "5 calls, 1 cost, 400 tokens; about 1.5 cost, 600 tokens more"
+    assert shown_usage(usage=usage, failed=1) == "5 calls, 1 cost, 400 tokens; about 1 cost, 400 tokens more"
+    assert shown_usage(usage=usage, reused=6, done=True) == "5 calls, 1 cost, 400 tokens"
+    assert shown_usage(usage=usage, total=None) == "5 calls, 1 cost, 400 tokens"
+    assert shown_usage(usage={"calls": 5}) == "5 calls"

@@ -17,6 +17,7 @@ from typing import Protocol
 from tablevault import clock
 from tablevault.display.processes import usage_text
 from tablevault.progress import ExecutionProgress
+from tablevault.services import CALLS
 from tablevault.texts import shown
 from tablevault.values import BuilderProgress
 
@@ -208,8 +209,8 @@ def builder_lines(
 ) -> list[Line]:
     """Return a line for each builder.
 
-    Its cells are the name, rows done, reused, failed, skipped and retrying, the usage, the rate, what it waits for, and
-    the time left.
+    Its cells are the name, rows done, reused, failed, skipped and retrying, the usage so far and to be expected, the
+    rate, what it waits for, and the time left.
 
     Parameters
     ----------
@@ -244,7 +245,7 @@ def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, e
         f"{failed:,} failed{f' ({errors})' if errors else ''}" if failed else "",
         f"{item.skipped:,} skipped" if item.skipped else "",
         f"{item.retrying:,} waiting to be retried" if item.retrying else "",
-        usage_text(item.usage),
+        _usage(item, missing),
         f"{rate:,.1f}/s" if rate and not item.done else "",
         f"waiting for {waiting}" if waiting else "",
         "done" if item.done else _left(missing, rate),
@@ -255,6 +256,16 @@ def rows_done(item: BuilderProgress) -> str:
     """Return how many rows are there, of how many if that is known."""
     done = item.computed + item.reused
     return f"{done:,}" if item.total is None else f"{done:,} of {item.total:,}"
+
+
+def _usage(item: BuilderProgress, missing: int) -> str:
+    """Return what calls have used, and how much more the missing rows are expected to, by the mean of those tried."""
+    tried = item.computed + item.failed
+    reported = {name: value for name, value in item.usage.items() if name != CALLS}
+    if item.done or missing <= 0 or not tried or not reported:
+        return usage_text(item.usage)
+    expected = {name: float(f"{value * missing / tried:.2g}") for name, value in reported.items()}
+    return f"{usage_text(item.usage)}; about {usage_text(expected)} more"
 
 
 def _left(missing: int, per_second: float) -> str:
