@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from tablevault.values import Creation, JsonObject, Plan
+from tablevault.values import Creation, ImportedInstances, JsonObject, Plan
 
 
 class Unplanned(Plan, frozen=True, kw_only=True, tag="unplanned"):
@@ -294,6 +294,36 @@ class RemovalPlan(Plan, frozen=True, kw_only=True, tag="gc"):
         return {"left": dict(self.left)}
 
 
+# --- imports ------------------------------------------------------------------------------------------------------
+
+
+class ImportSource(msgspec.Struct, frozen=True, array_like=True):
+    """An instance in the vault that it is imported from."""
+
+    row_id: int
+    instance_id: str
+
+
+class ImportPlan(Plan, frozen=True, kw_only=True, tag="import"):
+    """Instances of another vault."""
+
+    content: ImportedInstances
+    sources: tuple[ImportSource, ...]
+    """Of each instance of the content."""
+    vault_id: str
+    """Of the vault that they come from."""
+    skipped: tuple[str, ...]
+    """Ids of instances that are here already."""
+    warnings: tuple[str, ...]
+    count: int
+    """How many instances are imported with their frames."""
+
+    def facts(self) -> JsonObject:
+        """Return where the instances come from, and which they are."""
+        found = [item.instance_id for item in self.content.instances if not item.is_hidden]
+        return {"vault_id": self.vault_id, "imported": found, "skipped": list(self.skipped)}
+
+
 # --- steps ----------------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +379,7 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "delete_tag": (DeleteTagPlan,),
     "execute_instance": (ExecutePlan,),
     "gc": (RemovalPlan,),
+    "import_instances": (ImportPlan,),
     "refresh": (StepsPlan,),
     "rename_table": (RenameTablePlan,),
     "retry_failed": (RetryPlan, UnchangedPlan),

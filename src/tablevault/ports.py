@@ -523,6 +523,10 @@ class Contents(Protocol):
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
         ...
 
+    def instance_named(self, instance_id: str) -> InstanceRecord | None:
+        """Return the instance of this id in any table, rather one that is there than a deleted one."""
+        ...
+
     def input_pairs(self) -> list[tuple[int, int]]:
         """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
         ...

@@ -328,6 +328,8 @@ class LineageStep:
     """Whether its instance is complete; one that was stopped with `materialize=True` is not."""
     deleted: bool
     """Whether its instance was deleted since; the facts come from its archived metadata."""
+    imported_from: str = ""
+    """Id of the vault that its instance was imported from; empty if it was made here."""
     inputs: tuple[LineageStep, ...] = ()
     """Columns that it was computed from, each with its own inputs."""
     origin: LineageStep | None = None

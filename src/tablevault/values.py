@@ -367,6 +367,78 @@ class ChangedService:
 
 
 @dataclass(frozen=True, slots=True)
+class ImportedTable:
+    """A table that instances of another vault are imported into."""
+
+    table_id: int | None
+    """`None` for a table that appears."""
+    name: str
+    folder: str
+    allow_multiple_artifacts: bool
+    has_side_effects: bool
+    description: str
+    is_hidden: bool = False
+    """Whether only lineages name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedRead:
+    """One column was computed from (a column of) another instance."""
+
+    column: str
+    builder: str
+    input_id: str
+    """Id of the other instance."""
+    input_column: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedInstance:
+    """A materialized instance of another vault."""
+
+    table: int
+    """Place of its table in the import."""
+    instance_id: str
+    version: str
+    folder: str
+    active: bool
+    success: bool
+    external_edit: bool
+    origin_id: str
+    """Id of the instance that it was made from; empty for none."""
+    artifact_state: ArtifactState
+    row_count: int
+    columns: tuple[ColumnRecord, ...]
+    manifest: str
+    description: str
+    reads: tuple[ImportedRead, ...]
+    replaces_artifacts: bool
+    """Whether it holds the table's one set of artifacts from now on."""
+    failed_cells: int
+    skipped_cells: int
+    is_hidden: bool
+    """Whether only lineages name it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedTag:
+    """A tag of an imported instance."""
+
+    tag: str
+    instance_id: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedInstances:
+    """Instances of another vault appear, in their order."""
+
+    tables: tuple[ImportedTable, ...]
+    instances: tuple[ImportedInstance, ...]
+    tags: tuple[ImportedTag, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeletedInstance:
     """An instance disappears."""
 
@@ -401,6 +473,7 @@ Change = (
     | UnchangedInstance
     | ConfirmedInputs
     | ChangedService
+    | ImportedInstances
     | DeletedInstance
     | NewTag
     | DeletedTag

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
+from tablevault.archiving.imports import ImportInstances
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError, TVProcessError, warn
@@ -1715,6 +1716,38 @@ class TableVault:
 
         named = [addresses] if isinstance(addresses, str) else list(addresses)
         return VaultExport(self._context).export(target, named, inputs, overwrite)
+
+    def import_instances(
+        self, source: str | Path, tables: Sequence[str] | Mapping[str, str] | None = None, *, process_id: str = ""
+    ) -> str:
+        """Import the materialized instances of tables of another vault; all of them, or none.
+
+        Their ids stay, and their tags, unless a tag names another instance here. They become the newest instances of
+        their versions, in the order of the source. The source may come from anybody: everything is checked first, and
+        nothing of it is executed.
+
+        Parameters
+        ----------
+        source
+            A vault, or an archive `NAME.tar.xz`.
+        tables
+            Names of tables, or name there -> name here; `None` for all.
+        process_id
+            To pause instead of revert on errors.
+
+        Raises
+        ------
+        TVArgumentError
+            If there is no such vault or table, or an instance of the same id has other content here.
+        TVFileError
+            If a file is damaged, or is not what a vault has.
+
+        Examples
+        --------
+        >>> vault.import_instances("review.tar.xz", {"stories": "their-stories"})  # doctest: +SKIP
+        """
+        given = tables if tables is None else _plain(tables)
+        return self._run(ImportInstances(str(Path(source).expanduser().absolute()), given), process_id)
 
     # --- cleaning up ----------------------------------------------------------------------------------------------
 

@@ -490,3 +490,13 @@ def test_export_vault_takes_addresses(run, folder, tmp_path):
     path = tmp_path / "review"
     assert run("export-vault", str(path), "stories", "--inputs", "frames").output.strip() == str(path)
     assert TableVault(path).get_tables() == ["stories"]
+
+
+def test_import_instances_takes_names_or_pairs(run, folder, tmp_path):
+    other = TableVault(tmp_path / "other", author="a", create=True)
+    other.write("poems", pd.DataFrame({"x": [1]}))
+    other.write("songs", pd.DataFrame({"x": [2]}))
+    assert run("import-instances", str(tmp_path / "other"), "poems", "--process-id", "take").output == "take\n"
+    assert run("import-instances", str(tmp_path / "other"), "songs=tunes").exit_code == 0
+    assert TableVault(folder).get_tables() == ["stories", "poems", "tunes"]
+    assert len(json.loads(run("log", "--operation", "import-instances").output)) == 2

@@ -55,6 +55,7 @@ RECORDED = {
         "vault_id": "v",
         "logs_before": "",
     },
+    "import_instances": {"source": "FILE", "tables": {"t": "u"}},
     "rename_table": {"new_table_name": "u", "table_name": "t"},
     "run": {"source": "FILE", "version": "two"},
     "stop_process": {"to_stop_process_id": "other", "force": True, "timeout": 3.0},

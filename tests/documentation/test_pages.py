@@ -17,10 +17,12 @@ RUN_ELSEWHERE = {
 }
 # Pages with many commands, each started and awaited.
 SLOW = {
+    "docs/comparing-runs.md",
     "docs/files.md",
     "docs/guarantees.md",
     "docs/index.md",
     "docs/recipes.md",
+    "docs/sharing.md",
     "docs/tutorial.md",
     "docs/tutorial-with-builder-files.md",
     "docs/web-page.md",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,6 +81,16 @@ def _legacy(place: Path) -> None:
     shutil.copytree(LEGACY, place / "legacy", symlinks=True)
 
 
+def _export_vault(folder: Path) -> None:
+    """Export a vault, also if an earlier export is there."""
+    TableVault(folder, author="b").export_vault(folder.with_name("exported"), "given", overwrite=True)
+
+
+def _export_dataset(folder: Path) -> None:
+    """Export a table as a dataset folder, as `_export_vault`."""
+    TableVault(folder, author="b").export_table("given", folder.with_name("exported"), format="dataset", overwrite=True)
+
+
 def _create(folder: Path) -> None:
     """Create a vault, or find that it was created."""
     try:
@@ -137,6 +149,19 @@ def _is_imported(folder: Path) -> str:
     return _is_well(folder) if tables else "nothing was imported"
 
 
+def _is_exported(folder: Path) -> str:
+    return _is_whole(folder) or _is_whole(folder.with_name("exported"))
+
+
+def _is_dataset(folder: Path) -> str:
+    exported = folder.with_name("exported")
+    described = json.loads((exported / "croissant.json").read_text())
+    for item in described["distribution"]:
+        if hashlib.sha256((exported / item["contentUrl"]).read_bytes()).hexdigest() != item["sha256"]:
+            return f"{item['contentUrl']} is not what croissant.json says"
+    return _is_whole(folder)
+
+
 def _is_gone(folder: Path) -> str:
     return "it is still there" if folder.exists() else ""
 
@@ -153,6 +178,12 @@ FOLDER_OPERATIONS = {
             frozenset({"vault", "vault.tar.xz"}),
         ),
         FolderOperation("decompress_vault", _unpack, _packed, _is_whole, frozenset({"vault", "vault.tar.xz"})),
+        FolderOperation(
+            "export_vault", _export_vault, _small_vault, _is_exported, frozenset({"vault", "exported"}), stride=4
+        ),
+        FolderOperation(
+            "export_table", _export_dataset, _small_vault, _is_dataset, frozenset({"vault", "exported"}), stride=2
+        ),
         FolderOperation("delete_vault", _delete, _small_vault, _is_gone, frozenset()),
         # More than a thousand calls that all write into one hidden folder: each need not meet each error.
         FolderOperation(

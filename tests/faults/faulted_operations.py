@@ -145,6 +145,28 @@ def _collectable(vault: TableVault) -> None:
     _executed(vault)
 
 
+def _beside(vault: TableVault, name: str) -> Path:
+    return Path(vault.db_dir).parent / name
+
+
+def _importable(vault: TableVault) -> None:
+    """Let there be another vault, of which a table is here already and another with artifacts and inputs is not."""
+    source = TableVault(_beside(vault, "source"), create=True, author="c")
+    source.write("given", pd.DataFrame({"x": [7]}))
+    source.create_table("taken")
+    source.create_instance("taken", external_edit=True)
+    Path(source.get_artifact_folder("taken"), "a.txt").write_text("a")
+    source.write_instance(
+        pd.DataFrame({"file": ["a.txt"]}),
+        "taken",
+        dependencies=[("given", source.get_table_instances("given")[0])],
+        dtypes={"file": "artifact_string"},
+    )
+    source.write("given", pd.DataFrame({"x": [8]}))
+    source.delete_instance(source.get_table_instances("given")[0], "given")
+    source.create_tag("paper", "taken")
+
+
 def _building(text: str) -> Callable[[TableVault], object]:
     return lambda vault: vault.create_builder_file("made", "made_file", text=text)
 
@@ -489,6 +511,9 @@ OTHERS = {
         lambda vault, process: vault.delete_tag("paper", process_id=process), _tagged_superseded
     ),
     "gc": VaultOperation(_collect, _collectable),
+    "import_instances": VaultOperation(
+        lambda vault, process: vault.import_instances(_beside(vault, "source"), process_id=process), _importable
+    ),
     "create_code_module": VaultOperation(
         lambda vault, process: vault.create_code_module("job", text="x = 1\n", process_id=process)
     ),

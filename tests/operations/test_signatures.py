@@ -63,6 +63,7 @@ SIGNATURES = {
     "export_table": "table_name, target, instance_id='', version='base', *, format='', columns=None, "
     "embed_artifacts=False, license='', overwrite=False",
     "export_vault": "target, addresses, *, inputs='provenance', overwrite=False",
+    "import_instances": "source, tables=None, *, process_id=''",
     "plan_gc": "*, keep_last=None, keep_within=None, keep_daily=None, keep_weekly=None, keep_monthly=None, "
     "table_name='', version='', keep_inputs=True, leftovers=True, worker_logs_older_than=None",
     "gc": "plan, *, process_id=''",

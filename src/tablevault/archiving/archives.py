@@ -100,7 +100,7 @@ def decompress_vault(db_dir: str | Path) -> str:
         unpacked.mkdir()
         with shown_bytes(f"unpacking {archive.name}", archive.stat().st_size) as advance:
             Unpacking(archive, unpacked, advance).run()
-        _check_unpacked(VaultLayout(unpacked), archive)
+        check_unpacked(VaultLayout(unpacked), archive)
         files.fsync_tree(unpacked)
         files.replace(unpacked, target)
     return str(target)
@@ -246,7 +246,8 @@ def _linked_file(link: Path) -> Path:
     return source
 
 
-def _check_unpacked(layout: VaultLayout, archive: Path) -> None:
+def check_unpacked(layout: VaultLayout, archive: Path) -> None:
+    """Raise `TVArgumentError` if what was unpacked is not a vault; make the folders that archives leave out."""
     if not layout.marker.is_file() or not layout.catalog.is_file():
         raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
     marker_of(layout)

@@ -10,6 +10,7 @@ from tablevault.addresses import parse_address
 from tablevault.archiving.archives import SUFFIX, compress_vault
 from tablevault.archiving.exported import export_target, exported
 from tablevault.archiving.instance_copies import copy_metadata, copy_whole
+from tablevault.archiving.needed_instances import with_needed
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import read_provenance
@@ -98,14 +99,7 @@ class VaultExport:
 
     def _choose(self, addresses: Sequence[str], with_frames: bool) -> _Chosen:
         named = {item.row_id: item for item in map(self._addressed, addresses)}
-        known = dict(named)
-        waiting = list(named.values())
-        while waiting:
-            for row_id in self._needed_by(waiting.pop()):
-                found = self._contents.instance_by_row(row_id) if row_id not in known else None
-                if found is not None and not found.temporary:
-                    known[row_id] = found
-                    waiting.append(found)
+        known = with_needed(self._lookup, self._metadata, named.values())
         whole = [
             item
             for item in known.values()
@@ -134,16 +128,6 @@ class VaultExport:
                 "execute_instance or write_instance materializes it."
             )
         return instance
-
-    def _needed_by(self, instance: InstanceRecord) -> Iterable[int]:
-        """Yield the row ids of the instances that the lineage of an instance names: its inputs and its origin."""
-        yield from (read.input_row_id for read in self._contents.reads_of(instance.row_id))
-        if instance.origin is not None:
-            yield instance.origin
-        folder = self._metadata.of(self._lookup.table_by_id(instance.table_id), instance)
-        if folder is not None:
-            origin = read_provenance(folder.provenance).origin
-            yield from () if origin is None else (origin.row_id,)
 
     def _archived_by(self, instance: InstanceRecord) -> int | None:
         """Return the number of the process that deleted an instance; `None` if it is there."""

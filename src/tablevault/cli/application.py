@@ -89,7 +89,7 @@ _COMMANDS = {
     ),
     "tablevault.cli.querying": ("sql",),
     "tablevault.cli.comparing": ("blame", "diff"),
-    "tablevault.cli.sharing": ("export-table", "export-vault"),
+    "tablevault.cli.sharing": ("export-table", "export-vault", "import-instances"),
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.serving": ("serve",),
@@ -99,7 +99,7 @@ _COMMANDS = {
 _BEFORE_USER_CODE = frozenset({"tablevault", "functools", "contextlib"})
 """Packages whose frames, at the beginning of a traceback, tell nothing of the user's code."""
 
-OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "stop-process")
+OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "import-instances", "stop-process")
 """The commands that are operations."""
 
 

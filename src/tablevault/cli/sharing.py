@@ -11,6 +11,7 @@ from tablevault.cli.application import Place, in_place, json_option
 from tablevault.cli.completion import tables
 from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import show
+from tablevault.cli.writing import process_id
 
 _TARGET = click.Path(path_type=Path)
 
@@ -50,3 +51,21 @@ def export_vault(place: Place, target: Path, addresses: tuple[str, ...], **optio
     """Write a vault that holds some instances to TARGET, a folder or NAME.tar.xz."""
     path = place.vault().export_vault(target, addresses, **options)
     show(place, {"exported": path} if place.as_json else path)
+
+
+def _renamed(words: tuple[str, ...]) -> list[str] | dict[str, str] | None:
+    """Return the tables of a command: names, or name there -> name here."""
+    if not any("=" in word for word in words):
+        return list(words) or None
+    pairs = (word.partition("=") for word in words)
+    return {there: here or there for there, _, here in pairs}
+
+
+@click.command()
+@click.argument("source", type=click.Path(exists=True, path_type=Path))
+@click.argument("words", metavar="[TABLE|THERE=HERE]...", nargs=-1)
+@process_id
+@in_place
+def import_instances(place: Place, source: Path, words: tuple[str, ...], process_id: str) -> str:
+    """Import the instances of tables of another vault, a folder or NAME.tar.xz; nothing of it is executed."""
+    return place.vault().import_instances(source, _renamed(words), process_id=process_id)

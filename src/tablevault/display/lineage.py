@@ -138,6 +138,7 @@ def _plain_facts(step: LineageStep) -> JsonObject:
         "made_at": step.made_at.isoformat(),
         "success": step.success,
         "deleted": step.deleted,
+        **({"imported_from": step.imported_from} if step.imported_from else {}),
     }
 
 
@@ -154,6 +155,8 @@ def _text(step: LineageStep) -> str:
     parts.append(f"by {step.author}, {step.made_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC, process {step.process_id}")
     if not step.success:
         parts.append("not finished")
+    if step.imported_from:
+        parts.append(f"imported from {step.imported_from}")
     if step.deleted:
         parts.append("deleted since")
     return "; ".join(parts)

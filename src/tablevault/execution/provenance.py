@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
 from tablevault.json_forms import from_json_form, json_form
+from tablevault.ports import Contents
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
 from tablevault.storage.columns import Column, plain_values
@@ -26,6 +27,8 @@ from tablevault.values import ArtifactRecord
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
 _TEXT = type_of_arrow(pa.string())
+_UNKNOWN = -1
+"""Stands for the number of an instance that the catalog does not know."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,52 @@ def read_provenance(path: Path) -> Provenance:
         return replace(recorded, builders=tuple(builders))
     except (ValueError, TypeError, RecursionError) as error:
         raise TVFileError(f"The provenance file {path} is damaged ({error}).") from error
+
+
+def in_catalog(provenance: Provenance, contents: Contents) -> Provenance:
+    """Return provenance with the numbers that instances have in this catalog.
+
+    They differ in an imported instance, whose files are those of another vault.
+
+    Parameters
+    ----------
+    provenance
+        As it was written.
+    contents
+        The catalog.
+    """
+    origin = () if provenance.origin is None else (provenance.origin,)
+    numbers: dict[int, int] = {}
+    for facts in (*provenance.inputs, *provenance.dependencies, *origin):
+        record = contents.instance_by_row(facts.row_id)
+        if record is None or record.instance_id != facts.instance_id:
+            named = contents.instance_named(facts.instance_id)
+            numbers[facts.row_id] = named.row_id if named is not None else _UNKNOWN
+    if not numbers:
+        return provenance
+
+    def renumbered(found: Sequence[InputFacts]) -> tuple[InputFacts, ...]:
+        known = (replace(item, row_id=numbers.get(item.row_id, item.row_id)) for item in found)
+        return tuple(item for item in known if item.row_id != _UNKNOWN)
+
+    builders = (
+        replace(
+            item,
+            inputs=tuple(
+                (numbers.get(row_id, row_id), column)
+                for row_id, column in item.inputs
+                if numbers.get(row_id) != _UNKNOWN
+            ),
+        )
+        for item in provenance.builders
+    )
+    return replace(
+        provenance,
+        builders=tuple(builders),
+        inputs=renumbered(provenance.inputs),
+        origin=next(iter(renumbered(origin)), None),
+        dependencies=renumbered(provenance.dependencies),
+    )
 
 
 def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[int]]]) -> None:

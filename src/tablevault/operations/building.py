@@ -22,7 +22,13 @@ from tablevault.execution.inputs import PinnedInputs, origin_facts
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
-from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance, write_fingerprints
+from tablevault.execution.provenance import (
+    Provenance,
+    in_catalog,
+    read_artifact_records,
+    read_provenance,
+    write_fingerprints,
+)
 from tablevault.execution.usage import RowUsage, write_usage
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
 from tablevault.lookup import Lookup
@@ -175,7 +181,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
             folder.fingerprints,
             folder.errors,
             folder.artifacts,
-            read_provenance(folder.provenance),
+            in_catalog(read_provenance(folder.provenance), lookup.contents),
             read_artifact_records(folder.artifact_hashes),
         )
     except FileNotFoundError as error:

@@ -21,6 +21,7 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
     "delete_code_module": ("module_name",),
     "delete_instance": ("table_name", "instance_id"),
     "delete_tag": ("tag", "table_names"),
+    "import_instances": ("source", "tables"),
     "refresh": ("table_names",),
     "run": ("source",),
     "set_service": ("service",),
@@ -108,7 +109,7 @@ class RecordedCall:
         if self.operation in _WITH_RECORDED_PLAN:
             return shell_command(self.root, command_of(self.operation), "--process-id", self.process_id)
         positional = _POSITIONAL.get(self.operation, ("table_name",))
-        places = [place for name in positional for place in _places(self.arguments[name])]
+        places = [place for name in positional for place in _places(self.arguments[name], self.operation)]
         options = [] if self.operation in _FOUND_BY_SOURCE else ["--process-id", self.process_id]
         if self.operation in _ALL_WITHOUT and not self.arguments[_ALL_WITHOUT[self.operation]]:
             options.append("--all")
@@ -143,8 +144,10 @@ def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
     return whole_of(parent, processes)
 
 
-def _places(value: object) -> list[str]:
-    """Return a positional argument as words of a command; a list has several, or none, and a mapping addresses."""
+def _places(value: object, operation: str) -> list[str]:
+    """Return a positional argument as words of a command; a list has several, or none, and a mapping pairs."""
+    if isinstance(value, Mapping) and operation == "import_instances":
+        return [f"{there}={here}" for there, here in value.items()]
     if isinstance(value, Mapping):
         return [f"{table}{item if names.tag_in(item) is not None else f'({item})'}" for table, item in value.items()]
     if isinstance(value, list | tuple):

@@ -21,7 +21,7 @@ from tablevault.errors import TableVaultError, TVArgumentError, TVTableError
 from tablevault.execution.input_rows import read_input_counts
 from tablevault.execution.inputs import PinnedFrames, PinnedInputs, PinnedKey, WithSelf
 from tablevault.execution.preparation import Prepared
-from tablevault.execution.provenance import BuilderFacts, InputFacts, read_provenance
+from tablevault.execution.provenance import BuilderFacts, InputFacts, in_catalog, read_provenance
 from tablevault.layout import MODULE_SUFFIX
 from tablevault.lookup import Lookup
 from tablevault.ports import Frame
@@ -349,7 +349,8 @@ class CellTracer:
         return instance in (record.instance_id, record.version)
 
     def _recorded_inputs(self, side: ComparedInstance) -> tuple[InputFacts, ...]:
-        return read_provenance(self._lookup.folder(side.table, side.instance).provenance).inputs
+        path = self._lookup.folder(side.table, side.instance).provenance
+        return in_catalog(read_provenance(path), self._lookup.contents).inputs
 
     def _row_of_call(self, cell: _Cell, facts: BuilderFacts) -> int:
         """Return the row that the function was called for: of another table, where its rows are the input."""

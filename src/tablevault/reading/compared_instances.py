@@ -17,6 +17,7 @@ from tablevault.execution.partial import declared_types, read_partial
 from tablevault.execution.provenance import (
     BuilderFacts,
     InputFacts,
+    in_catalog,
     read_artifact_records,
     read_provenance,
     read_row_records,
@@ -138,7 +139,7 @@ class ComparedInstances:
     def _materialized(self, table: TableRecord, instance: InstanceRecord) -> ComparedInstance:
         folder = self._lookup.folder(table, instance)
         check_listed(folder.manifest, instance.manifest, folder.provenance)
-        provenance = read_provenance(folder.provenance)
+        provenance = in_catalog(read_provenance(folder.provenance), self._lookup.contents)
         types, count = read_schema(folder.frame)
         facts = {item.name: item for item in provenance.builders}
 

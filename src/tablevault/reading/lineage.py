@@ -10,9 +10,17 @@ from itertools import groupby
 from tablevault import names
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.execution.provenance import BuilderFacts, InputFacts, Provenance, read_provenance, read_row_versions
+from tablevault.execution.provenance import (
+    BuilderFacts,
+    InputFacts,
+    Provenance,
+    in_catalog,
+    read_provenance,
+    read_row_versions,
+)
 from tablevault.layout import InstanceFolder
 from tablevault.lookup import Lookup, again_if_moved
+from tablevault.plans import ImportPlan
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.records import CodeVersion, Lineage, LineageStep
 from tablevault.storage.files import missing_named
@@ -94,11 +102,21 @@ class LineageReader:
 class _Instance:
     """What is known of one instance, deleted or not."""
 
-    def __init__(self, record: InstanceRecord, table_name: str, deleted: bool, folder: InstanceFolder | None) -> None:
+    def __init__(
+        self,
+        record: InstanceRecord,
+        table_name: str,
+        deleted: bool,
+        folder: InstanceFolder | None,
+        imported_from: str,
+        in_catalog: Callable[[Provenance], Provenance],
+    ) -> None:
         self.record = record
         self.table_name = table_name
         self.deleted = deleted
+        self.imported_from = imported_from
         self._folder = folder
+        self._in_catalog = in_catalog
         self._own_reads: dict[int, dict[tuple[str, int], None]] = {}
 
     @cached_property
@@ -107,7 +125,7 @@ class _Instance:
         if self._folder is None:
             return None
         check_listed(self._folder.manifest, self.record.manifest, self._folder.provenance)
-        return read_provenance(self._folder.provenance)
+        return self._in_catalog(read_provenance(self._folder.provenance))
 
     @property
     def builders(self) -> tuple[BuilderFacts, ...]:
@@ -163,6 +181,7 @@ class _Instances:
         self._readers: dict[int, list[tuple[int, Read]]] = {}
         self._reads: dict[int, list[Read]] = {}
         self._tables: dict[int, TableRecord | None] = {}
+        self._imports: dict[str, str] = {}
 
     def __getitem__(self, row_id: int) -> _Instance:
         if row_id not in self._found:
@@ -200,7 +219,22 @@ class _Instances:
         table = self._tables[record.table_id]
         assert table is not None
         deleted = self._metadata.was_deleted(table, record)
-        return _Instance(record, table.name, deleted, self._metadata.of(table, record))
+        return _Instance(
+            record,
+            table.name,
+            deleted,
+            self._metadata.of(table, record),
+            self._imported_from(record.process_id),
+            lambda provenance: in_catalog(provenance, self._contents),
+        )
+
+    def _imported_from(self, process_id: str) -> str:
+        """Return the id of the vault from which a process has imported; empty if it did not."""
+        if process_id not in self._imports:
+            record = self._lookup.context.catalog.processes.find(process_id)
+            plan = record.plan if record is not None else None
+            self._imports[process_id] = plan.vault_id if isinstance(plan, ImportPlan) else ""
+        return self._imports[process_id]
 
 
 class _Steps:
@@ -323,6 +357,7 @@ def _step(instance: _Instance, node: _Node) -> LineageStep:
         made_at=record.created_at,
         success=record.success,
         deleted=instance.deleted,
+        imported_from=instance.imported_from,
     )
 
 

@@ -8,6 +8,7 @@ from functools import singledispatch
 
 from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
 
+from tablevault.catalog.sql.arrivals import insert_imported
 from tablevault.catalog.sql.codec import now, read_row
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables
@@ -22,6 +23,7 @@ from tablevault.values import (
     DeletedInstance,
     DeletedTable,
     DeletedTag,
+    ImportedInstances,
     MaterializedInstance,
     NewTable,
     NewTag,
@@ -182,6 +184,18 @@ def _(change: ConfirmedInputs, connection: Connection, serial: int) -> None:
 
 
 @apply_change.register
+def _(change: ImportedInstances, connection: Connection, serial: int) -> None:
+    def supersede(inside: Connection, table_id: int) -> object:
+        return inside.execute(_SUPERSEDE_ARTIFACTS, {"of_table": table_id})
+
+    rows = insert_imported(connection, change, serial, _insert_instance, supersede)
+    for item in change.instances:
+        if item.failed_cells or item.skipped_cells:
+            counts = {"failed": item.failed_cells, "skipped": item.skipped_cells, "of_row": rows[item.instance_id]}
+            connection.execute(COUNT_FAILURES, counts)
+
+
+@apply_change.register
 def _(change: DeletedInstance, connection: Connection, serial: int) -> None:
     connection.execute(_UPDATE_INSTANCE, {"of_row": change.row_id, "deleted": True})
 
@@ -227,7 +241,7 @@ def _insert_instance(connection: Connection, row: Mapping[str, object], serial: 
         "by_serial": serial,
         "deleted": False,
     }
-    key = connection.execute(_INSERT_INSTANCE, {**row, **made}).inserted_primary_key
+    key = connection.execute(_INSERT_INSTANCE, {**made, **row}).inserted_primary_key
     assert key is not None
     return int(key[0])
 

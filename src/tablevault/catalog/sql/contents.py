@@ -68,6 +68,11 @@ _NEWEST_SUCCESSFUL = _INSTANCES.where(
         _NEWEST_ACTIVE.where(instances.c.success.is_(True), instances.c.version == bindparam("version"))
     )
 ).order_by(instances.c.row_id)
+_INSTANCE_NAMED = (
+    _INSTANCES.where(instances.c.instance_id == bindparam("instance_id"), instances.c.temporary.is_(False))
+    .order_by(instances.c.deleted, instances.c.row_id.desc())
+    .limit(1)
+)
 _TAGGED = _INSTANCES.join(tags, tags.c.row_id == instances.c.row_id).where(
     tags.c.table_id == bindparam("table_id"), tags.c.tag_key == bindparam("tag_key"), ~instances.c.deleted
 )
@@ -425,6 +430,10 @@ class Contents:
         with self._store.read() as connection:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
             return [(row["row_id"], read_record(row)) for row in rows]
+
+    def instance_named(self, instance_id: str) -> InstanceRecord | None:
+        """Return the instance of this id in any table, rather one that is there than a deleted one."""
+        return self._first(_INSTANCE_NAMED, {"instance_id": instance_id})
 
     def input_pairs(self) -> list[tuple[int, int]]:
         """Return the row ids of instances and of those that they were computed from, also of deleted ones."""

@@ -1,0 +1,127 @@
+"""Instances of another vault, as they become visible inside the deciding transaction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, bindparam, insert, select
+
+from tablevault.catalog.sql.codec import now
+from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
+from tablevault.names import fold
+from tablevault.values import ImportedInstance, ImportedInstances, ImportedTable, ImportedTag
+
+_AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
+_INSERT_TABLE = insert(tables).values(author=_AUTHOR)
+_ROW_OF = (
+    select(instances.c.row_id)
+    .where(instances.c.instance_id == bindparam("instance_id"))
+    .order_by(instances.c.deleted, instances.c.row_id.desc())
+    .limit(1)
+)
+_TABLE_OF = select(instances.c.table_id).where(instances.c.row_id == bindparam("row_id"))
+_TAG = select(tags.c.tag_id).where(tags.c.table_id == bindparam("table_id"), tags.c.tag_key == bindparam("tag_key"))
+
+InsertInstance = Callable[[Connection, Mapping[str, object], int], int]
+"""Inserts an instance that a process makes visible; returns its row id."""
+
+
+def insert_imported(
+    connection: Connection,
+    change: ImportedInstances,
+    serial: int,
+    insert_instance: InsertInstance,
+    supersede: Callable[[Connection, int], object],
+) -> dict[str, int]:
+    """Insert tables, instances, reads and tags in their order; return the row ids of the new instances by id.
+
+    Parameters
+    ----------
+    connection, change, serial
+        The deciding transaction, and the process.
+    insert_instance
+        Inserts one instance.
+    supersede
+        Lets the artifacts of all instances of a table be superseded.
+    """
+    numbers = [_table(connection, table, serial) for table in change.tables]
+    rows: dict[str, int] = {}
+    # What only lineages name comes first, so that the others find it.
+    for item in sorted(change.instances, key=lambda item: not item.is_hidden):
+        table_id = numbers[item.table]
+        if item.replaces_artifacts:
+            supersede(connection, table_id)
+        rows[item.instance_id] = insert_instance(connection, _instance(item, table_id), serial)
+    for item in change.instances:
+        row_id = rows[item.instance_id]
+        origin = _row(connection, rows, item.origin_id) if item.origin_id else None
+        if origin is not None:
+            connection.execute(instances.update().where(instances.c.row_id == row_id).values(origin=origin))
+        for read in item.reads:
+            input_row = _row(connection, rows, read.input_id)
+            if input_row is not None:
+                facts = {"column": read.column, "builder": read.builder, "input_column": read.input_column}
+                connection.execute(insert(reads), {"row_id": row_id, "input_row_id": input_row, **facts})
+    for tag in change.tags:
+        _tag(connection, tag, rows, serial)
+    return rows
+
+
+def _table(connection: Connection, table: ImportedTable, serial: int) -> int:
+    if table.table_id is not None:
+        return table.table_id
+    row = {
+        "name": table.name,
+        "name_key": fold(table.name),
+        "folder": table.folder,
+        "allow_multiple_artifacts": table.allow_multiple_artifacts,
+        "has_side_effects": table.has_side_effects,
+        "description": table.description,
+        "created_at": now(),
+        "deleted": table.is_hidden,
+        "by_serial": serial,
+    }
+    key = connection.execute(_INSERT_TABLE, row).inserted_primary_key
+    assert key is not None
+    return int(key[0])
+
+
+def _instance(item: ImportedInstance, table_id: int) -> dict[str, object]:
+    return {
+        "table_id": table_id,
+        "instance_id": item.instance_id,
+        "version": item.version,
+        "folder": item.folder,
+        "temporary": False,
+        "active": item.active,
+        "success": item.success,
+        "external_edit": item.external_edit,
+        "origin": None,
+        "artifact_state": item.artifact_state.value,
+        "row_count": item.row_count,
+        "columns": json.dumps([[column.name, column.type_name] for column in item.columns]),
+        "manifest": item.manifest,
+        "description": item.description,
+        "deleted": item.is_hidden,
+    }
+
+
+def _row(connection: Connection, rows: Mapping[str, int], instance_id: str) -> int | None:
+    """Return the row id of an instance: of this import, else of one that is known here."""
+    if instance_id in rows:
+        return rows[instance_id]
+    found = connection.scalar(_ROW_OF, {"instance_id": instance_id})
+    return None if found is None else int(found)
+
+
+def _tag(connection: Connection, tag: ImportedTag, rows: Mapping[str, int], serial: int) -> None:
+    """Set a tag, unless its table has one of this name by now."""
+    row_id = rows[tag.instance_id]
+    table_id = connection.scalar(_TABLE_OF, {"row_id": row_id})
+    key = {"table_id": table_id, "tag_key": fold(tag.tag)}
+    if connection.scalar(_TAG, key) is not None:
+        return
+    row = {**key, "row_id": row_id, "tag": tag.tag, "description": tag.description, "created_at": now()}
+    author = select(processes.c.author).where(processes.c.serial == serial).scalar_subquery()
+    connection.execute(insert(tags).values(author=author), {**row, "serial": serial})
