@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 import sqlite3
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from hostile_mutations import OUTSIDE, Choices, hostile_value, mutate_bytes, mut
 
 from tablevault import TableVault, TableVaultError
 from tablevault.storage.checksums import seal
+from tablevault.storage.files import remove_tree
 
 CODE = """
 from pathlib import Path
@@ -273,6 +275,8 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
     yield lambda: vault.plan_instance("pictures")
     yield vault.get_status
     yield vault.plan_refresh
+    yield lambda: vault.plan_gc(keep_last=1)
+    yield lambda: _import(Path(vault.db_dir))
     yield lambda: vault.verify(repair=True)
 
 
@@ -287,10 +291,36 @@ def _calls_of_instance(vault: TableVault, table: str, instance: str) -> Iterator
     yield from (
         lambda column=column: vault.trace_cell(table, "0", column, instance) for column in ("name", "picture", "x")
     )
+    yield lambda: _export(lambda folder: vault.export_vault(folder / "made", f"{table}({instance})"))
+    yield lambda: _export(lambda folder: vault.export_table(table, folder / "made", instance, format="dataset"))
     yield lambda: vault.get_descriptions(instance, table)
     yield lambda: vault.get_artifact_folder(table, instance)
     yield lambda: vault.get_builders_list(table, instance)
     yield lambda: vault.get_builder_str(table, "draw", instance)
+
+
+def _import(received: Path) -> None:
+    """Import a received vault into one of our own, which is whole afterwards, whatever was imported."""
+
+    def imported(folder: Path) -> None:
+        own = TableVault(folder / "own", create=True, author="eve")
+        try:
+            own.import_instances(received)
+        finally:
+            problems = own.verify().problems
+            if problems:
+                raise RuntimeError(f"an import has left {problems}")
+
+    _export(imported)
+
+
+def _export(write: Callable[[Path], object]) -> None:
+    """Write into a new folder, which is removed."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        write(folder)
+    finally:
+        remove_tree(folder)
 
 
 def _tried(faults: list[str], call: Callable[[], Any]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -204,16 +203,33 @@ class DatasetFolder:
 
 
 _MEDIA_TYPES: Mapping[str, str] = {
-    ".parquet": "application/x-parquet",
-    ".yaml": "application/yaml",
+    **{f".{name}": f"image/{name}" for name in ("avif", "bmp", "gif", "jpeg", "png", "tiff", "webp")},
+    **{f".{name}": f"audio/{name}" for name in ("aac", "flac", "mp4", "ogg", "opus", "wav", "webm")},
+    ".jpg": "image/jpeg",
+    ".tif": "image/tiff",
+    ".svg": "image/svg+xml",
+    ".mp3": "audio/mpeg",
+    ".m4a": "audio/mp4",
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".csv": "text/csv",
+    ".htm": "text/html",
+    ".html": "text/html",
+    ".md": "text/markdown",
+    ".txt": "text/plain",
     ".py": "text/x-python",
     ".json": "application/json",
+    ".jsonl": "application/jsonlines",
+    ".parquet": "application/x-parquet",
+    ".pdf": "application/pdf",
+    ".yaml": "application/yaml",
+    ".zip": "application/zip",
 }
+"""By suffix; the tables of the system differ from machine to machine."""
 
 
 def _media_type(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return _MEDIA_TYPES.get(suffix) or mimetypes.guess_type(name, strict=False)[0] or "application/octet-stream"
+    return _MEDIA_TYPES.get(Path(name).suffix.lower(), "application/octet-stream")
 
 
 def _jsonable(value: Any) -> Any:
