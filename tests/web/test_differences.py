@@ -24,6 +24,20 @@ def test_difference_has_cells_with_causes_and_definitions(shown, reader):
     assert "python_function: other_title" in text
 
 
+def test_failed_cells_are_marked_in_a_difference(shown, reader):
+    vault = shown.vault
+    vault.create_tag("whole", ["answers"])
+    frame = vault.read("answers@whole", columns=["number", "answer"])
+    vault.write("given", frame.fillna("given"), primary_key="number")
+    data = reader.get("/diff.json?before=given&after=answers@whole").json
+    failed = [cell for cell in data["cells"] if cell["cause"] == "failed: after"]
+    assert [cell["key"] for cell in failed] == ["number=7", "number=47", "number=87", "number=90"]
+    assert {(cell["before"]["text"], cell["after"]["state"]) for cell in failed} == {("given", "failed")}
+    assert "failed or skipped" in reader.get("/diff?before=given&after=answers@whole").text
+    vault.delete_table("given")
+    vault.delete_tag("whole")
+
+
 def test_difference_of_a_temporary_instance_counts_what_is_missing(reader):
     answer = reader.get(f"/diff?before=stories&after={quote('stories(TEMP_base)')}")
     # Nothing was computed for it.

@@ -6,6 +6,9 @@ import re
 from html import unescape
 
 import pytest
+from asking import Client
+
+from tablevault.web import application
 
 
 def _words(text: str) -> str:
@@ -37,6 +40,17 @@ def test_states_of_tables_are_fetched_after_the_page(shown, reader):
     assert 'data-fetch="/?part=live_status' in reader.get("/").text
     shown.vault.delete_table("soon_gone")
     assert "never" in reader.get("/table/empty?part=live_status").text
+
+
+def test_without_duckdb_nothing_offers_sql(shown, monkeypatch):
+    monkeypatch.setattr(application, "has_sql", lambda: False)
+    server = shown.vault.serve(block=False)
+    try:
+        text = Client(server.url).get("/table/stories/base").text
+        assert "story 99" in text
+        assert "/sql" not in text
+    finally:
+        server.close()
 
 
 def test_table_lists_instances_and_tags(shown, reader):

@@ -151,7 +151,11 @@ def _named(address: Address) -> str:
 
 def _cell(row: Mapping[str, Any]) -> DifferingCell:
     key = ", ".join(f"{name}={value}" for name, value in row.items() if name not in _CELL_COLUMNS)
-    return DifferingCell(key, row["column"], _value(row["before"]), _value(row["after"]), row["cause"])
+    cause = row["cause"]
+    # Which of them failed or was skipped is known by the cause, never by the value.
+    before = Cell("failed") if cause == "failed: before" else _value(row["before"])
+    after = Cell("failed") if cause == "failed: after" else _value(row["after"])
+    return DifferingCell(key, row["column"], before, after, cause)
 
 
 def _value(text: str | None) -> Cell:

@@ -37,9 +37,14 @@ class QueryResult:
     """Why it failed."""
 
 
+def has_sql() -> bool:
+    """Return whether statements can be run: DuckDB is installed."""
+    return find_spec("duckdb") is not None
+
+
 def unrun(statement: str) -> QueryResult:
     """Return a statement that is not run."""
-    return QueryResult(statement, find_spec("duckdb") is not None)
+    return QueryResult(statement, has_sql())
 
 
 def run_statement(vault: TableVault, statement: str) -> QueryResult:

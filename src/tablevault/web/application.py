@@ -25,6 +25,7 @@ from tablevault.errors import (
     TVTableError,
 )
 from tablevault.presentation.problems import Problem
+from tablevault.presentation.statements import has_sql
 from tablevault.web import actions, pages
 from tablevault.web.actions import read_form
 from tablevault.web.artifacts import show_artifact
@@ -74,7 +75,12 @@ def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
     """
     site = Site(vault, allow_writes)
     rendering = Rendering(
-        {"vault_name": Path(vault.db_dir).name, "vault_root": vault.db_dir, "allow_writes": allow_writes}
+        {
+            "vault_name": Path(vault.db_dir).name,
+            "vault_root": vault.db_dir,
+            "allow_writes": allow_writes,
+            "has_sql": has_sql(),
+        }
     )
     answering = _Answering(site, rendering)
     handlers = {HTTPException: answering.refused, Exception: answering.failed}

@@ -55,8 +55,8 @@ def show_table(site: Site, request: Request) -> Shown:
 
 
 def _statuses(site: Site, request: Request, table_names: list[str]) -> dict[str, TableStatus]:
-    """Return the states of tables: all of them for the part of a page that is fetched for that, else the known ones."""
-    is_asked = request.query_params.get("part") == STATUS_PART
+    """Return the states of tables: those that are known for a page, all for JSON and the part that is fetched later."""
+    is_asked = request.query_params.get("part") == STATUS_PART or request.url.path.endswith(".json")
     return site.statuses.of(table_names) if is_asked else site.statuses.known(table_names)
 
 
