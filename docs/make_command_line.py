@@ -36,6 +36,7 @@ operation instead of reverting it, and the same command resumes it after the las
 | 3 | an external error; the operation was reverted |
 | 4 | paused; the message shows the commands that resume and stop the process |
 | 5 | succeeded, but [some rows](errors-in-rows.md) failed or were skipped; `get-errors` lists them |
+| 6 | `diff --exit-code` found differences |
 | 130, 143 | interrupted by Ctrl-C or SIGTERM; the operation was reverted |
 
 `wait-process` exits with the status of its process.

@@ -500,3 +500,20 @@ def test_import_instances_takes_names_or_pairs(run, folder, tmp_path):
     assert run("import-instances", str(tmp_path / "other"), "songs=tunes").exit_code == 0
     assert TableVault(folder).get_tables() == ["stories", "poems", "tunes"]
     assert len(json.loads(run("log", "--operation", "import-instances").output)) == 2
+
+
+def test_write_instance_reads_json_lines_and_dataset_folders(run, folder, tmp_path):
+    vault = TableVault(folder, author="a")
+    (tmp_path / "rows.jsonl").write_text('{"x": 1, "tags": ["a"]}\n\n{"x": 2, "day": "2024-02-29"}\n')
+    vault.create_instance("stories", external_edit=True)
+    assert run("write-instance", "stories", "--jsonl", str(tmp_path / "rows.jsonl")).exit_code == 0
+    frame = vault.read("stories", format="arrow")
+    assert frame.to_pylist() == [{"x": 1, "tags": ["a"], "day": None}, {"x": 2, "tags": None, "day": "2024-02-29"}]
+    vault.export_table("stories", tmp_path / "set", format="dataset")
+    vault.create_instance("stories", external_edit=True)
+    assert run("write-instance", "stories", "--dataset", str(tmp_path / "set")).exit_code == 0
+    assert not vault.diff_instances("stories").differs
+    (tmp_path / "rows.jsonl").write_text('{"x": 1}\n[2]\n')
+    refused = run("write", "stories", str(tmp_path / "rows.jsonl"))
+    assert (refused.exit_code, "line 2, is no object" in refused.stderr) == (1, True)
+    assert run("write-instance", "stories").exit_code == 2

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +17,7 @@ from tablevault.cli.showing import show
 from tablevault.errors import TVArgumentError, TVTableError
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow as pa
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
@@ -260,15 +262,31 @@ def retry_failed(
 @click.argument("table_name", shell_complete=tables)
 @click.option("--csv", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
 @click.option("--parquet", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
+@click.option("--jsonl", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="File with the frame.")
+@click.option(
+    "--dataset",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Dataset folder with the frame; artifacts stay names.",
+)
 @version
 @process_id
 @in_place
-def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Path | None, **options: Any) -> str:
-    """Fill a temporary instance with a frame from a file."""
-    if (csv is None) == (parquet is None):
-        raise click.UsageError("Name one file: --csv FILE or --parquet FILE.")
-    frame = _read_delimited(csv) if csv is not None else _read_parquet(cast("Path", parquet))
-    return place.vault().write_instance(frame, table_name, **options)
+def write_instance(
+    place: Place,
+    table_name: str,
+    csv: Path | None,
+    parquet: Path | None,
+    jsonl: Path | None,
+    dataset: Path | None,
+    **options: Any,
+) -> str:
+    """Fill a temporary instance with a frame from a file or dataset folder."""
+    readers = ((csv, _read_delimited), (parquet, _read_parquet), (jsonl, _read_json_lines), (dataset, _read_dataset))
+    given = [(path, read) for path, read in readers if path is not None]
+    if len(given) != 1:
+        raise click.UsageError("Name one: --csv FILE, --parquet FILE, --jsonl FILE or --dataset FOLDER.")
+    ((path, read),) = given
+    return place.vault().write_instance(read(path), table_name, **options)
 
 
 @click.command()
@@ -283,12 +301,12 @@ def write_instance(place: Place, table_name: str, csv: Path | None, parquet: Pat
 def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
     """Make a frame from a file the newest instance of a table; a missing table is made with it.
 
-    FILE ends in .csv, .tsv, .parquet, .arrow or .feather.
+    FILE ends in .csv, .tsv, .parquet, .jsonl, .arrow or .feather.
     """
     return place.vault().write(table_name, _frame_of(file), primary_key=list(primary_key) or None, **options)
 
 
-def _frame_of(file: Path) -> pa.Table:
+def _frame_of(file: Path) -> Any:
     suffix = file.suffix.lower()
     if suffix not in _READERS:
         *most, last = _READERS
@@ -310,6 +328,33 @@ def _read_parquet(file: Path) -> pa.Table:
 
     with _damage_named(file):
         return parquet.read_table(file)
+
+
+def _read_json_lines(file: Path) -> pd.DataFrame:
+    """Return the frame of a file with one object per line; what some of them lack is null."""
+    import pandas as pd
+
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise TVTableError(f"'{file}', line {number}, is not JSON: {error}.") from None
+            if not isinstance(row, dict):
+                raise TVTableError(f"'{file}', line {number}, is no object with a value for each column.")
+            rows.append(row)
+    columns = dict.fromkeys(name for row in rows for name in row)
+    cells = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}
+    return pd.DataFrame(cells)
+
+
+def _read_dataset(folder: Path) -> pa.Table:
+    """Return the frame of a dataset folder, as `export-table` makes it."""
+    found = sorted(folder.glob("data/*.parquet"))
+    if len(found) != 1:
+        raise TVTableError(f"'{folder}' has {len(found)} files data/*.parquet; a dataset folder of a table has one.")
+    return _read_parquet(found[0])
 
 
 def _read_arrow(file: Path) -> pa.Table:
@@ -336,6 +381,7 @@ _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".csv": _read_delimited,
     ".tsv": _read_delimited,
     ".parquet": _read_parquet,
+    ".jsonl": _read_json_lines,
     ".arrow": _read_arrow,
     ".feather": _read_arrow,
 }
