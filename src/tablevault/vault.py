@@ -1580,7 +1580,7 @@ class TableVault:
         open_browser: bool = False,
         block: bool = True,
     ) -> Server:
-        """Show this vault as a web page, to whoever has the address with its token.
+        """Show this vault as a web page, whose address contains a token.
 
         The server reads: closing it, killing it or running several changes nothing. No code of the vault runs in it.
 

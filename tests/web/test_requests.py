@@ -140,6 +140,28 @@ def test_bodies_are_bounded(writer):
     assert writer.send("POST", "/nowhere", {**own, "Transfer-Encoding": "chunked"}, chunks).status == 413
 
 
+@pytest.mark.parametrize(
+    "path", ["/table/stories/base/row/" + "9" * 5000, "/table/stories/base/row/-1", "/table/stories/base/row/1e3"]
+)
+def test_numbers_are_bounded(reader, path):
+    assert reader.get(path).status == 404
+    assert reader.get(f"/table/stories/base?row={'9' * 5000}").status == 400
+    assert reader.send("GET", "/", {**reader.bearer, "Content-Length": "9" * 5000}).status in (400, 413)
+
+
+def test_site_that_is_named_twice_is_refused(reader):
+    with socket.create_connection(("127.0.0.1", reader.port), timeout=60) as connection:
+        lines = [
+            "GET / HTTP/1.1",
+            f"Host: {reader.host}",
+            f"Authorization: Bearer {reader.token}",
+            "Sec-Fetch-Site: none",
+            "Sec-Fetch-Site: cross-site",
+        ]
+        connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert connection.recv(200).split()[1] == b"403"
+
+
 def test_every_answer_has_the_headers_of_a_page(reader):
     refused = reader.send("GET", "/", {}, host="evil.example")
     for answer in (

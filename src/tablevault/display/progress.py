@@ -185,18 +185,20 @@ class Rates:
 
     def __init__(self) -> None:
         self._samples: dict[str, deque[tuple[float, int]]] = {}
+        self._lock = threading.Lock()
 
     def rate(self, name: str, count: int) -> float:
         """Add a sample of a count; return its growth per second."""
-        now = clock.monotonic()
-        samples = self._samples.setdefault(name, deque())
-        if samples and count < samples[-1][1]:
-            # It is counted anew.
-            samples.clear()
-        samples.append((now, count))
-        while len(samples) > 2 and now - samples[0][0] > _RATE_SECONDS:
-            samples.popleft()
-        began, before = samples[0]
+        with self._lock:
+            now = clock.monotonic()
+            samples = self._samples.setdefault(name, deque())
+            if samples and count < samples[-1][1]:
+                # It is counted anew.
+                samples.clear()
+            samples.append((now, count))
+            while len(samples) > 2 and now - samples[0][0] > _RATE_SECONDS:
+                samples.popleft()
+            began, before = samples[0]
         return (count - before) / (now - began) if now > began else 0.0
 
 

@@ -1,4 +1,4 @@
-"""Actions as they are offered: what each would do, and the calls and commands that do the same."""
+"""Actions as they are offered: the effect of each, and the calls and commands that do the same."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Action:
 
 
 def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
-    """Return how a process can be stopped, and what would be lost."""
+    """Return the ways to stop a process, and their losses."""
     process = read_process(vault, process_id, rates)
     status = process.line.status
     computed = sum(builder.computed for builder in process.builders)
@@ -72,7 +72,7 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
 
 
 def plan_execution(vault: TableVault, address: Address) -> Action:
-    """Return what an execution of a temporary instance would do."""
+    """Return the execution of a temporary instance, with its plan."""
     facts = vault._instance_details().facts(address)
     if not facts.line.temporary:
         raise TVArgumentError(f"Instance '{facts.line.instance_id}' is materialized; only temporary ones are executed.")
@@ -90,7 +90,7 @@ def plan_execution(vault: TableVault, address: Address) -> Action:
 
 
 def plan_retry(vault: TableVault, address: Address) -> Action:
-    """Return what a retry of the failed rows of an instance would do."""
+    """Return the retry of the failed rows of an instance."""
     facts = vault._instance_details().facts(address)
     line = facts.line
     command = _remedy(

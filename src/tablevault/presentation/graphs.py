@@ -56,7 +56,7 @@ class Graph:
 
 @dataclass(frozen=True)
 class LineageGraph:
-    """Where an instance, or a column of it, comes from, and what was made from it."""
+    """The origins and uses of an instance, or of a column of it."""
 
     table_name: str
     instance_id: str
@@ -146,7 +146,7 @@ class _Walk:
         self._follow(_below, down, is_up=False)
 
     def graph(self) -> Graph:
-        """Return what was found."""
+        """Return the nodes and edges that were found."""
         nodes = tuple(self._node(key, step) for key, step in self._steps.items())
         edges = (GraphEdge(*ends, is_origin) for ends, is_origin in self._edges.items())
         return Graph(nodes, tuple(edges))

@@ -417,7 +417,7 @@ def _artifacts(
 
 
 def instance_plan(vault: TableVault, facts: InstanceFacts) -> tuple[InstancePlan | None, str]:
-    """Return what an execution of a temporary instance would do, and the reason if that cannot be said."""
+    """Return the plan of a temporary instance, and the reason if there is none."""
     if facts.line.external:
         return None, "A program writes its frame, with write_instance."
     try:

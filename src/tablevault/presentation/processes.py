@@ -1,4 +1,4 @@
-"""Processes as they are shown: how far they are, what they wait for, and how to go on with them."""
+"""Processes as they are shown: progress, error, and the ways to go on."""
 
 from __future__ import annotations
 

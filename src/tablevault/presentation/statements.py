@@ -22,7 +22,7 @@ _MEMORY = "1GiB"
 
 @dataclass(frozen=True)
 class QueryResult:
-    """A statement, and what it returned."""
+    """A statement with its result."""
 
     statement: str
     is_possible: bool

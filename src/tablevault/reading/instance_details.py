@@ -57,7 +57,7 @@ class InstanceFacts:
 
 
 class InstanceDetails:
-    """Reads what there is to know of instances, temporary or materialized.
+    """Reads single instances, temporary or materialized.
 
     Parameters
     ----------

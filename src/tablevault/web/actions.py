@@ -1,4 +1,4 @@
-"""Actions: forms that call methods of the vault, and lead to the page of what they did."""
+"""Actions: forms that call methods of the vault, and lead to the page of the result."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _links = Links()
 
 
 def ask_to_stop(site: Site, request: Request) -> Shown:
-    """Show what stopping a process would lose."""
+    """Show the losses of stopping a process."""
     return Shown("action.html", plan_stop(site.vault, request.path_params["process_id"], site.rates))
 
 
 def ask_to_execute(site: Site, request: Request) -> Shown:
-    """Show what an execution would do."""
+    """Show the plan of an execution."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     return Shown("action.html", plan_execution(site.vault, address))
 

@@ -1,4 +1,4 @@
-"""The paths of the page, and what each answers."""
+"""The paths of the page, with the function that answers each."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tablevault.presentation.statements import has_sql
 from tablevault.web import actions, pages
 from tablevault.web.actions import read_form
 from tablevault.web.artifacts import show_artifact
-from tablevault.web.rendering import STATIC, Rendering, Shown, json_response
+from tablevault.web.rendering import STATIC, Rendering, Shown, json_response, static_paths
 from tablevault.web.site import Busy, Site
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
             "vault_root": vault.db_dir,
             "allow_writes": allow_writes,
             "has_sql": has_sql(),
+            "static": static_paths(),
         }
     )
     answering = _Answering(site, rendering)
@@ -210,7 +211,7 @@ def _routes(answering: _Answering) -> list[BaseRoute]:
 _PAGES: tuple[tuple[str, Show], ...] = (
     ("/table/{table}", pages.show_table),
     ("/table/{table}/{instance}", pages.show_instance),
-    ("/table/{table}/{instance}/row/{row:int}", pages.show_row),
+    ("/table/{table}/{instance}/row/{row}", pages.show_row),
     ("/table/{table}/{instance}/errors", pages.show_errors),
     ("/lineage/{table}/{instance}", pages.show_lineage),
     ("/processes", pages.show_processes),

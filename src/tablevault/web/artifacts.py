@@ -1,4 +1,4 @@
-"""Artifacts: treated as hostile, whoever made them."""
+"""Artifacts, which are treated as hostile: sent if their type is allowed, else offered for download."""
 
 from __future__ import annotations
 

@@ -13,6 +13,8 @@ from tablevault.web.tokens import Token
 
 MOST_BODY = 64 * 1024
 """Bytes of the body of a request."""
+_LONGEST_NUMBER = 20
+"""Digits of a number that is read."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _READING = ("GET", "HEAD")
 _METHODS = (*_READING, "POST")
@@ -102,8 +104,7 @@ class Gate:
         return Refusal(421, "This server does not answer for that host; tablevault serve --allow-host NAME allows one.")
 
     def _check_site(self, method: str, headers: Headers, has_valid_token: bool) -> Refusal | None:
-        site = headers.get("sec-fetch-site")
-        if site is None or site in ("same-origin", _UNSET):
+        if all(site in ("same-origin", _UNSET) for site in headers.getlist("sec-fetch-site")):
             return None
         is_navigation = headers.get("sec-fetch-mode") == "navigate" and headers.get("sec-fetch-dest") == "document"
         if method == "GET" and is_navigation and has_valid_token:
@@ -156,7 +157,8 @@ class Gate:
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """Let the application answer, with the body as far as it may go."""
         declared = headers.get("content-length", "0")
-        if not (declared.isascii() and declared.isdigit()) or int(declared) > MOST_BODY:
+        is_number = declared.isascii() and declared.isdigit() and len(declared) < _LONGEST_NUMBER
+        if not is_number or int(declared) > MOST_BODY:
             await _answer(send, scope["method"], _TOO_LARGE)
             return
         body = b""

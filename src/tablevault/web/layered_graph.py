@@ -1,4 +1,4 @@
-"""A layout of graphs in layers, from left to right: what a node comes from stands left of it."""
+"""A layout of graphs in layers from left to right: the sources of a node stand left of it."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ _MOST_TABLES = 200
 """Of a graph of tables."""
 TRACES_PART = "live_cells"
 """The part of a page of a large frame that is fetched after it, because traces may take a while."""
+_MOST_DIGITS = 18
 STATUS_PART = "live_status"
 """The part of a page that is fetched after it, because the states of tables may take a while."""
 
@@ -70,7 +71,10 @@ def show_row(site: Site, request: Request) -> Shown:
     """Show one row."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     traces = "trace" in request.query_params or request.query_params.get("part") == TRACES_PART
-    return Shown("row.html", read_row(site.vault, address, request.path_params["row"], traces))
+    position = _number_in(request.path_params["row"])
+    if position is None:
+        raise HTTPException(404)
+    return Shown("row.html", read_row(site.vault, address, position, traces))
 
 
 def show_processes(site: Site, request: Request) -> Shown:
@@ -104,7 +108,7 @@ def show_sql(site: Site, request: Request) -> Shown:
 
 
 def show_lineage(site: Site, request: Request) -> Shown:
-    """Show where an instance, or one of its columns, comes from, and what was made from it."""
+    """Show the origins and uses of an instance, or of one of its columns."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
     facts = site.vault._instance_details().facts(address)
     lineage = read_lineage(
@@ -162,8 +166,12 @@ def _drawn(graph: Graph) -> Drawing:
 def _whole_number(request: Request, name: str, default: int) -> int:
     """Return a parameter that is a whole number, not negative."""
     text = request.query_params.get(name, "")
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+    number = _number_in(text) if text else default
+    if number is None:
         raise HTTPException(400, f"{name} is a whole number, not {text[:40]!r}.")
-    return int(text)
+    return number
+
+
+def _number_in(text: str) -> int | None:
+    """Return the number that a text is; `None` if it is none, or larger than any position."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None

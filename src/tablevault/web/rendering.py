@@ -98,13 +98,22 @@ class Rendering:
         return part.startswith("live") and part in self._environment.get_template(page.template).blocks
 
 
+def static_paths() -> dict[str, str]:
+    """Return the path of each static file; another content has another path, so that browsers may keep it."""
+    return {path.name: f"/static/{path.name}?{_digest(path.read_bytes())[:8]}" for path in STATIC.iterdir()}
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
 def json_response(page: Shown, etag: str | None) -> Response:
     """Return the value of a page as JSON."""
     return _tagged(as_json(page.value), "application/json", page.status, etag)
 
 
 def _tagged(body: bytes, content_type: str, status: int, etag: str | None) -> Response:
-    tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+    tag = f'"{_digest(body)[:32]}"'
     if etag == tag:
         return Response(status_code=304, headers={"etag": tag})
     return Response(body, status, {"etag": tag, "content-type": content_type})
