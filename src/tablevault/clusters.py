@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tablevault.errors import TVArgumentError
 
@@ -25,6 +26,8 @@ class RayOptions:
     """As Ray's own `runtime_env`."""
     forward_env: tuple[str, ...] = ()
     """Variables of this interpreter's environment that workers get, too."""
+    vault: Path | None = None
+    """The folder of the vault, whose files are sent to workers that have them as arguments."""
 
     @classmethod
     def of(cls, given: Mapping[str, object] | None) -> RayOptions:

@@ -6,7 +6,7 @@ import contextlib
 import shlex
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
         author=settings.author or user_name(),
         lock_timeout=settings.lock_timeout,
         vault_id=marker.vault_id,
-        ray=RayOptions.of(settings.ray),
+        ray=replace(RayOptions.of(settings.ray), vault=layout.root),
     )
     check_same_vault(context)
     if not settings.parent_id:

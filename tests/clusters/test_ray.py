@@ -58,11 +58,39 @@ def test_each_worker_makes_an_object_and_closes_it(work, name):
     assert len(work.noted("opened")) == 1, "nothing is set up where all rows are reused"
 
 
+@pytest.mark.slow
 def test_a_function_that_is_called_once_runs_in_a_worker(work):
     work.build("whole", 3, return_type="dataframe", max_workers=None, arguments={"control": "none"})
     work.run()
     assert len(set(work.cells())) == 1
     assert os.getpid() not in work.cells()
+
+
+# --- artifacts --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1_000, pytest.param(5_000_000, marks=pytest.mark.slow)])
+def test_files_of_workers_arrive_and_go_to_others(work, size):
+    arguments = {"x": "<<self.x[index]>>", "folder": "~ARTIFACT_FOLDER~", "size": size}
+    work.build("write_file", 4, arguments=arguments, dtypes={"a": "artifact_string"})
+    fields = {"changed_columns": ["size", "path"], "return_type": "row-wise", "executor": "ray", "max_workers": 1}
+    work.write("t", "size", "ColumnBuilder", "size_of", {"path": "<<self.a[index]>>"}, **fields)
+    work.run()
+    contents = [Path(str(cell)).read_bytes() for cell in work.cells()]
+    assert contents == [bytes([x]) * size for x in range(4)]
+    frame, _ = work.vault.get_dataframe("t")
+    assert frame["size"].tolist() == [size] * 4
+    assert not any(path.startswith(str(work.folder)) for path in frame["path"])
+    assert not any(map(os.path.exists, frame["path"])), "a worker leaves nothing behind"
+    assert work.vault.verify().ok
+
+
+@pytest.mark.slow
+def test_a_file_that_no_cell_names_is_an_error_as_anywhere(work):
+    arguments = {"x": "<<self.x[index]>>", "folder": "~ARTIFACT_FOLDER~"}
+    work.build("write_more", 2, arguments=arguments, dtypes={"a": "artifact_string"})
+    with pytest.raises(tv_errors.TVArtifactError, match="other.txt"):
+        work.run()
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -98,6 +126,7 @@ def test_errors_of_all_kinds_are_those_of_their_rows(work):
     assert work.cells()[6] == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "kind"), [("leave", SystemExit), ("interrupt", KeyboardInterrupt)])
 def test_what_is_no_exception_ends_the_run(work, name, kind):
     work.build(name, on_error="collect")
@@ -105,6 +134,7 @@ def test_what_is_no_exception_ends_the_run(work, name, kind):
         work.run()
 
 
+@pytest.mark.slow
 def test_an_exception_of_the_constructor_ends_the_run(work):
     work.build("Broken", on_error="collect", setup_arguments={"control": str(work.control)})
     with pytest.raises(Exception, match="cannot be made") as caught:
@@ -122,6 +152,7 @@ def test_other_versions_end_the_run_and_are_named(work, monkeypatch):
 # --- deaths -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_row_that_kills_its_worker_is_named(work):
     work.build("die", 60, on_error="collect", max_workers=2)
     work.tell("die", 17)
@@ -137,6 +168,7 @@ def test_a_row_that_kills_its_worker_is_named(work):
     assert len(work.workers()) <= 4
 
 
+@pytest.mark.slow
 def test_workers_that_die_while_they_open_the_function_end_the_run(work):
     work.build("Deadly", on_error="collect", setup_arguments={"control": str(work.control)})
     with pytest.raises(ChildProcessError, match="3 Ray workers in a row died while they opened the function"):
@@ -144,6 +176,7 @@ def test_workers_that_die_while_they_open_the_function_end_the_run(work):
     assert (work.control / "opened").read_text().count("\n") == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hold", "hold_soon"])
 def test_a_call_that_takes_too_long_is_ended(work, name):
     work.build(name, 6, on_error="collect", timeout=1)
@@ -180,6 +213,7 @@ def test_a_variable_that_a_worker_lacks_ends_the_run(work, monkeypatch):
         work.run()
 
 
+@pytest.mark.slow
 def test_operations_are_not_nested_in_workers(work):
     arguments = {"x": "<<self.x[index]>>", "folder": str(work.folder), "parent": "~PROCESS_ID~"}
     work.build("nested", 1, arguments=arguments)

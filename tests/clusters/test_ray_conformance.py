@@ -25,6 +25,7 @@ def test_ray_executor_conforms(check, cluster, tmp_path):
     check(lambda open_function: RayExecutor(cluster, job(open_function)), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
 def test_ray_executor_of_async_functions_conforms(check, cluster, tmp_path):
     fields = {"rows_per_worker": 4, "places": 4, "is_async": True}

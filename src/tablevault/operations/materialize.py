@@ -195,9 +195,10 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     named = frame.artifact_names()
     adopted = _adopt(folder, frame)
     missing, unnamed = sorted(folder.missing(named)), sorted(folder.unnamed(named))
+    elsewhere = frame.artifacts.left_on_workers - set(named)
     if strict:
         left = [name for name in unnamed if frame.artifacts.may_be_left(name)]
-        check_artifacts(missing, sorted(set(unnamed) - set(left)), named)
+        check_artifacts(missing, sorted({*unnamed, *elsewhere} - set(left)), named)
         if left:
             shown = ", ".join(left[:_MOST_SHOWN]) + (", …" if len(left) > _MOST_SHOWN else "")
             warn(

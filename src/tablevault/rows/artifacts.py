@@ -41,6 +41,8 @@ class InstanceArtifacts:
     """Files of reused cells."""
     refused: set[str] = field(default_factory=set)
     """Names under which rows of this attempt wrote files that differ from those of reused cells."""
+    left_on_workers: set[str] = field(default_factory=set)
+    """Files of calls on other machines that no result named; they are not here."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
     """Times since 1970 between which calls ran that failed, were repeated, or took too long."""
 

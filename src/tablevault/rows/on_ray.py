@@ -9,10 +9,12 @@ from tablevault.builders.placeholders import environment_variables
 from tablevault.builders.policies import Policies
 from tablevault.builders.spec import BuilderSpec
 from tablevault.ports import Interruptible, OpenFunction
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.ray_cluster import RayCluster, connect, rows_per_worker
 from tablevault.rows.ray_executor import RayExecutor, RayJob
 from tablevault.rows.ray_worker import NAME
+from tablevault.rows.worker_texts import ARTIFACT_FOLDER
 
 Learn = Callable[[Iterable[tuple[str, str]]], None]
 """Takes values that must not be told, each with its mark."""
@@ -24,6 +26,7 @@ def open_on_ray(
     open_function: OpenFunction,
     owner: Interruptible,
     learn: Learn,
+    artifacts: InstanceArtifacts,
     one_by_one: bool = False,
 ) -> RayExecutor:
     """Return an executor that runs the calls of a builder on the owner's cluster, which is connected to now.
@@ -36,10 +39,18 @@ def open_on_ray(
         Says which cluster.
     learn
         Takes the values of environment variables that workers have.
+    artifacts
+        The files of the instance.
     one_by_one
         Whether each call is submitted by itself.
     """
     spec, options = function.spec, owner.ray
+    for name, value in (spec.setup_arguments or {}).items():
+        if f"~{ARTIFACT_FOLDER}~" in str(value):
+            raise spec.error(
+                ("setup_arguments", name),
+                "on a Ray cluster each call has a folder of its own; give ~ARTIFACT_FOLDER~ under arguments.",
+            )
     cluster = connect(options)
     forwarded = {name: os.environ[name] for name in options.forward_env if name in os.environ}
     learn(_marked(forwarded))
@@ -56,6 +67,10 @@ def open_on_ray(
         ends_at_failure=not policies.collects,
         runtime_env=options.runtime_env,
         forwarded=forwarded,
+        makes_files=any(f"~{ARTIFACT_FOLDER}~" in str(value) for value in spec.arguments.values()),
+        folder=artifacts.folder,
+        input_root=options.vault,
+        on_unnamed=artifacts.left_on_workers.update,
         variables=_variables(spec),
         missing_text=(
             f"Builder '{spec.name}' ({spec.file}) reads the environment variable {NAME}, which is not set on a worker "

@@ -13,10 +13,11 @@ import pickle
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -24,6 +25,7 @@ from tablevault import clock
 from tablevault.builders.resources import Resources
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.input_files import InputFiles
 from tablevault.rows.ray_cluster import RayCluster
 from tablevault.rows.ray_worker import (
     BROKEN,
@@ -37,9 +39,11 @@ from tablevault.rows.ray_worker import (
     TaskAnswer,
     versions,
 )
+from tablevault.rows.received_files import PIECE_BYTES, ReceivedFiles
 from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
-from tablevault.rows.worker_core import PROTOCOL
+from tablevault.rows.worker_core import PROTOCOL, Answer
+from tablevault.rows.worker_files import SentFile
 from tablevault.rows.worker_texts import digits
 
 _TASK_SECONDS = 0.1
@@ -57,6 +61,8 @@ _IDLE_SECONDS = 10.0
 """Seconds after which a worker that has nothing to do is let go."""
 _UNPLACED_SECONDS = 30.0
 """Seconds without a place for a worker after which people are told."""
+_LONG_SECONDS = 0.5
+"""Seconds after which calls that wait behind another one are taken back, if another worker could make them."""
 _CLOSE_SECONDS = 5.0
 """Seconds that idle workers have to close their functions."""
 _DEAF_SECONDS = 5.0
@@ -93,6 +99,14 @@ class RayJob:
     """Environment variables that workers get."""
     variables: tuple[str, ...] = ()
     """Environment variables of the workers that arguments name."""
+    makes_files: bool = False
+    """Whether arguments name the folder for the files of a call."""
+    folder: Path = Path()
+    """Takes the files that results name."""
+    input_root: Path | None = None
+    """Files below it that arguments name are sent with the calls; `None` to send none."""
+    on_unnamed: Callable[[Sequence[str]], None] = lambda _: None
+    """Is told the files that no result names."""
     missing_text: str = f"the environment variable {NAME} is not set on the worker"
     """The message if one of them is not set."""
     on_variables: Callable[[Mapping[str, str]], None] = lambda _: None
@@ -142,7 +156,12 @@ class RayExecutor:
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
-        self._crew.calls.start(number, arguments)
+        crew = self._crew
+        if crew.inputs is not None:
+            arguments = crew.inputs.marked(number, arguments)
+        crew.calls.start(number, arguments)
+        if crew.inputs is not None:
+            crew.inputs.started = number
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, or after so many seconds."""
@@ -186,6 +205,14 @@ class _Task:
     """When it began, if it has; on the monotonic clock."""
 
 
+@dataclass
+class _Transfer:
+    """The files of a call that has ended, on their way."""
+
+    answer: Answer
+    files: ReceivedFiles
+
+
 @dataclass(eq=False)
 class _Actor:
     """A worker, as its owner knows it."""
@@ -202,7 +229,11 @@ class _Actor:
     """Whether it closes its function, to be let go."""
     tasks: dict[int, _Task] = field(default_factory=dict)
     """Those that it was given, in their order."""
+    transfers: dict[int, _Transfer] = field(default_factory=dict)
+    """By the numbers of their calls."""
     idle_since: float = 0.0
+    is_asked: bool = False
+    """Whether it was asked for the calls that it has not begun."""
 
     @property
     def may_be_given(self) -> bool:
@@ -216,8 +247,13 @@ class _Actor:
 
     @property
     def unanswered(self) -> list[int]:
-        """The calls that it was given and has not answered."""
-        return [number for task in self.tasks.values() for number in task.calls]
+        """The calls that it was given and has not answered, or whose files have not arrived."""
+        return [*self.transfers, *(number for task in self.tasks.values() for number in task.calls)]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it could run calls, and has none."""
+        return self.may_be_given and not self.tasks and not self.transfers
 
 
 class _Crew:
@@ -234,6 +270,7 @@ class _Crew:
         self._cluster = cluster
         self._ray = cluster.ray
         self._job = job
+        self.inputs = InputFiles(job.input_root, cluster.ray.put) if job.input_root is not None else None
         self._greeting = self._packed_greeting()
         self._class = self._actor_class()
         self._actors: list[_Actor] = []
@@ -290,8 +327,8 @@ class _Crew:
             list(job.variables),
             job.missing_text,
             SILENCE_SECONDS,
-            False,
-            False,
+            job.makes_files,
+            job.input_root is not None,
         )
         return pickle.dumps(tuple(greeting), PROTOCOL)
 
@@ -385,6 +422,9 @@ class _Crew:
         self.calls.fail(list(self.calls.arguments))
         for actor in self._actors:
             actor.tasks.clear()
+            for transfer in actor.transfers.values():
+                transfer.files.discard()
+            actor.transfers.clear()
 
     # --- workers --------------------------------------------------------------------------------------------------
 
@@ -405,6 +445,7 @@ class _Crew:
         self._grow(now)
         self._shrink(now)
         self._tell_unplaced(now)
+        self._take_back(now)
         for number in self.calls.abandoned.copy():
             self._give_up(number, now)
 
@@ -429,11 +470,42 @@ class _Crew:
         """Let workers go that have had nothing to do for a while: they may keep a machine up."""
         if self.calls.waiting or self.calls.suspects:
             return
-        for actor in [actor for actor in self._actors if actor.is_ready and not actor.tasks and not actor.is_leaving]:
+        for actor in [actor for actor in self._actors if actor.is_idle]:
             if now - actor.idle_since > _IDLE_SECONDS and self._target > self._job.min_workers:
                 self._target -= 1
                 actor.is_leaving = True
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
+
+    def _take_back(self, now: float) -> None:
+        """Ask workers for calls that wait behind a long one, while others have nothing to do, or could be started."""
+        if self.calls.waiting or not (
+            any(actor.is_idle for actor in self._actors) or len(self._actors) < self._most_workers
+        ):
+            return
+        for actor in self._actors:
+            long = any(now - task.began > _LONG_SECONDS for task in actor.running)
+            if long and not actor.is_asked and actor.is_ready and len(actor.unanswered) > actor.places:
+                actor.is_asked = True
+                self._control(actor, "hand_over", partial(self._handed_over, actor), list(actor.tasks))
+
+    def _handed_over(self, actor: _Actor, found: Mapping[int, tuple[list[Answer], list[int] | None]]) -> None:
+        actor.is_asked = False
+        for number, (answers, given_back) in found.items():
+            task = actor.tasks.get(number)
+            if task is not None:
+                self._settle(task, answers, task.calls.copy() if given_back is None else given_back)
+
+    def _settle(self, task: _Task, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
+        """Take what a worker tells of a task, which it may tell twice."""
+        left = dict.fromkeys(task.calls)
+        ended = [answer for answer in answers if answer[0] in left]
+        returned = [number for number in given_back if number in left]
+        if ended:
+            self.calls.answer(ended)
+        self.calls.give_back(returned)
+        for number in (*(answer[0] for answer in ended), *returned):
+            del left[number]
+        task.calls = list(left)
 
     def _tell_unplaced(self, now: float) -> None:
         unplaced = [a for a in self._actors if not a.is_placed and now - a.created > _UNPLACED_SECONDS]
@@ -486,6 +558,8 @@ class _Crew:
     def _lose(self, actor: _Actor, error: BaseException) -> None:
         """Settle what becomes of the calls of a worker that is gone, or whose answer was lost."""
         calls = actor.unanswered
+        for transfer in actor.transfers.values():
+            transfer.files.discard()
         self._remove(actor)
         for number in calls:
             self._cancelled.pop(number, None)
@@ -534,7 +608,9 @@ class _Crew:
                 while actor.may_be_given and len(actor.tasks) < actor.places * depth and self.calls.waiting:
                     self._submit(actor, self.calls.waiting, self._task_calls)
         for actor in self._actors:
-            if self.calls.suspects and not self.calls.waiting and actor.may_be_given and not actor.tasks:
+            if any(other.is_alone for other in self._actors):
+                break
+            if self.calls.suspects and not self.calls.waiting and actor.is_idle:
                 actor.is_alone = True
                 self._submit(actor, self.calls.suspects, 1)
                 actor.is_alone = bool(actor.tasks)
@@ -555,8 +631,10 @@ class _Crew:
             return
         task = next(self._numbers)
         actor.tasks[task] = _Task([number for number, _ in calls], size, clock.monotonic())
-        content = pickle.dumps(tuple(SentTask(calls, self._job.ends_at_failure)), PROTOCOL)
-        self._expect(actor, actor.handle.run.remote(content, {}), partial(self._answered, actor, task))
+        content = pickle.dumps(tuple(SentTask(task, calls, self._job.ends_at_failure)), PROTOCOL)
+        self._expect(
+            actor, actor.handle.run.remote(content, self._input_files(calls)), partial(self._answered, actor, task)
+        )
 
     def _answered(self, actor: _Actor, number: int, content: tuple[Any, ...]) -> None:
         task = actor.tasks.pop(number)
@@ -565,16 +643,69 @@ class _Crew:
         # The task that was queued behind it begins now.
         for following in itertools.islice(actor.running, actor.places - 1, None):
             following.began = now
-        actor.is_alone = False
-        actor.idle_since = now
         if found.answers:
             self._note_time(found, task)
-        self.calls.answer(found.answers)
-        self.calls.give_back(found.given_back)
+        for names in found.unnamed.values():
+            self._job.on_unnamed(names)
+        left = set(task.calls)
+        self._settle(task, [answer for answer in found.answers if answer[0] not in found.files], found.given_back)
+        for answer in found.answers:
+            if answer[0] in found.files and answer[0] in left:
+                self._receive(actor, answer, [SentFile(*file) for file in found.files[answer[0]]])
+        actor.is_alone = actor.is_alone and bool(actor.transfers)
+        actor.idle_since = now
+
+    def _input_files(self, calls: Sequence[tuple[int, bytes]]) -> dict[str, tuple[Any, ...]]:
+        """Return the files that calls are sent with, as their worker reads them."""
+        if self.inputs is None:
+            return {}
+        self.inputs.forget_all_but(self.calls.arguments)
+        return {key: tuple(file) for number, _ in calls for key, file in self.inputs.of_call(number)}
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _receive(self, actor: _Actor, answer: Answer, sent: list[SentFile]) -> None:
+        """Begin to read the files that the result of a call names; the call ends once they are here."""
+        number = answer[0]
+        try:
+            files = ReceivedFiles(self._job.folder, sent)
+        except ValueError as error:
+            self.calls.end(number, error)
+            return
+        actor.transfers[number] = _Transfer(answer, files)
+        self._receive_next(actor, number)
+
+    def _receive_next(self, actor: _Actor, number: int) -> None:
+        transfer = actor.transfers[number]
+        try:
+            piece = transfer.files.next_piece
+            if piece is not None:
+                name, offset = piece
+                self._control(
+                    actor, "read_file", partial(self._received, actor, number), number, name, offset, PIECE_BYTES
+                )
+                return
+            transfer.files.settle()
+        except OSError:
+            self._end_transfer(actor, number)
+            raise
+        self._end_transfer(actor, number)
+        self.calls.answer([transfer.answer])
+
+    def _received(self, actor: _Actor, number: int, piece: bytes) -> None:
+        if number in actor.transfers:
+            actor.transfers[number].files.add(piece)
+            self._receive_next(actor, number)
+
+    def _end_transfer(self, actor: _Actor, number: int) -> None:
+        actor.transfers.pop(number).files.discard()
+        self._control(actor, "drop_files", _ignore, number)
+        actor.is_alone = actor.is_alone and bool(actor.tasks or actor.transfers)
+        actor.idle_since = clock.monotonic()
 
     def _note_time(self, found: TaskAnswer, task: _Task) -> None:
         count = len(found.answers)
-        self._measure.add(sum(answer[1] for answer in found.answers) / count, task.size / len(task.calls))
+        self._measure.add(sum(answer[1] for answer in found.answers) / count, task.size / count)
         if not self._job.one_by_one:
             self._task_calls = self._measure.calls_in(_TASK_SECONDS, _MOST_BYTES, _MOST_CALLS)
 
@@ -587,7 +718,9 @@ class _Crew:
             self._cluster.disconnect()
             return
         for actor in self._actors.copy():
-            if actor.is_ready and not actor.tasks and not actor.is_leaving:
+            for transfer in actor.transfers.values():
+                transfer.files.discard()
+            if actor.is_idle:
                 actor.is_leaving = True
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
             elif not actor.is_leaving:

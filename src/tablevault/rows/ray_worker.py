@@ -16,7 +16,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from platform import python_version_tuple
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ class Greeting(NamedTuple):
 class SentTask(NamedTuple):
     """Some calls, to be run one after the other."""
 
+    number: int
     calls: list[tuple[int, bytes]]
     """Numbers and pickled arguments."""
     ends_at_failure: bool
@@ -89,6 +91,32 @@ def versions(ray: Any) -> dict[str, str]:
     }
 
 
+@dataclass
+class _RunningTask:
+    """A task that a worker has begun."""
+
+    number: int
+    calls: deque[tuple[int, bytes]]
+    """Those that have not begun; two threads take from them."""
+    ends_at_failure: bool
+    found: TaskAnswer = field(default_factory=lambda: TaskAnswer([], [], {}, {}))
+
+    def next_call(self) -> tuple[int, bytes] | None:
+        """Return the next call; `None` if none is left."""
+        try:
+            return self.calls.popleft()
+        except IndexError:
+            return None
+
+    def hand_over(self) -> tuple[list[Answer], list[int] | None]:
+        """Return the answers so far, and the calls that have not begun, and will not."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self.found.given_back.append(self.calls.popleft()[0])
+        ended = [answer for answer in self.found.answers.copy() if answer[0] not in self.found.files]
+        return ended, self.found.given_back.copy()
+
+
 class _RayWorker:
     """What workers of plain and of async functions have in common."""
 
@@ -98,6 +126,11 @@ class _RayWorker:
         self._texts: WorkerTexts | None = None
         self._makes_files = False
         self._files = WorkerFiles()
+        self._tasks: dict[int, _RunningTask] = {}
+        """Those that run."""
+        self._newest_task = -1
+        self._returned: set[int] = set()
+        """Tasks that have not begun, and whose calls are made elsewhere."""
         self._silent = 0.0
         self._silence = float("inf")
         # As attributes of an object they stay what they are, whatever a function does to the clocks.
@@ -109,6 +142,22 @@ class _RayWorker:
     def ping(self) -> None:
         """Hear of the owner."""
         self._silent = 0.0
+
+    def hand_over(self, tasks: Sequence[int]) -> dict[int, tuple[list[Answer], list[int] | None]]:
+        """Return what has ended so far in tasks that take long, and the calls that have not begun.
+
+        Those are not made here any more. `None` stands for all calls of a task: it has not begun. All of it is told
+        again by the answer to the task.
+        """
+        found: dict[int, tuple[list[Answer], list[int] | None]] = {}
+        for number in tasks:
+            task = self._tasks.get(number)
+            if task is not None:
+                found[number] = task.hand_over()
+            elif number > self._newest_task:
+                self._returned.add(number)
+                found[number] = [], None
+        return found
 
     def read_file(self, call: int, name: str, offset: int, size: int) -> bytes:
         """Return a piece of a file that a call has made."""
@@ -159,7 +208,7 @@ class _RayWorker:
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
-    def _call(self, number: int, files: Mapping[int, InputFile]) -> Callable[..., Any]:
+    def _call(self, number: int, files: Mapping[str, Sequence[Any]]) -> Callable[..., Any]:
         """Return the function as one call makes it: with the texts that only this worker knows."""
         assert self._opened is not None  # the owner sends calls once the function is open
         call, texts = self._opened.call, self._texts
@@ -169,12 +218,30 @@ class _RayWorker:
 
         def filled_call(**arguments: object) -> object:
             found = {
-                name: texts.filled(value, folder, lambda at: self._files.fetched(files[at]))
+                name: texts.filled(value, folder, lambda key: self._files.fetched(InputFile(*files[key])))
                 for name, value in arguments.items()
             }
             return call(**found)
 
         return filled_call
+
+    def _begin(self, content: bytes) -> _RunningTask:
+        """Return a task that begins now; empty if its calls are made elsewhere."""
+        sent = SentTask(*pickle.loads(content))
+        task = _RunningTask(sent.number, deque(sent.calls), sent.ends_at_failure)
+        self._tasks[sent.number] = task
+        self._newest_task = max(self._newest_task, sent.number)
+        if sent.number in self._returned:
+            self._returned.discard(sent.number)
+            task.hand_over()
+        return task
+
+    def _end(self, task: _RunningTask) -> tuple[Any, ...]:
+        """Return the answer to a task."""
+        task.hand_over()
+        del self._tasks[task.number]
+        _flush()
+        return tuple(task.found)
 
     def _answer(self, number: int, began: float, kind: int, content: object, meter: CallMeter) -> Answer:
         seconds = self._monotonic() - began
@@ -205,24 +272,20 @@ class RayWorker(_RayWorker):
         """Open the function."""
         return self._open(greeting, environment)
 
-    def run(self, content: bytes, files: Mapping[int, InputFile]) -> tuple[Any, ...]:
+    def run(self, content: bytes, files: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:
         """Run the calls of a task; return a `TaskAnswer`."""
-        task = SentTask(*pickle.loads(content))
-        found = TaskAnswer([], [], {}, {})
-        calls = deque(task.calls)
-        while calls:
-            number, arguments = calls.popleft()
+        task = self._begin(content)
+        while (given := task.next_call()) is not None:
+            number, arguments = given
             began, meter = self._monotonic(), CallMeter()
             with Metered(meter):
                 kind, value = self._core.run(self._call(number, files), arguments)
             answer = self._answer(number, began, kind, value, meter)
-            self._add_files(answer, found)
-            found.answers.append(answer)
+            self._add_files(answer, task.found)
+            task.found.answers.append(answer)
             if kind == RAISED and task.ends_at_failure:
                 break
-        found.given_back.extend(number for number, _ in calls)
-        _flush()
-        return tuple(found)
+        return self._end(task)
 
     def finish(self) -> None:
         """Close the function."""
@@ -243,13 +306,11 @@ class AsyncRayWorker(_RayWorker):
         """Open the function, on the loop that calls run on."""
         return self._open(greeting, environment)
 
-    async def run(self, content: bytes, files: Mapping[int, InputFile]) -> tuple[Any, ...]:
+    async def run(self, content: bytes, files: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:
         """Run the calls of a task; return a `TaskAnswer`."""
-        task = SentTask(*pickle.loads(content))
-        found = TaskAnswer([], [], {}, {})
-        calls = deque(task.calls)
-        while calls:
-            number, arguments = calls.popleft()
+        task = self._begin(content)
+        while (given := task.next_call()) is not None:
+            number, arguments = given
             if number in self._cancelled:
                 self._cancelled.discard(number)
                 continue
@@ -266,13 +327,11 @@ class AsyncRayWorker(_RayWorker):
             finally:
                 del self._running[number]
             answer = self._answer(number, began, kind, value, meter)
-            self._add_files(answer, found)
-            found.answers.append(answer)
+            self._add_files(answer, task.found)
+            task.found.answers.append(answer)
             if kind == RAISED and task.ends_at_failure:
                 break
-        found.given_back.extend(number for number, _ in calls)
-        _flush()
-        return tuple(found)
+        return self._end(task)
 
     async def cancel(self, number: int) -> None:
         """Cancel a call that takes too long."""

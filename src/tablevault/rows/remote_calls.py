@@ -125,6 +125,13 @@ class RemoteCalls:
             self.arguments.pop(number, None)
         self.news.put(None)
 
+    def end(self, number: int, error: BaseException) -> None:
+        """Let a call end with an error."""
+        self._suspected.discard(number)
+        if self.arguments.pop(number, None) is not None and number not in self.abandoned:
+            self.ended.append(Ended(number, None, error, 0.0))
+        self.news.put(None)
+
     def give_back(self, numbers: Sequence[int]) -> None:
         """Let calls wait again that a worker was given and has not begun, before those that wait."""
         for number in reversed(numbers):

@@ -17,6 +17,7 @@ from tablevault.clusters import RayOptions
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Permit, Refused, RowExecutor
+from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
 from tablevault.rows.coroutines import AsyncExecutor
@@ -87,7 +88,9 @@ class RowJob:
         simple = simple and not function.is_async and not function.is_class and not self.policies.runs_elsewhere
         return simple and self.concurrency == 1 and self.policies.timeout is None
 
-    def executor(self, owner: Interruptible, learn: Learn, one_by_one: bool) -> RowExecutor:
+    def executor(
+        self, owner: Interruptible, learn: Learn, artifacts: InstanceArtifacts, one_by_one: bool
+    ) -> RowExecutor:
         """Return the way of running the calls; its workers open the function when they need it.
 
         Parameters
@@ -96,13 +99,15 @@ class RowJob:
             Whose locks worker processes hold, too.
         learn
             Takes the values of environment variables that only workers know.
+        artifacts
+            The files of the instance.
         one_by_one
             Whether a call must not be handed over long before it begins.
         """
         if self.function.runs_on_ray:
             from tablevault.rows.on_ray import open_on_ray
 
-            return open_on_ray(self.function, self.policies, self.open, owner, learn, one_by_one)
+            return open_on_ray(self.function, self.policies, self.open, owner, learn, artifacts, one_by_one)
         if self.function.runs_in_processes:
             return ProcessExecutor(self.concurrency, self.open, owner.lock_descriptors)
         if self.function.is_async:
@@ -291,7 +296,7 @@ class RowRunner:
     def _executor(self) -> RowExecutor:
         if self._jobs is not None:
             return self._job.job_executor(self._jobs, self._table, self._owner.user_given)
-        return self._job.executor(self._owner, self._learn, one_by_one=self._gate is not None)
+        return self._job.executor(self._owner, self._learn, self._table.artifacts, one_by_one=self._gate is not None)
 
     def _learn(self, values: Iterable[tuple[str, str]]) -> None:
         """Note values that must not be told, each with its mark."""

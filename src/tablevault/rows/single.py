@@ -153,7 +153,7 @@ def call_once(
         For the exception of the last call.
     """
     policy = FailurePolicy(policies, function.stop_on, function.retry_on, function.spec.name)
-    executor = _executor(function, policies, open_function, owner)
+    executor = _executor(function, policies, open_function, owner, artifacts)
     note = f"raised by {function.spec.function_text}"
     task = Task((0,))
     try:
@@ -194,12 +194,16 @@ def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:
 
 
 def _executor(
-    function: BuilderFunction, policies: Policies, open_function: OpenFunction, owner: Interruptible
+    function: BuilderFunction,
+    policies: Policies,
+    open_function: OpenFunction,
+    owner: Interruptible,
+    artifacts: InstanceArtifacts,
 ) -> RowExecutor:
     if function.runs_on_ray:
         from tablevault.rows.on_ray import open_on_ray
 
-        return open_on_ray(function, policies, open_function, owner, owner.secrets.add, one_by_one=True)
+        return open_on_ray(function, policies, open_function, owner, owner.secrets.add, artifacts, one_by_one=True)
     if function.runs_in_processes:
         return ProcessExecutor(1, open_function, owner.lock_descriptors)
     if function.is_async:

@@ -24,9 +24,9 @@ def mark_of(name: str) -> str:
     return f"\0{_DIGITS}:{name}\0"
 
 
-def mark_of_file(number: int) -> str:
+def mark_of_file(key: str) -> str:
     """Return the mark of a file that is sent with a call."""
-    return mark_of(f"{_FILE}{number}")
+    return mark_of(f"{_FILE}{key}")
 
 
 def digits() -> str:
@@ -49,7 +49,7 @@ class WorkerTexts:
         self._mark = re.compile(f"\0{digits}:([^\0]+)\0")
         self._variables = variables
 
-    def filled(self, value: Any, folder: str = "", files: Callable[[int], str] = str) -> Any:
+    def filled(self, value: Any, folder: str = "", files: Callable[[str], str] = str) -> Any:
         """Return a value under `arguments` with its marks replaced.
 
         Parameters
@@ -67,7 +67,7 @@ class WorkerTexts:
             if name == ARTIFACT_FOLDER:
                 return folder
             if name.startswith(_FILE):
-                return files(int(name.removeprefix(_FILE)))
+                return files(name.removeprefix(_FILE))
             return self._variables[name.removeprefix(_VARIABLE)]
 
         return mapped_texts(value, lambda text: self._mark.sub(text_of, text) if "\0" in text else text)

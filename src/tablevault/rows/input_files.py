@@ -1,0 +1,74 @@
+"""Files that arguments name, on their way to workers on other machines."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tablevault.rows.received_files import PIECE_BYTES
+from tablevault.rows.worker_files import InputFile
+from tablevault.rows.worker_texts import mapped_texts, mark_of_file
+from tablevault.storage import files
+
+_MOST_KEPT = 32
+"""Files whose contents stay in the object store for the next calls."""
+
+
+class InputFiles:
+    """The files that arguments of calls name, with their contents as far as calls need them.
+
+    Parameters
+    ----------
+    root
+        Only files below it are sent: those of the vault.
+    put
+        Puts bytes into Ray's object store, and returns the reference to them.
+    """
+
+    def __init__(self, root: Path, put: Callable[[bytes], Any]) -> None:
+        self._root = f"{root}{os.sep}"
+        self._put = put
+        self._paths: dict[int, list[str]] = {}
+        """The files of each call."""
+        self.started = -1
+        """The last call that was started: those after it may be on their way."""
+        self._kept: OrderedDict[str, InputFile] = OrderedDict()
+
+    def marked(self, number: int, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Return the arguments of a call with marks in place of paths, and keep the paths."""
+        paths: dict[str, int] = {}
+
+        def mark(text: str) -> str:
+            if not text.startswith(self._root) or not Path(text).is_file():
+                return text
+            return mark_of_file(f"{number}.{paths.setdefault(text, len(paths))}")
+
+        found = {name: mapped_texts(value, mark) for name, value in arguments.items()}
+        if paths:
+            self._paths[number] = list(paths)
+        return found
+
+    def of_call(self, number: int) -> Iterator[tuple[str, InputFile]]:
+        """Yield the files of a call, each with the key that its mark has."""
+        for place, path in enumerate(self._paths.get(number, ())):
+            yield f"{number}.{place}", self._sent(path)
+
+    def forget_all_but(self, numbers: Collection[int]) -> None:
+        """Forget the files of calls that have ended."""
+        for number in list(self._paths):
+            if number <= self.started and number not in numbers:
+                del self._paths[number]
+
+    def _sent(self, path: str) -> InputFile:
+        file = self._kept.pop(path, None)
+        if file is None:
+            with Path(path).open("rb") as source:
+                pieces = [self._put(piece) for piece in iter(lambda: source.read(PIECE_BYTES), b"")]
+            file = InputFile(Path(path).name, files.sha256(Path(path)), pieces)
+        self._kept[path] = file
+        if len(self._kept) > _MOST_KEPT:
+            self._kept.popitem(last=False)
+        return file

@@ -1,0 +1,381 @@
+"""What becomes of rows on a cluster whose workers, machines, head and driver die, stop, or are interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from cluster_work import PATIENCE, Work, is_alive, until
+
+import tablevault
+from tablevault import tv_errors
+from tablevault.rows import ray_executor
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def work(ray, ray_address, tmp_path):
+    found = Work(tmp_path, ray_address)
+    yield found
+    until(lambda: not any(map(is_alive, found.workers())))
+
+
+def kill_workers(work, stop: threading.Event, seconds: float) -> None:
+    """Kill a worker four times."""
+    for _ in range(4):
+        if stop.wait(seconds):
+            return
+        alive = [number for number in work.workers() if is_alive(number)]
+        if alive:
+            os.kill(alive[-1], signal.SIGKILL)
+
+
+# --- workers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_every_row_is_computed_while_workers_are_killed(work):
+    work.build("die_slowly", 500, max_workers=4, min_workers=4, on_error="collect")
+    stop = threading.Event()
+    killer = threading.Thread(target=kill_workers, args=(work, stop, 1.0))
+    killer.start()
+    try:
+        work.run()
+    finally:
+        stop.set()
+        killer.join()
+    assert work.cells() == list(range(500))
+    # At each kill at most the running and the queued call of one worker are made again.
+    assert len(work.noted("called")) <= 500 + 4 * 2
+
+
+@pytest.mark.slow
+def test_a_batch_that_kills_its_worker_is_halved_until_single_rows_do(work):
+    work.build("many_but_one", 4, return_type="batch", batch_size=4, on_error="collect", max_failures="100%")
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.cells() == [None if x == 3 else x + 1 for x in range(4)]
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_is_replaced_after_the_timeout(work):
+    work.build("hold", 6, on_error="collect", timeout=2)
+    work.tell("hold", 3)
+
+    def stop_worker() -> None:
+        until(lambda: "3" in work.noted("called"))
+        os.kill(next(number for number in work.workers() if is_alive(number)), signal.SIGSTOP)
+
+    stopping = threading.Thread(target=stop_worker)
+    stopping.start()
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    stopping.join()
+    assert work.cells() == [None if x == 3 else x for x in range(6)]
+    assert len(work.workers()) == 2
+
+
+@pytest.mark.slow
+def test_a_coroutine_that_ignores_its_timeout_is_killed(work, monkeypatch):
+    monkeypatch.setattr(ray_executor, "_DEAF_SECONDS", 0.5)
+    work.build("hold_deaf", 6, on_error="collect", timeout=1)
+    work.tell("hold", 3)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        work.run()
+    assert work.cells() == [None if x == 3 else x for x in range(6)]
+
+
+@pytest.mark.slow
+def test_progress_says_for_how_long_a_row_has_been_running(work, monkeypatch):
+    from tablevault.rows import runner
+
+    monkeypatch.setattr(runner, "_LONG_CALL", 0.5)
+    work.build("hold", 1)
+    work.tell("hold", 0)
+    seen: list[str] = []
+
+    def look() -> None:
+        until(lambda: seen.append(work.vault.get_process("nightly").waiting) or seen[-1])
+        work.tell("hold")
+
+    looking = threading.Thread(target=lambda: (until(lambda: work.noted("called")), look()))
+    looking.start()
+    work.run("nightly")
+    looking.join()
+    assert seen[-1].startswith("row 0, which may have been running for ")
+
+
+@pytest.mark.slow
+def test_workers_without_a_place_are_waited_for_and_told(work, monkeypatch):
+    monkeypatch.setattr(ray_executor, "_UNPLACED_SECONDS", 0.5)
+    work.build("square", 3, resources={"cpu": 0, "moon": 1})
+    seen: list[str] = []
+
+    def stop() -> None:
+        until(lambda: seen.append(work.vault.get_process("nightly").waiting) or seen[-1])
+        work.vault.stop_process("nightly", force=True, timeout=PATIENCE)
+
+    stopping = threading.Thread(target=lambda: (until(lambda: "nightly" in work.vault.get_active_processes()), stop()))
+    stopping.start()
+    with pytest.warns(tv_errors.TableVaultWarning, match="no place for a worker that needs 1 moon"):
+        with pytest.raises(tv_errors.TVForcedError):
+            work.run("nightly")
+    stopping.join()
+    assert seen[-1] == "ray: 0 of 1 workers, wanted: 1 moon"
+
+
+# --- the driver -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_workers_die_with_their_driver_and_the_process_is_resumed(work):
+    work.build("hold", 30)
+    work.tell("hold", 7)
+    driver = work.elsewhere("nightly")
+    until(lambda: "7" in work.noted("called"))
+    driver.kill()
+    driver.communicate()
+    until(lambda: not any(map(is_alive, work.workers())), 10.0)
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(30))
+    called = work.noted("called")
+    # What was computed within the last flush, and what was in flight, is computed again.
+    assert max(map(called.count, called)) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_means_the_same_with_ray(work, number):
+    work.build("hold", 10)
+    work.tell("hold", 7)
+    driver = work.elsewhere("nightly")
+    until(lambda: "7" in work.noted("called"))
+    driver.send_signal(number)
+    _, errors = driver.communicate(timeout=PATIENCE)
+    assert driver.returncode != 0
+    assert work.vault.get_process("nightly").status == "paused", errors
+    until(lambda: not any(map(is_alive, work.workers())))
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(10))
+
+
+@pytest.mark.slow
+def test_workers_end_when_they_hear_nothing_of_their_driver(work):
+    work.build("hold", 10)
+    work.tell("hold", 7)
+    text = (
+        "from tablevault import TableVault\n"
+        "from tablevault.rows import ray_executor\n"
+        "ray_executor.PING_SECONDS, ray_executor.SILENCE_SECONDS = 0.5, 3.0\n"
+        f"TableVault({str(work.folder)!r}, ray={work.ray!r}).execute_instance('t', process_id='nightly')"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])},
+    )
+    until(lambda: "7" in work.noted("called"))
+    driver.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: not any(map(is_alive, work.workers())))
+    finally:
+        driver.kill()
+        driver.wait()
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(10))
+
+
+@pytest.mark.slow
+def test_a_background_process_has_the_cluster_of_its_vault(work):
+    work.build("square", 10)
+    process_id = work.run(background=True)
+    work.vault.wait_process(process_id)
+    assert work.cells() == [x * x for x in range(10)]
+
+
+# --- the cluster ------------------------------------------------------------------------------------------------------
+
+LOCAL = """
+import gc, os, signal, sys
+from tablevault import TableVault
+
+import psutil
+
+before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+def handlers_are_kept():
+    return all(signal.getsignal(number) is handler for number, handler in before.items())
+
+
+vault = TableVault(sys.argv[1])
+vault.execute_instance("t")
+import ray
+assert ray.is_initialized()
+assert handlers_are_kept()
+names = {child.name() for child in psutil.Process().children()}
+assert any("raylet" in name for name in names), names
+del vault
+gc.collect()
+assert not ray.is_initialized()
+assert handlers_are_kept()
+vault = TableVault(sys.argv[1])
+vault.create_instance("t", copy=True)
+vault.execute_instance("t", force_execute=True)
+ray.shutdown()
+assert handlers_are_kept()
+print("done")
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_is_started_without_an_address_and_ends_with_the_vault(work):
+    work.build("square", 3)
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    source = str(Path(tablevault.__file__).parents[1])
+    driver = subprocess.run(
+        [sys.executable, "-c", LOCAL, str(work.folder)],
+        capture_output=True,
+        text=True,
+        env={**environment, "PYTHONPATH": source},
+        timeout=2 * PATIENCE,
+    )
+    assert driver.stdout.endswith("done\n"), driver.stderr
+    assert work.cells() == [0, 1, 4]
+
+
+@pytest.mark.slow
+def test_secrets_are_in_no_file_of_ray(work, ray, ray_address, tmp_path, monkeypatch):
+    secret = "s3cr3t-that-only-workers-know"
+    monkeypatch.setenv("TV_TEST_KEY", secret)
+    (tmp_path / "other").mkdir()
+    other = Work(tmp_path / "other", ray_address, forward_env=["TV_TEST_KEY"])
+    arguments = {"x": "<<self.x[index]>>", "key": "~ENV:TV_TEST_KEY~", "control": str(other.control)}
+    other.build("tell_key", 5, arguments=arguments, on_error="collect", max_failures="100%")
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        other.run()
+    session = Path(ray.get_runtime_context().get_session_name())
+    folder = Path("/tmp/ray") / session
+    found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
+    assert found
+    assert [path for path in found if secret.encode() in path.read_bytes()] == []
+
+
+@pytest.fixture
+def machines():
+    """A cluster of a head without cores and two machines with one core each, all of them here."""
+    from ray.cluster_utils import Cluster
+
+    before = set(psutil.Process().children(recursive=True))
+    memory = {"object_store_memory": 80 * 2**20}
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    nodes = [cluster.add_node(num_cpus=1, wait=False, **memory) for _ in range(2)]
+    cluster.wait_for_nodes()
+    yield cluster, nodes
+    import ray
+
+    ray.shutdown()
+    for process in set(psutil.Process().children(recursive=True)) - before:
+        process.kill()
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("is_preempted", [False, True])
+def test_rows_of_a_lost_machine_run_on_another_one(machines, tmp_path, is_preempted):
+    cluster, nodes = machines
+    work = Work(tmp_path, cluster.address)
+    work.build("hold", 20, resources={"cpu": 1}, max_workers=2, min_workers=2, on_error="collect")
+    work.tell("hold", 4, 5, 6, 7)
+
+    def lose() -> None:
+        until(lambda: len(work.workers()) == 2 and len(work.noted("called")) >= 6)
+        if is_preempted:
+            from ray._raylet import GcsClient
+
+            deadline = int((time.time() + 1) * 1000)
+            GcsClient(address=cluster.gcs_address).drain_node(nodes[0].node_id, 2, "preempted", deadline)
+        nodes[0].all_processes["raylet"][0].process.kill()
+        time.sleep(1.0)
+        work.tell("hold")
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    work.run()
+    losing.join()
+    assert work.cells() == list(range(20))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_lost_cluster_pauses_and_another_one_goes_on(machines, work_elsewhere, tmp_path, monkeypatch):
+    cluster, _ = machines
+    monkeypatch.setattr(ray_executor, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(ray_executor, "LOST_SECONDS", 2.0)
+    work = Work(tmp_path, cluster.address)
+    work.build("hold", 20, resources={"cpu": 1})
+    work.tell("hold", 7)
+
+    def lose() -> None:
+        until(lambda: "7" in work.noted("called"))
+        cluster.head_node.all_processes["gcs_server"][0].process.kill()
+
+    losing = threading.Thread(target=lose)
+    losing.start()
+    with pytest.raises(ConnectionError, match="is gone"):
+        work.run("nightly")
+    losing.join()
+    assert work.vault.get_process("nightly").status == "paused"
+    work.tell("hold")
+    work_elsewhere(work)
+    assert work.cells() == list(range(20))
+    called = work.noted("called")
+    assert max(map(called.count, called)) <= 2
+
+
+@pytest.fixture
+def work_elsewhere(ray_address):
+    """Resumes a process on the other cluster, from another interpreter."""
+
+    def resume(work) -> None:
+        driver = work.elsewhere("nightly", address=ray_address)
+        _, errors = driver.communicate(timeout=2 * PATIENCE)
+        assert driver.returncode == 0, errors
+
+    return resume
+
+
+@pytest.mark.slow
+def test_a_connection_that_the_user_ends_ends_the_run(ray_address, tmp_path, ray):
+    work = Work(tmp_path, ray_address)
+    work.build("hold", 10)
+    work.tell("hold", 7)
+
+    def end() -> None:
+        until(lambda: "7" in work.noted("called"))
+        ray.shutdown()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    try:
+        with pytest.raises(ConnectionError, match=r"ray\.shutdown\(\)"):
+            work.run("nightly")
+    finally:
+        ending.join()
+        ray.init(address=ray_address, log_to_driver=False, logging_level="WARNING")
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(10))
