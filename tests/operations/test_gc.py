@@ -338,9 +338,6 @@ class Contents:
     def tables(self):
         return [SimpleNamespace(table_id=number, name=f"t{number}") for number in (1, 2, 3)]
 
-    def instances(self, table_id):
-        return [item for item in self.rows if item.table_id == table_id]
-
     def tags(self):
         return [SimpleNamespace(row_id=row_id, tag="paper") for row_id in self.tagged]
 
@@ -351,7 +348,8 @@ class Contents:
 def test_no_random_vault_loses_an_instance_that_is_needed():
     for seed in range(2000):
         contents = Contents(seed)
-        found = Protection.find(SimpleNamespace(contents=contents), contents.candidates, keep_inputs=True)
+        records = {item.row_id: item for item in contents.rows}
+        found = Protection.find(SimpleNamespace(contents=contents), records, contents.candidates, keep_inputs=True)
         gone = contents.candidates - set(found.reasons)
         stays = {item.row_id for item in contents.rows} - gone
         materialized = [item for item in contents.rows if not item.temporary and item.active]

@@ -56,19 +56,19 @@ class Gc(Operation[RemovalPlan]):
         lookup = draft.lookup
         if self.vault_id != lookup.context.vault_id:
             raise TVArgumentError("The plan was made for another vault; plan_gc of this vault makes one for it.")
-        found = {row_id: lookup.contents.instance_by_row(row_id) for row_id in self.instances}
         tables = {table.table_id: table for table in lookup.contents.tables()}
+        records = all_instances(lookup)
         left: dict[str, str] = {}
         wanted: dict[int, InstanceRecord] = {}
-        for row_id, instance in found.items():
-            table = tables.get(instance.table_id) if instance is not None else None
-            present = lookup.contents.instance(table.table_id, instance.instance_id) if instance and table else None
-            if instance is None or table is None or present is None or present.temporary:
-                left[f"instance {row_id}" if instance is None else instance.instance_id] = _GONE
+        for row_id in self.instances:
+            instance = records.get(row_id)
+            if instance is None or instance.temporary:
+                gone = lookup.contents.instance_by_row(row_id)
+                left[f"instance {row_id}" if gone is None else gone.instance_id] = _GONE
             else:
                 wanted[row_id] = instance
         held = _Held(draft, wanted.values(), tables)
-        needed = Protection.find(lookup, set(wanted) - held.rows, self.keep_inputs)
+        needed = Protection.find(lookup, records, set(wanted) - held.rows, self.keep_inputs)
         removed = []
         for row_id, instance in wanted.items():
             reasons = needed.reasons.get(row_id) or ((_HELD,) if row_id in held.rows else ())
@@ -77,7 +77,7 @@ class Gc(Operation[RemovalPlan]):
             else:
                 removed.append(self._removed(draft, tables[instance.table_id], instance))
         for row_id in needed.guards:
-            guard = lookup.instance_by_row(row_id)
+            guard = records[row_id]
             draft.lock_shared(lock_on_instance(names.fold(tables[guard.table_id].name), guard.instance_id))
         paths = self._removable_paths(lookup)
         left.update((path, _GONE) for path in self.paths if path not in paths)
@@ -174,7 +174,12 @@ class Protection:
 
     @classmethod
     def find(
-        cls, lookup: Lookup, removed: Collection[int], keep_inputs: bool, others: Collection[int] = ()
+        cls,
+        lookup: Lookup,
+        records: Mapping[int, InstanceRecord],
+        removed: Collection[int],
+        keep_inputs: bool,
+        others: Collection[int] = (),
     ) -> Protection:
         """Find the instances that must not be removed.
 
@@ -182,6 +187,8 @@ class Protection:
         ----------
         lookup
             Reads the vault.
+        records
+            All its instances by row id, as `all_instances` returns them.
         removed
             Row ids of the instances that are to be removed.
         keep_inputs
@@ -191,7 +198,6 @@ class Protection:
         """
         contents = lookup.contents
         tables = {table.table_id: table.name for table in contents.tables()}
-        records = {item.row_id: item for table_id in tables for item in contents.instances(table_id)}
         reasons: dict[int, list[str]] = {}
 
         def protect(row_id: int, reason: str) -> None:
@@ -218,6 +224,12 @@ class Protection:
                 if row_id not in reasons:
                     protect(row_id, f"input of {tables[records[reader].table_id]}({records[reader].instance_id})")
         return cls({row_id: tuple(found) for row_id, found in reasons.items()}, tuple(sorted(guards - set(removed))))
+
+
+def all_instances(lookup: Lookup) -> dict[int, InstanceRecord]:
+    """Return all instances of a vault, by row id."""
+    contents = lookup.contents
+    return {item.row_id: item for table in contents.tables() for item in contents.instances(table.table_id)}
 
 
 def _newest(instances: Iterable[InstanceRecord]) -> Iterator[tuple[InstanceRecord, str]]:

@@ -18,7 +18,7 @@ from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
 from tablevault.leftovers import Leftovers
 from tablevault.lock_names import lock_on_instance
 from tablevault.lookup import Lookup
-from tablevault.operations.garbage import Protection, worker_logs
+from tablevault.operations.garbage import Protection, all_instances, worker_logs
 from tablevault.records import GcGroup, GcItem, GcPlan
 from tablevault.values import InstanceRecord, TableRecord
 
@@ -164,7 +164,8 @@ class GcPlanner:
         logs_before = now - worker_logs_older_than if worker_logs_older_than is not None else None
         with self._context.catalog.snapshot():
             tables = self._tables(table_name)
-            groups = list(self._groups(tables, version))
+            records = all_instances(self._lookup)
+            groups = list(self._groups(tables, records.values(), version))
             if version and not groups:
                 self._raise_unknown_version(tables, version)
             kept: dict[int, list[str]] = {}
@@ -174,16 +175,19 @@ class GcPlanner:
             for row_id, process in self._held(tables, candidates.values()):
                 kept.setdefault(row_id, []).append(process)
             unkept = {row_id for row_id in candidates if row_id not in kept}
-            protection = Protection.find(self._lookup, unkept, keep_inputs, kept)
+            protection = Protection.find(self._lookup, records, unkept, keep_inputs, kept)
             for row_id, reasons in protection.reasons.items():
                 kept.setdefault(row_id, []).extend(reasons)
             paths = list(self._other_paths(leftovers, logs_before))
         sizes = _Sizes()
         removed = [item for row_id, item in sorted(candidates.items(), reverse=True) if row_id not in kept]
+        folders = {table.table_id: str(self._lookup.table_folder(table)) for table in tables}
         for item in removed:
-            sizes.add(item.row_id, self._removed_files(item))
+            root = f"{folders[item.table_id]}/{item.folder}"
+            # Its metadata stays archived.
+            sizes.add(item.row_id, [f"{root}/{name}" for name in (FRAME, ARTIFACTS, PARTIAL)])
         for path, _ in paths:
-            sizes.add(str(path), [path])
+            sizes.add(str(path), [str(path)])
         freed = sizes.freed()
         found = [
             GcGroup(
@@ -211,15 +215,16 @@ class GcPlanner:
         return [self._lookup.table(table_name)] if table_name else self._lookup.contents.tables()
 
     def _groups(
-        self, tables: Iterable[TableRecord], version: str
+        self, tables: Iterable[TableRecord], instances: Iterable[InstanceRecord], version: str
     ) -> Iterator[tuple[TableRecord, list[InstanceRecord]]]:
         """Yield the instances of each table and version, the newest first."""
         wanted = names.check_version(version) if version else None
+        found: dict[int, dict[str, list[InstanceRecord]]] = {table.table_id: {} for table in tables}
+        for item in sorted(instances, key=lambda item: item.row_id, reverse=True):
+            if item.table_id in found and not item.temporary and wanted in (None, item.version):
+                found[item.table_id].setdefault(item.version, []).append(item)
         for table in tables:
-            by_version: dict[str, list[InstanceRecord]] = {}
-            for item in reversed(self._lookup.contents.instances(table.table_id, wanted, temporary=False)):
-                by_version.setdefault(item.version, []).append(item)
-            yield from ((table, by_version[name]) for name in sorted(by_version))
+            yield from ((table, group) for _, group in sorted(found[table.table_id].items()))
 
     def _raise_unknown_version(self, tables: Sequence[TableRecord], version: str) -> None:
         known = {
@@ -256,11 +261,6 @@ class GcPlanner:
         if logs_before is not None:
             yield from ((path, "worker log") for path in worker_logs(self._lookup, logs_before))
 
-    def _removed_files(self, instance: InstanceRecord) -> list[Path]:
-        """Return the files and folders of an instance that are removed; its metadata stays archived."""
-        root = self._lookup.folder_of(instance).root
-        return [root / name for name in (FRAME, ARTIFACTS, PARTIAL)]
-
 
 _REASONS = {"leftover": "left by a crash", "worker log": "its process has ended"}
 
@@ -279,23 +279,31 @@ class _Sizes:
         """Number of links of each file, and its space."""
         self._items: list[object] = []
 
-    def add(self, item: object, paths: Iterable[Path]) -> None:
-        """Count files and all that is in folders for an item."""
+    def add(self, item: object, paths: Sequence[str]) -> None:
+        """Count files and all that is in folders for an item; links are not followed."""
         self._items.append(item)
-        waiting = list(map(str, paths))
-        while waiting:
-            path = waiting.pop()
+        waiting = []
+        for path in paths:
             try:
                 facts = os.lstat(path)
-                if stat.S_ISDIR(facts.st_mode):
-                    with os.scandir(path) as entries:
-                        waiting.extend(entry.path for entry in entries)
             except (FileNotFoundError, NotADirectoryError):
                 continue
-            if not stat.S_ISDIR(facts.st_mode):
-                key = facts.st_dev, facts.st_ino
-                self._owners.setdefault(key, []).append(item)
-                self._links[key] = facts.st_nlink, _space(facts)
+            if stat.S_ISDIR(facts.st_mode):
+                waiting.append(path)
+            else:
+                self._count(item, facts)
+        while waiting:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(entry.path)
+                    else:
+                        self._count(item, entry.stat(follow_symlinks=False))
+
+    def _count(self, item: object, facts: os.stat_result) -> None:
+        key = facts.st_dev, facts.st_ino
+        self._owners.setdefault(key, []).append(item)
+        self._links[key] = facts.st_nlink, _space(facts)
 
     def freed(self) -> dict[object, int]:
         """Return the space that comes back for each item; of a file with links in several, the first has it."""
