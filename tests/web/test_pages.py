@@ -171,3 +171,27 @@ def test_pages_have_no_inline_script_or_style(reader):
     for path in ("/", "/table/answers/base", "/table/media/base", "/process/broken.json"):
         text = reader.get(path).text
         assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", text)
+
+
+def test_running_process_is_followed_and_ends(shown, reader):
+    shown.run()
+    try:
+        data = reader.get("/process/waits.json").json
+        assert data["line"]["status"] == "running"
+        assert "data-poll" in reader.get("/process/waits").text
+        assert 'data-poll="/?part=live_processes"' in reader.get("/?part=live_processes").text
+        states = []
+        while states[:2] != ["number", "number"]:
+            # The cells of the last 50 ms are not on disk yet.
+            rows = reader.get("/table/waiting/TEMP_base.json").json["frame"]["rows"]
+            states = [row["cells"][-1]["state"] for row in rows if len(row["cells"]) == 2]
+        assert states[2:] == ["not computed"] * 4
+        stop = reader.get("/process/waits/stop.json").json
+        assert [choice["fields"] for choice in stop["choices"]] == [{"force": "1"}, {"force": "1", "materialize": "1"}]
+        assert "--force" in stop["commands"][0]["command"]
+    finally:
+        shown.finish()
+    part = reader.get("/process/waits?part=live").text
+    assert "succeeded" in part
+    assert "data-poll" not in part
+    assert reader.get("/table/waiting/base.json").json["total"] == 6

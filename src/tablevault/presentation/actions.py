@@ -64,7 +64,8 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     force = {"force": "1"} if status != "paused" else {}
     label = "Force it to stop" if force else "Stop it"
     choices = [Choice(label, force, loses_work=True)]
-    if computed and process.line.operation in _MATERIALIZING:
+    # Of a running process, cells may be there that are not counted yet.
+    if (computed or force) and process.line.operation in _MATERIALIZING:
         choices.append(Choice(f"{label}, and make it an instance", {**force, "materialize": "1"}))
         sentences.append("Made an instance, the computed cells stay; it is marked as not complete.")
     stops = tuple(remedy for remedy in process.remedies if remedy.action == "stop")
