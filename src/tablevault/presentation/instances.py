@@ -1,4 +1,4 @@
-"""Tables and instances as they are shown: lists, a page of a frame, and one row."""
+"""Instances as they are shown: a page of a frame with all that is known of it, and one row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tablevault import names
 from tablevault.addresses import Address
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.presentation.cells import (
@@ -23,73 +22,21 @@ from tablevault.presentation.cells import (
 )
 from tablevault.presentation.content_types import content_type, shown_as
 from tablevault.presentation.processes import ProcessLine, process_lines
-from tablevault.records import InstancePlan, LineageStep, TableStatus
+from tablevault.records import InstancePlan, LineageStep
 from tablevault.texts import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from tablevault.reading.instance_details import InstanceFacts
-    from tablevault.reading.listings import InstanceLine, TableLine
     from tablevault.vault import TableVault
 
-_ENDED = 20
-"""Ended processes of an overview."""
 _MOST_TRACED_AT_ONCE = 200_000
 """Cells of a frame whose rows are traced without being asked to."""
 _LONGEST_ARGUMENT = 2_000
 """Characters of a text in the arguments of a call."""
 _MOST_CODE = 200_000
 """Characters of all code modules of an instance that are shown."""
-
-
-@dataclass(frozen=True)
-class Overview:
-    """A vault at a glance."""
-
-    root: str
-    description: str
-    tables: tuple[TableLine, ...]
-    begins_after: str
-    """The table that this page of them begins after; empty for the first page."""
-    after: str
-    """The last table of this page, if there are more."""
-    active: tuple[ProcessLine, ...]
-    ended: tuple[ProcessLine, ...]
-    statuses: Mapping[str, TableStatus] = field(default_factory=dict)
-    """As far as they are known."""
-
-    @property
-    def has_statuses(self) -> bool:
-        """Whether the states of all its tables are known."""
-        return all(table.table_name in self.statuses for table in self.tables)
-
-    @property
-    def is_running(self) -> bool:
-        """Whether it changes by itself."""
-        return any(process.status != "paused" for process in self.active)
-
-
-@dataclass(frozen=True)
-class TableDetail:
-    """A table with its instances."""
-
-    table_name: str
-    description: str
-    author: str
-    created: str
-    allow_multiple_artifacts: bool
-    has_side_effects: bool
-    temporary: tuple[InstanceLine, ...]
-    instances: tuple[InstanceLine, ...]
-    before: str
-    """The last instance of this page, if there are older ones."""
-    builders: Mapping[str, str]
-    """Texts of the builders of its temporary instance of version `base`, else of its newest instance."""
-    builders_of: str
-    """The instance whose builders these are."""
-    status: TableStatus | None = None
-    """As far as it is known."""
 
 
 @dataclass(frozen=True)
@@ -192,51 +139,6 @@ def instance_address(table_name: str, instance: str) -> Address:
 def address_text(table_name: str, instance_id: str) -> str:
     """Return the address of an instance."""
     return f"{table_name}({instance_id})"
-
-
-def read_overview(vault: TableVault, after: str, most: int) -> Overview:
-    """Return a vault with a page of its tables."""
-    tables = vault._listings().tables(after, most + 1)
-    active = process_lines(vault.get_active_processes().values())
-    names_of_active = {process.process_id for process in active}
-    recent = process_lines(vault.get_history(limit=_ENDED + len(active)))
-    ended = [process for process in recent if process.process_id not in names_of_active][:_ENDED]
-    return Overview(
-        vault.db_dir,
-        str(vault.get_descriptions().get("description") or ""),
-        tuple(tables[:most]),
-        after,
-        tables[most - 1].table_name if len(tables) > most else "",
-        tuple(reversed(active)),
-        tuple(ended),
-    )
-
-
-def read_table(vault: TableVault, table_name: str, before: str, most: int) -> TableDetail:
-    """Return a table with a page of its instances."""
-    facts = vault.get_descriptions(table_name=table_name)
-    name = facts["table"]
-    listings = vault._listings()
-    temporary = listings.instances(name, True, "", most)
-    instances = listings.instances(name, False, before, most + 1)
-    shown = next(
-        (item for item in temporary if item.instance_id == names.temporary_instance_id(names.DEFAULT_VERSION)),
-        instances[0] if instances else None,
-    )
-    builders = {} if shown is None or before else builder_texts(vault, name, shown.instance_id)
-    return TableDetail(
-        name,
-        facts["description"],
-        facts["author"],
-        facts["created"],
-        facts["allow_multiple_artifacts"],
-        facts["has_side_effects"],
-        tuple(temporary),
-        tuple(instances[:most]),
-        instances[most - 1].instance_id if len(instances) > most else "",
-        builders,
-        shown.instance_id if builders and shown is not None else "",
-    )
 
 
 def builder_texts(vault: TableVault, table_name: str, instance_id: str) -> dict[str, str]:

@@ -13,15 +13,10 @@ from tablevault.errors import TVArgumentError
 from tablevault.presentation.differences import read_difference
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
-from tablevault.presentation.instances import (
-    instance_address,
-    read_instance,
-    read_overview,
-    read_row,
-    read_table,
-)
+from tablevault.presentation.instances import instance_address, read_instance, read_row
 from tablevault.presentation.processes import ProcessFilters, read_history, read_process
 from tablevault.presentation.statements import LONGEST, run_statement, unrun
+from tablevault.presentation.tables import read_overview, read_table
 from tablevault.records import TableStatus
 from tablevault.web.layered_graph import Drawing, lay_out
 from tablevault.web.rendering import Links, Shown
