@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     artifacts,
+    clusters,
     frames,
     freshness,
     growth,
@@ -46,6 +47,7 @@ WORK: dict[str, Work] = {
     "P1": lambda count, rounds: policies.nothing_fails(count or 1_000_000, rounds),
     "P2": lambda count, rounds: policies.waiting(count or 10_000, rounds),
     "P3": lambda count, rounds: processes.computing(rounds, count),
+    "C1": lambda count, rounds: clusters.computing(rounds, count),
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
     "P6": lambda count, rounds: [*services.taken(count or 5_000, rounds), *services.shared(count or 2_400)],

@@ -43,7 +43,7 @@ max_concurrency: {workers}
 arguments: {{x: "<<self.x[index]>>", seconds: {seconds:f}}}
 """
 
-_INDEX = """
+INDEX = """
 builder_type: IndexBuilder
 changed_columns: [x]
 code_module: burning
@@ -98,7 +98,7 @@ def _product(seconds: float, count: int) -> Way:
         vault.create_code_module("burning", text=CODE)
         builder = _BUILDER.format(workers=_WORKERS, seconds=seconds)
         vault.create_table("burned")
-        vault.create_instance("burned", builders={"burned_index": _INDEX.format(count=count), "burned": builder})
+        vault.create_instance("burned", builders={"burned_index": INDEX.format(count=count), "burned": builder})
         start = time.perf_counter()
         vault.execute_instance("burned", process_id="work")
         taken = time.perf_counter() - start

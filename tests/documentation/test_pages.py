@@ -17,6 +17,7 @@ RUN_ELSEWHERE = {
 }
 # Pages with many commands, each started and awaited.
 SLOW = {
+    "docs/cluster.md",
     "docs/comparing-runs.md",
     "docs/files.md",
     "docs/guarantees.md",

@@ -47,12 +47,7 @@ class RayCluster:
     @property
     def is_reachable(self) -> bool:
         """Whether its head accepts a connection."""
-        host, _, port = self.address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), _ENOUGH_SECONDS).close()
-        except OSError:
-            return False
-        return True
+        return _accepts(self.address)
 
     def disconnect(self) -> None:
         """End the connection to a cluster that is gone, else Ray would end this interpreter after a minute."""
@@ -85,7 +80,9 @@ def connect(options: RayOptions) -> RayCluster:
     Raises
     ------
     TVArgumentError
-        If Ray is not installed, if the interpreter is connected to another cluster, or if there is none.
+        If Ray is not installed, or if the interpreter is connected to another cluster.
+    ConnectionError
+        If there is no cluster at the address.
     """
     ray = imported("ray", "'executor: ray'", "ray")
     address = options.address or os.environ.get("RAY_ADDRESS", "")
@@ -109,13 +106,16 @@ def _start(ray: Any, address: str) -> None:
         raise TVArgumentError(
             f"RAY_ADDRESS is {address!r}, which is for Ray Client; run this on a machine of the cluster"
         )
+    if ":" in address and not _accepts(address):
+        # Ray itself would try for a minute, and then end this interpreter.
+        raise ConnectionError(f"'executor: ray' found no Ray cluster at {address!r}: nothing answers there")
     own = {} if address else {"include_dashboard": False}
     try:
         with _signals_kept():
             ray.init(address=address or "local", logging_level="WARNING", **own)
     except (ConnectionError, ValueError, RuntimeError) as error:
         where = f"at {address!r}" if address else "on this machine"
-        raise TVArgumentError(f"'executor: ray' found no cluster {where}: {error}") from error
+        raise ConnectionError(f"'executor: ray' found no Ray cluster {where}: {error}") from error
 
 
 def _check_same(ray: Any, address: str) -> None:
@@ -132,6 +132,16 @@ def _check_same(ray: Any, address: str) -> None:
         f"this interpreter is connected to the Ray cluster at {own}, and can be connected to one only; the vault names "
         f"{address!r}. Give ray={{'address': 'auto'}} to use the first, or call ray.shutdown() before."
     )
+
+
+def _accepts(address: str) -> bool:
+    """Return whether a head accepts a connection."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _ENOUGH_SECONDS).close()
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _address(ray: Any) -> str:
