@@ -62,7 +62,7 @@ class Leftovers:
         """Return unaccounted files of a table's folder."""
         found = _visible(self._lookup.table_folder(table))
         current = self._context.catalog.contents.table_by_id(table.table_id) or table
-        folders = {instance.folder for instance in self._context.catalog.contents.instances(table.table_id)}
+        folders = self._context.catalog.contents.instance_folders(table.table_id)
         links = set() if current.allow_multiple_artifacts else {ARTIFACTS}
         return self._beyond(found, folders | links | {DESCRIPTION})
 

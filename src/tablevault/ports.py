@@ -523,6 +523,10 @@ class Contents(Protocol):
         """Return the row ids of the instances that were computed from an instance, each with the read column."""
         ...
 
+    def instance_folders(self, table_id: int) -> set[str]:
+        """Return the names of the folders of a table's instances, temporary and materialized; reads no more of them."""
+        ...
+
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
         """Return the instance of this id in any table, rather one that is there than a deleted one."""
         ...

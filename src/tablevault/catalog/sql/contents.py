@@ -68,6 +68,7 @@ _NEWEST_SUCCESSFUL = _INSTANCES.where(
         _NEWEST_ACTIVE.where(instances.c.success.is_(True), instances.c.version == bindparam("version"))
     )
 ).order_by(instances.c.row_id)
+_FOLDERS = select(instances.c.folder).where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_NAMED = (
     _INSTANCES.where(instances.c.instance_id == bindparam("instance_id"), instances.c.temporary.is_(False))
     .order_by(instances.c.deleted, instances.c.row_id.desc())
@@ -430,6 +431,11 @@ class Contents:
         with self._store.read() as connection:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
             return [(row["row_id"], read_record(row)) for row in rows]
+
+    def instance_folders(self, table_id: int) -> set[str]:
+        """Return the names of the folders of a table's instances, temporary and materialized; reads no more of them."""
+        with self._store.read() as connection:
+            return {file_name(found) for found in connection.scalars(_FOLDERS, {"table_id": table_id})}
 
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
         """Return the instance of this id in any table, rather one that is there than a deleted one."""
