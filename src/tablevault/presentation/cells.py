@@ -16,14 +16,19 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     from tablevault.reading.instance_details import FailedCell, UnsetCells
 
+_EXPONENTS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 MOST_CHARACTERS = 300
 """Of a text in a cell of a page of rows."""
 MOST_IN_FULL = 1_000_000
 """Characters of a text that is shown in full."""
+_BYTES = 16
+"""That are shown of each value."""
 _ITEM_CHARACTERS = 8
 """About so long is one item of a list."""
 
-State = Literal["null", "text", "number", "json", "artifact", "failed", "skipped", "not computed"]
+State = Literal[
+    "null", "text", "number", "json", "list", "bytes", "artifact", "failed", "skipped", "not computed"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Cell:
     state: State
     text: str = ""
     length: int | None = None
-    """Of a text that was cut, its characters; of a list, its items; of bytes, their number."""
+    """Of a text or JSON that was cut, its characters; of a list, its items; of bytes, their number."""
     artifact: ArtifactLink | None = None
     failure: FailedCell | None = None
 
@@ -144,10 +149,22 @@ def _cells(
         return _list_cells(values, most)
     if pa.types.is_binary(arrow) or pa.types.is_large_binary(arrow) or pa.types.is_fixed_size_binary(arrow):
         return [
-            Cell("null") if value is None else Cell("text", value[:16].hex(" "), len(value))
+            Cell("null") if value is None else Cell("bytes", value[:_BYTES].hex(" "), len(value))
             for value in values.to_pylist()
         ]
+    if pa.types.is_timestamp(arrow) or pa.types.is_date(arrow) or pa.types.is_time(arrow):
+        # Python has no years beyond 9999, and no nanoseconds.
+        return [_scalar_cell(value, most) for value in values.cast(pa.string()).to_pylist()]
+    if pa.types.is_duration(arrow):
+        counts = values.cast(pa.int64()).to_pylist()
+        return [Cell("null") if count is None else Cell("text", _duration(count, arrow.unit)) for count in counts]
     return [_scalar_cell(value, most) for value in values.to_pylist()]
+
+
+def _duration(count: int, unit: str) -> str:
+    """Return a duration in seconds, exactly."""
+    seconds = decimal.Decimal(count).scaleb(-_EXPONENTS[unit])
+    return f"{seconds.normalize():f} s"
 
 
 def _text_cells(
@@ -170,8 +187,11 @@ def _text_cells(
 
 def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
     wanted = max(most // _ITEM_CHARACTERS, 1)
+    if pa.types.is_fixed_size_list(values.type):
+        # A longer slice would be filled up with nulls.
+        wanted = min(wanted, values.type.list_size)
     lengths = pc.list_value_length(values).to_pylist()
-    heads = pc.list_slice(values, 0, wanted).to_pylist()
+    heads = pc.list_slice(values, 0, wanted).to_pylist() if wanted else values.to_pylist()
     cells = []
     for head, length in zip(heads, lengths, strict=True):
         if length is None:
@@ -180,7 +200,7 @@ def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
         text = _json(head)
         if len(text) > most or length > len(head):
             text = f"{text[: min(most, len(text) - 1)]} …"
-        cells.append(Cell("json", text, length))
+        cells.append(Cell("list", text, length))
     return cells
 
 

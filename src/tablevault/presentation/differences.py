@@ -169,4 +169,6 @@ def _value(text: str | None) -> Cell:
         return Cell("text", value[:MOST_CHARACTERS], len(value) if len(value) > MOST_CHARACTERS else None)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return Cell("number", text)
-    return Cell("json", text[:MOST_CHARACTERS], len(value) if isinstance(value, list | dict) else None)
+    if isinstance(value, list):
+        return Cell("list", text[:MOST_CHARACTERS], len(value))
+    return Cell("json", text[:MOST_CHARACTERS], len(text) if len(text) > MOST_CHARACTERS else None)
