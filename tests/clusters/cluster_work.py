@@ -156,7 +156,9 @@ def tell_key(x, key, control):
     return os.getpid() if key == os.environ["TV_TEST_KEY"] else None
 
 
-def write_file(x, folder, size):
+def write_file(x, folder, size, control=None):
+    if control is not None:
+        note(control, "worker", os.getpid())
     name = f"part/{x}.bin"
     Path(folder, "part").mkdir()
     Path(folder, name).write_bytes(bytes([x]) * size)

@@ -1,8 +1,13 @@
 """The executor for Ray keeps the promises of the port."""
 
+import time
+from functools import partial
+
+import numpy
 import pytest
 
 from tablevault.builders.resources import Resources
+from tablevault.rows.opened import PlainFunction
 from tablevault.rows.ray_cluster import RayCluster
 from tablevault.rows.ray_executor import RayExecutor, RayJob
 from tablevault.testing import EXECUTOR_CHECKS, Awaited
@@ -18,6 +23,20 @@ def cluster(ray, ray_address):
 def job(open_function, **fields) -> RayJob:
     usual = {"resources": Resources(cpu=0.1), "min_workers": 2, "max_workers": 2, "rows_per_worker": 1, "places": 2}
     return RayJob(open_function, **{**usual, **fields})
+
+
+@pytest.mark.slow
+def test_large_arguments_and_results_are_sent(cluster):
+    executor = RayExecutor(cluster, job(partial(PlainFunction, numpy.tile)))
+    executor.start(0, {"A": numpy.ones(20_000_000, "uint8"), "reps": 10})
+    deadline = time.monotonic() + 60.0
+    while not executor.ended:
+        assert time.monotonic() < deadline
+        executor.wait(1.0)
+    (ended,) = executor.ended
+    executor.close()
+    assert ended.error is None
+    assert ended.value.sum() == 200_000_000
 
 
 @pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from cluster_work import Work
+
+from tablevault import tv_errors
+from tablevault.builders.resources import Resources
 
 pytestmark = pytest.mark.ray
 
@@ -14,3 +20,24 @@ def test_an_address_where_no_cluster_is_pauses(tmp_path):
     with pytest.raises(ConnectionError, match="found no Ray cluster at '127.0.0.1:9'"):
         work.run("nightly")
     assert work.vault.get_process("nightly").status == "paused"
+
+
+def test_ray_that_is_not_installed_is_told(tmp_path, monkeypatch):
+    work = Work(tmp_path, "auto")
+    work.build("square")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(tv_errors.TVArgumentError, match=r"'executor: ray' needs ray: pip install 'tablevault\[ray\]'"):
+        work.run()
+
+
+def test_ray_is_not_imported_before_it_is_needed():
+    program = "import sys, tablevault, tablevault.vault, tablevault.rows.ray_executor; print('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_resources_are_read_from_numbers_and_texts():
+    found = Resources.parse({"CPU": 2, "gpu": 0.5, "memory": "1.5GiB", "lamp": 3})
+    assert found.amounts == {"CPU": 2, "GPU": 0.5, "memory": 1.5 * 2**30, "lamp": 3}
+    assert found.text == "2 CPU, 0.5 GPU, 1.5 GiB memory, 3 lamp"
+    assert Resources.parse({"memory": "2MB", "cpu": 0}).amounts == {"memory": 2_000_000}
+    assert Resources.parse({"cpu": 0}).text == "nothing"

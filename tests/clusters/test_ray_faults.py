@@ -16,7 +16,8 @@ from cluster_work import PATIENCE, Work, is_alive, until
 
 import tablevault
 from tablevault import tv_errors
-from tablevault.rows import ray_executor
+from tablevault.rows import ray_executor, received_files
+from tablevault.storage import files
 
 pytestmark = pytest.mark.ray
 
@@ -379,3 +380,63 @@ def test_a_connection_that_the_user_ends_ends_the_run(ray_address, tmp_path, ray
     work.tell("hold")
     work.run("nightly")
     assert work.cells() == list(range(10))
+
+
+@pytest.mark.slow
+def test_a_termination_means_the_same_after_ray_was_initialised(work):
+    work.build("hold", 10)
+    work.tell("hold", 7)
+    text = (
+        "import ray, signal\n"
+        f"ray.init(address={work.ray['address']!r}, log_to_driver=False)\n"
+        "handler = signal.getsignal(signal.SIGTERM)\n"
+        "from tablevault import TableVault\n"
+        f"vault = TableVault({str(work.folder)!r}, ray={{'address': 'auto'}})\n"
+        "try:\n"
+        "    vault.execute_instance('t', process_id='nightly')\n"
+        "finally:\n"
+        "    assert signal.getsignal(signal.SIGTERM) is handler\n"
+        "    print('restored', flush=True)\n"
+    )
+    driver = subprocess.Popen(
+        [sys.executable, "-c", text],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tablevault.__file__).parents[1])},
+    )
+    until(lambda: "7" in work.noted("called"))
+    driver.terminate()
+    output, errors = driver.communicate(timeout=PATIENCE)
+    assert output == "restored\n"
+    assert driver.returncode == 128 + signal.SIGTERM, errors
+    assert work.vault.get_process("nightly").status == "paused"
+
+
+@pytest.mark.slow
+def test_a_worker_killed_while_its_file_is_read_leaves_no_trace(work, monkeypatch):
+    monkeypatch.setattr(received_files, "PIECE_BYTES", 1000)
+    monkeypatch.setattr(ray_executor, "PIECE_BYTES", 1000)
+    arguments = {
+        "x": "<<self.x[index]>>",
+        "folder": "~ARTIFACT_FOLDER~",
+        "size": 1_000_000,
+        "control": str(work.control),
+    }
+    work.build("write_file", 2, arguments=arguments, dtypes={"a": "artifact_string"})
+
+    def kill() -> None:
+        until(lambda: any(work.folder.rglob(f".*{files.TEMPORARY_SUFFIX}")))
+        os.kill(int(work.noted("worker")[0]), signal.SIGKILL)
+
+    killing = threading.Thread(target=kill)
+    killing.start()
+    work.run()
+    killing.join()
+    assert len(work.workers()) > 1
+    assert [Path(str(cell)).read_bytes() for cell in work.cells()] == [bytes([x]) * 1_000_000 for x in range(2)]
+    assert work.vault.verify().ok
+    names = [
+        path.name for path in Path(work.vault.get_artifact_folder("t", is_temp=False)).rglob("*") if path.is_file()
+    ]
+    assert sorted(names) == ["0.bin", "1.bin"]

@@ -47,6 +47,23 @@ WRONG = {
     "timeout of a generator": ({"return_type": "generator", "timeout": 3}, "timeout"),
     "validate of a dataframe": ({"return_type": "dataframe", "validate": "check"}, "validate"),
     "failed_inputs of a dataframe": ({"return_type": "dataframe", "failed_inputs": "pass"}, "failed_inputs"),
+    "resources without ray": ({"resources": {"cpu": 1}}, "resources"),
+    "resources: none": ({"executor": "ray", "resources": {}}, "resources"),
+    "resources: negative": ({"executor": "ray", "resources": {"gpu": -1}}, "resources"),
+    "resources: another name": ({"executor": "ray", "resources": {"num_gpus": 1}}, "resources"),
+    "resources: text": ({"executor": "ray", "resources": {"gpu": "one"}}, "resources"),
+    "resources: no memory": ({"executor": "ray", "resources": {"memory": "4 gigabytes"}}, "resources"),
+    "min_workers without ray": ({"min_workers": 1}, "min_workers"),
+    "min_workers: negative": ({"executor": "ray", "min_workers": -1}, "min_workers"),
+    "min_workers above max_workers": ({"executor": "ray", "min_workers": 3, "max_workers": 2}, "min_workers"),
+    "max_workers without ray": ({"max_workers": 1}, "max_workers"),
+    "max_workers: 0": ({"executor": "ray", "max_workers": 0}, "max_workers"),
+    "rows_per_worker without ray": ({"rows_per_worker": 2}, "rows_per_worker"),
+    "rows_per_worker of a dataframe": (
+        {"executor": "ray", "return_type": "dataframe", "rows_per_worker": 2},
+        "rows_per_worker",
+    ),
+    "ray of a generator": ({"executor": "ray", "return_type": "generator"}, "executor"),
     "max_concurrency of a generator": ({"return_type": "generator", "max_concurrency": 3}, "max_concurrency"),
 }
 

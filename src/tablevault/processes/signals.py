@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType, TracebackType
-from typing import Self
+from typing import Any, Self
 
 from tablevault.forks import ForkHooks, around_forks
 from tablevault.notes import frames_of, outcome_of, set_outcome
@@ -26,6 +26,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._previous: dict[int, _Handler] = {}
+        self._given_back: dict[int, Any] = {}
+        """The handlers that are restored, where they are not those that are called."""
         self._exposed = False
         self._pending: int | None = None
 
@@ -70,11 +72,12 @@ class Interrupts:
         if self in _entered:
             _entered.remove(self)
         for number, handler in self._previous.items():
-            signal.signal(number, handler if handler is not _terminate else signal.SIG_DFL)
+            signal.signal(number, self._given_back.get(number, handler))
 
     def _take_over(self, number: int) -> None:
         handler = signal.getsignal(number)
-        if handler is signal.SIG_DFL and number == signal.SIGTERM:
+        if number == signal.SIGTERM and (handler is signal.SIG_DFL or _is_of_ray(handler)):
+            self._given_back[number] = handler
             handler = _terminate
         if callable(handler):
             self._previous[number] = handler
@@ -96,6 +99,11 @@ def is_from_signal(error: BaseException) -> bool:
     while innermost is not None and innermost.tb_next is not None:
         innermost = innermost.tb_next
     return innermost is not None and innermost.tb_frame.f_globals.get("__name__") == __name__
+
+
+def _is_of_ray(handler: object) -> bool:
+    """Return whether a handler is that of `ray.init()`, which stands for the default one and exits otherwise."""
+    return str(getattr(handler, "__module__", "")).partition(".")[0] == "ray"
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
