@@ -1172,6 +1172,16 @@ class TableVault:
 
         return Listings(self._context, self._processes)
 
+    def _tables_named_in(self, statement: str) -> list[tuple[str, str]]:
+        """Return the tables that a statement names, each with its schema; for servers of a part of the vault."""
+        from tablevault.reading.sql import tables_named_in
+
+        return tables_named_in(statement)
+
+    def _for_author(self, author: str) -> TableVault:
+        """Open the same vault for another author."""
+        return TableVault(self.db_dir, verbose=self._verbose, **{**asdict(self._settings), "author": author})
+
     def _instance_details(self) -> InstanceDetails:
         """Return the reader of single instances, for the page."""
         from tablevault.reading.instance_details import InstanceDetails

@@ -93,6 +93,7 @@ _COMMANDS = {
     "tablevault.cli.freshness": ("refresh", "status"),
     "tablevault.cli.running": ("run",),
     "tablevault.cli.serving": ("serve",),
+    "tablevault.cli.agents": ("mcp",),
     "tablevault.cli.archiving": ("compress", "decompress", "delete-vault", "import-legacy", "init"),
 }
 

@@ -13,6 +13,11 @@ def as_json(value: object) -> bytes:
     return msgspec.json.encode(value, enc_hook=_plain)
 
 
+def plain(value: object) -> Any:
+    """Return a value as plain JSON data."""
+    return msgspec.json.decode(as_json(value))
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)

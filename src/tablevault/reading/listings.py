@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tablevault import names
+from tablevault.catalog.owners import WORKER, kind_of
 from tablevault.context import VaultContext
 from tablevault.lookup import Lookup
 from tablevault.ports import Contents
@@ -122,6 +123,11 @@ class Listings:
     def children(self, process_id: str) -> list[ProcessInfo]:
         """Return the processes that were begun inside a process, oldest first."""
         return self._processes.children(process_id)
+
+    def is_in_background(self, process_id: str) -> bool:
+        """Return whether the owner of a process is a background worker."""
+        owner = self._lookup.process(process_id).owner_lock
+        return owner is not None and kind_of(owner) == WORKER
 
     def worker_log(self, process_id: str, most: int) -> str:
         """Return the last bytes of the output of a background worker as text; empty if there is none."""

@@ -222,6 +222,11 @@ class Sql:
         return engine
 
 
+def tables_named_in(statement: str) -> list[tuple[str, str]]:
+    """Return the tables that a statement names, each with its schema; an empty one is that of the frames."""
+    return [(name.schema.lower(), name.name) for name in read_names(statement, _SCHEMAS)]
+
+
 def _schemas_of(address: str) -> tuple[str, ...]:
     """Return the schemas in which an address has a table; an empty text stands for the frame itself."""
     is_temporary = names.is_temporary(parse_address(address).instance_id)

@@ -1,0 +1,104 @@
+"""What a client may see of a vault, and as whom it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from itertools import count
+from typing import TYPE_CHECKING
+
+from tablevault import names
+from tablevault.addresses import Address, parse_address
+from tablevault.display.progress import Rates
+from tablevault.errors import TVArgumentError, TVProcessError, TVTableError
+from tablevault.records import ProcessInfo
+
+if TYPE_CHECKING:
+    from tablevault.vault import TableVault
+
+_UNKNOWN_CLIENT = "agent"
+
+
+class Access:
+    """A vault as the tools of one server use it.
+
+    Parameters
+    ----------
+    vault
+        The vault.
+    tables
+        The only tables that there are for the client; empty for all.
+    """
+
+    def __init__(self, vault: TableVault, tables: Collection[str] = ()) -> None:
+        self.vault = vault
+        self.rates = Rates()
+        self._allowed = {names.fold(name): name for name in tables}
+        self._acting: dict[str, TableVault] = {}
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there are tables that the client does not see."""
+        return bool(self._allowed)
+
+    def sees(self, table_name: str) -> bool:
+        """Return whether there is a table of this name for the client, if there is one."""
+        return not self._allowed or names.fold(table_name) in self._allowed
+
+    def table(self, name: str) -> str:
+        """Return the name of a table; raise `TVTableError` if the client does not see it."""
+        if not self.sees(name):
+            raise TVTableError(f"There is no table '{name}'{names.nearest(name, list(self._allowed.values()))}")
+        return name
+
+    def address(self, text: str) -> Address:
+        """Return what an address names; raise `TVTableError` if the client does not see its table."""
+        found = parse_address(text)
+        self.table(found.table_name)
+        return found
+
+    def process(self, process_id: str) -> ProcessInfo:
+        """Return a process; raise `TVProcessError` if there is none, or one of another table."""
+        info = self.vault.get_process(process_id)
+        if not self.sees_process(info):
+            raise TVProcessError(f"There is no process '{process_id}'.")
+        return info
+
+    def sees_process(self, info: ProcessInfo) -> bool:
+        """Return whether all tables of a process are tables of the client."""
+        named = [info.table_name] if info.table_name else []
+        given = info.arguments.get("table_names")
+        named += given if isinstance(given, list) else [given] if isinstance(given, str) else []
+        return not self._allowed or (bool(named) and all(self.sees(parse_address(name).table_name) for name in named))
+
+    def check_statement(self, statement: str) -> None:
+        """Raise `TVTableError` if a statement names a table that the client does not see."""
+        if not self._allowed:
+            return
+        for schema, name in self.vault._tables_named_in(statement):
+            if schema == "vault":
+                raise TVArgumentError("The tables of the schema 'vault' are about the whole vault; they are not open.")
+            self.address(name)
+
+    # --- acting ---------------------------------------------------------------------------------------------------
+
+    def acting(self, client: str) -> TableVault:
+        """Return the vault for operations, whose author says which client they come from."""
+        name = client or _UNKNOWN_CLIENT
+        if name not in self._acting:
+            vault = self.vault
+            self._acting[name] = vault._for_author(f"{vault.author} via {name}")
+        return self._acting[name]
+
+    def new_process_id(self) -> str:
+        """Return an id that counts as a user's own, so that errors pause."""
+        base = f"mcp-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        ids = (base if number == 1 else f"{base}-{number}" for number in count(1))
+        return next(name for name in ids if not self._has_process(name))
+
+    def _has_process(self, process_id: str) -> bool:
+        try:
+            self.vault.get_process(process_id)
+        except TVProcessError:
+            return False
+        return True

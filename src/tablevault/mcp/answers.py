@@ -1,0 +1,117 @@
+"""Answers of tools: JSON of bounded size, which says what is left out and how to ask for less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import msgspec
+
+from tablevault.presentation.cells import Cell, ShownFrame
+from tablevault.presentation.json_text import plain
+
+MOST_CHARACTERS = 20_000
+"""Of an answer as JSON."""
+CELL_CHARACTERS = 500
+_ROOM_FOR_LENGTH = 40
+"""Characters that tell how long a text is that was cut."""
+
+
+class Answer(TypedDict):
+    """The answer of a tool."""
+
+    rows: list[Any]
+    returned: int
+    total: int | None
+    truncated: bool
+    advice: str
+    facts: dict[str, Any]
+
+
+def answer(
+    rows: Sequence[object] = (),
+    total: int | None = -1,
+    advice: str = "",
+    facts: Mapping[str, object] | None = None,
+) -> Answer:
+    """Return rows and facts as an answer that is not too long.
+
+    Parameters
+    ----------
+    rows
+        The rows that are told: as many as fit are taken.
+    total
+        How many there are; -1 for as many as given, `None` where that is not known.
+    advice
+        How to ask for less, told only where something is left out.
+    facts
+        Everything else.
+    """
+    shown_rows: list[Any] = [short(plain(row), CELL_CHARACTERS + _ROOM_FOR_LENGTH) for row in rows]
+    shown_facts = {name: short(plain(value)) for name, value in (facts or {}).items()}
+    length = CELL_CHARACTERS
+    while len(_text(shown_facts)) > MOST_CHARACTERS * 3 // 4 and length > 1:
+        length //= 2
+        shown_facts = {name: short(value, length, length) for name, value in shown_facts.items()}
+    room = MOST_CHARACTERS - len(_text(shown_facts)) - len(advice) - 200
+    sizes = [len(_text(row)) + 2 for row in shown_rows]
+    count = 0
+    while count < len(sizes) and room >= sizes[count]:
+        room -= sizes[count]
+        count += 1
+    known = len(rows) if total == -1 else total
+    cut = count < len(rows) or (known is not None and known > count) or (known is None and bool(rows))
+    return Answer(
+        rows=shown_rows[:count],
+        returned=count,
+        total=known,
+        truncated=cut,
+        advice=advice if cut else "",
+        facts=shown_facts,
+    )
+
+
+def short(value: Any, characters: int = CELL_CHARACTERS, items: int = 1_000) -> Any:
+    """Return a plain value with long texts and lists cut, each with its length."""
+    if isinstance(value, str):
+        return value if len(value) <= characters else f"{value[:characters]}… ({len(value):,} characters)"
+    if isinstance(value, list):
+        shown = [short(item, characters, items) for item in value[:items]]
+        return shown if len(value) <= items else [*shown, f"… ({len(value):,} items)"]
+    if isinstance(value, dict):
+        return {short(str(name), characters): short(item, characters, items) for name, item in value.items()}
+    return value
+
+
+def rows_of(frame: ShownFrame) -> list[dict[str, Any]]:
+    """Return the rows of a frame as objects; a cell without a value says why it has none."""
+    names = [column.name for column in frame.columns]
+    return [dict(zip(names, map(cell_value, row.cells), strict=True)) for row in frame.rows]
+
+
+def cell_value(cell: Cell) -> Any:
+    """Return a cell as JSON has it."""
+    match cell.state:
+        case "null":
+            return None
+        case "number":
+            return _number(cell.text)
+        case "failed" | "skipped" if cell.failure is not None:
+            failure = cell.failure
+            why = f"{failure.error}: {failure.message}" if failure.error else failure.cause
+            return {cell.state: short(why)}
+        case "not computed":
+            return {"not computed": True}
+    return cell.text if cell.length is None else f"{cell.text}… (length {cell.length:,})"
+
+
+def _number(text: str) -> Any:
+    try:
+        return json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+
+
+def _text(value: object) -> str:
+    return msgspec.json.encode(value).decode()
