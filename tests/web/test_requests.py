@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import socket
 
 import pytest
@@ -228,3 +229,11 @@ def test_a_server_that_is_closed_takes_its_token_along(shown):
             shown.vault.serve(client.port, block=False)
     finally:
         second.close()
+
+
+def test_browser_is_opened_at_the_address(shown, monkeypatch):
+    opened = queue.Queue()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    server = shown.vault.serve(block=False, open_browser=True)
+    server.close()
+    assert opened.get(timeout=60) == server.url

@@ -112,7 +112,8 @@ def start(
         warn(f"The page of {vault.db_dir} is served to other machines, without encryption: the token can be read.")
     server = Server(f"http://{place}/?token={token.text}", *_serve(gate, listening))
     if open_browser:
-        webbrowser.open(server.url)
+        # A browser that runs in the terminal comes back only when it is left.
+        threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
     return server
 
 
