@@ -146,6 +146,21 @@ def test_stop_says_what_is_lost_and_can_keep_it(acted, materialize):
     assert "nothing to stop" in acted.client.get(f"/process/{name}-1/stop").text
 
 
+def test_stop_of_a_retry_loses_its_cells(acted):
+    acted.gate.unlink(missing_ok=True)
+    acted.make("retried", rows=4, on_error="collect", max_failures="100%")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        acted.vault.execute_instance("retried")
+        with pytest.raises(ValueError, match="not yet"):
+            acted.vault.retry_failed("retried", process_id="retry-1", policies={"doubled": {"on_error": "pause"}})
+    data = acted.client.get("/process/retry-1/stop.json").json
+    assert [choice["fields"] for choice in data["choices"]] == [{}]
+    assert "reuse_partial" not in " ".join(data["sentences"])
+    acted.clicked("/process/retry-1/stop")
+    assert acted.vault.get_process("retry-1").status == "stopped"
+
+
 def test_tags_are_created_and_moved(acted):
     for number in range(2):
         acted.vault.write("tagged", pd.DataFrame({"x": [number]}))

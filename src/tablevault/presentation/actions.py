@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tablevault.reading.instance_details import InstanceFacts
     from tablevault.vault import TableVault
 
-_MATERIALIZING = ("execute_instance", "retry_failed", "refresh", "run")
-"""Operations whose computed rows can become an instance."""
+_KEEPING = ("execute_instance", "refresh", "run")
+"""Operations whose computed cells can become an instance, or be taken over by a later execution."""
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,18 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     if not process.line.is_active:
         return Action("stop", process_id, (f"It is {status}: there is nothing to stop.",), (), ())
     sentences = [f"It is {status}. Stopping it reverts it and releases its locks."]
+    can_keep = process.line.operation in _KEEPING
+    if process.line.waiting:
+        # Jobs at a service that may be charged all the same are told there.
+        sentences.append(f"Its calls wait for {process.line.waiting}.")
     if computed:
-        sentences.append(
-            f"{computed:,} computed cells would be lost, unless the next execution is called with reuse_partial."
-        )
+        unless = ", unless the next execution is called with reuse_partial" if can_keep else ""
+        sentences.append(f"{computed:,} computed cells would be lost{unless}.")
     force = {"force": "1"} if status != "paused" else {}
     label = "Force it to stop" if force else "Stop it"
     choices = [Choice(label, force, loses_work=True)]
     # Of a running process, cells may be there that are not counted yet.
-    if (computed or force) and process.line.operation in _MATERIALIZING:
+    if (computed or force) and can_keep:
         choices.append(Choice(f"{label}, and make it an instance", {**force, "materialize": "1"}))
         sentences.append("Made an instance, the computed cells stay; it is marked as not complete.")
     stops = tuple(remedy for remedy in process.remedies if remedy.action == "stop")
