@@ -60,7 +60,7 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     can_keep = process.line.operation in _KEEPING
     if process.line.waiting:
         # Jobs at a service that may be charged all the same are told there.
-        sentences.append(f"Its calls wait for {process.line.waiting}.")
+        sentences.append(f"It is waiting for {process.line.waiting}.")
     if computed:
         unless = ", unless the next execution is called with reuse_partial" if can_keep else ""
         sentences.append(f"{computed:,} computed cells would be lost{unless}.")
