@@ -367,6 +367,20 @@ class Model:
 
         self.run(process_id, ("delete_instance", name, table_name), plan)
 
+    def collect(self, count: int) -> None:
+        """Remove all materialized instances but the newest so many of each version, and those that are needed."""
+        needed = {
+            id(item.origin[1]) for each in self.tables.values() for item in each.instances.values() if item.origin
+        }
+        for name, table in self.tables.items():
+            for version in {item.version for item in table.instances.values()}:
+                group = [item for item in table.instances.values() if item.version == version and not item.temporary]
+                newest = (table.newest(version), table.newest(version, successful_only=True))
+                for item in group[:-count] if group else ():
+                    is_held = self._is_locked({_of_instance(name, item.name): True})
+                    if not (is_held or id(item) in needed or any(item is each for each in newest)):
+                        del table.instances[item.name]
+
     def write_instance(
         self, frame: dict[str, list[Any]], table_name: str, version: str, good: bool, process_id: str
     ) -> None:

@@ -460,6 +460,13 @@ class Comparison(RuleBasedStateMachine):
             lambda: self.model.delete_instance(instance, table, process_id),
         )
 
+    @rule(count=st.integers(1, 2))
+    def collect(self, count: int) -> None:
+        self.both(
+            lambda: self.vault.gc(self.vault.plan_gc(keep_last=count)),
+            lambda: self.model.collect(count),
+        )
+
     @rule(table=TABLES, version=VERSIONS, factor=st.integers(1, 2), process_id=PROCESS_IDS, data=st.data())
     def change_builder(self, table: str, version: str, factor: int, process_id: str, data: st.DataObject) -> None:
         kind = data.draw(st.sampled_from(list(FUNCTIONS)))

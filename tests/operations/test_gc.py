@@ -155,6 +155,25 @@ def test_newest_of_a_version_stays_though_a_later_one_was_deleted_meanwhile(vaul
     assert vault.get_table_instances("t") == [ids[1]]
 
 
+def test_instance_before_one_that_is_being_deleted_stays(vault, monkeypatch):
+    ids = written(vault, "t", 3)
+    plan = vault.plan_gc(keep_last=1)
+    from tablevault.operations import DeleteInstance
+
+    def failing(self, plan, session):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(DeleteInstance, "work", failing)
+    with pytest.raises(OSError, match="full"):
+        vault.delete_instance(ids[2], "t", process_id="delete")
+    left = vault.get_process(vault.gc(plan)).arguments["left"]
+    assert left == {ids[0]: "a process holds it", ids[1]: "a process holds it"}
+    assert vault.get_table_instances("t") == ids
+    vault.stop_process("delete")
+    vault.gc(plan)
+    assert vault.get_table_instances("t") == ids[2:]
+
+
 def test_plan_of_another_vault_is_refused(vault, tmp_path):
     written(vault, "t", 2)
     other = TableVault(tmp_path / "other", create=True)

@@ -67,18 +67,30 @@ class Gc(Operation[RemovalPlan]):
                 left[f"instance {row_id}" if gone is None else gone.instance_id] = _GONE
             else:
                 wanted[row_id] = instance
-        held = _Held(draft, wanted.values(), tables)
-        needed = Protection.find(lookup, records, set(wanted) - held.rows, self.keep_inputs)
+        shown = {row_id for row_id, item in wanted.items() if _is_shown(lookup, tables[item.table_id], item)}
+        others = _OtherProcesses(draft)
+        held = others.holding(
+            {row_id: _locks_on(tables[item.table_id], item, row_id in shown) for row_id, item in wanted.items()}
+        )
+        needed = Protection.find(lookup, records, set(wanted) - held, self.keep_inputs)
+        # Where the newest instance is about to go, the one before it would be the newest.
+        guards = {row_id: records[row_id] for row_id in needed.guards}
+        going = others.holding({row_id: (_shared(tables[item.table_id], item),) for row_id, item in guards.items()})
+        unguarded = {(guards[row_id].table_id, guards[row_id].version) for row_id in going}
         removed = []
         for row_id, instance in wanted.items():
-            reasons = needed.reasons.get(row_id) or ((_HELD,) if row_id in held.rows else ())
+            is_held = row_id in held or (instance.table_id, instance.version) in unguarded
+            reasons = needed.reasons.get(row_id) or ((_HELD,) if is_held else ())
             if reasons:
                 left[instance.instance_id] = ", ".join(reasons)
             else:
-                removed.append(self._removed(draft, tables[instance.table_id], instance))
-        for row_id in needed.guards:
-            guard = records[row_id]
-            draft.lock_shared(lock_on_instance(names.fold(tables[guard.table_id].name), guard.instance_id))
+                table = tables[instance.table_id]
+                for lock in _locks_on(table, instance, row_id in shown):
+                    draft.lock_exclusive(lock.resource)
+                removed.append(_removed(lookup, table, instance, row_id in shown))
+        for row_id, guard in guards.items():
+            if row_id not in going:
+                draft.lock_shared(_shared(tables[guard.table_id], guard).resource)
         paths = self._removable_paths(lookup)
         left.update((path, _GONE) for path in self.paths if path not in paths)
         return RemovalPlan(
@@ -97,20 +109,6 @@ class Gc(Operation[RemovalPlan]):
         steps += map(remove, plan.paths)
         return Changes(tuple(DeletedInstance(item.row_id) for item in plan.instances), tuple(steps))
 
-    def _removed(self, draft: Draft, table: TableRecord, instance: InstanceRecord) -> RemovedInstance:
-        key, layout = names.fold(table.name), draft.lookup.layout
-        draft.lock_exclusive(lock_on_instance(key, instance.instance_id))
-        link = draft.lookup.table_folder(table) / ARTIFACTS
-        is_shown = link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
-        if is_shown:
-            draft.lock_exclusive(lock_on_artifacts(key))
-        return RemovedInstance(
-            instance.row_id,
-            layout.relative(draft.lookup.folder(table, instance).root),
-            f"{table.name}_{instance.instance_id}",
-            layout.relative(link) if is_shown else "",
-        )
-
     def _removable_paths(self, lookup: Lookup) -> set[str]:
         """Return the leftovers and worker logs that may go now."""
         if not self.paths:
@@ -122,41 +120,57 @@ class Gc(Operation[RemovalPlan]):
         return found
 
 
-class _Held:
-    """The instances that another process holds, of some.
+def _shared(table: TableRecord, instance: InstanceRecord) -> Lock:
+    return Lock(lock_on_instance(names.fold(table.name), instance.instance_id), exclusive=False)
+
+
+def _locks_on(table: TableRecord, instance: InstanceRecord, is_shown: bool) -> tuple[Lock, ...]:
+    """Return the locks that removing an instance takes."""
+    key = names.fold(table.name)
+    own = Lock(lock_on_instance(key, instance.instance_id), exclusive=True)
+    return (own, Lock(lock_on_artifacts(key), exclusive=True)) if is_shown else (own,)
+
+
+def _is_shown(lookup: Lookup, table: TableRecord, instance: InstanceRecord) -> bool:
+    """Return whether the table's link leads to the artifacts of this instance."""
+    link = lookup.table_folder(table) / ARTIFACTS
+    return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
+
+
+def _removed(lookup: Lookup, table: TableRecord, instance: InstanceRecord, is_shown: bool) -> RemovedInstance:
+    layout = lookup.layout
+    return RemovedInstance(
+        instance.row_id,
+        layout.relative(lookup.folder(table, instance).root),
+        f"{table.name}_{instance.instance_id}",
+        layout.relative(lookup.table_folder(table) / ARTIFACTS) if is_shown else "",
+    )
+
+
+class _OtherProcesses:
+    """The locks of other processes than the one that is planned.
 
     Parameters
     ----------
     draft
-        The plan; the locks of its own process do not count.
-    instances
-        The instances.
-    tables
-        Their tables, by number.
+        The plan.
     """
 
-    def __init__(self, draft: Draft, instances: Collection[InstanceRecord], tables: Mapping[int, TableRecord]) -> None:
+    def __init__(self, draft: Draft) -> None:
         context = draft.lookup.context
-        processes = context.catalog.processes
-        own = processes.find(draft.process_id)
+        self._processes, self._parent = context.catalog.processes, context.parent_serial
+        own = self._processes.find(draft.process_id)
         self._own = own.serial if own is not None and not own.finished else None
-        self._processes, self._parent = processes, context.parent_serial
-        locks = {
-            item.row_id: Lock(lock_on_instance(names.fold(tables[item.table_id].name), item.instance_id), True)
-            for item in instances
-        }
-        self.rows = set(self._conflicting(list(locks.items())))
 
-    def _conflicting(self, locks: Sequence[tuple[int, Lock]]) -> Iterator[int]:
-        """Yield the row ids of the locks that conflict with those of others; halves the list until it finds them."""
-        if not locks or not self._holders([lock for _, lock in locks]):
-            return
-        if len(locks) == 1:
-            yield locks[0][0]
-            return
-        middle = len(locks) // 2
-        yield from self._conflicting(locks[:middle])
-        yield from self._conflicting(locks[middle:])
+    def holding(self, wanted: Mapping[int, tuple[Lock, ...]]) -> set[int]:
+        """Return the keys of the locks that conflict with those of others; halves the list until it finds them."""
+        if not wanted or not self._holders([lock for locks in wanted.values() for lock in locks]):
+            return set()
+        if len(wanted) == 1:
+            return set(wanted)
+        items = list(wanted.items())
+        middle = len(items) // 2
+        return self.holding(dict(items[:middle])) | self.holding(dict(items[middle:]))
 
     def _holders(self, wanted: Sequence[Lock]) -> set[int]:
         holders = set(self._processes.conflicts(wanted, self._parent))

@@ -341,8 +341,9 @@ class Engine:
                 outcome = self._try_to_begin(operation, new, owner)
                 if not isinstance(outcome, Blocked):
                     return outcome
-                if not operation.waits:
-                    continue
+                if not operation.waits and clock.monotonic() < deadline:
+                    # It is planned again, without what others hold by now.
+                    return None
                 if self._clear_the_way(outcome, deadline):
                     return None
 

@@ -101,7 +101,10 @@ class InstanceDiffer:
                 return comparison.cells(limit)
             return comparison.changed_rows(limit) if kind == "changed" else comparison.rows_of_one_side(kind, limit)
 
-        return convert(self._queries.again_if_moved(comparison.after.table.name, read))
+        try:
+            return convert(self._queries.again_if_moved(comparison.after.table.name, read))
+        except ValueError as error:
+            raise TVFileError(f"A frame is not what its file says of its columns: {error}.") from error
 
     # --- instances ------------------------------------------------------------------------------------------------
 
