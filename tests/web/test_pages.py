@@ -173,6 +173,16 @@ def test_pages_have_no_inline_script_or_style(reader):
         assert not re.search(r"<script(?! src=)|<style|\sstyle=|\son\w+=", text)
 
 
+def test_style_and_script_are_small_and_fetch_nothing_elsewhere(reader):
+    page = reader.get("/").text
+    for path in re.findall(r'(?:href|src)="(/static/[^"]+)"', page):
+        answer = reader.get(path)
+        assert len(answer.body) < 10_000
+        assert "://" not in answer.text
+        assert answer.headers["Content-Type"].partition(";")[0] in ("text/css", "text/javascript")
+    assert "://" not in re.sub(r"<code.*?</code>", "", page)
+
+
 def test_running_process_is_followed_and_ends(shown, reader):
     shown.run()
     try:
