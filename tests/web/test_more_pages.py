@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
@@ -10,7 +11,9 @@ from asking import Client
 from tablevault import TableVault
 from tablevault.presentation import statements
 from tablevault.presentation.errors import read_errors
+from tablevault.presentation.graphs import graph_of_lineage
 from tablevault.presentation.instances import instance_address
+from tablevault.records import Lineage, LineageStep
 from tablevault.web import site
 from tablevault.web.layered_graph import HEIGHT, WIDTH, lay_out
 
@@ -135,6 +138,20 @@ def test_lineage_follows_some_steps_and_counts_the_rest(chain):
     assert html.count("<rect") == 3
     assert "1 more" in html
     assert len(chain.get("/lineage/t2/base.json?up=9&down=9").json["graph"]["nodes"]) == 5
+
+
+def test_lineage_has_a_hundred_nodes_at_most():
+    def step(name, *users):
+        made = datetime(2026, 1, 1, tzinfo=UTC)
+        return LineageStep(
+            name, "base_1_a", "x", "", "", {}, (), None, None, "p", "ada", made, True, False, used_by=users
+        )
+
+    asked = step("asked", *(step(f"user{number}") for number in range(150)))
+    graph = graph_of_lineage(Lineage("asked", "base_1_a", (asked,)), by_column=False, up=2, down=2)
+    assert len(graph.nodes) == 100
+    assert len(graph.edges) == 99
+    assert graph.nodes[0].more_users == 51
 
 
 def test_lineage_of_a_column_names_columns(reader):

@@ -95,9 +95,14 @@ def read_lineage(vault: TableVault, table_name: str, instance_id: str, column: s
     lineage = vault.get_lineage(table_name, instance_id, column)
     whole = lineage if not column else vault.get_lineage(table_name, instance_id)
     by_column = bool(column)
-    graph = _Walk(lineage, by_column, up, down).graph()
+    graph = graph_of_lineage(lineage, by_column, up, down)
     columns = tuple(dict.fromkeys(step.column for step in whole.columns))
     return LineageGraph(lineage.table_name, lineage.instance_id, column, columns, up, down, graph)
+
+
+def graph_of_lineage(lineage: Lineage, by_column: bool, up: int, down: int) -> Graph:
+    """Return the graph around the columns of a lineage, of at most `MOST_NODES` nodes."""
+    return _Walk(lineage, by_column).graph(up, down)
 
 
 def graph_of_tables(statuses: Mapping[str, TableStatus], after: str) -> TableGraph:
@@ -131,22 +136,20 @@ class _Walk:
         Where it begins.
     by_column
         Whether a node is a column, or a whole instance.
-    up, down
-        Steps in each direction.
     """
 
-    def __init__(self, lineage: Lineage, by_column: bool, up: int, down: int) -> None:
+    def __init__(self, lineage: Lineage, by_column: bool) -> None:
         self._by_column = by_column
         self._roots = lineage.columns
         self._asked = {self._key(step) for step in lineage.columns}
         self._steps: dict[str, LineageStep] = {self._key(step): step for step in lineage.columns}
         self._edges: dict[tuple[str, str], bool] = {}
         self._hidden: dict[tuple[str, bool], set[str]] = {}
+
+    def graph(self, up: int, down: int) -> Graph:
+        """Return the nodes that are so many steps away, with their edges."""
         self._follow(_above, up, is_up=True)
         self._follow(_below, down, is_up=False)
-
-    def graph(self) -> Graph:
-        """Return the nodes and edges that were found."""
         nodes = tuple(self._node(key, step) for key, step in self._steps.items())
         edges = (GraphEdge(*ends, is_origin) for ends, is_origin in self._edges.items())
         return Graph(nodes, tuple(edges))
@@ -196,9 +199,13 @@ class _Walk:
             "" if step.deleted else step.instance_id,
             step.column if self._by_column else "",
             "asked for" if key in self._asked else "deleted" if step.deleted else "",
-            len(self._hidden.get((key, True), ())),
-            len(self._hidden.get((key, False), ())),
+            self._hidden_beside(key, is_up=True),
+            self._hidden_beside(key, is_up=False),
         )
+
+    def _hidden_beside(self, key: str, is_up: bool) -> int:
+        """Return how many neighbours of a node are not shown; another node may have led to some."""
+        return len(self._hidden.get((key, is_up), set()) - self._steps.keys())
 
 
 def _above(step: LineageStep) -> Iterable[tuple[LineageStep, bool]]:
