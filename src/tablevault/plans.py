@@ -315,8 +315,6 @@ class ImportPlan(Plan, frozen=True, kw_only=True, tag="import"):
     skipped: tuple[str, ...]
     """Ids of instances that are here already."""
     warnings: tuple[str, ...]
-    count: int
-    """How many instances are imported with their frames."""
 
     def facts(self) -> JsonObject:
         """Return where the instances come from, and which they are."""

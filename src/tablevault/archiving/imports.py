@@ -150,7 +150,6 @@ class _Planning:
                 chosen += self._choose(self._theirs.table(there), names.check_table_name(here))
             known = with_needed(self._theirs, self._metadata, chosen)
             self._hide([item for item in known.values() if item.row_id not in {one.row_id for one in chosen}])
-            present = [item for item in chosen if not self._is_skipped(item)]
             tags = tuple(self._tags(chosen))
         content = ImportedInstances(tuple(self._tables), tuple(self._instances), tags)
         whole = [item for item in self._instances if not item.is_hidden]
@@ -163,7 +162,6 @@ class _Planning:
             skipped=tuple(self._skipped),
             warnings=tuple(self._warnings),
             creates=tuple(self._creates(whole)),
-            count=len(present),
         )
 
     def _choose(self, table: TableRecord, name: str) -> list[InstanceRecord]:
@@ -213,9 +211,6 @@ class _Planning:
             )
         self._skipped.append(instance.instance_id)
         return True
-
-    def _is_skipped(self, instance: InstanceRecord) -> bool:
-        return instance.instance_id in self._skipped
 
     def _hide(self, needed: Sequence[InstanceRecord]) -> None:
         """Note instances that only lineages name, unless they are known here."""
