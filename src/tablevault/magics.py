@@ -19,6 +19,7 @@ def register(shell: Any) -> None:
     magics = NotebookMagics(shell)
     shell.register_magic_function(magics.choose_vault, "line", "vault")
     shell.register_magic_function(magics.apply_module, "cell", "vault_module")
+    shell.register_magic_function(magics.run_statement, "cell", "vault_sql")
 
 
 class NotebookMagics:
@@ -48,6 +49,22 @@ class NotebookMagics:
         """
         options = _parsed("%%vault_module", line, _MODULE)
         return self._vault()._apply_text(options.name, cell, options.version, options.overwrite)
+
+    def run_statement(self, line: str, cell: str) -> Any:
+        """Run the cell as one statement of `TableVault.query`: `%%vault_sql [NAME] [--as-of TIME]`.
+
+        The frame is displayed, or assigned to the variable NAME.
+        """
+        options = _parsed("%%vault_sql", line, _STATEMENT)
+        frame, _ = self._vault().query(cell, as_of=options.as_of)
+        if not options.name:
+            return frame
+        if not options.name.isidentifier():
+            raise TVArgumentError(
+                f"%%vault_sql: '{options.name}' is not the name of a variable; write {_STATEMENT.usage}"
+            )
+        self._shell.user_ns[options.name] = frame
+        return None
 
     def _vault(self) -> TableVault:
         if self._chosen:
@@ -84,9 +101,9 @@ class _Parser(argparse.ArgumentParser):
         raise TVArgumentError(f"{message}; write {self.usage}")
 
 
-def _parser(usage: str) -> _Parser:
+def _parser(usage: str, needs_name: bool = True) -> _Parser:
     parser = _Parser(usage=usage, add_help=False, allow_abbrev=False)
-    parser.add_argument("name")
+    parser.add_argument("name", nargs=None if needs_name else "?", default=None if needs_name else "")
     return parser
 
 
@@ -94,6 +111,8 @@ _VARIABLE = _parser("%vault NAME")
 _MODULE = _parser("%%vault_module NAME [--version VERSION] [--overwrite]")
 _MODULE.add_argument("--version", default=DEFAULT_VERSION)
 _MODULE.add_argument("--overwrite", action="store_true")
+_STATEMENT = _parser("%%vault_sql [NAME] [--as-of TIME]", needs_name=False)
+_STATEMENT.add_argument("--as-of")
 
 
 def _parsed(magic: str, line: str, parser: _Parser) -> argparse.Namespace:

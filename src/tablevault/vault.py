@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from tablevault.definitions.source_files import SourceFiles
+    from tablevault.presentation.frame_view import FrameView
     from tablevault.reading.instance_details import InstanceDetails
     from tablevault.reading.listings import Listings
     from tablevault.reading.runs import TableOutcome
@@ -904,6 +905,73 @@ class TableVault:
             `TVProcessError` with its type, text and traceback.
         """
         return self._processes.wait(process_id, timeout)
+
+    def watch(self, process_id: str) -> ProcessInfo:
+        """Show a process that another interpreter runs, live, until it has ended or paused.
+
+        In a notebook it is shown below the cell, on a terminal as lines, and elsewhere not at all. Interrupting it
+        leaves the process alone.
+
+        Parameters
+        ----------
+        process_id
+            The process.
+
+        Returns
+        -------
+        ProcessInfo
+            The process as it is then. What it raised is not raised; `wait_process` does that.
+
+        Examples
+        --------
+        >>> process_id = vault.run("stories.py", background=True)  # doctest: +SKIP
+        >>> vault.watch(process_id)  # doctest: +SKIP
+        """
+        from tablevault.display.following import follow
+
+        def read() -> ProcessInfo:
+            info = self.get_process(process_id)
+            if info.ended_at is None and info.owner is not None and not info.owner.alive:
+                # Its owner has died: it is paused or reverted.
+                self._engine.recovery.recover_all()
+                info = self.get_process(process_id)
+            return info
+
+        return follow(read)
+
+    def show(
+        self,
+        table_name: str,
+        instance_id: str = "",
+        version: str = names.DEFAULT_VERSION,
+        *,
+        rows: int = 20,
+        offset: int = 0,
+        columns: Sequence[str] | None = None,
+    ) -> FrameView:
+        """Return a page of a frame with its artifacts, to be looked at in a notebook.
+
+        Pictures of at most 256 KiB are shown, sounds of at most 1 MiB have a player, other artifacts are shown by name.
+        Failed and skipped cells say why they have no value.
+
+        Parameters
+        ----------
+        table_name, instance_id, version
+            The instance; `TEMP_<version>` shows the cells computed so far.
+        rows, offset
+            Maximum number of rows, and the position of the first.
+        columns
+            The columns; all if left out.
+
+        Examples
+        --------
+        >>> vault.show("stories", rows=5)  # doctest: +SKIP
+        """
+        from tablevault.presentation.frame_view import read_view
+
+        if rows < 1 or offset < 0:
+            raise TVArgumentError(f"show takes rows from 1 and an offset from 0, not {rows} and {offset}.")
+        return read_view(self, Address(table_name, instance_id, version), rows, offset, _listed(columns))
 
     def get_history(
         self, table_name: str = "", author: str = "", operation: str = "", status: str = "", limit: int = 100

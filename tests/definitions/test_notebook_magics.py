@@ -1,10 +1,12 @@
-"""`%%vault_module`: the text of a notebook's cell, applied as a file of that name would be."""
+"""Magics: the text of a notebook's cell, applied as a file of that name would be, or run as SQL."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 
+import pandas as pd
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -113,3 +115,21 @@ def test_magics_need_no_ipython_to_be_imported():
     program = "import sys, tablevault.magics; print('IPython' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+def test_a_statement_is_displayed_or_assigned(shell, vault):
+    vault.write("words", pd.DataFrame({"word": ["fig", "kiwi"]}))
+    shown = shell.run_cell_magic("vault_sql", "", "SELECT count(*) AS n FROM words")
+    assert shown["n"].tolist() == [2]
+    before = datetime.now(UTC).isoformat()
+    vault.write("words", pd.DataFrame({"word": ["pear"]}))
+    assert shell.run_cell_magic("vault_sql", "found", "SELECT word FROM words") is None
+    assert shell.user_ns["found"]["word"].tolist() == ["pear"]
+    earlier = shell.run_cell_magic("vault_sql", f"--as-of '{before}'", "SELECT word FROM words ORDER BY word")
+    assert earlier["word"].tolist() == ["fig", "kiwi"]
+
+
+@pytest.mark.parametrize("line", ["two names", "9lives", "--as of"])
+def test_a_wrong_line_of_a_statement_is_refused(shell, line):
+    with pytest.raises(tv_errors.TVArgumentError, match=r"write %%vault_sql \[NAME\]"):
+        shell.run_cell_magic("vault_sql", line, "SELECT 1")

@@ -85,6 +85,8 @@ SIGNATURES = {
     "get_services": "",
     "verify": "repair=False",
     "serve": "port=0, *, host='127.0.0.1', allow_writes=False, allow_hosts=(), open_browser=False, block=True",
+    "show": "table_name, instance_id='', version='base', *, rows=20, offset=0, columns=None",
+    "watch": "process_id",
     "get_history": "table_name='', author='', operation='', status='', limit=100",
 }
 

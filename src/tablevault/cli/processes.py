@@ -176,11 +176,11 @@ def wait_process(place: Place, process_id: str, timeout: float | None) -> str:
 @in_place
 def watch(place: Place, process_id: str) -> None:
     """Follow a process until it has ended or paused. Ctrl-C leaves it alone."""
-    from tablevault.cli.watching import follow, left_alone
+    from tablevault.cli.watching import left_alone
 
     vault = place.vault()
     with left_alone(vault, process_id):
-        info = follow(vault, process_id)
+        info = vault.watch(process_id)
     if is_json(place):
         show(place, info)
     elif info.error is not None:

@@ -99,7 +99,32 @@ class Branch:
         return f"{self.name}: {self.text}" if self.text else self.name
 
 
-Cell = str | State | Count | Sequence[str]
+@dataclass(frozen=True)
+class Number:
+    """A number as text, aligned to the right."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Muted:
+    """A remark in place of a value."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """A file inside the page."""
+
+    kind: str
+    """`picture` or `sound`."""
+    name: str
+    uri: str
+    """A `data:` address."""
+
+
+Cell = str | State | Count | Number | Muted | Embedded | Sequence[str]
 
 
 class Sheet:
@@ -126,7 +151,7 @@ class Sheet:
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         """Add a table; a `Count` is aligned to the right."""
         shown = rows[:MOST_ROWS]
-        numbers = [any(isinstance(row[place], Count) for row in shown) for place in range(len(headers))]
+        numbers = [any(isinstance(row[place], Count | Number) for row in shown) for place in range(len(headers))]
         head = "".join(
             f'<th style="{_HEAD}{";text-align:right" if number else ""}"><span style="{_MUTED}">'
             f"{_escaped(text)}</span></th>"
@@ -189,7 +214,7 @@ def _escaped(text: str) -> str:
 
 
 def _table_cell(value: Cell) -> str:
-    return f'<td style="{_NUMBER if isinstance(value, Count) else _CELL}">{_cell(value)}</td>'
+    return f'<td style="{_NUMBER if isinstance(value, Count | Number) else _CELL}">{_cell(value)}</td>'
 
 
 def _cell(value: Cell) -> str:
@@ -197,6 +222,15 @@ def _cell(value: Cell) -> str:
         return f'<span style="color:{value.colour}">●</span> {_escaped(value.name)}'
     if isinstance(value, Count):
         return f'<span style="{_MUTED}">?</span>' if value.value is None else f"{value.value:,}"
+    if isinstance(value, Muted):
+        return f'<span style="{_MUTED};font-style:italic">{_escaped(value.text)}</span>'
+    if isinstance(value, Embedded):
+        source, name = html.escape(value.uri), _escaped(value.name)
+        if value.kind == "sound":
+            return f'<audio controls preload="none" src="{source}" title="{name}"></audio>'
+        return f'<img src="{source}" alt="{name}" title="{name}" style="max-width:16em;max-height:12em">'
+    if isinstance(value, Number):
+        return _escaped(value.text)
     if isinstance(value, str):
         return _escaped(value)
     return "".join(f"<div>{_escaped(text)}</div>" for text in value)

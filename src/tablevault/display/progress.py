@@ -148,7 +148,7 @@ class _DelayedView:
 
 def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
     """Return a view for the terminal, the notebook or the log; `None` if there is no standard error."""
-    if _in_notebook():
+    if in_notebook():
         from tablevault.display.notebook import NotebookView
 
         return NotebookView(lines)
@@ -171,7 +171,7 @@ def on_terminal() -> bool:
         return False
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """Return whether IPython runs with a kernel, which is how every notebook does."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None

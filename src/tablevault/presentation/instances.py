@@ -159,7 +159,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
     # Its id names the same instance in all that follows.
     instance_id, table_name = facts.line.instance_id, facts.table_name
     exact = Address(table_name, instance_id)
-    frame, problem, has_more = _page(vault, facts, offset, most)
+    frame, problem, has_more = read_page(vault, facts, offset, most)
     is_temporary = facts.line.temporary
     active = [
         process
@@ -270,10 +270,12 @@ def _trace(vault: TableVault, facts: InstanceFacts, row: object, column: str) ->
     )
 
 
-def _page(vault: TableVault, facts: InstanceFacts, offset: int, most: int) -> tuple[ShownFrame, str, bool]:
+def read_page(
+    vault: TableVault, facts: InstanceFacts, offset: int, most: int, columns: Sequence[str] | None = None
+) -> tuple[ShownFrame, str, bool]:
     """Return a page of a frame, the reason if there is none, and whether rows follow."""
     try:
-        table = _rows(vault, facts, offset, most + 1)
+        table = _rows(vault, facts, offset, most + 1, columns)
     except TVTableError as error:
         return ShownFrame((), ()), str(error), False
     has_more, table = table.num_rows > most, table.slice(0, most)
@@ -286,13 +288,16 @@ def _page(vault: TableVault, facts: InstanceFacts, offset: int, most: int) -> tu
     return shown_frame(table, types, offset, unset, _artifacts(vault, facts, table, types)), "", has_more
 
 
-def _rows(vault: TableVault, facts: InstanceFacts, offset: int, rows: int) -> pa.Table:
+def _rows(
+    vault: TableVault, facts: InstanceFacts, offset: int, rows: int, columns: Sequence[str] | None = None
+) -> pa.Table:
     """Return rows of an instance, with artifacts by their names."""
     table, _ = vault.get_dataframe(
         facts.table_name,
         facts.line.instance_id,
         rows=rows,
         offset=offset,
+        columns=columns,
         full_artifact_path=False,
         format="arrow",
     )
