@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tablevault.errors import TVArgumentError
 from tablevault.names import DEFAULT_VERSION, nearest
+from tablevault.reading.moments import parse_moment
 from tablevault.vault import TableVault
 
 if TYPE_CHECKING:
@@ -51,12 +52,13 @@ class NotebookMagics:
         return self._vault()._apply_text(options.name, cell, options.version, options.overwrite)
 
     def run_statement(self, line: str, cell: str) -> Any:
-        """Run the cell as one statement of `TableVault.query`: `%%vault_sql [NAME] [--as-of TIME]`.
+        """Run the cell as one statement of `TableVault.query`: `%%vault_sql [NAME] [--as-of TIME|PROCESS_ID]`.
 
         The frame is displayed, or assigned to the variable NAME.
         """
         options = _parsed("%%vault_sql", line, _STATEMENT)
-        frame, _ = self._vault().query(cell, as_of=options.as_of)
+        as_of = None if options.as_of is None else parse_moment(options.as_of)
+        frame, _ = self._vault().query(cell, as_of=as_of)
         if not options.name:
             return frame
         if not options.name.isidentifier():
@@ -111,7 +113,7 @@ _VARIABLE = _parser("%vault NAME")
 _MODULE = _parser("%%vault_module NAME [--version VERSION] [--overwrite]")
 _MODULE.add_argument("--version", default=DEFAULT_VERSION)
 _MODULE.add_argument("--overwrite", action="store_true")
-_STATEMENT = _parser("%%vault_sql [NAME] [--as-of TIME]", needs_name=False)
+_STATEMENT = _parser("%%vault_sql [NAME] [--as-of TIME|PROCESS_ID]", needs_name=False)
 _STATEMENT.add_argument("--as-of")
 
 

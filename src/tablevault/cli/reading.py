@@ -13,6 +13,8 @@ import click
 from tablevault.cli.application import REFUSED, Place, in_place, json_option
 from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.cli.showing import is_json, show, show_tree
+from tablevault.errors import TVArgumentError
+from tablevault.reading.moments import parse_moment
 
 if TYPE_CHECKING:
     from tablevault.records import BuilderPlan
@@ -23,17 +25,11 @@ _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
 
 def _moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | str | None:
-    """Return a moment, or the id of a process, which has no colon."""
     del ctx, parameter
-    if text is None or ":" not in text:
-        return text
     try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise click.BadParameter(f"'{text}' is not a time in ISO 8601, such as 2026-11-01T12:00Z ({error}).") from None
-    if moment.utcoffset() is None:
-        raise click.BadParameter(f"'{text}' has no offset from UTC; write {text}Z for UTC.")
-    return moment
+        return None if text is None else parse_moment(text)
+    except TVArgumentError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 table = click.argument("table_name", shell_complete=tables)

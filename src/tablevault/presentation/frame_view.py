@@ -57,7 +57,7 @@ class FrameView:
 
     @property
     def _headers(self) -> list[str]:
-        return ["", *(column.name for column in self.frame.columns)] if self.frame.columns else []
+        return ["", *(column.name for column in self.frame.columns)]
 
     @property
     def _rows(self) -> list[list[DisplayedCell]]:

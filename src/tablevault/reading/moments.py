@@ -105,3 +105,22 @@ def check_no_id(instance_id: str, as_of: datetime | str | None) -> None:
 
 def _shown(as_of: datetime | str) -> str:
     return f"process '{as_of}'" if isinstance(as_of, str) else f"{as_of:%Y-%m-%d %H:%M:%S%z}"
+
+
+def parse_moment(text: str) -> datetime | str:
+    """Return a moment in ISO 8601 with its offset from UTC, or the id of a process, which has no colon.
+
+    Raises
+    ------
+    TVArgumentError
+        If it is neither.
+    """
+    if ":" not in text:
+        return text
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise TVArgumentError(f"'{text}' is not a time in ISO 8601, such as 2026-11-01T12:00Z ({error}).") from None
+    if moment.utcoffset() is None:
+        raise TVArgumentError(f"'{text}' has no offset from UTC; write {text}Z for UTC.")
+    return moment
