@@ -225,6 +225,26 @@ def test_instance_of_the_same_id_with_other_content_is_refused(gallery, vault, t
     assert vault.read("titles")["title"].tolist() == ["Fox", "Owl", "Sea"]
 
 
+def test_source_that_changes_while_its_import_is_paused_is_refused(received, vault, monkeypatch):
+    from tablevault.archiving import imports
+
+    copy = imports.copy_whole
+
+    def failing(*arguments):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(imports, "copy_whole", failing)
+    with pytest.raises(OSError, match="full"):
+        vault.import_instances(received, process_id="take")
+    monkeypatch.setattr(imports, "copy_whole", copy)
+    statement(received, "UPDATE instances SET manifest = ?", "0" * 64)
+    with pytest.raises(tv_errors.TVFileError, match="another instance in the place"):
+        vault.import_instances(received, process_id="take")
+    assert vault.get_tables() == []
+    vault.stop_process("take")
+    assert vault.verify().ok
+
+
 def test_paused_import_goes_on(gallery, vault, monkeypatch):
     from tablevault.archiving import imports
 

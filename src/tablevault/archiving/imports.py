@@ -80,7 +80,7 @@ class ImportInstances(Operation[ImportPlan]):
         with opened_source(self.source) as source:
             theirs = Lookup(source)
             for item, origin in zip(plan.content.instances, plan.sources, strict=True):
-                instance = _still_there(theirs, origin)
+                instance = _still_there(theirs, origin, item)
                 if item.is_hidden:
                     steps += self._stage_metadata(plan, item, instance, theirs, session)
                 else:
@@ -344,9 +344,10 @@ def _chosen_names(tables: Any, source: VaultContext) -> dict[str, str]:
     return chosen
 
 
-def _still_there(theirs: Lookup, origin: ImportSource) -> InstanceRecord:
+def _still_there(theirs: Lookup, origin: ImportSource, planned: ImportedInstance) -> InstanceRecord:
+    """Return an instance of the source; raise `TVFileError` if it is not the one that was planned to be imported."""
     found = theirs.contents.instance_by_row(origin.row_id)
-    if found is None or found.instance_id != origin.instance_id:
+    if found is None or found.instance_id != origin.instance_id or (found.manifest or "") != planned.manifest:
         raise TVFileError(f"The source has another instance in the place of '{origin.instance_id}' now; import again.")
     return found
 
