@@ -6,6 +6,7 @@ It writes the cluster's address, and the processes that it consists of, into the
 """
 
 import json
+import os
 import signal
 import sys
 import time
@@ -34,9 +35,10 @@ def main(state: Path) -> None:
         while state.exists():
             time.sleep(0.2)
     finally:
-        # Its own way of ending takes several seconds.
+        # Its own way of ending takes several seconds, or a minute on a busy machine.
         for child in psutil.Process().children(recursive=True):
             child.kill()
+        os._exit(0)
 
 
 main(Path(sys.argv[1]))

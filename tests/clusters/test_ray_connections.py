@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 
 import pytest
-from cluster_work import Work
+from cluster_work import Work, until
 
 from tablevault import tv_errors
 from tablevault.builders.resources import Resources
@@ -41,3 +42,26 @@ def test_resources_are_read_from_numbers_and_texts():
     assert found.text == "2 CPU, 0.5 GPU, 1.5 GiB memory, 3 lamp"
     assert Resources.parse({"memory": "2MB", "cpu": 0}).amounts == {"memory": 2_000_000}
     assert Resources.parse({"cpu": 0}).text == "nothing"
+
+
+@pytest.mark.slow
+def test_a_connection_that_the_user_ends_ends_the_run(ray_address, tmp_path):
+    import ray
+
+    work = Work(tmp_path, ray_address)
+    work.build("hold", 10)
+    work.tell("hold", 7)
+
+    def end() -> None:
+        until(lambda: "7" in work.noted("called"))
+        ray.shutdown()
+
+    ending = threading.Thread(target=end)
+    ending.start()
+    with pytest.raises(ConnectionError, match=r"ray\.shutdown\(\)"):
+        work.run("nightly")
+    ending.join()
+    work.tell("hold")
+    work.run("nightly")
+    assert work.cells() == list(range(10))
+    ray.shutdown()

@@ -13,7 +13,7 @@ import pickle
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +26,7 @@ from tablevault.builders.resources import Resources
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenFunction
 from tablevault.rows.input_files import InputFiles
+from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, is_innocent, owner_is_lost
 from tablevault.rows.ray_cluster import RayCluster
 from tablevault.rows.ray_worker import (
     BROKEN,
@@ -194,68 +195,6 @@ class RayExecutor:
         self._crew.thread.join()
 
 
-@dataclass
-class _Task:
-    """Calls that a worker was given and has not answered."""
-
-    calls: list[int]
-    size: int
-    """Bytes of their arguments."""
-    began: float
-    """When it began, if it has; on the monotonic clock."""
-
-
-@dataclass
-class _Transfer:
-    """The files of a call that has ended, on their way."""
-
-    answer: Answer
-    files: ReceivedFiles
-
-
-@dataclass(eq=False)
-class _Actor:
-    """A worker, as its owner knows it."""
-
-    handle: Any
-    places: int
-    """Tasks that it runs at once."""
-    created: float
-    is_placed: bool = False
-    is_ready: bool = False
-    is_alone: bool = False
-    """Whether it was given a suspected call, and must not be given others meanwhile."""
-    is_leaving: bool = False
-    """Whether it closes its function, to be let go."""
-    tasks: dict[int, _Task] = field(default_factory=dict)
-    """Those that it was given, in their order."""
-    transfers: dict[int, _Transfer] = field(default_factory=dict)
-    """By the numbers of their calls."""
-    idle_since: float = 0.0
-    is_asked: bool = False
-    """Whether it was asked for the calls that it has not begun."""
-
-    @property
-    def may_be_given(self) -> bool:
-        """Whether it could run further calls."""
-        return self.is_ready and not self.is_alone and not self.is_leaving
-
-    @property
-    def running(self) -> Iterator[_Task]:
-        """The tasks that run now."""
-        return itertools.islice(list(self.tasks.values()), self.places)
-
-    @property
-    def unanswered(self) -> list[int]:
-        """The calls that it was given and has not answered, or whose files have not arrived."""
-        return [*self.transfers, *(number for task in self.tasks.values() for number in task.calls)]
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it could run calls, and has none."""
-        return self.may_be_given and not self.tasks and not self.transfers
-
-
 class _Crew:
     """The workers, and the threads that serve them.
 
@@ -273,7 +212,7 @@ class _Crew:
         self.inputs = InputFiles(job.input_root, cluster.ray.put) if job.input_root is not None else None
         self._greeting = self._packed_greeting()
         self._class = self._actor_class()
-        self._actors: list[_Actor] = []
+        self._actors: list[RayActor] = []
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
         """What is to be done in the thread; by any thread."""
         self._numbers = itertools.count()
@@ -300,12 +239,13 @@ class _Crew:
 
     def begun(self) -> dict[int, float]:
         """Return when calls began that run now: of each task the first, whose end is not known."""
-        return {
-            task.calls[0]: task.began
-            for actor in self._actors.copy()
-            for task in actor.running
-            if actor.is_ready and task.calls
-        }
+        begun = {}
+        for actor in self._actors.copy():
+            for task in actor.running if actor.is_ready else ():
+                # The list is replaced by the thread, and never changed.
+                for number in task.calls[:1]:
+                    begun[number] = task.began
+        return begun
 
     def wake(self) -> None:
         """Let the thread look for calls to be given out."""
@@ -339,7 +279,8 @@ class _Crew:
     def _start_actor(self) -> None:
         """Create a worker; it is placed and greeted when there is a place for it."""
         job = self._job
-        places = min(job.rows_per_worker, job.places - sum(actor.places for actor in self._actors))
+        taken = sum(actor.places for actor in self._actors if not actor.is_leaving)
+        places = max(1, min(job.rows_per_worker, job.places - taken))
         handle = self._class.options(
             num_cpus=job.resources.cpu,
             num_gpus=job.resources.gpu,
@@ -350,23 +291,23 @@ class _Crew:
             max_concurrency=places,
             runtime_env=dict(job.runtime_env) or None,
         ).remote()
-        actor = _Actor(handle, places, clock.monotonic())
+        actor = RayActor(handle, places, clock.monotonic())
         self._actors.append(actor)
         self._control(actor, "ping", partial(self._placed, actor))
         self._expect(actor, handle.hello.remote(self._greeting, dict(job.forwarded)), partial(self._greeted, actor))
 
-    def _control(self, actor: _Actor, method: str, handle: Callable[[Any], None], *arguments: object) -> None:
+    def _control(self, actor: RayActor, method: str, handle: Callable[[Any], None], *arguments: object) -> None:
         """Call a method that a worker serves while calls run."""
         called = getattr(actor.handle, method).options(concurrency_group=CONTROL).remote(*arguments)
         self._expect(actor, called, handle)
 
-    def _expect(self, actor: _Actor, reference: Any, handle: Callable[[Any], None]) -> None:
+    def _expect(self, actor: RayActor, reference: Any, handle: Callable[[Any], None]) -> None:
         """Let the thread handle what a worker answers; an error of Ray's means that the worker is lost."""
         reference.future().add_done_callback(
             lambda future: self._events.put(partial(self._hear, actor, future, handle))
         )
 
-    def _hear(self, actor: _Actor, future: Future[Any], handle: Callable[[Any], None]) -> None:
+    def _hear(self, actor: RayActor, future: Future[Any], handle: Callable[[Any], None]) -> None:
         if actor not in self._actors:
             return
         error = future.exception()
@@ -412,13 +353,18 @@ class _Crew:
 
     def _lose_cluster(self) -> None:
         self._is_lost = True
-        self._break_off(
-            ConnectionError(f"the Ray cluster at {self._cluster.address} is gone; make the same call on another one")
-        )
+        address = self._cluster.address
+        if self._cluster.is_connected:
+            text = f"the Ray cluster at {address} is gone; make the same call on another one"
+        else:
+            text = (
+                f"the connection to the Ray cluster at {address} was ended while rows ran there, as ray.shutdown() does"
+            )
+        self._break_off(ConnectionError(text))
 
     def _break_off(self, error: BaseException) -> None:
-        """End all calls with an error of the run."""
-        self.calls.break_off(error if isinstance(error, FunctionError) else FunctionError(error))
+        """End all calls with an error of the run, also those that workers have."""
+        self.calls.break_off(FunctionError(error))
         self.calls.fail(list(self.calls.arguments))
         for actor in self._actors:
             actor.tasks.clear()
@@ -433,13 +379,7 @@ class _Crew:
         if self.calls.broken is not None:
             return
         if not self._cluster.is_connected:
-            self._is_lost = True
-            self._break_off(
-                ConnectionError(
-                    f"the connection to the Ray cluster at {self._cluster.address} was ended while rows ran there, as "
-                    "ray.shutdown() does"
-                )
-            )
+            self._lose_cluster()
             return
         now = clock.monotonic()
         self._grow(now)
@@ -447,7 +387,8 @@ class _Crew:
         self._tell_unplaced(now)
         self._take_back(now)
         for number in self.calls.abandoned.copy():
-            self._give_up(number, now)
+            if number in self.calls.arguments:
+                self._give_up(number, now)
 
     def _grow(self, now: float) -> None:
         """Let the number of workers double while calls wait."""
@@ -488,14 +429,14 @@ class _Crew:
                 actor.is_asked = True
                 self._control(actor, "hand_over", partial(self._handed_over, actor), list(actor.tasks))
 
-    def _handed_over(self, actor: _Actor, found: Mapping[int, tuple[list[Answer], list[int] | None]]) -> None:
+    def _handed_over(self, actor: RayActor, found: Mapping[int, tuple[list[Answer], list[int] | None]]) -> None:
         actor.is_asked = False
         for number, (answers, given_back) in found.items():
             task = actor.tasks.get(number)
             if task is not None:
                 self._settle(task, answers, task.calls.copy() if given_back is None else given_back)
 
-    def _settle(self, task: _Task, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
+    def _settle(self, task: SubmittedTask, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
         """Take what a worker tells of a task, which it may tell twice."""
         left = dict.fromkeys(task.calls)
         ended = [answer for answer in answers if answer[0] in left]
@@ -523,10 +464,10 @@ class _Crew:
                 "machines, or change 'resources' of the builder."
             )
 
-    def _placed(self, actor: _Actor, _: object) -> None:
+    def _placed(self, actor: RayActor, _: object) -> None:
         actor.is_placed = True
 
-    def _greeted(self, actor: _Actor, answer: tuple[str, Any]) -> None:
+    def _greeted(self, actor: RayActor, answer: tuple[str, Any]) -> None:
         kind, content = answer
         if kind == READY:
             actor.is_placed = actor.is_ready = True
@@ -534,28 +475,32 @@ class _Crew:
             self._job.on_variables(content)
             self.calls.opened()
         elif kind == BROKEN:
-            self._break_off(receive_error(content))
+            self._remove(actor)
+            self.calls.break_off(FunctionError(receive_error(content)))
         else:
-            own = versions(self._ray)
-            theirs = ", ".join(f"{name} {content.get(name)}" for name in own if content.get(name) != own[name])
-            here = ", ".join(f"{name} {own[name]}" for name in own if content.get(name) != own[name])
-            self._break_off(
-                RuntimeError(
-                    f"a worker of the Ray cluster at {self._cluster.address} has {theirs}, and this interpreter has "
-                    f"{here}; install the same versions on all machines of the cluster"
-                )
-            )
+            self._remove(actor)
+            self.calls.break_off(FunctionError(RuntimeError(self._difference(content))))
 
-    def _finished(self, actor: _Actor, _: object) -> None:
+    def _difference(self, theirs: Mapping[str, str]) -> str:
+        """Return the message about a worker with other versions."""
+        own = versions(self._ray)
+        names = [name for name in own if theirs.get(name) != own[name]]
+        there, here = (", ".join(f"{name} {found.get(name)}" for name in names) for found in (theirs, own))
+        return (
+            f"a worker of the Ray cluster at {self._cluster.address} has {there}, and this interpreter has {here}; "
+            "install the same versions on all machines of the cluster"
+        )
+
+    def _finished(self, actor: RayActor, _: object) -> None:
         self._remove(actor)
 
-    def _remove(self, actor: _Actor) -> None:
+    def _remove(self, actor: RayActor) -> None:
         """Forget a worker and end it."""
         self._actors.remove(actor)
         with contextlib.suppress(Exception):
             self._ray.kill(actor.handle)
 
-    def _lose(self, actor: _Actor, error: BaseException) -> None:
+    def _lose(self, actor: RayActor, error: BaseException) -> None:
         """Settle what becomes of the calls of a worker that is gone, or whose answer was lost."""
         calls = actor.unanswered
         for transfer in actor.transfers.values():
@@ -563,14 +508,14 @@ class _Crew:
         self._remove(actor)
         for number in calls:
             self._cancelled.pop(number, None)
-        fate = _fate(error)
-        if _owner_is_lost(error):
+        fate = fate_of(error)
+        if owner_is_lost(error):
             self._lose_cluster()
         elif actor.is_leaving:
             self.calls.give_back(calls)
         elif getattr(error, "actor_init_failed", False):
-            self._break_off(RuntimeError(f"a Ray worker could not be started: {error}"))
-        elif _is_innocent(error):
+            self.calls.break_off(FunctionError(RuntimeError(f"a Ray worker could not be started: {error}")))
+        elif is_innocent(error):
             self.calls.give_back(calls)
         elif not actor.is_ready:
             self.calls.died_opening(fate)
@@ -615,7 +560,7 @@ class _Crew:
                 self._submit(actor, self.calls.suspects, 1)
                 actor.is_alone = bool(actor.tasks)
 
-    def _submit(self, actor: _Actor, numbers: deque[int], most: int) -> None:
+    def _submit(self, actor: RayActor, numbers: deque[int], most: int) -> None:
         calls: list[tuple[int, bytes]] = []
         size = 0
         while len(calls) < most and size < _MOST_BYTES:
@@ -630,13 +575,13 @@ class _Crew:
         if not calls:
             return
         task = next(self._numbers)
-        actor.tasks[task] = _Task([number for number, _ in calls], size, clock.monotonic())
+        actor.tasks[task] = SubmittedTask([number for number, _ in calls], size, clock.monotonic())
         content = pickle.dumps(tuple(SentTask(task, calls, self._job.ends_at_failure)), PROTOCOL)
         self._expect(
             actor, actor.handle.run.remote(content, self._input_files(calls)), partial(self._answered, actor, task)
         )
 
-    def _answered(self, actor: _Actor, number: int, content: tuple[Any, ...]) -> None:
+    def _answered(self, actor: RayActor, number: int, content: tuple[Any, ...]) -> None:
         task = actor.tasks.pop(number)
         found = TaskAnswer(*content)
         now = clock.monotonic()
@@ -664,7 +609,7 @@ class _Crew:
 
     # --- files ----------------------------------------------------------------------------------------------------
 
-    def _receive(self, actor: _Actor, answer: Answer, sent: list[SentFile]) -> None:
+    def _receive(self, actor: RayActor, answer: Answer, sent: list[SentFile]) -> None:
         """Begin to read the files that the result of a call names; the call ends once they are here."""
         number = answer[0]
         try:
@@ -672,10 +617,10 @@ class _Crew:
         except ValueError as error:
             self.calls.end(number, error)
             return
-        actor.transfers[number] = _Transfer(answer, files)
+        actor.transfers[number] = Transfer(answer, files)
         self._receive_next(actor, number)
 
-    def _receive_next(self, actor: _Actor, number: int) -> None:
+    def _receive_next(self, actor: RayActor, number: int) -> None:
         transfer = actor.transfers[number]
         try:
             piece = transfer.files.next_piece
@@ -692,18 +637,18 @@ class _Crew:
         self._end_transfer(actor, number)
         self.calls.answer([transfer.answer])
 
-    def _received(self, actor: _Actor, number: int, piece: bytes) -> None:
+    def _received(self, actor: RayActor, number: int, piece: bytes) -> None:
         if number in actor.transfers:
             actor.transfers[number].files.add(piece)
             self._receive_next(actor, number)
 
-    def _end_transfer(self, actor: _Actor, number: int) -> None:
+    def _end_transfer(self, actor: RayActor, number: int) -> None:
         actor.transfers.pop(number).files.discard()
         self._control(actor, "drop_files", _ignore, number)
         actor.is_alone = actor.is_alone and bool(actor.tasks or actor.transfers)
         actor.idle_since = clock.monotonic()
 
-    def _note_time(self, found: TaskAnswer, task: _Task) -> None:
+    def _note_time(self, found: TaskAnswer, task: SubmittedTask) -> None:
         count = len(found.answers)
         self._measure.add(sum(answer[1] for answer in found.answers) / count, task.size / count)
         if not self._job.one_by_one:
@@ -730,33 +675,6 @@ class _Crew:
             self._do_next(_LOOK_SECONDS)
         for actor in self._actors.copy():
             self._remove(actor)
-
-
-def _is_innocent(error: BaseException) -> bool:
-    """Return whether no call can be the reason why a worker is gone: its machine is, or a message was lost."""
-    if getattr(error, "preempted", False):
-        return True
-    text = str(error)
-    lost = type(error).__name__ in (
-        "ActorUnavailableError",
-        "ObjectLostError",
-        "OwnerDiedError",
-        "ObjectFetchTimedOutError",
-    )
-    return lost or "its node has died" in text or "`ray.kill`" in text
-
-
-def _owner_is_lost(error: BaseException) -> bool:
-    """Return whether the cluster takes this interpreter for dead: its part of the cluster is gone."""
-    return "its owner has died" in str(error)
-
-
-def _fate(error: BaseException) -> str:
-    """Return how a worker ended, as far as Ray knows."""
-    lines = str(error).splitlines()
-    place = next((line.partition(":")[2].strip() for line in lines if line.strip().startswith("ip:")), "")
-    reason = lines[-1].partition(" Some common causes")[0] if lines else type(error).__name__
-    return f"died{f' on {place}' if place else ''} (out of memory, a crash, or killed; Ray: {reason})"
 
 
 def _nothing() -> None:
