@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -58,8 +59,10 @@ def test_a_connection_that_the_user_ends_ends_the_run(ray_address, tmp_path):
 
     ending = threading.Thread(target=end)
     ending.start()
+    handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ConnectionError, match=r"ray\.shutdown\(\)"):
         work.run("nightly")
+    assert signal.getsignal(signal.SIGTERM) is handler
     ending.join()
     work.tell("hold")
     work.run("nightly")

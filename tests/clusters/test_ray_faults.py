@@ -229,11 +229,6 @@ del vault
 gc.collect()
 assert not ray.is_initialized()
 assert handlers_are_kept()
-vault = TableVault(sys.argv[1])
-vault.create_instance("t", copy=True)
-vault.execute_instance("t", force_execute=True)
-ray.shutdown()
-assert handlers_are_kept()
 print("done")
 """
 
