@@ -74,6 +74,14 @@ def fail(x, control):
     return x
 
 
+def fail_slowly(x, control):
+    note(control, "called", x)
+    time.sleep(0.005)
+    if x == 50:
+        raise Own("fifty")
+    return x
+
+
 def trouble(x, control):
     import threading
 

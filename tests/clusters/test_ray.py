@@ -111,6 +111,15 @@ def test_an_exception_arrives_as_itself_with_traceback_notes_and_cause(work):
     assert work.vault.get_process("nightly").status == "paused"
 
 
+def test_rows_after_a_failed_one_are_not_called(work):
+    work.build("fail_slowly", 500)
+    with pytest.raises(Exception, match="fifty"):
+        work.run("nightly")
+    called = len(work.noted("called"))
+    assert 51 <= called < 200
+    assert work.vault.get_process("nightly").progress["a"].computed == called - 1
+
+
 def test_errors_of_all_kinds_are_those_of_their_rows(work):
     work.build("trouble", 7, on_error="collect", max_failures="100%")
     with pytest.warns(tv_errors.TableVaultWarning, match="5 failed rows"):

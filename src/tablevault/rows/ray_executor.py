@@ -158,6 +158,7 @@ class RayExecutor:
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
         crew = self._crew
+        crew.calls.forgets_returned = False
         if crew.inputs is not None:
             arguments = crew.inputs.marked(number, arguments)
         crew.calls.start(number, arguments)
@@ -172,7 +173,11 @@ class RayExecutor:
             warn(self._crew.warnings.popleft())
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back calls that no worker was given; return their numbers."""
+        """Take back calls that no worker was given; return their numbers.
+
+        From now on, until another call is started, calls that workers give back are not known any more.
+        """
+        self._crew.calls.forgets_returned = True
         return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:

@@ -61,6 +61,8 @@ class RemoteCalls:
     """Wakes the owner."""
     abandoned: set[int] = field(default_factory=set)
     """Calls that the owner has given up."""
+    forgets_returned: bool = False
+    """Whether calls that workers give back, or may have died of, are dropped: the owner lets calls end."""
     broken: BaseException | None = None
     """Why no worker can run a call any more."""
     _suspected: set[int] = field(default_factory=set)
@@ -134,6 +136,9 @@ class RemoteCalls:
 
     def give_back(self, numbers: Sequence[int]) -> None:
         """Let calls wait again that a worker was given and has not begun, before those that wait."""
+        if self.forgets_returned:
+            self._forget(numbers)
+            return
         for number in reversed(numbers):
             (self.suspects if number in self._suspected else self.waiting).appendleft(number)
 
@@ -150,7 +155,7 @@ class RemoteCalls:
             Whether the worker can have died of no other call.
         """
         for number in numbers:
-            if number in self.abandoned:
+            if number in self.abandoned or (self.forgets_returned and number not in self._suspected):
                 self.arguments.pop(number, None)
             elif number in self._suspected and was_alone:
                 self._suspected.discard(number)
@@ -159,6 +164,11 @@ class RemoteCalls:
             else:
                 self._suspected.add(number)
                 self.suspects.append(number)
+        self.news.put(None)
+
+    def _forget(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.arguments.pop(number, None)
         self.news.put(None)
 
     def died_opening(self, fate: str) -> None:
