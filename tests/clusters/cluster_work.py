@@ -82,6 +82,25 @@ def fail_slowly(x, control):
     return x
 
 
+def fail_once(x, attempt, error, control):
+    import tablevault
+
+    note(control, "called", x)
+    tablevault.report_usage(tokens=2)
+    if attempt == 1:
+        raise ConnectionError(f"no network for {x}")
+    return error
+
+
+def check_text(a):
+    if a == "no network for 2":
+        raise ValueError("two is refused")
+
+
+def split(x, control):
+    return [10 * x + part for part in range(x)]
+
+
 def trouble(x, control):
     import threading
 

@@ -66,6 +66,35 @@ def test_a_function_that_is_called_once_runs_in_a_worker(work):
     assert os.getpid() not in work.cells()
 
 
+@pytest.mark.slow
+def test_retries_services_usage_and_validation_mean_the_same(work):
+    work.vault.set_service("net", {"max_concurrency": 1})
+    placeholders = {"attempt": "~ATTEMPT~", "error": "~LAST_ERROR~"}
+    arguments = {"x": "<<self.x[index]>>", **placeholders, "control": str(work.control)}
+    fields = {"retry": {"max_retries": 1, "wait": 0.01}, "service": "net", "validate": "check_text"}
+    work.build("fail_once", 4, arguments=arguments, on_error="collect", max_failures="100%", max_workers=2, **fields)
+    with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
+        process_id = work.run()
+    assert work.cells() == [None if x == 2 else f"no network for {x}" for x in range(4)]
+    assert [(index, message) for index, _, message in work.errors()] == [(2, "two is refused")]
+    usage = work.vault.get_process(process_id).usage
+    assert (usage["calls"], usage["tokens"]) == (8, 16)
+    assert len(work.noted("called")) == 8
+
+
+@pytest.mark.slow
+def test_one_row_becomes_many_on_a_cluster(work):
+    work.build("square", 5)
+    work.run()
+    work.vault.create_table("parts")
+    work.vault.create_instance("parts")
+    fields = {"changed_columns": ["y"], "return_type": "row-wise", "executor": "ray", "for_each": "t", "max_workers": 1}
+    arguments = {"x": "<<t.x[index]>>", "control": str(work.control)}
+    work.write("parts", "", "IndexBuilder", "split", arguments, **fields)
+    work.vault.execute_instance("parts")
+    assert work.vault.read("parts")["y"].tolist() == [10 * x + part for x in range(5) for part in range(x)]
+
+
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
