@@ -7,8 +7,10 @@ It writes the cluster's address, and the processes that it consists of, into the
 
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,7 +23,11 @@ MEMORY = 100 * 2**20
 
 def main(state: Path) -> None:
     resources = {"num_cpus": 8, "resources": {"slot": 2, "lamp": 1}, "object_store_memory": MEMORY}
-    cluster = Cluster(initialize_head=True, head_node_args={**resources, "include_dashboard": False})
+    # Paths of sockets are short.
+    folder = tempfile.mkdtemp(prefix="tv-", dir="/tmp")
+    cluster = Cluster(
+        initialize_head=True, head_node_args={**resources, "temp_dir": folder, "include_dashboard": False}
+    )
     facts = {"address": cluster.address, "holder": psutil.Process().pid, "users": 0}
     new = state.with_suffix(".new")
     new.write_text(json.dumps(facts))
@@ -38,6 +44,7 @@ def main(state: Path) -> None:
         # Its own way of ending takes several seconds, or a minute on a busy machine.
         for child in psutil.Process().children(recursive=True):
             child.kill()
+        shutil.rmtree(folder, ignore_errors=True)
         os._exit(0)
 
 

@@ -259,8 +259,7 @@ def test_secrets_are_in_no_file_of_ray(work, ray, ray_address, tmp_path, monkeyp
     other.build("tell_key", 5, arguments=arguments, on_error="collect", max_failures="100%")
     with pytest.warns(tv_errors.TableVaultWarning, match="1 failed row"):
         other.run()
-    session = Path(ray.get_runtime_context().get_session_name())
-    folder = Path("/tmp/ray") / session
+    folder = Path(ray._private.worker._global_node.get_session_dir_path())
     found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert found
     assert [path for path in found if secret.encode() in path.read_bytes()] == []
