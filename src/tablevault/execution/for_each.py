@@ -16,10 +16,11 @@ from tablevault.execution.input_rows import InputRows, NestedCells
 from tablevault.execution.origins import Origin
 from tablevault.ports import Frame
 from tablevault.rows.artifacts import AdoptedArtifact
+from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.collector import prepared
 from tablevault.rows.results import ForEachReader, misfits, typed_column
-from tablevault.rows.runner import RowJob, RowRunner
+from tablevault.rows.runner import RowRunner
 from tablevault.rows.table import RowTable, consecutive
 from tablevault.storage.fingerprints import Fingerprints
 
@@ -27,21 +28,21 @@ Adopted = dict[int, list[tuple[str, int, AdoptedArtifact]]]
 """Files of reused cells: input row -> column, place among its rows, file."""
 
 
-def run_for_each(run: BuilderRun, job: Callable[[BuilderRun], RowJob]) -> None:
+def run_for_each(run: BuilderRun, plan: Callable[[BuilderRun], CallPlan]) -> None:
     """Reuse the rows of unchanged input rows, call the function for the others, and put the columns into the frame."""
-    fill_input_rows(run, job, partial(reuse_input_rows, run))
+    fill_input_rows(run, plan, partial(reuse_input_rows, run))
 
 
 def fill_input_rows(
     run: BuilderRun,
-    job: Callable[[BuilderRun], RowJob],
+    plan: Callable[[BuilderRun], CallPlan],
     take: Callable[[RowTable, FunctionCall], Adopted],
 ) -> None:
     """Call the function for missing input rows, and put the columns into the frame.
 
     Parameters
     ----------
-    run, job
+    run, plan
         The builder, and how its function is run.
     take
         Takes over the rows of an origin, and returns the files that they name.
@@ -53,7 +54,7 @@ def fill_input_rows(
         run.begin()
     if table.missing():
         reader = ForEachReader(run.spec, table.artifacts.name_of, table.columns)
-        RowRunner(table, call, job(run), run.execution.owner, reader, run.gate(), run.job_journal()).run()
+        RowRunner(table, call, plan(run), run.execution.owner, reader, run.gate(), run.job_journal()).run()
     if not run.is_done or table.is_incomplete:
         _check_fit(run, table)
         run.execution.checkpoints.finish(run.spec.name, len(table))

@@ -22,7 +22,7 @@ from tablevault.execution.origins import MaterializedOrigin, ReusableRows
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts
 from tablevault.execution.reuse import take_row
-from tablevault.execution.row_wise import compute_rows, function_call, restored_rows, row_job
+from tablevault.execution.row_wise import call_plan, compute_rows, function_call, restored_rows
 from tablevault.execution.whole import SingleCall, run_dataframe
 from tablevault.references import Literal, find_references
 from tablevault.rows.calls import FunctionCall
@@ -103,7 +103,7 @@ class Retry:
 
         if not run.is_done:
             run.begin()
-        fill_input_rows(run, row_job, take)
+        fill_input_rows(run, call_plan, take)
         outcome = self.execution.outcomes[-1].inputs
         counts = outcome.counts if outcome is not None else ()
         if self.execution.primary_key:

@@ -9,8 +9,9 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.failures import passed_rows, skip_rows
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.reuse import reuse_rows, row_candidates
+from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
-from tablevault.rows.runner import RowJob, RowRunner
+from tablevault.rows.runner import RowRunner
 from tablevault.rows.table import RowTable
 
 
@@ -39,17 +40,17 @@ def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
         run.begin()
     if table.missing():
         owner = run.execution.owner
-        RowRunner(table, call, row_job(run), owner, gate=run.gate(), jobs=run.job_journal()).run()
+        RowRunner(table, call, call_plan(run), owner, gate=run.gate(), jobs=run.job_journal()).run()
     run.complete(table, len(table))
     for position in passed_rows(run):
         table.fingerprints[position] = None
     run.add_row_outcome(table)
 
 
-def row_job(run: BuilderRun) -> RowJob:
+def call_plan(run: BuilderRun) -> CallPlan:
     """Return the function of a builder, and how it is run."""
     function, policies = run.builder.loaded, run.spec.policies
-    return RowJob(
+    return CallPlan(
         function=function,
         open=function.opener(run.setup_arguments),
         policies=policies,

@@ -10,7 +10,7 @@ from tablevault.execution.context import Execution
 from tablevault.execution.for_each import restore_for_each, run_for_each
 from tablevault.execution.generator import decide_generator, restore_generator, run_generator
 from tablevault.execution.outcomes import PreparedBuilder
-from tablevault.execution.row_wise import restore_row_wise, row_job, run_row_wise
+from tablevault.execution.row_wise import call_plan, restore_row_wise, run_row_wise
 from tablevault.execution.whole import decide_dataframe, restore_dataframe, run_dataframe
 
 _RUN: Mapping[ReturnType, Callable[[BuilderRun], None]] = {
@@ -43,7 +43,7 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
     if not run.is_done:
         run.begin()
     if builder.spec.for_each is not None:
-        run_for_each(run, row_job)
+        run_for_each(run, call_plan)
     else:
         _RUN[builder.spec.return_type](run)
     run.counter.done = True

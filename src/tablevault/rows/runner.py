@@ -5,33 +5,25 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import dataclass, replace
 from itertools import repeat, starmap
 from types import FunctionType
-from typing import TypeGuard
 
 from tablevault import clock
-from tablevault.builders.policies import Policies
-from tablevault.clusters import RayOptions
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import add_note, message_of
-from tablevault.ports import Ended, FunctionError, Interruptible, OpenFunction, Permit, Refused, RowExecutor
-from tablevault.rows.artifacts import InstanceArtifacts
+from tablevault.ports import Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
+from tablevault.rows.batch_results import holds_exceptions, is_exception, rows_of_batch
+from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
-from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.failures import describe_failure
-from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import CallGate
 from tablevault.rows.job_journal import JobJournal
-from tablevault.rows.jobs import JobExecutor, JobPolicies
-from tablevault.rows.processes import ProcessExecutor, usable_cores
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
-from tablevault.rows.threads import InlineExecutor, ThreadExecutor
 from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
@@ -45,101 +37,6 @@ _LONG_CALL = 60.0
 """Seconds after which progress says for how long a call on another machine has been running."""
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""
-
-_ASYNC_CONCURRENCY, _JOB_CONCURRENCY = 16, 4
-
-Learn = Callable[[Iterable[tuple[str, str]]], None]
-"""Takes values that must not be told, each with its mark."""
-
-
-@dataclass(frozen=True)
-class RowJob:
-    """The function of a builder, and how it is run."""
-
-    function: BuilderFunction
-    open: OpenFunction
-    """Returns the function for one worker."""
-    policies: Policies
-    batch_size: int | None = None
-    """Rows of one call; `None` for a function that is called for one row."""
-    ray: RayOptions = field(default_factory=RayOptions)
-    """The cluster for `executor: ray`."""
-
-    @cached_property
-    def concurrency(self) -> int:
-        """Calls that may be in flight."""
-        if self.function.runs_on_ray:
-            from tablevault.rows.ray_cluster import connect
-
-            return connect(self.ray).places(self.policies, self.function.is_async)
-        if self.policies.max_concurrency is not None:
-            return self.policies.max_concurrency
-        if self.function.runs_in_processes:
-            return usable_cores()
-        if self.policies.runs_jobs:
-            return _JOB_CONCURRENCY
-        return _ASYNC_CONCURRENCY if self.function.is_async else 1
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the innermost loop can call the function for one row after the other."""
-        function = self.function
-        simple = self.batch_size is None and function.validator is None
-        simple = simple and not function.is_async and not function.is_class and not self.policies.runs_elsewhere
-        return simple and self.concurrency == 1 and self.policies.timeout is None
-
-    def executor(
-        self, owner: Interruptible, learn: Learn, artifacts: InstanceArtifacts, one_by_one: bool
-    ) -> RowExecutor:
-        """Return the way of running the calls; its workers open the function when they need it.
-
-        Parameters
-        ----------
-        owner
-            Whose locks worker processes hold, too.
-        learn
-            Takes the values of environment variables that only workers know.
-        artifacts
-            The files of the instance.
-        one_by_one
-            Whether a call must not be handed over long before it begins.
-        """
-        if self.function.runs_on_ray:
-            from tablevault.rows.on_ray import open_on_ray
-
-            return open_on_ray(self.function, self.policies, self.open, owner, learn, artifacts, one_by_one)
-        if self.function.runs_in_processes:
-            return ProcessExecutor(self.concurrency, self.open, owner.lock_descriptors)
-        if self.function.is_async:
-            return AsyncExecutor(self.concurrency, self.open)
-        if self.concurrency == 1 and self.policies.timeout is None:
-            return InlineExecutor(self.open)
-        return ThreadExecutor(self.concurrency, self.open)
-
-    def job_executor(self, journal: JobJournal, table: RowTable, are_left: bool) -> RowExecutor:
-        """Return the way of running the rows as jobs of a provider.
-
-        Parameters
-        ----------
-        journal
-            Records the jobs.
-        table
-            The rows.
-        are_left
-            Whether jobs may be left to a later attempt.
-        """
-        function, width = self.function, len(table.columns)
-        how = JobPolicies(
-            table.spec.function_text,
-            self.policies,
-            function.stop_on,
-            function.retry_on,
-            hasattr(function.call, "find"),
-            hasattr(function.call, "cancel"),
-            are_left,
-            lambda value, rows: rows_of_batch(value, rows, width),
-        )
-        return JobExecutor(self.concurrency, self.open, journal, how)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +58,7 @@ class RowRunner:
         The rows that are there already; takes those that are computed.
     call
         The arguments of the function.
-    job
+    plan
         The function, and how it is run.
     owner
         May be asked to stop; is told which values must not be quoted.
@@ -177,7 +74,7 @@ class RowRunner:
         self,
         table: RowTable,
         call: FunctionCall,
-        job: RowJob,
+        plan: CallPlan,
         owner: Interruptible,
         reader: ForEachReader | None = None,
         gate: CallGate | None = None,
@@ -187,14 +84,14 @@ class RowRunner:
         self._gate = gate
         self._jobs = jobs
         self._call = call
-        self._job = job
+        self._plan = plan
         self._owner = owner
         self._collector = RowCollector(table, owner, lambda position: self._error_note((position,)), reader=reader)
-        self._schedule = Schedule(job.batch_size or 1)
+        self._schedule = Schedule(plan.batch_size or 1)
         self._policy = FailurePolicy(
-            job.policies,
-            job.function.stop_on,
-            job.function.retry_on,
+            plan.policies,
+            plan.function.stop_on,
+            plan.function.retry_on,
             table.spec.name,
             table.counter,
             call.process_id,
@@ -227,7 +124,7 @@ class RowRunner:
             return
         self._policy.failed_before = frozenset(self._table.failed())
         try:
-            if self._job.is_plain and self._gate is None and not self._call.differs_by_call:
+            if self._plan.is_plain and self._gate is None and not self._call.differs_by_call:
                 with Metered(InlineMeter(self._table.usage, self._collector)):
                     missing = self._run_inline(missing)
             if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
@@ -253,7 +150,7 @@ class RowRunner:
         return ()
 
     def _call_each(self, missing: Sequence[int]) -> None:
-        order, function = _positional(self._job.function.call, self._call.names)
+        order, function = _positional(self._plan.function.call, self._call.names)
         for calls in prepared(self._table, self._call.calls, missing, lambda: self._collector.most_rows):
             results: Iterator[object]
             if order:
@@ -295,8 +192,8 @@ class RowRunner:
 
     def _executor(self) -> RowExecutor:
         if self._jobs is not None:
-            return self._job.job_executor(self._jobs, self._table, self._owner.user_given)
-        return self._job.executor(self._owner, self._learn, self._table.artifacts, one_by_one=self._gate is not None)
+            return self._plan.job_executor(self._jobs, self._table, self._owner.user_given)
+        return self._plan.executor(self._owner, self._learn, self._table.artifacts, one_by_one=self._gate is not None)
 
     def _learn(self, values: Iterable[tuple[str, str]]) -> None:
         """Note values that must not be told, each with its mark."""
@@ -331,7 +228,7 @@ class RowRunner:
                 rest.difference_update(record.positions)
                 self._start(executor, Task(record.positions), is_left=True)
         new = [position for position in missing if position in rest]
-        jobs.expect(-(-len(new) // (self._job.batch_size or 1)))
+        jobs.expect(-(-len(new) // (self._plan.batch_size or 1)))
         return new
 
     def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
@@ -358,7 +255,7 @@ class RowRunner:
         self._tell_waiting(executor, now)
         if not self._in_flight and self._schedule.next_time is None and not self._schedule.is_ready(now):
             return False
-        if self._jobs is not None and not self._job.policies.wait and self._is_pending(executor, self._jobs, now):
+        if self._jobs is not None and not self._plan.policies.wait and self._is_pending(executor, self._jobs, now):
             pending = JobsPending(f"{self._jobs.text}. Make the same call again to look.")
             self._failure = FunctionError(pending)
             self._failure.__cause__ = pending
@@ -373,7 +270,7 @@ class RowRunner:
             return
         if self._jobs is not None:
             self._table.counter.waiting = executor.waiting
-        if not self._job.function.runs_on_ray:
+        if not self._plan.function.runs_on_ray:
             return
         text = executor.waiting
         if not text:
@@ -387,7 +284,7 @@ class RowRunner:
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
         """Start the calls that services and budgets allow now."""
         # No call is taken ahead of a worker: it would count before it begins.
-        most = min(executor.workers, self._job.concurrency)
+        most = min(executor.workers, self._plan.concurrency)
         while self._failure is None and len(self._in_flight) < most and not executor.ended:
             if not self._schedule.is_ready(now) or gate.opens_at > now:
                 break
@@ -406,7 +303,7 @@ class RowRunner:
 
     def _seconds_to_wait(self, executor: RowExecutor, now: float) -> float:
         until = list(self._deadlines(executor).values())
-        if len(self._in_flight) < self._job.concurrency:
+        if len(self._in_flight) < self._plan.concurrency:
             if self._schedule.next_time is not None:
                 until.append(self._schedule.next_time)
             if self._gate is not None and self._gate.opens_at > now:
@@ -415,7 +312,7 @@ class RowRunner:
 
     def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
         """Return when the calls that run now take too long, on the monotonic clock."""
-        timeout = self._job.policies.timeout
+        timeout = self._plan.policies.timeout
         if timeout is None:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
@@ -425,7 +322,7 @@ class RowRunner:
         position = task.positions[0]
         try:
             with ArgumentErrors(self._table.spec, position):
-                if self._job.batch_size is None:
+                if self._plan.batch_size is None:
                     counted = self._call.counted(position)
                     fingerprints = Fingerprints(self._call.fingerprint(position, counted))
                     arguments = self._call.completed(position, counted, self._facts(task, fingerprints))
@@ -478,9 +375,9 @@ class RowRunner:
             error = error_of(ended, f"computing {_rows_text(task.positions)}")
             if self._jobs is not None:
                 # The executor has made the request as often as the policies allow.
-                task = replace(task, retries=self._job.policies.retry.max_retries)
+                task = replace(task, retries=self._plan.policies.retry.max_retries)
             self._failed(task, error, is_setup=type(ended.error) is FunctionError)
-        elif self._job.batch_size is None:
+        elif self._plan.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints, 0)
         elif self._jobs is not None:
             self._take_job(self._jobs, ended.number, task, ended.value, call.fingerprints)
@@ -511,13 +408,13 @@ class RowRunner:
         note = ""
         try:
             cells = self._collector.read(value, position)
-            if self._job.function.validator is not None:
+            if self._plan.function.validator is not None:
                 note = f"raised by {spec.validator}() of builder '{spec.name}' for row {position}"
                 given = [
                     _as_given(cell, spec.dtypes.get(name))
                     for name, cell in zip(spec.changed_columns, cells, strict=True)
                 ]
-                self._job.function.validator(**dict(zip(spec.changed_columns, given, strict=True)))
+                self._plan.function.validator(**dict(zip(spec.changed_columns, given, strict=True)))
         except KeyboardInterrupt:
             # The result is still there: it is taken again before the run ends.
             raise
@@ -543,7 +440,7 @@ class RowRunner:
             located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task.positions)}: {message_of(error)}")
             self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
             return
-        simple = self._job.function.validator is None and not _holds_exceptions(results)
+        simple = self._plan.function.validator is None and not holds_exceptions(results)
         if simple and not any(self._table.filled[position] for position in task.positions):
             together = self._collector.read_together(value)
             results, done = results if together is None else together, 0
@@ -568,7 +465,7 @@ class RowRunner:
 
     def _expire(self, executor: RowExecutor) -> None:
         """Give up calls that take too long."""
-        if self._job.policies.timeout is None:
+        if self._plan.policies.timeout is None:
             return
         now = clock.monotonic()
         ended = {item.number for item in list(executor.ended)}
@@ -579,15 +476,15 @@ class RowRunner:
             reported = executor.reported(number)
             running = executor.abandon(number)
             call = self._in_flight.pop(number)
-            seconds = self._job.policies.timeout or 0.0
-            error = TimedOut(timeout_text(self._job.function.spec, seconds))
+            seconds = self._plan.policies.timeout or 0.0
+            error = TimedOut(timeout_text(self._plan.function.spec, seconds))
             task = _after_call(call.task, seconds)
             self._note_usage(number, call, seconds, reported)
             if self._jobs is None:
                 self._failed(task, RowError(error))
             else:
                 self._expire_job(self._jobs, number, task, error)
-            if running > self._job.concurrency and self._failure is None:
+            if running > self._plan.concurrency and self._failure is None:
                 error.add_note(
                     f"{running} calls that timed out are still running, and cannot be ended; limit the time inside "
                     "the function"
@@ -712,11 +609,11 @@ class RowRunner:
         """Let an error end the run, once rows in flight are finished; the first one is raised."""
         own_note = self._error_note(task.positions, given)
         note = own_note if error.note is None else error.note
-        if not self._job.policies.collects:
+        if not self._plan.policies.collects:
             self._table.counter.raised += is_a(error.error, Exception)
         if self._failure is not None:
             return
-        reverts = self._job.policies.on_error == "revert"
+        reverts = self._plan.policies.on_error == "revert"
         if error.is_invalid and not note and not reverts:
             self._failure = error.error
             return
@@ -763,86 +660,11 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
     return False
 
 
-def rows_of_batch(value: object, expected: int, width: int) -> Sequence[object]:
-    """Return the results of the rows of a batch.
-
-    Parameters
-    ----------
-    value
-        A sequence, array, Series or frame.
-    expected
-        Number of rows that were given.
-    width
-        Number of columns of the builder. The rows of a frame with one column are its cells.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    ValueError
-        If it has another length.
-    """
-    import numpy as np
-    import pandas as pd
-
-    rows: Sequence[object]
-    if isinstance(value, pd.DataFrame):
-        if width == len(value.columns) == 1:
-            rows = value.iloc[:, 0].tolist()
-        else:
-            rows = [dict(zip(value.columns, row, strict=True)) for row in value.itertuples(index=False, name=None)]
-    elif isinstance(value, pd.Series):
-        rows = value.tolist()
-    elif isinstance(value, np.ndarray):
-        if value.ndim == 0:
-            raise TypeError("a batch function returned a single value; return a list with one item per row")
-        rows = list(value)
-    elif isinstance(value, Sequence) and not isinstance(value, str | bytes | bytearray):
-        rows = value
-    elif isinstance(value, Mapping):
-        raise TypeError("a batch function returned a mapping, which has no order; return a list with one item per row")
-    elif hasattr(value, "__arrow_c_stream__"):
-        rows = _rows_of_arrow(value, width)
-    else:
-        raise TypeError(
-            f"a batch function returned a {type(value).__name__}; return a list, array, Series or frame with one item "
-            "per row"
-        )
-    if len(rows) != expected:
-        raise ValueError(f"a batch function returned {len(rows):,} rows for the {expected:,} rows given")
-    return rows
-
-
-def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
-    """Return the rows of a frame or column that Arrow can read, as polars' are."""
-    import pyarrow as pa
-
-    try:
-        table = pa.table(value)
-    except (pa.ArrowException, TypeError, ValueError):
-        cells: list[object] = pa.chunked_array(value).to_pylist()
-        return cells
-    if width == table.num_columns == 1:
-        only: list[object] = table.column(0).to_pylist()
-        return only
-    rows: list[object] = table.to_pylist()
-    return rows
-
-
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
     """Return a cell as functions get it: of a column of lists a list, even while it is still an array."""
     if column_type is None or holds_arrays(column_type):
         return cell
     return without_arrays([cell])[0]
-
-
-def is_exception(result: object) -> TypeGuard[BaseException]:
-    """Return whether a result is an exception object, whatever it claims its class is."""
-    return issubclass(type(result), BaseException)
-
-
-def _holds_exceptions(results: Sequence[object]) -> bool:
-    return any(issubclass(kind, BaseException) for kind in set(map(type, results)))
 
 
 def _rows_text(positions: Sequence[int]) -> str:
