@@ -110,7 +110,7 @@ def test_status_sends_few_statements_per_table(vault):
         vault.create_table(name)
         vault.create_instance(name, builders={f"{name}_index": INDEX, "double": reading})
         vault.execute_instance(name)
-    with at_most(3 + 16 * len(names)):
+    with at_most(3 + 15 * len(names)):
         vault.get_status()
     with at_most(4 + 18 * len(names)):
         vault.plan_refresh()

@@ -198,6 +198,12 @@ class MaterializedOrigin:
         found = [facts for facts in self._provenance.builders if facts.columns == columns]
         return next((facts for facts in found if facts.is_index == is_index), found[0] if found else None)
 
+    def inputs_of(self, facts: BuilderFacts) -> list[str]:
+        """Return the ids of the instances that a builder read, in the order in which they were made."""
+        numbers = {number for number, _ in facts.inputs}
+        read = (item for item in self._provenance.inputs if item.row_id in numbers)
+        return [item.instance_id for item in sorted(read, key=lambda item: item.row_id)]
+
     @property
     def index_facts(self) -> BuilderFacts | None:
         """The recorded facts about its IndexBuilder; `None` if there are none."""

@@ -11,7 +11,7 @@ from tablevault.code.versions import describe_changes
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution
 from tablevault.execution.inputs import PinnedKey
-from tablevault.execution.origins import Origin
+from tablevault.execution.origins import MaterializedOrigin, Origin
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.execution.reuse import matched_origins, whole_candidates
@@ -190,16 +190,22 @@ class Reasons:
 
     def _changes_of_inputs(self, spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
         """Yield which other instances the builder would read than it did."""
-        contents, before = self._lookup.contents, {row_id for row_id, _ in facts.inputs}
+        # By their ids: in an imported instance, numbers are those of another catalog.
+        contents, before = self._lookup.contents, self._read_before(facts)
         tables = spec.reads.tables
         for now in dict.fromkeys(self._inputs[PinnedKey(fold(read.table), read.instance)] for read in tables):
-            record = contents.instance_by_row(now.row_id)
-            if record is None or now.row_id in before:
+            record = None if now.instance_id in before else contents.instance_by_row(now.row_id)
+            if record is None:
                 continue
-            earlier = [item for item in map(contents.instance_by_row, sorted(before)) if item is not None]
+            earlier = [item for item in map(contents.instance_named, before) if item is not None]
             old = [item.instance_id for item in earlier if item.table_id == record.table_id]
             was = f", was {', '.join(old)}" if old else ""
             yield f"input `{now.table}` is instance {now.instance_id}{was}"
+
+    def _read_before(self, facts: BuilderFacts) -> list[str]:
+        """Return the ids of the instances that a builder of the origin read."""
+        (*_, origin) = self._execution.origins
+        return origin.inputs_of(facts) if isinstance(origin, MaterializedOrigin) else []
 
 
 def changes_of_function(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:

@@ -24,7 +24,6 @@ from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import (
     Provenance,
-    in_catalog,
     read_artifact_records,
     read_provenance,
     write_fingerprints,
@@ -181,7 +180,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
             folder.fingerprints,
             folder.errors,
             folder.artifacts,
-            in_catalog(read_provenance(folder.provenance), lookup.contents),
+            read_provenance(folder.provenance),
             read_artifact_records(folder.artifact_hashes),
         )
     except FileNotFoundError as error:
