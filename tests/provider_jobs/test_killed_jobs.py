@@ -9,7 +9,7 @@ import signal
 import pytest
 from providers import doubled
 
-from tablevault import TableVaultWarning, tv_errors
+from tablevault import TableVaultWarning, clock, tv_errors
 
 STEPS = ["submit", "submitted", "poll", "polled"]
 MONTHS = int(os.environ.get("MONTHS", "12"))
@@ -41,15 +41,30 @@ def test_without_find_a_kill_around_the_submission_warns_of_a_second_payment(mak
     assert sorted(provider.submitted.values()) == [1] * 4 + [2] * 4
 
 
-def simulate(table, provider, chance):
+DAY = 86_400.0
+
+
+class Clock:
+    """A clock that goes on by itself, and can be put forward."""
+
+    def __init__(self, monkeypatch):
+        self.ahead = 0.0
+        for name in ("time", "monotonic"):
+            real = getattr(clock, name)
+            monkeypatch.setattr(clock, name, lambda real=real: real() + self.ahead)
+
+
+def simulate(table, provider, chance, later):
     """Let jobs be done, expire and fail, requests fail and be interrupted, and runs be resumed, until all is done."""
     paid: dict[int, int] = {}
     for _ in range(500):
+        later.ahead += chance.uniform(0.0, DAY / 3)
         for step in ("submit", "submitted", "find", "poll", "polled"):
             faults = chance.choices(["pass", "ConnectionError", "503", "interrupt", "KeyError"], [8, 2, 1, 1, 1], k=3)
             provider.fail(step, *faults)
         for job in provider.jobs:
-            if provider.job(job)["results"] is None and chance.random() < 0.5:
+            is_open = provider.job(job)["results"] is None and job not in provider.cancelled
+            if is_open and chance.random() < 0.4:
                 rows = provider.job(job)["rows"]
                 expired = set(chance.sample(rows, chance.choice([0, 0, 1, len(rows)]))) if rows else set()
                 provider.finish(job, expired=expired)
@@ -57,7 +72,7 @@ def simulate(table, provider, chance):
                     paid[x] = paid.get(x, 0) + 1
         try:
             table.execute(policies={"answer": {"batch_size": chance.choice([3, 4, 10])}})
-        except (tv_errors.JobsPending, ConnectionError, KeyboardInterrupt, KeyError):
+        except (tv_errors.JobsPending, ConnectionError, KeyboardInterrupt, KeyError, TimeoutError):
             continue
         except Exception as error:
             if type(error).__name__ not in ("Refused", "Expired"):
@@ -70,9 +85,10 @@ def simulate(table, provider, chance):
 @pytest.mark.parametrize(
     "seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, MONTHS))]
 )
-def test_a_month_of_jobs_that_expire_and_fail_pays_each_row_once(make, provider, seed):
+def test_a_month_of_jobs_that_expire_and_fail_pays_each_row_once(make, provider, monkeypatch, seed):
     chance = random.Random(seed)
-    table = make(rows=12, wait=False, retry={"max_retries": chance.choice([0, 2]), "wait": 0.001})
-    paid = simulate(table, provider, chance)
+    retry = {"max_retries": chance.choice([0, 2]), "wait": 0.001}
+    table = make(rows=12, wait=False, poll_seconds=3600, timeout=DAY, retry=retry)
+    paid = simulate(table, provider, chance, Clock(monkeypatch))
     assert table.answers() == doubled(range(12))
     assert paid == dict.fromkeys(range(12), 1)

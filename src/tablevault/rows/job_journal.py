@@ -39,7 +39,8 @@ class JobJournal:
         self._tokens: dict[int, str] = {}
         """Tokens of the jobs that this attempt looks after, by the numbers of their calls."""
         self._uncertain = {token for token, record in saved.items() if record.job_id is None and not record.is_over}
-        self._looked_at: set[str] = set()
+        self._looked_at: dict[str, float] = {}
+        """When jobs were last looked at in this attempt, on the monotonic clock, by their tokens."""
 
     @property
     def open(self) -> list[JobRecord]:
@@ -98,7 +99,7 @@ class JobJournal:
 
     def look(self, number: int) -> None:
         """Note that a job was looked at, and is not done."""
-        self._looked_at.add(self._tokens[number])
+        self._looked_at[self._tokens[number]] = clock.monotonic()
 
     def is_settled(self, number: int) -> bool:
         """Return whether there is nothing to do for a job in this attempt but to wait.
@@ -107,6 +108,14 @@ class JobJournal:
         """
         token = self._tokens[number]
         return self._records[token].job_id is not None and token in self._looked_at
+
+    def is_late(self, number: int, deadline: float) -> bool:
+        """Return whether a job was not done at a moment of the monotonic clock.
+
+        One that was submitted may be done since the last look: its rows are paid for, and are taken first.
+        """
+        token = self._tokens[number]
+        return self._records[token].job_id is None or self._looked_at.get(token, deadline - 1.0) >= deadline
 
     @property
     def text(self) -> str:

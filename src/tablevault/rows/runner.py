@@ -470,7 +470,9 @@ class RowRunner:
         now = clock.monotonic()
         ended = {item.number for item in list(executor.ended)}
         late = [
-            number for number, deadline in self._deadlines(executor).items() if deadline <= now and number not in ended
+            number
+            for number, deadline in self._deadlines(executor).items()
+            if deadline <= now and number not in ended and (self._jobs is None or self._jobs.is_late(number, deadline))
         ]
         for number in late:
             reported = executor.reported(number)
