@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Sequence
 from itertools import pairwise
@@ -15,6 +16,8 @@ from tablevault import tv_errors
 from tablevault.freshness.graph import Graph, Node, TableVersion
 
 NAMES = "abcdef"
+RANDOM_GRAPHS = int(os.environ.get("RANDOM_GRAPHS", "6"))
+"""More of them with `make test-slow RANDOM_GRAPHS=20`."""
 
 
 @st.composite
@@ -180,6 +183,6 @@ def test_states_say_what_executions_do(lab, seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 110))
+@pytest.mark.parametrize("seed", range(100, 100 + RANDOM_GRAPHS))
 def test_states_say_what_executions_do_many_times(lab, seed):
     check_random_tables(lab, seed, changes=10)

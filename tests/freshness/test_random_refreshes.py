@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from lab import Lab
-from test_random_graphs import RandomTables
+from test_random_graphs import RANDOM_GRAPHS, RandomTables
 
 
 class Refreshed(RandomTables):
@@ -87,6 +87,6 @@ def test_refresh_leaves_nothing_to_do(lab: Lab, seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 120))
+@pytest.mark.parametrize("seed", range(100, 100 + RANDOM_GRAPHS))
 def test_refresh_leaves_nothing_to_do_many_times(lab: Lab, seed: int) -> None:
     check_random_refreshes(lab, seed, changes=8)
