@@ -184,6 +184,7 @@ def test_a_query_tells_what_it_read_and_how_many_rows_there_are(halves, agent):
     assert "halves" in agent().call("overview")["rows"][0]["table"]
 
 
+@pytest.mark.slow
 def test_long_answers_are_cut_and_say_so(vault, agent):
     vault.write("long", pd.DataFrame({"x": range(100_000), "t": ["word " * 10] * 100_000}))
     found = agent().call("query", sql="SELECT * FROM long", limit=100_000)
@@ -338,6 +339,7 @@ def test_failed_rows_are_retried_in_the_background(halves, vault, agent):
     assert vault.read("halves")["half"].tolist() == [0.0, 0.5, 1.0, 1.5]
 
 
+@pytest.mark.slow
 def test_only_background_runs_are_stopped_by_force(vault, agent):
     make_halves(vault, count=2_000)
     vault.delete_builder_file("half", "halves")
@@ -350,6 +352,7 @@ def test_only_background_runs_are_stopped_by_force(vault, agent):
     assert stopped["status"] == "stopped"
 
 
+@pytest.mark.slow
 def test_code_and_builders_are_written_and_run(vault, agent):
     coder = agent("code")
     coder.call("write_code", module="job", text=CODE)

@@ -120,6 +120,7 @@ def test_a_page_is_read_by_rows_and_columns(vault):
         vault.show("manny")
 
 
+@pytest.mark.slow
 def test_a_running_instance_shows_the_cells_computed_so_far(vault):
     make(vault, 30, slow=SLOW)
     vault.execute_instance("shown", process_id="night", background=True)

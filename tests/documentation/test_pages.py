@@ -17,11 +17,15 @@ RUN_ELSEWHERE = {
 }
 # Pages with many commands, each started and awaited.
 SLOW = {
+    "docs/agents.md",
+    "docs/asking-questions.md",
     "docs/cluster.md",
     "docs/comparing-runs.md",
     "docs/files.md",
     "docs/guarantees.md",
     "docs/index.md",
+    "docs/keeping-tables-fresh.md",
+    "docs/naming-a-state.md",
     "docs/recipes.md",
     "docs/sharing.md",
     "docs/tutorial.md",

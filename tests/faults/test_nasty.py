@@ -58,6 +58,7 @@ def test_an_io_error_of_the_commit_deletes_nothing_and_the_catalog_tells_later_w
     assert left == sorted(left), "a folder was removed though its commit may hold"
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_decision_on_costs_nothing_that_was_computed(prepared):
     sweep = prepared["execute_copy", "mine"]
     outcomes = set()

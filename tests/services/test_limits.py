@@ -74,13 +74,16 @@ def arguments(folder, **others):
 @pytest.mark.parametrize(
     "fields",
     [
-        {},
-        {"max_concurrency": 4},
-        {"python_function": "answer_async"},
-        {"executor": "processes", "max_concurrency": 2},
-        {"python_function": "answer_batch", "return_type": "batch", "batch_size": 2, "max_concurrency": 2},
+        pytest.param({}, id="inline", marks=pytest.mark.slow),
+        pytest.param({"max_concurrency": 4}, id="threads"),
+        pytest.param({"python_function": "answer_async"}, id="async", marks=pytest.mark.slow),
+        pytest.param({"executor": "processes", "max_concurrency": 2}, id="processes"),
+        pytest.param(
+            {"python_function": "answer_batch", "return_type": "batch", "batch_size": 2, "max_concurrency": 2},
+            id="batch",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["inline", "threads", "async", "processes", "batch"],
 )
 def test_no_window_holds_more_calls_than_the_limit(vault, make, tmp_path, fields):
     vault.set_service("api", {"calls_per_second": 5})
