@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import UTC, datetime
-from itertools import count
 from typing import TYPE_CHECKING
 
 from tablevault import names
 from tablevault.addresses import Address, parse_address
 from tablevault.display.progress import Rates
 from tablevault.errors import TVArgumentError, TVProcessError, TVTableError
+from tablevault.presentation.process_ids import new_process_id
 from tablevault.records import ProcessInfo
 
 if TYPE_CHECKING:
@@ -92,13 +91,4 @@ class Access:
 
     def new_process_id(self) -> str:
         """Return an id that counts as a user's own, so that errors pause."""
-        base = f"mcp-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-        ids = (base if number == 1 else f"{base}-{number}" for number in count(1))
-        return next(name for name in ids if not self._has_process(name))
-
-    def _has_process(self, process_id: str) -> bool:
-        try:
-            self.vault.get_process(process_id)
-        except TVProcessError:
-            return False
-        return True
+        return new_process_id(self.vault, "mcp")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from datetime import UTC, datetime
-from itertools import count
 from urllib.parse import parse_qs
 
 from starlette.exceptions import HTTPException
@@ -15,6 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.presentation.actions import plan_execution, plan_retry, plan_stop, plan_tag
 from tablevault.presentation.instances import instance_address
+from tablevault.presentation.process_ids import new_process_id
 from tablevault.presentation.processes import read_process
 from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site
@@ -85,7 +84,7 @@ def execute(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     if not action.choices:
         raise TVArgumentError(action.sentences[0])
     facts = site.vault._instance_details().facts(address)
-    process_id = _new_process_id(site)
+    process_id = new_process_id(site.vault, "page")
     site.acting().execute_instance(facts.table_name, facts.line.version, process_id=process_id, background=True)
     return _to_process(process_id)
 
@@ -96,7 +95,7 @@ def retry(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     action = plan_retry(site.vault, address)
     if not action.choices:
         raise TVArgumentError(action.sentences[0])
-    process_id = _new_process_id(site)
+    process_id = new_process_id(site.vault, "page")
     site.acting().retry_failed(action.table_name, action.instance_id, process_id=process_id, background=True)
     return _to_process(process_id)
 
@@ -121,14 +120,6 @@ def read_form(body: bytes) -> dict[str, str]:
     except ValueError as error:
         raise HTTPException(400, "The form cannot be read.") from error
     return {name: values[-1] for name, values in fields.items()}
-
-
-def _new_process_id(site: Site) -> str:
-    """Return an id that counts as a user's own, so that errors pause."""
-    base = f"page-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    return next(
-        name for number in count(1) if not site.has_process(name := base if number == 1 else f"{base}-{number}")
-    )
 
 
 def _to_process(process_id: str) -> Response:

@@ -25,6 +25,7 @@ from tablevault.errors import (
     TVTableError,
 )
 from tablevault.presentation.problems import Problem
+from tablevault.presentation.process_ids import has_process
 from tablevault.presentation.statements import has_sql
 from tablevault.web import actions, pages
 from tablevault.web.actions import read_form
@@ -116,7 +117,7 @@ class _Answering:
     async def process(self, request: Request) -> Response:
         """Answer with a process; its JSON has the suffix, unless a process is called so."""
         process_id = request.path_params["process_id"]
-        if process_id.endswith(_JSON) and not await anyio.to_thread.run_sync(self._site.has_process, process_id):
+        if process_id.endswith(_JSON) and not await anyio.to_thread.run_sync(has_process, self._site.vault, process_id):
             request.path_params["process_id"] = process_id.removesuffix(_JSON)
             return await self._answer(pages.show_process, True, request)
         return await self._answer(pages.show_process, False, request)

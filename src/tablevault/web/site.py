@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tablevault.display.progress import Rates
-from tablevault.errors import TVProcessError
 from tablevault.web.statuses import Statuses
 
 if TYPE_CHECKING:
@@ -56,13 +55,5 @@ class Site:
         """Return the vault for actions, whose author says that they come from the page."""
         with self._opening:
             if self._acting is None:
-                self._acting = type(self.vault)(self.vault.db_dir, f"{self.vault.author} via page")
+                self._acting = self.vault._for_author(f"{self.vault.author} via page")
             return self._acting
-
-    def has_process(self, process_id: str) -> bool:
-        """Return whether there is a process of this id."""
-        try:
-            self.vault.get_process(process_id)
-        except TVProcessError:
-            return False
-        return True
