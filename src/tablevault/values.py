@@ -582,8 +582,6 @@ class JobRecord(msgspec.Struct, frozen=True, array_like=True):
     """The provider's name for it; `None` while it is not known whether the job was submitted."""
     is_over: bool = False
     """Whether nothing more is expected of it."""
-    was_cancelled: bool = False
-    """Whether the provider took a cancellation."""
 
 
 WHOLE_BUILDER = -1
