@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from tablevault.builders.fields import FIELD_NAMES, UNRESOLVED_FIELDS, FieldPath, Problem, field_problems
 from tablevault.builders.yaml_text import place_text, read_yaml
@@ -29,6 +29,10 @@ INDEX = "index"
 ALL_COLUMNS = "*"
 
 MAXIMUM_PROBLEMS = 10
+
+_REMEMBERED_CHARACTERS = 10_000
+"""The longest text that is remembered as it was read."""
+_REMEMBERED_TEXTS = 1_000
 
 
 @dataclass(frozen=True)
@@ -123,7 +127,7 @@ class BuilderDocument:
 
 
 def read_document(text: str, file: str) -> BuilderDocument:
-    """Read a builder file without running anything.
+    """Read a builder file without running anything; its values are shared by all who read the same text.
 
     Raises
     ------
@@ -132,10 +136,18 @@ def read_document(text: str, file: str) -> BuilderDocument:
     TableReferenceError
         If a reference in it is malformed, or stands where it cannot be resolved.
     """
+    return (_read_again if len(text) <= _REMEMBERED_CHARACTERS else _read)(text, file)
+
+
+def _read(text: str, file: str) -> BuilderDocument:
     yaml = read_yaml(text, file)
     document = BuilderDocument(file, _present(yaml.content), yaml.lines, yaml.doubts)
     check_document(document)
     return document
+
+
+# One operation comes by the same file several times: checked, planned, executed, compared.
+_read_again = lru_cache(maxsize=_REMEMBERED_TEXTS)(_read)
 
 
 def check_document(document: BuilderDocument) -> None:

@@ -16,8 +16,9 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
+from itertools import chain
 from pathlib import Path
 
 from tablevault.code.parsing import parse_module
@@ -26,6 +27,7 @@ from tablevault.errors import TVBuilderError
 FOLDER = "local"
 """Where a snapshot of code keeps it."""
 _INDEX = "modules.json"
+_REMEMBERED_MODULES = 200
 _INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 _OF_PYTHON = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))
 _NEVER_LOCAL = frozenset({*sys.stdlib_module_names, "tablevault", "__main__"})
@@ -144,12 +146,7 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
     sources
         Text of each code module, by its name; they hide everything else of their names.
     """
-    waiting: list[str] = []
-    for name, text in sources.items():
-        try:
-            waiting.extend(imported_names(parse_module(text, f"{name}.py"), ""))
-        except TVBuilderError:
-            continue
+    waiting = list(chain.from_iterable(map(_imported_by, sources.values())))
     found: dict[str, LocalModule | None] = dict.fromkeys(sources)
     importlib.invalidate_caches()
     while waiting:
@@ -162,6 +159,15 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
             if found.get(name) is None:
                 break
     return LocalCode({name: module for name, module in sorted(found.items()) if module is not None})
+
+
+@lru_cache(maxsize=_REMEMBERED_MODULES)
+def _imported_by(text: str) -> tuple[str, ...]:
+    """Return the names that a code module may import; none if it has a syntax error."""
+    try:
+        return tuple(imported_names(parse_module(text, "module.py"), ""))
+    except TVBuilderError:
+        return ()
 
 
 def imported_names(root: ast.AST, package: str) -> Iterator[str]:

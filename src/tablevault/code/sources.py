@@ -27,10 +27,21 @@ class Sources:
 
     @classmethod
     def of_now(cls, modules: Mapping[str, str]) -> Sources:
-        """Return the modules of the vault with the local ones that are found on the import path now."""
-        return cls(modules, find_local_code(modules))
+        """Return the modules of the vault with the local ones that are found on the import path now.
+
+        Code that has not changed since the last call is not analyzed again.
+        """
+        global _latest
+        latest, found = _latest, cls(modules, find_local_code(modules))
+        if latest != found:
+            _latest = latest = found
+        return latest
 
     @classmethod
     def of_snapshot(cls, folder: Path) -> Sources:
         """Return the code that a snapshot holds."""
         return cls(read_sources(folder), LocalCode.read(folder / FOLDER))
+
+
+_latest = Sources({})
+"""The code that was looked at last, with what is known of it."""

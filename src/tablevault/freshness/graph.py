@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from tablevault.execution.preparation import read_documents
 from tablevault.json_forms import json_form
 from tablevault.layout import BUILDER_SUFFIX
 from tablevault.lookup import Lookup
-from tablevault.names import fold, index_builder_name, tag_in
+from tablevault.names import fold, index_builder_name, tag_in, temporary_instance_id
 from tablevault.references import Dependency
 from tablevault.storage import files
 from tablevault.values import InstanceRecord, TableRecord
@@ -191,9 +192,14 @@ def read_graph(
 
 
 def read_node(lookup: Lookup, version: str, key: TableVersion, is_settled: bool) -> Graph:
-    """Read the graph of one table without those that it reads; see `read_graph`."""
-    node = _Reader(lookup, version, is_settled).node(key)
-    return Graph(version, {key: replace(node, inputs={}, targets={})})
+    """Read the graph of one table without those that it reads; see `read_graph`.
+
+    Raises
+    ------
+    TVArgumentError
+        If there is no such table.
+    """
+    return Graph(version, {key: _Reader(lookup, version, is_settled).alone(key)})
 
 
 def missing_file(error: FileNotFoundError) -> TVFileError:
@@ -214,6 +220,17 @@ def _closure(
     return found
 
 
+@dataclass(frozen=True)
+class _CurrentInstances:
+    """The instances of all tables that can be executed or read without naming them."""
+
+    temporary: dict[TableVersion, InstanceRecord]
+    newest: dict[TableVersion, InstanceRecord]
+    """The newest active one of each version."""
+    newest_of_any: dict[str, InstanceRecord]
+    """The newest active one of all versions, by the name of the table."""
+
+
 class _Reader:
     """Reads nodes, each once.
 
@@ -231,25 +248,11 @@ class _Reader:
         self._lookup = lookup
         self._is_settled = is_settled
         self._version = version
-        self._tables = {fold(table.name): table for table in lookup.contents.tables()}
-        self._temporary: dict[TableVersion, InstanceRecord] = {}
-        self._newest: dict[TableVersion, InstanceRecord] = {}
-        self._newest_of_any: dict[str, InstanceRecord] = {}
-        by_id = {table.table_id: table.name for table in self._tables.values()}
-        for instance in lookup.contents.current():
-            name = by_id.get(instance.table_id)
-            if name is None:
-                # Of a table that was deleted.
-                continue
-            key = TableVersion(name, instance.version)
-            if instance.temporary:
-                self._temporary[key] = instance
-            else:
-                self._newest[key] = self._newest_of_any[name] = instance
 
     def of_version(self) -> Iterator[TableVersion]:
         """Yield the table versions that have an instance of the version."""
-        yield from (key for key in {**self._newest, **self._temporary} if key.version == self._version)
+        present = {**self._current.newest, **self._current.temporary}
+        yield from (key for key in present if key.version == self._version)
 
     def read(self, keys: Iterable[TableVersion]) -> dict[TableVersion, Node]:
         """Return nodes with all that they read."""
@@ -258,16 +261,49 @@ class _Reader:
         while waiting:
             key = waiting.pop()
             if key not in nodes:
-                nodes[key] = self.node(key)
+                nodes[key] = self._complete(self._found(key), with_inputs=True)
                 waiting.extend(nodes[key].inputs)
         return nodes
 
-    def node(self, key: TableVersion) -> Node:
-        """Return a node."""
-        node = Node(key, self._tables[fold(key.table_name)], self._newest.get(key), self._temporary.get(key))
+    def alone(self, key: TableVersion) -> Node:
+        """Return a node without what it reads; reads nothing of other tables."""
+        table = self._lookup.table(key.table_name)
+        contents = self._lookup.contents
+        newest = contents.newest(table.table_id, key.version)
+        temporary = contents.instance(table.table_id, temporary_instance_id(key.version))
+        return self._complete(Node(key, table, newest, temporary), with_inputs=False)
+
+    # --- tables and instances -------------------------------------------------------------------------------------
+
+    @cached_property
+    def _tables(self) -> dict[str, TableRecord]:
+        return {fold(table.name): table for table in self._lookup.contents.tables()}
+
+    @cached_property
+    def _current(self) -> _CurrentInstances:
+        found = _CurrentInstances({}, {}, {})
+        by_id = {table.table_id: table.name for table in self._tables.values()}
+        for instance in self._lookup.contents.current():
+            name = by_id.get(instance.table_id)
+            if name is None:
+                # Of a table that was deleted.
+                continue
+            key = TableVersion(name, instance.version)
+            if instance.temporary:
+                found.temporary[key] = instance
+            else:
+                found.newest[key] = found.newest_of_any[name] = instance
+        return found
+
+    def _found(self, key: TableVersion) -> Node:
+        table = self._tables[fold(key.table_name)]
+        return Node(key, table, self._current.newest.get(key), self._current.temporary.get(key))
+
+    def _complete(self, node: Node, with_inputs: bool) -> Node:
+        """Return a node with its builders, and with what they read; with the error if something of it is wrong."""
         try:
             node = self._with_builders(node)
-            return self._with_inputs(node) if node.error is None else node
+            return self._with_inputs(node) if with_inputs and node.error is None else node
         except TableVaultError as error:
             return replace(node, error=error)
         except FileNotFoundError as error:
@@ -359,8 +395,8 @@ class _Reader:
             is_frozen = "_" in dependency.instance or tag_in(dependency.instance) is not None
             return None if is_frozen else TableVersion(table.name, dependency.instance)
         key = TableVersion(table.name, self._version)
-        newest = self._newest_of_any.get(table.name)
-        if key in self._newest or key in self._temporary or newest is None:
+        newest = self._current.newest_of_any.get(table.name)
+        if key in self._current.newest or key in self._current.temporary or newest is None:
             return key
         return TableVersion(table.name, newest.version)
 
