@@ -51,6 +51,19 @@ def cut(text: str, limit: int) -> str:
     return f"{text[: limit - end]} [… {left_out:,} characters left out …] {text[-end:]}"
 
 
+def duration(seconds: float) -> str:
+    """Return seconds in the two largest units that they fill.
+
+    >>> duration(3725)
+    '1 h 2 min'
+    """
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
+    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
+
+
 def shortened(value: Any, limit: int = MOST_IN_LINE) -> Any:
     """Return a value of JSON whose texts are cut."""
     if isinstance(value, str):

@@ -542,6 +542,9 @@ class ErrorInfo:
     """As Python prints it, with its notes."""
     cause: Cause | None = None
     """`vault`, `function`, `interrupt` or `system`; `None` in records of earlier versions."""
+    time: datetime | None = None
+    """When it was recorded, in UTC; `None` where that is not known: of an owner that died, in records of earlier
+    versions."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,9 @@ from tablevault.cli.application import OPERATIONS, Place, end_with_failures, in_
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
-from tablevault.display.progress import duration, rows_done
+from tablevault.display.progress import rows_done
 from tablevault.outcomes import command_of, operation_of
+from tablevault.texts import duration
 from tablevault.values import BuilderProgress, Status
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from tablevault.display.progress import Rates, builder_lines, duration, in_notebook
+from tablevault.display.progress import Rates, builder_lines, in_notebook
+from tablevault.texts import duration
 from tablevault.waiting import poll
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from tablevault import clock
 from tablevault.display.processes import usage_text
 from tablevault.progress import ExecutionProgress
 from tablevault.services import CALLS
-from tablevault.texts import shown
+from tablevault.texts import duration, shown
 from tablevault.values import BuilderProgress
 
 SECONDS_BEFORE_IT_SHOWS = 0.5
@@ -273,19 +273,6 @@ def _usage(item: BuilderProgress, missing: int) -> str:
 def _left(missing: int, per_second: float) -> str:
     """Return the remaining time as text; empty if it is not known."""
     return f"{duration(missing / per_second)} left" if missing > 0 and per_second > 0 else ""
-
-
-def duration(seconds: float) -> str:
-    """Return seconds in the two largest units that they fill.
-
-    >>> duration(3725)
-    '1 h 2 min'
-    """
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    parts = ((days, "d"), (hours, "h"), (minutes, "min"), (rest, "s"))
-    return " ".join([f"{number} {unit}" for number, unit in parts if number][:2]) or "0 s"
 
 
 def _megabytes(size: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tablevault.context import VaultContext
@@ -111,6 +112,7 @@ def describe_error(error: BaseException, secrets: Secrets) -> ErrorInfo:
         storable(secrets(message_of(original))),
         storable(secrets(without_namespaces(traceback_of(original)))),
         cause_of(error),
+        datetime.now(UTC),
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tablevault.outcomes import Outcome, OutcomeKind, Remedy
 from tablevault.processes.remedies import RecordedCall
-from tablevault.texts import in_line
+from tablevault.texts import duration, in_line
 from tablevault.values import ErrorInfo, Lock, ProcessRecord
 
 
@@ -188,14 +189,20 @@ def edited(record: ProcessRecord, edit: str) -> str:
 
 def resuming(record: ProcessRecord) -> str:
     """Return the message for a call that continues a paused process without having named it."""
-    error = f" by {record.error.type.rpartition('.')[2]}" if record.error is not None else ""
+    since, error = "", ""
+    if record.error is not None:
+        error = f" ({record.error.type.rpartition('.')[2]})"
+        if record.error.time is not None:
+            # Clocks of machines differ, and are set back.
+            seconds = max(0.0, (datetime.now(UTC) - record.error.time).total_seconds())
+            since = f" {duration(seconds)} ago"
     unfinished = next((item for item in record.progress.items() if not item[1].done), None)
     progress = ""
     if unfinished is not None:
         builder, counts = unfinished
         done, total = counts.computed + counts.reused, counts.total
         progress = f" with {done:,}{'' if total is None else f' of {total:,}'} rows of {builder}"
-    return f"Resuming '{record.process_id}', paused{error}{progress}."
+    return f"Resuming '{record.process_id}', paused{since}{error}{progress}."
 
 
 def already_done(record: ProcessRecord) -> str:
