@@ -1183,7 +1183,7 @@ class TableVault:
         --------
         >>> vault.query("SELECT author, count(*) AS n FROM stories GROUP BY author")  # doctest: +SKIP
         """
-        convert = self._queries.converter(format)
+        convert = self._queries.result_converter(format)
         reading = Reading(as_of, full_artifact_path, check_content)
         limit = page(0, rows).rows
         data, instances = self._sql().query(sql, parameters, frames or {}, reading, limit, timeout, memory_limit)

@@ -16,7 +16,7 @@ import signal
 import struct
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,22 +34,32 @@ INSTRUMENTED += [
     "tablevault.reading.inspection",
     "tablevault.presentation",
     "tablevault.web",
+    "tablevault.sql_engine",
 ]
 SLOWEST = 60
 """Seconds that one case may take."""
 MOST_MEMORY = 6 << 30
-LONGEST = {"references": 120, "builders": 1_000, "archives": 200, "vaults": 100, "requests": 100}
+LONGEST = {
+    "references": 120,
+    "builders": 1_000,
+    "archives": 200,
+    "vaults": 100,
+    "requests": 100,
+    "statements": 100,
+    "statements-of-user": 100,
+}
 
 
 class Tries:
     """What one worker has tried, for who started it to see."""
 
-    def __init__(self, folder: Path, target: Any) -> None:
+    def __init__(self, folder: Path, make_target: Callable[[], Any]) -> None:
         (folder / "count").write_bytes(bytes(8))
         with (folder / "count").open("r+b") as file:
             self._count = mmap.mmap(file.fileno(), 8)
         self._violations = (folder / "violations").open("a")
-        self._target = target
+        # It may go on as another user, who cannot open these files.
+        self._target = make_target()
         self._number = 0
 
     def __call__(self, data: bytes) -> None:
@@ -71,7 +81,7 @@ def main() -> None:
     name = request["target"]
     sandbox = folder / "sandbox"
     sandbox.mkdir()
-    tries = Tries(folder, targets.TARGETS[name](targets.Sandbox(sandbox)))
+    tries = Tries(folder, lambda: targets.TARGETS[name](targets.Sandbox(sandbox)))
     if guided:
         _guided(request, folder, tries)
     else:
@@ -83,7 +93,17 @@ def _instrumented() -> Iterator[None]:
     import atheris
 
     # All else first: what they import is not ours, and would only be slower.
-    for module in ("pandas", "pyarrow.parquet", "sqlalchemy", "pydantic", "yaml", "rich.tree", "starlette", "jinja2"):
+    for module in (
+        "pandas",
+        "pyarrow.parquet",
+        "sqlalchemy",
+        "pydantic",
+        "yaml",
+        "rich.tree",
+        "starlette",
+        "jinja2",
+        "duckdb",
+    ):
         importlib.import_module(module)
     with atheris.instrument_imports(include=INSTRUMENTED):
         yield
@@ -97,7 +117,7 @@ def _guided(request: dict[str, Any], folder: Path, tries: Tries) -> None:
     corpus = folder / "corpus"
     corpus.mkdir()
     arguments = [f"-seed={request['seed'] + 1}", f"-artifact_prefix={folder}/crash-", "-verbosity=0", str(corpus)]
-    kept = Path(__file__).with_name("corpus") / request["target"]
+    kept = importlib.import_module("hostile_targets").corpus(request["target"])
     atheris.Setup([sys.argv[0], *limits, *arguments, str(kept)], tries)
     atheris.Fuzz()
 

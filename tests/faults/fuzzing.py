@@ -1,4 +1,4 @@
-"""R9: hostile input to the parser of references, builder files, archives, received vaults, and the web page."""
+"""R9: hostile input to the parser of references, builder files, archives, received vaults, the web page, and `query`."""
 
 from __future__ import annotations
 
@@ -151,4 +151,6 @@ FUZZING = (
     Fuzzing("R9c", "hostile input: archives", "archives", 50_000, 2),
     Fuzzing("R9d", "hostile input: vaults received from elsewhere", "vaults", 50_000, 25),
     Fuzzing("R9e", "hostile input: requests to the web page", "requests", 50_000, 10),
+    Fuzzing("R9f", "hostile input: SQL statements to query", "statements", 100_000, 7),
+    Fuzzing("R9g", "hostile input: SQL statements to query, by an ordinary user", "statements-of-user", 100_000, 7),
 )

@@ -90,8 +90,10 @@ class Guard:
         return "" if self._may_be_read(path) else f"{path} was read"
 
     def _fault_of_code(self, code: types.CodeType) -> str:
+        if code.co_filename.startswith("<"):
+            return ""
         file = os.path.realpath(code.co_filename)
-        foreign = not file.startswith(self._ours) and not code.co_filename.startswith("<")
+        foreign = not file.startswith(self._ours)
         return f"code of {code.co_filename} was run" if foreign or self._is_inside(file) else ""
 
     def _is_inside(self, path: Any, folder_number: Any = -1) -> bool:

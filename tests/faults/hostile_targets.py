@@ -133,18 +133,50 @@ def requests(sandbox: Sandbox) -> Target:
     return send
 
 
+def statements(sandbox: Sandbox, as_user: bool = False) -> Target:
+    """SQL statements for `query`."""
+    from hostile_statements import HostileStatements
+
+    sandbox.temporary.mkdir(parents=True)
+    tempfile.tempdir = str(sandbox.temporary)
+    hostile = HostileStatements(sandbox.inside, as_user)
+
+    def query(data: bytes) -> str:
+        faults: list[str] = []
+        problem = sandbox.watched(lambda: faults.append(hostile.query(data)))
+        return "; ".join(filter(None, [*faults, problem]))
+
+    return query
+
+
+def statements_of_user(sandbox: Sandbox) -> Target:
+    """The same by an ordinary user, whom root becomes for good."""
+    for folder in (sandbox.folder, *sandbox.folder.parents[:2]):
+        # Which others may not enter, as it is made.
+        if os.geteuid() == folder.stat().st_uid:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    return statements(sandbox, as_user=True)
+
+
 TARGETS: dict[str, Callable[[Sandbox], Target]] = {
     "references": references,
     "builders": builders,
     "archives": archives,
     "vaults": vaults,
     "requests": requests,
+    "statements": statements,
+    "statements-of-user": statements_of_user,
 }
 
 
 def seeds(name: str) -> list[bytes]:
     """Return the inputs that are kept: typical ones, and those that once did harm."""
-    return [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+    return [path.read_bytes() for path in sorted(corpus(name).iterdir())]
+
+
+def corpus(name: str) -> Path:
+    """Return the folder with the inputs that are kept for a target."""
+    return CORPUS / name.removesuffix("-of-user")
 
 
 # --- archives -----------------------------------------------------------------------------------------------------

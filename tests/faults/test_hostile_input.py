@@ -13,11 +13,12 @@ import bit_rot
 import hostile_targets
 import pytest
 from experiment import Budget
+from fuzzing import FUZZING
 from hostile_mutations import mutate_bytes
 
 import tablevault
 
-TRIES = {"references": 1_500, "builders": 400, "archives": 60, "vaults": 8, "requests": 300}
+TRIES = {"references": 1_500, "builders": 400, "archives": 60, "vaults": 8, "requests": 300, "statements": 200}
 
 REPLAY = """
 import json, sys
@@ -50,6 +51,14 @@ def test_hostile_input_runs_nothing_and_touches_nothing_outside(name, tmp_path):
     )
     problems = [(data, problem) for data, problem in json.loads(answer.stdout) if problem]
     assert problems == []
+
+
+@pytest.mark.slow
+def test_generated_statements_of_an_ordinary_user_change_nothing():
+    (experiment,) = (each for each in FUZZING if each.code == "R9g")
+    figures = experiment.run(Budget(120.0, 400, seed=2), lambda figures: None)
+    assert figures.violations == []
+    assert figures.tried == 400
 
 
 @pytest.mark.slow

@@ -130,6 +130,13 @@ def test_only_given_frames_are_joined_with(vault):
         ("SELECT CAST(title AS INTEGER) FROM stories", tv_errors.TVTableError, "Could not convert"),
         ("SELECT ?", tv_errors.TVTableError, "parameter"),
         ("SELECT INTERVAL 1 MONTH AS m", tv_errors.TVTableError, "'m' of the result has an interval of months"),
+        (
+            "SELECT INTERVAL 200000000 DAY AS d",
+            tv_errors.TVTableError,
+            "'d' of the result has an interval that is too long",
+        ),
+        ("SELECT [INTERVAL 200000000 DAY] AS d", tv_errors.TVTableError, "has an interval that is too long"),
+        ("SELECT union_value(a := 1) AS u", tv_errors.TVTableError, "'u' of the result has values of type UNION"),
     ],
 )
 def test_errors_of_statements_say_what_is_wrong(vault, statement, kind, said):

@@ -41,6 +41,14 @@ VALUES = {
     "no items": (pa.array([[], None], pa.list_(pa.float32(), 0)), "list", "[]"),
     "struct": (pa.array([{"a": 1, "b": b"x"}, None]), "json", '{"a": 1, "b": "78"}'),
     "map": (pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())), "json", '[["k", 1]]'),
+    "far within": (
+        pa.StructArray.from_arrays(
+            [pa.array([[2**31 - 1], None], pa.list_(pa.date32()))], ["d"], mask=pa.array([False, True])
+        ),
+        "json",
+        '{"d": ["<value out of range: 2147483647>"]}',
+    ),
+    "far in lists": (pa.array([[2**62], None], pa.list_(pa.timestamp("s"))), "list", None),
     "nothing": (pa.nulls(2), "null", ""),
 }
 
@@ -61,7 +69,16 @@ def test_lengths_are_those_of_whole_values():
     frame = shown_frame(table, {})
     cells = dict(zip(VALUES, frame.rows[0].cells, strict=True))
     lengths = {name: cell.length for name, cell in cells.items() if cell.length is not None}
-    assert lengths == {"text": 301, "bytes": 40, "list": 2, "long list": 500, "nested": 2, "vector": 2, "no items": 0}
+    assert lengths == {
+        "text": 301,
+        "bytes": 40,
+        "list": 2,
+        "long list": 500,
+        "nested": 2,
+        "vector": 2,
+        "no items": 0,
+        "far in lists": 1,
+    }
     assert [column.name for column in frame.columns if column.is_number] == list(VALUES)[:7]
 
 

@@ -158,7 +158,29 @@ def _cells(
     if pa.types.is_duration(arrow):
         counts = values.cast(pa.int64()).to_pylist()
         return [Cell("null") if count is None else Cell("text", _duration(count, arrow.unit)) for count in counts]
-    return [_scalar_cell(value, most) for value in values.to_pylist()]
+    return [_scalar_cell(value, most) for value in _python_values(values)]
+
+
+def _python_values(values: pa.ChunkedArray) -> list[Any]:
+    """Return values as Python's, with texts in the place of nested times that Python does not have."""
+    try:
+        found: list[Any] = values.to_pylist()
+    except (OverflowError, ValueError):
+        found = values.cast(_with_texts(values.type)).to_pylist()
+    return found
+
+
+def _with_texts(arrow: pa.DataType) -> pa.DataType:
+    """Return a type with texts in the place of times."""
+    if pa.types.is_date(arrow) or pa.types.is_timestamp(arrow):
+        return pa.string()
+    if pa.types.is_struct(arrow):
+        return pa.struct([field.with_type(_with_texts(field.type)) for field in arrow])
+    if pa.types.is_map(arrow):
+        return pa.map_(_with_texts(arrow.key_type), _with_texts(arrow.item_type))
+    if pa.types.is_list(arrow) or pa.types.is_large_list(arrow) or pa.types.is_fixed_size_list(arrow):
+        return pa.list_(_with_texts(arrow.value_type))
+    return arrow
 
 
 def _duration(count: int, unit: str) -> str:
@@ -191,7 +213,7 @@ def _list_cells(values: pa.ChunkedArray, most: int) -> list[Cell]:
         # A longer slice would be filled up with nulls.
         wanted = min(wanted, values.type.list_size)
     lengths = pc.list_value_length(values).to_pylist()
-    heads = pc.list_slice(values, 0, wanted).to_pylist() if wanted else values.to_pylist()
+    heads = _python_values(pc.list_slice(values, 0, wanted) if wanted else values)
     cells = []
     for head, length in zip(heads, lengths, strict=True):
         if length is None:

@@ -48,6 +48,12 @@ _MOST_ROWS = 2**61
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
 
 
+def _conversion(format_name: str) -> Callable[[FrameData], Any]:
+    if format_name not in _FORMATS:
+        raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
+    return _FORMATS[format_name]
+
+
 def selection_of(
     table_name: str, instance_id: str, version: str, active_only: bool = True, successful_only: bool = False
 ) -> Selection:
@@ -280,15 +286,28 @@ class Queries:
 
     def converter(self, format_name: str) -> Callable[[FrameData], Any]:
         """Return how a frame becomes one of the caller's library."""
-        if format_name not in _FORMATS:
-            raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
-        convert = _FORMATS[format_name]
+        convert = _conversion(format_name)
 
         def converted(data: FrameData) -> Any:
             try:
                 return convert(data)
             except (ValueError, TypeError) as error:
                 raise TVFileError(f"The frame is not what its file says of its columns: {error}.") from error
+
+        return converted
+
+    def result_converter(self, format_name: str) -> Callable[[FrameData], Any]:
+        """Return how the rows of a statement become a frame of the caller's library."""
+        convert = _conversion(format_name)
+
+        def converted(data: FrameData) -> Any:
+            try:
+                return convert(data)
+            except Exception as error:  # Each library has errors of its own.
+                raise TVTableError(
+                    f"The result has values that {format_name} cannot hold ({error!s:.300}); cast them, or pass "
+                    "format='arrow'."
+                ) from error
 
         return converted
 

@@ -21,6 +21,8 @@ from tablevault.storage.frame_files import read_schema
 _MOST_DIGITS = 38
 _DAY = 86_400_000_000
 """In microseconds."""
+_MOST_DAYS = 100_000_000
+"""Of an interval; with hours of as many years as an interval can have, this many fit into a duration."""
 _INTERVAL = np.dtype([("months", "<i4"), ("days", "<i4"), ("nanoseconds", "<i8")])
 
 
@@ -73,6 +75,8 @@ def frame_of(result: Result) -> FrameData:
 
 def _normal(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Return a column of a result in the types of frames: durations, times in UTC."""
+    if _holds(column.type, pa.types.is_union):
+        raise TVTableError(f"Column {name!r} of the result has values of type UNION, which no frame has; cast it.")
     target = _normal_type(column.type)
     # Types are equal whatever the names of their items.
     if str(target) == str(column.type):
@@ -111,6 +115,8 @@ def _durations(chunk: pa.Array, name: str) -> pa.Array:
     is_null = np.asarray(pc.is_null(chunk))
     if np.any((parts["months"] != 0) & ~is_null):
         raise _months(name)
+    if np.any((np.abs(parts["days"].astype(np.int64)) > _MOST_DAYS) & ~is_null):
+        raise _too_long(name)
     microseconds = parts["days"].astype(np.int64) * _DAY + parts["nanoseconds"] // 1_000
     return pa.array(microseconds, pa.int64(), mask=is_null).cast(pa.duration("us"))
 
@@ -120,6 +126,8 @@ def _plain(value: Any, name: str) -> Any:
     if isinstance(value, pa.MonthDayNano):
         if value.months:
             raise _months(name)
+        if abs(value.days) > _MOST_DAYS:
+            raise _too_long(name)
         return datetime.timedelta(days=value.days, microseconds=value.nanoseconds // 1_000)
     if isinstance(value, list):
         return [_plain(item, name) for item in value]
@@ -130,3 +138,7 @@ def _plain(value: Any, name: str) -> Any:
 
 def _months(name: str) -> TVTableError:
     return TVTableError(f"Column {name!r} of the result has an interval of months, which has no length; cast it.")
+
+
+def _too_long(name: str) -> TVTableError:
+    return TVTableError(f"Column {name!r} of the result has an interval that is too long for a duration; cast it.")
