@@ -77,10 +77,15 @@ class Seal:
             raise DamagedFileError("its checksums are said to be those of bytes that it does not have")
         return cls(footer_digest, columns)
 
+    def place(self, row_group: int, column: int) -> Span:
+        """Return the place of one column of one row group."""
+        guarded = self.columns[row_group][column]
+        return guarded.start, guarded.length
+
     def check(self, file: BinaryIO, row_group: int, column: int) -> None:
         """Compare one column of one row group with its digest; raises `DamagedFileError` if they differ."""
         guarded = self.columns[row_group][column]
-        if _digest(_pieces(file, (guarded.start, guarded.length))) != guarded.digest:
+        if _digest(_pieces(file, self.place(row_group, column))) != guarded.digest:
             raise DamagedFileError(f"column {column} of row group {row_group} does not match its checksum")
 
 

@@ -26,6 +26,7 @@ from tablevault.names import nearest
 from tablevault.storage import files
 from tablevault.storage.checksums import DamagedFileError, Seal, Span, seal
 from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
+from tablevault.storage.distant_rows import UnknownPageError, read_distant_rows
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.vectors import (
     array_form,
@@ -43,6 +44,8 @@ _FORMATS = (1, 2)
 _MOST_ROWS_PER_GROUP = 2**20
 _BYTES_PER_GROUP = 2**28
 _MOST_ROWS_PER_BATCH = 2**16
+_DISTANT = 2**16
+"""Rows of a row group that are decoded faster than they are looked for."""
 _COMPRESSION = "zstd"
 _LARGEST_FOOTER = 2**31 - 1
 _BYTES_PER_CHECK = 2**26
@@ -146,7 +149,9 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _A
             names = stored.names if columns is None else _known(columns, stored.names)
             groups, page = _groups_needed(parquet, page)
             _check_columns(file, guard, groups, _leaves(stored, names))
-            table = _read(parquet, groups, None if columns is None else names, page)
+            table = _read_distant(file, parquet, guard, groups, stored, names, page)
+            if table is None:
+                table = _read(parquet, groups, None if columns is None else names, page)
         # Arrow takes `a` to mean also a column called `a.b`: what is too much is dropped by name.
         return _restored(table.select(names), stored, metadata)
 
@@ -434,6 +439,35 @@ def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]
         if missing <= 0:
             break
     return pa.Table.from_batches(batches) if batches else parquet.read_row_groups([], columns=columns)
+
+
+def _read_distant(
+    file: BinaryIO,
+    parquet: pq.ParquetFile,
+    guard: Seal,
+    groups: Sequence[int],
+    stored: pa.Schema,
+    names: Sequence[str],
+    page: Page,
+) -> pa.Table | None:
+    """Return the rows of a page far from the beginning of its row group; `None` if there is no shorter way to them."""
+    if page.offset < _DISTANT or not page.rows or len(groups) != 1:
+        return None
+    (group,) = groups
+    leaves = _leaves_of_columns(stored)
+    nested = [name for name in names if stored.field(name).type.num_fields]
+    spans = {name: guard.place(group, leaves[name][0]) for name in names if name not in nested}
+    rows = min(page.rows, parquet.metadata.row_group(group).num_rows - page.offset)
+    if not spans:
+        return None
+    try:
+        found = read_distant_rows(file, parquet.metadata, group, spans, page.offset, rows)
+    except UnknownPageError:
+        return None
+    if nested:
+        others = _read(parquet, groups, nested, page)
+        found.update((name, others.column(name)) for name in nested)
+    return pa.table({name: found[name] for name in names})
 
 
 def _restored(table: pa.Table, stored: pa.Schema, metadata: _Metadata) -> FrameData:

@@ -1,0 +1,176 @@
+"""Rows far from the beginning of a row group, read without decoding all rows before them.
+
+Arrow decodes a column from its first page on. Here it reads an image of the file in which the pages before the wanted
+rows are missing from a column: its dictionary is followed at once by the page with the first wanted row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tablevault.storage.checksums import Span
+
+_LONGEST_HEADER = 16 * 1024
+"""Bytes of the header of a page, with its statistics."""
+_DICTIONARY = 2
+_TYPE, _COMPRESSED_SIZE, _DATA, _DATA_2 = 1, 3, 5, 8
+"""Numbers of fields in the header of a page."""
+_COUNT = 1
+"""Number of the field with the number of values, in the part of the header that is about data."""
+_MOST_DEPTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    start: int
+    end: int
+    values: int
+    """Of a dictionary, 0."""
+
+
+class UnknownPageError(ValueError):
+    """The pages of a column are not laid out in a known way."""
+
+
+def read_distant_rows(
+    file: BinaryIO, metadata: pq.FileMetaData, group: int, spans: Mapping[str, Span], offset: int, rows: int
+) -> dict[str, pa.ChunkedArray]:
+    """Return rows of columns that are not nested; raise `UnknownPageError` if their pages are of an unknown form.
+
+    Parameters
+    ----------
+    file
+        The file.
+    metadata
+        Its footer.
+    group
+        The row group.
+    spans
+        The columns, each with the place of its bytes.
+    offset
+        Position of the first row in the row group.
+    rows
+        Number of rows, all of them in the row group.
+    """
+    # Of a large file, only the pages that are copied take up memory.
+    image = bytearray(max(map(sum, spans.values())))
+    skipped = {name: _copy_pages(file, image, span, offset, rows) for name, span in spans.items()}
+    with pq.ParquetFile(pa.BufferReader(image), metadata=metadata) as parquet:
+        return {
+            name: _first_rows(parquet, group, name, offset - passed_over + rows).slice(offset - passed_over)
+            for name, passed_over in skipped.items()
+        }
+
+
+def _copy_pages(file: BinaryIO, image: bytearray, span: Span, offset: int, rows: int) -> int:
+    """Copy the dictionary of a column and its pages with the wanted rows; return how many rows come before them."""
+    start, end = span[0], sum(span)
+    target, position, passed_over = start, 0, 0
+    for page in _pages(file, start, end):
+        is_before = position + page.values <= offset and page.values > 0
+        position += page.values
+        if is_before:
+            passed_over = position
+            continue
+        file.seek(page.start)
+        image[target : target + page.end - page.start] = file.read(page.end - page.start)
+        target += page.end - page.start
+        if position >= offset + rows:
+            return passed_over
+    raise UnknownPageError("its pages have fewer rows than the row group")
+
+
+def _first_rows(parquet: pq.ParquetFile, group: int, name: str, count: int) -> pa.ChunkedArray:
+    # Arrow takes `a` to mean also a column called `a.b`.
+    batch = next(parquet.iter_batches(batch_size=count, row_groups=[group], columns=[name]))
+    found = pa.Table.from_batches([batch]).column(name)
+    if len(found) != count:
+        raise UnknownPageError("a page has fewer rows than it says")
+    return found
+
+
+# --- headers of pages, in Thrift's compact protocol -----------------------------------------------------------------
+
+
+def _pages(file: BinaryIO, start: int, end: int) -> Iterator[_Page]:
+    while start < end:
+        file.seek(start)
+        header = _Header(file.read(min(_LONGEST_HEADER, end - start)))
+        try:
+            fields = header.fields()
+            is_dictionary = fields[_TYPE] == _DICTIONARY
+            data = {} if is_dictionary else fields.get(_DATA) or fields[_DATA_2]
+            size, values = fields[_COMPRESSED_SIZE], 0 if is_dictionary else data[_COUNT]
+        except (IndexError, KeyError, TypeError) as error:
+            raise UnknownPageError("the header of a page cannot be read") from error
+        page = _Page(start, start + header.position + size, values)
+        if not start < page.end <= end or values < 0 or (values == 0) != is_dictionary:
+            raise UnknownPageError("the header of a page makes no sense")
+        yield page
+        start = page.end
+
+
+class _Header:
+    """The header of a page at the beginning of some bytes.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.position = 0
+        """Where it ends, once it has been read."""
+
+    def fields(self, depth: int = 0) -> dict[int, Any]:
+        """Return the fields of a struct: numbers, and further structs; others are passed over."""
+        if depth > _MOST_DEPTH:
+            raise UnknownPageError("the header of a page is nested too deeply")
+        found: dict[int, Any] = {}
+        number = 0
+        while (first := self._byte()) != 0:
+            distance, kind = first >> 4, first & 0x0F
+            number = number + distance if distance else self._integer()
+            found[number] = self._value(kind, depth)
+        return found
+
+    def _value(self, kind: int, depth: int) -> Any:
+        match kind:
+            case 1 | 2:  # true and false, which have no bytes of their own
+                return kind == 1
+            case 4 | 5 | 6:
+                return self._integer()
+            case 8:
+                self._pass_over(self._size())
+                return None
+            case 12:
+                return self.fields(depth + 1)
+        raise UnknownPageError(f"the header of a page has a field of type {kind}")
+
+    def _integer(self) -> int:
+        coded = self._size()
+        return (coded >> 1) ^ -(coded & 1)
+
+    def _size(self) -> int:
+        result = shift = 0
+        while True:
+            byte = self._byte()
+            result |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return result
+            shift += 7
+
+    def _byte(self) -> int:
+        byte = self._data[self.position]
+        self.position += 1
+        return byte
+
+    def _pass_over(self, count: int) -> None:
+        self.position += count
