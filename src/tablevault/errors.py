@@ -24,6 +24,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import warnings
+from contextvars import ContextVar
 
 _PACKAGE = __file__.removesuffix("errors.py")
 _REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
@@ -126,8 +127,22 @@ class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
 
 
+_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+
+
+def hear_warnings() -> list[str]:
+    """Return a list that takes the texts of all warnings of the current context from its first call on."""
+    heard = _heard.get()
+    if heard is None:
+        _heard.set(heard := [])
+    return heard
+
+
 def warn(message: str) -> None:
     """Warn at the line that called TableVault, however deep inside it the reason was found."""
+    heard = _heard.get()
+    if heard is not None and message not in heard:
+        heard.append(message)
     level, frame = 1, sys._getframe()
     while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
         level, frame = level + 1, frame.f_back

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import time
 
 import anyio
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_PROTOCOL_VERSION
 from test_tools import CODE, COLUMN, INDEX, PATIENCE
 
 from tablevault import TableVault
@@ -23,7 +26,12 @@ def parameters(vault, *options):
 
 
 def make_noisy(vault, rows):
-    code = CODE.replace("    time.sleep(0.05)", "    print('noise', n, flush=True)\n    time.sleep(0.05)")
+    noise = (
+        "print('noise', n, flush=True)\n    warnings.warn('noise')\n    logging.error('noise')\n    time.sleep(0.05)"
+    )
+    code = CODE.replace("import time", "import logging\nimport time\nimport warnings").replace(
+        "time.sleep(0.05)", noise
+    )
     vault.create_code_module("job", text=code)
     vault.create_table("halves")
     builders = {"halves_index": INDEX % rows, "slow": COLUMN % ("slow", "slow", "n", "n")}
@@ -31,11 +39,15 @@ def make_noisy(vault, rows):
 
 
 @pytest.mark.slow
-def test_a_client_runs_functions_that_print(vault):
+@pytest.mark.parametrize(
+    ("mode", "version"), [("legacy", LATEST_HANDSHAKE_VERSION), (LATEST_PROTOCOL_VERSION, LATEST_PROTOCOL_VERSION)]
+)
+def test_clients_of_each_protocol_run_functions_that_print(vault, mode, version):
     make_noisy(vault, 10)
 
     async def session():
-        async with Client(stdio_client(parameters(vault, "--allow-writes"))) as client:
+        async with Client(stdio_client(parameters(vault, "--allow-writes")), mode=mode) as client:
+            assert client.protocol_version == version
             started = await client.call_tool("start_run", {"tables": ["halves"]})
             process_id = started.structured_content["facts"]["process_id"]
             with anyio.fail_after(PATIENCE):
@@ -73,6 +85,45 @@ def test_a_run_outlives_its_client_and_another_one_finds_it(vault):
     assert seconds < 55
 
 
+ENDLESS = "SELECT sum(a.n * b.n) FROM range(100000000000) a(n), range(100000000000) b(n), halves"
+SERVER = """
+import sys
+from tablevault import TableVault
+from tablevault.mcp import reading, server
+reading._SECONDS = 600.0
+server.serve(TableVault(sys.argv[1]))
+"""
+
+
+@pytest.mark.slow
+def test_a_server_whose_client_is_gone_ends_during_a_query(vault):
+    vault.write("halves", pd.DataFrame({"n": [1]}))
+    info = {
+        "protocolVersion": LATEST_HANDSHAKE_VERSION,
+        "capabilities": {},
+        "clientInfo": {"name": "x", "version": "1"},
+    }
+    messages = [
+        {"id": 1, "method": "initialize", "params": info},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": {"name": "query", "arguments": {"sql": ENDLESS}}},
+        {"id": 3, "method": "tools/call", "params": {"name": "overview", "arguments": {}}},
+    ]
+    command = [sys.executable, "-c", SERVER, vault.db_dir]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        for message in messages:
+            process.stdin.write(json.dumps({"jsonrpc": "2.0", **message}) + "\n")
+        process.stdin.flush()
+        # The second call is answered while the first still computes.
+        answered = [json.loads(process.stdout.readline())["id"] for _ in range(2)]
+        process.stdin.close()
+        try:
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert answered == [1, 3]
+
+
 @pytest.mark.slow
 def test_tables_that_an_agent_makes_inside_a_builder_are_children(vault, tmp_path):
     code = f"""
@@ -81,6 +132,7 @@ import sys
 import anyio
 import pandas as pd
 from mcp import Client, StdioServerParameters, stdio_client
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_PROTOCOL_VERSION
 
 
 def asked(parent):

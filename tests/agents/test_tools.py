@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import random
 import re
+import threading
 import time
 import warnings
 
+import anyio
 import pandas as pd
 import pytest
+from mcp import Client
 
 from tablevault import TableVault, TableVaultWarning
+from tablevault.mcp import reading
 
 PATIENCE = 60
 
@@ -184,6 +188,26 @@ def test_a_query_tells_what_it_read_and_how_many_rows_there_are(halves, agent):
     assert "halves" in agent().call("overview")["rows"][0]["table"]
 
 
+def test_a_query_that_is_given_up_ends_its_statement(halves, agent, monkeypatch):
+    monkeypatch.setattr(reading, "_SECONDS", 10 * PATIENCE)
+    endless = "SELECT sum(a.n * b.n) FROM range(100000000000) a(n), range(100000000000) b(n), halves"
+
+    async def give_up():
+        async with Client(agent().server) as client, anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "query", {"sql": endless})
+            while not (found := statements()):
+                await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        return found
+
+    def statements():
+        return [thread for thread in threading.enumerate() if thread.name == "tablevault-sql"]
+
+    for statement in anyio.run(give_up):
+        statement.join(PATIENCE)
+        assert not statement.is_alive()
+
+
 @pytest.mark.slow
 def test_long_answers_are_cut_and_say_so(vault, agent):
     vault.write("long", pd.DataFrame({"x": range(100_000), "t": ["word " * 10] * 100_000}))
@@ -328,7 +352,11 @@ def test_a_run_is_started_followed_and_ended(vault, agent):
     assert ended(agent("write"), process_id)["status"] == "succeeded"
     assert len(vault.read("halves")) == 40
     with pytest.warns(TableVaultWarning, match="already succeeded"):
-        assert writer.call("start_run", tables=["halves"], process_id=process_id)["facts"]["process_id"] == process_id
+        facts = writer.call("start_run", tables=["halves"], process_id=process_id)["facts"]
+    assert facts["process_id"] == process_id
+    (warning,) = facts["warnings"]
+    assert "already succeeded" in warning
+    assert "warnings" not in writer.call("overview")["facts"]
 
 
 def test_failed_rows_are_retried_in_the_background(halves, vault, agent):

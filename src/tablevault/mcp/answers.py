@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
+from tablevault.errors import hear_warnings
 from tablevault.presentation.cells import Cell, ShownFrame
 from tablevault.presentation.json_text import plain
 
@@ -46,10 +47,12 @@ def answer(
     advice
         How to ask for less, told only where something is left out.
     facts
-        Everything else.
+        Everything else; the warnings of the call are added.
     """
     shown_rows: list[Any] = [short(plain(row), CELL_CHARACTERS + _ROOM_FOR_LENGTH) for row in rows]
-    shown_facts = {name: short(plain(value)) for name, value in (facts or {}).items()}
+    heard = hear_warnings()
+    told = {"warnings": heard, **(facts or {})} if heard else facts or {}
+    shown_facts = {name: short(plain(value)) for name, value in told.items()}
     length = CELL_CHARACTERS
     while len(_text(shown_facts)) > MOST_CHARACTERS * 3 // 4 and length > 1:
         length //= 2

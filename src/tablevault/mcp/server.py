@@ -21,7 +21,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
 
-from tablevault.errors import TableVaultError
+from tablevault.errors import TableVaultError, hear_warnings
 from tablevault.mcp.access import Access
 from tablevault.mcp.answers import MOST_CHARACTERS, Answer, answer
 from tablevault.mcp.reading import ReadingTools, artifact_of
@@ -29,6 +29,7 @@ from tablevault.mcp.writing import MOST_SECONDS, WritingTools
 from tablevault.notes import class_name_of, message_of
 from tablevault.presentation.content_types import TEXT, content_type
 from tablevault.presentation.json_text import as_json
+from tablevault.sql_engine.engine import Interruption, interruptible
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
@@ -169,16 +170,22 @@ def _like(run: Callable[..., Any], function: Callable[..., Any]) -> Callable[...
 
 
 async def _answered(ctx: Context[Any, Any], call: Callable[[], Result]) -> Result:
-    """Return what a call in another thread returns; every error reaches the client as text."""
+    """Return what a call in another thread returns; every error and warning reaches the client as text."""
     _client.set(_name_of(ctx))
+    heard = hear_warnings()
+    interruption = Interruption()
     try:
-        # A client that gives a call up does not wait for it; statements end by their time limit.
-        return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
+        with interruptible(interruption):
+            # A client that gives a call up does not wait for its thread.
+            return await anyio.to_thread.run_sync(call, abandon_on_cancel=True)
     except TableVaultError as error:
-        raise ToolError(message_of(error)) from error
+        raise ToolError("\n".join([message_of(error), *heard])) from error
     except Exception as error:
         traceback.print_exception(error, file=sys.stderr)
-        raise ToolError(f"{class_name_of(error)}: {message_of(error)}") from error
+        raise ToolError("\n".join([f"{class_name_of(error)}: {message_of(error)}", *heard])) from error
+    finally:
+        # Only a call that was given up still runs.
+        interruption.interrupt()
 
 
 def _name_of(ctx: Context[Any, Any]) -> str:

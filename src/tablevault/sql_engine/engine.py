@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,6 +64,50 @@ class Result:
     """Positions of the columns whose text is JSON."""
 
 
+class Interruption:
+    """Ends the statements of a block from another thread, now and from now on."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Future[Result]] = []
+        self._lock = threading.Lock()
+        self._has_come = False
+
+    def interrupt(self) -> None:
+        """Let the statements end with `CancelledError`."""
+        with self._lock:
+            self._has_come = True
+            waiting = list(self._waiting)
+        for outcome in waiting:
+            outcome.cancel()
+
+    @contextmanager
+    def awaiting(self, outcome: Future[Result]) -> Iterator[None]:
+        """Cancel an outcome if the interruption comes during the block, or has come before."""
+        with self._lock:
+            self._waiting.append(outcome)
+            has_come = self._has_come
+        if has_come:
+            outcome.cancel()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting.remove(outcome)
+
+
+_interruption: ContextVar[Interruption | None] = ContextVar("interruption", default=None)
+
+
+@contextmanager
+def interruptible(interruption: Interruption) -> Iterator[None]:
+    """Let the statements of a block, and of threads with its context, be interrupted."""
+    token = _interruption.set(interruption)
+    try:
+        yield
+    finally:
+        _interruption.reset(token)
+
+
 class Engine:
     """Runs statements over some files.
 
@@ -100,6 +146,8 @@ class Engine:
         ------
         TimeoutError
             If it has not ended after `timeout` seconds.
+        CancelledError
+            If it was interrupted.
         FileNotFoundError
             If one of the files is gone.
         TVTableError
@@ -107,24 +155,32 @@ class Engine:
         """
         cursor = self._database.cursor()
         outcome: Future[Result] = Future()
+        is_over = threading.Event()
 
         def work() -> None:
             try:
-                outcome.set_result(self._result(cursor, statement, tables, parameters, rows))
+                result = self._result(cursor, statement, tables, parameters, rows)
+                with suppress(InvalidStateError):
+                    outcome.set_result(result)
             except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
-                outcome.set_exception(error)
+                with suppress(InvalidStateError):
+                    outcome.set_exception(error)
+            finally:
+                is_over.set()
 
         # The caller's thread waits, so that signals reach it: DuckDB handles none while it computes.
         thread = threading.Thread(target=work, name="tablevault-sql", daemon=True)
         thread.start()
+        interruption = _interruption.get()
         try:
-            return outcome.result(timeout)
+            with nullcontext() if interruption is None else interruption.awaiting(outcome):
+                return outcome.result(timeout)
         except TimeoutError as error:
             raise TimeoutError(f"The statement has not ended after {timeout} s.") from error
         finally:
             while thread.is_alive():
                 # An interrupt that comes before the statement has begun is lost.
-                if not outcome.done():
+                if not is_over.is_set():
                     cursor.interrupt()
                 thread.join(_SECONDS_BETWEEN_INTERRUPTS)
             cursor.close()
