@@ -7,6 +7,7 @@ import signal
 import threading
 import warnings
 
+import pandas as pd
 import pytest
 from sources import Source, until
 
@@ -461,6 +462,28 @@ def test_stale_table_of_another_source_is_read_as_it_is_with_a_warning(vault, so
     with pytest.warns(tv_errors.TableVaultWarning, match="Table 'questions' is stale, and is read as it is"):
         vault.run(other)
     assert vault.read("summary")["question"].tolist() == [f"q{x}" for x in range(6)]
+
+
+def test_columns_that_another_table_gets_meanwhile_are_no_edit(vault, tmp_path):
+    vault.write("terms", pd.DataFrame({"term": ["a", "b"]}))
+    source, fails = tmp_path / "notes.py", tmp_path / "fails"
+    fails.touch()
+    source.write_text(
+        "from pathlib import Path\n\nfrom tablevault.define import Table\n\nnotes = Table('notes')\n"
+        "notes.index(rows_of='terms')\n\n\n@notes.column()\ndef note(term, meaning='none'):\n"
+        f"    if term == 'b' and Path({str(fails)!r}).exists():\n        raise ConnectionError(term)\n"
+        "    return f'{term}: {meaning}'\n"
+    )
+    with pytest.raises(ConnectionError):
+        vault.run(source, process_id="monday")
+    vault.write("terms", pd.DataFrame({"term": ["a", "b"], "meaning": ["first", "second"]}))
+    fails.unlink()
+    vault.run(source, process_id="monday")
+    assert vault.read("notes")["note"].tolist() == ["a: none", "b: none"], "the run goes on as it began"
+    with pytest.warns(tv_errors.TableVaultWarning, match="already succeeded"):
+        vault.run(source, process_id="monday")
+    vault.run(source)
+    assert vault.read("notes")["note"].tolist() == ["a: first", "b: second"]
 
 
 # --- elsewhere ------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,7 @@ from tablevault.definitions.syntax import BuilderCall
 from tablevault.definitions.values import FieldValues, UnwritableValueError
 from tablevault.definitions.yaml_layout import builder_yaml, ordered
 from tablevault.errors import TVArgumentError, TVBuilderError
+from tablevault.json_forms import json_form
 from tablevault.layout import BUILDER_SUFFIX
 from tablevault.names import check_builder_name, index_builder_name, nearest
 from tablevault.references import find_references
@@ -151,6 +153,17 @@ class DefinedBuilder:
         text = builder_yaml(document.fields)
         read_document(text, f"{self.name}{BUILDER_SUFFIX}")
         return text
+
+    def written(self) -> str:
+        """Return its fields as the source has them, before they are bound to columns that the vault has, as JSON."""
+        fields = self._plain_fields()
+        if self.definition.rows_of is None:
+            fields |= self._of_function(fields)
+        else:
+            rows = self.rows_table
+            assert rows is not None  # text() has found it
+            fields |= {"rows_of": [rows.table, rows.instance], "changed_columns": list(self.columns)}
+        return json.dumps(json_form(fields), sort_keys=True)
 
     def _plain_fields(self) -> dict[str, Any]:
         """Return the fields that were given, as plain values."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from tablevault.builders.document import read_document
 from tablevault.builders.fields import POLICY_NAMES
 from tablevault.builders.policies import Policies
 from tablevault.definitions.texts import BuilderText, SourceTexts, TableTexts
+from tablevault.json_forms import from_json_form
 from tablevault.layout import BUILDER_SUFFIX
 
 _DEFAULT_POLICIES: Mapping[str, object] = {
@@ -137,8 +139,12 @@ def _edited_table(before: TableTexts, after: TableTexts) -> str | None:
 
 
 def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, object], str | None]:
-    """Return the changed policies, and what of the other fields has changed."""
-    old, new = _fields(before), _fields(after)
+    """Return the changed policies, and what of the other fields has changed.
+
+    Other columns in the vault are no edit: a process goes on with those that it began with.
+    """
+    both_written = before.written and after.written
+    old, new = (_written(before), _written(after)) if both_written else (_fields(before), _fields(after))
     changed: dict[str, object] = {}
     for name in dict.fromkeys([*old, *new]):
         if old.get(name) == new.get(name):
@@ -160,6 +166,11 @@ def _default_policy(name: str, fields: Fields) -> object:
     if name == "batch_size":
         return Policies(executor=fields.get("executor")).rows_of_call
     return _DEFAULT_POLICIES.get(name)
+
+
+def _written(builder: BuilderText) -> Fields:
+    fields: Fields = from_json_form(json.loads(builder.written))
+    return fields
 
 
 def _fields(builder: BuilderText) -> Fields:

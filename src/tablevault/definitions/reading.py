@@ -247,7 +247,8 @@ class _Binder:
             has_side_effects=bool(table.has_side_effects),
             description=table.description,
             builders=tuple(
-                BuilderText(name=item.name, file=item.file.name, text=self._text(item, modules)) for item in own
+                BuilderText(name=item.name, file=item.file.name, text=self._text(item, modules), written=item.written())
+                for item in own
             ),
         )
 

@@ -35,6 +35,9 @@ class BuilderText(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the definitions file."""
     text: str
     """Without the comment."""
+    written: str = ""
+    """Its fields as the source has them, before they are bound to columns that the vault has, as JSON; empty in records
+    of earlier versions."""
 
 
 class TableTexts(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +66,10 @@ class SourceTexts(msgspec.Struct, frozen=True, kw_only=True):
     tables: tuple[TableTexts, ...]
     services: tuple[ServiceLimits, ...] = ()
 
+    def is_same_source(self, other: SourceTexts) -> bool:
+        """Return whether both are of the same source, whatever the vault had when it was read."""
+        return _unbound(self) == _unbound(other)
+
 
 class Stamp(NamedTuple):
     """The comment of a file that was applied."""
@@ -71,6 +78,19 @@ class Stamp(NamedTuple):
     """Name of the definitions file."""
     is_right: bool
     """Whether its digest is that of the rest: then the file has not been edited since."""
+
+
+def _unbound(texts: SourceTexts) -> SourceTexts:
+    """Return texts whose builders are only as the source has them."""
+    replace = msgspec.structs.replace
+    tables = (
+        replace(
+            table,
+            builders=tuple(replace(item, text="") if item.written else item for item in table.builders),
+        )
+        for table in texts.tables
+    )
+    return replace(texts, tables=tuple(tables))
 
 
 def stamped_builder(builder: BuilderText) -> str:

@@ -111,7 +111,7 @@ class Run(Operation[RunPlan]):
         began_with = _texts(recorded["definitions"])
         if is_over:
             last = _texts(recorded.get("edited") or recorded["definitions"])
-            return "it was edited since; use another id" if self._began_with != last else None
+            return None if self._began_with.is_same_source(last) else "it was edited since; use another id"
         refused = edits_between(began_with, self._began_with).refused
         return refused and f"{refused}. Undo the edit and finish the run, or stop it first"
 
