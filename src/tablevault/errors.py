@@ -22,9 +22,9 @@ An exception that escapes from a user's function is never wrapped in one of thes
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import sys
 import warnings
-from contextvars import ContextVar
 
 _PACKAGE = __file__.removesuffix("errors.py")
 _REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
@@ -127,7 +127,7 @@ class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
 
 
-_heard: ContextVar[list[str] | None] = ContextVar("heard", default=None)
+_heard: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("heard", default=None)
 
 
 def hear_warnings() -> list[str]:
