@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from array_columns import array_columns
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from tablevault import TableVault, TableVaultWarning, to_numpy
-from tablevault.storage.column_types import ITEM_TYPES
 from tablevault.storage.columns import build_column, natural_type, plain_values
 from tablevault.storage.dtypes import cell_checker, parse_dtype
 from tablevault.storage.exports import export_frame
@@ -23,38 +22,6 @@ from tablevault.storage.frame_data import frame_of_columns, table_from_frame, to
 from tablevault.storage.frame_files import read_frame, write_frame
 from tablevault.storage.packing import pack, unpack
 from tablevault.storage.vectors import CHUNK_BYTES
-
-LAYOUTS = {
-    "plain": lambda array: array,
-    "strided": lambda array: np.repeat(array, 2, axis=0)[::2],
-    "Fortran": np.asfortranarray,
-    "big-endian": lambda array: array.astype(array.dtype.newbyteorder(">")),
-    "sliced": lambda array: np.concatenate([array, array])[len(array) :],
-    "reversed": lambda array: array[::-1].copy()[::-1],
-}
-
-
-@st.composite
-def columns(draw):
-    """Return a dtype with cells of it, in any memory layout, and what they are."""
-    item = draw(st.sampled_from(sorted(ITEM_TYPES)))
-    kind = draw(st.sampled_from(["vector", "fixed", "tensor"]))
-    shape = draw(
-        hnp.array_shapes(min_dims=2 if kind == "tensor" else 1, max_dims=3 if kind == "tensor" else 1, max_side=4)
-    )
-    sizes = "" if kind == "vector" else ", " + ", ".join(map(str, shape))
-    name = f"{'tensor' if kind == 'tensor' else 'vector'}<{item}{sizes}>"
-    cells = []
-    for _ in range(draw(st.integers(0, 12))):
-        if draw(st.integers(0, 4)) == 0:
-            cells.append((None, None))
-            continue
-        own = shape if kind != "vector" else (draw(st.integers(0, 5)),)
-        array = draw(hnp.arrays(np.dtype(item), own))
-        layout = LAYOUTS[draw(st.sampled_from(sorted(LAYOUTS)))](array)
-        layout.setflags(write=draw(st.booleans()))
-        cells.append((layout, array))
-    return name, cells
 
 
 def same(found, expected):
@@ -70,13 +37,12 @@ def same(found, expected):
 
 
 @settings(max_examples=30, deadline=None)
-@given(made=columns(), cut=st.integers(0, 4))
+@given(made=array_columns(), cut=st.integers(0, 4))
 def test_arrays_have_the_same_bytes_everywhere(made, cut, tmp_path_factory):
-    name, cells = made
-    column_type = parse_dtype(name)
-    expected = [array for _, array in cells]
+    column_type = parse_dtype(made.dtype)
+    expected = made.cells
     check = cell_checker(column_type)
-    checked = [check(value) for value, _ in cells]
+    checked = [check(value) for value in made.given]
     same(checked, expected)
     restored = unpack(pack([checked]))[0]
     same(restored, expected)

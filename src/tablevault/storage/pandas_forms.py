@@ -36,7 +36,7 @@ from tablevault.storage.column_types import (
 )
 from tablevault.storage.columns import Column, build_column, plain_values
 from tablevault.storage.plain import NOT_THE_VALUES, is_missing, natural_value, refusal
-from tablevault.storage.vectors import has_null_items, retyped
+from tablevault.storage.vectors import array_form, arrays_of_column, has_null_items, retyped
 from tablevault.storage.zones import is_known_zone, zone_name
 
 _MASKED: dict[str, Callable[[], Any]] = {
@@ -53,6 +53,8 @@ _NUMPY = re.compile(r"bool|u?int(?:8|16|32|64)|float(?:16|32|64)|>[iuf][248]")
 _DATETIME = re.compile(r"datetime64\[(s|ms|us|ns)(?:, ([^\[\]]+))?\]")
 _TIMEDELTA = re.compile(r"timedelta64\[(?:s|ms|us|ns)\]")
 _ARRAY = re.compile(r"array\[([<>|]?[biufMmU]\d{1,4}(?:\[(?:s|ms|us|ns)\])?)\]")
+_VECTORS = re.compile(r":array\[[<>|]?(?:(b)1|(f)[248]|i[1248]|u[124])\]$")
+"""Arrays whose items all fit the type of the lists that they become."""
 _NULLS: dict[str, Any] = {"None": None, "nan": np.nan, "NaT": pd.NaT, "NA": pd.NA}
 
 
@@ -97,7 +99,7 @@ def pandas_array(column: Column, column_type: ColumnType) -> Any:
     if form.startswith("category:"):
         return _categories(column, form.removeprefix("category:"))
     if form.partition(":")[0] == "object":
-        return _objects(plain_values(column, column_type), form)
+        return _objects(_cells(column, column_type, form), form)
     if zoned := _DATETIME.fullmatch(form):
         if zoned[2]:
             zoned_dtype: Any = pd.DatetimeTZDtype.construct_from_string(form)
@@ -191,6 +193,11 @@ def _column_of_numpy(values: Any, dtype: np.dtype[Any]) -> tuple[Column, ColumnT
 
 
 def _column_of_objects(values: list[Any]) -> tuple[Column, ColumnType]:
+    form = f"object:{_null_form(values)}{_cells_form(values)}"
+    if item := _item_of_lists(values, form):
+        arrays = [None if is_missing(value) else np.ascontiguousarray(value, item) for value in values]
+        column, column_type = build_column(arrays, type_of_arrow(pa.list_(pa.from_numpy_dtype(item))))
+        return column, ColumnType(column_type.name, column_type.arrow, column_type.kind, form)
     plain: list[Any] = []
     for position, value in enumerate(values):
         try:
@@ -200,7 +207,6 @@ def _column_of_objects(values: list[Any]) -> tuple[Column, ColumnType]:
         except Exception as error:
             raise CellError(position, str(refusal(value, error))) from error
     column, column_type = build_column(plain, None)
-    form = f"object:{_null_form(values)}{_cells_form(values)}"
     return column, ColumnType(column_type.name, column_type.arrow, column_type.kind, form)
 
 
@@ -227,6 +233,26 @@ def _cells_form(values: Sequence[Any]) -> str:
     flat_when_empty = all(array.size or array.ndim == 1 for array in arrays)
     form = f"array[{dtypes.pop().str}]" if len(dtypes) == 1 and flat_when_empty else ""
     return f":{form}" if _ARRAY.fullmatch(form) else ""
+
+
+def _item_of_lists(values: Sequence[Any], form: str) -> np.dtype[Any] | None:
+    """Return the type of items with which vectors are stored as lists, as a whole; `None` if they cannot be."""
+    match = _VECTORS.search(form)
+    if match is None:
+        return None
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    if any(array.ndim != 1 for array in arrays) or not any(array.size for array in arrays):
+        return None
+    return np.dtype("bool" if match[1] else "float64" if match[2] else "int64")
+
+
+def _cells(column: Column, column_type: ColumnType, form: str) -> Sequence[Any]:
+    """Return the plain values of a column of Python objects, or its arrays."""
+    array = array_form(column_type) if _VECTORS.search(form) else None
+    chunked = column if isinstance(column, pa.ChunkedArray) else pa.chunked_array([column])
+    if array is None or has_null_items(chunked):
+        return plain_values(column, column_type)
+    return arrays_of_column(column, array)
 
 
 def _categories(column: Column, values_form: str) -> Any:
