@@ -155,7 +155,8 @@ def _questions(folder: Path, files: bool, found: list[str] | None) -> Iterator[t
 def _frame(vault: TableVault, table: str, instance: str) -> str:
     frame, _ = vault.get_dataframe(table, instance, full_artifact_path=False)
     assert isinstance(frame, pd.DataFrame)
-    return f"{frame.to_json()} {frame.dtypes.to_dict()}"
+    exact, _ = vault.get_dataframe(table, instance, full_artifact_path=False, format="arrow")
+    return f"{frame.to_json()} {frame.dtypes.to_dict()} {exact.to_pydict()}"
 
 
 @contextmanager

@@ -27,11 +27,16 @@ from tablevault.storage.files import remove_tree
 CODE = """
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 
 def index():
     return pd.DataFrame({"x": [0, 1, 2]})
+
+
+def measure(x):
+    return np.arange(64, dtype="float32") + x, np.arange(x * 8) / 7, np.arange(6).reshape(2, 3) * x
 
 
 def draw(x, folder):
@@ -61,6 +66,17 @@ dtypes: {picture: artifact_string}
 arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
 """
 
+MEASURE = """
+builder_type: ColumnBuilder
+changed_columns: [v, w, t]
+python_function: measure
+code_module: drawing
+is_custom: true
+return_type: row-wise
+dtypes: {v: "vector<float32, 64>", w: "vector<float64>", t: "tensor<int16, 2, 3>"}
+arguments: {x: "<<self.x[index]>>"}
+"""
+
 
 def make_vault(folder: Path) -> Path:
     """A vault with written, executed, reverted, paused and deleted instances; whose code leaves a trace if it runs."""
@@ -75,7 +91,7 @@ def make_vault(folder: Path) -> Path:
     vault.create_tag("paper", "plain")
     for table in ("pictures", "paused"):
         vault.create_table(table)
-        vault.create_instance(table, builders={f"{table}_index": INDEX, "draw": DRAW})
+        vault.create_instance(table, builders={f"{table}_index": INDEX, "arrays": MEASURE, "draw": DRAW})
     vault.execute_instance("pictures")
     vault.create_instance("pictures", copy=True)
     (folder / "fail").touch()
