@@ -1,5 +1,6 @@
 """Artifacts lie inside their folder, are recorded as they are, and every stray one is found."""
 
+import errno
 import hashlib
 import os
 import stat
@@ -254,3 +255,34 @@ def test_adopting_never_replaces_another_file(root, folder, origin):
 def test_adopting_what_the_origin_has_lost_is_an_error(folder, origin):
     with pytest.raises(FileNotFoundError):
         folder.adopt(origin, [ArtifactRecord("a.txt", 1, "")])
+
+
+def test_a_link_in_the_origin_is_followed_to_the_file_that_it_names(root, folder, origin, tmp_path):
+    put(origin, "real/a.txt")
+    (origin / "a.txt").symlink_to("real/a.txt")
+    (origin / "way").symlink_to("real")
+    records = [recorded(ArtifactFolder(origin), name) for name in ("a.txt", "way/a.txt")]
+    folder.adopt(origin, records)
+    for record in records:
+        assert (root / record.path).samefile(origin / "real" / "a.txt")
+        assert not (root / record.path).is_symlink()
+
+
+@pytest.mark.parametrize("number", [errno.EMLINK, errno.EXDEV, errno.EPERM])
+def test_files_that_cannot_be_linked_are_copied(root, folder, origin, monkeypatch, number):
+    def link(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    put(origin, "deep/a.txt")
+    monkeypatch.setattr(os, "link", link)
+    record = recorded(ArtifactFolder(origin), "deep/a.txt")
+    folder.adopt(origin, [record])
+    assert folder.matches(record)
+    assert (root / "deep/a.txt").stat().st_nlink == 1
+
+
+def test_names_are_looked_for_in_each_folder_once(root, folder):
+    for name in ("a.txt", "deep/b.txt", ".hidden", "deep/.c/d.txt", "Thumbs.db"):
+        put(root, name)
+    names = {"a.txt", "deep/b.txt", ".hidden", "deep/.c/d.txt", "Thumbs.db"}
+    assert folder.existing(names | {"b.txt", "deep/a.txt", ".other"}) == names

@@ -217,10 +217,12 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
 def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecord]:
     """Link the files of reused cells from their origins; return their records by name."""
     by_source: dict[Path, dict[str, ArtifactRecord]] = {}
+    reused = [file.record.path for by_row in frame.adopted.values() for file in by_row.values()]
+    there = folder.existing(reused)
     for by_row in frame.adopted.values():
         for file in by_row.values():
             name = file.record.path
-            if folder.exists(name) and not folder.matches(file.record):
+            if name in there and not folder.matches(file.record):
                 computed = frame.computed_artifact_names()
                 if name in computed:
                     raise TVArtifactError(
@@ -230,6 +232,7 @@ def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecor
                     )
                 # What a row has left that failed.
                 files.remove_tree(frame.artifacts.folder / name)
+                there.discard(name)
             by_source.setdefault(file.folder, {})[name] = file.record
     for source, records in by_source.items():
         folder.adopt(source, records.values())

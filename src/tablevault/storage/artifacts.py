@@ -99,6 +99,11 @@ class ArtifactFolder:
         """Return whether there is anything of this name."""
         return os.path.lexists(self.path / normalise_name(name))
 
+    def existing(self, names: Iterable[str]) -> set[str]:
+        """Return those of the names of which there is anything; looks into each folder once."""
+        there = self.listing()
+        return {name for name in names if name in there or (_is_set_aside(name) and self.exists(name))}
+
     def matches(self, record: ArtifactRecord) -> bool:
         """Return whether the file is there as it was recorded, by size and then by content."""
         try:
@@ -129,20 +134,25 @@ class ArtifactFolder:
         A file that is there already as it was recorded is left alone. Raises `FileExistsError` if it is another one,
         and `FileNotFoundError` if the other folder does not have it.
         """
-        touched: dict[Path, None] = {}
+        by_folder: dict[str, dict[str, ArtifactRecord]] = {}
         for record in records:
-            target = self.path / normalise_name(record.path)
-            files.make_folder(target.parent)
-            try:
-                files.link_or_copy(source_folder / record.path, target)
-            except FileExistsError:
-                if not self.matches(record):
-                    raise
-                # A row that failed may have written it, and nobody has made it durable.
-                files.fsync_file(target)
-            touched[target.parent] = None
-        for folder in touched:
-            files.fsync_folder(folder)
+            folder, _, last = normalise_name(record.path).rpartition("/")
+            by_folder.setdefault(folder, {})[last] = record
+        for folder, of_names in by_folder.items():
+            files.make_folder(self.path / folder)
+            for last in files.link_plain_files(source_folder, self.path, folder, of_names):
+                self._adopt_one(source_folder, of_names[last])
+            files.fsync_folder(self.path / folder)
+
+    def _adopt_one(self, source_folder: Path, record: ArtifactRecord) -> None:
+        target = self.path / normalise_name(record.path)
+        try:
+            files.link_or_copy(source_folder / record.path, target)
+        except FileExistsError:
+            if not self.matches(record):
+                raise
+            # A row that failed may have written it, and nobody has made it durable.
+            files.fsync_file(target)
 
     def _file_at(self, name: str, path: Path) -> Path | None:
         """Return where the named file really is; `None` if it does not exist; raises `ValueError` if it is no file."""
@@ -176,12 +186,17 @@ class ArtifactFolder:
             prefix = waiting.pop()
             with os.scandir(self.path / prefix) as entries:
                 for entry in entries:
-                    if entry.name.startswith(".") or entry.name.casefold() in _SYSTEM_NAMES:
+                    if _is_set_aside(entry.name):
                         continue
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(f"{prefix}{entry.name}/")
                     else:
                         yield f"{prefix}{entry.name}", entry.is_file(follow_symlinks=False)
+
+
+def _is_set_aside(name: str) -> bool:
+    """Return whether a part of a name is one of the hidden and system names that listings leave out."""
+    return any(part.startswith(".") or part.casefold() in _SYSTEM_NAMES for part in name.split("/"))
 
 
 def _fault_of(text: str) -> str | None:

@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -186,6 +186,42 @@ def link_or_copy(source: Path, target: Path) -> None:
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from error
         copy_file(source, target)
+
+
+def link_plain_files(source: Path, target: Path, folder: str, names: Iterable[str]) -> list[str]:
+    """Make hard links to files of a folder below `source` in the folder of this name below `target`.
+
+    Both folders are opened once, and no link below `source` or `target` is followed. Returns the names for which there
+    is no new link: those of links and special files, of missing files, and of files that are there already or cannot be
+    linked. The folder is not fsynced.
+    """
+    if os.link not in os.supports_dir_fd or not hasattr(os, "O_NOFOLLOW"):
+        return list(names)
+    left = []
+    with contextlib.ExitStack() as opened:
+        try:
+            here, there = (_open_below(root, folder, opened) for root in (source, target))
+        except OSError:
+            return list(names)
+        for name in names:
+            try:
+                if not stat.S_ISREG(os.stat(name, dir_fd=here, follow_symlinks=False).st_mode):
+                    left.append(name)
+                    continue
+                os.link(name, name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+            except OSError:
+                left.append(name)
+    return left
+
+
+def _open_below(root: Path, folder: str, opened: contextlib.ExitStack) -> int:
+    """Return a descriptor of a folder below another; raises `OSError` if a part of its name is a link."""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    opened.callback(os.close, descriptor)
+    for part in folder.split("/") if folder else ():
+        descriptor = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor)
+        opened.callback(os.close, descriptor)
+    return descriptor
 
 
 def link_tree(source: Path, target: Path) -> None:
