@@ -6,6 +6,7 @@ CODE = """
 import asyncio
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from tablevault import TableVault
 from tablevault.errors import RetryLater
@@ -23,6 +24,14 @@ def file_of(name, folder):
     path = Path(folder) / f"{name}.txt"
     path.write_text(name * 3)
     return path.name
+
+
+def many_names():
+    return pd.DataFrame({"name": [str(n) for n in range(1_000)]})
+
+
+def arrays_of(name):
+    return np.full(300, ord(name), "float32"), np.arange(ord(name) % 4), name.encode() * 100
 
 
 def stray_file_of(name, folder):
@@ -142,6 +151,17 @@ code_module: job
 is_custom: true
 return_type: {kind}
 arguments: {{names: "<<self.{{name}}>>", folder: ~ARTIFACT_FOLDER~}}
+"""
+
+ARRAYS = """
+builder_type: ColumnBuilder
+changed_columns: [vector, list, bytes]
+dtypes: {vector: "vector<float32, 300>", list: list<int16>}
+python_function: arrays_of
+code_module: job
+is_custom: true
+return_type: row-wise
+arguments: {name: "<<self.name[index]>>"}
 """
 
 COLLECTING = """

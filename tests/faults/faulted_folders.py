@@ -33,6 +33,8 @@ class FolderOperation:
     process_ids: tuple[str, ...] = ("",)
     stride: int = 1
     """Of how many calls one meets errors, by the seed."""
+    kill_stride: int = 1
+    """Of how many calls one is where it is killed, by the seed."""
     is_variant: bool = False
     """Whether it is mostly what another one is, so that not each call needs to meet each error."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
-from faulted_builders import CODE, DEPENDING, DOUBLED, FAILING, PARTS, collecting, index, row_wise, whole
+from faulted_builders import ARRAYS, CODE, DEPENDING, DOUBLED, FAILING, PARTS, collecting, index, row_wise, whole
 from faulted_folders import FOLDER_OPERATIONS
 from invariants import Content, Expected, Seen, State, check, wrong_content
 
@@ -40,6 +40,8 @@ class VaultOperation:
 
     stride: int = 1
     """Of how many calls one meets errors, by the seed."""
+    kill_stride: int = 1
+    """Of how many calls one is where it is killed, by the seed."""
     is_variant: bool = False
     """Whether it is mostly what another one is, so that not each call needs to meet each error."""
 
@@ -179,6 +181,11 @@ def _collecting(text: str) -> Callable[[TableVault], object]:
         vault.create_builder_file("made", "made_copied", text=DEPENDING)
 
     return prepare
+
+
+def _with_many_files(vault: TableVault) -> None:
+    """Let the artifacts of an interval be made durable together."""
+    vault.create_builder_file("made", "made_index", text=index("many_names"))
 
 
 def _limited(vault: TableVault) -> None:
@@ -388,6 +395,8 @@ REVERTING, PAUSING = ("",), (OWN_ID,)
 EXECUTIONS = {
     "execute_instance": VaultOperation(_execute),
     "execute_in_threads": VaultOperation(_execute, _building(row_wise(threads=3)), REVERTING),
+    "execute_arrays": VaultOperation(_execute, _building(ARRAYS), PAUSING),
+    "execute_many_files": VaultOperation(_execute, _with_many_files, PAUSING, stride=97, kill_stride=29),
     "execute_with_service": VaultOperation(_execute, _limited, PAUSING),
     "execute_generator": VaultOperation(_execute, _building(whole("files_of", "generator")), PAUSING),
     "execute_dataframe": VaultOperation(_execute, _building(whole("frame_of", "dataframe")), REVERTING),

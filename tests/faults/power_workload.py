@@ -21,10 +21,14 @@ PIPE = "TABLEVAULT_TORTURE_PIPE"
 BEAT = 0.05
 """Seconds between two signs of life of the disk, as between two flushes of checkpoints."""
 
+MANY = 1_000
+"""Tables of so many rows and more are executed at full speed, and make an artifact of each row."""
+
 CODE = f"""
 import os
 import time
 
+import numpy as np
 import pandas as pd
 
 
@@ -35,7 +39,13 @@ def numbers(count):
 def double(x):
     time.sleep(0.001)
     os.write(int(os.environ["{PIPE}"]), f"row {{x}} {{time.monotonic()}}\\n".encode())
-    return x * 2
+    return x * 2, np.full(64, x, "float32")
+
+
+def draw(x, folder):
+    with open(f"{{folder}}/{{x}}.txt", "w") as file:
+        file.write(str(x) * 100)
+    return f"{{x}}.txt"
 """
 
 INDEX = """
@@ -50,7 +60,8 @@ arguments: {{count: {count}}}
 
 DOUBLE = """
 builder_type: ColumnBuilder
-changed_columns: [y]
+changed_columns: [y, e]
+dtypes: {e: "vector<float32, 64>"}
 python_function: double
 code_module: job
 is_custom: true
@@ -58,12 +69,23 @@ return_type: row-wise
 arguments: {x: "<<self.x[index]>>"}
 """
 
+DRAW = """
+builder_type: ColumnBuilder
+changed_columns: [file]
+dtypes: {file: artifact_string}
+python_function: draw
+code_module: job
+is_custom: true
+return_type: row-wise
+arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
+"""
+
 
 @dataclass
 class Model:
     """What a vault must show, as plain data."""
 
-    tables: dict[str, list[dict[str, list[int]]]] = field(default_factory=dict)
+    tables: dict[str, list[dict[str, list[Any]]]] = field(default_factory=dict)
     """Of each table its instances, oldest first, each as columns."""
     temporary: dict[str, int | None] = field(default_factory=dict)
     """Which tables have a temporary instance: how many rows an execution of it makes (`None`: it is written)."""
@@ -75,7 +97,7 @@ def shown(vault: TableVault) -> Model:
     model = Model(modules={name: vault.get_code_module_str(name) for name in vault.get_code_modules_list()})
     for table in vault.get_tables():
         model.tables[table] = [
-            vault.get_dataframe(table, instance, format="arrow")[0].to_pydict()
+            vault.get_dataframe(table, instance, format="arrow", full_artifact_path=False)[0].to_pydict()
             for instance in vault.get_table_instances(table)
         ]
         if "TEMP_base" in vault.get_table_instances(table, include_temp=True):
@@ -118,6 +140,7 @@ def _step(model: Model, choice: random.Random) -> Step:
         *((5, lambda table=table: _execute(table, model.temporary[table] or 0, number)) for table in executable[:2]),
         *((2, lambda table=table: _external(table)) for table in plain[:2]),
         *((2, lambda table=table: _builders(table, choice.randrange(20, 120))) for table in plain[:2]),
+        *((1, lambda table=table: _builders(table, choice.randrange(MANY, 2 * MANY))) for table in plain[:2]),
         *((1, lambda table=table: _rename(table, f"r{number}")) for table in plain[:1]),
         *((1, lambda table=table: _delete_table(table)) for table in plain[1:2]),
         *((1, lambda table=table: _delete_instance(table)) for table in plain[:1] if model.tables[table]),
@@ -150,7 +173,8 @@ def _external(table: str) -> Step:
 
 
 def _builders(table: str, count: int) -> Step:
-    builders = {f"{table}_index": INDEX.format(count=count), "double": DOUBLE}
+    column = {"double": DOUBLE} if count < MANY else {"draw": DRAW}
+    builders = {f"{table}_index": INDEX.format(count=count), **column}
     return Step(
         f"create_instance {table}, to be executed",
         lambda vault: vault.create_instance(table, builders=builders),
@@ -172,7 +196,7 @@ def _write(table: str, number: int) -> Step:
 def _execute(table: str, count: int, number: int) -> Step:
     def change(model: Model) -> None:
         del model.temporary[table]
-        model.tables[table].append({"x": list(range(count)), "y": [2 * x for x in range(count)]})
+        model.tables[table].append({"x": list(range(count)), **_computed(count)})
 
     process_id = f"job-{number}"
     return Step(
@@ -181,6 +205,13 @@ def _execute(table: str, count: int, number: int) -> Step:
         change,
         process_id,
     )
+
+
+def _computed(count: int) -> dict[str, list[Any]]:
+    """Return the columns that are computed for so many rows."""
+    if count >= MANY:
+        return {"file": [f"{x}.txt" for x in range(count)]}
+    return {"y": [2 * x for x in range(count)], "e": [[float(x)] * 64 for x in range(count)]}
 
 
 def _rename(table: str, new: str) -> Step:

@@ -129,8 +129,10 @@ class KillSweep:
         return try_all(cases, trying_faults, budget, watch)
 
     def chosen(self, seed: int) -> list[Case]:
-        """Return the points that belong to the sweep with a seed: all of them."""
-        return points(self.kinds)
+        """Return the points that belong to the sweep with a seed: all of them, but for operations with many alike."""
+        return [
+            case for case in points(self.kinds) if not (case["n"] + seed) % OPERATIONS[case["operation"]].kill_stride
+        ]
 
     def repeat(self, case: dict[str, Any]) -> str:
         """Try one point again."""
