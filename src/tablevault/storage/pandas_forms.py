@@ -269,7 +269,7 @@ def _categories(column: Column, values_form: str) -> Any:
     return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(categories, ordered=chunk.type.ordered))
 
 
-def _objects(values: list[Any], form: str) -> Any:
+def _objects(values: Sequence[Any], form: str) -> Any:
     _, _, details = form.partition(":")
     null, _, cells = details.partition(":")
     if (null or "None") not in _NULLS:
