@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from cluster_work import Work, is_alive, until
 from filelock import FileLock
 
 # Each test interpreter, and each driver that a test starts, is a client of a cluster without tokens.
@@ -64,3 +65,11 @@ def ray(ray_address):
     ray.init(address=ray_address, log_to_driver=False, logging_level="WARNING")
     yield ray
     ray.shutdown()
+
+
+@pytest.fixture
+def work(ray, ray_address, tmp_path):
+    """A table whose rows run on the cluster; its workers are gone at the end."""
+    found = Work(tmp_path, ray_address)
+    yield found
+    until(lambda: not any(map(is_alive, found.workers())))

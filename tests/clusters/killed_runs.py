@@ -216,6 +216,7 @@ def killed_runs(resumes: int, seed: int, folder: Path) -> Figures:
             with tempfile.TemporaryDirectory(dir=folder) as own:
                 run = KilledRun(Path(own), machines.cluster.address, chance, figures)
                 run.run(machines, min(12, resumes - figures.resumes))
+            print(figures, file=sys.stderr, flush=True)
     return figures
 
 

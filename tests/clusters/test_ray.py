@@ -7,19 +7,12 @@ import traceback
 from pathlib import Path
 
 import pytest
-from cluster_work import Work, is_alive, until
+from cluster_work import Work
 
 from tablevault import TableVault, tv_errors
 from tablevault.rows import ray_executor, ray_worker
 
 pytestmark = pytest.mark.ray
-
-
-@pytest.fixture
-def work(ray, ray_address, tmp_path):
-    found = Work(tmp_path, ray_address)
-    yield found
-    until(lambda: not any(map(is_alive, found.workers())))
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

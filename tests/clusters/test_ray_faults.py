@@ -20,13 +20,6 @@ from tablevault.storage import files
 pytestmark = pytest.mark.ray
 
 
-@pytest.fixture
-def work(ray, ray_address, tmp_path):
-    found = Work(tmp_path, ray_address)
-    yield found
-    until(lambda: not any(map(is_alive, found.workers())))
-
-
 def kill_workers(work, stop: threading.Event, seconds: float) -> None:
     """Kill a worker four times."""
     for _ in range(4):

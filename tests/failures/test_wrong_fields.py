@@ -63,7 +63,11 @@ WRONG = {
         {"executor": "ray", "return_type": "dataframe", "rows_per_worker": 2},
         "rows_per_worker",
     ),
-    "ray of a generator": ({"executor": "ray", "return_type": "generator"}, "executor"),
+    "rows_per_worker of a generator": (
+        {"executor": "ray", "return_type": "generator", "rows_per_worker": 2},
+        "rows_per_worker",
+    ),
+    "processes of a generator": ({"executor": "processes", "return_type": "generator"}, "executor"),
     "max_concurrency of a generator": ({"return_type": "generator", "max_concurrency": 3}, "max_concurrency"),
 }
 

@@ -195,7 +195,9 @@ class PolicyContext:
         """Return whether its function may be run by an executor."""
         if executor == JOBS:
             return self.return_type == "batch"
-        return self.runs_by_row or (self.return_type == "dataframe" and executor in ("async", "processes", "ray"))
+        if self.return_type == "dataframe":
+            return executor in ("async", "processes", "ray")
+        return self.runs_by_row or executor == "ray"
 
 
 KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this builder overwrites; use pause."

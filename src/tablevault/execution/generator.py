@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ from tablevault.errors import TVArtifactError
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import Origin
 from tablevault.execution.reuse import reuse_first_rows, reuse_whole
-from tablevault.execution.whole import EndedCalls, SingleCall, call_function
+from tablevault.execution.whole import EndedCalls, SingleCall, call_function, pull_function
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
@@ -44,10 +45,14 @@ def run_generator(run: BuilderRun) -> None:
         return
     first = filled if continues else prefix
     ended = EndedCalls(run)
-    values = call_function(run, call, ended, table.usage)
+    source: AbstractContextManager[object] = (
+        pull_function(run, call, ended, table.usage)
+        if run.builder.loaded.runs_on_ray
+        else nullcontext(call_function(run, call, ended, table.usage))
+    )
     try:
         # Its body runs while its rows are taken.
-        with Metered(SingleMeter(table.usage)):
+        with source as values, Metered(SingleMeter(table.usage)):
             Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
     except Exception:
         ended.count()

@@ -11,8 +11,9 @@ from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.reuse import reuse_whole
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
+from tablevault.rows.pulled_rows import RemoteRows
 from tablevault.rows.results import read_frame_result
-from tablevault.rows.single import SinglePassage, call_once
+from tablevault.rows.single import Arguments, SinglePassage, call_once, pull_rows
 from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import SavedFrame
 from tablevault.storage.dtypes import plain_values
@@ -83,6 +84,24 @@ class EndedCalls:
 def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> object:
     """Call the function once, or more often as its policies say; its exception becomes a `FunctionError`."""
     function, owner = run.builder.loaded, run.execution.owner
+    arguments = _arguments(run, call, ended)
+    opener = function.opener(run.setup_arguments)
+    passage = SinglePassage(run.gate(), usage, owner)
+    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count, passage)
+
+
+def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> RemoteRows:
+    """Return the rows of a generator that a worker elsewhere runs."""
+    function, owner = run.builder.loaded, run.execution.owner
+    arguments = _arguments(run, call, ended)(CallFacts())
+    opener = function.worker_opener(run.setup_arguments)
+    passage = SinglePassage(run.gate(), usage, owner)
+    return pull_rows(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, passage)
+
+
+def _arguments(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> Arguments:
+    """Return the way to the arguments of each call."""
+    owner = run.execution.owner
 
     def arguments(facts: CallFacts) -> dict[str, object]:
         # Each call gets arguments of its own: the one before may have changed them.
@@ -92,9 +111,7 @@ def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: U
         owner.secrets.add(given_secrets(run.spec, given))
         return given
 
-    opener = function.opener(run.setup_arguments)
-    passage = SinglePassage(run.gate(), usage, owner)
-    return call_once(function, run.spec.policies, opener, arguments, owner, run.frame.artifacts, ended.count, passage)
+    return arguments
 
 
 def run_dataframe(run: BuilderRun) -> None:

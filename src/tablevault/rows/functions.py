@@ -101,7 +101,7 @@ class BuilderFunction:
             Returns the arguments of the constructor.
         """
         if self.spec.policies.runs_elsewhere:
-            return self._worker_opener(setup_arguments)
+            return self.worker_opener(setup_arguments)
         function, text = self.call, self.spec.function_text
         is_class = self.is_class
 
@@ -114,7 +114,7 @@ class BuilderFunction:
 
         return open_here
 
-    def _worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
+    def worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> SnapshotFunction:
         """Return how a worker elsewhere opens the function: plain data, with the constructor's arguments resolved."""
         place = self.place
         return SnapshotFunction(

@@ -25,6 +25,7 @@ from tablevault import clusters
 from tablevault.code.packages import installed_versions
 from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.opened import SnapshotFunction
+from tablevault.rows.pulled_rows import GeneratorOpener, PulledRows
 from tablevault.rows.worker_core import PLAIN, RAISED, RETURNED, Answer, CallCore, described
 from tablevault.rows.worker_files import InputFile, SentFile, WorkerFiles
 from tablevault.rows.worker_texts import WorkerTexts
@@ -125,6 +126,8 @@ class _RayWorker:
         self._opened: OpenedFunction | None = None
         self._texts: WorkerTexts | None = None
         self._makes_files = False
+        self._yields = False
+        """Whether all calls are one generator's, and share a folder."""
         self._files = WorkerFiles()
         self._tasks: dict[int, _RunningTask] = {}
         """Those that run."""
@@ -164,8 +167,8 @@ class _RayWorker:
         return self._files.read(call, name, offset, size)
 
     def drop_files(self, call: int) -> None:
-        """Remove the files of a call: the owner has them."""
-        self._files.remove(call)
+        """Remove the files of a call that its result names: the owner has them."""
+        self._files.remove_sent(call) if self._yields else self._files.remove(call)
 
     def _watch(self) -> None:
         """End this process once the owner has been silent for too long.
@@ -199,7 +202,8 @@ class _RayWorker:
                 self._texts = WorkerTexts(greeting.digits, variables)
             self._makes_files = greeting.makes_files
             opener = pickle.loads(greeting.opening)
-            if self._texts is not None and isinstance(opener, SnapshotFunction):
+            self._yields = isinstance(opener, GeneratorOpener)
+            if self._texts is not None and isinstance(opener, SnapshotFunction | GeneratorOpener):
                 opener = opener.filled(self._texts)
             self._opened = opener()
         except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
@@ -214,7 +218,7 @@ class _RayWorker:
         call, texts = self._opened.call, self._texts
         if texts is None:
             return call
-        folder = str(self._files.make(number)) if self._makes_files else ""
+        folder = str(self._files.make(number, keeps=self._yields)) if self._makes_files else ""
 
         def filled_call(**arguments: object) -> object:
             found = {
@@ -256,11 +260,15 @@ class _RayWorker:
             return
         if kind in (PLAIN, RETURNED):
             value = content if kind == PLAIN else pickle.loads(content)
-            named, unnamed = self._files.found(number, value)
-            if unnamed:
+            is_over = not isinstance(value, PulledRows) or value.is_over
+            named, unnamed = self._files.found(number, value.values if isinstance(value, PulledRows) else value)
+            # A generator may name later what it has made already.
+            if unnamed and is_over:
                 found.unnamed[number] = unnamed
             if named:
                 found.files[number] = named
+                return
+            if not is_over:
                 return
         self._files.remove(number)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 from tablevault import clock
@@ -17,7 +17,9 @@ from tablevault.rows.coroutines import AsyncExecutor
 from tablevault.rows.error_names import TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.gate import LONGEST_REFUSAL, CallGate
+from tablevault.rows.opened import SnapshotFunction
 from tablevault.rows.processes import ProcessExecutor
+from tablevault.rows.pulled_rows import GeneratorOpener, RemoteRows
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
 from tablevault.rows.usage_log import UsageLog
@@ -29,6 +31,8 @@ _STOP_PATIENCE = 5.0
 """Seconds that a call in another thread has after a stop was requested."""
 
 _WHOLE = (WHOLE_BUILDER,)
+_ONLY_CALL = 1
+"""The number of all calls that pull rows: the files of the worker belong to it."""
 
 Arguments = Callable[[CallFacts], dict[str, object]]
 """Returns the arguments of a call; the function owns them."""
@@ -186,6 +190,36 @@ def call_once(
     finally:
         executor.close()
         passage.close()
+
+
+def pull_rows(
+    function: BuilderFunction,
+    policies: Policies,
+    open_function: SnapshotFunction,
+    arguments: Mapping[str, object],
+    owner: Interruptible,
+    artifacts: InstanceArtifacts,
+    passage: SinglePassage,
+) -> RemoteRows:
+    """Return the rows of a generator that a worker on a Ray cluster runs.
+
+    Parameters
+    ----------
+    function, policies, owner, artifacts, passage
+        As for `call_once`.
+    open_function
+        Returns the function for the worker.
+    arguments
+        Of the generator.
+    """
+    executor = _executor(function, policies, GeneratorOpener(open_function), owner, artifacts)
+
+    def pull(given: Mapping[str, object]) -> Ended:
+        ended = _call(executor, _ONLY_CALL, dict(given), function, None, owner)
+        passage.leave(ended)
+        return ended
+
+    return RemoteRows(pull, arguments, executor.close, function.spec.function_text)
 
 
 def _raise(error: BaseException, note: str, policies: Policies) -> NoReturn:

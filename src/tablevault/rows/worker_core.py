@@ -78,14 +78,17 @@ class CallCore:
         """Return the end of a call that has returned or raised."""
         if os.getpid() != self._process:
             end_child(failure)
-        if failure is not None:
-            return RAISED, failure
-        if type(value) in _PLAIN_TYPES:
-            return PLAIN, value
-        try:
-            return RETURNED, pickle.dumps(value, PROTOCOL)
-        except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
-            return UNSENDABLE, error
+        return (RAISED, failure) if failure is not None else packed_result(value)
+
+
+def packed_result(value: object) -> tuple[int, object]:
+    """Return the end of a call that has returned: its kind, and the value as it is sent or why it cannot be."""
+    if type(value) in _PLAIN_TYPES:
+        return PLAIN, value
+    try:
+        return RETURNED, pickle.dumps(value, PROTOCOL)
+    except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
+        return UNSENDABLE, error
 
 
 def described(error: BaseException) -> bytes:
@@ -119,5 +122,7 @@ def _unsendable(error: BaseException) -> TypeError:
     return refused
 
 
-_WORKERS = frozenset({__name__, "tablevault.rows.worker", "tablevault.rows.ray_worker", "__main__"})
+_WORKERS = frozenset(
+    {__name__, "tablevault.rows.worker", "tablevault.rows.ray_worker", "tablevault.rows.pulled_rows", "__main__"}
+)
 """Modules whose frames, at the beginning of a traceback, are those of a worker."""

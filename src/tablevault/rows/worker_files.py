@@ -35,12 +35,14 @@ class WorkerFiles:
 
     def __init__(self) -> None:
         self._root: Path | None = None
+        self._sent: dict[int, list[SentFile]] = {}
 
-    def make(self, call: int) -> Path:
-        """Return a new folder for the files of a call."""
+    def make(self, call: int, keeps: bool = False) -> Path:
+        """Return a folder for the files of a call, a new one unless it keeps those of the calls before."""
         folder = self._folder(_CALLS) / str(call)
-        files.remove_tree(folder)
-        folder.mkdir()
+        if not keeps:
+            files.remove_tree(folder)
+        folder.mkdir(exist_ok=keeps)
         return folder
 
     def found(self, call: int, value: object) -> tuple[list[SentFile], list[str]]:
@@ -52,6 +54,7 @@ class WorkerFiles:
         for name in named:
             path = folder.path / name
             sent.append(SentFile(name, path.stat().st_size, files.sha256(path)))
+        self._sent[call] = sent
         return sent, sorted(there.difference(named))
 
     def read(self, call: int, name: str, offset: int, size: int) -> bytes:
@@ -60,8 +63,14 @@ class WorkerFiles:
             file.seek(offset)
             return file.read(size)
 
+    def remove_sent(self, call: int) -> None:
+        """Remove the files that the last result of a call has named."""
+        for file in self._sent.pop(call, ()):
+            files.remove_tree(self._folder(_CALLS) / str(call) / file.name)
+
     def remove(self, call: int) -> None:
         """Remove the files that a call has made."""
+        self._sent.pop(call, None)
         files.remove_tree(self._folder(_CALLS) / str(call))
 
     def fetched(self, file: InputFile) -> str:
