@@ -17,9 +17,9 @@ SAMPLES = [
     pytest.param(ConcurrentHistory(), 300, id="many-at-one-vault"),
     pytest.param(Resuming(), 5, id="resumed-by-the-dozen"),
     pytest.param(Racing(), 12, id="raced-for-one-process-id"),
-    pytest.param(ModelCheck(), 2_000, marks=pytest.mark.slow, id="as-a-model-says-for-longer"),
-    pytest.param(ConcurrentHistory(), 3_000, marks=pytest.mark.slow, id="many-at-one-vault-for-longer"),
-    pytest.param(Resuming(), 200, marks=pytest.mark.slow, id="resumed-by-the-hundred"),
+    pytest.param(ModelCheck(), 1_000, marks=pytest.mark.slow, id="as-a-model-says-for-longer"),
+    pytest.param(ConcurrentHistory(), 2_000, marks=pytest.mark.slow, id="many-at-one-vault-for-longer"),
+    pytest.param(Resuming(), 100, marks=pytest.mark.slow, id="resumed-by-the-hundred"),
     pytest.param(Racing(), 100, marks=pytest.mark.slow, id="raced-by-the-hundred"),
 ]
 

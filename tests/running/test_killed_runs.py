@@ -18,7 +18,7 @@ from tablevault import TableVault
 KILLS = int(os.environ.get("KILLED_RUNS", "12"))
 """More of them with `make test-slow KILLED_RUNS=200`."""
 ROWS = 500
-STARTS = int(os.environ.get("STARTED_RUNS", "13"))
+STARTS = int(os.environ.get("STARTED_RUNS", "8"))
 """How often three runs start at the same moment: a quarter in a new vault each, the others in one vault."""
 BEATS = 3
 """A thread beside the run writes and fsyncs a byte every 50 ms, as the checkpoints do: that many of its beats before the
