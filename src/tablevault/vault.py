@@ -6,29 +6,25 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
 from tablevault.addresses import Address, parse_address
-from tablevault.archiving.imports import ImportInstances
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError, TVProcessError, warn
 from tablevault.extras import imported
 from tablevault.formats import migrate
-from tablevault.freshness.refresh import Refresh
-from tablevault.freshness.run import check_not_running, choose_run, paused_run
 from tablevault.lookup import Lookup
 from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
 from tablevault.processes.failing import tell_unread
 from tablevault.processes.messages import in_report, resuming
-from tablevault.processes.stopping import StopProcess
 from tablevault.reading.overview import read_overview
 from tablevault.reading.processes import ProcessReader
-from tablevault.reading.queries import Queries, Reading, labelled, page
+from tablevault.reading.requests import Reading, page
 from tablevault.records import (
     ApplyPlan,
     CellTrace,
@@ -53,6 +49,7 @@ if TYPE_CHECKING:
     from tablevault.presentation.frame_view import FrameView
     from tablevault.reading.instance_details import InstanceDetails
     from tablevault.reading.listings import Listings
+    from tablevault.reading.queries import Queries
     from tablevault.reading.runs import TableOutcome
     from tablevault.reading.sql import Sql
     from tablevault.sql_engine.relations import DuckDBPyConnection
@@ -135,7 +132,6 @@ class TableVault:
         self._context = open_context(db_dir, settings)
         self._verbose = verbose
         self._engine = Engine(self._context, ProgressDisplay())
-        self._queries = Queries(self._context)
         self._sql_reader: Sql | None = None
         self._processes = ProcessReader(self._context, self._engine.recovery.recover)
         self.restart_report: dict[str, str] = {}
@@ -147,6 +143,12 @@ class TableVault:
     def __reduce__(self) -> tuple[Callable[[], TableVault], tuple[()]]:
         """Let a copy, also one in another interpreter, open the vault anew: connections and locks do not travel."""
         return partial(TableVault, self.db_dir, verbose=self._verbose, **asdict(self._settings)), ()
+
+    @cached_property
+    def _queries(self) -> Queries:
+        from tablevault.reading.queries import Queries  # With Arrow, which a listing of processes does without.
+
+        return Queries(self._context)
 
     @property
     def db_dir(self) -> str:
@@ -579,6 +581,8 @@ class TableVault:
         --------
         >>> vault.refresh("report", process_id="nightly-2026-11-28")  # doctest: +SKIP
         """
+        from tablevault.freshness.refresh import Refresh
+
         given = [table_names] if isinstance(table_names, str) else table_names
         named = None if given is None else list(given)
         operation = Refresh(named, version, upstream, downstream, keep_going, policies, budget)
@@ -704,6 +708,8 @@ class TableVault:
         --------
         >>> vault.run("answers.py")  # doctest: +SKIP
         """
+        from tablevault.freshness.run import check_not_running, choose_run, paused_run
+
         place = str(source)
         try:
             recover = self._engine.recovery.recover
@@ -874,6 +880,8 @@ class TableVault:
         timeout
             Seconds to wait for a live owner.
         """
+        from tablevault.processes.stopping import StopProcess
+
         target, own = (to_stop_process_id, process_id) if to_stop_process_id else (process_id, own_process_id)
         return self._run(StopProcess(target, force, materialize, timeout), own or own_process_id)
 
@@ -1387,6 +1395,8 @@ class TableVault:
         --------
         >>> vault.read("stories", columns=["hero"], rows=10)  # doctest: +SKIP
         """
+        from tablevault.reading.queries import labelled
+
         named = parse_address(address)
         frame, found = self._converted(format, partial(self._frame_at, named, columns, rows, as_of))
         return labelled(frame, table=named.table_name, instance_id=found, vault_id=self._queries.vault_id())
@@ -1824,6 +1834,8 @@ class TableVault:
         --------
         >>> vault.import_instances("review.tar.xz", {"stories": "their-stories"})  # doctest: +SKIP
         """
+        from tablevault.archiving.imports import ImportInstances
+
         given = tables if tables is None else _plain(tables)
         return self._run(ImportInstances(str(Path(source).expanduser().absolute()), given), process_id)
 

@@ -257,6 +257,15 @@ def test_version_and_help_import_nothing_heavy():
         ]
 
 
+def test_listings_import_no_library_of_frames(run, folder):
+    prepare(folder, "pass")
+    for word in ("ps", "get-tables"):
+        command = [sys.executable, "-X", "importtime", "-m", "tablevault.cli", "--db-dir", str(folder), word]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert run(word).stdout == done.stdout
+        assert not [name for name in ("pandas", "pyarrow", "numpy", "polars", "duckdb") if f"| {name}\n" in done.stderr]
+
+
 @pytest.mark.slow
 def test_bash_completes_commands_and_tables(folder, tmp_path):
     (tmp_path / "tablevault").write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {tmp_path}/entry.py "$@"\n')

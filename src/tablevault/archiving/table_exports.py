@@ -10,7 +10,8 @@ from tablevault.archiving.dataset_folders import DatasetFolder, is_dataset_folde
 from tablevault.archiving.exported import export_target, exported
 from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
-from tablevault.reading.queries import Queries, selection_of
+from tablevault.reading.queries import Queries
+from tablevault.reading.requests import selection_of
 from tablevault.storage.exports import write_frame_as
 from tablevault.values import InstanceRecord, Page, TableRecord
 

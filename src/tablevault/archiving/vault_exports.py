@@ -22,7 +22,8 @@ from tablevault.operations.base import write_description
 from tablevault.operations.tables import describe_table
 from tablevault.processes.commit import Decisions
 from tablevault.reading.metadata_folders import MetadataFolders
-from tablevault.reading.queries import Queries, selection_of
+from tablevault.reading.queries import Queries
+from tablevault.reading.requests import selection_of
 from tablevault.storage import files
 from tablevault.values import (
     ArtifactState,

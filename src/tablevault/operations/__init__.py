@@ -1,18 +1,44 @@
-"""Operations: one class per kind of write."""
+"""Operations: one class per kind of write, imported when first used."""
 
 from __future__ import annotations
 
-from tablevault.operations.apply import Apply
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from tablevault.operations.base import Operation, operation_named
-from tablevault.operations.execute import ExecuteInstance
-from tablevault.operations.garbage import Gc
-from tablevault.operations.instances import CreateInstance, DeleteInstance
-from tablevault.operations.retry_failed import RetryFailed
-from tablevault.operations.services import SetService
-from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
-from tablevault.operations.tags import CreateTag, DeleteTag
-from tablevault.operations.text_files import CreateBuilderFile, CreateCodeModule, DeleteBuilderFile, DeleteCodeModule
-from tablevault.operations.write import Write, WriteInstance
+
+if TYPE_CHECKING:
+    from tablevault.operations.apply import Apply
+    from tablevault.operations.execute import ExecuteInstance
+    from tablevault.operations.garbage import Gc
+    from tablevault.operations.instances import CreateInstance, DeleteInstance
+    from tablevault.operations.retry_failed import RetryFailed
+    from tablevault.operations.services import SetService
+    from tablevault.operations.tables import CreateTable, DeleteTable, RenameTable
+    from tablevault.operations.tags import CreateTag, DeleteTag
+    from tablevault.operations.text_files import (
+        CreateBuilderFile,
+        CreateCodeModule,
+        DeleteBuilderFile,
+        DeleteCodeModule,
+    )
+    from tablevault.operations.write import Write, WriteInstance
+
+_LAZY = {
+    "Apply": "tablevault.operations.apply",
+    "ExecuteInstance": "tablevault.operations.execute",
+    "Gc": "tablevault.operations.garbage",
+    **dict.fromkeys(("CreateInstance", "DeleteInstance"), "tablevault.operations.instances"),
+    "RetryFailed": "tablevault.operations.retry_failed",
+    "SetService": "tablevault.operations.services",
+    **dict.fromkeys(("CreateTable", "DeleteTable", "RenameTable"), "tablevault.operations.tables"),
+    **dict.fromkeys(("CreateTag", "DeleteTag"), "tablevault.operations.tags"),
+    **dict.fromkeys(
+        ("CreateBuilderFile", "CreateCodeModule", "DeleteBuilderFile", "DeleteCodeModule"),
+        "tablevault.operations.text_files",
+    ),
+    **dict.fromkeys(("Write", "WriteInstance"), "tablevault.operations.write"),
+}
 
 __all__ = [
     "Apply",
@@ -36,3 +62,9 @@ __all__ = [
     "WriteInstance",
     "operation_named",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_LAZY[name]), name)

@@ -6,6 +6,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, fields, replace
+from importlib import import_module
 from itertools import chain
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
@@ -30,24 +31,51 @@ _Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 PlanType = TypeVar("PlanType", bound=Plan)
 
+_DEFINED_IN = {
+    "apply": "tablevault.operations.apply",
+    "create_builder_file": "tablevault.operations.text_files",
+    "create_code_module": "tablevault.operations.text_files",
+    "create_instance": "tablevault.operations.instances",
+    "create_table": "tablevault.operations.tables",
+    "create_tag": "tablevault.operations.tags",
+    "delete_builder_file": "tablevault.operations.text_files",
+    "delete_code_module": "tablevault.operations.text_files",
+    "delete_instance": "tablevault.operations.instances",
+    "delete_table": "tablevault.operations.tables",
+    "delete_tag": "tablevault.operations.tags",
+    "execute_instance": "tablevault.operations.execute",
+    "gc": "tablevault.operations.garbage",
+    "import_instances": "tablevault.archiving.imports",
+    "refresh": "tablevault.freshness.refresh",
+    "rename_table": "tablevault.operations.tables",
+    "retry_failed": "tablevault.operations.retry_failed",
+    "run": "tablevault.freshness.run",
+    "set_service": "tablevault.operations.services",
+    "stop_process": "tablevault.processes.stopping",
+    "write": "tablevault.operations.write",
+    "write_instance": "tablevault.operations.write",
+}
+"""The module of each operation; a listing of processes need not import what computes rows."""
 _operations: dict[str, type[Operation[Any]]] = {}
 
 
 def operation_named(name: str) -> type[Operation[Any]]:
     """Return the class of the operation that the catalog calls `name`."""
     if name not in _operations:
-        raise TVImplementationError(f"The catalog names an operation '{name}' that this version does not know.")
+        if name not in _DEFINED_IN:
+            raise TVImplementationError(f"The catalog names an operation '{name}' that this version does not know.")
+        import_module(_DEFINED_IN[name])
     return _operations[name]
 
 
 def operation_names() -> list[str]:
     """Return the names of all operations."""
-    return sorted(_operations)
+    return sorted(_DEFINED_IN.keys() | _operations.keys())
 
 
 def long_arguments(name: str) -> frozenset[str]:
     """Return the arguments of an operation that are too long to be shown; none of one that is not known any more."""
-    return _operations[name].long_arguments() if name in _operations else frozenset()
+    return operation_named(name).long_arguments() if name in operation_names() else frozenset()
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from tablevault.lookup import Lookup
 from tablevault.ports import ArtifactStore, Children, ServiceLimits
 from tablevault.progress import ExecutionProgress
 from tablevault.rows.gate import Budget
-from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.texts import Secrets
 from tablevault.values import Lock, Tidying
 
 if TYPE_CHECKING:
     from tablevault.operations.base import Operation
+    from tablevault.storage.checkpoints import CheckpointStore
 
 
 class Draft:

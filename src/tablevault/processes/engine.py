@@ -8,8 +8,6 @@ from typing import Any, NoReturn
 
 from msgspec import structs
 
-import tablevault.freshness.refresh
-import tablevault.freshness.run  # noqa: F401 - they are operations that recorded processes may name
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER
 from tablevault.context import VaultContext

@@ -7,7 +7,7 @@ import weakref
 from dataclasses import dataclass, field
 from itertools import repeat
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
@@ -26,11 +26,13 @@ from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children, Servic
 from tablevault.progress import ExecutionProgress
 from tablevault.rows.gate import Budget
 from tablevault.storage import files
-from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.service_counters import ServiceCounters
 from tablevault.texts import Secrets
 from tablevault.values import Owner, Plan, ProcessRecord, Status, Tidying, TidyingAction
 from tablevault.waiting import poll
+
+if TYPE_CHECKING:
+    from tablevault.storage.checkpoints import CheckpointStore
 
 _RECOVERY_POLL = 0.001
 """Seconds between two checks whether a recovery is over, which takes milliseconds."""
@@ -177,6 +179,8 @@ class Process:
 
     def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
         """Open the checkpoints of the process; their background thread polls for stop requests."""
+        from tablevault.storage.checkpoints import CheckpointStore  # With Arrow, which most processes do without.
+
         watch = OwnerWatch(self)
         self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, artifacts, watch.look)
         return self._checkpoints

@@ -28,7 +28,8 @@ from tablevault.ports import Frame
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.failures import FailureReader
 from tablevault.reading.lineage import LineageReader
-from tablevault.reading.queries import Queries, selection_of
+from tablevault.reading.queries import Queries
+from tablevault.reading.requests import selection_of
 from tablevault.records import CellTrace, ComputedIn
 from tablevault.references import Evaluator, Placement, dependencies
 from tablevault.storage import files

@@ -13,7 +13,8 @@ from tablevault.errors import TVArgumentError, TVFileError, TVTableError
 from tablevault.lookup import Lookup
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.definition_comparison import compare_definitions
-from tablevault.reading.queries import Queries, page, selection_of
+from tablevault.reading.queries import Queries
+from tablevault.reading.requests import page, selection_of
 from tablevault.reading.row_comparison import RowComparison
 from tablevault.reading.row_matching import KeyColumn, RowMatch, match_keys, match_positions
 from tablevault.records import DefinitionDiff, InstanceDiff

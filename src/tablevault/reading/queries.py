@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,6 +26,7 @@ from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.processes.remedies import whole_of
 from tablevault.reading.moments import Moments, check_no_id
+from tablevault.reading.requests import selection_of
 from tablevault.records import TagInfo
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
@@ -43,8 +43,6 @@ Result = TypeVar("Result")
 
 LABEL = "tablevault"
 """Under this key a frame says which instance it is of."""
-_MOST_ROWS = 2**61
-"""More than any frame has, and no more than Arrow counts to."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
 
 
@@ -54,27 +52,8 @@ def _conversion(format_name: str) -> Callable[[FrameData], Any]:
     return _FORMATS[format_name]
 
 
-def selection_of(
-    table_name: str, instance_id: str, version: str, active_only: bool = True, successful_only: bool = False
-) -> Selection:
-    """Return the selection that a caller describes; raise `TVArgumentError` for an invalid version."""
-    checked = version if instance_id else names.check_version(version)
-    return Selection(table_name, instance_id, checked, active_only, successful_only)
-
-
 _WITH_SIDE_EFFECTS = ("execute_instance", "retry_failed")
 """Operations that run the functions of a table."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the instances that a statement names are read."""
-
-    as_of: datetime | str | None
-    full_paths: bool
-    """Whether artifacts are full paths."""
-    content: bool
-    """Whether columns are compared with their checksums."""
 
 
 @dataclass(frozen=True)
@@ -539,15 +518,6 @@ def labelled(frame: Any, **facts: str) -> Any:
     if hasattr(frame, "attrs"):
         frame.attrs[LABEL] = facts
     return frame
-
-
-def page(offset: int, rows: int | None) -> Page:
-    """Return the page that a caller asks for; raise `TVArgumentError` if it cannot be one."""
-    if rows is not None and (isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0):
-        raise TVArgumentError(f"rows is how many rows are wanted at most, not {rows!r:.100}.")
-    if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:
-        raise TVArgumentError(f"offset is how many rows are passed over, not {offset!r:.100}.")
-    return Page(min(offset, _MOST_ROWS), rows if rows is None else min(rows, _MOST_ROWS))
 
 
 def page_of(data: FrameData, page: Page) -> FrameData:

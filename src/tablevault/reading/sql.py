@@ -26,7 +26,8 @@ from tablevault.storage.sql_frames import frame_file, frame_of, memory_table
 from tablevault.values import Page
 
 if TYPE_CHECKING:
-    from tablevault.reading.queries import Queries, Reading
+    from tablevault.reading.queries import Queries
+    from tablevault.reading.requests import Reading
     from tablevault.sql_engine.relations import DuckDBPyConnection
 
 _SCHEMAS = ("artifacts", "errors", "provenance", "vault")

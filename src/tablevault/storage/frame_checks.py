@@ -6,8 +6,6 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from tablevault.storage.frame_files import check_columns, read_schema
-
 _FileKey = tuple[int, int, int, int]
 """Device, inode, size and time of the last change."""
 
@@ -36,6 +34,8 @@ class FrameChecks:
         TVFileError
             If the file is damaged.
         """
+        from tablevault.storage.frame_files import check_columns, read_schema  # With Arrow, which listings do without.
+
         types, _ = read_schema(path)
         if not content:
             return
