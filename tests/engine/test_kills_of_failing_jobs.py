@@ -112,7 +112,7 @@ def run(vault_path):
 
 KILLING = """
 import random
-import pandas, pyarrow
+import pandas, pyarrow, tablevault.operations.execute
 chance = random.Random({concurrency})
 for _ in range({kills}):
     # Each is an interpreter that has opened no vault yet.

@@ -63,7 +63,7 @@ untracked: [seconds]
 
 KILLING = """
 import random
-import pandas, pyarrow
+import pandas, pyarrow, tablevault.operations.execute
 chance = random.Random({threads})
 path = {path!r}
 for _ in range({kills}):

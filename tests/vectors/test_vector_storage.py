@@ -20,7 +20,7 @@ from tablevault.storage.dtypes import cell_checker, parse_dtype
 from tablevault.storage.exports import export_frame
 from tablevault.storage.frame_data import frame_of_columns, table_from_frame, to_arrow, to_pandas, to_polars
 from tablevault.storage.frame_files import read_frame, write_frame
-from tablevault.storage.packing import pack, unpack
+from tablevault.storage.packing import pack, pack_columns, unpack
 from tablevault.storage.vectors import CHUNK_BYTES
 
 
@@ -46,6 +46,9 @@ def test_arrays_have_the_same_bytes_everywhere(made, cut, tmp_path_factory):
     same(checked, expected)
     restored = unpack(pack([checked]))[0]
     same(restored, expected)
+    together = unpack(b"".join(pack_columns([checked, ["text"] * len(checked)])))
+    same(together[0], expected)
+    assert together[1] == ["text"] * len(checked)
     mixed = [*restored[:2], *checked[2:]]
     for source in (checked, restored, mixed):
         column, _ = build_column(source, column_type)

@@ -26,7 +26,7 @@ from tablevault.names import is_file_name
 from tablevault.sqlite_files import create_empty, distrust, may_open_live, read_snapshot
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
-from tablevault.storage.packing import pack, unpack
+from tablevault.storage.packing import bytes_header, list_header, pack_columns, size_of, unpack
 from tablevault.values import WHOLE_BUILDER, JobRecord, Usage
 
 SEGMENT_FORMAT = 7
@@ -88,24 +88,30 @@ class Part:
         """Return the part as bytes; raises `TypeError` or `ValueError` if a value cannot be stored."""
         artifacts = [[position, *map(list, records)] for position, records in self.artifacts.items()]
         # All but the values is known to consist of what MessagePack has types for, and needs no look at each item.
-        return _encode(
-            [
-                self.builder,
-                self.columns,
-                self.code,
-                self.forgotten,
-                self.finished,
-                _packed_positions(self.positions),
-                pack(self.values),
-                self.fingerprints,
-                artifacts,
-                list(self.failures.items()),
-                self.is_nested,
-                list(self.calls.items()),
-                list(self.usage.items()),
-                list(self.jobs.values()),
-            ]
-        )
+        before = [
+            self.builder,
+            self.columns,
+            self.code,
+            self.forgotten,
+            self.finished,
+            _packed_positions(self.positions),
+        ]
+        after = [
+            self.fingerprints,
+            artifacts,
+            list(self.failures.items()),
+            self.is_nested,
+            list(self.calls.items()),
+            list(self.usage.items()),
+            list(self.jobs.values()),
+        ]
+        values = pack_columns(self.values)
+        if len(values) == 1:
+            return _encode([*before, values[0], *after])
+        # The bytes of arrays, which may be many, are copied once.
+        header = list_header(len(before) + 1 + len(after))
+        size = bytes_header(size_of(values))
+        return b"".join([header, *map(_encode, before), size, *values, *map(_encode, after)])
 
     @classmethod
     def unpacked(cls, content: bytes) -> Self:

@@ -10,6 +10,7 @@ import datetime
 import decimal
 import itertools
 import math
+import struct
 import zoneinfo
 from collections.abc import Callable, Iterable, Sequence
 from types import NoneType
@@ -32,6 +33,9 @@ _ARRAYS, _ARRAY = 12, 13
 
 _PLAIN_TYPES: tuple[type[Any], ...] = (str, bytes, int, float, dict, list)
 
+_LONG_HEADER, _EXTENSION_HEADER = struct.Struct(">BI"), struct.Struct(">BIB")
+"""Of MessagePack: its sign for a kind, the length, and the number of an extension type."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _encode_sorted = msgspec.msgpack.Encoder(order="deterministic").encode
 
@@ -48,6 +52,35 @@ def pack(value: object) -> bytes:
         except OverflowError:  # A whole number beyond 64 bits.
             pass
     return _encode(_wrapped(value))
+
+
+def pack_columns(columns: Sequence[Sequence[Any]]) -> list[Any]:
+    """Return what `pack` returns for columns, as parts to be joined: the bytes of arrays are not copied yet."""
+    if not any(map(_are_arrays, columns)):
+        return [pack(columns)]
+    parts: list[Any] = [list_header(len(columns))]
+    for column in columns:
+        if not _are_arrays(column):
+            parts.append(pack(column))
+            continue
+        content = _array_parts(column)
+        parts += [_EXTENSION_HEADER.pack(0xC9, size_of(content), _ARRAYS), *content]
+    return parts
+
+
+def list_header(count: int) -> bytes:
+    """Return the bytes that stand before the packed items of a list."""
+    return _LONG_HEADER.pack(0xDD, count)
+
+
+def bytes_header(size: int) -> bytes:
+    """Return the bytes that stand before packed bytes."""
+    return _LONG_HEADER.pack(0xC6, size)
+
+
+def size_of(parts: Iterable[Any]) -> int:
+    """Return how many bytes parts have together."""
+    return sum(memoryview(part).nbytes for part in parts)
 
 
 def unpack(data: bytes | memoryview) -> Any:
@@ -139,6 +172,9 @@ def _wrapped(value: Any) -> Any:
 
 
 def _are_arrays(values: Sequence[Any]) -> bool:
+    first = next((value for value in values if value is not None), None)
+    if _type_name_of(type(first)) != "numpy.ndarray":
+        return False
     kinds = set(map(type, values)) - {NoneType}
     if len(kinds) != 1 or _type_name_of(kinds.pop()) != "numpy.ndarray":
         return False
@@ -148,13 +184,16 @@ def _are_arrays(values: Sequence[Any]) -> bool:
 
 def _wrapped_arrays(values: Sequence[Any]) -> msgspec.msgpack.Ext:
     """Return arrays of one type as their shapes and one blob of bytes."""
+    return msgspec.msgpack.Ext(_ARRAYS, b"".join(_array_parts(values)))
+
+
+def _array_parts(values: Sequence[Any]) -> list[Any]:
     first = next(value for value in values if value is not None)
     shapes = {None if value is None else value.shape for value in values}
     listed = first.shape if shapes == {first.shape} else [None if value is None else value.shape for value in values]
     head = _encode([first.dtype.str, len(values), shapes == {first.shape}, listed])
     # Joined once: what is in an array of MessagePack would be copied into it.
-    parts = [len(head).to_bytes(4, "little"), head, *(value for value in values if value is not None)]
-    return msgspec.msgpack.Ext(_ARRAYS, b"".join(parts))
+    return [len(head).to_bytes(4, "little"), head, *(value for value in values if value is not None)]
 
 
 def _read_arrays(data: memoryview) -> list[Any]:
