@@ -168,6 +168,8 @@ def test_errors_of_an_instance_and_of_a_process_are_counted_by_kind(halves, agen
     of_process = agent().call("get_errors", process_id="first")
     assert of_process["facts"]["kinds"]["failed: ValueError"] == 2
     assert "either table or process_id" in agent().refused("get_errors")
+    for named in ({"table": "halves"}, {"process_id": "first"}):
+        assert "rows from 1 to 1,000,000, not 0" in agent().refused("get_errors", limit=0, **named)
 
 
 def test_a_failed_cell_is_traced_to_its_error(halves, agent):

@@ -34,6 +34,7 @@ INSTRUMENTED += [
     "tablevault.reading.inspection",
     "tablevault.presentation",
     "tablevault.web",
+    "tablevault.mcp",
     "tablevault.sql_engine",
 ]
 SLOWEST = 60
@@ -45,6 +46,7 @@ LONGEST = {
     "archives": 200,
     "vaults": 100,
     "requests": 100,
+    "calls": 100,
     "statements": 100,
     "statements-of-user": 100,
 }

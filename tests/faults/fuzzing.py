@@ -153,4 +153,5 @@ FUZZING = (
     Fuzzing("R9e", "hostile input: requests to the web page", "requests", 50_000, 10),
     Fuzzing("R9f", "hostile input: SQL statements to query", "statements", 100_000, 7),
     Fuzzing("R9g", "hostile input: SQL statements to query, by an ordinary user", "statements-of-user", 100_000, 7),
+    Fuzzing("R9h", "hostile input: calls of agents' tools", "calls", 20_000, 10),
 )

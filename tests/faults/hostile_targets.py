@@ -133,6 +133,22 @@ def requests(sandbox: Sandbox) -> Target:
     return send
 
 
+def calls(sandbox: Sandbox) -> Target:
+    """Calls of agents' tools."""
+    sandbox.temporary.mkdir(parents=True)
+    tempfile.tempdir = str(sandbox.temporary)
+    from hostile_calls import HostileCalls
+
+    hostile = HostileCalls(sandbox.inside)
+
+    def call(data: bytes) -> str:
+        faults: list[str] = []
+        problem = sandbox.watched(lambda: faults.append(hostile.call(data)))
+        return "; ".join(filter(None, [*faults, problem]))
+
+    return call
+
+
 def statements(sandbox: Sandbox, as_user: bool = False) -> Target:
     """SQL statements for `query`."""
     from hostile_statements import HostileStatements
@@ -164,6 +180,7 @@ TARGETS: dict[str, Callable[[Sandbox], Target]] = {
     "archives": archives,
     "vaults": vaults,
     "requests": requests,
+    "calls": calls,
     "statements": statements,
     "statements-of-user": statements_of_user,
 }

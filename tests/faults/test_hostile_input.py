@@ -18,7 +18,15 @@ from hostile_mutations import mutate_bytes
 
 import tablevault
 
-TRIES = {"references": 1_500, "builders": 400, "archives": 60, "vaults": 8, "requests": 300, "statements": 200}
+TRIES = {
+    "references": 1_500,
+    "builders": 400,
+    "archives": 60,
+    "vaults": 8,
+    "requests": 300,
+    "statements": 200,
+    "calls": 150,
+}
 
 REPLAY = """
 import json, sys

@@ -24,6 +24,7 @@ _MOST_TABLES = 200
 _TABLES_AT_ONCE = 1_000
 _SECONDS, _MEMORY = 30.0, "1GiB"
 """Limits of a statement."""
+_MOST_ROWS = 1_000_000
 _EXAMPLE_ROWS = 3
 _CHANGED_CELLS = 1_000
 _EXAMPLES_PER_COLUMN = 5
@@ -104,8 +105,7 @@ class ReadingTools:
 
     def query(self, sql: str, limit: int = 50) -> Answer:
         """Run one SELECT (DuckDB). Tables are addresses: stories, "stories(v2)", "stories@paper". 30 s, 1 GiB."""
-        if limit < 1:
-            raise TVArgumentError(f"limit is a number of rows from 1, not {limit}.")
+        _check_limit(limit)
         self._access.check_statement(sql)
         limits: dict[str, Any] = {"timeout": _SECONDS, "memory_limit": _MEMORY, "format": "arrow"}
         try:
@@ -160,6 +160,7 @@ class ReadingTools:
         """List failed and skipped rows of an instance or a process: kinds of error with counts, then rows."""
         if bool(table) == bool(process_id):
             raise TVArgumentError("Give either table or process_id.")
+        _check_limit(limit)
         if table:
             errors = read_errors(self._vault, self._access.address(table), "", limit)
             rows = [
@@ -230,6 +231,11 @@ class ReadingTools:
         except ValueError:
             return row
         return tuple(value) if isinstance(value, list) else value
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= _MOST_ROWS:
+        raise TVArgumentError(f"limit is a number of rows from 1 to {_MOST_ROWS:,}, not {limit}.")
 
 
 def _named(address: Address) -> str:
