@@ -44,9 +44,9 @@ class Acted:
         self.server = self.vault.serve(block=False, allow_writes=True)
         self.client = Client(self.server.url)
 
-    def make(self, table_name: str, rows: int = 6, **policies: object) -> None:
+    def make(self, table_name: str, rows: int = 6, has_side_effects: bool = False, **policies: object) -> None:
         """Make a table that is ready to be executed."""
-        self.vault.create_table(table_name)
+        self.vault.create_table(table_name, has_side_effects=has_side_effects)
         doubled = column_builder("fragile", "doubled", arguments={"gate": str(self.gate)}, **policies)
         self.vault.create_instance(
             table_name,
@@ -159,6 +159,33 @@ def test_stop_of_a_retry_loses_its_cells(acted):
     assert "reuse_partial" not in " ".join(data["sentences"])
     acted.clicked("/process/retry-1/stop")
     assert acted.vault.get_process("retry-1").status == "stopped"
+
+
+def test_instances_of_a_table_with_side_effects_are_closed_while_it_executes(acted):
+    acted.gate.touch()
+    acted.make("mails", rows=3, has_side_effects=True)
+    told = "its instances cannot be read"
+    assert told in acted.client.get("/table/mails/TEMP_base/execute").text
+    acted.vault.execute_instance("mails")
+    (first,) = acted.vault.get_table_instances("mails")
+    acted.gate.unlink()
+    acted.vault.create_instance("mails", copy=True)
+    with pytest.raises(ValueError, match="not yet"):
+        acted.vault.execute_instance("mails", process_id="mails-1", force_execute=True)
+    for path in (first, "TEMP_base", f"{first}/row/0", f"{first}/errors", "TEMP_base/execute"):
+        answer = acted.client.get(f"/table/mails/{path}")
+        assert answer.status == 409
+        assert "A table with side effects is executing" in answer.text
+        assert 'href="/table/mails"' in answer.text
+    assert "used by the paused process" in acted.client.get("/sql?q=FROM+mails").text
+    # What may go on is shown and offered.
+    page = acted.client.get("/table/mails").text
+    assert "has side effects" in page
+    assert 'href="/process/mails-1"' in page
+    assert 'action="/process/mails-1/resume"' in acted.client.get("/process/mails-1").text
+    assert "make it an instance" in acted.client.get("/process/mails-1/stop").text
+    acted.clicked("/process/mails-1/stop")
+    assert len(acted.client.get(f"/table/mails/{first}.json").json["frame"]["rows"]) == 3
 
 
 def test_tags_are_created_and_moved(acted):

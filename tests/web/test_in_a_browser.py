@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from asking import Client
 from browsing import Visit, chromium_path, opened_browser
+from playwright.sync_api import expect
 from shown_vault import HOSTILE, column_builder, index_builder
 
 from tablevault import TableVault
@@ -262,6 +263,8 @@ def slow(number, gate):
         raise ValueError("<b>stop here</b>")
     if number % 20 == 0:
         time.sleep(0.008)
+    while number == 9950 and not Path(gate).with_name("end").exists():
+        time.sleep(0.02)
     return number
 """
 
@@ -295,8 +298,19 @@ def test_run_is_followed_to_its_end_without_reload(browser, tmp_path):
         assert 'raise ValueError("<b>stop here</b>")' in text
         assert "stop-process page-" in text
         gate.touch()
+        rows = page.context.new_page()
         page.get_by_role("button", name="Resume").click()
         page.evaluate("window.same = true")
+        # A page of rows is kept up to date as well, where it is scrolled to.
+        rows.goto(f"{visit.root}/table/long/TEMP_base?row=9900")
+        rows.locator("#live_rows .scroll").evaluate("box => { box.scrollTop = 40; window.same = true; }")
+        try:
+            expect(rows.locator("#live_rows .null")).to_have_count(50, timeout=60_000)
+        finally:
+            gate.with_name("end").touch()
+        rows.get_by_role("link", name="Go to long").wait_for(timeout=60_000)
+        assert rows.evaluate("window.same")
+        assert rows.locator("#live_rows .scroll").evaluate("box => box.scrollTop") == 40
         page.wait_for_selector("#live h1 .succeeded", timeout=60_000)
         assert page.evaluate("window.same")
         assert "10,000 of 10,000" in page.inner_text("main")

@@ -190,6 +190,9 @@ def test_running_process_is_followed_and_ends(shown, reader):
         assert data["line"]["status"] == "running"
         assert "data-poll" in reader.get("/process/waits").text
         assert 'data-poll="/?part=live_processes"' in reader.get("/?part=live_processes").text
+        polled = reader.get("/table/waiting/TEMP_base?part=live_rows").text
+        assert 'data-poll="/table/waiting/TEMP_base?row=0&amp;part=live_rows"' in polled
+        assert "Rows so far" in polled
         states = []
         while states[:2] != ["number", "number"]:
             # The cells of the last 50 ms are not on disk yet.

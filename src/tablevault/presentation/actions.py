@@ -89,7 +89,10 @@ def plan_execution(vault: TableVault, address: Address) -> Action:
         ["execute-instance", facts.table_name, "--version", version, "--background"],
     )
     choices = () if problem else (Choice("Execute it in the background"),)
-    sentences = (problem or "Its builders run in a background worker. An error pauses the run.",)
+    sentences = (
+        problem or "Its builders run in a background worker. An error pauses the run.",
+        *_effects(vault, facts),
+    )
     return _of_instance("execute", facts, sentences, choices, command, plan)
 
 
@@ -108,8 +111,19 @@ def plan_retry(vault: TableVault, address: Address) -> Action:
     sentences = (
         f"{line.failed_cells:,} failed and {line.skipped_cells:,} skipped rows would be computed again, by the code as "
         "it is now, into a new instance. All other cells are taken over.",
+        *_effects(vault, facts),
     )
     return _of_instance("retry", facts, sentences, (Choice("Retry in the background"),), command)
+
+
+def _effects(vault: TableVault, facts: InstanceFacts) -> tuple[str, ...]:
+    """Return the consequences of an execution of a table with side effects; none of any other table."""
+    if not vault.get_descriptions(table_name=facts.table_name)["has_side_effects"]:
+        return ()
+    return (
+        "The table has side effects: until the run has ended, its instances cannot be read; once it has succeeded, the "
+        "earlier ones are inactive.",
+    )
 
 
 def plan_tag(vault: TableVault, address: Address) -> Action:

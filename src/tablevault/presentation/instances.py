@@ -21,7 +21,7 @@ from tablevault.presentation.cells import (
     shown_frame,
 )
 from tablevault.presentation.content_types import content_type, shown_as
-from tablevault.presentation.processes import ProcessLine, process_lines
+from tablevault.presentation.processes import ProcessLine, active_of
 from tablevault.records import InstancePlan, LineageStep
 from tablevault.texts import shortened
 
@@ -161,11 +161,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
     exact = Address(table_name, instance_id)
     frame, problem, has_more = read_page(vault, facts, offset, most)
     is_temporary = facts.line.temporary
-    active = [
-        process
-        for process in process_lines(vault.get_active_processes().values())
-        if process.table_name == table_name and process.instance_id in (instance_id, "")
-    ]
+    active = [process for process in active_of(vault, table_name) if process.instance_id in (instance_id, "")]
     plan, plan_problem = instance_plan(vault, facts) if is_temporary and not active else (None, "")
     return InstanceDetail(
         facts,

@@ -146,6 +146,12 @@ def process_lines(infos: Iterable[ProcessInfo]) -> tuple[ProcessLine, ...]:
     return tuple(map(process_line, infos))
 
 
+def active_of(vault: TableVault, table_name: str) -> tuple[ProcessLine, ...]:
+    """Return the active processes of a table."""
+    infos = vault.get_active_processes().values()
+    return process_lines(info for info in infos if info.table_name == table_name)
+
+
 def read_history(vault: TableVault, filters: ProcessFilters, before: str, most: int) -> ProcessList:
     """Return a page of the history of a vault."""
     wanted = {

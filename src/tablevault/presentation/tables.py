@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from tablevault import names
 from tablevault.presentation.instances import builder_texts
-from tablevault.presentation.processes import ProcessLine, process_lines
+from tablevault.presentation.processes import ProcessLine, active_of, process_lines
 from tablevault.records import TableStatus
 
 if TYPE_CHECKING:
@@ -64,8 +64,15 @@ class TableDetail:
     """Texts of the builders of its temporary instance of version `base`, else of its newest instance."""
     builders_of: str
     """The instance whose builders these are."""
+    processes: tuple[ProcessLine, ...]
+    """Its active processes."""
     status: TableStatus | None = None
     """As far as it is known."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes by itself."""
+        return any(process.status != "paused" for process in self.processes)
 
 
 def read_overview(vault: TableVault, after: str, most: int) -> Overview:
@@ -110,4 +117,5 @@ def read_table(vault: TableVault, table_name: str, before: str, most: int) -> Ta
         instances[most - 1].instance_id if len(instances) > most else "",
         builders,
         shown.instance_id if builders and shown is not None else "",
+        active_of(vault, name),
     )

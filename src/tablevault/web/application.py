@@ -185,7 +185,9 @@ class _Answering:
             return self.refused(request, error)
 
     def _problem(self, request: Request, status: int, text: str) -> Response:
-        page = Shown("problem.html", Problem(status, _TITLES.get(status, "Problem"), text), status)
+        # Something is in the way of an instance: the page of its table has the process.
+        beside = {"table_name": request.path_params.get("table", "") if status == 409 else ""}
+        page = Shown("problem.html", Problem(status, _TITLES.get(status, "Problem"), text), status, beside)
         if request.url.path.endswith(_JSON):
             return json_response(page, None)
         return self._rendering.html(page, None, "")

@@ -32,17 +32,36 @@ async function fetchAgain(element) {
   const headers = tags.has(path) ? { "If-None-Match": tags.get(path) } : {};
   const answer = await fetch(path, { headers, cache: "no-store" });
   if (answer.status === 304) return;
+  if (answer.status === 404) return tellEnd(element);
   if (!answer.ok) throw new Error(answer.status);
   tags.set(path, answer.headers.get("ETag"));
   const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = parsed.body.firstElementChild;
   if (!fresh) return;
   keepOpen(element, fresh);
+  const scrolled = [...element.querySelectorAll(".scroll")].map((box) => [box.scrollLeft, box.scrollTop]);
   const focused = document.activeElement;
   const place = element.contains(focused) ? [...element.querySelectorAll("a, button, summary, [tabindex]")].indexOf(focused) : -1;
   element.replaceWith(fresh);
   addCopyButtons(fresh);
+  fresh.querySelectorAll(".scroll").forEach((box, at) => { if (scrolled[at]) box.scrollTo(...scrolled[at]); });
   if (place >= 0) [...fresh.querySelectorAll("a, button, summary, [tabindex]")][place]?.focus({ preventScroll: true });
+}
+
+// What was temporary has become an instance, or is gone.
+function tellEnd(element) {
+  element.removeAttribute("data-poll");
+  const links = document.querySelectorAll(".crumbs a");
+  if (document.getElementById("ended") || !links.length) return;
+  const above = links[links.length - 1];
+  const note = document.createElement("p");
+  const link = document.createElement("a");
+  note.id = "ended";
+  note.setAttribute("role", "status");
+  link.href = above.href;
+  link.textContent = `Go to ${above.textContent}`;
+  note.append("It has ended. ", link);
+  element.before(note);
 }
 
 function keepOpen(before, after) {
