@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from starlette.responses import Response
 
 from tablevault.display.processes import usage_text
@@ -173,24 +174,29 @@ class Links:
 
 
 def _path(*parts: str, **query: object) -> str:
-    path = "/" + "/".join(quote(part, safe="@()~") for part in parts)
+    path = "/" + "/".join(map(_segment, parts))
     given = {name: str(value) for name, value in query.items() if value not in ("", None)}
     return f"{path}?{urlencode(given)}" if given else path
 
 
+@lru_cache(maxsize=4_096)
+def _segment(part: str) -> str:
+    """Return a name as a path has it."""
+    return quote(part, safe="@()~")
+
+
 def _harmless(value: Any) -> Any:
     """Return a text in which nothing is obeyed by a browser: controls and marks of direction are written out."""
-    return shown(value, max(len(value), 1)) if type(value) is str else value
+    if type(value) is not str or (value.isascii() and value.isprintable()):
+        return value
+    return shown(value, max(len(value), 1))
 
 
 def _moment(when: datetime) -> Markup:
     """Return a time in the server's time zone."""
     local = when.astimezone()
-    return Markup('<time datetime="{}" title="{}">{}</time>').format(
-        when.astimezone(UTC).isoformat(timespec="seconds"),
-        f"{local:%Y-%m-%d %H:%M:%S %Z}",
-        f"{local:%Y-%m-%d %H:%M:%S}",
-    )
+    exact, text = when.astimezone(UTC).isoformat(timespec="seconds"), f"{local:%Y-%m-%d %H:%M:%S}"
+    return Markup(f'<time datetime="{exact}" title="{text} {escape(local.tzname())}">{text}</time>')
 
 
 def _instant(text: str) -> Markup:
