@@ -40,6 +40,12 @@ def picture(n, folder):
 def slow(n):
     time.sleep(0.1)
     return n
+
+
+def held(n, gate):
+    while n == 10 and not Path(gate).exists():
+        time.sleep(0.02)
+    return n
 """
 INDEX = """
 builder_type: IndexBuilder
@@ -152,11 +158,13 @@ vault = TableVault({folder!r})
 vault.execute_instance("shown", process_id="night", background=True)
 vault.watch("night")
 """
+HELD = SLOW.replace("slow", "held").replace("folder", "gate").replace(']>>"}', ']>>", gate: GATE}')
 
 
 @pytest.mark.slow
-def test_a_notebook_follows_a_process_in_one_output(vault):
-    make(vault, 20, slow=SLOW)
+def test_a_notebook_follows_a_process_in_one_output_until_it_is_interrupted(vault, tmp_path):
+    gate = tmp_path / "gate"
+    make(vault, 20, held=HELD.replace("GATE", str(gate)))
     manager, client = start_new_kernel(kernel_name="python3")
     shown = []
 
@@ -164,13 +172,39 @@ def test_a_notebook_follows_a_process_in_one_output(vault):
         if message["msg_type"] in ("display_data", "update_display_data"):
             content = message["content"]
             shown.append((message["msg_type"], content["transient"]["display_id"], content["data"]["text/html"]))
+            # It waits at a row.
+            if not gate.exists() and "10" in content["data"]["text/html"]:
+                manager.interrupt_kernel()
 
     try:
         reply = client.execute_interactive(NOTEBOOK.format(folder=vault.db_dir), output_hook=note, timeout=120)
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
+        status = vault.get_process("night").status
+        shown.clear()
+        gate.touch()
+        reply = client.execute_interactive("vault.watch('night')", output_hook=note, timeout=120)
     finally:
+        gate.touch()
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+    assert status == "running"
     assert reply["content"]["status"] == "ok"
     identities = {identity for _, identity, html in shown if "night" in html}
     assert len(identities) == 1
     assert "succeeded" in shown[-1][2]
+
+
+@pytest.mark.slow
+def test_nbconvert_shows_a_frame_with_pictures_without_a_network(pictures, tmp_path):
+    import nbformat
+    from nbconvert import HTMLExporter
+    from nbconvert.preprocessors import ExecutePreprocessor
+
+    cell = f"from tablevault import TableVault\nTableVault({pictures.db_dir!r}).show('shown')"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    ExecutePreprocessor(timeout=120, kernel_name="python3").preprocess(notebook, {"metadata": {"path": str(tmp_path)}})
+    (output,) = notebook.cells[0].outputs
+    assert not re.search(r"<(script|link)|https?:", output.data["text/html"])
+    page, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    assert f"data:image/png;base64,{base64.b64encode(DOT).decode()}" in page
+    assert "failed (ValueError: no picture of 2)" in page
