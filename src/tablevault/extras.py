@@ -2,10 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from tablevault.errors import TVArgumentError
+from tablevault.forks import ForkHooks, around_forks
+
+_THREADS = Path("/proc/self/task")
+"""Of this process, on Linux."""
+
+
+class _PolarsThreads:
+    """Knows whether polars had threads in the process that this one was forked off: it waits for them forever."""
+
+    def __init__(self) -> None:
+        self._are_running = self.are_lost = False
+
+    def before_fork(self) -> None:
+        self._are_running = "polars" in sys.modules and _has_thread_named("polars-0")
+
+    def in_child(self) -> None:
+        self.are_lost |= self._are_running
+
+
+def _has_thread_named(name: str) -> bool:
+    for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
+        with contextlib.suppress(OSError):  # The thread has ended.
+            if (thread / "comm").read_text().strip() == name:
+                return True
+    return False
+
+
+_polars_threads = _PolarsThreads()
+around_forks(ForkHooks(before=_polars_threads.before_fork, in_child=_polars_threads.in_child))
+
+
+def check_polars_works() -> None:
+    """Raise `TVArgumentError` in a forked process in which polars would wait forever."""
+    if _polars_threads.are_lost:
+        raise TVArgumentError(
+            "polars has run in the process that this one was forked off, and its threads do not survive a fork. Start "
+            "the process by the method 'spawn' of multiprocessing, or pass another format."
+        )
 
 
 def imported(module: str, needed_for: str, extra: str) -> Any:

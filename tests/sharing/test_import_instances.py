@@ -104,6 +104,40 @@ def test_one_set_of_artifacts_is_that_of_the_newest_imported_instance(vault, tmp
         vault.get_dataframe("t", first)
 
 
+def test_superseded_artifacts_stay_where_each_instance_has_a_set(vault, tmp_path):
+    source = TableVault(tmp_path / "source", author="bob", create=True)
+    source.create_table("t")
+    for text in ("one", "two"):
+        source.create_instance("t", external_edit=True)
+        Path(source.get_artifact_folder("t"), "a.txt").write_text(text)
+        source.write_instance(pd.DataFrame({"file": ["a.txt"]}), "t", dtypes={"file": "artifact_string"})
+        if text == "one":
+            source.create_tag("first", "t")
+    first, second = source.get_table_instances("t")
+    vault.create_table("many", allow_multiple_artifacts=True)
+    vault.import_instances(source.db_dir, {"t": "many"})
+    vault.import_instances(source.db_dir)
+    vault.delete_tag("first")
+    for instance_id, text in ((first, "one"), (second, "two")):
+        assert Path(vault.get_dataframe("many", instance_id)[0]["file"][0]).read_text() == text
+    assert Path(vault.get_dataframe("t", second)[0]["file"][0]).read_text() == "two"
+    with pytest.raises(tv_errors.TVArtifactError):
+        vault.get_dataframe("t", first)
+    # The older instance becomes the newest one, with a set of its own or without.
+    vault.delete_instance(first, "t")
+    vault.import_instances(source.db_dir)
+    assert Path(vault.get_dataframe("t", first)[0]["file"][0]).read_text() == "one"
+    source.delete_tag("first")
+    vault.delete_instance(second, "t")
+    vault.import_instances(source.db_dir)
+    vault.delete_tag("first")
+    vault.delete_instance(first, "t")
+    vault.import_instances(source.db_dir)
+    assert vault.get_dataframe("t", full_artifact_path=False)[1] == first
+    assert Path(vault.get_dataframe("t", second)[0]["file"][0]).read_text() == "two"
+    assert vault.verify().ok
+
+
 def test_tag_of_another_instance_stays_with_a_warning(gallery, vault):
     vault.write("pictures", pd.DataFrame({"x": [1]}))
     vault.create_tag("paper", "pictures")

@@ -173,11 +173,13 @@ class _Planning:
         found = self._theirs.contents.instances(table.table_id, temporary=False)
         new = [item for item in found if not self._is_here(existing, table, item)]
         shares = not self._tables[place].allow_multiple_artifacts
-        holder = max((item.row_id for item in new if item.success), default=None) if shares else None
+        sets = [item.row_id for item in new if item.success and item.artifact_state is not ArtifactState.DROPPED]
+        holder = max(sets, default=None) if shares else None
         for item in new:
             state = item.artifact_state
-            if shares and item.row_id != holder and state is ArtifactState.PRESENT and item.success:
-                state = ArtifactState.SUPERSEDED
+            if state is not ArtifactState.DROPPED:
+                is_superseded = shares and item.success and item.row_id != holder
+                state = ArtifactState.SUPERSEDED if is_superseded else ArtifactState.PRESENT
             self._add(item, place, state, replaces_artifacts=item.row_id == holder, is_hidden=False)
         return found
 

@@ -18,6 +18,7 @@ from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError, warn
 from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
+from tablevault.extras import check_polars_works
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup, again_if_moved
@@ -49,6 +50,8 @@ _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow":
 def _conversion(format_name: str) -> Callable[[FrameData], Any]:
     if format_name not in _FORMATS:
         raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(str(format_name), _FORMATS)}")
+    if format_name == "polars":
+        check_polars_works()
     return _FORMATS[format_name]
 
 
@@ -545,6 +548,7 @@ def _check_artifacts_present(table: TableRecord, instance: InstanceRecord) -> No
 def _polars_lazily(path: Path, columns: Sequence[str] | None, artifacts: Path | None) -> Any:
     from tablevault.storage.lazy_frames import lazy_polars
 
+    check_polars_works()
     return lazy_polars(path, columns, artifacts)
 
 
