@@ -16,6 +16,7 @@ ARGUMENT, LOCK, PROCESS, TABLE, BUILDER = (
 )
 EXTERNAL, WRONG, INTERRUPT = "ConnectionError", "ValueError", "KeyboardInterrupt"
 FORBIDDEN = ("artifacts", "x y", "")
+NO_TAGS = ("latest", "x y")
 ROW_WISE = ("row-wise", "threads", "nested", "async", "class", "batch", "collect")
 """Kinds of builders that are called for rows, one or some at a time."""
 BATCH = 2
@@ -125,11 +126,25 @@ class Instance:
     """What the last execution that was reverted had, and by which recipe."""
     builders: list[str] = field(default_factory=list)
     """The names of the builders it was made by, which do not change when its table's name does."""
+    inputs: tuple[Instance, ...] = ()
+    """What it was computed from."""
+    has_artifacts: bool = True
+    """Whether its set is there, if it has files: not the set of a newer instance of a table with one set."""
+    row: int = 0
+    """Its place among all instances that were ever materialized."""
 
     @property
     def temporary(self) -> bool:
         """Whether it can be edited."""
         return self.name.startswith("TEMP_")
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A name for an instance."""
+
+    name: str
+    instance: Instance
 
 
 @dataclass
@@ -141,6 +156,8 @@ class Table:
     instances: dict[str, Instance] = field(default_factory=dict)
     last_made: Instance | None = None
     """The successful instance that was materialized last, which has the table's set of artifacts."""
+    tags: dict[str, Tag] = field(default_factory=dict)
+    """By name in lower case."""
 
     def newest(
         self, version: str | None, *, active_only: bool = True, successful_only: bool = False
@@ -155,6 +172,10 @@ class Table:
             and (instance.success or not successful_only)
         ]
         return found[-1] if found else None
+
+    def tags_of(self, instance: Instance) -> list[str]:
+        """Return the tags of an instance."""
+        return [tag.name for tag in self.tags.values() if tag.instance is instance]
 
 
 @dataclass
@@ -185,6 +206,14 @@ class Called:
 Locks = dict[str, bool]
 
 
+@dataclass(frozen=True)
+class Source:
+    """Another vault, from which instances are imported."""
+
+    path: str
+    tables: dict[str, Table]
+
+
 @dataclass
 class Model:
     """Everything that a vault promises to remember."""
@@ -196,6 +225,8 @@ class Model:
     """Tells the id that a new instance of a version got."""
     called: Called = field(default_factory=Called)
     """Since the caller reset it."""
+    rows: int = 0
+    """How many instances were ever materialized."""
     seen: Counter[int] = field(default_factory=Counter)
     """The rows that functions were really called for, which decides what threads had in flight."""
 
@@ -294,7 +325,7 @@ class Model:
     def delete_table(self, name: str, process_id: str) -> None:
         def plan(locks: Locks) -> Callable[[], None]:
             locks[f"table/{name.lower()}"] = True
-            self._table(name)
+            _check(not self._table(name).tags)
             return lambda: self._forget_table(name)
 
         self.run(process_id, ("delete_table", name), plan)
@@ -360,26 +391,192 @@ class Model:
         def plan(locks: Locks) -> Callable[[], None]:
             locks[_of_instance(table_name, name)] = True
             table = self._table(table_name)
-            _check(name in table.instances)
+            _check(name in table.instances and not table.tags_of(table.instances[name]))
             if not table.multiple and not table.instances[name].temporary:
                 locks[f"table/{table_name.lower()}/artifacts"] = True
             return lambda: table.instances.__delitem__(name)
 
         self.run(process_id, ("delete_instance", name, table_name), plan)
 
-    def collect(self, count: int) -> None:
+    def collect(self, count: int, keep_inputs: bool, table_name: str) -> None:
         """Remove all materialized instances but the newest so many of each version, and those that are needed."""
+        chosen = self.tables if not table_name else {self.spelt(table_name) or "": self._table(table_name)}
         needed = {
             id(item.origin[1]) for each in self.tables.values() for item in each.instances.values() if item.origin
         }
-        for name, table in self.tables.items():
+        removed: dict[int, tuple[Table, Instance]] = {}
+        for name, table in chosen.items():
             for version in {item.version for item in table.instances.values()}:
                 group = [item for item in table.instances.values() if item.version == version and not item.temporary]
                 newest = (table.newest(version), table.newest(version, successful_only=True))
                 for item in group[:-count] if group else ():
-                    is_held = self._is_locked({_of_instance(name, item.name): True})
-                    if not (is_held or id(item) in needed or any(item is each for each in newest)):
-                        del table.instances[item.name]
+                    stays = id(item) in needed or any(item is each for each in newest) or table.tags_of(item)
+                    if not (stays or self._is_held(name, table, item)):
+                        removed[id(item)] = table, item
+        if keep_inputs:
+            self._keep_inputs(removed)
+        for table, item in removed.values():
+            del table.instances[item.name]
+
+    def _is_held(self, name: str, table: Table, instance: Instance) -> bool:
+        locks = {_of_instance(name, instance.name): True}
+        if not table.multiple and instance is table.last_made and _has_files(instance):
+            # The table's link leads to its files.
+            locks[f"table/{name.lower()}/artifacts"] = True
+        return self._is_locked(locks)
+
+    def _keep_inputs(self, removed: dict[int, tuple[Table, Instance]]) -> None:
+        """Let inputs of what stays stay, and their inputs, also over instances that are gone."""
+        there = [item for table in self.tables.values() for item in table.instances.values()]
+        waiting = [item for item in there if id(item) not in removed]
+        while waiting:
+            for each in waiting.pop().inputs:
+                removed.pop(id(each), None)
+                waiting.append(each)
+
+    # --- tags -----------------------------------------------------------------------------------------------------
+
+    def create_tag(
+        self,
+        tag: str,
+        instances: list[tuple[str, str, str]] | None,
+        version: str,
+        move: bool,
+        text: str,
+        process_id: str,
+    ) -> None:
+        """Tag the newest successful instances of a version, or given ones: table, id, version; `text` is the argument."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            _check(tag not in NO_TAGS)
+            chosen: dict[int, tuple[Table, Instance]] = {}
+            for table, instance in self._to_tag(tag, instances, version, locks):
+                _check(chosen.setdefault(id(table), (table, instance))[1] is instance)
+            _check(bool(chosen))
+            changed = []
+            for table, instance in chosen.values():
+                known = table.tags.get(tag.lower())
+                _check(known is None or known.instance is instance or move)
+                if known is None or known.instance is not instance:
+                    changed.append((table, instance))
+
+            def work() -> None:
+                for table, instance in changed:
+                    table.tags[tag.lower()] = Tag(tag, instance)
+
+            return work
+
+        self.run(process_id, ("create_tag", tag, text, version, move), plan)
+
+    def _to_tag(
+        self, tag: str, instances: list[tuple[str, str, str]] | None, version: str, locks: Locks
+    ) -> Iterable[tuple[Table, Instance]]:
+        if instances is None:
+            found = {name: table.newest(version, successful_only=True) for name, table in self.tables.items()}
+            instances = [(name, instance.name, version) for name, instance in found.items() if instance is not None]
+        for name, instance_id, of_version in instances:
+            locks[f"table/{name.lower()}/tag/{tag.lower()}"] = True
+            table = self._table(name)
+            instance = table.instances.get(instance_id) if instance_id else table.newest(of_version)
+            _check(instance is not None)
+            assert instance is not None
+            locks[_of_instance(name, instance.name)] = False
+            _check(not instance.temporary)
+            yield table, instance
+
+    def delete_tag(self, tag: str, names: list[str] | None, process_id: str) -> None:
+        def plan(locks: Locks) -> Callable[[], None]:
+            chosen = (
+                names if names is not None else [name for name, each in self.tables.items() if tag.lower() in each.tags]
+            )
+            _check(bool(chosen))
+            for name in chosen:
+                locks[f"table/{name.lower()}/tag/{tag.lower()}"] = True
+                _check(tag.lower() in self._table(name).tags)
+
+            def work() -> None:
+                for table in [self._table(name) for name in chosen]:
+                    table.tags.pop(tag.lower(), None)
+
+            return work
+
+        self.run(process_id, ("delete_tag", tag, "" if names is None else repr(names)), plan)
+
+    def drop_artifacts(self) -> None:
+        """Forget superseded artifacts that neither a tag nor a process keeps, as it is after every call."""
+        for name, table in self.tables.items():
+            for item in table.instances.values():
+                is_superseded = not item.temporary and item.success and item is not table.last_made
+                if is_superseded and not table.multiple and not table.tags_of(item):
+                    item.has_artifacts &= self._is_locked({_of_instance(name, item.name): True})
+
+    # --- other vaults ---------------------------------------------------------------------------------------------
+
+    def import_instances(self, source: Source, tables: list[tuple[str, str]] | None, process_id: str) -> None:
+        """Take instances of another vault: table there, table here."""
+
+        def plan(locks: Locks) -> Callable[[], None]:
+            pairs = tables if tables is not None else [(name, name) for name in source.tables]
+            for there, _ in pairs:
+                _check(there in source.tables)
+            _check(len({here.lower() for _, here in pairs}) == len(pairs))
+            for _, here in pairs:
+                _check(here not in FORBIDDEN)
+                locks[f"table/{here.lower()}"] = True
+            return lambda: self._take(source, pairs)
+
+        self.run(process_id, ("import_instances", source.path, "" if tables is None else repr(tables)), plan)
+
+    def _take(self, source: Source, pairs: list[tuple[str, str]]) -> None:
+        taken: dict[int, Instance] = {}
+        new: list[tuple[Table, Table, list[Instance]]] = []
+        for there, here in pairs:
+            theirs, spelt = source.tables[there], self.spelt(here)
+            table = self.tables[spelt] if spelt is not None else Table(theirs.multiple, theirs.effects)
+            self.tables.setdefault(spelt or here, table)
+            made = []
+            for item in theirs.instances.values():
+                if item.name not in table.instances:
+                    taken[id(item)] = replace(item, origin=None, partial=None, row=self.next_row())
+                    table.instances[item.name] = taken[id(item)]
+                    made.append(item)
+            new.append((theirs, table, made))
+        by_name = {item.name: item for item in taken.values()}
+        for item in taken.values():
+            found = [by_name.get(each.name) or self._known(each.name) for each in item.inputs]
+            item.inputs = tuple(each for each in found if each is not None)
+        for theirs, table, made in new:
+            # A set that is gone replaces none.
+            sets = [taken[id(item)] for item in made if item.success and item.has_artifacts]
+            table.last_made = sets[-1] if sets else table.last_made
+            for tag in theirs.tags.values():
+                if id(tag.instance) in {id(item) for item in made} and tag.name.lower() not in table.tags:
+                    table.tags[tag.name.lower()] = Tag(tag.name, taken[id(tag.instance)])
+
+    def _known(self, name: str) -> Instance | None:
+        """Return the instance of an id that came last."""
+        found = [item for table in self.tables.values() for item in table.instances.values() if item.name == name]
+        return max(found, key=lambda item: item.row, default=None)
+
+    def exported(self, instances: list[tuple[str, str]], path: str) -> Source:
+        """Return what a vault with some instances has: table and id of each."""
+        tables: dict[str, Table] = {}
+        for name, instance_id in instances:
+            table = self.tables[name]
+            made = tables.setdefault(name, Table(table.multiple, table.effects))
+            made.instances[instance_id] = replace(table.instances[instance_id])
+        for name, made in tables.items():
+            order = [item for item in self.tables[name].instances if item in made.instances]
+            made.instances = {item: made.instances[item] for item in order}
+            for tag in self.tables[name].tags.values():
+                if tag.instance.name in made.instances:
+                    made.tags[tag.name.lower()] = Tag(tag.name, made.instances[tag.instance.name])
+        return Source(path, tables)
+
+    def next_row(self) -> int:
+        """Return the place of the next instance that is materialized."""
+        self.rows += 1
+        return self.rows
 
     def write_instance(
         self, frame: dict[str, list[Any]], table_name: str, version: str, good: bool, process_id: str
@@ -539,6 +736,7 @@ class Model:
                 other.active = False
         new = Instance(new_id, temporary.version, temporary.recipe, temporary.external, frame, success=success)
         new.builders = new.recipe.builders(self._name(table)) if new.recipe is not None else []
+        new.row = self.next_row()
         table.instances[new_id] = new
         if success:
             table.last_made = new
@@ -642,6 +840,9 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
     "execute_instance": (None, "base", False, False),
     "create_builder_file": (None, "base", None),
     "delete_builder_file": (None, None, "base"),
+    "create_tag": (None, "", "base", False),
+    "delete_tag": (None, ""),
+    "import_instances": (None, ""),
 }
 
 
@@ -664,6 +865,10 @@ def _added(origin: Recipe | None, given: Recipe | None) -> Recipe | None:
 def _check(condition: bool) -> None:
     if not condition:
         raise ExpectedError(ARGUMENT)
+
+
+def _has_files(instance: Instance) -> bool:
+    return instance.recipe is not None and instance.recipe.artifacts
 
 
 def _of_instance(table: str, instance: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import json
 import os
 import shutil
 import sys
@@ -10,6 +12,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +23,26 @@ from forking import Counts, repeat_alone, run_side_by_side, serve
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
-from model import BATCH, EXTERNAL, INTERRUPT, WRONG, Called, ExpectedError, Fault, Instance, Model, Recipe, Table
+from model import (
+    ARGUMENT,
+    BATCH,
+    EXTERNAL,
+    INTERRUPT,
+    LOCK,
+    WRONG,
+    Called,
+    ExpectedError,
+    Fault,
+    Instance,
+    Model,
+    Recipe,
+    Source,
+    Table,
+    Tag,
+)
+from pyarrow import parquet
 
-from tablevault import TableVault, TableVaultWarning, TVLockError
+from tablevault import TableVault, TableVaultWarning, TVArtifactError, TVLockError
 
 CODE = """
 import os
@@ -147,6 +167,7 @@ return_type: row-wise
 arguments: {x: "<<self.x[index]>>", folder: ~ARTIFACT_FOLDER~}
 """
 
+TAGS = st.sampled_from(["paper", "Paper", "v1", "latest", "x y"])
 TABLES = st.sampled_from(["a", "a", "a", "b", "b", "A"])
 VERSIONS = st.sampled_from(["base", "base", "v2"])
 PROCESS_IDS = st.sampled_from(["", "", "", "p1", "p2", "p3"])
@@ -154,6 +175,7 @@ KINDS = st.sampled_from(["row-wise", *FUNCTIONS])
 RECIPES = st.builds(Recipe, st.integers(0, 4), st.integers(1, 2), KINDS, st.booleans())
 FAULTS = st.none() | st.builds(Fault, st.sampled_from([EXTERNAL, WRONG, INTERRUPT]), st.integers(0, 3))
 STEPS = 40
+MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 PATIENCE = 60.0
 """Seconds to wait for a worker."""
 
@@ -178,6 +200,78 @@ def answer(recipe: Recipe) -> str:
     )
 
 
+@cache
+def source() -> Source:
+    """Make a vault of others, from which instances are imported: it is never changed."""
+    folder = Path(tempfile.mkdtemp(prefix="tablevault-torture-", dir=MEMORY))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    vault = TableVault(folder / "source", create=True, author="s")
+    os.environ["MODEL_CALLS"], os.environ["MODEL_FAULT"] = str(folder / "calls"), ""
+    a, derived, one_set = Table(False, False), Table(True, False), Table(False, False)
+
+    def add(name: str, table: Table, frame: dict[str, list[Any]], **facts: Any) -> Instance:
+        instance_id = vault.get_table_instances(name, "")[-1]
+        made = Instance(instance_id, instance_id.split("_", 1)[0], frame=frame, **facts)
+        table.instances[instance_id] = table.last_made = made
+        return made
+
+    for rows, version in ((1, "base"), (2, "base"), (3, "v2")):
+        vault.write("a", pd.DataFrame({"x": range(rows)}), version=version)
+        add("a", a, {"x": list(range(rows))}, external=True)
+    first = next(iter(a.instances.values()))
+    vault.create_table("derived", allow_multiple_artifacts=True)
+    vault.create_instance("derived", external_edit=True)
+    vault.write_instance(pd.DataFrame({"x": [7]}), "derived", dependencies=[("a", first.name)])
+    add("derived", derived, {"x": [7]}, external=True, inputs=(first,))
+    vault.create_table("one-set")
+    vault.create_code_module("job", text=CODE)
+    for rows in (2, 3):
+        recipe = Recipe(rows, 1, "row-wise", artifacts=True)
+        vault.create_instance("one-set", builders=builders("one-set", recipe))
+        vault.execute_instance("one-set")
+        made = add("one-set", one_set, recipe.frame(), recipe=recipe, builders=recipe.builders("one-set"))
+        if rows == 2:
+            vault.create_tag("v1", "one-set")
+            one_set.tags["v1"] = Tag("v1", made)
+    vault.create_tag("Paper", f"a({first.name})")
+    a.tags["paper"] = Tag("Paper", first)
+    return Source(vault.db_dir, {"a": a, "derived": derived, "one-set": one_set})
+
+
+def compare_exported(exported: Source) -> None:
+    """Compare a vault that was exported with the model."""
+    vault = TableVault(exported.path, author="reviewer")
+    assert sorted(vault.get_tables()) == sorted(exported.tables)
+    for name, table in exported.tables.items():
+        assert vault.get_table_instances(name, "") == list(table.instances)
+        for instance in table.instances.values():
+            found, _ = vault.get_dataframe(name, instance.name, full_artifact_path=False)
+            assert cells(found) == instance.frame
+    tags = [(tag.name, name, tag.instance.name) for name, each in exported.tables.items() for tag in each.tags.values()]
+    assert sorted((tag.tag, tag.table_name, tag.instance_id) for tag in vault.get_tags()) == sorted(tags)
+    assert not vault.verify().problems
+
+
+def compare_file(path: Path, form: str, instance: Instance) -> None:
+    """Compare the file or folder of an export with the instance."""
+    assert instance.frame is not None
+    if form == "jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        count = len(next(iter(instance.frame.values())))
+        assert rows == [{name: column[place] for name, column in instance.frame.items()} for place in range(count)]
+        return
+    file = path if form == "parquet" else next(path.glob("data/*.parquet"))
+    assert parquet.read_table(file).to_pydict() == instance.frame
+    if form == "dataset":
+        named = sorted(name for name in instance.frame.get("file", []) if name is not None)
+        assert sorted(each.name for each in path.glob("artifacts/*")) == named
+
+
+def cells(frame: pd.DataFrame) -> dict[str, list[Any]]:
+    """Return the columns of a frame, with `None` for what is missing."""
+    return {column: [None if pd.isna(cell) else cell for cell in frame[column]] for column in frame.columns}
+
+
 class Comparison(RuleBasedStateMachine):
     """A vault and its model, which are told the same, and must say the same after each step."""
 
@@ -185,12 +279,12 @@ class Comparison(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-        self.folder = Path(tempfile.mkdtemp(prefix="tablevault-torture-", dir=place))
+        self.folder = Path(tempfile.mkdtemp(prefix="tablevault-torture-", dir=MEMORY))
         self.vault = TableVault(self.folder / "vault", create=True, author="a")
         self.vault.create_code_module("job", text=CODE)
         self.model = Model(modules={"job": CODE}, new_id=self._new_id)
         self.calls = self.folder / "calls"
+        self.sources = [source()]
         os.environ["MODEL_CALLS"], os.environ["MODEL_VAULT"] = str(self.calls), str(self.folder / "vault")
 
     def teardown(self) -> None:
@@ -225,6 +319,7 @@ class Comparison(RuleBasedStateMachine):
             model()
         except ExpectedError as error:
             expected = error.kind
+        self.model.drop_artifacts()
         assert got == expected, f"{said if got else 'no error'}, where {expected or 'none'} was expected"
         assert self.model.called.allows(self.model.seen), f"{self.model.seen} instead of {self.model.called}"
         self._compare()
@@ -246,6 +341,12 @@ class Comparison(RuleBasedStateMachine):
             assert set(listed) == set(table.instances)
             if table.instances:
                 self._compare_frame(name, table, list(table.instances.values())[-1])
+        tags = [
+            (tag.name, name, tag.instance.name)
+            for name, each in self.model.tables.items()
+            for tag in each.tags.values()
+        ]
+        assert sorted((tag.tag, tag.table_name, tag.instance_id) for tag in self.vault.get_tags()) == sorted(tags)
         assert self.vault.get_code_modules_list() == sorted(self.model.modules)
         active = {process_id: info.status for process_id, info in self.vault.get_active_processes().items()}
         assert active == dict.fromkeys(self.model.paused, "paused")
@@ -266,11 +367,23 @@ class Comparison(RuleBasedStateMachine):
             newest = table.newest(version)
             if newest is not None:
                 assert self.vault.get_dataframe(name, version=version, full_artifact_path=False)[1] == newest.name
-        if instance is table.last_made and instance.recipe is not None:
+        for tag in table.tags_of(instance):
+            assert self.vault.get_dataframe(name, f"@{tag}", full_artifact_path=False)[1] == instance.name
+        if instance.recipe is not None:
             assert self.vault.get_builders_list(name, instance.name) == instance.builders
-            if instance.recipe.artifacts:
-                paths = self.vault.get_dataframe(name, instance.name)[0]["file"]
-                assert [Path(path).read_text() for path in paths] == [str(x) for x in range(instance.recipe.rows)]
+            self._compare_artifacts(name, instance, instance.recipe)
+
+    def _compare_artifacts(self, name: str, instance: Instance, recipe: Recipe) -> None:
+        """Compare the files of an instance, or that they are gone with the newer set of a table with one."""
+        if not (recipe.artifacts and recipe.rows and instance.success):
+            return
+        try:
+            paths = self.vault.get_dataframe(name, instance.name)[0]["file"]
+        except TVArtifactError:
+            assert not instance.has_artifacts, f"the artifacts of {name} {instance.name} are gone"
+            return
+        assert instance.has_artifacts, f"the artifacts of {name} {instance.name} are still there"
+        assert [Path(path).read_text() for path in paths] == [str(x) for x in range(recipe.rows)]
 
     def _compare_temporary(self, name: str, instance: Instance) -> None:
         """Compare the builders, and what a paused or reverted execution has computed so far."""
@@ -286,7 +399,7 @@ class Comparison(RuleBasedStateMachine):
 
     def _frame(self, name: str, instance: Instance) -> dict[str, list[Any]]:
         frame, _ = self.vault.get_dataframe(name, instance.name, full_artifact_path=False)
-        return {column: [None if pd.isna(cell) else cell for cell in frame[column]] for column in frame.columns}
+        return cells(frame)
 
     def _refused(self, read: Callable[[], Any]) -> None:
         try:
@@ -460,12 +573,109 @@ class Comparison(RuleBasedStateMachine):
             lambda: self.model.delete_instance(instance, table, process_id),
         )
 
-    @rule(count=st.integers(1, 2))
-    def collect(self, count: int) -> None:
+    @rule(count=st.integers(1, 2), keep_inputs=st.booleans(), table=st.just("") | TABLES)
+    def collect(self, count: int, keep_inputs: bool, table: str) -> None:
         self.both(
-            lambda: self.vault.gc(self.vault.plan_gc(keep_last=count)),
-            lambda: self.model.collect(count),
+            lambda: self.vault.gc(self.vault.plan_gc(keep_last=count, keep_inputs=keep_inputs, table_name=table)),
+            lambda: self.model.collect(count, keep_inputs, table),
         )
+
+    # --- tags, exports and imports --------------------------------------------------------------------------------
+
+    @rule(tag=TAGS, data=st.data(), version=VERSIONS, move=st.booleans(), process_id=PROCESS_IDS)
+    def create_tag(self, tag: str, data: st.DataObject, version: str, move: bool, process_id: str) -> None:
+        chosen = data.draw(st.none() | st.lists(st.tuples(TABLES, VERSIONS, st.integers(0, 5)), max_size=2))
+        instances: list[tuple[str, str, str]] | None = None
+        given: list[str] | None = None
+        if chosen is not None:
+            instances = [(table, self._some_instance(table, place), version) for table, version, place in chosen]
+            given = [f"{table}({instance_id or version})" for table, instance_id, version in instances]
+        self.both(
+            lambda: self.vault.create_tag(tag, given, version=version, move=move, process_id=process_id),
+            lambda: self.model.create_tag(
+                tag, instances, version, move, "" if given is None else repr(given), process_id
+            ),
+        )
+
+    @rule(tag=TAGS, names=st.none() | st.lists(TABLES, max_size=2), process_id=PROCESS_IDS)
+    def delete_tag(self, tag: str, names: list[str] | None, process_id: str) -> None:
+        self.both(
+            lambda: self.vault.delete_tag(tag, names, process_id=process_id),
+            lambda: self.model.delete_tag(tag, names, process_id),
+        )
+
+    @rule(
+        data=st.data(), table=TABLES, there=st.sampled_from(["a", "one-set", "derived", "no"]), process_id=PROCESS_IDS
+    )
+    def import_instances(self, data: st.DataObject, table: str, there: str, process_id: str) -> None:
+        """Import from a vault of others, or from one that was exported before."""
+        chosen = data.draw(st.sampled_from(self.sources))
+        pairs = data.draw(st.sampled_from([None, [(there, table)], [(there, there)], [("a", table), ("derived", "b")]]))
+        self.both(
+            lambda: self.vault.import_instances(
+                chosen.path, None if pairs is None else dict(pairs), process_id=process_id
+            ),
+            lambda: self.model.import_instances(chosen, pairs, process_id),
+        )
+
+    @rule(data=st.data())
+    def export_vault(self, data: st.DataObject) -> None:
+        """Export some instances as a vault, which is compared with the model and may be imported later."""
+        there = [
+            (name, instance.name)
+            for name, table in self.model.tables.items()
+            for instance in table.instances.values()
+            if not instance.temporary and not any(self.model.holders(name))
+        ]
+        if not there:
+            return
+        Comparison.steps += 1
+        chosen = list(dict.fromkeys(data.draw(st.lists(st.sampled_from(there), min_size=1, max_size=3))))
+        addresses = [f"{name}({instance_id})" for name, instance_id in chosen]
+        path = self.vault.export_vault(self.folder / f"exported-{len(self.sources)}", addresses)
+        exported = self.model.exported(chosen, path)
+        compare_exported(exported)
+        self.sources.append(exported)
+
+    @rule(table=TABLES, place=st.integers(0, 5), form=st.sampled_from(["jsonl", "parquet", "dataset"]))
+    def export_table(self, table: str, place: int, form: str) -> None:
+        """Export an instance, or the newest successful one."""
+        target = self.folder / f"exported.{form}"
+        instance_id = self._some_instance(table, place)
+        expected = self._to_export(table, instance_id)
+        if isinstance(expected, Instance) and form == "dataset" and expected.recipe is not None:
+            recipe = expected.recipe
+            if recipe.artifacts and recipe.rows and expected.success and not expected.has_artifacts:
+                expected = "TVArtifactError"
+
+        def model() -> None:
+            if isinstance(expected, str):
+                raise ExpectedError(expected)
+
+        self.both(
+            lambda: self.vault.export_table(table, target, instance_id, format=form, overwrite=True),
+            model,
+        )
+        if isinstance(expected, Instance):
+            compare_file(target, form, expected)
+
+    def _to_export(self, table: str, instance_id: str) -> Instance | str:
+        """Return the instance that an export means, or the error that it raises."""
+        spelt = self.model.spelt(table)
+        if any(self.model.holders(table)):
+            return LOCK
+        if spelt is None:
+            return ARGUMENT
+        chosen = self.model.tables[spelt]
+        found = chosen.instances.get(instance_id) if instance_id else chosen.newest("base", successful_only=True)
+        return ARGUMENT if found is None or found.temporary else found
+
+    def _some_instance(self, table: str, place: int) -> str:
+        """Return the id of an instance, of none, or nothing, for the newest."""
+        there = self._instances(table)
+        if place == 5:
+            return "base_0_nothing"
+        return there[place % len(there)] if there and place < 4 else ""
 
     @rule(table=TABLES, version=VERSIONS, factor=st.integers(1, 2), process_id=PROCESS_IDS, data=st.data())
     def change_builder(self, table: str, version: str, factor: int, process_id: str, data: st.DataObject) -> None:
