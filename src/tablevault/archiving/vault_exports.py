@@ -204,10 +204,13 @@ class VaultExport:
     def _as_exported(
         self, layout: VaultLayout, chosen: _Chosen, table: TableRecord, instance: InstanceRecord
     ) -> InstanceRecord:
-        """Return an instance; the newest successful one of a table with one set of artifacts holds them."""
-        successful = [item.row_id for item in chosen.whole if item.table_id == table.table_id and item.success]
-        is_holder = not table.allow_multiple_artifacts and instance.row_id == max(successful, default=None)
-        if not is_holder or instance.artifact_state is ArtifactState.DROPPED:
+        """Return an instance; the newest one of a table with one set of artifacts that has a set holds them."""
+        sets = [
+            item.row_id
+            for item in chosen.whole
+            if item.table_id == table.table_id and item.success and item.artifact_state is not ArtifactState.DROPPED
+        ]
+        if table.allow_multiple_artifacts or instance.row_id != max(sets, default=None):
             return instance
         folder = InstanceFolder(layout.table(table.name) / instance.folder)
         if folder.artifact_hashes.exists():

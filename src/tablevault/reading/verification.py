@@ -211,10 +211,14 @@ class Verification:
 
     def _artifact_holder(self, table: TableRecord) -> InstanceRecord | None:
         """Return the instance that holds a table's one set of artifacts, if there are any."""
-        newest = self._contents.newest(table.table_id, active_only=False, successful_only=True)
-        if newest is None or newest.artifact_state is not ArtifactState.PRESENT:
-            return None
-        return newest if self._lookup.folder(table, newest).artifact_hashes.exists() else None
+        # The newest one has lost its set if it was imported without one, which replaced none.
+        there = [
+            item
+            for item in self._contents.instances(table.table_id, temporary=False)
+            if item.success and item.artifact_state is ArtifactState.PRESENT
+        ]
+        newest = max(there, key=lambda item: item.row_id, default=None)
+        return newest if newest is not None and self._lookup.folder(table, newest).artifact_hashes.exists() else None
 
     def _check_instance(self, instance: InstanceRecord, findings: Findings) -> None:
         current = self._contents.instance(instance.table_id, instance.instance_id)
