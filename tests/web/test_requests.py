@@ -141,6 +141,82 @@ def test_bodies_are_bounded(writer):
     assert writer.send("POST", "/nowhere", {**own, "Transfer-Encoding": "chunked"}, chunks).status == 413
 
 
+def raw(client, lines, rest=b""):
+    """Send lines and bytes; return all that comes back until nothing more does, or the connection is closed."""
+    given = [line.format(host=client.host, token=client.token, origin=client.origin) for line in lines]
+    with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
+        connection.sendall("\r\n".join([*given, "Connection: close", "", ""]).encode() + rest)
+        received = b""
+        try:
+            while part := connection.recv(65_536):
+                received += part
+        except ConnectionResetError:
+            # What it did not read was in the way of its answer.
+            pass
+    return received
+
+
+FORM_LINES = (
+    "POST /nowhere HTTP/1.1", "Host: {host}", "Authorization: Bearer {token}", "Origin: {origin}", f"Content-Type: {FORM}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Content-Length: 4", "Transfer-Encoding: chunked"),
+        ("Transfer-Encoding: chunked", "Content-Length: 60"),
+        ("Content-Length: 0", "Content-Length: 40"),
+        ("Content-Length: 0, 40",),
+        ("Transfer-Encoding: xchunked",),
+        ("Transfer-Encoding: chunked, identity",),
+        ("Transfer-Encoding : chunked",),
+        ("Content-Length: +4",),
+        ("X: a\rContent-Length: 4",),
+    ],
+)
+def test_a_request_inside_the_body_of_another_is_not_answered(writer, lines):
+    hidden = f"0\r\n\r\nGET /index.json HTTP/1.1\r\nHost: {writer.host}\r\nAuthorization: Bearer {writer.token}\r\n\r\n"
+    answer = raw(writer, [*FORM_LINES, *lines], hidden.encode())
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert b"stories" not in answer
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (("GET http://{host}/ HTTP/1.1", "Host: evil.example", "Authorization: Bearer {token}"), b"421"),
+        (("GET / HTTP/1.1", "Host: {host}", " .evil.example", "Authorization: Bearer {token}"), b"421"),
+        (("GET / HTTP/1.1", "Host: {host}", "Host: {host}", "Authorization: Bearer {token}"), b"400"),
+        (("GET / HTTP/1.1", "Host : {host}", "Authorization: Bearer {token}"), b"400"),
+        (("GET / HTTP/1.1", "Host: {host}", "X-Forwarded-Host: evil.example", "Upgrade: websocket"), b"401"),
+        (("GET /table/\0 HTTP/1.1", "Host: {host}", "Authorization: Bearer {token}"), b"400"),
+        (("CONNECT evil.example:80 HTTP/1.1", "Host: {host}", "Authorization: Bearer {token}"), b"403"),
+        (("PRI * HTTP/2.0", "", "SM"), b"421"),
+    ],
+)
+def test_requests_of_other_forms_are_refused(reader, lines, status):
+    answer = raw(reader, lines)
+    assert answer.split()[1] == status
+    assert b"stories" not in answer
+
+
+def test_huge_headers_and_slow_clients_leave_the_others_alone(reader):
+    huge = raw(reader, ("GET / HTTP/1.1", "Host: {host}", "Authorization: Bearer {token}", f"X: {'a' * 300_000}"))
+    assert huge == b"" or huge.startswith(b"HTTP/1.1 400")
+    slow = [socket.create_connection(("127.0.0.1", reader.port), timeout=60) for _ in range(40)]
+    try:
+        for number, connection in enumerate(slow):
+            # Half a request, or one whose answer is not read.
+            end = f"Host: {reader.host}\r\nAuthorization: Bearer {reader.token}\r\n\r\n" if number % 2 else "Host:"
+            connection.sendall(f"GET /table/hostile/base/row/6 HTTP/1.1\r\n{end}".encode())
+        assert reader.get("/index.json").status == 200
+    finally:
+        for connection in slow:
+            connection.close()
+
+
 @pytest.mark.parametrize(
     "path", ["/table/stories/base/row/" + "9" * 5000, "/table/stories/base/row/-1", "/table/stories/base/row/1e3"]
 )

@@ -156,6 +156,10 @@ class Gate:
 
     async def _pass(self, scope: Scope, headers: Headers, receive: Receive, send: Send) -> None:
         """Let the application answer, with the body as far as it may go."""
+        if "transfer-encoding" in headers and "content-length" in headers:
+            # A proxy may see another end of the body, and take the rest for a request of its own.
+            await _answer(send, scope["method"], _TWO_LENGTHS, [("connection", "close")])
+            return
         declared = headers.get("content-length", "0")
         is_number = declared.isascii() and declared.isdigit() and len(declared) < _LONGEST_NUMBER
         if not is_number or int(declared) > MOST_BODY:
@@ -184,6 +188,7 @@ class Gate:
         await self._application(scope, replayed, send)
 
 
+_TWO_LENGTHS = Refusal(400, "The length of a request's body is given twice.")
 _TOO_LARGE = Refusal(413, f"The body of a request has at most {MOST_BODY:,} bytes.")
 
 
@@ -198,8 +203,8 @@ def _with_headers(send: Send) -> Send:
     return sent
 
 
-async def _answer(send: Send, method: str, refusal: Refusal) -> None:
-    await _respond(send, method, refusal.status, f"{refusal.text}\n")
+async def _answer(send: Send, method: str, refusal: Refusal, headers: list[tuple[str, str]] | None = None) -> None:
+    await _respond(send, method, refusal.status, f"{refusal.text}\n", headers)
 
 
 async def _respond(
