@@ -16,7 +16,7 @@ from hostile_guard import Guard
 from hostile_mutations import OUTSIDE, Choices, mutate_bytes
 from hostile_vaults import ReceivedVault, read
 
-from tablevault import TableVaultError, decompress_vault
+from tablevault import TableVault, TableVaultError, decompress_vault
 from tablevault.builders.document import read_document
 from tablevault.builders.spec import build_spec
 from tablevault.references import Placement, check_placement, dependencies, find_references, needs_row
@@ -76,24 +76,34 @@ def builders(sandbox: Sandbox) -> Target:
 
 
 def archives(sandbox: Sandbox) -> Target:
-    """Archives of vaults."""
-    sandbox.inside.mkdir(exist_ok=True)
+    """Archives of vaults: unpacked in place, and imported from."""
+    sandbox.temporary.mkdir(parents=True)
+    tempfile.tempdir = str(sandbox.temporary)
     vault = sandbox.inside / "vault"
     archive = sandbox.inside / "vault.tar.xz"
+    own = TableVault(sandbox.inside / "own", create=True, author="eve")
+    kept = {"own", "temporary"}
 
-    def unpack(data: bytes) -> str:
-        archive.write_bytes(made_archive(Choices(data)))
-        problem = sandbox.watched(lambda: decompress_vault(vault))
-        left = sorted(path.name for path in sandbox.inside.iterdir())
-        if left not in (["vault", "vault.tar.xz"], ["vault.tar.xz"]):
-            problem += f"; it left {left}"
+    def take(data: bytes) -> str:
+        choice = Choices(data)
+        archive.write_bytes(made_archive(choice))
+        if choice.random() < 0.2:
+            problem = sandbox.watched(lambda: own.import_instances(archive))
+            problem += "; it was imported" if own.get_tables() else ""
+        else:
+            problem = sandbox.watched(lambda: decompress_vault(vault))
+        left = {path.name for path in sandbox.inside.iterdir()} - kept
+        if left not in ({"vault", "vault.tar.xz"}, {"vault.tar.xz"}) or any(sandbox.temporary.iterdir()):
+            problem += f"; it left {sorted(left)} and {[path.name for path in sandbox.temporary.iterdir()]}"
         for path in vault.rglob("*"):
             if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(vault)):
                 problem += f"; the link {path} leads out"
-        _empty(sandbox.inside)
+        for path in sandbox.inside.iterdir():
+            if path.name not in kept:
+                _remove(path)
         return problem
 
-    return unpack
+    return take
 
 
 def vaults(sandbox: Sandbox) -> Target:
@@ -272,11 +282,10 @@ def _add(archive: tarfile.TarFile, member: tarfile.TarInfo, content: bytes) -> N
     archive.addfile(member, io.BytesIO(content))
 
 
-def _empty(folder: Path) -> None:
-    for place, _, _ in os.walk(folder):
+def _remove(path: Path) -> None:
+    if not path.is_dir() or path.is_symlink():
+        path.unlink()
+        return
+    for place, _, _ in os.walk(path):
         os.chmod(place, 0o755)
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+    shutil.rmtree(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import hashlib
 import os
 import shutil
@@ -150,7 +151,7 @@ class ReceivedVault:
     def _change_row(self, choice: Choices) -> str:
         """Put a value into the catalog that TableVault never would."""
         with contextlib.closing(sqlite3.connect(self.folder / "metadata" / "catalog.db")) as connection:
-            tables = ("tables", "instances", "processes", "reads", "locks", "tidying", "counters")
+            tables = ("tables", "instances", "processes", "reads", "locks", "tidying", "counters", "tags", "confirmed")
             table = choice.choice(tables)
             if table == "tidying" or choice.random() < 0.1:
                 return _add_tidying(connection, choice)
@@ -288,6 +289,13 @@ def _calls(vault: TableVault, faults: list[str]) -> Iterator[Callable[[], object
         for instance in instances[-3:]:
             yield from _calls_of_instance(vault, table, instance)
     yield lambda: vault.read("plain@paper")
+    yield lambda: vault.get_dataframe("plain", "@paper", full_artifact_path=False)
+    yield lambda: vault.get_dataframe("pictures", as_of=datetime.datetime.now(datetime.UTC))
+    yield lambda: vault.query('SELECT * FROM "plain@paper" POSITIONAL JOIN pictures', format="arrow", timeout=20)
+    yield lambda: vault.query("SELECT * FROM vault.instances LEFT JOIN vault.tags USING (instance_id)", format="arrow")
+    yield lambda: vault.query(
+        "FROM vault.reads POSITIONAL JOIN vault.columns POSITIONAL JOIN vault.processes", format="arrow"
+    )
     yield lambda: vault.plan_instance("pictures")
     yield vault.get_status
     yield vault.plan_refresh
@@ -303,6 +311,10 @@ def _calls_of_instance(vault: TableVault, table: str, instance: str) -> Iterator
     yield lambda: vault.get_frame_path(table, instance)
     yield lambda: vault.scan(table, instance, format="arrow", full_artifact_path=False)[0].to_table()
     yield lambda: vault.get_lineage(table, instance)
+    yield from (
+        lambda schema=schema: vault.query(f'FROM {schema}"{table}({instance})"', format="arrow", timeout=20)
+        for schema in ("", "artifacts.", "provenance.", "errors.")
+    )
     yield lambda: vault.diff_instances(table, after=instance).frame()
     yield from (
         lambda column=column: vault.trace_cell(table, "0", column, instance) for column in ("name", "picture", "x")
