@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from benchmarks import (
+    agents,
     artifacts,
     clusters,
     frames,
@@ -61,6 +62,7 @@ WORK: dict[str, Work] = {
         *freshness.fresh_tables(count or 100, rounds),
         *freshness.unchanged_file(count or 20, rounds),
     ],
+    "S11": lambda _count, _rounds: agents.lists_of_tools(),
     "S12": lambda count, rounds: looking.datasets(count or 60, rounds),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import shutil
 import statistics
 import subprocess
 import sys
@@ -127,7 +128,7 @@ def first_paint(rounds: int) -> list[Result]:
             (plain / "index.html").write_bytes(client.get("/"))
             for name in ("static/page.css", "static/page.js", "favicon.ico"):
                 (plain / name).write_bytes(client.get(f"/{name}"))
-            browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=_chromium(), args=["--no-sandbox"])
             context = browser.new_context(extra_http_headers={"Authorization": f"Bearer {client._token}"})
             ways: dict[str, Way] = {
                 "page": partial(_painted, context, f"{client.root}/"),
@@ -148,6 +149,10 @@ def first_paint(rounds: int) -> list[Result]:
             samples["page"].spread,
         )
     ]
+
+
+def _chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 def _painted(context: Any, url: str, _: Path) -> float:

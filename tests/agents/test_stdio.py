@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import time
 
 import anyio
 import pandas as pd
+import psutil
 import pytest
 from click.testing import CliRunner
 from mcp import Client, StdioServerParameters, stdio_client
@@ -61,14 +63,18 @@ def test_clients_of_each_protocol_run_functions_that_print(vault, mode, version)
 
 
 @pytest.mark.slow
-def test_a_run_outlives_its_client_and_another_one_finds_it(vault):
+def test_a_run_outlives_its_killed_server_and_another_one_finds_it(vault):
     make_noisy(vault, 300)
+
+    started = []
 
     async def start():
         async with Client(stdio_client(parameters(vault, "--allow-writes"))) as client:
-            return (await client.call_tool("start_run", {"tables": ["halves"]})).structured_content["facts"][
-                "process_id"
-            ]
+            found = await client.call_tool("start_run", {"tables": ["halves"]})
+            started.append(found.structured_content["facts"]["process_id"])
+            for server in psutil.Process().children(recursive=True):
+                if "mcp" in server.cmdline():
+                    server.kill()
 
     async def find():
         async with Client(stdio_client(parameters(vault, "--allow-writes"))) as client:
@@ -77,7 +83,10 @@ def test_a_run_outlives_its_client_and_another_one_finds_it(vault):
             found = await client.call_tool("wait_run", {"id": process_id})
             return listed.structured_content["rows"], found.structured_content["facts"], time.monotonic() - begun
 
-    process_id = anyio.run(start)
+    with contextlib.suppress(Exception):
+        # Its client may notice.
+        anyio.run(start)
+    (process_id,) = started
     listed, facts, seconds = anyio.run(find)
     assert process_id in {row["process_id"] for row in listed}
     assert facts["is_over"]

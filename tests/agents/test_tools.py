@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import random
 import re
+import sqlite3
 import threading
 import time
 import warnings
+from contextlib import closing
+from pathlib import Path
 
 import anyio
 import pandas as pd
@@ -212,15 +215,36 @@ def test_a_query_that_is_given_up_ends_its_statement(halves, agent, monkeypatch)
 
 @pytest.mark.slow
 def test_long_answers_are_cut_and_say_so(vault, agent):
-    vault.write("long", pd.DataFrame({"x": range(100_000), "t": ["word " * 10] * 100_000}))
-    found = agent().call("query", sql="SELECT * FROM long", limit=100_000)
-    assert found["total"] == 100_000
-    assert found["returned"] < 1_000
-    assert found["truncated"]
-    vault.write("huge", pd.DataFrame({"t": ["x" * 5_000_000]}))
-    (row,) = agent().call("query", sql="SELECT * FROM huge")["rows"]
-    assert row["t"].endswith("… (length 5,000,000)")
-    assert len(row["t"]) < 600
+    vault.write("long", pd.DataFrame({"x": range(1_000_000)}))
+    reader = agent()
+    for limit in (50, 1_000_000):
+        found = reader.call("query", sql="SELECT x, 'words' AS t FROM long", limit=limit)
+        assert found["total"] == 1_000_000
+        assert found["returned"] < 1_000
+        assert found["truncated"]
+        assert "raise limit" in found["advice"]
+    vault.write("huge", pd.DataFrame({"t": ["x" * 50_000_000]}))
+    for rows in (
+        reader.call("query", sql="SELECT * FROM huge")["rows"],
+        reader.call("describe_table", table="huge")["rows"],
+    ):
+        (row,) = rows
+        assert row["t"].endswith("… (length 50,000,000)")
+        assert len(row["t"]) < 600
+    # Tables as a vault of years has them, recorded directly.
+    with closing(sqlite3.connect(Path(vault.db_dir, "metadata", "catalog.db"))) as catalog, catalog:
+        columns = [row[1] for row in catalog.execute("PRAGMA table_info(tables)") if row[1] != "table_id"]
+        made = {name: f"'t' || n || {name}" for name in ("name", "name_key", "folder")}
+        catalog.execute(
+            f"WITH RECURSIVE counted(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM counted WHERE n < 9998) "
+            f"INSERT INTO tables ({', '.join(columns)}) "
+            f"SELECT {', '.join(made.get(name, name) for name in columns)} FROM tables, counted WHERE name = 'huge'"
+        )
+    found = agent().call("overview")
+    assert (found["total"], found["truncated"]) == (10_000, True)
+    assert 0 < found["returned"] <= 200
+    assert "filter" in found["advice"]
+    assert agent().call("overview", filter="t9998huge")["total"] == 1
 
 
 def test_a_difference_has_causes_and_examples(halves, vault, agent):
@@ -307,6 +331,7 @@ def test_limited_tables_are_all_that_there_is(halves, vault, agent):
     assert limited.call("query", sql="SELECT count(*) AS n FROM halves")["rows"] == [{"n": 4}]
 
 
+@pytest.mark.slow
 def test_calls_of_the_reading_level_change_nothing(halves, vault, agent):
     def content():
         root = TableVault(vault.db_dir)._context.layout.root
@@ -319,7 +344,7 @@ def test_calls_of_the_reading_level_change_nothing(halves, vault, agent):
     before, reader, chance = content(), agent(), random.Random(3)
     values = ["halves", "halves(TEMP_base)", "half", "job", "first", "1", "", "../x", "SELECT 1", "a@b", 3, -1, True]
     tools = reader.tools()
-    for _ in range(60):
+    for _ in range(200):
         name = chance.choice(sorted(tools))
         given = {key: chance.choice(values) for key in tools[name].input_schema.get("properties", {})}
         reader.result(name, **given)
@@ -366,6 +391,7 @@ def test_failed_rows_are_retried_in_the_background(halves, vault, agent):
     writer = agent("write")
     process_id = writer.call("retry_failed", table="halves")["facts"]["process_id"]
     assert ended(writer, process_id)["status"] == "succeeded"
+    assert vault.get_process(process_id).operation == "retry_failed"
     assert vault.read("halves")["half"].tolist() == [0.0, 0.5, 1.0, 1.5]
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import axe_playwright_python
 from playwright.sync_api import Browser, Page, sync_playwright
 
+REBOUND = "rebound.example"
+"""A name of another site that leads to this machine."""
 _FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -18,6 +20,7 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
 )
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js").read_text(encoding="utf-8")
 

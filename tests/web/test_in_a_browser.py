@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from asking import Client
-from browsing import Visit, chromium_path, opened_browser
+from browsing import REBOUND, Visit, chromium_path, opened_browser
 from playwright.sync_api import expect
 from shown_vault import HOSTILE, column_builder, index_builder
 
@@ -220,6 +220,11 @@ def test_other_sites_reach_nothing(browser, shown, writer):
         assert len(asked) >= 10
         assert answers
         assert set(answers) == {403}
+        # A site whose name leads here, later on, shares neither the host nor the cookie.
+        for path in ("/", f"/?token={writer.token}", "/index.json", "/static/page.js"):
+            answer = visit.page.goto(f"http://{REBOUND}:{writer.port}{path}")
+            assert answer.status == 421
+            assert "hostile" not in visit.page.content()
         # The page's own forms work in the same browser.
         visit.page.goto(f"{writer.origin}/table/hostile/base/tag")
         visit.page.fill("input[name=tag]", "own")

@@ -14,7 +14,7 @@ from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import graph_of_lineage
 from tablevault.presentation.instances import instance_address
 from tablevault.records import Lineage, LineageStep
-from tablevault.web import site
+from tablevault.web import application, site
 from tablevault.web.layered_graph import HEIGHT, WIDTH, lay_out
 
 
@@ -91,6 +91,19 @@ def test_statement_that_takes_too_long_is_ended(reader, monkeypatch):
     answer = reader.get(f"/sql?q={quote(endless)}")
     assert answer.status == 400
     assert "took longer" in answer.text
+
+
+def test_page_that_takes_too_long_is_given_up(reader, monkeypatch):
+    monkeypatch.setattr(application, "_MOST_SECONDS", 0.2)
+    monkeypatch.setattr(statements, "_SECONDS", 1.0)
+    endless = quote("SELECT sum(a.n * b.n) FROM range(10000000) a(n), range(10000000) b(n)")
+    answer = reader.get(f"/sql?q={endless}")
+    assert answer.status == 503
+    assert "took longer" in answer.text
+    # The next one waits for the statement that is still running.
+    monkeypatch.setattr(application, "_MOST_SECONDS", 60.0)
+    monkeypatch.setattr(site, "_PATIENCE", 60.0)
+    assert reader.get(f"/sql?q={quote('SELECT count(*) FROM stories')}").status == 200
 
 
 def test_draft_is_not_run(reader):

@@ -13,7 +13,7 @@ from tablevault import names
 from tablevault.addresses import Address
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.mcp.access import Access
-from tablevault.mcp.answers import CELL_CHARACTERS, Answer, answer, rows_of, short
+from tablevault.mcp.answers import CELL_CHARACTERS, MOST_CHARACTERS, Answer, answer, rows_of, short
 from tablevault.presentation.cells import shown_frame
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.instances import read_instance
@@ -115,7 +115,8 @@ class ReadingTools:
         total: int | None = table.num_rows
         if table.num_rows > limit:
             total = self._count(sql, limits)
-        shown = shown_frame(table.slice(0, limit), {}, most=CELL_CHARACTERS)
+        # More rows fit into no answer.
+        shown = shown_frame(table.slice(0, min(limit, MOST_CHARACTERS // 2)), {}, most=CELL_CHARACTERS)
         advice = "Select fewer columns or rows, aggregate, or raise limit."
         return answer(rows_of(shown), total, advice, {"instances": instances})
 
