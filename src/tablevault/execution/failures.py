@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -103,45 +103,35 @@ def read_failures(path: Path) -> list[FailedRow]:
         if data.types != {f"row_{name}" if name == "index" else name: kind for name, kind in COLUMNS.items()}:
             raise ValueError("its columns are not those of failed rows")
         cells = [plain_values(data.table.column(name), kind) for name, kind in data.types.items()]
-        return [_row(*values) for values in zip(*cells, strict=True)]
+        return [_row(dict(zip(COLUMNS, values, strict=True))) for values in zip(*cells, strict=True)]
     except (ValueError, TypeError, AttributeError, msgspec.DecodeError) as error:
         raise TVFileError(f"The failed rows in {path} are damaged ({error}).") from error
 
 
-def _row(
-    builder: str,
-    index: int,
-    key: dict[str, object] | None,
-    kind: Literal["failed", "skipped"],
-    error: str | None,
-    status: int | None,
-    message: str | None,
-    frames: str,
-    notes: str,
-    result: str | None,
-    calls: int,
-    seconds: float,
-    failed_at: datetime | None,
-    code: str,
-    cause: str | None,
-) -> FailedRow:
-    if kind not in _KINDS or index < 0 or None in (builder, calls, seconds, code):
+def _row(cells: Mapping[str, Any]) -> FailedRow:
+    """Return the row that has these cells, by the names of `COLUMNS`."""
+    if (
+        cells["kind"] not in _KINDS
+        or cells["index"] < 0
+        or any(cells[name] is None for name in ("builder", "calls", "seconds", "code"))
+    ):
         raise ValueError("a row is not what was written")
+    failed_at, cause = cells["failed_at"], cells["cause"]
     failure = RowFailure(
-        kind,
-        code,
-        error or "",
-        status,
-        message or "",
-        _frames_of(frames),
-        _texts_of(notes),
-        result,
-        calls,
-        seconds,
-        failed_at.timestamp() if failed_at is not None else 0.0,
-        None if cause is None else _cause_of(cause),
+        kind=cells["kind"],
+        code=cells["code"],
+        error=cells["error"] or "",
+        status=cells["status"],
+        message=cells["message"] or "",
+        frames=_frames_of(cells["frames"]),
+        notes=_texts_of(cells["notes"]),
+        result=cells["result"],
+        calls=cells["calls"],
+        seconds=cells["seconds"],
+        failed_at=0.0 if failed_at is None else failed_at.timestamp(),
+        cause=None if cause is None else _cause_of(cause),
     )
-    return FailedRow(builder, index, key, failure)
+    return FailedRow(cells["builder"], cells["index"], cells["key"], failure)
 
 
 _json = msgspec.json.Encoder().encode
