@@ -403,3 +403,30 @@ def test_get_errors_answers_for_a_stopped_process(make):
     run(table)
     table.vault.stop_process("night")
     assert positions(table.errors("night")) == [2, 4, 6]
+
+
+# --- provenance -----------------------------------------------------------------------------------------------------
+
+
+def recorded_policies(table):
+    (path,) = Path(table.vault.db_dir).glob("answers/base_*/provenance.json")
+    builders = {facts["name"]: facts for facts in json.loads(path.read_text())["builders"]}
+    return [(item["attempt"], item["executor"], item["fields"]) for item in builders["answer"]["policies"]]
+
+
+def test_provenance_has_the_policies_of_the_builder(make):
+    table = make(raises_for({}), on_error="collect", retry=2)
+    table.execute()
+    ((attempt, executor, fields),) = recorded_policies(table)
+    assert (attempt, executor, fields["on_error"], fields["retry"]["max_retries"]) == (1, "threads", "collect", 2)
+
+
+def test_provenance_has_the_policies_in_force_by_attempt(make):
+    table = make(raises_for({5}), timeout=100)
+    for policies in (None, {"answer": {"max_concurrency": 2}}, {"*": {"max_concurrency": 2}}):
+        with pytest.raises(ValueError, match="row 5"):
+            table.execute("night", policies=policies)
+    table.tell(raises_for({}))
+    table.execute("night")
+    own = {"timeout": 100}
+    assert recorded_policies(table) == [(1, "threads", own), (2, "threads", {**own, "max_concurrency": 2})]

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Literal
+
+import msgspec
 
 from tablevault.builders.fields import FieldPath, PolicyFields, RetryFields, validate_policies
 from tablevault.builders.resources import ONE_CORE, Resources, resource_problem
@@ -115,6 +117,12 @@ class Policies:
     """Rows at once in a worker on a cluster; `None`: as many as suit the function."""
 
     @property
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as JSON."""
+        found = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: msgspec.to_builtins(value) for name, value in found.items() if value != getattr(_DEFAULTS, name)}
+
+    @property
     def runs_elsewhere(self) -> bool:
         """Whether calls run in other interpreters, which may die without this one."""
         return self.executor in ("processes", "ray")
@@ -172,6 +180,9 @@ class Policies:
         if concurrency is not None:
             given["max_concurrency"] = concurrency
         return replace(self, **given)  # type: ignore[arg-type]  # the fields were validated by their names
+
+
+_DEFAULTS = Policies()
 
 
 @dataclass(frozen=True)

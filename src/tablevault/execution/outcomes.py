@@ -5,12 +5,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tablevault.builders.document import BuilderReads
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import TVImplementationError
 from tablevault.execution.inputs import PinnedKey
-from tablevault.execution.provenance import BuilderFacts, InputFacts
+from tablevault.execution.provenance import BuilderFacts, InputFacts, PolicyFacts
 from tablevault.names import fold
 from tablevault.progress import summed
 from tablevault.rows.failures import RowFailure
@@ -19,6 +20,9 @@ from tablevault.rows.table import RowTable
 from tablevault.services import CALLS
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.values import Read, Usage
+
+PoliciesByAttempt = Mapping[int, Mapping[str, dict[str, Any]]]
+"""Policy fields that differ from their defaults, by attempt and builder."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +80,15 @@ class BuilderOutcome:
     reused_partial: int = 0
     """Reused rows that an execution computed which was reverted."""
 
-    def facts(self, inputs: Mapping[PinnedKey, InputFacts]) -> BuilderFacts:
+    def facts(self, inputs: Mapping[PinnedKey, InputFacts], policies: PoliciesByAttempt) -> BuilderFacts:
         """Return the facts that provenance keeps.
 
         Parameters
         ----------
         inputs
             The instances that the execution read.
+        policies
+            The policies of attempts that are not those of the builder's file; empty if all attempts had these.
         """
         spec = self.builder.spec
         reads = spec.reads
@@ -107,7 +113,19 @@ class BuilderOutcome:
             failed=sum(failure.kind == "failed" for failure in self.failures.values()),
             skipped=sum(failure.kind == "skipped" for failure in self.failures.values()),
             usage=summed({CALLS: usage.calls, **usage.amounts} for usage in self.usage.values()),
+            policies=tuple(self._policies(policies)),
         )
+
+    def _policies(self, policies: PoliciesByAttempt) -> Iterator[PolicyFacts]:
+        """Yield the policies of the first attempt, and of each that had others than the one before."""
+        spec, last = self.builder.spec, None
+        function = self.builder.function
+        usual = "async" if function is not None and function.is_async else "threads"
+        for attempt, given in sorted((policies or {1: {spec.name: spec.policies.given}}).items()):
+            own = given.get(spec.name, {})
+            if own != last:
+                yield PolicyFacts(attempt, own.get("executor", usual), own)
+            last = own
 
     def reads(self, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[Read]:
         """Yield from which columns of other instances each column was computed."""

@@ -43,6 +43,16 @@ class InputFacts:
 
 
 @dataclass(frozen=True)
+class PolicyFacts:
+    """How a builder's function was run in an attempt, and in the following ones up to the next such record."""
+
+    attempt: int
+    executor: str
+    fields: dict[str, Any]
+    """Policy fields that differed from their defaults."""
+
+
+@dataclass(frozen=True)
 class BuilderFacts:
     """One builder as it ran."""
 
@@ -75,6 +85,8 @@ class BuilderFacts:
     """Rows that were not tried, because a cell that they read failed."""
     usage: dict[str, float] = field(default_factory=dict)
     """Calls, where they were counted, and the amounts that they reported, in the process that made the instance."""
+    policies: tuple[PolicyFacts, ...] = ()
+    """Policies in force, by attempts of the process that made the instance; empty in records of earlier versions."""
 
     @property
     def whole(self) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from tablevault.builders.policies import Overrides
 from tablevault.builders.secrets import written_secrets
 from tablevault.code.loading import CodeSnapshot, read_sources
 from tablevault.code.local_code import FOLDER, find_local_code
@@ -20,7 +22,7 @@ from tablevault.execution.failures import FailedRow, failure_summary, write_fail
 from tablevault.execution.input_rows import write_input_rows
 from tablevault.execution.inputs import PinnedInputs, origin_facts
 from tablevault.execution.origins import MaterializedOrigin
-from tablevault.execution.outcomes import BuilderOutcome, PreparedBuilder
+from tablevault.execution.outcomes import BuilderOutcome, PoliciesByAttempt, PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import (
     Provenance,
@@ -55,6 +57,8 @@ from tablevault.values import ArtifactRecord, ColumnRecord, InstanceRecord, Read
 
 _FEWEST_ROWS_FOR_A_THREAD = 10_000
 """To start one takes longer than to write the fingerprints of fewer rows."""
+_POLICIES = "policies-"
+"""Begins the names of texts that note the policies of attempts."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,29 @@ def newest_code(session: Session) -> Path:
     """Return the snapshot of the code that the last attempt ran."""
     codes = session.lookup.workspace_of(session.serial).codes
     return max(codes.iterdir(), key=lambda path: int(path.name))
+
+
+def with_policies(session: Session, prepared: Prepared, overrides: Overrides | None) -> Prepared:
+    """Return builders with the policies of this attempt, which are noted where an attempt has others than the files."""
+    changed = prepared.with_policies(overrides)
+    if overrides or session.attempt > 1:
+        if not session.is_staged(f"{_POLICIES}1"):
+            _note_policies(session, 1, prepared if session.attempt > 1 else changed)
+        if session.attempt > 1:
+            _note_policies(session, session.attempt, changed)
+    return changed
+
+
+def _note_policies(session: Session, attempt: int, prepared: Prepared) -> None:
+    given = {spec.name: spec.policies.given for spec in prepared.specs}
+    session.stage_text(f"{_POLICIES}{attempt}", json.dumps(given))
+
+
+def _noted_policies(session: Session) -> PoliciesByAttempt:
+    """Return the policies of attempts; none if all have had those of the files."""
+    attempts = range(1, session.attempt + 1)
+    noted = (attempt for attempt in attempts if session.is_staged(f"{_POLICIES}{attempt}"))
+    return {attempt: json.loads(session.staged_text(f"{_POLICIES}{attempt}")) for attempt in noted}
 
 
 def prepared_builders(plan: BuildPlan, session: Session, snapshot: Path) -> Prepared:
@@ -287,14 +314,14 @@ def seal_execution(
             stored = write_frame(folder.frame, data)
         fingerprints.result()
     _archive_texts(session.workspace, folder)
-    facts = inputs.facts()
+    facts, policies = inputs.facts(), _noted_policies(session)
     provenance = Provenance(
         process_id=session.process_id,
         operation=operation,
         author=session.author,
         finished_at=datetime.now(UTC).isoformat(),
         primary_key=execution.primary_key,
-        builders=tuple(outcome.facts(facts) for outcome in execution.outcomes),
+        builders=tuple(outcome.facts(facts, policies) for outcome in execution.outcomes),
         inputs=tuple(dict.fromkeys(facts.values())),
         origin=origin_facts(session.lookup, plan.origin),
     )

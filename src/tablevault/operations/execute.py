@@ -37,6 +37,7 @@ from tablevault.operations.building import (
     run_functions,
     seal_execution,
     snapshot_code,
+    with_policies,
 )
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
@@ -159,7 +160,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
         self._pin_unless_done(plan, session)
         snapshot = session.workspace.code(self._code_attempt(plan, session))
-        prepared = prepared_builders(plan, session, snapshot).with_policies(self.policies)
+        prepared = with_policies(session, prepared_builders(plan, session, snapshot), self.policies)
         table = session.lookup.table_by_id(plan.table_id)
 
         def run(builders: Sequence[PreparedBuilder]) -> Execution:

@@ -33,6 +33,7 @@ from tablevault.operations.building import (
     run_functions,
     seal_execution,
     snapshot_code,
+    with_policies,
 )
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
@@ -141,7 +142,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         if session.resumed:
             snapshot_code(session, attempt)
         snapshot = session.workspace.code(attempt)
-        prepared = prepared_builders(plan, session, snapshot).with_policies(self.policies)
+        prepared = with_policies(session, prepared_builders(plan, session, snapshot), self.policies)
         table, instance = _origin(session.lookup, plan)
 
         def run(builders: Sequence[PreparedBuilder]) -> Execution:
