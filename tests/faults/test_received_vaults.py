@@ -288,15 +288,19 @@ def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
     assert len(TableVault(db_dir).get_dataframe("paused", "TEMP_base")[0]) == 3
 
 
+def with_column(table, name, column):
+    return table.set_column(table.column_names.index(name), name, column)
+
+
 @pytest.mark.parametrize(
     "forge",
     [
-        lambda table: table.set_column(1, "draw:version", pa.nulls(len(table), pa.int64())),
-        lambda table: table.set_column(1, "draw:version", pa.array([99] * len(table))),
-        lambda table: table.set_column(1, "draw:version", pa.array([-1] * len(table))),
-        lambda table: table.set_column(1, "draw:version", pa.array([[0]] * len(table))),
-        lambda table: table.set_column(0, "draw:fingerprint", pa.array([7] * len(table))),
-        lambda table: table.select(["draw:version"]),
+        lambda table: with_column(table, "draw:version", pa.nulls(len(table), pa.int64())),
+        lambda table: with_column(table, "draw:version", pa.array([99] * len(table))),
+        lambda table: with_column(table, "draw:version", pa.array([-1] * len(table))),
+        lambda table: with_column(table, "draw:version", pa.array([[0]] * len(table))),
+        lambda table: with_column(table, "draw:fingerprint", pa.array([7] * len(table))),
+        lambda table: table.drop_columns(["draw:fingerprint"]),
         lambda table: table.slice(0, 1),
     ],
     ids=["nulls", "too large", "negative", "lists", "numbers", "no fingerprints", "too few"],
@@ -304,7 +308,7 @@ def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
 def test_forged_fingerprints_are_damage(db_dir, forge):
     path = next(db_dir.glob("pictures/base_*/fingerprints.parquet"))
     table = read_frame(path).table
-    assert table.column_names == ["draw:fingerprint", "draw:version"]
+    assert {"draw:fingerprint", "draw:version"} <= set(table.column_names)
     path.parent.chmod(0o755)
     path.unlink()
     forged = forge(table)
