@@ -91,6 +91,10 @@ def test_dataset_folder_has_card_frame_artifacts_and_provenance(gallery, tmp_pat
     assert there == {*listed, "README.md", "croissant.json"}
     for name, digest in listed.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    made = {item["name"]: item["prov:wasGeneratedBy"] for item in described["recordSet"][0]["field"]}
+    assert made["facts"]["prov:wasAssociatedWith"]["softwareVersion"]
+    assert made["facts"]["prov:used"] == [{"@id": "pictures/title"}]
+    assert [item["name"] for item in described["prov:wasDerivedFrom"]] == ["titles"]
     assert {"artifacts/Fox.png", "artifacts/Owl.png", "data/pictures.parquet"} <= set(listed)
     assert {"provenance/provenance.json", "provenance/lineage.json", "provenance/errors.parquet"} <= set(listed)
     assert {"provenance/code/drawing.py", "provenance/builders/draw.yaml"} <= set(listed)
@@ -141,5 +145,14 @@ def test_other_libraries_read_a_dataset_folder_offline(gallery, tmp_path, monkey
     assert pictures[2]["draw"] is None
     described = mlcroissant.Dataset(str(Path(plain) / "croissant.json"))
     assert described.metadata.issues.errors == set()
+    facts = described.metadata.to_json()
+    (title,) = gallery.get_table_instances("titles")
+    assert facts["prov:wasDerivedFrom"]["name"] == "titles"
+    assert facts["prov:wasDerivedFrom"]["@id"].endswith(f"/{title}")
+    assert (facts["prov:wasGeneratedBy"]["name"], facts["prov:wasAttributedTo"]["name"]) == ("execute_instance", "ada")
+    fields = {field["name"]: field["prov:wasGeneratedBy"] for field in facts["recordSet"][0]["field"]}
+    assert fields["draw"]["prov:wasAssociatedWith"]["name"] == "drawing.draw"
+    assert fields["draw"]["prov:used"]["@id"] == "pictures/title"
+    assert fields["title"]["prov:used"]["@id"].startswith(facts["prov:wasDerivedFrom"]["@id"])
     records = list(described.records("pictures"))
     assert [record["pictures/title"] for record in records] == [b"Fox", b"Owl", b"Sea"]

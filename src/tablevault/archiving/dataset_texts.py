@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import yaml
@@ -40,6 +41,7 @@ _CONTEXT: Mapping[str, Any] = {
     "md5": "cr:md5",
     "parentField": "cr:parentField",
     "path": "cr:path",
+    "prov": "http://www.w3.org/ns/prov#",
     "recordSet": "cr:recordSet",
     "references": "cr:references",
     "regex": "cr:regex",
@@ -172,7 +174,8 @@ def croissant(described: Described) -> dict[str, Any]:
         "creator": {"@type": "sc:Person", "name": described.author},
         "datePublished": described.created_at.astimezone(UTC).isoformat(),
         "version": "1.0.0",
-        "identifier": f"tablevault:{described.vault_id}/{described.instance_id}",
+        "identifier": _instance(described, described.instance_id),
+        **_origins(described),
         "distribution": [
             {
                 "@type": "cr:FileObject",
@@ -200,6 +203,7 @@ def croissant(described: Described) -> dict[str, Any]:
                         "dataType": _data_type(column.type),
                         **({"repeated": True} if _is_list(column.type) else {}),
                         "source": {"fileObject": {"@id": frame.path}, "extract": {"column": column.name}},
+                        **_making(described, column),
                     }
                     for column in described.columns
                 ],
@@ -214,6 +218,57 @@ def _key(described: Described) -> dict[str, Any]:
     if not key or not set(key) <= names:
         return {}
     return {"key": [{"@id": f"{described.table_name}/{name}"} for name in key]}
+
+
+def _instance(described: Described, instance_id: str) -> str:
+    """Return the identifier of an instance of the vault."""
+    return f"tablevault:{described.vault_id}/{instance_id}"
+
+
+def _origins(described: Described) -> dict[str, Any]:
+    """Return the process and author of an instance, and the instances that it was made from, in terms of PROV."""
+    facts = described.provenance
+    inputs = {item.instance_id: item for item in (*facts.inputs, *facts.dependencies)}
+    if facts.origin is not None:
+        inputs.setdefault(facts.origin.instance_id, facts.origin)
+    made = {
+        "@type": "prov:Activity",
+        "@id": f"tablevault:{described.vault_id}/process/{facts.process_id}",
+        "name": facts.operation,
+        "prov:endedAtTime": facts.finished_at,
+    }
+    derived = [
+        {"@type": "prov:Entity", "@id": _instance(described, item.instance_id), "name": item.table}
+        for item in inputs.values()
+    ]
+    return {
+        "prov:wasGeneratedBy": made,
+        "prov:wasAttributedTo": {"@type": "prov:Person", "name": facts.author},
+        **({"prov:wasDerivedFrom": derived} if derived else {}),
+    }
+
+
+def _making(described: Described, column: DescribedColumn) -> dict[str, Any]:
+    """Return the builder of a column and the columns that it read, in terms of PROV."""
+    facts = column.builder
+    if facts is None:
+        return {}
+    there = {item.name for item in described.columns}
+    used = [f"{described.table_name}/{name}" for name in facts.own_columns if name in there]
+    known = {item.row_id: item.instance_id for item in described.provenance.inputs}
+    # A fragment names one column; without one, any may have been read.
+    used += [
+        _instance(described, known[row_id]) + (f"#{quote(name)}" if name != "*" else "")
+        for row_id, name in facts.inputs
+        if row_id in known
+    ]
+    agent = {
+        "@type": "prov:SoftwareAgent",
+        "name": f"{facts.module}.{facts.function}",
+        "softwareVersion": list(facts.versions),
+    }
+    activity = {"@type": "prov:Activity", "name": facts.name, "prov:wasAssociatedWith": agent}
+    return {"prov:wasGeneratedBy": activity | ({"prov:used": [{"@id": item} for item in used]} if used else {})}
 
 
 def _field_text(column: DescribedColumn) -> str:
