@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -53,18 +54,19 @@ class Leftovers:
 
     def in_root(self) -> list[Path]:
         """Return unaccounted files of the vault's folder, except those that users hide."""
-        found = _visible(self._layout.root)
+        found = _visible_names(self._layout.root)
         tables = {table.folder for table in self._context.catalog.contents.tables()}
         own = {MARKER, DESCRIPTION, CODE_FUNCTIONS, METADATA, TEMPORARY}
-        return self._beyond(found, tables | own)
+        return self._beyond(self._layout.root, found, tables | own)
 
     def in_table(self, table: TableRecord) -> list[Path]:
         """Return unaccounted files of a table's folder."""
-        found = _visible(self._lookup.table_folder(table))
+        folder = self._lookup.table_folder(table)
+        found = _visible_names(folder)
         current = self._context.catalog.contents.table_by_id(table.table_id) or table
         folders = self._context.catalog.contents.instance_folders(table.table_id)
         links = set() if current.allow_multiple_artifacts else {ARTIFACTS}
-        return self._beyond(found, folders | links | {DESCRIPTION})
+        return self._beyond(folder, found, folders | links | {DESCRIPTION})
 
     def in_metadata(self) -> list[Path]:
         """Return unaccounted files of `metadata/`, including those of unknown processes."""
@@ -133,8 +135,9 @@ class Leftovers:
             paths.update((step.source, step.target))
         return paths
 
-    def _beyond(self, found: Iterable[Path], names: set[str]) -> list[Path]:
-        unknown = [path for path in found if path.name not in names]
+    def _beyond(self, folder: Path, found: Iterable[str], known: set[str]) -> list[Path]:
+        """Return the files that have no known name, no running process creates, and no failed step is about."""
+        unknown = [folder / name for name in sorted(found) if name not in known]
         if not unknown:
             return []
         pending = self.pending()
@@ -157,6 +160,12 @@ def is_hidden(name: str) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
+    return [folder / name for name in sorted(_visible_names(folder))]
+
+
+def _visible_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if not is_hidden(path.name))
+    # As texts: a table's folder may have many thousands.
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not is_hidden(entry.name)]

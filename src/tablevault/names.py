@@ -13,6 +13,7 @@ DEFAULT_VERSION = "base"
 TEMPORARY_PREFIX = "TEMP_"
 MAXIMUM_NAME_LENGTH = 128
 MAXIMUM_PROCESS_ID_LENGTH = 200
+_FILE_NAME = re.compile(r"[^/\\\0]+")
 _LONGEST_FILE_NAME = 255
 """In bytes, as file systems have it."""
 
@@ -140,8 +141,8 @@ def check_text(kind: str, text: str) -> str:
 
 def is_file_name(text: str) -> bool:
     """Return whether a text is the name of one file or folder, so that it cannot lead out of the folder around it."""
-    is_short = len(text.encode("utf-8", "surrogatepass")) <= _LONGEST_FILE_NAME
-    return is_short and text not in ("", ".", "..") and not any(mark in text for mark in ("/", "\\", "\0"))
+    size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+    return size <= _LONGEST_FILE_NAME and _FILE_NAME.fullmatch(text) is not None and text not in (".", "..")
 
 
 def is_inner_path(text: str) -> bool:

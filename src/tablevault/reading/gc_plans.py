@@ -273,16 +273,16 @@ class _Sizes:
     """Counts the space of files, of those with several hard links only if all of them go."""
 
     def __init__(self) -> None:
+        self._freed: dict[object, int] = {}
+        """By item: the space of its files, of those with several links only where that is known to come back."""
         self._owners: dict[tuple[int, int], list[object]] = {}
-        """By device and inode: the items with a link to the file, one for each link."""
+        """Of files with several links, by device and inode: the items with a link to the file, one for each link."""
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
-        """Number of links of each file, and its space."""
-        self._items: list[object] = []
+        """Number of links of each such file, and its space."""
 
     def add(self, item: object, paths: Sequence[str]) -> None:
         """Count files and all that is in folders for an item; links are not followed."""
-        self._items.append(item)
-        waiting = []
+        found, waiting = 0, []
         for path in paths:
             try:
                 facts = os.lstat(path)
@@ -291,23 +291,28 @@ class _Sizes:
             if stat.S_ISDIR(facts.st_mode):
                 waiting.append(path)
             else:
-                self._count(item, facts)
+                found += self._counted(item, facts)
         while waiting:
             with os.scandir(waiting.pop()) as entries:
                 for entry in entries:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
                     else:
-                        self._count(item, entry.stat(follow_symlinks=False))
+                        found += self._counted(item, entry.stat(follow_symlinks=False))
+        self._freed[item] = found
 
-    def _count(self, item: object, facts: os.stat_result) -> None:
+    def _counted(self, item: object, facts: os.stat_result) -> int:
+        """Return the space of a file with one link; note those with several."""
+        if facts.st_nlink <= 1:
+            return _space(facts)
         key = facts.st_dev, facts.st_ino
         self._owners.setdefault(key, []).append(item)
         self._links[key] = facts.st_nlink, _space(facts)
+        return 0
 
     def freed(self) -> dict[object, int]:
         """Return the space that comes back for each item; of a file with links in several, the first has it."""
-        found = dict.fromkeys(self._items, 0)
+        found = dict(self._freed)
         for key, owners in self._owners.items():
             links, space = self._links[key]
             if len(owners) >= links:

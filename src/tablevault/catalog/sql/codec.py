@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,6 +16,7 @@ from sqlalchemy import RowMapping
 from tablevault.names import is_file_name
 from tablevault.plans import decode_plan, encode_plan
 from tablevault.values import (
+    ColumnRecord,
     Creation,
     ErrorInfo,
     InstanceRecord,
@@ -139,6 +141,13 @@ def table_record(row: Mapping[Any, Any]) -> TableRecord:
         return as_record(TableRecord, {**row, **checked})
 
 
+@lru_cache(maxsize=256)
+def _columns(text: str) -> tuple[ColumnRecord, ...]:
+    """Return the recorded columns of an instance; most instances of a table have the same."""
+    named = [{"name": name, "type_name": kind} for name, kind in json.loads(text)]
+    return msgspec.convert(named, type=tuple[ColumnRecord, ...])
+
+
 def instance_record(row: RowMapping) -> InstanceRecord:
     """Return the record of an instance."""
     with damage_named("instances"):
@@ -149,7 +158,7 @@ def instance_record(row: RowMapping) -> InstanceRecord:
             "active": bool(row["active"]),
             "success": bool(row["success"]),
             "external_edit": bool(row["external_edit"]),
-            "columns": [{"name": name, "type_name": kind} for name, kind in json.loads(row["columns"])],
+            "columns": _columns(row["columns"]),
         }
         return as_record(InstanceRecord, {**row, **checked})
 
