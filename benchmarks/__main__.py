@@ -19,6 +19,7 @@ from benchmarks import (
     page,
     policies,
     processes,
+    querying,
     report,
     rows,
     services,
@@ -53,10 +54,13 @@ WORK: dict[str, Work] = {
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
     "P6": lambda count, rounds: [*services.taken(count or 5_000, rounds), *services.shared(count or 2_400)],
+    "S1": lambda count, rounds: querying.statements(count or 10_000_000, rounds),  # And S2, of the same file.
+    "S3": lambda count, rounds: querying.lazy_frames(count or 10_000_000, rounds),
     "S4": lambda count, rounds: looking.differences(count or 1_000_000, rounds),
     "S5": lambda count, rounds: page.large_vaults(count or 10_000, 1_000_000, rounds),
     "S6": lambda _, rounds: page.first_paint(rounds),
     "S7": lambda count, rounds: page.followed(count or 100_000, rounds),
+    "S8": lambda count, rounds: looking.tags(1_000, count or 10_000, rounds),
     "S9": lambda count, rounds: looking.collections(count or 10_000, rounds),
     "S10": lambda count, rounds: [
         *freshness.fresh_tables(count or 100, rounds),

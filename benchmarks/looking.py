@@ -1,9 +1,12 @@
-"""S4, S9, S12: differences, plans of collections and dataset folders, against other programs on the same files."""
+"""S4, S8, S9, S12: differences, tags, plans of collections and dataset folders, against others on the same files."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -64,9 +67,8 @@ def collections(instances: int, rounds: int) -> list[Result]:
     with empty_folder() as folder:
         vault = vaults.new_vault(folder)
         vault.create_table("t", allow_multiple_artifacts=True)
-        names = [f"{number}.txt" for number in range(_FILES)]
-        for _ in range(instances):
-            _write_with_files(vault, names, lambda name: name.encode() * 20)
+        _write_with_files(vault, [f"{number}.txt" for number in range(_FILES)], lambda name: name.encode() * 20)
+        _multiply(vault, instances)
         root = vault.db_dir
         ways: dict[str, Way] = {
             "du": _timed(lambda: subprocess.run(["du", "-s", root], check=True, stdout=subprocess.DEVNULL)),
@@ -75,6 +77,38 @@ def collections(instances: int, rounds: int) -> list[Result]:
         samples = interleaved(ways, rounds)
     what = f"plan_gc of {instances:,} instances with {_FILES} artifacts each, against du -s"
     return [_compared("S9", what, samples["plan"], samples["du"], 2.0)]
+
+
+def tags(tables: int, many: int, rounds: int) -> list[Result]:
+    """S8: a tag of all tables, against making one table; and the last of many tags against the first."""
+    with empty_folder() as folder:
+        vault = vaults.new_vault(folder)
+        frame = pd.DataFrame({"x": [1]})
+        for number in range(tables):
+            vault.write(f"table{number}", frame)
+        numbers = itertools.count()
+        samples = interleaved(
+            {
+                "tag": _timed(lambda: vault.create_tag(f"all-{next(numbers)}")),
+                "table": _timed(lambda: vault.create_table(f"new{next(numbers)}")),
+            },
+            rounds,
+        )
+        several = max(rounds, 5) * 4
+
+        def one() -> float:
+            name = f"one-{next(numbers)}"
+            return _seconds(lambda: vault.create_tag(name, "table0"))
+
+        first = Samples(tuple(one() for _ in range(several)))
+        for _ in range(many):
+            one()
+        last = Samples(tuple(one() for _ in range(several)))
+    what = f"create_tag over {tables:,} tables, against create_table"
+    return [
+        _compared("S8", what, samples["tag"], samples["table"], 5.0),
+        _compared("S8", f"create_tag after {many:,} tags, against the first", last, first, 1.3),
+    ]
 
 
 def datasets(files: int, rounds: int) -> list[Result]:
@@ -114,13 +148,33 @@ def _write_with_files(vault: TableVault, names: list[str], content: Callable[[st
     vault.write_instance(pd.DataFrame({"file": names}), "t", dtypes={"file": "artifact_string"})
 
 
-def _timed(work: Callable[[], object]) -> Way:
-    def way(_: Path) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
+def _multiply(vault: TableVault, count: int) -> None:
+    """Let a table's one instance be there so many times: a plan reads rows and files, however they came to be."""
+    (instance_id,) = vault.get_table_instances("t")
+    source = Path(vault.db_dir, "t", instance_id)
+    catalog = Path(vault.db_dir, "metadata", "catalog.db")
+    with contextlib.closing(sqlite3.connect(catalog)) as connection:
+        names = [row[1] for row in connection.execute("PRAGMA table_info(instances)")]
+        copied = ", ".join(name for name in names if name not in ("row_id", "instance_id", "folder"))
+        for number in range(1, count):
+            name = f"base_{1_700_000_000 + number}_{number:032x}"
+            shutil.copytree(source, source.with_name(name))
+            connection.execute(
+                f"INSERT INTO instances (instance_id, folder, {copied}) SELECT ?, ?, {copied} FROM instances "
+                "WHERE instance_id = ?",
+                (name, name, instance_id),
+            )
+        connection.commit()
 
-    return way
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _timed(work: Callable[[], object]) -> Way:
+    return lambda _: _seconds(work)
 
 
 def _compared(work: str, what: str, measured: Samples, baseline: Samples, most: float) -> Result:
@@ -128,8 +182,8 @@ def _compared(work: str, what: str, measured: Samples, baseline: Samples, most: 
     return Result(
         work,
         what,
-        f"{measured.median:.2f} s",
-        f"{baseline.median:.2f} s",
+        f"{measured.median:.3g} s",
+        f"{baseline.median:.3g} s",
         ratio,
         f"≤ {most} ×",
         ratio <= most,
