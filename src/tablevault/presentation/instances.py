@@ -63,6 +63,19 @@ class ColumnFacts:
 
 
 @dataclass(frozen=True)
+class ActiveInstance:
+    """An instance with the active processes that are about it."""
+
+    facts: InstanceFacts
+    processes: tuple[ProcessLine, ...]
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it changes by itself."""
+        return any(process.status != "paused" for process in self.processes)
+
+
+@dataclass(frozen=True)
 class InstanceDetail:
     """An instance with a page of its frame."""
 
@@ -152,6 +165,18 @@ def builder_texts(vault: TableVault, table_name: str, instance_id: str) -> dict[
     return texts
 
 
+def read_active(vault: TableVault, address: Address) -> ActiveInstance:
+    """Return an instance with its active processes, without its frame."""
+    facts = vault._instance_details().facts(address)
+    return ActiveInstance(facts, _active(vault, facts))
+
+
+def _active(vault: TableVault, facts: InstanceFacts) -> tuple[ProcessLine, ...]:
+    return tuple(
+        process for process in active_of(vault, facts.table_name) if process.instance_id in (facts.line.instance_id, "")
+    )
+
+
 def read_instance(vault: TableVault, address: Address, offset: int, most: int) -> InstanceDetail:
     """Return an instance with a page of its frame."""
     details = vault._instance_details()
@@ -161,7 +186,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
     exact = Address(table_name, instance_id)
     frame, problem, has_more = read_page(vault, facts, offset, most)
     is_temporary = facts.line.temporary
-    active = [process for process in active_of(vault, table_name) if process.instance_id in (instance_id, "")]
+    active = _active(vault, facts)
     plan, plan_problem = instance_plan(vault, facts) if is_temporary and not active else (None, "")
     return InstanceDetail(
         facts,
@@ -174,7 +199,7 @@ def read_instance(vault: TableVault, address: Address, offset: int, most: int) -
         _texts(builder_texts(vault, table_name, instance_id)),
         _texts(_shortened(details.code(exact))),
         () if is_temporary else _provenance(vault, table_name, instance_id),
-        tuple(active),
+        active,
         plan,
         plan_problem,
     )

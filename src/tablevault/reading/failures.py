@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import linecache
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -190,7 +190,8 @@ def _unfinished(place: Unfinished) -> Failures:
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     index = states.get(index_builder_name(place.table.name))
     key_columns = declared_primary_key(place.builders / f"{index_builder_name(place.table.name)}.yaml")
-    keys = _keys(index, key_columns) if index is not None and key_columns else {}
+    failed = {position for state in states.values() for position in state.failures}
+    keys = _keys(index, key_columns, failed) if index is not None and key_columns and failed else {}
     rows = [
         FailedRow(name, position, keys.get(position), unpack_failure(content))
         for name, state in states.items()
@@ -201,8 +202,8 @@ def _unfinished(place: Unfinished) -> Failures:
     return Failures(rows, columns, _sources(place.code) if place.code is not None else {}, computed)
 
 
-def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, object]]:
-    """Return the primary key of each row that an IndexBuilder has made, by position."""
+def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[int, dict[str, object]]:
+    """Return the primary keys of some of the rows that an IndexBuilder has made, by position."""
     if not set(names) <= set(index.columns):
         return {}
     if index.frame is None:
@@ -213,7 +214,7 @@ def _keys(index: BuilderState, names: Sequence[str]) -> dict[int, dict[str, obje
         positions = range(len(data))
         values = {name: plain_values(data.table.column(name), data.types[name]) for name in names}
     rows = zip(positions, *(values[name] for name in names), strict=True)
-    return {position: dict(zip(names, cells, strict=True)) for position, *cells in rows}
+    return {position: dict(zip(names, cells, strict=True)) for position, *cells in rows if position in wanted}
 
 
 def declared_primary_key(path: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from tablevault.errors import TVArgumentError
 from tablevault.presentation.differences import read_difference
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
-from tablevault.presentation.instances import instance_address, read_instance, read_row
+from tablevault.presentation.instances import instance_address, read_active, read_instance, read_row
 from tablevault.presentation.processes import ProcessFilters, read_history, read_process
 from tablevault.presentation.statements import LONGEST, run_statement, unrun
 from tablevault.presentation.tables import read_overview, read_table
@@ -31,6 +31,8 @@ _MOST_TABLES = 200
 TRACES_PART = "live_cells"
 """The part of a page of a large frame that is fetched after it, because traces may take a while."""
 _MOST_DIGITS = 18
+PROCESSES_PART = "live_processes"
+"""The part of a page of an instance that is about its active processes, for which its frame is not read."""
 STATUS_PART = "live_status"
 """The part of a page that is fetched after it, because the states of tables may take a while."""
 
@@ -59,6 +61,8 @@ def _statuses(site: Site, request: Request, table_names: list[str]) -> dict[str,
 def show_instance(site: Site, request: Request) -> Shown:
     """Show an instance with a page of its frame."""
     address = instance_address(request.path_params["table"], request.path_params["instance"])
+    if request.query_params.get("part") == PROCESSES_PART:
+        return Shown("instance.html", read_active(site.vault, address))
     return Shown("instance.html", read_instance(site.vault, address, _whole_number(request, "row", 0), PAGE))
 
 
