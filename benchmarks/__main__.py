@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from benchmarks import (
     agents,
+    answers,
     artifacts,
     clusters,
     frames,
@@ -47,6 +48,7 @@ WORK: dict[str, Work] = {
         *artifacts.new_files(count or 10_000, rounds),
         *artifacts.reused_files(count or 10_000, rounds),
     ],
+    "W12": lambda count, rounds: answers.answers(count or 100_000, rounds),
     "P1": lambda count, rounds: policies.nothing_fails(count or 1_000_000, rounds),
     "P2": lambda count, rounds: policies.waiting(count or 10_000, rounds),
     "P3": lambda count, rounds: processes.computing(rounds, count),

@@ -70,6 +70,17 @@ def write_file(x, folder, size):
     return f"{x}.bin"
 
 
+def long_text(x):
+    called()
+    return f"{x:8}" * 512
+
+
+def judgement(x):
+    called()
+    reasons = [f"reason {number} of {x}: it says what it is about, and how it is done" for number in range(5)]
+    return {"id": x, "verdict": "good", "score": x / 7, "reasons": reasons, "usage": {"input": x % 900, "output": 64}}
+
+
 def embed(x):
     called()
     return benchmark_calls.templates[x % 64] + numpy.float32(x)

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tablevault import TableVault, to_numpy, tv_errors
+from tablevault.rows.table import consecutive
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "types"))
 from kinds import build, builder, new_vault, write
@@ -342,3 +343,33 @@ def test_a_resumed_run_keeps_the_vectors_that_are_there(tmp_path):
     np.testing.assert_array_equal(to_numpy(frame["v"])[:, 0], np.arange(20))
     assert [len(cell) for cell in frame["n"]] == [i % 3 for i in range(20)]
     np.testing.assert_array_equal(to_numpy(frame["t"])[:, 1, 1], np.arange(20))
+
+
+ORDERS = [list(range(2, 30)), list(range(29, -1, -1)), [0, 1, 2, 9, 4, 5, 3, 30, 31], [7], [31, 30], []]
+
+
+def test_rows_of_vectors_are_taken_over_wherever_they_were(tmp_path):
+    code = CODE + "\n\ndef listed(order):\n    return pd.DataFrame({'i': order})\n"
+    vault = new_vault(tmp_path, "built")
+    vault.create_code_module("made", text=code)
+    text = builder("again", ["v"], "row-wise", arguments=ROW, dtypes=VECTOR)
+    origin = ""
+    for order in [list(range(30)), *ORDERS]:
+        index = builder("listed", ["i"], index=True, arguments=f"{{order: {order}}}", primary_key="[i]")
+        vault.create_instance("built", origin_id=origin, builders={"built_index": index, "v": text})
+        process = vault.execute_instance("built")
+        progress = vault.get_process(process).progress["v"]
+        frame, instance = vault.get_dataframe("built")
+        new = sum(i >= 30 for i in order) if origin else len(order)
+        assert (progress.computed, progress.reused) == (new, len(order) - new)
+        expected = np.array([[i, i + 0.5, -i] for i in order], "float32").reshape(-1, 3)
+        np.testing.assert_array_equal(to_numpy(frame["v"]).reshape(-1, 3), expected)
+        origin = origin or instance
+
+
+@pytest.mark.parametrize("positions", [[], [4], [1, 2, 3], [1, 9, 0, 4], [3, 2, 1], range(2, 5), [0, 2]])
+def test_only_positions_that_follow_one_another_are_a_range(positions):
+    found = consecutive(positions)
+    assert list(found) == list(positions)
+    follows = bool(positions) and list(positions) == list(range(positions[0], positions[0] + len(positions)))
+    assert isinstance(found, range) == follows

@@ -21,7 +21,7 @@ from tablevault.execution.generator import run_generator
 from tablevault.execution.origins import MaterializedOrigin, ReusableRows
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts
-from tablevault.execution.reuse import take_row
+from tablevault.execution.reuse import equal_rows, take_rows
 from tablevault.execution.row_wise import call_plan, compute_rows, function_call, restored_rows
 from tablevault.execution.whole import SingleCall, run_dataframe
 from tablevault.references import Literal, find_references
@@ -152,24 +152,12 @@ class Retry:
             and (rows.fingerprints[place] is not None or place in passed)
         }
         doubtful = self._doubtful(run.spec, len(table))
-        taken = self._take_many(table, rows, {row: place for row, place in places.items() if row not in doubtful})
+        sure = {row: place for row, place in places.items() if row not in doubtful}
+        taken = take_rows(table, sure, self.origin, rows)
         unsure = consecutive(sorted(position for position in places if position in doubtful))
         for counted in prepared(table, call.counts, unsure, lambda: self.execution.checkpoints.batch_rows):
-            for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
-                place = places[position]
-                if fingerprint == rows.fingerprints[place] and self._take(table, position, rows, place):
-                    taken.add(position)
+            taken |= take_rows(table, equal_rows(counted, places, rows), self.origin, rows)
         return taken
-
-    def _take_many(self, table: RowTable, rows: ReusableRows, places: Mapping[int, int]) -> set[int]:
-        """Take rows over, except those whose files are gone or whose cells do not fit; return their positions."""
-        if table.artifact_columns or table.array_columns:
-            return {position for position, place in places.items() if self._take(table, position, rows, place)}
-        table.reuse_many(places, rows.values, rows.fingerprints, rows.versions)
-        return set(places)
-
-    def _take(self, table: RowTable, position: int, rows: ReusableRows, place: int) -> bool:
-        return take_row(table, position, self.origin, rows, place, rows.versions[place])
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
         """Return the rows of the instance that were computed although a cell of their own row had failed."""
@@ -243,7 +231,7 @@ class Retry:
         new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
         table.resize(len(self.places))
         kept = {row: place for row, place in enumerate(self.places) if place is not None and place in finished}
-        taken = self._take_many(table, rows, kept)
+        taken = take_rows(table, kept, self.origin, rows)
         for position in table.missing():
             for column, cells in zip(table.columns, new, strict=True):
                 column[position] = cells[position]
@@ -266,7 +254,7 @@ class Retry:
         table = run.empty_table()
         table.resize(self.origin.row_count)
         everywhere = {place: place for place in range(self.origin.row_count)}
-        gone = sorted(everywhere.keys() - self._take_many(table, rows, everywhere))
+        gone = sorted(everywhere.keys() - take_rows(table, everywhere, self.origin, rows))
         if gone:
             raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {gone[0]} is gone.")
         run.counter.total = len(table)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import Origin, ReusableRows
 from tablevault.rows.artifacts import AdoptedArtifact
-from tablevault.rows.calls import FunctionCall
+from tablevault.rows.calls import FunctionCall, RowFingerprints
 from tablevault.rows.collector import prepared
 from tablevault.rows.table import RowTable, consecutive
+
+Value = TypeVar("Value")
 
 
 def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
@@ -64,18 +67,25 @@ def reuse_rows(run: BuilderRun, table: RowTable, call: FunctionCall, unknown: Co
         Of the unknown rows, those that an origin may have computed from equal arguments.
     """
     undecided: set[int] = set()
-    version = run.reused_version
     checkpoints = run.execution.checkpoints
     for origin, rows, pairs in row_candidates(run, table):
         undecided.update(position for position, _ in pairs if position in unknown)
         places = {position: place for position, place in pairs if position not in unknown}
         positions = consecutive(list(places))
         for counted in prepared(table, call.counts, positions, lambda: checkpoints.batch_rows):
-            for position, fingerprint in zip(counted.positions, counted.fingerprints, strict=True):
-                place = places[position]
-                if fingerprint == rows.fingerprints[place]:
-                    take_row(table, position, origin, rows, place, version)
+            take_rows(table, equal_rows(counted, places, rows), origin, rows)
     return frozenset(undecided)
+
+
+def equal_rows(counted: RowFingerprints, places: Mapping[int, int], rows: ReusableRows) -> Mapping[int, int]:
+    """Return the rows that were computed from equal arguments, each with its place in the origin."""
+    there = [places[position] for position in counted.positions]
+    expected = [rows.fingerprints[place] or b"" for place in there]
+    pairs = zip(counted.positions, there, strict=True)
+    if counted.fingerprints.content == b"".join(expected):
+        return dict(pairs)
+    found = zip(pairs, counted.fingerprints, expected, strict=True)
+    return {position: place for (position, place), mine, theirs in found if mine == theirs}
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
@@ -109,10 +119,52 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
 
 def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
     """Fill the first rows of a table from the same positions of an origin; return how many could be filled."""
+    columns = _fitting_cells(table, rows, range(count))
+    if columns is not None:
+        table.reuse_many(range(count), columns, rows.fingerprints[:count], [version] * count)
+        table.counter.reused_partial += 0 if origin.is_committed else count
+        return count
     for position in range(count):
         if not take_row(table, position, origin, rows, position, version):
             return position
     return count
+
+
+def take_rows(table: RowTable, places: Mapping[int, int], origin: Origin, rows: ReusableRows) -> set[int]:
+    """Take rows over from an origin; return the positions of those that could be taken.
+
+    Rows that name files are looked at one by one, and so are all if a list or vector does not fit the dtype that is
+    declared now.
+    """
+    there = list(places.values())
+    columns = _fitting_cells(table, rows, there)
+    if columns is None:
+        taken = (row for row, at in places.items() if take_row(table, row, origin, rows, at, rows.versions[at]))
+        return set(taken)
+    fingerprints, versions = _gathered(rows.fingerprints, there), _gathered(rows.versions, there)
+    table.reuse_many(list(places), columns, fingerprints, versions)
+    table.counter.reused_partial += 0 if origin.is_committed else len(places)
+    return set(places)
+
+
+def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) -> list[Sequence[object]] | None:
+    """Return the cells of rows of an origin by column; `None` if they have to be looked at row by row."""
+    if table.artifact_columns:
+        return None
+    columns = [_gathered(column, there) for column in rows.values]
+    try:
+        for number, fitted in table.array_columns:
+            columns[number] = list(map(fitted, columns[number]))
+    except (TypeError, ValueError):
+        return None
+    return columns
+
+
+def _gathered(values: Sequence[Value], there: Sequence[int]) -> Sequence[Value]:
+    places = consecutive(there)
+    if isinstance(places, range):
+        return values[places.start : places.stop]
+    return [values[place] for place in there]
 
 
 def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import eq
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.progress import BuilderCounter
@@ -250,7 +251,7 @@ class RowTable:
 
     def reuse_many(
         self,
-        places: Mapping[int, int],
+        positions: Sequence[int],
         columns: Sequence[Sequence[object]],
         fingerprints: Sequence[bytes | None],
         versions: Sequence[str],
@@ -259,20 +260,30 @@ class RowTable:
 
         Parameters
         ----------
-        places
-            Their positions here, each with its position in the origin.
+        positions
+            Their positions here.
         columns, fingerprints, versions
-            All rows of the origin.
+            What the origin has, one for each of these positions.
         """
-        for column, cells in zip(self.columns, columns, strict=True):
-            for position, place in places.items():
-                column[position] = cells[place]
-        codes = {version: self._code_of(version) for version in dict.fromkeys(versions[at] for at in places.values())}
-        for position, place in places.items():
-            self.fingerprints[position] = fingerprints[place]
-            self.codes[position] = codes[versions[place]]
-            self.filled[position] = 1
-        self.counter.reused += len(places)
+        code_of = {version: self._code_of(version) for version in dict.fromkeys(versions)}
+        codes = array("q", map(code_of.__getitem__, versions))
+        here = consecutive(positions)
+        if isinstance(here, range):
+            rows = slice(here.start, here.stop)
+            for column, cells in zip(self.columns, columns, strict=True):
+                column[rows] = cells
+            self.fingerprints.put(here.start, Fingerprints.of(fingerprints))
+            self.codes[rows] = codes
+            self.filled[rows] = b"\x01" * len(here)
+        else:
+            for column, cells in zip(self.columns, columns, strict=True):
+                for position, cell in zip(here, cells, strict=True):
+                    column[position] = cell
+            for position, fingerprint, code in zip(here, fingerprints, codes, strict=True):
+                self.fingerprints[position] = fingerprint
+                self.codes[position] = code
+                self.filled[position] = 1
+        self.counter.reused += len(positions)
 
     @contextmanager
     def computed_under(self, version: str, positions: Collection[int]) -> Iterator[None]:
@@ -335,7 +346,8 @@ class RowTable:
 
 
 def consecutive(positions: Sequence[int]) -> Sequence[int]:
-    """Return ascending positions as a range if they are consecutive."""
-    if positions and positions[-1] - positions[0] + 1 == len(positions):
-        return range(positions[0], positions[-1] + 1)
-    return positions
+    """Return positions as a range if each is one after the other."""
+    if isinstance(positions, range) or not positions or positions[-1] - positions[0] + 1 != len(positions):
+        return positions
+    found = range(positions[0], positions[-1] + 1)
+    return found if all(map(eq, positions, found)) else positions
