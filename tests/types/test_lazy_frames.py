@@ -15,7 +15,7 @@ import pytest
 from kinds import SERIES
 
 from tablevault import TableVault, TableVaultWarning, tv_errors
-from tablevault.storage import frame_checks
+from tablevault.storage import frame_files
 
 ARROW = {
     "vector": pa.array([[1.0, 2.0], None, [3.0, 4.0]], pa.list_(pa.float32(), 2)),
@@ -200,9 +200,9 @@ def test_damaged_footer_is_an_error_without_the_content_check(own):
 
 def test_columns_are_checked_once_per_vault_object(own, monkeypatch):
     checked = []
-    original = frame_checks.check_columns
+    original = frame_files.check_columns
     monkeypatch.setattr(
-        frame_checks, "check_columns", lambda path, names: (checked.append(names), original(path, names))
+        frame_files, "check_columns", lambda path, names: (checked.append(names), original(path, names))
     )
     own.scan("t", columns=["b"])
     own.scan("t", columns=["b"], format="arrow")
