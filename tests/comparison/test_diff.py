@@ -149,6 +149,8 @@ def test_null_that_fails_now_is_a_changed_cell(survey, vault):
     survey.next(force=True)
     diff = vault.diff_instances("survey")
     assert causes(diff.frame()) == {("dee", "vote"): "failed: after"}
+    trace = vault.trace_cell("survey", "dee", "vote")
+    assert (trace.state, trace.value, trace.error.message) == ("failed", None, "no vote about dee")
 
 
 def test_artifacts_are_compared_by_content(vault):

@@ -227,6 +227,37 @@ def test_colleague_replaces_artifacts_and_the_owner_clears_the_old_away(shared):
     assert len(list((path / "made").glob("base_*"))) == 1
 
 
+@pytest.mark.parametrize("umask", [0o002, 0o027])
+def test_group_reads_frames_whose_artifacts_were_superseded_or_untagged(shared, umask):
+    path = shared / "vault"
+
+    def supersede():
+        (shared / "go").touch()
+        vault = TableVault(path, author="ada", create=True)
+        code = FAILS.replace("/tmp/tablevault-permissions-GO", str(shared / "go"))
+        file = column_builder("file", "file", '{key: "<<self.key[index]>>", folder: ~ARTIFACT_FOLDER~}', FILES)
+        build(vault, index_builder("key", "rows"), code, file=file)
+        for number in range(3):
+            if number:
+                vault.create_instance("made", copy=True)
+            vault.execute_instance("made", force_execute=True)
+            if number == 0:
+                vault.create_tag("paper")
+        vault.delete_tag("paper")
+        return vault.get_table_instances("made")
+
+    instances = as_user(OWNER, supersede, umask=umask)
+    assert [(path / "made" / item / "artifacts").exists() for item in instances] == [False, False, True]
+    modes = {(path / "made" / item).stat().st_mode & 0o777 for item in instances}
+    assert modes == {0o555 & ~umask}
+
+    def read():
+        vault = TableVault(path)
+        return [len(vault.get_dataframe("made", item, full_artifact_path=False)[0]) for item in instances]
+
+    assert as_user(COLLEAGUE, read) == [4, 4, 4]
+
+
 def test_vault_on_a_read_only_mount_can_be_read(tmp_path):
     needs_root()
     path, mount = tmp_path / "vault", tmp_path / "mount"

@@ -28,6 +28,8 @@ def half(x):
     return x / 2
 def next(half):
     return half + 1
+def inverse(x):
+    return 1 / (x % 2)
 """
 
 
@@ -270,6 +272,40 @@ def test_failed_cells_are_null_and_described(tmp_path):
     assert rows(vault.query("SELECT failed_cells, skipped_cells FROM vault.instances")) == [(1, 1)]
     read = rows(vault.query('SELECT name, builder FROM vault.columns ORDER BY "position"'))
     assert read == [("x", "t_index"), ("half", "half"), ("next", "next")]
+
+
+def test_failed_and_skipped_cells_are_exactly_those_that_a_retry_changes(tmp_path):
+    vault = TableVault(tmp_path / "vault", author="a", create=True)
+    vault.create_code_module("made", text=FAILING)
+    vault.create_table("t")
+    row_wise = {"return_type": "row-wise", "on_error": "collect", "max_failures": "100%"}
+    builders = {
+        "t_index": index("x", "rows", primary_key="[x]"),
+        "inverse": index("inverse", "inverse", arguments='{x: "<<self.x[index]>>"}', **row_wise),
+        "next": index("next", "next", arguments='{half: "<<self.inverse[index]>>"}', **row_wise),
+        "half": index("half", "half", arguments='{x: "<<self.x[index]>>"}', **row_wise),
+    }
+    vault.create_instance("t", builders=builders)
+    with pytest.warns(TableVaultWarning, match="failed"):
+        vault.execute_instance("t")
+    states = vault.query("SELECT builder, \"index\", state FROM provenance.t WHERE state IN ('failed', 'skipped')")
+    failed = {("inverse", 0), ("inverse", 2), ("half", 1)}
+    skipped = {("next", 0), ("next", 2)}
+    assert {(builder, x) for builder, x, state in rows(states) if state == "failed"} == failed
+    assert {(builder, x) for builder, x, state in rows(states) if state == "skipped"} == skipped
+    assert rows(vault.query("SELECT count(*) FROM errors.t")) == [(5,)]
+    frame = vault.scan("t")[0].collect()
+    null = {(name, x) for name in ("inverse", "next", "half") for x in range(4) if frame[name][x] is None}
+    assert null == failed | skipped
+    vault.create_code_module(
+        "made", text=FAILING.replace('raise ValueError("one is odd")', "pass").replace("(x % 2)", "2")
+    )
+    vault.retry_failed("t")
+    cells = vault.diff_instances("t").frame("cells")
+    changed = cells[["column", "x", "cause"]].itertuples(index=False, name=None)
+    assert {(name, int(x), cause) for name, x, cause in changed} == {
+        (*cell, "failed: before") for cell in failed | skipped
+    }
 
 
 def test_cells_computed_so_far_are_read_from_a_temporary_instance(tmp_path):
