@@ -38,7 +38,10 @@ print(json.dumps([[data, target(bytes.fromhex(data))] for data in inputs]))
 """
 
 
-@pytest.mark.parametrize("name", TRIES)
+SLOW = frozenset({"calls"})
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TRIES])
 def test_hostile_input_runs_nothing_and_touches_nothing_outside(name, tmp_path):
     choice = random.Random(name)
     seeds = hostile_targets.seeds(name)
