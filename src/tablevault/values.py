@@ -425,7 +425,8 @@ class ImportedTag:
     """A tag of an imported instance."""
 
     tag: str
-    instance_id: str
+    instance: int
+    """Position of the instance among those of the import: two tables may have one of the same id."""
     description: str
 
 

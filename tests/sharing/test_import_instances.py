@@ -104,6 +104,21 @@ def test_one_set_of_artifacts_is_that_of_the_newest_imported_instance(vault, tmp
         vault.get_dataframe("t", first)
 
 
+def test_tags_of_two_tables_with_the_same_instance_stay_apart(vault, tmp_path):
+    source = TableVault(tmp_path / "source", author="bob", create=True)
+    source.write("t", pd.DataFrame({"x": [1]}))
+    for table in ("a", "b"):
+        vault.import_instances(source.db_dir, {"t": table})
+        vault.create_tag(f"of-{table}", table)
+    expected = [("of-a", "a"), ("of-b", "b")]
+    made = TableVault(vault.export_vault(tmp_path / "made", ["a", "b"]))
+    assert [(tag.tag, tag.table_name) for tag in made.get_tags()] == expected
+    other = TableVault(tmp_path / "other", create=True)
+    other.import_instances(made.db_dir)
+    assert [(tag.tag, tag.table_name) for tag in other.get_tags()] == expected
+    assert other.verify().ok
+
+
 def test_superseded_artifacts_stay_where_each_instance_has_a_set(vault, tmp_path):
     source = TableVault(tmp_path / "source", author="bob", create=True)
     source.create_table("t")

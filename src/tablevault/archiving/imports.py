@@ -280,18 +280,24 @@ class _Planning:
     def _tags(self, chosen: Sequence[InstanceRecord]) -> Iterator[ImportedTag]:
         """Yield the tags of instances that name nothing else here."""
         ours = {table.name: table.table_id for table in self._tables if table.table_id is not None}
-        here = {item.instance_id: self._tables[item.table].name for item in self._instances if not item.is_hidden}
+        places = {
+            source.row_id: place
+            for place, (source, item) in enumerate(zip(self._sources, self._instances, strict=True))
+            if not item.is_hidden
+        }
         for tag in self._theirs.contents.tags(row_ids=[item.row_id for item in chosen]):
-            name = here.get(tag.instance_id, "")
+            if tag.row_id not in places:
+                continue
+            name = self._tables[self._instances[places[tag.row_id]].table].name
             known = self._ours.contents.tagged(ours[name], tag.tag) if name in ours else None
             if known is not None and known.instance_id != tag.instance_id:
                 self._warnings.append(
                     f"Tag '{tag.tag}' of table '{name}' names instance '{known.instance_id}' here and stays there; in "
                     f"the source it names '{tag.instance_id}'."
                 )
-            elif name:
+            else:
                 names.check_tag(tag.tag)
-                yield ImportedTag(tag.tag, tag.instance_id, tag.description)
+                yield ImportedTag(tag.tag, places[tag.row_id], tag.description)
 
     def _creates(self, whole: Sequence[ImportedInstance]) -> Iterator[Creation]:
         for table in self._tables:

@@ -33,8 +33,8 @@ def insert_imported(
     serial: int,
     insert_instance: InsertInstance,
     supersede: Callable[[Connection, int], object],
-) -> dict[str, int]:
-    """Insert tables, instances, reads and tags in their order; return the row ids of the new instances by id.
+) -> dict[int, int]:
+    """Insert tables, instances, reads and tags in their order; return the row ids of the instances by position.
 
     Parameters
     ----------
@@ -46,25 +46,25 @@ def insert_imported(
         Lets the artifacts of all instances of a table be superseded.
     """
     numbers = [_table(connection, table, serial) for table in change.tables]
-    rows: dict[str, int] = {}
+    rows: dict[int, int] = {}
     # What only lineages name comes first, so that the others find it.
-    for item in sorted(change.instances, key=lambda item: not item.is_hidden):
+    for place, item in sorted(enumerate(change.instances), key=lambda placed: not placed[1].is_hidden):
         table_id = numbers[item.table]
         if item.replaces_artifacts:
             supersede(connection, table_id)
-        rows[item.instance_id] = insert_instance(connection, _instance(item, table_id), serial)
-    for item in change.instances:
-        row_id = rows[item.instance_id]
-        origin = _row(connection, rows, item.origin_id) if item.origin_id else None
+        rows[place] = insert_instance(connection, _instance(item, table_id), serial)
+    by_id = {change.instances[place].instance_id: row_id for place, row_id in rows.items()}
+    for place, item in enumerate(change.instances):
+        origin = _row(connection, by_id, item.origin_id) if item.origin_id else None
         if origin is not None:
-            connection.execute(instances.update().where(instances.c.row_id == row_id).values(origin=origin))
+            connection.execute(instances.update().where(instances.c.row_id == rows[place]).values(origin=origin))
         for read in item.reads:
-            input_row = _row(connection, rows, read.input_id)
+            input_row = _row(connection, by_id, read.input_id)
             if input_row is not None:
                 facts = {"column": read.column, "builder": read.builder, "input_column": read.input_column}
-                connection.execute(insert(reads), {"row_id": row_id, "input_row_id": input_row, **facts})
+                connection.execute(insert(reads), {"row_id": rows[place], "input_row_id": input_row, **facts})
     for tag in change.tags:
-        _tag(connection, tag, rows, serial)
+        _tag(connection, tag, rows[tag.instance], serial)
     return rows
 
 
@@ -115,9 +115,8 @@ def _row(connection: Connection, rows: Mapping[str, int], instance_id: str) -> i
     return None if found is None else int(found)
 
 
-def _tag(connection: Connection, tag: ImportedTag, rows: Mapping[str, int], serial: int) -> None:
+def _tag(connection: Connection, tag: ImportedTag, row_id: int, serial: int) -> None:
     """Set a tag, unless its table has one of this name by now."""
-    row_id = rows[tag.instance_id]
     table_id = connection.scalar(_TABLE_OF, {"row_id": row_id})
     key = {"table_id": table_id, "tag_key": fold(tag.tag)}
     if connection.scalar(_TAG, key) is not None:

@@ -189,9 +189,9 @@ def _(change: ImportedInstances, connection: Connection, serial: int) -> None:
         return inside.execute(_SUPERSEDE_ARTIFACTS, {"of_table": table_id})
 
     rows = insert_imported(connection, change, serial, _insert_instance, supersede)
-    for item in change.instances:
+    for place, item in enumerate(change.instances):
         if item.failed_cells or item.skipped_cells:
-            counts = {"failed": item.failed_cells, "skipped": item.skipped_cells, "of_row": rows[item.instance_id]}
+            counts = {"failed": item.failed_cells, "skipped": item.skipped_cells, "of_row": rows[place]}
             connection.execute(COUNT_FAILURES, counts)
 
 
