@@ -7,6 +7,8 @@ from pathlib import Path
 import vault_work
 import workload
 
+import tablevault.operations.execute
+import tablevault.operations.write  # noqa: F401 - peers have imported everything by then, too
 from tablevault import TableVault
 
 
