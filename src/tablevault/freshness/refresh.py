@@ -15,8 +15,7 @@ from tablevault.execution.failures import read_failures
 from tablevault.freshness.graph import Draft as TemporaryState
 from tablevault.freshness.graph import TableVersion
 from tablevault.freshness.status import Freshness, named_tables, open_freshness
-from tablevault.freshness.steps import Action, NextStep, Selection, plan_refresh, plan_step
-from tablevault.lookup import Lookup
+from tablevault.freshness.steps import Action, NextStep, Selection, plan_step, plan_steps
 from tablevault.notes import add_note, class_name_of, message_of, outcome_of
 from tablevault.operations.base import REPLACEABLE, Operation
 from tablevault.operations.building import failure_warnings
@@ -26,7 +25,6 @@ from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed
 from tablevault.plans import ExecutePlan, PlannedStep, StepsPlan
 from tablevault.ports import FunctionError
-from tablevault.records import RefreshStep
 from tablevault.rows.failures import RowFailure
 from tablevault.services import check_budget
 from tablevault.texts import in_line
@@ -67,8 +65,7 @@ class Refresh(Operation[StepsPlan]):
         context, version = draft.lookup.context, names.check_version(self.version)
         named = named_tables(context, self.table_names, version)
         selection = self._selection(named)
-        planned = plan_refresh(context, selection, looks_closely=False).steps
-        steps = tuple(planned_step(draft.lookup, step) for step in planned)
+        steps, _ = plan_steps(context, selection)
         for step in steps:
             check_length(draft.process_id, version, step)
         if self.policies:
@@ -252,12 +249,6 @@ class TableSteps:
 
     def _text(self, step: PlannedStep) -> str:
         return TableVersion(step.table_name, step.version).text(self._refresh.version)
-
-
-def planned_step(lookup: Lookup, step: RefreshStep) -> PlannedStep:
-    """Return a step as it is recorded."""
-    table_id = lookup.table(step.table_name).table_id
-    return PlannedStep(table_id, step.table_name, step.version, step.action, step.after)
 
 
 def _child_id(process_id: str, version: str, step: PlannedStep, purpose: str = "") -> str:

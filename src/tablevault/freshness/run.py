@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,10 +30,9 @@ from tablevault.freshness.refresh import (
     check_length,
     check_policies,
     failure_warnings_of,
-    planned_step,
 )
 from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
-from tablevault.freshness.steps import Selection, plan_refresh
+from tablevault.freshness.steps import Selection, plan_steps
 from tablevault.liveness import Liveness
 from tablevault.lock_names import lock_on_source
 from tablevault.lookup import Lookup
@@ -192,11 +191,10 @@ class Run(Operation[RunPlan]):
                 # A later call may have given others.
                 check_policies(context, selection.version, steps, self.policies)
             return steps
-        planned = plan_refresh(context, selection, looks_closely=False).steps
-        steps = tuple(planned_step(session.lookup, step) for step in planned)
+        steps, read = plan_steps(context, selection)
         if self.policies:
             check_policies(context, selection.version, steps, self.policies)
-        for sentence in _read_as_they_are(context, selection):
+        for sentence in _read_as_they_are(context, selection, read) if read else ():
             warn(sentence)
         session.stage_text(_STEPS, msgspec.json.encode(steps).decode())
         return steps
@@ -226,10 +224,9 @@ def _texts(plain: Any) -> SourceTexts:
     return msgspec.convert(plain, SourceTexts)
 
 
-def _read_as_they_are(context: VaultContext, selection: Selection) -> Iterator[str]:
+def _read_as_they_are(context: VaultContext, selection: Selection, read: Collection[TableVersion]) -> Iterator[str]:
     """Yield a warning about each table that is read, is not the source's, and is not up to date."""
     with open_freshness(context, selection.version, selection.named) as freshness:
-        read = freshness.graph.upstream(freshness.keys) - set(freshness.keys)
         for key, looked in freshness.look(read).items():
             if looked.state in TO_BE_COMPUTED:
                 name = freshness.graph.text(key)

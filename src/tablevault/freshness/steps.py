@@ -27,6 +27,7 @@ from tablevault.liveness import Liveness
 from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
+from tablevault.plans import PlannedStep
 from tablevault.progress import summed
 from tablevault.records import BuilderPlan, RefreshPlan, RefreshStep
 from tablevault.references import Dependency, dependencies, find_references
@@ -75,9 +76,7 @@ class NextStep:
     """Row ids of the instances that it would read now, and against which it was not confirmed before."""
 
 
-def plan_refresh(
-    context: VaultContext, selection: Selection, run_index: bool = False, looks_closely: bool = True
-) -> RefreshPlan:
+def plan_refresh(context: VaultContext, selection: Selection, run_index: bool = False) -> RefreshPlan:
     """Return the steps of a refresh, in the order of execution, having checked that it can begin.
 
     Parameters
@@ -88,9 +87,6 @@ def plan_refresh(
         The tables.
     run_index
         Whether to run IndexBuilders that read outside the vault, into nowhere.
-    looks_closely
-        Whether to tell steps that are executed from those that only look, with their counts; a refresh does not need
-        that, because each step is planned again when it begins.
 
     Raises
     ------
@@ -105,11 +101,25 @@ def plan_refresh(
 
     def plan(is_settled: bool) -> RefreshPlan:
         with open_freshness(
-            context, selection.version, selection.named, selection.downstream, run_index, is_settled, looks_closely
+            context, selection.version, selection.named, selection.downstream, run_index, is_settled
+        ) as freshness:
+            return _Steps(freshness, selection).plan
+
+    return read_settled(context, plan)
+
+
+def plan_steps(context: VaultContext, selection: Selection) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
+    """Return the steps of a refresh that begins now, and the tables that they read and none of them executes.
+
+    It looks less closely than `plan_refresh`, and raises the same: each step is planned again when it begins.
+    """
+
+    def plan(is_settled: bool) -> tuple[tuple[PlannedStep, ...], frozenset[TableVersion]]:
+        with open_freshness(
+            context, selection.version, selection.named, selection.downstream, False, is_settled, looks_closely=False
         ) as freshness:
             steps = _Steps(freshness, selection)
-            steps.check()
-            return steps.plan(with_counts=looks_closely)
+            return steps.recorded, steps.others_read
 
     return read_settled(context, plan)
 
@@ -136,10 +146,26 @@ class _Steps:
             keys |= self._graph.upstream(freshness.keys)
         self._looked = freshness.look(keys)
         self._actions = {key: self._action(looked) for key, looked in self._looked.items()}
+        self._check()
 
-    def plan(self, with_counts: bool) -> RefreshPlan:
-        """Return the steps."""
-        return RefreshPlan(tuple(self._step(key, looked, with_counts) for key, looked in self._looked.items()))
+    @property
+    def plan(self) -> RefreshPlan:
+        """The steps, as people read them."""
+        return RefreshPlan(tuple(self._step(key, looked) for key, looked in self._looked.items()))
+
+    @property
+    def recorded(self) -> tuple[PlannedStep, ...]:
+        """The steps, as the catalog keeps them."""
+        tables = {key: looked.node.table.table_id for key, looked in self._looked.items()}
+        return tuple(
+            PlannedStep(table_id, key.table_name, key.version, self._actions[key], self._after(key))
+            for key, table_id in tables.items()
+        )
+
+    @property
+    def others_read(self) -> frozenset[TableVersion]:
+        """The tables upstream that have no step."""
+        return frozenset(self._graph.upstream(self._freshness.keys)).difference(self._looked)
 
     def _action(self, looked: Looked) -> Action:
         if looked.state in (State.FRESH, State.EXTERNAL) or self._is_left_out(looked.node):
@@ -151,28 +177,30 @@ class _Steps:
         """Return whether a table is not executed because of its side effects."""
         return node.table.has_side_effects and not self._selection.names(node.key)
 
-    def _step(self, key: TableVersion, looked: Looked, with_counts: bool) -> RefreshStep:
+    def _after(self, key: TableVersion) -> tuple[str, ...]:
+        """Return the steps that have to be over before a step begins."""
+        return tuple(self._graph.text(read) for read in self._graph.inputs(key) if read in self._looked)
+
+    def _step(self, key: TableVersion, looked: Looked) -> RefreshStep:
         action = self._actions[key]
         is_left_out = looked.state not in (State.FRESH, State.EXTERNAL) and self._is_left_out(looked.node)
-        builders = self._counted(key, with_counts)
+        builders = self._counted(key)
         return RefreshStep(
             key.table_name,
             key.version,
             action,
             (*looked.reasons, _SIDE_EFFECTS) if is_left_out else looked.reasons,
-            tuple(self._graph.text(read) for read in self._graph.inputs(key) if read in self._looked),
+            self._after(key),
             None if builders is None else _sum(builder.computed for builder in builders),
             None if builders is None else _sum(builder.reused for builder in builders),
             summed(builder.usage for builder in builders or ()),
         )
 
-    def _counted(self, key: TableVersion, with_counts: bool) -> list[BuilderPlan] | None:
+    def _counted(self, key: TableVersion) -> list[BuilderPlan] | None:
         """Return the plans of the builders that count, where they are known: not an IndexBuilder that always runs."""
         if self._actions[key] is Action.SKIP:
             return []
-        if not with_counts or any(
-            self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)
-        ):
+        if any(self._freshness.state(read) in TO_BE_COMPUTED | UNDECIDED for read in self._graph.inputs(key)):
             return None
         try:
             decided = self._freshness.decided(key)
@@ -187,7 +215,7 @@ class _Steps:
     def _executed(self) -> list[TableVersion]:
         return [key for key, action in self._actions.items() if action is not Action.SKIP]
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Raise if a step is bound to fail, or is not to be taken."""
         for key in self._executed:
             self._check_is_free(self._looked[key])
