@@ -224,7 +224,7 @@ class ReceivedVault:
         _make_writable(target.parent)
         _remove(target)
         outside = self.folder.parents[1] / "outside"
-        match choice.randrange(5):
+        match choice.randrange(6):
             case 0:
                 target.symlink_to(outside)
             case 1:
@@ -233,6 +233,9 @@ class ReceivedVault:
                 target.symlink_to(choice.choice((".", "..", target.name, "/")))
             case 3:
                 target.write_bytes(b"")
+            case 4 if target.name not in ("catalog.db", "catalog.db-shm", "catalog.db-wal"):
+                # SQLite names such a catalog itself.
+                os.mkfifo(target)
             case _:
                 pass
         return f"place of {path}"
@@ -455,9 +458,9 @@ def _make_writable(folder: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
+    if path.is_dir() and not path.is_symlink():
         for folder, _, _ in os.walk(path):
             os.chmod(folder, 0o755)
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -214,6 +215,15 @@ def link(folder):
     path.symlink_to("/etc/passwd")
 
 
+def pipe(name):
+    def replace(folder):
+        path = next((folder / "pictures").glob(f"base_*/{name}"))
+        path.unlink()
+        os.mkfifo(path)
+
+    return replace
+
+
 def link_folder(folder):
     instance = next((folder / "titles").glob("base_*"))
     instance.rename(folder.parent / "elsewhere")
@@ -229,6 +239,10 @@ def link_artifact(folder):
 ATTACKS = {
     "flipped bit": flip,
     "link in place of a frame": link,
+    **{
+        f"pipe in place of {name}": pipe(name)
+        for name in ("manifest.json", "table.parquet", "code/drawing.py", "artifacts/Fox.png")
+    },
     "link in place of an instance": link_folder,
     "link in place of an artifact": link_artifact,
     "path as folder": lambda folder: statement(folder, "UPDATE instances SET folder = '../../outside'"),

@@ -75,6 +75,7 @@ def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:
 def copied_digest(source: Path, target: Path) -> str:
     """Copy the content of a file, and return its SHA-256; the caller makes it durable."""
     digest = hashlib.sha256()
+    files.check_is_file(source)
     with source.open("rb") as read, target.open("xb") as written:
         while piece := read.read(_PIECE_BYTES):
             digest.update(piece)

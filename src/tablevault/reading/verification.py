@@ -149,6 +149,9 @@ class Verification:
         if not path.exists():
             return
         findings.checked += 1
+        if not path.is_file():
+            findings.add("damaged", path, "it is no file, so nothing can be written into it; move it away")
+            return
         lines = path.read_bytes().split(b"\n")[:-1]
         ended = {place: record.process_id for place, record in self._processes.ended_after(0)}
         for number, line in enumerate(lines, start=1):

@@ -365,10 +365,33 @@ def read_source(path: Path) -> str:
 @contextlib.contextmanager
 def plain_file_expected(path: Path) -> Iterator[None]:
     """Raise `TVFileError` if something else is in the place of a file: a link, which could lead anywhere; a folder."""
-    if path.is_symlink():
-        raise TVFileError(f"{path} is a symbolic link, in the place of a file of the vault; put the file itself there.")
     with _misplaced_named(path):
+        mode = _type_of(path)
+        if stat.S_ISLNK(mode):
+            raise TVFileError(
+                f"{path} is a symbolic link, in the place of a file of the vault; put the file itself there."
+            )
+        _check_is_file(path, mode)
         yield
+
+
+def check_is_file(path: Path) -> None:
+    """Raise `TVFileError` for a pipe, socket or device, which a reader might wait for forever."""
+    with contextlib.suppress(FileNotFoundError):
+        _check_is_file(path, path.stat().st_mode)
+
+
+def _check_is_file(path: Path, mode: int) -> None:
+    if mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise TVFileError(f"{path} is a pipe, socket or device, in the place of a file of the vault; remove it.")
+
+
+def _type_of(path: Path) -> int:
+    """Return the type and permissions of a path itself; 0 if there is nothing."""
+    try:
+        return path.lstat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 @contextlib.contextmanager
@@ -392,6 +415,7 @@ def _misplaced_named(path: Path) -> Iterator[None]:
 
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of the content of a file."""
+    check_is_file(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
