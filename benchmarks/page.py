@@ -201,16 +201,16 @@ def followed(count: int, rounds: int) -> list[Result]:
     # The first round does not count.
     times = {name: Samples(tuple(taken[1:])) for name, taken in processors.items()}
     return [
-        _of_both(f"row-wise, {count:,} rows, with {_POLLING} pages that follow it", samples),
-        _of_both("the same, in CPU time of the run and the page's server", times),
+        _of_both(f"row-wise, {count:,} rows, with {_POLLING} pages that follow it", samples, "≤ 1.02 ×"),
+        _of_both("the same, in CPU time of the run and of the page's server together", times, ""),
     ]
 
 
-def _of_both(what: str, samples: Mapping[str, Samples]) -> Result:
+def _of_both(what: str, samples: Mapping[str, Samples], target: str) -> Result:
     alone, followed = samples["alone"], samples["followed"]
     ratio = followed.median / alone.median
     measured, baseline = f"{followed.median:.2f} s", f"{alone.median:.2f} s"
-    return Result("S7", what, measured, baseline, ratio, "≤ 1.02 ×", ratio <= 1.02, followed.spread)
+    return Result("S7", what, measured, baseline, ratio, target, ratio <= 1.02, followed.spread)
 
 
 def _run(count: int, folder: Path, is_followed: bool, processor: list[float]) -> float:
@@ -246,4 +246,5 @@ def follow() -> None:
             for _ in range(_POLLING):
                 with contextlib.suppress(urllib.error.HTTPError):
                     client.get("/process/followed?part=live")
-            time.sleep(1)
+                # Browsers do not ask at the same moment.
+                time.sleep(1 / _POLLING)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import warnings
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from asking import Client
 from shown_vault import column_builder, index_builder
 
 from tablevault import TableVault
+from tablevault.presentation import process_ids
 
 CODE = """
 from pathlib import Path
@@ -230,6 +233,15 @@ def test_operations_of_other_kinds_show_the_command(acted):
     page = acted.client.get("/table/waits_for_frame/TEMP_base/execute").text
     assert "write_instance" in page
     assert "<form" not in page
+
+
+def test_ids_of_the_page_are_numbered_within_a_second(acted, monkeypatch):
+    moment = datetime(2026, 11, 28, 3, 48, 12, tzinfo=UTC)
+    monkeypatch.setattr(process_ids, "datetime", SimpleNamespace(now=lambda zone: moment))
+    for expected in ("page-20261128T034812Z", "page-20261128T034812Z-2", "page-20261128T034812Z-3"):
+        process_id = process_ids.new_process_id(acted.vault, "page")
+        assert process_id == expected
+        acted.vault.create_table(f"made{len(process_id)}{expected[-1]}", process_id=process_id)
 
 
 def test_actions_on_what_is_not_there(acted):
