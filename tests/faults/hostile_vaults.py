@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import gc
 import hashlib
 import os
 import shutil
@@ -122,6 +123,8 @@ class ReceivedVault:
         now = _look(self.folder) if self.folder.is_dir() else {}
         changed = [name for name, status in self._seen.items() if status != now.get(name)]
         if not now or now.keys() != self._seen.keys() or not all((self._template / name).is_file() for name in changed):
+            # A connection that is still open would take the new catalog for the old one.
+            gc.collect()
             _remove(self.folder)
             shutil.copytree(self._template, self.folder, symlinks=True)
         else:
