@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+import re
 from typing import TYPE_CHECKING, Any
 
 from tablevault.operations.base import Operation, operation_named
@@ -23,22 +23,6 @@ if TYPE_CHECKING:
         DeleteCodeModule,
     )
     from tablevault.operations.write import Write, WriteInstance
-
-_LAZY = {
-    "Apply": "tablevault.operations.apply",
-    "ExecuteInstance": "tablevault.operations.execute",
-    "Gc": "tablevault.operations.garbage",
-    **dict.fromkeys(("CreateInstance", "DeleteInstance"), "tablevault.operations.instances"),
-    "RetryFailed": "tablevault.operations.retry_failed",
-    "SetService": "tablevault.operations.services",
-    **dict.fromkeys(("CreateTable", "DeleteTable", "RenameTable"), "tablevault.operations.tables"),
-    **dict.fromkeys(("CreateTag", "DeleteTag"), "tablevault.operations.tags"),
-    **dict.fromkeys(
-        ("CreateBuilderFile", "CreateCodeModule", "DeleteBuilderFile", "DeleteCodeModule"),
-        "tablevault.operations.text_files",
-    ),
-    **dict.fromkeys(("Write", "WriteInstance"), "tablevault.operations.write"),
-}
 
 __all__ = [
     "Apply",
@@ -65,6 +49,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LAZY:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_LAZY[name]), name)
+    return operation_named(re.sub("(?<=.)(?=[A-Z])", "_", name).lower())
