@@ -194,9 +194,13 @@ def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
     catalog = _made(make)
     _begin(catalog, _locked("table/a/instance/1"))
     _begin(catalog, _locked("table/b", shared=True))
+    others = [Lock(f"table/other{number}/instance/1", exclusive=True) for number in range(100)]
 
     def is_free(resource: str, exclusive: bool) -> bool:
-        return not catalog.processes.conflicts([Lock(resource, exclusive)], None)
+        wanted = Lock(resource, exclusive)
+        alone = catalog.processes.conflicts([wanted], None)
+        assert catalog.processes.conflicts([*others, wanted], None) == alone
+        return not alone
 
     for resource in ("table/a", "table/a/instance/1", "table/a/instance/1/x", "table"):
         assert not is_free(resource, True)

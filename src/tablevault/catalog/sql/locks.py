@@ -16,7 +16,7 @@ from tablevault.values import InstanceRecord, Lock
 _NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
 _TAKE = insert(locks)
 _MOST_AT_ONCE = 20
-"""Number of resources in one query: for many more, SQLite reads all locks instead of using the index."""
+"""Number of resources in one query: for many more, SQLite would read all locks for each part of it."""
 _HELD_BY = (
     select(locks.c.serial, locks.c.resource, locks.c.exclusive)
     .where(locks.c.serial.in_(bindparam("serials", expanding=True)))
@@ -24,6 +24,7 @@ _HELD_BY = (
 )
 _MOST_PROCESSES = 1_000
 """Processes in one query."""
+_ALL = select(locks.c.serial, locks.c.resource, locks.c.exclusive).order_by(locks.c.lock_id)
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
@@ -102,17 +103,21 @@ def _path_to(resource: str) -> list[str]:
 
 
 def _overlapping(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
-    """Yield each lock on the resources, above or below them, with the process that holds it; some more than once."""
-    for start in range(0, len(resources), _MOST_AT_ONCE):
-        some = resources[start : start + _MOST_AT_ONCE]
-        above = {path for resource in some for path in _path_to(resource)}
-        bounds: dict[str, str] = {}
-        for number, resource in enumerate(some):
-            # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
-            bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
-        rows = connection.execute(_overlapping_with(len(some)), {"above": sorted(above), **bounds}).all()
-        for row in rows:
-            yield int(row.serial), Lock(row.resource, bool(row.exclusive))
+    """Yield each lock on the resources, above or below them, with the process that holds it."""
+    above = {path for resource in resources for path in _path_to(resource)}
+    if len(resources) > _MOST_AT_ONCE:
+        # Few locks are held at any time: to look at all of them is faster than to ask for each resource.
+        wanted = set(resources)
+        for serial, resource, exclusive in connection.execute(_ALL):
+            if resource in above or not wanted.isdisjoint(_path_to(resource)):
+                yield int(serial), Lock(resource, bool(exclusive))
+        return
+    bounds: dict[str, str] = {}
+    for number, resource in enumerate(resources):
+        # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
+        bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
+    for row in connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all():
+        yield int(row.serial), Lock(row.resource, bool(row.exclusive))
 
 
 @cache
