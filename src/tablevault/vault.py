@@ -125,6 +125,8 @@ class TableVault:
         exist_ok: bool = False,
         ray: Mapping[str, Any] | None = None,
     ) -> None:
+        if operations.loaded_when_opened:
+            operations.load()
         settings = Settings(author, lock_timeout, parent_id, catalog_url, ray)
         if create:
             create_vault(db_dir, description, settings, exist_ok)

@@ -100,8 +100,12 @@ def test_an_interrupt_while_another_operation_is_waited_for_ends_the_wait(job):
     until(lambda: job.noted("held"), owner)
     waiting = job.interpreter(
         f"vault = TableVault({str(job.path)!r}, lock_timeout=60)\n"
-        "signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGTERM))\n"
-        "signal.setitimer(signal.ITIMER_REAL, 0.3)\n"
+        "def terminate(*_):\n"
+        "    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "signal.signal(signal.SIGALRM, terminate)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.3, 0.1)\n"
         "vault.delete_table('stories', process_id='waiting')"
     )
     assert ended(waiting).status == 143

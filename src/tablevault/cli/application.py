@@ -119,8 +119,9 @@ class Place:
         """Open the vault; raises `UsageError` if its folder is not given."""
         if self.db_dir is None:
             raise click.UsageError("Which vault? Name its folder with --db-dir DIR, or set TABLEVAULT_DIR.")
-        from tablevault import TableVault
+        from tablevault import TableVault, operations
 
+        operations.loaded_when_opened = False
         ray = {"address": self.ray_address} if self.ray_address else None
         vault = TableVault(self.db_dir, self.author, ray=ray, **options)
         self.opened = self.opened or vault

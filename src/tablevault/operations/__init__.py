@@ -1,11 +1,15 @@
-"""Operations: one class per kind of write, imported when first used."""
+"""Operations: one class per kind of write.
+
+They are imported when a vault is opened, so that no import is interrupted in the middle of a call. The command line
+imports the one that it needs: most commands need none.
+"""
 
 from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any
 
-from tablevault.operations.base import Operation, operation_named
+from tablevault.operations.base import Operation, operation_named, operation_names
 
 if TYPE_CHECKING:
     from tablevault.operations.apply import Apply
@@ -46,6 +50,16 @@ __all__ = [
     "WriteInstance",
     "operation_named",
 ]
+
+
+loaded_when_opened = True
+"""Whether opening a vault imports all operations; the command line sets it to `False`."""
+
+
+def load() -> None:
+    """Import all operations."""
+    for name in operation_names():
+        operation_named(name)
 
 
 def __getattr__(name: str) -> Any:
