@@ -345,6 +345,28 @@ def test_a_resumed_run_keeps_the_vectors_that_are_there(tmp_path):
     np.testing.assert_array_equal(to_numpy(frame["t"])[:, 1, 1], np.arange(20))
 
 
+STOPPING_AMONG_NULLS = """
+
+def some(i):
+    if i == 9:
+        raise OSError("no network")
+    return None if i % 4 == 1 else np.arange(i % 3) if i % 2 else np.full(3, i)
+"""
+
+
+def test_a_resumed_run_keeps_arrays_among_nulls_in_a_column_without_a_dtype(tmp_path):
+    vault = new_vault(tmp_path, "built")
+    vault.create_code_module("made", text=CODE + STOPPING_AMONG_NULLS)
+    vault.create_instance("built", builders=ROWS | {"v": builder("some", ["v"], "row-wise", arguments=ROW)})
+    with pytest.raises(OSError, match="no network"):
+        vault.execute_instance("built", process_id="work")
+    vault.create_code_module("made", text=CODE + STOPPING_AMONG_NULLS.replace("== 9", "== -1"))
+    TableVault(tmp_path / "vault", author="ada").execute_instance("built", process_id="work")
+    frame, _ = vault.get_dataframe("built")
+    cells = [None if cell is pd.NA else list(cell) for cell in frame["v"]]
+    assert cells == [None if i % 4 == 1 else list(range(i % 3)) if i % 2 else [i] * 3 for i in range(len(cells))]
+
+
 ORDERS = [list(range(2, 30)), list(range(29, -1, -1)), [0, 1, 2, 9, 4, 5, 3, 30, 31], [7], [31, 30], []]
 
 

@@ -87,10 +87,11 @@ class Mixture:
 
 def _examples(values: Sequence[Any]) -> Iterable[object]:
     """Return values of which all others share the traits, at the speed of C for those of simple types."""
-    kinds = set(map(type, values)) - {NoneType}
+    types = set(map(type, values))
+    kinds = types - {NoneType}
     if kinds <= _ALIKE:
         return [next(value for value in values if type(value) is kind) for kind in kinds]
-    there = values if None not in values else [value for value in values if value is not None]
+    there = values if NoneType not in types else [value for value in values if value is not None]
     if kinds == {int}:
         return [min(there), max(there)]
     if kinds == {float}:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
+from types import NoneType
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -634,7 +635,7 @@ def _stacked(cells: Sequence[Any], shape: tuple[int, ...], item: pa.DataType) ->
     dtype = np.dtype(item.to_pandas_dtype())
     if all(type(cell) is np.ndarray for cell in cells):
         return joined_arrays(cells, shape)
-    if any(type(cell) is list and None in cell for cell in cells):
+    if any(type(cell) is list and NoneType in map(type, cell) for cell in cells):
         return None
     if any(cell is None for cell in cells) and dtype.kind != "f":
         return None if any(type(cell) is list for cell in cells) else list(cells)
