@@ -359,7 +359,8 @@ class _Crew:
     def _lose_cluster(self) -> None:
         self._is_lost = True
         address = self._cluster.address
-        if self._cluster.is_connected:
+        # While ray.shutdown() is at work in another thread, the interpreter still counts as connected.
+        if self._cluster.is_connected and not self._cluster.is_reachable:
             text = f"the Ray cluster at {address} is gone; make the same call on another one"
         else:
             text = (
