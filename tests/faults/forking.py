@@ -20,6 +20,11 @@ from typing import Any, NoReturn, TextIO
 
 from experiment import Budget, Figures, Violation, Watch
 
+from tablevault import operations
+
+# Forks inherit it.
+operations.load()
+
 HANGS = 180.0
 """Seconds after which a try counts as one that hangs."""
 
