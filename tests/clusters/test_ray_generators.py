@@ -107,6 +107,7 @@ def test_rows_of_a_generator_arrive_in_order_from_one_worker(streams):
     assert len(streams.noted("worker")) == 3, "the column is reused"
 
 
+@pytest.mark.slow
 def test_a_generator_that_raises_pauses_after_its_rows_and_goes_on(streams):
     streams.stream("squares")
     streams.tell("fail")

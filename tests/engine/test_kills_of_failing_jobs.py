@@ -154,8 +154,7 @@ def finished(process) -> Ended:
     return Ended(process.returncode, output, errors)
 
 
-SAMPLE = [("async", "answer_async", "row-wise", 16, 0.04, 3, 0.8)]
-MORE = [
+RUNS = [
     ("async", "answer_async", "row-wise", 16, 0.1, 20, 0.8),
     ("threads", "answer", "row-wise", 4, 0.03, 20, 0.8),
     ("threads", "answer_batch", "batch", 2, 0.25, 20, 0.8),
@@ -163,10 +162,8 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("executor", "function", "return_type", "concurrency", "seconds", "kills", "longest"),
-    [*SAMPLE, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("executor", "function", "return_type", "concurrency", "seconds", "kills", "longest"), RUNS)
 def test_job_with_failing_rows_ends_as_if_it_had_not_been_killed(
     job, tmp_path, executor, function, return_type, concurrency, seconds, kills, longest
 ):

@@ -91,13 +91,10 @@ def read(log):
     return rows, beats
 
 
-SAMPLE = [(1, 0.004, 3, 0.6)]
-MORE = [(1, 0.004, 30, 0.6), (4, 0.01, 15, 1.0)]
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("threads", "seconds", "kills", "longest"),
-    [*SAMPLE, *(pytest.param(*each, marks=pytest.mark.slow) for each in MORE)],
+    [(1, 0.004, 30, 0.6), (4, 0.01, 15, 1.0)],
 )
 def test_only_rows_of_the_last_moments_are_computed_twice(job, tmp_path, threads, seconds, kills, longest):
     log = tmp_path / "log"

@@ -144,6 +144,7 @@ OPERATIONS = st.lists(
 @pytest.mark.filterwarnings("ignore:Tag .* names these instances already:tablevault.TableVaultWarning")
 @settings(max_examples=25, deadline=None)
 @given(OPERATIONS)
+@pytest.mark.slow
 def test_each_commit_of_a_random_history_shows_the_state_of_then(tmp_path_factory, operations):
     vault = TableVault(tmp_path_factory.mktemp("history") / "vault", author="a", create=True)
     with pytest.MonkeyPatch.context() as patched:
