@@ -348,7 +348,9 @@ def test_a_pipe_in_the_place_of_a_lock_file_holds_nobody_up(db_dir):
     assert TableVault(db_dir).get_process("mine").status == "paused"
 
 
-@pytest.mark.parametrize("content", ["a: [", "\xff", "[" * 5_000, ""])
+@pytest.mark.parametrize(
+    "content", ["a: [", "\xff", *(pytest.param(text, marks=pytest.mark.slow) for text in ("[" * 5_000, ""))]
+)
 def test_a_damaged_description_is_a_named_error(db_dir, content):
     (db_dir / "description.yaml").write_bytes(content.encode("latin-1"))
     vault = TableVault(db_dir)

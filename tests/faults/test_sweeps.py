@@ -20,7 +20,6 @@ POINTS = 4
 SAMPLE = {
     "execute_copy": "mine",
     "execute_unchanged": "",
-    "refresh": "mine",
     "execute_failing": "mine",
     "create_table": "",
     "write_with_artifacts": "mine",
@@ -28,7 +27,6 @@ SAMPLE = {
     "apply": "mine",
     "stop_and_materialize": "mine",
     "create_vault": "",
-    "migrate": "",
     "decompress_vault": "",
 }
 """What is tried in the short tests, and with which process id."""
@@ -69,10 +67,11 @@ def test_a_fault_at_any_point_leaves_everything_before_or_everything_after(prepa
         ("create_table", "mine", range(29, 38)),
         ("write_instance", "mine", range(80, 89)),
         ("execute_instance", "mine", range(40, 60, 2)),  # Among them, while builders and code are being pinned.
-        ("apply", "mine", range(30, 90, 6)),
-        ("execute_copy", "mine", (277, 279, 281)),  # Among them, while superseded artifacts are removed.
+        pytest.param("apply", "mine", range(30, 90, 6), marks=pytest.mark.slow),
+        # Among them, while superseded artifacts are removed.
+        pytest.param("execute_copy", "mine", (277, 279, 281), marks=pytest.mark.slow),
         ("compress_vault", "", (11, 33)),
-        ("decompress_vault", "", (14, 53)),
+        pytest.param("decompress_vault", "", (14, 53), marks=pytest.mark.slow),
     ],
 )
 def test_the_same_call_made_again_leaves_nothing_of_the_attempt_that_was_killed(
