@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import io
-import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from benchmarks import vaults
-from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved
+from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved, timing
 from tablevault import TableVault
 
 ROWS = 100
@@ -25,8 +24,8 @@ def fresh_tables(tables: int, rounds: int) -> list[Result]:
     with empty_folder() as folder:
         vault = _vault(folder, tables)
         ways: dict[str, Way] = {
-            "plans": _timed(lambda: [vault.plan_instance(name) for name in vault.get_tables()]),
-            "refresh": _timed(vault.refresh),
+            "plans": timing(lambda: [vault.plan_instance(name) for name in vault.get_tables()]),
+            "refresh": timing(vault.refresh),
         }
         samples = interleaved(ways, min(rounds, _MOST_ROUNDS))
         states = {status.state for status in vault.get_status().values()}
@@ -48,8 +47,8 @@ def unchanged_file(tables: int, rounds: int) -> list[Result]:
             for name in names:
                 vault.create_instance(name, copy=True)
             ways: dict[str, Way] = {
-                "plans": _timed(lambda: [vault.plan_instance(name) for name in (*names, names[0])]),
-                "run": _timed(lambda: vault.run(source)),
+                "plans": timing(lambda: [vault.plan_instance(name) for name in (*names, names[0])]),
+                "run": timing(lambda: vault.run(source)),
             }
             samples = interleaved(ways, min(rounds, _MOST_ROUNDS))
     return [_compared(f"run of an unchanged file of {tables} tables, against as many plan_instance", samples, "run")]
@@ -80,15 +79,6 @@ def _definitions(tables: int) -> str:
             parts.append(f'\n{name}.index("x", rows_of="{names[(number - 1) // 2]}")\n')
         parts.append(f'\n@{name}.column("y")\ndef mark_{number}(x):\n    return f"{{x}}-ok"\n')
     return "\n".join(parts)
-
-
-def _timed(work: Callable[[], object]) -> Way:
-    def way(_: Path) -> float:
-        start = time.perf_counter()
-        work()
-        return time.perf_counter() - start
-
-    return way
 
 
 def _vault(folder: Path, tables: int) -> TableVault:

@@ -17,7 +17,7 @@ import pandas as pd
 import polars
 
 from benchmarks import vaults
-from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved
+from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved, seconds_of, timing
 from tablevault import TableVault
 
 _CHANGED = 0.001
@@ -50,9 +50,9 @@ def differences(rows: int, rounds: int) -> list[Result]:
             )
 
         ways: dict[str, Way] = {
-            "polars": _timed(joined),
-            "with causes": _timed(lambda: vault.diff_instances("t")),
-            "without": _timed(lambda: vault.diff_instances("t", why=False)),
+            "polars": timing(joined),
+            "with causes": timing(lambda: vault.diff_instances("t")),
+            "without": timing(lambda: vault.diff_instances("t", why=False)),
         }
         samples = interleaved(ways, rounds)
     what = f"diff of {rows:,} × 6, 0.1 % of a column changed"
@@ -71,8 +71,8 @@ def collections(instances: int, rounds: int) -> list[Result]:
         _multiply(vault, instances)
         root = vault.db_dir
         ways: dict[str, Way] = {
-            "du": _timed(lambda: subprocess.run(["du", "-s", root], check=True, stdout=subprocess.DEVNULL)),
-            "plan": _timed(lambda: vault.plan_gc(keep_last=1)),
+            "du": timing(lambda: subprocess.run(["du", "-s", root], check=True, stdout=subprocess.DEVNULL)),
+            "plan": timing(lambda: vault.plan_gc(keep_last=1)),
         }
         samples = interleaved(ways, rounds)
     what = f"plan_gc of {instances:,} instances with {_FILES} artifacts each, against du -s"
@@ -89,8 +89,8 @@ def tags(tables: int, many: int, rounds: int) -> list[Result]:
         numbers = itertools.count()
         samples = interleaved(
             {
-                "tag": _timed(lambda: vault.create_tag(f"all-{next(numbers)}")),
-                "table": _timed(lambda: vault.create_table(f"new{next(numbers)}")),
+                "tag": timing(lambda: vault.create_tag(f"all-{next(numbers)}")),
+                "table": timing(lambda: vault.create_table(f"new{next(numbers)}")),
             },
             rounds,
         )
@@ -98,7 +98,7 @@ def tags(tables: int, many: int, rounds: int) -> list[Result]:
 
         def one() -> float:
             name = f"one-{next(numbers)}"
-            return _seconds(lambda: vault.create_tag(name, "table0"))
+            return seconds_of(lambda: vault.create_tag(name, "table0"))
 
         first = Samples(tuple(one() for _ in range(several)))
         for _ in range(many):
@@ -165,16 +165,6 @@ def _multiply(vault: TableVault, count: int) -> None:
                 (name, name, instance_id),
             )
         connection.commit()
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _timed(work: Callable[[], object]) -> Way:
-    return lambda _: _seconds(work)
 
 
 def _compared(work: str, what: str, measured: Samples, baseline: Samples, most: float) -> Result:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -12,7 +10,7 @@ import pandas as pd
 import polars
 
 from benchmarks import vaults
-from benchmarks.measuring import Result, Samples, Way, empty_folder, interleaved
+from benchmarks.measuring import Result, Samples, empty_folder, interleaved, seconds_of, timing
 from tablevault import TableVault
 
 _MORE = 0.06
@@ -47,8 +45,8 @@ def lazy_frames(rows: int, rounds: int) -> list[Result]:
 
         samples = interleaved(
             {
-                "scan": _timed(lambda: grouped(vault.scan("t")[0])),
-                "polars": _timed(lambda: grouped(polars.scan_parquet(path))),
+                "scan": timing(lambda: grouped(vault.scan("t")[0])),
+                "polars": timing(lambda: grouped(polars.scan_parquet(path))),
             },
             rounds,
         )
@@ -74,8 +72,8 @@ def _against_duckdb(vault: TableVault, path: str, name: str, text: str, rows: in
     ours, theirs = text.format(t="t"), text.format(t=f"read_parquet('{path}')")
     samples = interleaved(
         {
-            "query": _timed(lambda: vault.query(ours, format="arrow")),
-            "duckdb": _timed(lambda: connection.sql(theirs).to_arrow_table()),
+            "query": timing(lambda: vault.query(ours, format="arrow")),
+            "duckdb": timing(lambda: connection.sql(theirs).to_arrow_table()),
         },
         rounds,
     )
@@ -97,9 +95,9 @@ def _first(vault: TableVault, path: str, rows: int, rounds: int) -> Result:
         # What was checked is remembered by the object.
         opened = TableVault(vault.db_dir, author="bench")
         opened.query("SELECT 1")
-        return _seconds(lambda: opened.query(statement)) - _seconds(lambda: opened.query(statement))
+        return seconds_of(lambda: opened.query(statement)) - seconds_of(lambda: opened.query(statement))
 
-    samples = interleaved({"first": first, "read": _timed(lambda: _read(path))}, rounds)
+    samples = interleaved({"first": first, "read": timing(lambda: _read(path))}, rounds)
     ratio = samples["first"].median / samples["read"].median
     what = f"first query of {rows:,} × 8 beyond the second, against reading the file"
     return _result("S2", what, samples["first"], samples["read"].median, ratio, "≤ 1.5 ×", ratio <= 1.5)
@@ -109,16 +107,6 @@ def _read(path: str) -> None:
     with Path(path).open("rb", buffering=0) as file:
         while file.read(1 << 20):
             pass
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def _timed(work: Callable[[], object]) -> Way:
-    return lambda _: _seconds(work)
 
 
 def _result(
