@@ -136,7 +136,7 @@ class DefinedBuilder:
         TVBuilderError, TableReferenceError
             If a field is wrong, or a parameter cannot be bound; names file, line and field.
         """
-        fields = self._plain_fields()
+        fields = dict(self._plain_fields)
         given = fields.pop("arguments", {})
         if not isinstance(given, dict):
             raise self.error(("arguments",), "it must be a mapping of argument names to values.")
@@ -156,7 +156,7 @@ class DefinedBuilder:
 
     def written(self) -> str:
         """Return its fields as the source has them, before they are bound to columns that the vault has, as JSON."""
-        fields = self._plain_fields()
+        fields = dict(self._plain_fields)
         if self.definition.rows_of is None:
             fields |= self._of_function(fields)
         else:
@@ -165,8 +165,9 @@ class DefinedBuilder:
             fields |= {"rows_of": [rows.table, rows.instance], "changed_columns": list(self.columns)}
         return json.dumps(json_form(fields), sort_keys=True)
 
-    def _plain_fields(self) -> dict[str, Any]:
-        """Return the fields that were given, as plain values."""
+    @cached_property
+    def _plain_fields(self) -> Mapping[str, Any]:
+        """The fields that were given, as plain values."""
         fields: dict[str, Any] = {}
         for name, value in self.definition.fields.items():
             if name in GIVEN_BY_DECORATOR:
