@@ -55,7 +55,7 @@ SEED ?= 0
 torture: $(TORTURE)
 	$(BIN)/python -W ignore tests/faults/torture.py --seed $(SEED) --only "$(ONLY)" $(if $(SECONDS),--seconds $(SECONDS))
 
-bench: $(PACKAGE)
+bench: $(DEVELOP)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 bench-peers: $(PACKAGE)
