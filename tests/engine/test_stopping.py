@@ -47,6 +47,26 @@ def test_a_stop_reverts_and_releases_the_locks(job):
     job.vault.delete_table("stories")
 
 
+def test_warnings_that_are_errors_are_raised_once_all_is_done(paused):
+    builder = Path(paused.vault.db_dir) / "stories" / "TEMP_base" / "builders" / "answer.yaml"
+    builder.write_text(builder.read_text() + "# edited meanwhile\n")
+    # Pytest turns warnings into errors here, as other programs do.
+    with pytest.raises(tv_errors.TableVaultWarning, match=r"Builder files edited by hand .* \(answer\) did not run"):
+        paused.vault.stop_process("nightly", materialize=True)
+    assert paused.vault.get_process("nightly").status == "stopped"
+    assert paused.vault.get_active_processes() == {}
+    assert paused.answers() == [f"{x}-ok" for x in range(4)] + [None] * 6
+
+
+def test_a_paused_process_goes_on_where_its_warning_is_an_error(paused):
+    builder = Path(paused.vault.db_dir) / "stories" / "TEMP_base" / "builders" / "answer.yaml"
+    builder.write_text(builder.read_text() + "# edited meanwhile\n")
+    with pytest.raises(tv_errors.TableVaultWarning, match="it continues with those of its start"):
+        paused.execute("nightly")
+    assert paused.vault.get_process("nightly").status == "succeeded"
+    assert paused.answers() == [f"{x}-ok" for x in range(10)]
+
+
 def test_what_was_computed_can_be_taken_over_after_a_stop(paused):
     paused.vault.stop_process("nightly")
     assert paused.answers(instance_id="TEMP_base") == [f"{x}-ok" for x in range(4)] + [None] * 6

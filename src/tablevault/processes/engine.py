@@ -11,7 +11,7 @@ from msgspec import structs
 from tablevault import clock, names
 from tablevault.catalog.owners import WORKER
 from tablevault.context import VaultContext
-from tablevault.errors import TableVaultError, TVLockError, TVProcessError, warn
+from tablevault.errors import TableVaultError, TVLockError, TVProcessError, late_warnings, warn
 from tablevault.formats import migrate
 from tablevault.liveness import Liveness
 from tablevault.lookup import Lookup
@@ -153,6 +153,19 @@ class Engine:
 
     def _carry_out(self, process: Process, interrupts: Interrupts) -> Outcome:
         """Work, decide and apply; on an error revert, pause or let go."""
+        outcome = Outcome(OutcomeKind.SUCCEEDED, process.process_id)
+        if self._parent is not None:
+            # Its warnings are left to its parent.
+            self._changed(process, interrupts)
+            return outcome
+        with late_warnings() as late:
+            for message in self._changed(process, interrupts).warnings:
+                warn(message)
+        if late:
+            raise late[0]
+        return outcome
+
+    def _changed(self, process: Process, interrupts: Interrupts) -> Changes:
         try:
             try:
                 changes = self._work(process, interrupts)
@@ -169,10 +182,7 @@ class Engine:
                 raise
         finally:
             process.leave()
-        # Last of all: a program may have turned warnings into errors. Those of a child are left to its parent.
-        for message in changes.warnings if self._parent is None else ():
-            warn(message)
-        return Outcome(OutcomeKind.SUCCEEDED, process.process_id)
+        return changes
 
     def _work(self, process: Process, interrupts: Interrupts) -> Changes:
         if process.resumed:
