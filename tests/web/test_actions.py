@@ -6,6 +6,7 @@ import contextlib
 import re
 import warnings
 from datetime import UTC, datetime
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -147,6 +148,23 @@ def test_stop_says_what_is_lost_and_can_keep_it(acted, materialize):
     assert len(acted.vault.get_table_instances(name)) == materialize
     assert acted.vault.get_history(operation="stop_process")[0].author == "ada via page"
     assert "nothing to stop" in acted.client.get(f"/process/{name}-1/stop").text
+
+
+@pytest.mark.filterwarnings("default::tablevault.TableVaultWarning")
+def test_warnings_of_an_action_are_on_the_page_that_it_leads_to(acted):
+    acted.gate.unlink(missing_ok=True)
+    acted.make("edited")
+    with pytest.raises(ValueError, match="not yet"):
+        acted.vault.execute_instance("edited", process_id="edited-1")
+    path = Path(acted.vault.db_dir) / "edited" / "TEMP_base" / "builders" / "doubled.yaml"
+    path.write_text(path.read_text() + "# <b>changed</b> meanwhile\n")
+    place = acted.clicked("/process/edited-1/stop", materialize="1")
+    told = "did not run; they are kept in"
+    assert told not in acted.client.get("/").text
+    assert "warnings" not in acted.client.get(f"{place}.json").json
+    assert acted.client.get(place).text.count(told) == 1
+    # Who looks again sees the page as it is.
+    assert told not in acted.client.get(place).text
 
 
 def test_stop_of_a_retry_loses_its_cells(acted):

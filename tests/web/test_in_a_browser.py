@@ -13,6 +13,7 @@ from browsing import REBOUND, Visit, chromium_path, opened_browser
 from playwright.sync_api import expect
 from shown_vault import HOSTILE, column_builder, index_builder
 
+import tablevault
 from tablevault import TableVault
 
 pytestmark = [
@@ -274,6 +275,24 @@ def slow(number, gate):
 """
 
 
+FAILING = """
+from pathlib import Path
+
+def numbers(count):
+    return list(range(count))
+
+def fragile(number, folder):
+    with Path(folder, "calls").open("a") as calls:
+        calls.write(f"{number}\\n")
+    if (number == 2 or number >= 4) and not Path(folder, "gate").exists():
+        raise ValueError(f"not yet {number}")
+    return number * 2
+
+def more(doubled):
+    return doubled + 1
+"""
+
+
 def test_run_is_followed_to_its_end_without_reload(browser, tmp_path):
     gate = tmp_path / "gate"
     vault = TableVault(tmp_path / "vault", author="ada", create=True)
@@ -321,6 +340,47 @@ def test_run_is_followed_to_its_end_without_reload(browser, tmp_path):
         assert "10,000 of 10,000" in page.inner_text("main")
     server.close()
     assert len(vault.read("long")) == 10_000
+
+
+def test_failed_rows_are_retried_by_a_click(browser, tmp_path):
+    (tmp_path / "calls").write_text("")
+    vault = TableVault(tmp_path / "vault", author="ada", create=True)
+    vault.create_code_module("shown", text=FAILING)
+    vault.create_table("kept")
+    vault.create_instance(
+        "kept",
+        builders={
+            "kept_index": index_builder(40),
+            "doubled": column_builder(
+                "fragile",
+                "doubled",
+                arguments={"folder": str(tmp_path)},
+                on_error="collect",
+                max_failures="100%",
+                max_consecutive_failures=100,
+            ),
+            "more": column_builder("more", "more", needs="doubled"),
+        },
+    )
+    with pytest.warns(tablevault.TableVaultWarning, match="37"):
+        vault.execute_instance("kept")
+    (tmp_path / "calls").write_text("")
+    server = vault.serve(block=False, allow_writes=True)
+    with visiting(browser, Client(server.url)) as visit:
+        page = visit.page
+        page.goto(f"{visit.root}/table/kept/base")
+        assert page.locator("td.failed, td .failed").count() == 37
+        page.goto(f"{visit.root}/table/kept/base/row/5")
+        assert "ValueError: not yet 5" in page.inner_text("main")
+        page.goto(f"{visit.root}/table/kept/base/errors")
+        assert "37" in page.inner_text("main table")
+        page.get_by_role("link", name="Retry failed rows").click()
+        (tmp_path / "gate").touch()
+        page.get_by_role("button", name="Retry in the background").click()
+        page.wait_for_selector("#live h1 .succeeded", timeout=60_000)
+    server.close()
+    assert sorted(map(int, (tmp_path / "calls").read_text().split())) == [2, *range(4, 40)]
+    assert list(vault.read("kept")["more"]) == [number * 2 + 1 for number in range(40)]
 
 
 def test_ids_are_copied_by_a_click_and_reached_by_keyboard(browser, shown, reader):

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import anyio
 from starlette.applications import Starlette
@@ -23,6 +24,7 @@ from tablevault.errors import (
     TVLockError,
     TVProcessError,
     TVTableError,
+    hear_warnings,
 )
 from tablevault.presentation.problems import Problem
 from tablevault.presentation.process_ids import has_process
@@ -153,11 +155,15 @@ class _Answering:
         body = await request.body()
 
         def acted(site: Site, request: Request) -> Response:
+            heard = hear_warnings()
             try:
-                return act(site, request, read_form(body))
+                leading = act(site, request, read_form(body))
+                if heard:
+                    site.leave_warnings(unquote(urlsplit(leading.headers["location"]).path), heard)
+                return leading
             except (TableVaultError, OSError) as error:
                 status = 409 if isinstance(error, TableVaultError) else 500
-                return self._problem(request, status, str(error))
+                return self._problem(request, status, "\n".join([str(error), *heard]))
 
         return await self._answer(acted, False, request)
 
@@ -177,7 +183,9 @@ class _Answering:
             part = request.query_params.get("part", "")
             if part and not self._rendering.has_part(page, part):
                 return self._problem(request, 404, "There is no such part of the page.")
-            return self._rendering.html(page, etag, part)
+            is_looked_at = request.method == "GET" and not part
+            warnings = self._site.take_warnings(request.scope["path"]) if is_looked_at else ()
+            return self._rendering.html(page, etag, part, warnings)
         except (TableVaultError, Busy) as error:
             status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
             return self._problem(request, status, str(error))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -72,7 +72,7 @@ class Rendering:
         environment.globals["drawings"] = environment.get_template("drawing.html").module
         self._environment = environment
 
-    def html(self, page: Shown, etag: str | None, part: str) -> Response:
+    def html(self, page: Shown, etag: str | None, part: str, warnings: Sequence[str] = ()) -> Response:
         """Return a page, or one block of its template, as HTML.
 
         Parameters
@@ -83,9 +83,11 @@ class Rendering:
             The tag of the answer that the browser has; if nothing has changed since, it is not sent again.
         part
             The block; empty for the whole page.
+        warnings
+            Those of the action that led to the page.
         """
         template = self._environment.get_template(page.template)
-        values = {"page": page.value, **page.beside}
+        values = {"page": page.value, "warnings": warnings, **page.beside}
         if part:
             context = template.new_context(values)
             text = "".join(template.blocks[part](context)).strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _PATIENCE = 10.0
 """Seconds that a statement waits for another one."""
+_MOST_PLACES = 100
+"""Pages that warnings wait for; of one that is never looked at, they are forgotten."""
 
 
 class Busy(Exception):
@@ -40,6 +42,8 @@ class Site:
         self._heavy = threading.Lock()
         self._acting: TableVault | None = None
         self._opening = threading.Lock()
+        self._warnings: dict[str, Sequence[str]] = {}
+        self._leaving = threading.Lock()
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -57,3 +61,15 @@ class Site:
             if self._acting is None:
                 self._acting = self.vault._for_author(f"{self.vault.author} via page")
             return self._acting
+
+    def leave_warnings(self, path: str, texts: Sequence[str]) -> None:
+        """Keep the warnings of an action for the page that it leads to."""
+        with self._leaving:
+            self._warnings[path] = (*self._warnings.pop(path, ()), *texts)
+            while len(self._warnings) > _MOST_PLACES:
+                del self._warnings[next(iter(self._warnings))]
+
+    def take_warnings(self, path: str) -> Sequence[str]:
+        """Return the warnings that were left for a page; they are told once."""
+        with self._leaving:
+            return self._warnings.pop(path, ())
