@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         TagInfo,
         VerifyReport,
     )
-    from tablevault.usage import report_usage
+    from tablevault.rows.usage import report_usage
     from tablevault.vault import TableVault
 
 __version__ = "1.0.0.dev0"
@@ -67,7 +67,7 @@ _LAZY = {
     **dict.fromkeys(("compress_vault", "decompress_vault", "delete_vault"), "tablevault.archiving.archives"),
     "import_legacy_vault": "tablevault.legacy",
     "to_numpy": "tablevault.reading.arrays",
-    "report_usage": "tablevault.usage",
+    "report_usage": "tablevault.rows.usage",
     **dict.fromkeys(
         (
             "ApplyPlan",

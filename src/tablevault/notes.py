@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from tablevault.outcomes import Outcome
-from tablevault.texts import cut
+from tablevault.texts.plain import cut
+from tablevault.values.outcomes import Outcome
 
 _OUTCOME = "__tablevault_outcome__"
 """Attribute of an exception that holds the outcome of its process."""

@@ -16,33 +16,31 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from tablevault.clusters import RayOptions
-    from tablevault.progress import ExecutionProgress
-    from tablevault.texts import Secrets
-    from tablevault.values import (
+    from tablevault.texts.plain import Secrets
+    from tablevault.values.changes import Decision, Imported, Read, Remaining, Tidying
+    from tablevault.values.clusters import RayOptions
+    from tablevault.values.contents import (
         ArtifactRecord,
-        Begun,
-        Blocked,
-        Decision,
-        ErrorInfo,
-        Imported,
         InstanceRecord,
         JsonObject,
         ListedInstance,
+        Selected,
+        Selection,
+        TableRecord,
+        TagRecord,
+    )
+    from tablevault.values.processes import (
+        Begun,
+        Blocked,
+        ErrorInfo,
         Lock,
         NewProcess,
         Owner,
         Plan,
         ProcessRecord,
         Progress,
-        Read,
-        Remaining,
-        Selected,
-        Selection,
-        TableRecord,
-        TagRecord,
-        Tidying,
     )
+    from tablevault.values.progress import ExecutionProgress
 
 
 class Frame(Protocol):

@@ -16,9 +16,10 @@ from tablevault.display.lineage import lineage_graph, lineage_html, lineage_text
 from tablevault.display.processes import overview_html, overview_text, process_html, process_text
 from tablevault.display.reports import apply_plan_html, apply_plan_text, plan_html, plan_text, report_html, report_text
 from tablevault.names import DEFAULT_VERSION
-from tablevault.outcomes import Remedy
-from tablevault.texts import in_line
-from tablevault.values import BuilderProgress, ErrorInfo, InstanceRecord, JsonObject, OwnerInfo, TableRecord
+from tablevault.texts.plain import in_line
+from tablevault.values.contents import InstanceRecord, JsonObject, TableRecord
+from tablevault.values.outcomes import Remedy
+from tablevault.values.processes import BuilderProgress, ErrorInfo, OwnerInfo
 
 if TYPE_CHECKING:
     from rich.tree import Tree

@@ -11,14 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tablevault import names, operations
-from tablevault.addresses import Address, parse_address
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
 from tablevault.errors import TVArgumentError, TVProcessError, warn
-from tablevault.extras import imported
-from tablevault.formats import migrate
-from tablevault.lookup import Lookup
-from tablevault.opening import Settings, create_vault, open_context
 from tablevault.processes.engine import Engine
 from tablevault.processes.failing import tell_unread
 from tablevault.processes.messages import in_report, resuming
@@ -39,8 +34,13 @@ from tablevault.records import (
     TagInfo,
     VerifyReport,
 )
+from tablevault.state.formats import migrate
+from tablevault.state.lookup import Lookup
+from tablevault.state.opening import Settings, create_vault, open_context
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
+from tablevault.system.extras import imported
+from tablevault.values.addresses import Address, parse_address
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from tablevault.reading.sql import Sql
     from tablevault.sql_engine.relations import DuckDBPyConnection
     from tablevault.storage.frames import FrameData
-    from tablevault.values import Page, Selection
+    from tablevault.values.contents import Page, Selection
     from tablevault.web.server import Server
 
 _logger = logging.getLogger("tablevault")

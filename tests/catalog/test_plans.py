@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import pytest
 
 from tablevault.catalog import sqlite_catalog
-from tablevault.plans import (
+from tablevault.values.changes import Imported
+from tablevault.values.plans import (
     CreateTablePlan,
     DeleteInstancePlan,
     Dependency,
@@ -22,7 +23,15 @@ from tablevault.plans import (
     decode_plan,
     encode_plan,
 )
-from tablevault.values import Creation, ErrorInfo, Imported, Lock, NewProcess, Owner, ProcessRecord, Status
+from tablevault.values.processes import (
+    Creation,
+    ErrorInfo,
+    Lock,
+    NewProcess,
+    Owner,
+    ProcessRecord,
+    Status,
+)
 
 LOCKS = (Lock("code", True), Lock("table/a/instance/b", False))
 EXECUTE = ExecutePlan(

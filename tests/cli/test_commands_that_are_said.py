@@ -15,8 +15,8 @@ import tablevault
 from tablevault import TableVault
 from tablevault.cli.application import application
 from tablevault.operations.base import operation_named
-from tablevault.outcomes import command_of
 from tablevault.processes.remedies import RecordedCall
+from tablevault.values.outcomes import command_of
 
 CODE = """
 from pathlib import Path

@@ -11,7 +11,7 @@ from jupyter_client.manager import start_new_kernel
 
 from tablevault import TableVault
 from tablevault.display.progress import Rates, builder_lines, duration
-from tablevault.values import BuilderProgress
+from tablevault.values.processes import BuilderProgress
 
 CODE = """
 import logging

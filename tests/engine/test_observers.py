@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tablevault.opening import Settings, open_context
 from tablevault.operations import CreateTable, ExecuteInstance
 from tablevault.processes.engine import Engine
+from tablevault.state.opening import Settings, open_context
 
 
 class Recorder:

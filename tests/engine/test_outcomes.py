@@ -9,8 +9,8 @@ import pytest
 
 from tablevault import tv_errors
 from tablevault.notes import add_note, location_of, outcome_of
-from tablevault.outcomes import Cause, OutcomeKind
 from tablevault.processes.messages import hint, note
+from tablevault.values.outcomes import Cause, OutcomeKind
 
 
 def failed(job, process_id="", error=RuntimeError, match="no answer for 4"):

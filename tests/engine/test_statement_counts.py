@@ -13,7 +13,7 @@ from sqlalchemy import Engine, event
 from made_builders import builder_text
 from tablevault import TableVault
 from tablevault.processes.process import OwnerWatch
-from tablevault.values import Lock
+from tablevault.values.processes import Lock
 
 CODE = """
 import pandas as pd

@@ -12,7 +12,7 @@ import pytest
 
 from tablevault import TableVault, tv_errors
 from tablevault.notes import add_note, message_of, notes_of, traceback_of
-from tablevault.texts import MOST_IN_LINE, MOST_RECORDED, cut, in_line, shown, shown_json, storable
+from tablevault.texts.plain import MOST_IN_LINE, MOST_RECORDED, cut, in_line, shown, shown_json, storable
 
 CLASSES = """
 import pandas as pd

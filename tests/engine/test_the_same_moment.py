@@ -10,13 +10,14 @@ import pytest
 
 from tablevault import TableVault, tv_errors
 from tablevault.catalog.owners import RECOVERY
-from tablevault.liveness import Liveness
-from tablevault.opening import Settings, open_context
-from tablevault.plans import Unplanned
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import claim_when_free
 from tablevault.processes.recovery import Recovery
-from tablevault.values import Changes, Decision, ErrorInfo, NewProcess, Owner, Status, Tidying, TidyingAction
+from tablevault.state.liveness import Liveness
+from tablevault.state.opening import Settings, open_context
+from tablevault.values.changes import Changes, Decision, Tidying, TidyingAction
+from tablevault.values.plans import Unplanned
+from tablevault.values.processes import ErrorInfo, NewProcess, Owner, Status
 
 ARGUMENTS = {
     "table_name": "stories",

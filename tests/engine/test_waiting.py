@@ -7,9 +7,9 @@ from itertools import islice, repeat
 
 import pytest
 
-from tablevault import forks
-from tablevault.forks import ForkHooks
-from tablevault.waiting import growing, poll
+from tablevault.system import forks
+from tablevault.system.forks import ForkHooks
+from tablevault.system.waiting import growing, poll
 
 FORKING = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 """Newer interpreters warn of forks beside threads."""

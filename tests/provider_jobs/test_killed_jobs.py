@@ -9,7 +9,8 @@ import signal
 import pytest
 from providers import doubled
 
-from tablevault import TableVaultWarning, clock, tv_errors
+from tablevault import TableVaultWarning, tv_errors
+from tablevault.system import clock
 
 STEPS = ["submit", "submitted", "poll", "polled"]
 MONTHS = int(os.environ.get("MONTHS", "12"))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tablevault import TableVault, TableVaultWarning, tv_errors
 from tablevault.builders.document import read_document
-from tablevault.json_forms import from_json_form, json_form
+from tablevault.texts.json_forms import from_json_form, json_form
 
 INDEX = """\
 builder_type: IndexBuilder

@@ -9,8 +9,8 @@ import yaml
 from counted_desk import ASK, INDEX, NUMBER, SHOUT, Desk
 
 from tablevault import TableVault, TableVaultWarning, TVArtifactError, TVLockError
-from tablevault.lookup import Lookup
 from tablevault.operations import unchanged
+from tablevault.state.lookup import Lookup
 
 WHO = ASK.format(prompt="Who is")
 FRAGILE = """

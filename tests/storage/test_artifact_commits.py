@@ -14,7 +14,7 @@ from tablevault.storage import artifact_commits, file_systems, files
 from tablevault.storage.artifact_commits import ArtifactCommits, SyncChoice
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.file_systems import FileSystem
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 MANY = [f"{folder}{number}.bin" for folder in ("", "a/", "a/b/") for number in range(5)]
 LONG_AGO = 1_600_000_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.checkpoints import CheckpointStore, read_checkpoints
 from tablevault.storage.frame_data import table_from_frame
 from tablevault.storage.frames import read_frame
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 PATIENCE = 20
 

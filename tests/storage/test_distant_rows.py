@@ -14,7 +14,7 @@ import pytest
 from tablevault.storage import frame_files
 from tablevault.storage.distant_rows import UnknownPageError, read_distant_rows
 from tablevault.storage.frames import read_frame, table_from_frame, write_frame
-from tablevault.values import Page
+from tablevault.values.contents import Page
 
 ROWS = 5_000
 

@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tablevault.delimited_text import read_delimited
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.storage.column_types import json_type
 from tablevault.storage.exports import export_frame
 from tablevault.storage.frame_data import FrameData, table_from_frame
+from tablevault.texts.delimited import read_delimited
 
 BERLIN = ZoneInfo("Europe/Berlin")
 COLUMNS = {

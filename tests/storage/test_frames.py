@@ -35,7 +35,7 @@ from tablevault.storage.frames import (
     with_nullable_types,
     write_frame,
 )
-from tablevault.values import Page
+from tablevault.values.contents import Page
 
 TEXT = st.text(alphabet=st.characters(codec="utf-8"), max_size=5)
 ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "+02:00"]

@@ -13,11 +13,11 @@ from typing import BinaryIO, cast
 
 from tablevault.archiving.unpacking import Counted, Unpacking
 from tablevault.catalog.owners import Owners
-from tablevault.context import VaultContext
 from tablevault.display.progress import shown_bytes, shown_files
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import VaultLayout
-from tablevault.opening import Settings, marker_of, open_context
+from tablevault.state.context import VaultContext
+from tablevault.state.opening import Settings, marker_of, open_context
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public

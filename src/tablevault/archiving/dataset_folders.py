@@ -12,18 +12,18 @@ from pyarrow import parquet
 
 from tablevault.archiving.dataset_texts import Described, DescribedColumn, DescribedFile, card, croissant
 from tablevault.archiving.exported import copied_digest, copy_artifact
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError
 from tablevault.execution.provenance import Provenance, read_artifact_records, read_provenance
-from tablevault.lookup import Lookup
 from tablevault.reading.lineage import LineageReader
 from tablevault.reading.queries import Queries
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData
 from tablevault.storage.manifest import check_listed
-from tablevault.values import ArtifactState, InstanceRecord, Page, TableRecord
+from tablevault.values.contents import ArtifactState, InstanceRecord, Page, TableRecord
 
 CARD, CROISSANT, PROVENANCE, ARTIFACTS = "README.md", "croissant.json", "provenance", "artifacts"
 _EMBEDDED = {"image": "Image", "audio": "Audio"}

@@ -12,8 +12,8 @@ import pyarrow as pa
 import yaml
 
 from tablevault.execution.provenance import BuilderFacts, Provenance
-from tablevault.json_forms import json_form
 from tablevault.storage.dtypes import ColumnType, Kind
+from tablevault.texts.json_forms import json_form
 
 _CONTEXT: Mapping[str, Any] = {
     "@language": "en",

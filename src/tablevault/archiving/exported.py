@@ -7,11 +7,11 @@ import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
+from tablevault.state.context import VaultContext
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 _PIECE_BYTES = 1 << 20
 

@@ -13,34 +13,32 @@ from tablevault.archiving.archives import SUFFIX, check_unpacked
 from tablevault.archiving.instance_copies import content_digests, copy_metadata, copy_whole
 from tablevault.archiving.needed_instances import with_needed
 from tablevault.archiving.unpacking import Unpacking
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import ARTIFACTS, InstanceFolder, VaultLayout
-from tablevault.lock_names import lock_on_table
-from tablevault.lookup import Lookup
-from tablevault.opening import Settings, open_context
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
-from tablevault.plans import ImportPlan, ImportSource
 from tablevault.reading.inspection import Findings, InstanceInspection
 from tablevault.reading.metadata_folders import MetadataFolders
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
+from tablevault.state.opening import Settings, open_context
 from tablevault.storage import files
-from tablevault.values import (
-    ArtifactState,
+from tablevault.values.changes import (
     Changes,
-    Creation,
     ImportedInstance,
     ImportedInstances,
     ImportedRead,
     ImportedTable,
     ImportedTag,
-    InstanceRecord,
     NewTable,
-    TableRecord,
     Tidying,
     TidyingAction,
 )
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_table
+from tablevault.values.plans import ImportPlan, ImportSource
+from tablevault.values.processes import Creation
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tablevault.layout import ERRORS, FINGERPRINTS, FRAME, INPUT_ROWS, USAGE, In
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.manifest import read_manifest
-from tablevault.values import ArtifactState, InstanceRecord
+from tablevault.values.contents import ArtifactState, InstanceRecord
 
 CONTENT = (FRAME, FINGERPRINTS, ERRORS, USAGE, INPUT_ROWS, "artifacts.parquet")
 """The files of an instance that hold cells, or facts about single cells."""

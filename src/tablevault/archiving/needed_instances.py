@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from tablevault.execution.provenance import in_catalog, read_provenance
-from tablevault.lookup import Lookup
 from tablevault.reading.metadata_folders import MetadataFolders
-from tablevault.values import InstanceRecord
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord
 
 
 def with_needed(

@@ -8,12 +8,12 @@ from pathlib import Path
 from tablevault import names
 from tablevault.archiving.dataset_folders import DatasetFolder, is_dataset_folder
 from tablevault.archiving.exported import export_target, exported
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
 from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
+from tablevault.state.context import VaultContext
 from tablevault.storage.exports import write_frame_as
-from tablevault.values import InstanceRecord, Page, TableRecord
+from tablevault.values.contents import InstanceRecord, Page, TableRecord
 
 _FILES = ("parquet", "csv", "jsonl", "json", "arrow")
 _DATASETS = ("dataset", "huggingface", "croissant")

@@ -6,34 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tablevault.addresses import parse_address
 from tablevault.archiving.archives import SUFFIX, compress_vault
 from tablevault.archiving.exported import export_target, exported
 from tablevault.archiving.instance_copies import copy_metadata, copy_whole
 from tablevault.archiving.needed_instances import with_needed
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import ARTIFACTS, CODE, MODULE_SUFFIX, InstanceFolder, VaultLayout
-from tablevault.lookup import Lookup
 from tablevault.names import nearest
-from tablevault.opening import Settings, create_vault, open_context
 from tablevault.operations.base import write_description
 from tablevault.operations.tables import describe_table
 from tablevault.processes.commit import Decisions
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
+from tablevault.state.opening import Settings, create_vault, open_context
 from tablevault.storage import files
-from tablevault.values import (
-    ArtifactState,
-    Imported,
-    InstanceRecord,
-    ProcessRecord,
-    Status,
-    TableRecord,
-    TagRecord,
-)
+from tablevault.values.addresses import parse_address
+from tablevault.values.changes import Imported
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord, TagRecord
+from tablevault.values.processes import ProcessRecord, Status
 
 _INPUTS = ("provenance", "frames")
 _DESCRIPTION = "Exported from vault "

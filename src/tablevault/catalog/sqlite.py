@@ -19,8 +19,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from tablevault.catalog.sql.store import BEGIN, READING, WRITING
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
-from tablevault.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
-from tablevault.waiting import poll
+from tablevault.system.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
+from tablevault.system.waiting import poll
 
 _BUSY_TIMEOUT = 60.0
 """Seconds to wait for another writer of the catalog, whose transactions take milliseconds."""

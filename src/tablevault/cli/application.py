@@ -18,8 +18,8 @@ import click
 
 from tablevault.errors import TableVaultError, TableVaultWarning
 from tablevault.notes import frames_of, location_of, notes_of, outcome_of, traceback_of
-from tablevault.outcomes import Cause, Outcome, OutcomeKind
-from tablevault.texts import shown
+from tablevault.texts.plain import shown
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

@@ -8,11 +8,11 @@ from typing import Any
 
 import click
 
-from tablevault.addresses import parse_address
 from tablevault.cli.application import DIFFERENT, Place, in_place, json_option
 from tablevault.cli.completion import tables
 from tablevault.cli.reading import instance, table, version
 from tablevault.cli.showing import echo_text, is_json, show
+from tablevault.values.addresses import parse_address
 
 _NAMES = ("table", "before", "after")
 

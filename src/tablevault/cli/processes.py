@@ -13,9 +13,9 @@ from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
 from tablevault.display.progress import rows_done
-from tablevault.outcomes import command_of, operation_of
-from tablevault.texts import duration
-from tablevault.values import BuilderProgress, Status
+from tablevault.texts.plain import duration
+from tablevault.values.outcomes import command_of, operation_of
+from tablevault.values.processes import BuilderProgress, Status
 
 if TYPE_CHECKING:
     from tablevault.records import ProcessInfo

@@ -13,7 +13,7 @@ import click
 from tablevault.cli.application import Place, in_place, json_option
 from tablevault.cli.reading import as_of
 from tablevault.cli.showing import echo_text, is_json, show
-from tablevault.texts import shown_json
+from tablevault.texts.plain import shown_json
 
 _MOST_ROWS = 1000
 """Printed without being told to."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tablevault.cli.application import Place
-from tablevault.texts import in_line, shown, shown_json
+from tablevault.texts.plain import in_line, shown, shown_json
 
 if TYPE_CHECKING:
     from rich.tree import Tree

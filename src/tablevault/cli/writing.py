@@ -315,7 +315,7 @@ def _frame_of(file: Path) -> Any:
 
 
 def _read_delimited(file: Path) -> pa.Table:
-    from tablevault.delimited_text import read_delimited
+    from tablevault.texts.delimited import read_delimited
 
     try:
         return read_delimited(file)

@@ -13,9 +13,9 @@ from tablevault.code.loading import built_in_sources
 from tablevault.code.local_code import LocalCode, Reached
 from tablevault.code.syntax import EVERYTHING, WHOLE, Reading, Statement, Use, split_module
 from tablevault.errors import TVBuilderError
-from tablevault.json_forms import json_form
 from tablevault.names import nearest
 from tablevault.storage.column_types import reused_name
+from tablevault.texts.json_forms import json_form
 
 MODULE_LEVEL = "module level"
 """Stands for the statements of a module that do more than bind names."""

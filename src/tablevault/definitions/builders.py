@@ -24,10 +24,10 @@ from tablevault.definitions.syntax import BuilderCall
 from tablevault.definitions.values import FieldValues, UnwritableValueError
 from tablevault.definitions.yaml_layout import builder_yaml, ordered
 from tablevault.errors import TVArgumentError, TVBuilderError
-from tablevault.json_forms import json_form
 from tablevault.layout import BUILDER_SUFFIX
 from tablevault.names import check_builder_name, index_builder_name, nearest
 from tablevault.references import find_references
+from tablevault.texts.json_forms import json_form
 
 GIVEN_BY_DECORATOR = frozenset(
     {"builder_type", "changed_columns", "python_function", "code_module", "is_custom", "name"}

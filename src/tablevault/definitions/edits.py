@@ -12,8 +12,8 @@ from tablevault.builders.document import read_document
 from tablevault.builders.fields import POLICY_NAMES
 from tablevault.builders.policies import Policies
 from tablevault.definitions.texts import BuilderText, SourceTexts, TableTexts
-from tablevault.json_forms import from_json_form
 from tablevault.layout import BUILDER_SUFFIX
+from tablevault.texts.json_forms import from_json_form
 
 _DEFAULT_POLICIES: Mapping[str, object] = {
     "on_error": "pause",

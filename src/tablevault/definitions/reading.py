@@ -32,7 +32,7 @@ from tablevault.definitions.texts import (
 from tablevault.errors import TableVaultError, TVArgumentError, TVBuilderError
 from tablevault.layout import BUILDER_SUFFIX
 from tablevault.names import check_service_name, check_table_name, check_text, fold
-from tablevault.services import check_limits
+from tablevault.values.services import check_limits
 
 _PACKAGE = "tablevault_code"
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tablevault.texts import in_line
+from tablevault.texts.plain import in_line
 
 _DIGITS = 32
 """Of the digest, hexadecimal."""

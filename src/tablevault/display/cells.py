@@ -7,9 +7,9 @@ from datetime import UTC
 from typing import TYPE_CHECKING, Any
 
 from tablevault.display.html import Sheet, State
-from tablevault.json_forms import json_form
-from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import JsonObject
+from tablevault.texts.json_forms import json_form
+from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.values.contents import JsonObject
 
 if TYPE_CHECKING:
     from tablevault.records import CellTrace

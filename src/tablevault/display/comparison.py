@@ -8,8 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tablevault.display.html import Count, Sheet, State
-from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import JsonObject
+from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.values.contents import JsonObject
 
 if TYPE_CHECKING:
     from tablevault.records import ChangedCell, ColumnDiff, InstanceDiff

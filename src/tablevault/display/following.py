@@ -9,8 +9,8 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 from tablevault.display.progress import Rates, builder_lines, in_notebook
-from tablevault.texts import duration
-from tablevault.waiting import poll
+from tablevault.system.waiting import poll
+from tablevault.texts.plain import duration
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from tablevault.display.html import Cell, Embedded, Muted, Number, Sheet
-from tablevault.texts import shown
+from tablevault.texts.plain import shown
 
 _WIDEST = 60
 """Characters of a column in text."""

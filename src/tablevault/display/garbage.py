@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Sheet, State
-from tablevault.texts import MOST_RECORDED, shown
+from tablevault.texts.plain import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import GcGroup, GcItem, GcPlan

@@ -10,8 +10,8 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tablevault.outcomes import Remedy
-from tablevault.texts import shown
+from tablevault.texts.plain import shown
+from tablevault.values.outcomes import Remedy
 
 MOST_ROWS = 100
 """Rows of a table that are shown; a sentence says how many more there are."""

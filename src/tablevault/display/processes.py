@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tablevault.display.html import Cell, Count, Sheet, State
-from tablevault.texts import MOST_RECORDED, shown
+from tablevault.texts.plain import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import Overview, ProcessInfo
-    from tablevault.values import InstanceRecord, TableRecord
+    from tablevault.values.contents import InstanceRecord, TableRecord
 
 _COLUMNS = ("table", "newest instance", "rows", "made", "by")
 

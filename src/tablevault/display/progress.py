@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from tablevault import clock
 from tablevault.display.processes import usage_text
-from tablevault.progress import ExecutionProgress
-from tablevault.services import CALLS
-from tablevault.texts import duration, shown
-from tablevault.values import BuilderProgress
+from tablevault.system import clock
+from tablevault.texts.plain import duration, shown
+from tablevault.values.processes import BuilderProgress
+from tablevault.values.progress import ExecutionProgress
+from tablevault.values.services import CALLS
 
 SECONDS_BEFORE_IT_SHOWS = 0.5
 _RATE_SECONDS = 30.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tablevault.display.html import Count, Sheet, State
 from tablevault.display.processes import usage_text
-from tablevault.texts import MOST_RECORDED, shown
+from tablevault.texts.plain import MOST_RECORDED, shown
 
 if TYPE_CHECKING:
     from tablevault.records import ApplyPlan, BuilderPlan, InstancePlan, VerifyReport

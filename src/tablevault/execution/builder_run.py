@@ -12,7 +12,6 @@ from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.origins import MaterializedOrigin
 from tablevault.execution.outcomes import BuilderOutcome, InputOutcome, PreparedBuilder
-from tablevault.progress import BuilderCounter, rounded
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.calls import ArgumentErrors, FunctionCall
 from tablevault.rows.failures import RowFailure
@@ -23,7 +22,8 @@ from tablevault.rows.table import RowTable
 from tablevault.rows.usage_log import UsageLog
 from tablevault.storage.checkpoints import BuilderState
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.values import Usage
+from tablevault.values.processes import Usage
+from tablevault.values.progress import BuilderCounter, rounded
 
 
 @dataclass

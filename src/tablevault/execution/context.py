@@ -14,13 +14,13 @@ from tablevault.execution.outcomes import BuilderOutcome
 from tablevault.execution.primary_keys import check_keys, row_keys
 from tablevault.names import fold
 from tablevault.ports import Frame, FrameSource, Interruptible, ServiceLimits
-from tablevault.progress import ExecutionProgress
 from tablevault.references import Evaluator
 from tablevault.rows.calls import Views
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.gate import Budget
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.columns import Column
+from tablevault.values.progress import ExecutionProgress
 
 
 @dataclass

@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from tablevault.errors import TVFileError
 from tablevault.execution.builder_run import BuilderRun
-from tablevault.json_forms import json_form
 from tablevault.rows.failures import FrameRecord, RowFailure, counted_kinds, skipped
 from tablevault.rows.table import RowTable
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import json_type, parse_dtype, type_of_arrow
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
+from tablevault.texts.json_forms import json_form
 
 _TEXT = type_of_arrow(pa.string())
 _INTEGER = type_of_arrow(pa.int64())

@@ -23,7 +23,7 @@ from tablevault.rows.runner import collect_failure
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable
-from tablevault.usage import Metered
+from tablevault.rows.usage import Metered
 
 
 def run_generator(run: BuilderRun) -> None:

@@ -12,14 +12,14 @@ from tablevault.builders.document import BuilderDocument, dependency_error
 from tablevault.builders.fields import FieldPath
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.execution.provenance import InputFacts, read_artifact_records, read_provenance
-from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest, tag_in
-from tablevault.plans import PinnedInput
 from tablevault.ports import Frame, FrameSource
 from tablevault.references import Dependency
+from tablevault.state.lookup import Lookup
 from tablevault.storage.dtypes import Kind, artifact_type
 from tablevault.storage.frames import StoredFrame, read_schema
-from tablevault.values import ArtifactRecord, ArtifactState, InstanceRecord, TableRecord
+from tablevault.values.contents import ArtifactRecord, ArtifactState, InstanceRecord, TableRecord
+from tablevault.values.plans import PinnedInput
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from tablevault.storage.columns import Column
 from tablevault.storage.content import typed_digest
 from tablevault.storage.dtypes import ColumnType, plain_values
 from tablevault.storage.frames import FrameData, StoredFrame, frame_of_columns, read_frame
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 
 @dataclass(frozen=True)

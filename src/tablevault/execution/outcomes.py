@@ -13,13 +13,14 @@ from tablevault.errors import TVImplementationError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.provenance import BuilderFacts, InputFacts, PolicyFacts
 from tablevault.names import fold
-from tablevault.progress import summed
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.functions import BuilderFunction
 from tablevault.rows.table import RowTable
-from tablevault.services import CALLS
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.values import Read, Usage
+from tablevault.values.changes import Read
+from tablevault.values.processes import Usage
+from tablevault.values.progress import summed
+from tablevault.values.services import CALLS
 
 PoliciesByAttempt = Mapping[int, Mapping[str, dict[str, Any]]]
 """Policy fields that differ from their defaults, by attempt and builder."""

@@ -20,12 +20,12 @@ from tablevault.code.versions import CodeIndex, builder_version
 from tablevault.errors import TableVaultError, TVArtifactError, TVBuilderError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey
 from tablevault.execution.outcomes import PreparedBuilder
-from tablevault.lookup import Lookup
 from tablevault.names import fold, nearest, nearest_or
 from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.references import Evaluator, Placement, Reference, find_references
 from tablevault.rows.functions import BuilderFunction
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tablevault.errors import TVFileError
-from tablevault.json_forms import from_json_form, json_form
 from tablevault.ports import Contents
 from tablevault.storage import files
 from tablevault.storage.artifacts import normalise_name
@@ -22,7 +21,8 @@ from tablevault.storage.columns import Column, plain_values
 from tablevault.storage.dtypes import ColumnType, build_column, type_of_arrow
 from tablevault.storage.fingerprints import Fingerprints, RowFingerprints
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame, write_frame
-from tablevault.values import ArtifactRecord
+from tablevault.texts.json_forms import from_json_form, json_form
+from tablevault.values.contents import ArtifactRecord
 
 _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())

@@ -16,11 +16,11 @@ from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts, InputFacts
 from tablevault.execution.reuse import matched_origins, whole_candidates
 from tablevault.execution.row_wise import RowDecision
-from tablevault.json_forms import json_form
-from tablevault.lookup import Lookup
 from tablevault.names import fold
 from tablevault.rows.artifacts import names_artifacts
-from tablevault.values import InstanceRecord
+from tablevault.state.lookup import Lookup
+from tablevault.texts.json_forms import json_form
+from tablevault.values.contents import InstanceRecord
 
 _NEW = "new"
 _CHANGED = "values of arguments changed"

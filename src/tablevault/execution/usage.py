@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 
 from tablevault.errors import TVFileError
-from tablevault.services import CALLS
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import ColumnType, parse_dtype
 from tablevault.storage.frames import frame_of_columns, read_frame, write_frame
-from tablevault.values import WHOLE_BUILDER, Usage
+from tablevault.values.processes import WHOLE_BUILDER, Usage
+from tablevault.values.services import CALLS
 
 
 def _type(name: str) -> ColumnType:

@@ -8,12 +8,12 @@ from functools import cache
 from tablevault.builders.spec import BuilderSpec
 from tablevault.execution.inputs import ARTIFACT_COLUMN, ContentFrame, PinnedKey
 from tablevault.execution.provenance import read_artifact_records
-from tablevault.lookup import Lookup
 from tablevault.names import fold
-from tablevault.plans import PinnedInput
+from tablevault.state.lookup import Lookup
 from tablevault.storage.content import typed_digest
 from tablevault.storage.frames import read_frame, stored_columns
-from tablevault.values import InstanceRecord
+from tablevault.values.contents import InstanceRecord
+from tablevault.values.plans import PinnedInput
 
 
 class Comparison:

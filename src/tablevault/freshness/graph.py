@@ -18,13 +18,13 @@ from tablevault.builders.fields import FieldPath
 from tablevault.errors import TableReferenceError, TableVaultError, TVBuilderError, TVFileError
 from tablevault.execution.inputs import PinnedKey
 from tablevault.execution.preparation import read_documents
-from tablevault.json_forms import json_form
 from tablevault.layout import BUILDER_SUFFIX
-from tablevault.lookup import Lookup
 from tablevault.names import fold, index_builder_name, tag_in, temporary_instance_id
 from tablevault.references import Dependency
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import InstanceRecord, TableRecord
+from tablevault.texts.json_forms import json_form
+from tablevault.values.contents import InstanceRecord, TableRecord
 
 
 @dataclass(frozen=True, order=True)

@@ -13,10 +13,8 @@ from tablevault import names
 from tablevault.builders.document import SELF
 from tablevault.builders.placeholders import has_placeholder
 from tablevault.builders.spec import BuilderSpec
-from tablevault.clusters import RayOptions
 from tablevault.code.loading import CodeSnapshot
 from tablevault.code.sources import Sources
-from tablevault.context import VaultContext
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.context import Execution
 from tablevault.execution.for_each import decide_input_rows
@@ -31,19 +29,21 @@ from tablevault.execution.row_wise import RowDecision, decide_rows, decide_rows_
 from tablevault.execution.running import decide_whole, run_builder
 from tablevault.execution.usage import mean_usage, read_usage
 from tablevault.execution.whole import SingleCall
-from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.building import Workplace, open_origin
 from tablevault.operations.execute import ExecuteInstance, open_execution
 from tablevault.operations.session import Draft
-from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError, ServiceLimits
-from tablevault.progress import ExecutionProgress, rounded
 from tablevault.records import BuilderPlan, InstancePlan
 from tablevault.references import CurrentRow, Literal, Reference, find_references
 from tablevault.rows.artifacts import InstanceArtifacts, names_artifacts
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage.checkpoints import CheckpointStore
-from tablevault.texts import Secrets
+from tablevault.texts.plain import Secrets
+from tablevault.values.clusters import RayOptions
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
+from tablevault.values.progress import ExecutionProgress, rounded
 
 _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 

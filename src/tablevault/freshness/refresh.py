@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 from tablevault import names
 from tablevault.builders.policies import EVERY_BUILDER
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVArgumentError
 from tablevault.execution.failures import read_failures
 from tablevault.freshness.graph import Draft as TemporaryState
@@ -23,12 +22,15 @@ from tablevault.operations.execute import ExecuteInstance
 from tablevault.operations.instances import CreateInstance, DeleteInstance
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed
-from tablevault.plans import ExecutePlan, PlannedStep, StepsPlan
 from tablevault.ports import FunctionError
 from tablevault.rows.failures import RowFailure
-from tablevault.services import check_budget
-from tablevault.texts import in_line
-from tablevault.values import Change, Changes, InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.state.context import VaultContext
+from tablevault.texts.plain import in_line
+from tablevault.values.changes import Change, Changes
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import ExecutePlan, PlannedStep, StepsPlan
+from tablevault.values.processes import ProcessRecord, Status
+from tablevault.values.services import check_budget
 
 TablePolicies = Mapping[str, Mapping[str, Any]]
 """Policies of a call: `builder`, `table.builder` or `*`, to policy fields and their values."""

@@ -16,7 +16,6 @@ import msgspec
 
 from tablevault import names
 from tablevault.builders.policies import EVERY_BUILDER
-from tablevault.context import VaultContext
 from tablevault.definitions.edits import Edits, changed_functions, edits_between, with_modules
 from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import find_source
@@ -33,16 +32,18 @@ from tablevault.freshness.refresh import (
 )
 from tablevault.freshness.status import TO_BE_COMPUTED, open_freshness
 from tablevault.freshness.steps import Selection, plan_steps
-from tablevault.liveness import Liveness
-from tablevault.lock_names import lock_on_source
-from tablevault.lookup import Lookup
 from tablevault.operations.applied_files import VaultTables
 from tablevault.operations.apply import Apply
 from tablevault.operations.base import LONG, REPLACEABLE, Operation
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import PlannedStep, RunPlan
-from tablevault.services import check_budget
-from tablevault.values import Changes, ProcessRecord, Status
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
+from tablevault.values.changes import Changes
+from tablevault.values.lock_names import lock_on_source
+from tablevault.values.plans import PlannedStep, RunPlan
+from tablevault.values.processes import ProcessRecord, Status
+from tablevault.values.services import check_budget
 
 _APPLIED = "applied"
 """Staged once the definitions are applied: the name of the reading that they are from."""

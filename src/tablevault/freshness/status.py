@@ -11,22 +11,23 @@ from typing import TypeVar
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.code.sources import Sources
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
 from tablevault.execution.preparation import Prepared
 from tablevault.freshness.comparison import Comparison
 from tablevault.freshness.graph import Graph, Node, TableVersion, missing_file, read_graph, read_node
 from tablevault.freshness.planning import Decision, IndexRun, Planner, open_planner
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.names import is_materialized, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
-from tablevault.plans import PinnedInput
 from tablevault.ports import FunctionError
 from tablevault.records import TableStatus
-from tablevault.texts import in_line
-from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
+from tablevault.texts.plain import in_line
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import PinnedInput
+from tablevault.values.processes import ProcessRecord, Status
 
 
 class State(StrEnum):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from tablevault.builders.fields import UNRESOLVED_FIELDS
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVArgumentError, TVLockError
 from tablevault.execution.inputs import PinnedInputs, PinnedKey, pin_inputs
 from tablevault.execution.preparation import Prepared
@@ -23,16 +22,17 @@ from tablevault.freshness.status import (
     open_freshness,
     read_settled,
 )
-from tablevault.liveness import Liveness
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
 from tablevault.names import fold, temporary_instance_id
 from tablevault.operations.execute import check_rows_are_known
-from tablevault.plans import PlannedStep
-from tablevault.progress import summed
 from tablevault.records import BuilderPlan, RefreshPlan, RefreshStep
 from tablevault.references import Dependency, dependencies, find_references
-from tablevault.texts import in_line
-from tablevault.values import Lock, ProcessRecord, Status
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.texts.plain import in_line
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
+from tablevault.values.plans import PlannedStep
+from tablevault.values.processes import Lock, ProcessRecord, Status
+from tablevault.values.progress import summed
 
 
 class Action(StrEnum):

@@ -82,14 +82,14 @@ def create_data_table_from_table(
 def create_data_table_from_csv(csv_file_path: str | PathLike[str]) -> pd.DataFrame:
     """Return the rows of a CSV file (of a file named `.tsv`: separated by tabs) whose first line names the columns.
 
-    See `tablevault.delimited_text.read_delimited` for what is read as what. The types are pandas' nullable ones.
+    See `tablevault.texts.delimited.read_delimited` for what is read as what. The types are pandas' nullable ones.
 
     Raises
     ------
     ValueError
         If the file is no such table; names file and line or column.
     """
-    from tablevault.delimited_text import read_delimited, with_nullable_types
+    from tablevault.texts.delimited import read_delimited, with_nullable_types
 
     return with_nullable_types(read_delimited(csv_file_path))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from tablevault.errors import TVArgumentError, TVLockError, warn
 from tablevault.legacy.importing import VaultImport
 from tablevault.legacy.source import LegacyVault
-from tablevault.opening import is_legacy_vault
+from tablevault.state.opening import is_legacy_vault
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public

@@ -8,8 +8,9 @@ from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.legacy.source import LegacyProcess
 from tablevault.names import TEMPORARY_PREFIX
-from tablevault.plans import Unplanned
-from tablevault.values import ErrorInfo, JsonObject, ProcessRecord, Status
+from tablevault.values.contents import JsonObject
+from tablevault.values.plans import Unplanned
+from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 _STOPPED = "User Stopped"
 """The error message that version 0.1.x recorded of a process which was stopped."""

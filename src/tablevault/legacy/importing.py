@@ -19,27 +19,20 @@ from tablevault.layout import ARTIFACTS, InstanceFolder
 from tablevault.legacy.history import import_history
 from tablevault.legacy.source import LegacyInstance, LegacyTable, LegacyVault
 from tablevault.names import index_builder_name
-from tablevault.opening import Settings, create_vault, open_context
 from tablevault.operations.base import write_description
 from tablevault.operations.materialize import seal
 from tablevault.operations.tables import describe_table
-from tablevault.plans import Unplanned
 from tablevault.processes.commit import Decisions
 from tablevault.rows.artifacts import InstanceArtifacts
+from tablevault.state.opening import Settings, create_vault, open_context
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, write_frame
 from tablevault.storage.legacy_frames import read_legacy_frame
-from tablevault.values import (
-    ArtifactState,
-    ColumnRecord,
-    Imported,
-    InstanceRecord,
-    ProcessRecord,
-    Read,
-    Status,
-    TableRecord,
-)
+from tablevault.values.changes import Imported, Read
+from tablevault.values.contents import ArtifactState, ColumnRecord, InstanceRecord, TableRecord
+from tablevault.values.plans import Unplanned
+from tablevault.values.processes import ProcessRecord, Status
 
 OPERATION = "import_legacy_vault"
 

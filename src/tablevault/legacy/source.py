@@ -15,7 +15,7 @@ import yaml
 
 from tablevault.errors import TVFileError
 from tablevault.storage import files
-from tablevault.values import JsonObject
+from tablevault.values.contents import JsonObject
 
 _METADATA = ("tables_history.json", "tables_temp.json", "active_logs.json", "logs.txt")
 

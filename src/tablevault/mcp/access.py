@@ -6,11 +6,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from tablevault import names
-from tablevault.addresses import Address, parse_address
 from tablevault.display.progress import Rates
 from tablevault.errors import TVArgumentError, TVProcessError, TVTableError
 from tablevault.presentation.process_ids import new_process_id
 from tablevault.records import ProcessInfo
+from tablevault.values.addresses import Address, parse_address
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

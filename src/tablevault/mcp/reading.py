@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from tablevault import names
-from tablevault.addresses import Address
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.mcp.access import Access
 from tablevault.mcp.answers import CELL_CHARACTERS, MOST_CHARACTERS, Answer, answer, rows_of, short
@@ -19,6 +18,7 @@ from tablevault.presentation.errors import read_errors
 from tablevault.presentation.instances import read_instance
 from tablevault.presentation.processes import process_line, read_process
 from tablevault.reading.listings import TableLine
+from tablevault.values.addresses import Address
 
 _MOST_TABLES = 200
 _TABLES_AT_ONCE = 1_000

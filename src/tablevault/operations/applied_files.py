@@ -24,10 +24,11 @@ from tablevault.definitions.texts import (
 from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import BUILDER_SUFFIX, BUILDERS
-from tablevault.lookup import Lookup
 from tablevault.operations.instances import builders_of
 from tablevault.operations.tables import check_same_table
-from tablevault.values import InstanceRecord, Status, TableRecord
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.processes import Status
 
 Split = Callable[[str], tuple[str, Stamp | None]]
 """Returns the content of a file without its comment, and the comment."""

@@ -10,22 +10,30 @@ from typing import Any, ClassVar
 import msgspec
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import SourceFiles
 from tablevault.definitions.texts import SourceTexts, TableTexts, stamped_builder, stamped_module
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder
-from tablevault.lock_names import lock_on_code, lock_on_instance, lock_on_service, lock_on_table
-from tablevault.lookup import Lookup
 from tablevault.operations.applied_files import AppliedBuilders, Comparison, FileState, VaultTables, compare
 from tablevault.operations.base import LONG, Operation, put_file, remove
 from tablevault.operations.instances import builders_of, make_temporary_folder
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
-from tablevault.plans import AppliedPlan, AppliedTable, UnchangedPlan
 from tablevault.records import ApplyPlan, FilePlan
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import Change, ChangedService, Changes, Creation, NewTable, NewTemporaryInstance, Tidying
+from tablevault.values.changes import (
+    Change,
+    ChangedService,
+    Changes,
+    NewTable,
+    NewTemporaryInstance,
+    Tidying,
+)
+from tablevault.values.lock_names import lock_on_code, lock_on_instance, lock_on_service, lock_on_table
+from tablevault.values.plans import AppliedPlan, AppliedTable, UnchangedPlan
+from tablevault.values.processes import Creation
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,12 @@ import yaml
 
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
-from tablevault.lookup import Lookup
 from tablevault.operations.session import Draft, Session
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import Changes, Creation, JsonObject, Plan, TableRecord, Tidying, TidyingAction
+from tablevault.values.changes import Changes, Tidying, TidyingAction
+from tablevault.values.contents import JsonObject, TableRecord
+from tablevault.values.processes import Creation, Plan
 
 PAYLOAD = {"payload": True}
 """Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""

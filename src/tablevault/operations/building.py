@@ -32,7 +32,6 @@ from tablevault.execution.provenance import (
 )
 from tablevault.execution.usage import RowUsage, write_usage
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder, ProcessFolder
-from tablevault.lookup import Lookup
 from tablevault.names import DEFAULT_VERSION, index_builder_name
 from tablevault.operations.base import instance_folder, remove_set_aside
 from tablevault.operations.materialize import (
@@ -43,17 +42,19 @@ from tablevault.operations.materialize import (
     seal_instance,
 )
 from tablevault.operations.session import Session
-from tablevault.plans import BuildPlan
 from tablevault.ports import Interruptible, ServiceLimits
-from tablevault.progress import ExecutionProgress
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.failures import RowFailure
 from tablevault.rows.gate import Budget
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.checkpoints import CheckpointStore
 from tablevault.storage.frames import write_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.values import ArtifactRecord, ColumnRecord, InstanceRecord, Read, TableRecord, Tidying
+from tablevault.values.changes import Read, Tidying
+from tablevault.values.contents import ArtifactRecord, ColumnRecord, InstanceRecord, TableRecord
+from tablevault.values.plans import BuildPlan
+from tablevault.values.progress import ExecutionProgress
 
 _FEWEST_ROWS_FOR_A_THREAD = 10_000
 """To start one takes longer than to write the fingerprints of fewer rows."""

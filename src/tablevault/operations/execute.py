@@ -20,8 +20,6 @@ from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.running import restore_builders, run_builders
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, CHECKPOINTS, EARLIER, InstanceFolder, ProcessFolder
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
-from tablevault.lookup import Lookup
 from tablevault.operations.base import REPLACEABLE, Operation, remove, remove_created
 from tablevault.operations.building import (
     Workplace,
@@ -43,20 +41,20 @@ from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
-from tablevault.plans import ExecutePlan
-from tablevault.services import check_budget
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import (
-    ArtifactRecord,
+from tablevault.values.changes import (
     Changes,
-    Creation,
-    InstanceRecord,
     MaterializedInstance,
-    TableRecord,
     Tidying,
     TidyingAction,
     UnchangedInstance,
 )
+from tablevault.values.contents import ArtifactRecord, InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table
+from tablevault.values.plans import ExecutePlan
+from tablevault.values.processes import Creation
+from tablevault.values.services import check_budget
 
 
 @dataclass(frozen=True)

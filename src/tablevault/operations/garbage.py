@@ -11,22 +11,15 @@ from typing import Any, ClassVar
 from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS
-from tablevault.leftovers import Leftovers
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance
-from tablevault.lookup import Lookup
 from tablevault.operations.base import LONG, Operation, remove
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import RemovalPlan, RemovedInstance
-from tablevault.values import (
-    Changes,
-    DeletedInstance,
-    InstanceRecord,
-    Lock,
-    ProcessRecord,
-    TableRecord,
-    Tidying,
-    TidyingAction,
-)
+from tablevault.state.leftovers import Leftovers
+from tablevault.state.lookup import Lookup
+from tablevault.values.changes import Changes, DeletedInstance, Tidying, TidyingAction
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance
+from tablevault.values.plans import RemovalPlan, RemovedInstance
+from tablevault.values.processes import Lock, ProcessRecord
 
 _GONE = "it is gone already"
 _HELD = "a process holds it"

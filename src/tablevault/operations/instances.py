@@ -13,25 +13,23 @@ from tablevault.builders.document import read_document
 from tablevault.builders.templates import builder_template
 from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.layout import ARTIFACTS, BUILDER_SUFFIX, InstanceFolder
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance
-from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.operations.base import LONG, Operation, instance_folder, write_description
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tags import check_untagged
-from tablevault.plans import CreateInstancePlan, DeleteInstancePlan
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import (
+from tablevault.values.changes import (
     Changes,
-    Creation,
     DeletedInstance,
-    InstanceRecord,
-    JsonObject,
     NewTemporaryInstance,
-    TableRecord,
     Tidying,
     TidyingAction,
 )
+from tablevault.values.contents import InstanceRecord, JsonObject, TableRecord
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance
+from tablevault.values.plans import CreateInstancePlan, DeleteInstancePlan
+from tablevault.values.processes import Creation
 
 _BUILDERS = "builders.json"
 

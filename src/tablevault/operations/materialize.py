@@ -12,14 +12,15 @@ from tablevault.errors import TVArtifactError, warn
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
-from tablevault.lookup import Lookup
 from tablevault.operations.base import write_description
-from tablevault.permissions import may_write
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, FrameRecord
 from tablevault.storage.manifest import FileRecord, write_manifest
-from tablevault.values import ArtifactRecord, ColumnRecord, TableRecord, Tidying, TidyingAction
+from tablevault.system.permissions import may_write
+from tablevault.values.changes import Tidying, TidyingAction
+from tablevault.values.contents import ArtifactRecord, ColumnRecord, TableRecord
 
 _MOST_SHOWN = 5
 """Files that a warning names."""

@@ -9,14 +9,14 @@ from tablevault.code.loading import CodeSnapshot
 from tablevault.notes import message_of
 from tablevault.operations.building import newest_code, pinned_builders, prepared_builders
 from tablevault.operations.session import Session
-from tablevault.plans import BuildPlan
 from tablevault.references import Evaluator
 from tablevault.rows.calls import FunctionCall, Views
 from tablevault.rows.job_journal import open_jobs
 from tablevault.rows.jobs import cancel_jobs
 from tablevault.storage.checkpoints import read_checkpoints
-from tablevault.texts import in_line
-from tablevault.values import JobRecord
+from tablevault.texts.plain import in_line
+from tablevault.values.plans import BuildPlan
+from tablevault.values.processes import JobRecord
 
 OpenJobs = Mapping[str, list[JobRecord]]
 """The jobs of which something is still expected, by builder."""

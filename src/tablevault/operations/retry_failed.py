@@ -18,8 +18,6 @@ from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.preparation import Prepared, read_documents
 from tablevault.execution.provenance import InputFacts, Provenance, read_provenance
 from tablevault.execution.retrying import Retry, failures_by_builder
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
-from tablevault.lookup import Lookup
 from tablevault.operations.base import REPLACEABLE, Operation
 from tablevault.operations.building import (
     Workplace,
@@ -38,9 +36,13 @@ from tablevault.operations.building import (
 from tablevault.operations.materialize import new_instance_id, settle_artifacts
 from tablevault.operations.provider_jobs import cancel_open_jobs
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import PinnedInput, RetryPlan, UnchangedPlan
-from tablevault.services import check_budget
-from tablevault.values import ArtifactState, Changes, Creation, InstanceRecord, TableRecord, WrittenInstance
+from tablevault.state.lookup import Lookup
+from tablevault.values.changes import Changes, WrittenInstance
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
+from tablevault.values.plans import PinnedInput, RetryPlan, UnchangedPlan
+from tablevault.values.processes import Creation
+from tablevault.values.services import check_budget
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tablevault.errors import TVArgumentError
-from tablevault.lock_names import lock_on_service
 from tablevault.names import check_service_name, nearest
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import ServicePlan
-from tablevault.services import check_limits
-from tablevault.values import ChangedService, Changes
+from tablevault.values.changes import ChangedService, Changes
+from tablevault.values.lock_names import lock_on_service
+from tablevault.values.plans import ServicePlan
+from tablevault.values.services import check_limits
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tablevault.clusters import RayOptions
 from tablevault.layout import ProcessFolder
-from tablevault.lookup import Lookup
 from tablevault.ports import ArtifactStore, Children, ServiceLimits
-from tablevault.progress import ExecutionProgress
 from tablevault.rows.gate import Budget
-from tablevault.texts import Secrets
-from tablevault.values import Lock, Tidying
+from tablevault.state.lookup import Lookup
+from tablevault.texts.plain import Secrets
+from tablevault.values.changes import Tidying
+from tablevault.values.clusters import RayOptions
+from tablevault.values.processes import Lock
+from tablevault.values.progress import ExecutionProgress
 
 if TYPE_CHECKING:
     from tablevault.operations.base import Operation

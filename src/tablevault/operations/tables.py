@@ -9,24 +9,24 @@ from typing import ClassVar
 from tablevault import names
 from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, DESCRIPTION, InstanceFolder
-from tablevault.lock_names import lock_on_table
-from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.operations.base import Operation, put_file, write_description
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tags import check_untagged
-from tablevault.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
-from tablevault.values import (
+from tablevault.values.changes import (
     Changes,
-    Creation,
     DeletedTable,
     NewTable,
     RenamedTable,
-    TableRecord,
     Tidying,
     TidyingAction,
 )
+from tablevault.values.contents import TableRecord
+from tablevault.values.lock_names import lock_on_table
+from tablevault.values.plans import CreateTablePlan, DeleteTablePlan, RenameTablePlan, UnchangedPlan
+from tablevault.values.processes import Creation
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from tablevault import names
-from tablevault.addresses import parse_address
 from tablevault.errors import TVArgumentError
 from tablevault.execution.inputs import ARTIFACT_COLUMN
-from tablevault.lock_names import lock_on_instance, lock_on_tag
-from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import CreateTagPlan, DeleteTagPlan, TaggedInstance, UnchangedPlan
-from tablevault.values import ArtifactState, Changes, DeletedTag, InstanceRecord, NewTag, TableRecord, TagRecord
+from tablevault.state.lookup import Lookup
+from tablevault.values.addresses import parse_address
+from tablevault.values.changes import Changes, DeletedTag, NewTag
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord, TagRecord
+from tablevault.values.lock_names import lock_on_instance, lock_on_tag
+from tablevault.values.plans import CreateTagPlan, DeleteTagPlan, TaggedInstance, UnchangedPlan
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,19 @@ from tablevault import names
 from tablevault.builders.templates import builder_template, module_template
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX
-from tablevault.lock_names import lock_on_code, lock_on_instance
 from tablevault.names import index_builder_name
 from tablevault.operations.base import LONG, Operation, put_file, remove
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import CreateBuilderFilesPlan, CreateCodeModulesPlan, DeleteBuilderFilePlan, DeleteCodeModulePlan
 from tablevault.storage import files
-from tablevault.values import Changes, InstanceRecord, TableRecord
+from tablevault.values.changes import Changes
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_code, lock_on_instance
+from tablevault.values.plans import (
+    CreateBuilderFilesPlan,
+    CreateCodeModulesPlan,
+    DeleteBuilderFilePlan,
+    DeleteCodeModulePlan,
+)
 
 
 @dataclass(frozen=True)

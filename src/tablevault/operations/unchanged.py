@@ -14,11 +14,12 @@ from tablevault.execution.provenance import read_artifact_records, read_provenan
 from tablevault.operations.building import archived_builders, pinned_builders
 from tablevault.operations.materialize import column_records
 from tablevault.operations.session import Session
-from tablevault.plans import ExecutePlan
 from tablevault.ports import Contents
 from tablevault.storage.content import typed_digest
 from tablevault.storage.frames import read_frame
-from tablevault.values import ArtifactRecord, ConfirmedInputs, InstanceRecord
+from tablevault.values.changes import ConfirmedInputs
+from tablevault.values.contents import ArtifactRecord, InstanceRecord
+from tablevault.values.plans import ExecutePlan
 
 
 def unchanged_origin(

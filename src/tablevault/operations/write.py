@@ -18,8 +18,6 @@ from tablevault.execution.frame import DraftFrame
 from tablevault.execution.primary_keys import check_primary_key
 from tablevault.execution.provenance import InputFacts, Provenance, read_provenance
 from tablevault.layout import BUILDER_SUFFIX, InstanceFolder
-from tablevault.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
-from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.operations.base import PAYLOAD, Operation, instance_folder, remove, remove_set_aside
 from tablevault.operations.materialize import (
@@ -33,27 +31,25 @@ from tablevault.operations.materialize import (
 )
 from tablevault.operations.session import Draft, Session
 from tablevault.operations.tables import make_table_folder
-from tablevault.plans import Dependency, UnchangedPlan, WriteInstancePlan, WritePlan, WriteTablePlan
 from tablevault.rows.artifacts import InstanceArtifacts
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder, normalise_name
 from tablevault.storage.dtypes import ColumnType, Kind, build_column, parse_dtype
 from tablevault.storage.frames import FrameData, FrameRecord, read_frame, table_from_frame, whole_frame, write_frame
 from tablevault.storage.packing import canonical
-from tablevault.values import (
-    ArtifactRecord,
+from tablevault.values.changes import (
     Changes,
-    Creation,
-    InstanceRecord,
-    JsonObject,
     MaterializedInstance,
     NewTable,
-    Plan,
     Read,
-    TableRecord,
     Tidying,
     WrittenInstance,
 )
+from tablevault.values.contents import ArtifactRecord, InstanceRecord, JsonObject, TableRecord
+from tablevault.values.lock_names import lock_on_artifacts, lock_on_instance, lock_on_table, lock_on_version
+from tablevault.values.plans import Dependency, UnchangedPlan, WriteInstancePlan, WritePlan, WriteTablePlan
+from tablevault.values.processes import Creation, Plan
 
 PlanType = TypeVar("PlanType", bound=Plan)
 

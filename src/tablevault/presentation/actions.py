@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tablevault.addresses import Address
 from tablevault.errors import TVArgumentError
 from tablevault.presentation.instances import instance_plan
 from tablevault.presentation.processes import read_process
 from tablevault.records import InstancePlan, Remedy
+from tablevault.values.addresses import Address
 
 if TYPE_CHECKING:
     from tablevault.display.progress import Rates

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
-from tablevault.addresses import Address
 from tablevault.presentation.cells import MOST_CHARACTERS, Cell
 from tablevault.records import ColumnDiff, RowCounts
+from tablevault.values.addresses import Address
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

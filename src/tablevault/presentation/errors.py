@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tablevault.addresses import Address
 from tablevault.errors import TVArgumentError
+from tablevault.values.addresses import Address
 
 if TYPE_CHECKING:
     from tablevault.reading.instance_details import InstanceFacts

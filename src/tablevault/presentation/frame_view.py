@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tablevault.addresses import Address
 from tablevault.display.frames import frame_html, frame_text
 from tablevault.display.html import Cell as DisplayedCell
 from tablevault.display.html import Embedded, Muted, Number
 from tablevault.presentation.cells import Cell, ShownFrame
 from tablevault.presentation.content_types import content_type
 from tablevault.presentation.instances import read_page
+from tablevault.values.addresses import Address
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

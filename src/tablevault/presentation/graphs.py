@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tablevault.addresses import parse_address
 from tablevault.records import Lineage, LineageStep, TableStatus
+from tablevault.values.addresses import parse_address
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

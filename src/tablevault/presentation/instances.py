@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tablevault.addresses import Address
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.presentation.cells import (
     MOST_IN_FULL,
@@ -23,7 +22,8 @@ from tablevault.presentation.cells import (
 from tablevault.presentation.content_types import content_type, shown_as
 from tablevault.presentation.processes import ProcessLine, active_of
 from tablevault.records import InstancePlan, LineageStep
-from tablevault.texts import shortened
+from tablevault.texts.plain import shortened
+from tablevault.values.addresses import Address
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from tablevault.display.progress import Rates
 from tablevault.records import ErrorInfo, OwnerInfo, ProcessInfo, Remedy
-from tablevault.values import BuilderProgress, JsonObject
+from tablevault.values.contents import JsonObject
+from tablevault.values.processes import BuilderProgress
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

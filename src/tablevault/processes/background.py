@@ -10,11 +10,11 @@ import sys
 from itertools import repeat
 from pathlib import Path
 
-from tablevault.context import VaultContext
 from tablevault.errors import TVProcessError
 from tablevault.processes.process import Process
+from tablevault.state.context import VaultContext
 from tablevault.storage import files
-from tablevault.waiting import poll
+from tablevault.system.waiting import poll
 
 _POLL = 0.01
 """Seconds between two checks whether the worker has taken the process over."""

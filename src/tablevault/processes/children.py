@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tablevault.errors import TableVaultError, TVProcessError
 from tablevault.notes import outcome_of
 from tablevault.operations.base import Operation
-from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError
 from tablevault.processes.process import Process
-from tablevault.values import ProcessRecord
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
+from tablevault.values.processes import ProcessRecord
 
 if TYPE_CHECKING:
     from tablevault.processes.engine import Engine

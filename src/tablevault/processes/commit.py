@@ -10,24 +10,16 @@ from functools import partial
 from pathlib import Path
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVFileError, warn
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
-from tablevault.lookup import Lookup, note_content, was_edited
 from tablevault.operations.base import long_arguments
 from tablevault.processes.process import Process
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup, note_content, was_edited
 from tablevault.storage import files, log
-from tablevault.texts import MOST_SHOWN, cut, shortened
-from tablevault.values import (
-    Changes,
-    Decision,
-    ErrorInfo,
-    ProcessRecord,
-    Remaining,
-    Status,
-    Tidying,
-    TidyingAction,
-)
+from tablevault.texts.plain import MOST_SHOWN, cut, shortened
+from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
+from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
 _WITH_TARGET = (

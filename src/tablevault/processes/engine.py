@@ -8,17 +8,12 @@ from typing import Any, NoReturn
 
 from msgspec import structs
 
-from tablevault import clock, names
+from tablevault import names
 from tablevault.catalog.owners import WORKER
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVLockError, TVProcessError, late_warnings, warn
-from tablevault.formats import migrate
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Draft
-from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.ports import FunctionError, Observer
 from tablevault.processes import messages
 from tablevault.processes.background import hand_over
@@ -29,12 +24,18 @@ from tablevault.processes.process import Process, claim, claim_when_free, new_ow
 from tablevault.processes.recovery import Recovery
 from tablevault.processes.remedies import RecordedCall, whole_of
 from tablevault.processes.signals import Interrupts
-from tablevault.progress import ExecutionProgress
-from tablevault.texts import Secrets, in_line, storable
-from tablevault.values import (
+from tablevault.state.context import VaultContext
+from tablevault.state.formats import migrate
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
+from tablevault.system import clock
+from tablevault.system.waiting import growing, poll
+from tablevault.texts.plain import Secrets, in_line, storable
+from tablevault.values.changes import Changes
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
+from tablevault.values.processes import (
     Begun,
     Blocked,
-    Changes,
     Lock,
     NewProcess,
     Owner,
@@ -43,7 +44,7 @@ from tablevault.values import (
     Progress,
     Status,
 )
-from tablevault.waiting import growing, poll
+from tablevault.values.progress import ExecutionProgress
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.002, 0.05
 """Seconds between two attempts to take locks that another process holds."""

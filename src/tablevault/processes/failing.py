@@ -5,21 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVForcedError, TVProcessError
-from tablevault.liveness import Liveness
 from tablevault.names import without_namespaces
 from tablevault.notes import add_note, class_name_of, message_of, set_outcome, traceback_of
-from tablevault.outcomes import Cause, Outcome, OutcomeKind, Remedy
 from tablevault.ports import FunctionError, UnknownOutcomeError
 from tablevault.processes import messages
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process
 from tablevault.processes.remedies import RecordedCall
 from tablevault.processes.signals import is_from_signal
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
 from tablevault.storage import files
-from tablevault.texts import Secrets, in_line, storable
-from tablevault.values import ErrorInfo, ProcessRecord, Status
+from tablevault.texts.plain import Secrets, in_line, storable
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind, Remedy
+from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 
 class Failing:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tablevault.outcomes import Outcome, OutcomeKind, Remedy
 from tablevault.processes.remedies import RecordedCall
-from tablevault.texts import duration, in_line
-from tablevault.values import ErrorInfo, Lock, ProcessRecord
+from tablevault.texts.plain import duration, in_line
+from tablevault.values.outcomes import Outcome, OutcomeKind, Remedy
+from tablevault.values.processes import ErrorInfo, Lock, ProcessRecord
 
 
 def note(outcome: Outcome) -> str:

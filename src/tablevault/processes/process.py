@@ -11,25 +11,26 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 
-from tablevault import clock
 from tablevault.catalog.owners import OwnerLock
-from tablevault.clusters import RayOptions
-from tablevault.context import VaultContext
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
-from tablevault.forks import ForkHooks, around_forks
 from tablevault.layout import ProcessFolder
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Leavable
 from tablevault.ports import CAME_BACK_IN_CHILD, ArtifactStore, Children, ServiceLimits
-from tablevault.progress import ExecutionProgress
 from tablevault.rows.gate import Budget
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.service_counters import ServiceCounters
-from tablevault.texts import Secrets
-from tablevault.values import Owner, Plan, ProcessRecord, Status, Tidying, TidyingAction
-from tablevault.waiting import poll
+from tablevault.system import clock
+from tablevault.system.forks import ForkHooks, around_forks
+from tablevault.system.waiting import poll
+from tablevault.texts.plain import Secrets
+from tablevault.values.changes import Tidying, TidyingAction
+from tablevault.values.clusters import RayOptions
+from tablevault.values.processes import Owner, Plan, ProcessRecord, Status
+from tablevault.values.progress import ExecutionProgress
 
 if TYPE_CHECKING:
     from tablevault.storage.checkpoints import CheckpointStore

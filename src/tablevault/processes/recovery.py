@@ -8,14 +8,14 @@ from pathlib import Path
 from filelock import FileLock
 
 from tablevault.catalog.owners import RECOVERY
-from tablevault.context import VaultContext
-from tablevault.leftovers import Leftovers
-from tablevault.liveness import Liveness
-from tablevault.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process, claim
+from tablevault.state.context import VaultContext
+from tablevault.state.leftovers import Leftovers
+from tablevault.state.liveness import Liveness
 from tablevault.storage import files
-from tablevault.values import ErrorInfo, ProcessRecord, Status
+from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
+from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 
 class Recovery:

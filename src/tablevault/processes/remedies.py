@@ -9,9 +9,9 @@ from pathlib import Path
 
 from tablevault import names
 from tablevault.operations.base import operation_named
-from tablevault.outcomes import Remedy, command_of
 from tablevault.ports import Processes
-from tablevault.values import ProcessRecord
+from tablevault.values.outcomes import Remedy, command_of
+from tablevault.values.processes import ProcessRecord
 
 _POSITIONAL: dict[str, tuple[str, ...]] = {
     "apply": ("source",),

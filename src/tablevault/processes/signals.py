@@ -10,9 +10,9 @@ from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from tablevault.forks import ForkHooks, around_forks
 from tablevault.notes import frames_of, outcome_of, set_outcome
-from tablevault.outcomes import Cause
+from tablevault.system.forks import ForkHooks, around_forks
+from tablevault.values.outcomes import Cause
 
 _Handler = Callable[[int, FrameType | None], object]
 

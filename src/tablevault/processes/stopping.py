@@ -10,16 +10,17 @@ from itertools import repeat
 from typing import ClassVar
 
 from tablevault.catalog.owners import WORKER, kind_of
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
-from tablevault.liveness import Liveness
 from tablevault.operations.base import Operation, operation_named, operation_names
 from tablevault.operations.session import Draft, Session
-from tablevault.plans import StopPlan
 from tablevault.processes import messages
 from tablevault.processes.process import Process, claim_when_free
-from tablevault.values import Changes, Decision, ProcessRecord, Status
-from tablevault.waiting import poll
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.system.waiting import poll
+from tablevault.values.changes import Changes, Decision
+from tablevault.values.plans import StopPlan
+from tablevault.values.processes import ProcessRecord, Status
 
 _POLL = 0.02
 _KILL_PATIENCE = 5.0

@@ -12,9 +12,9 @@ from io import TextIOWrapper
 from pathlib import Path
 
 from tablevault.notes import traceback_of
-from tablevault.opening import Settings, open_context
 from tablevault.processes.engine import Engine
-from tablevault.texts import MOST_RECORDED, shown
+from tablevault.state.opening import Settings, open_context
+from tablevault.texts.plain import MOST_RECORDED, shown
 
 
 def main(arguments: list[str]) -> int:

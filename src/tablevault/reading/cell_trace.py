@@ -16,14 +16,12 @@ from tablevault.builders.spec import build_spec
 from tablevault.code.loading import built_in_sources
 from tablevault.code.source import definition_text
 from tablevault.code.sources import Sources
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVArgumentError, TVTableError
 from tablevault.execution.input_rows import read_input_counts
 from tablevault.execution.inputs import PinnedFrames, PinnedInputs, PinnedKey, WithSelf
 from tablevault.execution.preparation import Prepared
 from tablevault.execution.provenance import BuilderFacts, InputFacts, in_catalog, read_provenance
 from tablevault.layout import MODULE_SUFFIX
-from tablevault.lookup import Lookup
 from tablevault.ports import Frame
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.failures import FailureReader
@@ -32,11 +30,14 @@ from tablevault.reading.queries import Queries
 from tablevault.reading.requests import selection_of
 from tablevault.records import CellTrace, ComputedIn
 from tablevault.references import Evaluator, Placement, dependencies
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.cell_texts import json_values
 from tablevault.storage.columns import plain_values
 from tablevault.storage.frames import StoredFrame
-from tablevault.values import ErrorInfo, InstanceRecord
+from tablevault.values.contents import InstanceRecord
+from tablevault.values.processes import ErrorInfo
 
 _MOST_SUGGESTED = 100_000
 """Among more keys no similar ones are looked for."""

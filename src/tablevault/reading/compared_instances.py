@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 
 from tablevault.builders.document import BuilderDocument, read_document
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError
 from tablevault.execution.input_rows import read_row_records as read_records_of_input_rows
 from tablevault.execution.partial import declared_types, read_partial
@@ -22,11 +21,12 @@ from tablevault.execution.provenance import (
     read_provenance,
     read_row_records,
 )
-from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.reading.failures import FailureReader, declared_primary_key
 from tablevault.reading.queries import Queries, UnfinishedFiles
 from tablevault.reading.row_matching import Positions
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.cell_comparison import Mask
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
@@ -34,7 +34,7 @@ from tablevault.storage.dtypes import ColumnType, Kind, parse_dtype
 from tablevault.storage.fingerprints import RowFingerprints
 from tablevault.storage.frames import StoredColumn, read_frame, read_schema, stored_columns
 from tablevault.storage.manifest import check_listed
-from tablevault.values import ArtifactRecord, InstanceRecord, TableRecord
+from tablevault.values.contents import ArtifactRecord, InstanceRecord, TableRecord
 
 _ALL_COLUMNS = "*"
 _TEXT = parse_dtype("string")

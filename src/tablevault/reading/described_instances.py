@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import (
     BuilderFacts,
@@ -16,12 +15,14 @@ from tablevault.execution.provenance import (
     read_fingerprints,
     read_provenance,
 )
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.reading.failures import FailureReader
 from tablevault.sql_engine.engine import MemoryTable
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
 from tablevault.storage.dtypes import Kind
-from tablevault.values import InstanceRecord, ProcessRecord, TableRecord
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.processes import ProcessRecord
 
 _MOST_PROCESSES = 2**31
 _TEXT, _INTEGER, _BOOLEAN = pa.string(), pa.int64(), pa.bool_()

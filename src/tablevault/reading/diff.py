@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVTableError
-from tablevault.lookup import Lookup
 from tablevault.reading.compared_instances import ComparedInstance, ComparedInstances
 from tablevault.reading.definition_comparison import compare_definitions
 from tablevault.reading.queries import Queries
@@ -18,8 +16,10 @@ from tablevault.reading.requests import page, selection_of
 from tablevault.reading.row_comparison import RowComparison
 from tablevault.reading.row_matching import KeyColumn, RowMatch, match_keys, match_positions
 from tablevault.records import DefinitionDiff, InstanceDiff
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage.frames import FrameData
-from tablevault.values import InstanceRecord, TableRecord
+from tablevault.values.contents import InstanceRecord, TableRecord
 
 _KINDS = ("cells", "added", "removed", "changed")
 _EXAMPLES = 5

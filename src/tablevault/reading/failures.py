@@ -11,23 +11,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tablevault.builders.document import read_document
-from tablevault.context import VaultContext
 from tablevault.errors import TableVaultError, TVTableError
 from tablevault.execution.failures import COLUMNS, FailedRow, read_failures
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import MODULE_SUFFIX
-from tablevault.lookup import Lookup
 from tablevault.names import index_builder_name
 from tablevault.reading.queries import Queries, page_of
 from tablevault.reading.records_of_rows import RowRecords, Unfinished
 from tablevault.rows.failures import FrameRecord, RowFailure, unpack_failure
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.checkpoints import BuilderState, read_checkpoints
 from tablevault.storage.columns import build_column, plain_values
 from tablevault.storage.dtypes import ColumnType, json_type
 from tablevault.storage.frames import FrameData, frame_of_columns, read_frame
 from tablevault.storage.manifest import check_listed
-from tablevault.values import InstanceRecord, Page, Selection, TableRecord
+from tablevault.values.contents import InstanceRecord, Page, Selection, TableRecord
 
 _COLUMNS = {
     **{name: COLUMNS[name] for name in ("builder", "index", "key", "kind", "error", "status", "message")},

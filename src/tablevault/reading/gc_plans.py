@@ -12,15 +12,15 @@ from numbers import Integral
 from pathlib import Path
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError
 from tablevault.layout import ARTIFACTS, FRAME, PARTIAL
-from tablevault.leftovers import Leftovers
-from tablevault.lock_names import lock_on_instance
-from tablevault.lookup import Lookup
 from tablevault.operations.garbage import Protection, all_instances, worker_logs
 from tablevault.records import GcGroup, GcItem, GcPlan
-from tablevault.values import InstanceRecord, TableRecord
+from tablevault.state.context import VaultContext
+from tablevault.state.leftovers import Leftovers
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.lock_names import lock_on_instance
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TIME = re.compile(r"(\d+)\s*([smhdw])")

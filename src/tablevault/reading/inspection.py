@@ -9,15 +9,15 @@ from pathlib import Path
 from tablevault.errors import TVFileError
 from tablevault.execution.provenance import read_artifact_records, read_provenance
 from tablevault.layout import CHECKPOINTS, FRAME, MANIFEST, PROVENANCE, InstanceFolder, VaultLayout
-from tablevault.leftovers import is_hidden
 from tablevault.records import Problem
+from tablevault.state.leftovers import is_hidden
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.frames import check_frame, read_schema
 from tablevault.storage.manifest import FileRecord, listing, read_manifest
-from tablevault.texts import in_line, storable
-from tablevault.values import ArtifactRecord, ArtifactState, InstanceRecord
+from tablevault.texts.plain import in_line, storable
+from tablevault.values.contents import ArtifactRecord, ArtifactState, InstanceRecord
 
 
 class Findings:

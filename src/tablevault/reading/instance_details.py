@@ -7,16 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tablevault.addresses import Address
-from tablevault.context import VaultContext
 from tablevault.execution.provenance import read_artifact_records, read_provenance
-from tablevault.lookup import Lookup
 from tablevault.reading.failures import FailureReader, Failures
 from tablevault.reading.listings import InstanceLine, instance_lines
 from tablevault.reading.queries import Queries
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.storage.manifest import check_listed
-from tablevault.values import ArtifactState, ColumnRecord, InstanceRecord, TableRecord
+from tablevault.values.addresses import Address
+from tablevault.values.contents import ArtifactState, ColumnRecord, InstanceRecord, TableRecord
 
 
 @dataclass(frozen=True)

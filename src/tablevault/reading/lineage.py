@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import groupby
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.execution.provenance import (
     BuilderFacts,
@@ -19,13 +18,15 @@ from tablevault.execution.provenance import (
     read_row_versions,
 )
 from tablevault.layout import InstanceFolder
-from tablevault.lookup import Lookup, again_if_moved
-from tablevault.plans import ImportPlan
 from tablevault.reading.metadata_folders import MetadataFolders
 from tablevault.records import CodeVersion, Lineage, LineageStep
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup, again_if_moved
 from tablevault.storage.files import missing_named
 from tablevault.storage.manifest import check_listed
-from tablevault.values import InstanceRecord, Read, TableRecord
+from tablevault.values.changes import Read
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import ImportPlan
 
 _ANY = "*"
 """Stands for all columns of an instance."""

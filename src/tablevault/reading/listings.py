@@ -8,12 +8,12 @@ from datetime import datetime
 
 from tablevault import names
 from tablevault.catalog.owners import WORKER, kind_of
-from tablevault.context import VaultContext
-from tablevault.lookup import Lookup
 from tablevault.ports import Contents
 from tablevault.reading.processes import ProcessReader
 from tablevault.records import ProcessInfo
-from tablevault.values import ArtifactState, ListedInstance
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import ArtifactState, ListedInstance
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from functools import cached_property
 from pathlib import Path
 
 from tablevault.layout import InstanceFolder
-from tablevault.lookup import Lookup
-from tablevault.values import InstanceRecord, TableRecord
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord, TableRecord
 
 
 class MetadataFolders:

@@ -6,9 +6,10 @@ from datetime import datetime
 
 from tablevault import names
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.lookup import Lookup
-from tablevault.plans import StopPlan
-from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import StopPlan
+from tablevault.values.processes import ProcessRecord, Status
 
 
 class Moments:

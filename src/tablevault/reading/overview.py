@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tablevault.context import VaultContext
 from tablevault.records import Overview, ProcessInfo
+from tablevault.state.context import VaultContext
 
 _MOST_TABLES = 20
 """Tables that are shown, the newest; `get_tables()` has all."""

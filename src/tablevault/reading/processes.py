@@ -9,21 +9,21 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from tablevault import errors, names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.notes import set_outcome
 from tablevault.operations.base import operation_names
-from tablevault.outcomes import Remedy
 from tablevault.processes import messages
 from tablevault.processes.failing import recorded_outcome
 from tablevault.processes.remedies import RecordedCall, whole_of
-from tablevault.progress import summed
 from tablevault.records import ProcessInfo
-from tablevault.texts import MOST_RECORDED, shown
-from tablevault.values import Lock, OwnerInfo, ProcessRecord, Status
-from tablevault.waiting import growing, poll
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
+from tablevault.system.waiting import growing, poll
+from tablevault.texts.plain import MOST_RECORDED, shown
+from tablevault.values.outcomes import Remedy
+from tablevault.values.processes import Lock, OwnerInfo, ProcessRecord, Status
+from tablevault.values.progress import summed
 
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.01, 0.2
 

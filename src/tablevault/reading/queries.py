@@ -13,28 +13,29 @@ import pyarrow as pa
 import yaml
 
 from tablevault import names
-from tablevault.addresses import Address
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError, warn
 from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
-from tablevault.extras import check_polars_works
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup, again_if_moved
-from tablevault.opening import marker_of
-from tablevault.plans import ExecutePlan
 from tablevault.processes.messages import blocked, blocked_by_paused
 from tablevault.processes.remedies import whole_of
 from tablevault.reading.moments import Moments, check_no_id
 from tablevault.reading.requests import selection_of
 from tablevault.records import TagInfo
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup, again_if_moved
+from tablevault.state.opening import marker_of
 from tablevault.storage import files
 from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
-from tablevault.texts import in_line
-from tablevault.values import ArtifactState, InstanceRecord, Page, Selection, Status, TableRecord
+from tablevault.system.extras import check_polars_works
+from tablevault.texts.plain import in_line
+from tablevault.values.addresses import Address
+from tablevault.values.contents import ArtifactState, InstanceRecord, Page, Selection, TableRecord
+from tablevault.values.plans import ExecutePlan
+from tablevault.values.processes import Status
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.layout import CHECKPOINTS, InstanceFolder
-from tablevault.lookup import Lookup, again_if_moved
 from tablevault.operations.base import operation_named
-from tablevault.plans import BuildPlan, ExecutePlan
 from tablevault.reading.queries import Queries
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup, again_if_moved
 from tablevault.storage import files
-from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import BuildPlan, ExecutePlan
+from tablevault.values.processes import ProcessRecord, Status
 
 Records = TypeVar("Records")
 

@@ -8,7 +8,7 @@ from numbers import Integral
 
 from tablevault import names
 from tablevault.errors import TVArgumentError
-from tablevault.values import Page, Selection
+from tablevault.values.contents import Page, Selection
 
 _MOST_ROWS = 2**61
 """More than any frame has, and no more than Arrow counts to."""

@@ -15,7 +15,7 @@ from tablevault.storage.cell_comparison import aligned
 from tablevault.storage.columns import plain_values
 from tablevault.storage.dtypes import ColumnType, Kind
 from tablevault.storage.packing import canonical
-from tablevault.texts import in_line
+from tablevault.texts.plain import in_line
 
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 

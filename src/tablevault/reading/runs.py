@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVProcessError
 from tablevault.execution.provenance import read_provenance
-from tablevault.lookup import Lookup
-from tablevault.plans import ExecutePlan
-from tablevault.values import InstanceRecord, ProcessRecord, Status, TableRecord
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.plans import ExecutePlan
+from tablevault.values.processes import ProcessRecord, Status
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tablevault import names
-from tablevault.addresses import parse_address
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, warn
 from tablevault.reading.described_instances import DescribedInstances
 from tablevault.sql_engine.engine import Engine, MemoryTable, Result, Tables, show
 from tablevault.sql_engine.frame_views import FrameFile
 from tablevault.sql_engine.gate import TableName, read_names
 from tablevault.sql_engine.relations import connection
+from tablevault.state.context import VaultContext
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, table_from_frame
 from tablevault.storage.sql_frames import frame_file, frame_of, memory_table
-from tablevault.values import Page
+from tablevault.values.addresses import parse_address
+from tablevault.values.contents import Page
 
 if TYPE_CHECKING:
     from tablevault.reading.queries import Queries

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tablevault.context import VaultContext
 from tablevault.execution.usage import FLOAT, INTEGER, TEXT, RowUsage, read_usage
-from tablevault.lookup import Lookup
 from tablevault.reading.records_of_rows import RowRecords, Unfinished
+from tablevault.state.context import VaultContext
+from tablevault.state.lookup import Lookup
 from tablevault.storage.checkpoints import read_checkpoints
 from tablevault.storage.columns import build_column
 from tablevault.storage.frames import FrameData, frame_of_columns
 from tablevault.storage.manifest import check_listed
-from tablevault.values import WHOLE_BUILDER, InstanceRecord, TableRecord
+from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.processes import WHOLE_BUILDER
 
 
 class UsageReader:

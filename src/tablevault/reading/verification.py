@@ -7,18 +7,19 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.layout import ARTIFACTS, DESCRIPTION
-from tablevault.leftovers import Leftovers
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
-from tablevault.opening import marker_of
 from tablevault.reading.inspection import Findings, InstanceInspection, inspect_checkpoints
 from tablevault.records import Problem, VerifyReport
+from tablevault.state.context import VaultContext
+from tablevault.state.leftovers import Leftovers
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
+from tablevault.state.opening import marker_of
 from tablevault.storage import files
 from tablevault.storage.files import TEMPORARY_SUFFIX
-from tablevault.values import ArtifactState, InstanceRecord, Status, TableRecord
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord
+from tablevault.values.processes import Status
 
 Check = Callable[[Findings], None]
 Moment = tuple[int, int, tuple[tuple[int, int], ...]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tablevault.json_forms import text_of
 from tablevault.ports import FrameSource
 from tablevault.references.analysis import Placement, check_placement
 from tablevault.references.compiled import Compiled, Evaluate, once
 from tablevault.references.lookup import Lookups
 from tablevault.references.parser import Reference, parse
 from tablevault.references.resolve import Resolver
+from tablevault.texts.json_forms import text_of
 
 
 class Evaluator:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from tablevault import clock
 from tablevault.storage import files
 from tablevault.storage.artifact_commits import ArtifactCommits
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.dtypes import ColumnType, Kind
-from tablevault.values import ArtifactRecord
+from tablevault.system import clock
+from tablevault.values.contents import ArtifactRecord
 
 _CLOCK_STEP = 0.05
 """Seconds by which the clock of a file system may differ from that of the interpreter."""

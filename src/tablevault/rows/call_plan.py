@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from tablevault.builders.policies import Policies
-from tablevault.clusters import RayOptions
 from tablevault.ports import Interruptible, OpenFunction, RowExecutor
 from tablevault.rows.artifacts import InstanceArtifacts
 from tablevault.rows.batch_results import rows_of_batch
@@ -18,6 +17,7 @@ from tablevault.rows.jobs import JobExecutor, JobPolicies
 from tablevault.rows.processes import ProcessExecutor, usable_cores
 from tablevault.rows.table import RowTable
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
+from tablevault.values.clusters import RayOptions
 
 _ASYNC_CONCURRENCY, _JOB_CONCURRENCY = 16, 4
 

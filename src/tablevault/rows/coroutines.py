@@ -17,11 +17,11 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from tablevault import clock
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
+from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.storage.vectors import settled
-from tablevault.usage import CallMeter, meter_context
+from tablevault.system import clock
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""

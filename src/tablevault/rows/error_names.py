@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tablevault import clock
 from tablevault.builders.policies import DIED, INVALID, TIMEOUT, TRANSIENT, WORDS, ErrorName, is_class_name
 from tablevault.builders.spec import BuilderSpec
 from tablevault.errors import RetryLater, StopRun
 from tablevault.ports import Ended, FunctionError
+from tablevault.system import clock
 
 _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _TOO_MANY_REQUESTS = 429

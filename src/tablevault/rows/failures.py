@@ -16,7 +16,7 @@ from tablevault.errors import TVFileError
 from tablevault.names import without_namespaces
 from tablevault.notes import class_name_of, frames_of, message_of, notes_of
 from tablevault.rows.error_names import RowError
-from tablevault.texts import cut, storable
+from tablevault.texts.plain import cut, storable
 
 MOST_MESSAGE_BYTES = 4 * 1024
 MOST_RESULT_BYTES = 16 * 1024

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from tablevault import clock
 from tablevault.errors import BudgetSpent
 from tablevault.ports import Permit, Refused, ServiceLimits
-from tablevault.progress import BuilderCounter
-from tablevault.services import CALLS
+from tablevault.system import clock
+from tablevault.values.progress import BuilderCounter
+from tablevault.values.services import CALLS
 
 LONGEST_REFUSAL = 1.0
 """Seconds after which the services are asked again at the latest: their limits may have changed."""

@@ -8,9 +8,9 @@ from datetime import UTC
 
 import msgspec
 
-from tablevault import clock
 from tablevault.storage.checkpoints import CheckpointStore
-from tablevault.values import JobRecord
+from tablevault.system import clock
+from tablevault.values.processes import JobRecord
 
 
 class JobJournal:

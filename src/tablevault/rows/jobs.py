@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from tablevault import clock
 from tablevault.builders.policies import Policies
 from tablevault.code.loading import Function
 from tablevault.errors import warn
@@ -21,7 +20,8 @@ from tablevault.rows.error_names import ErrorRules, RowError, is_transient, stat
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.schedule import backoff
 from tablevault.rows.threads import ThreadExecutor
-from tablevault.values import JobRecord
+from tablevault.system import clock
+from tablevault.values.processes import JobRecord
 
 CANCEL_PATIENCE = 5.0
 """Seconds that a provider has to take the cancellation of a job."""

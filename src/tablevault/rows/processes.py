@@ -22,13 +22,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tablevault import clock
 from tablevault.ports import Ended, FunctionError, OpenFunction
 from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker import ANSWERS, BROKEN, GIVE_BACK, GIVEN_BACK, LENGTH, MARK, NO_CALL, READY
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
+from tablevault.system import clock
 
 _AHEAD_SECONDS = 0.02
 """Calls that a worker is given ahead take about so long: it must not wait for its owner."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tablevault.builders.policies import Policies
-from tablevault.clusters import RayOptions
 from tablevault.errors import TVArgumentError
-from tablevault.extras import imported
+from tablevault.system.extras import imported
+from tablevault.values.clusters import RayOptions
 
 ROWS_PER_ASYNC_WORKER = 16
 """Rows at once in a worker that runs an async function."""

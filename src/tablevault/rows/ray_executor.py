@@ -21,7 +21,6 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from tablevault import clock
 from tablevault.builders.resources import Resources
 from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenFunction
@@ -46,6 +45,7 @@ from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.rows.worker_files import SentFile
 from tablevault.rows.worker_texts import digits
+from tablevault.system import clock
 
 _TASK_SECONDS = 0.1
 """A task takes about so long, by the time that the last calls took."""

@@ -21,15 +21,15 @@ from dataclasses import dataclass, field
 from platform import python_version_tuple
 from typing import Any, NamedTuple
 
-from tablevault import clusters
 from tablevault.code.packages import installed_versions
 from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.opened import SnapshotFunction
 from tablevault.rows.pulled_rows import GeneratorOpener, PulledRows
+from tablevault.rows.usage import CallMeter, Metered, meter_context
 from tablevault.rows.worker_core import PLAIN, RAISED, RETURNED, Answer, CallCore, described
 from tablevault.rows.worker_files import InputFile, SentFile, WorkerFiles
 from tablevault.rows.worker_texts import WorkerTexts
-from tablevault.usage import CallMeter, Metered, meter_context
+from tablevault.values import clusters
 
 READY, BROKEN, DIFFERS = "ready", "broken", "differs"
 """Answers to a greeting: the function is open, cannot be opened, or was not, because versions differ."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from itertools import repeat, starmap
 from types import FunctionType
 
-from tablevault import clock
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
@@ -24,11 +23,12 @@ from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
 from tablevault.rows.table import RowTable
+from tablevault.rows.usage import Metered
 from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
-from tablevault.texts import Secrets
-from tablevault.usage import Metered
+from tablevault.system import clock
+from tablevault.texts.plain import Secrets
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""

@@ -10,8 +10,8 @@ from enum import Enum
 from itertools import chain, count
 
 from tablevault.builders.policies import Policies, Share
-from tablevault.progress import BuilderCounter
 from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
+from tablevault.values.progress import BuilderCounter
 
 FEWEST_FOR_SHARE = 20
 """Tried rows from which on a share of failed rows is checked."""

@@ -6,7 +6,6 @@ import contextlib
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from tablevault import clock
 from tablevault.builders.policies import Policies
 from tablevault.errors import BudgetSpent
 from tablevault.notes import add_note, message_of
@@ -23,7 +22,8 @@ from tablevault.rows.pulled_rows import GeneratorOpener, RemoteRows
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.threads import InlineExecutor, ThreadExecutor
 from tablevault.rows.usage_log import UsageLog
-from tablevault.values import WHOLE_BUILDER
+from tablevault.system import clock
+from tablevault.values.processes import WHOLE_BUILDER
 
 _LONGEST_WAIT = 0.1
 """Seconds between two looks whether a stop was requested."""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from operator import eq
 
 from tablevault.builders.spec import BuilderSpec
-from tablevault.progress import BuilderCounter
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
 from tablevault.rows.failures import RowFailure, pack_failure, unpack_failure
 from tablevault.rows.usage_log import UsageLog
@@ -16,6 +15,7 @@ from tablevault.storage.checkpoints import BuilderState, CheckpointStore, RowBat
 from tablevault.storage.dtypes import holds_arrays
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.vectors import reused_array
+from tablevault.values.progress import BuilderCounter
 
 FAILED = 2
 """Marks a row in `RowTable.filled` that has no cells, and is not to be computed in this attempt."""

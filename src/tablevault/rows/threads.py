@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Mapping
 from queue import Empty, SimpleQueue
 
-from tablevault import clock
 from tablevault.ports import Ended, OpenFunction
 from tablevault.rows.forked import end_child
+from tablevault.rows.usage import CallMeter, Metered, meter_context
 from tablevault.storage.vectors import settled
-from tablevault.usage import CallMeter, Metered, meter_context
+from tablevault.system import clock
 
 
 class InlineExecutor:

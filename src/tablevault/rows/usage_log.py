@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from tablevault.progress import BuilderCounter
-from tablevault.services import CALLS
 from tablevault.storage.checkpoints import CheckpointStore
-from tablevault.values import Usage
+from tablevault.values.processes import Usage
+from tablevault.values.progress import BuilderCounter
+from tablevault.values.services import CALLS
 
 
 class UsageLog:

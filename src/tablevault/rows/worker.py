@@ -21,8 +21,8 @@ from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
+from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, described
-from tablevault.usage import CallMeter, meter_context
 
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
 """Kinds of messages to the owner: the function is open or cannot be opened, calls have ended or will not begin."""

@@ -14,9 +14,9 @@ from typing import Any
 import pyarrow as pa
 
 from tablevault.errors import TVArgumentError, TVTableError
-from tablevault.extras import imported
 from tablevault.sql_engine.frame_views import quoted, text
 from tablevault.sql_engine.relations import connection
+from tablevault.system.extras import imported
 
 _OFF = (
     "autoinstall_known_extensions",

@@ -13,8 +13,8 @@ from functools import cache
 from typing import Any
 
 from tablevault.errors import TVArgumentError
-from tablevault.extras import imported
 from tablevault.sql_engine.relations import connection
+from tablevault.system.extras import imported
 
 _PURPOSE = (
     "query runs one statement that reads: SELECT, FROM, VALUES, TABLE, DESCRIBE, SUMMARIZE or UNPIVOT. connect() "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tablevault.extras import imported
+from tablevault.system.extras import imported
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection as DuckDBPyConnection

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from tablevault.storage import files
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.file_systems import FileSystem
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 _FEW = 8
 """Files that are synced one by one, in the thread that asks: a pool costs more."""

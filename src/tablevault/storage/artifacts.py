@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PureWindowsPath
 
 from tablevault.storage import files
-from tablevault.values import ArtifactRecord
+from tablevault.values.contents import ArtifactRecord
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(?:/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 """Of most files: a name that is its own normal form, and lies inside wherever that is."""

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tablevault.json_forms import array_json
 from tablevault.storage.column_types import ColumnType, Kind, holds_arrays
 from tablevault.storage.columns import Column, plain_values
+from tablevault.texts.json_forms import array_json
 
 _PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 

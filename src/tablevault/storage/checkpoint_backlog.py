@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tablevault.errors import TVImplementationError
-from tablevault.forks import ForkHooks, around_forks
 from tablevault.storage.checkpoint_segments import Part, SegmentWriter
 from tablevault.storage.checkpoint_states import Coverage, read_checkpoints
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.storage.packing import pack
+from tablevault.system.forks import ForkHooks, around_forks
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore
-    from tablevault.values import ArtifactRecord, JobRecord, Usage
+    from tablevault.values.contents import ArtifactRecord
+    from tablevault.values.processes import JobRecord, Usage
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
 """What packing a value may raise."""

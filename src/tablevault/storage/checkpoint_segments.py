@@ -23,11 +23,11 @@ import xxhash
 
 from tablevault.errors import TVFileError
 from tablevault.names import is_file_name
-from tablevault.sqlite_files import create_empty, distrust, may_open_live, read_snapshot
 from tablevault.storage import files
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES
 from tablevault.storage.packing import bytes_header, list_header, pack_columns, size_of, unpack
-from tablevault.values import WHOLE_BUILDER, JobRecord, Usage
+from tablevault.system.sqlite_files import create_empty, distrust, may_open_live, read_snapshot
+from tablevault.values.processes import WHOLE_BUILDER, JobRecord, Usage
 
 SEGMENT_FORMAT = 7
 _READABLE_FORMATS = (2, 3, 4, 5, 6, SEGMENT_FORMAT)

@@ -12,7 +12,8 @@ from typing import Any, Self
 from tablevault.errors import TVFileError
 from tablevault.storage import checkpoint_segments
 from tablevault.storage.checkpoint_segments import Part
-from tablevault.values import ArtifactRecord, JobRecord, Usage
+from tablevault.values.contents import ArtifactRecord
+from tablevault.values.processes import JobRecord, Usage
 
 
 @dataclass(frozen=True, slots=True)

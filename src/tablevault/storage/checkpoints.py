@@ -20,12 +20,12 @@ from tablevault.storage.checkpoint_backlog import Backlog, Chapter, RowBatch
 from tablevault.storage.checkpoint_states import BuilderState, Checkpoints, SavedFrame, read_checkpoints
 from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.flusher import Flusher
-from tablevault.values import JobRecord, Usage
+from tablevault.values.processes import JobRecord, Usage
 
 if TYPE_CHECKING:
     from tablevault.ports import ArtifactStore, FlushListener
     from tablevault.storage.frame_data import FrameData
-    from tablevault.values import ArtifactRecord
+    from tablevault.values.contents import ArtifactRecord
 
 __all__ = ["BuilderState", "CheckpointStore", "Checkpoints", "RowBatch", "SavedFrame", "read_checkpoints"]
 

@@ -23,9 +23,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 import xxhash
 
-from tablevault import clock
-from tablevault.forks import ForkHooks, around_forks
 from tablevault.storage.files import TEMPORARY_SUFFIX
+from tablevault.system import clock
+from tablevault.system.forks import ForkHooks, around_forks
 
 State = TypeVar("State")
 

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-from tablevault import clock
 from tablevault.errors import TVImplementationError
+from tablevault.system import clock
 
 _LOOK_SECONDS = 1.0
 

@@ -36,7 +36,7 @@ from tablevault.storage.vectors import (
     tensor_type,
     with_required_items,
 )
-from tablevault.values import Page
+from tablevault.values.contents import Page
 
 _KEY = b"tablevault"
 _FORMATS = (1, 2)

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from tablevault.extras import imported
 from tablevault.storage.column_types import ColumnType, Kind
 from tablevault.storage.frame_data import FrameData, polars_lacks, to_polars
 from tablevault.storage.frame_files import read_frame, read_schema
 from tablevault.storage.vectors import array_form, tensor_type
-from tablevault.values import Page
+from tablevault.system.extras import imported
+from tablevault.values.contents import Page
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from tablevault.texts import shown_json
+from tablevault.texts.plain import shown_json
 
 Entry = dict[str, Any]
 

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import msgspec
 
-from tablevault import clock
 from tablevault.ports import Permit, Refused
-from tablevault.services import CALLS, MAX_CONCURRENCY, Limits, Rate, read_limits
 from tablevault.storage.counter_file import CounterFile
+from tablevault.system import clock
+from tablevault.values.services import CALLS, MAX_CONCURRENCY, Limits, Rate, read_limits
 
 PARTS = 100
 """Parts that a window is counted in."""

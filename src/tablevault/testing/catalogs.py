@@ -8,42 +8,41 @@ from datetime import UTC, datetime
 from itertools import count
 
 from tablevault.errors import TVLockError, TVProcessError
-from tablevault.plans import CreateTablePlan, Unplanned
 from tablevault.ports import Catalog
-from tablevault.values import (
-    ArtifactState,
-    Begun,
-    Blocked,
-    BuilderProgress,
+from tablevault.values.changes import (
     Change,
     Changes,
-    ColumnRecord,
     ConfirmedInputs,
-    Creation,
     Decision,
     DeletedInstance,
     DeletedTable,
     DeletedTag,
-    ErrorInfo,
-    Lock,
     MaterializedInstance,
-    NewProcess,
     NewTable,
     NewTag,
     NewTemporaryInstance,
-    Owner,
-    Plan,
-    ProcessRecord,
     Read,
     Remaining,
     RenamedTable,
-    Selection,
-    Status,
-    TableRecord,
     Tidying,
     TidyingAction,
     UnchangedInstance,
     WrittenInstance,
+)
+from tablevault.values.contents import ArtifactState, ColumnRecord, Selection, TableRecord
+from tablevault.values.plans import CreateTablePlan, Unplanned
+from tablevault.values.processes import (
+    Begun,
+    Blocked,
+    BuilderProgress,
+    Creation,
+    ErrorInfo,
+    Lock,
+    NewProcess,
+    Owner,
+    Plan,
+    ProcessRecord,
+    Status,
 )
 
 MakeCatalog = Callable[[], Catalog]

@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from tablevault.addresses import parse_address
 from tablevault.errors import TVArgumentError
 from tablevault.presentation.differences import read_difference
 from tablevault.presentation.errors import read_errors
@@ -18,6 +17,7 @@ from tablevault.presentation.processes import ProcessFilters, read_history, read
 from tablevault.presentation.statements import LONGEST, run_statement, unrun
 from tablevault.presentation.tables import read_overview, read_table
 from tablevault.records import TableStatus
+from tablevault.values.addresses import parse_address
 from tablevault.web.layered_graph import Drawing, lay_out
 from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site

@@ -18,7 +18,7 @@ from starlette.responses import Response
 from tablevault.display.processes import usage_text
 from tablevault.presentation.graphs import Graph, GraphNode
 from tablevault.presentation.json_text import as_json
-from tablevault.texts import duration, in_line, shown
+from tablevault.texts.plain import duration, in_line, shown
 
 _FOLDER = Path(__file__).parent
 STATIC = _FOLDER / "static"

@@ -10,7 +10,12 @@ from sqlalchemy import Connection, bindparam, insert, select
 from tablevault.catalog.sql.codec import now
 from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.names import fold
-from tablevault.values import ImportedInstance, ImportedInstances, ImportedTable, ImportedTag
+from tablevault.values.changes import (
+    ImportedInstance,
+    ImportedInstances,
+    ImportedTable,
+    ImportedTag,
+)
 
 _AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
 _INSERT_TABLE = insert(tables).values(author=_AUTHOR)

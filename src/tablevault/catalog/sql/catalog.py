@@ -14,7 +14,8 @@ from tablevault.catalog.sql.store import Database, Store
 from tablevault.catalog.sql.tidying import TidyingSteps
 from tablevault.catalog.sql.transitions import Transitions
 from tablevault.layout import FORMAT
-from tablevault.values import Imported, ProcessRecord
+from tablevault.values.changes import Imported
+from tablevault.values.processes import ProcessRecord
 
 
 class SqlCatalog:

@@ -15,8 +15,7 @@ from tablevault.catalog.sql.schema import confirmed, instances, processes, reads
 from tablevault.catalog.sql.tags import delete_tag, set_tag
 from tablevault.errors import TVImplementationError, TVLockError
 from tablevault.names import fold
-from tablevault.values import (
-    ArtifactState,
+from tablevault.values.changes import (
     Change,
     ChangedService,
     ConfirmedInputs,
@@ -32,6 +31,7 @@ from tablevault.values import (
     UnchangedInstance,
     WrittenInstance,
 )
+from tablevault.values.contents import ArtifactState
 
 # Statements are made once: to put one together takes longer than to run it.
 _ID_OF_TABLE = select(tables.c.table_id).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)

@@ -14,22 +14,24 @@ import msgspec
 from sqlalchemy import RowMapping
 
 from tablevault.names import is_file_name
-from tablevault.plans import decode_plan, encode_plan
-from tablevault.values import (
+from tablevault.values.changes import Read
+from tablevault.values.contents import (
     ColumnRecord,
-    Creation,
-    ErrorInfo,
     InstanceRecord,
     ListedInstance,
+    TableRecord,
+    TagRecord,
+)
+from tablevault.values.plans import decode_plan, encode_plan
+from tablevault.values.processes import (
+    Creation,
+    ErrorInfo,
     NewProcess,
     Owner,
     Plan,
     ProcessRecord,
     Progress,
-    Read,
     Status,
-    TableRecord,
-    TagRecord,
 )
 
 Record = TypeVar("Record")

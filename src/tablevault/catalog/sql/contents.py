@@ -24,19 +24,19 @@ from tablevault.catalog.sql.schema import confirmed, instances, processes, reads
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, current_value
 from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
-from tablevault.lock_names import lock_on_table
 from tablevault.names import fold, tag_in
-from tablevault.values import (
+from tablevault.values.changes import Read
+from tablevault.values.contents import (
     ArtifactState,
     InstanceRecord,
     ListedInstance,
-    Read,
     Selected,
     Selection,
-    Status,
     TableRecord,
     TagRecord,
 )
+from tablevault.values.lock_names import lock_on_table
+from tablevault.values.processes import Status
 
 Result = TypeVar("Result")
 

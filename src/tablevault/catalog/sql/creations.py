@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, insert, select
 
 from tablevault.catalog.sql.schema import creates, processes
 from tablevault.names import fold
-from tablevault.values import Creation, Plan, Status
+from tablevault.values.processes import Creation, Plan, Status
 
 _INSERT_CREATES = insert(creates)
 _FORGET_CREATES = delete(creates).where(creates.c.serial == bindparam("of_serial"))

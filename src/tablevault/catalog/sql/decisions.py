@@ -17,19 +17,18 @@ from tablevault.catalog.sql.processes import BY_SERIAL, first_process
 from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import advance
 from tablevault.errors import TVProcessError
-from tablevault.values import (
-    ArtifactState,
+from tablevault.values.changes import (
     Decision,
     MaterializedInstance,
-    Plan,
     Remaining,
     RenamedTable,
-    Status,
     Tidying,
     TidyingAction,
     UnchangedInstance,
     WrittenInstance,
 )
+from tablevault.values.contents import ArtifactState
+from tablevault.values.processes import Plan, Status
 
 UPDATE_BY_SERIAL = update(processes).where(processes.c.serial == bindparam("of_serial"))
 UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(

@@ -13,8 +13,10 @@ from tablevault.catalog.sql.codec import encode_error, encode_progress
 from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.catalog.sql.store import Store, advance
 from tablevault.names import fold
-from tablevault.plans import encode_plan
-from tablevault.values import Imported, InstanceRecord, ProcessRecord, Status, TableRecord, TagRecord
+from tablevault.values.changes import Imported
+from tablevault.values.contents import InstanceRecord, TableRecord, TagRecord
+from tablevault.values.plans import encode_plan
+from tablevault.values.processes import ProcessRecord, Status
 
 
 def record_imported(store: Store, imported: Imported) -> None:

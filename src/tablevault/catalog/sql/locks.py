@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select
 
 from tablevault.catalog.sql.schema import locks, tables
-from tablevault.lock_names import lock_on_instance
-from tablevault.values import InstanceRecord, Lock
+from tablevault.values.contents import InstanceRecord
+from tablevault.values.lock_names import lock_on_instance
+from tablevault.values.processes import Lock
 
 # Statements are made once: to put one together takes longer than to run it.
 _NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))

@@ -22,8 +22,8 @@ from tablevault.catalog.sql.schema import (
     vault,
 )
 from tablevault.layout import FORMAT
-from tablevault.plans import decode_plan
-from tablevault.values import Status
+from tablevault.values.plans import decode_plan
+from tablevault.values.processes import Status
 
 _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.plan).where(
     processes.c.status != Status.SUCCEEDED.value

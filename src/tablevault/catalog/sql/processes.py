@@ -14,8 +14,8 @@ from tablevault.catalog.sql.creations import creates_of, was_to_create
 from tablevault.catalog.sql.schema import processes, vault
 from tablevault.catalog.sql.store import Store
 from tablevault.errors import TVProcessError
-from tablevault.plans import names_its_creations
-from tablevault.values import Lock, ProcessRecord, Status
+from tablevault.values.plans import names_its_creations
+from tablevault.values.processes import Lock, ProcessRecord, Status
 
 # Statements are made once: to put one together takes longer than to run it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))

@@ -14,9 +14,9 @@ from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
 from tablevault.errors import TVArgumentError, TVFileError
-from tablevault.forks import ForkHooks, around_forks
 from tablevault.ports import UnknownOutcomeError
-from tablevault.texts import in_line
+from tablevault.system.forks import ForkHooks, around_forks
+from tablevault.texts.plain import in_line
 
 BEGIN = "tablevault_begin"
 """Execution option that says for which purpose a transaction begins."""

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 from tablevault.catalog.sql.codec import now
 from tablevault.catalog.sql.schema import instances, processes, tables, tags
 from tablevault.names import fold
-from tablevault.values import DeletedTag, NewTag
+from tablevault.values.changes import DeletedTag, NewTag
 
 # Statements are made once: to put one together takes longer than to run it.
 TAGS = (

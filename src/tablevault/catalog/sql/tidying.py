@@ -11,7 +11,8 @@ from tablevault.catalog.sql.codec import as_record
 from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import Store
 from tablevault.catalog.sql.tags import IS_TAGGED
-from tablevault.values import ArtifactState, InstanceRecord, Tidying, TidyingAction
+from tablevault.values.changes import Tidying, TidyingAction
+from tablevault.values.contents import ArtifactState, InstanceRecord
 
 _STEPS_OF = (
     select(tidying.c.tidying_id, tidying.c.action, tidying.c.source, tidying.c.target)

@@ -14,19 +14,18 @@ from tablevault.catalog.sql.creations import forget_creates, record_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ancestors_of, check_id_is_free, first_process
 from tablevault.catalog.sql.schema import counters, processes, tidying
 from tablevault.catalog.sql.store import Store
-from tablevault.plans import Unplanned, encode_plan
-from tablevault.values import (
+from tablevault.values.changes import Decision, Remaining
+from tablevault.values.contents import JsonObject
+from tablevault.values.plans import Unplanned, encode_plan
+from tablevault.values.processes import (
     Begun,
     Blocked,
-    Decision,
     ErrorInfo,
-    JsonObject,
     NewProcess,
     Owner,
     Plan,
     ProcessRecord,
     Progress,
-    Remaining,
     Status,
 )
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from tablevault import names
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import BUILDER_SUFFIX, MODULE_SUFFIX, InstanceFolder, ProcessFolder
+from tablevault.state.context import VaultContext
 from tablevault.storage import files
-from tablevault.values import InstanceRecord, ProcessRecord, Selection, TableRecord
+from tablevault.values.contents import InstanceRecord, Selection, TableRecord
+from tablevault.values.processes import ProcessRecord
 
 Result = TypeVar("Result")
 

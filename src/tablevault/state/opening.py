@@ -14,19 +14,19 @@ import psutil
 import yaml
 from filelock import FileLock
 
-from tablevault import clusters
 from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
-from tablevault.clusters import RayOptions
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
-from tablevault.formats import Marker, check_same_vault, read_marker, write_marker
 from tablevault.layout import FORMAT, VaultLayout
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.names import check_text
-from tablevault.permissions import user_name
+from tablevault.state.context import VaultContext
+from tablevault.state.formats import Marker, check_same_vault, read_marker, write_marker
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.system.permissions import user_name
+from tablevault.values import clusters
+from tablevault.values.clusters import RayOptions
 
 _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "9p", "afs", "ceph", "gluster", "lustre")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from tablevault import clock
+from tablevault.system import clock
 
 Answer = TypeVar("Answer")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sized
 
-from tablevault.values import BuilderProgress
+from tablevault.values.processes import BuilderProgress
 
 
 class BuilderCounter:

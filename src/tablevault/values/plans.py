@@ -13,7 +13,9 @@ from typing import Any
 
 import msgspec
 
-from tablevault.values import Creation, ImportedInstances, JsonObject, Plan
+from tablevault.values.changes import ImportedInstances
+from tablevault.values.contents import JsonObject
+from tablevault.values.processes import Creation, Plan
 
 
 class Unplanned(Plan, frozen=True, kw_only=True, tag="unplanned"):

@@ -12,9 +12,9 @@ from itertools import repeat
 from pathlib import Path
 from urllib.parse import quote
 
-from tablevault import clock
-from tablevault.permissions import may_write
-from tablevault.waiting import poll
+from tablevault.system import clock
+from tablevault.system.permissions import may_write
+from tablevault.system.waiting import poll
 
 _PLAIN = re.compile(r"\s*CREATE\s+(?:TABLE|(?:UNIQUE\s+)?INDEX)\b", re.IGNORECASE)
 _COMPUTED = re.compile(r"\bAS\b", re.IGNORECASE)

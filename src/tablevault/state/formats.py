@@ -6,12 +6,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from tablevault.context import VaultContext
 from tablevault.errors import TVArgumentError, TVFileError, TVLockError
 from tablevault.layout import FORMAT, OLDEST_READABLE, VaultLayout
-from tablevault.liveness import Liveness
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
 from tablevault.storage import files
-from tablevault.values import ProcessRecord
+from tablevault.values.processes import ProcessRecord
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tablevault.catalog.owners import RECOVERY, kind_of
-from tablevault.context import VaultContext
-from tablevault.plans import StopPlan
-from tablevault.values import ProcessRecord, Status
+from tablevault.state.context import VaultContext
+from tablevault.values.plans import StopPlan
+from tablevault.values.processes import ProcessRecord, Status
 
 
 class Liveness:

@@ -6,8 +6,6 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from tablevault import clock
-from tablevault.context import VaultContext
 from tablevault.layout import (
     ARTIFACTS,
     CODE_FUNCTIONS,
@@ -18,11 +16,13 @@ from tablevault.layout import (
     SET_ASIDE,
     TEMPORARY,
 )
-from tablevault.liveness import Liveness
-from tablevault.lookup import Lookup
 from tablevault.names import is_materialized
+from tablevault.state.context import VaultContext
+from tablevault.state.liveness import Liveness
+from tablevault.state.lookup import Lookup
 from tablevault.storage.files import TEMPORARY_SUFFIX
-from tablevault.values import TableRecord
+from tablevault.system import clock
+from tablevault.values.contents import TableRecord
 
 _OF_METADATA = frozenset(
     {"catalog.db", "catalog.db-wal", "catalog.db-shm", "catalog.db-journal", "logs.txt", "logs.lock"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tablevault import permissions
 from tablevault.catalog.owners import Owners
-from tablevault.clusters import RayOptions
 from tablevault.errors import TVFileError
 from tablevault.layout import VaultLayout
 from tablevault.ports import Catalog
 from tablevault.storage.frame_checks import FrameChecks
 from tablevault.storage.service_counters import ServiceCounters
+from tablevault.system import permissions
+from tablevault.values.clusters import RayOptions
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tablevault.errors import TVArgumentError
-from tablevault.forks import ForkHooks, around_forks
+from tablevault.system.forks import ForkHooks, around_forks
 
 _THREADS = Path("/proc/self/task")
 """Of this process, on Linux."""

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 from tablevault.errors import TVArgumentError
-from tablevault.services import RESERVED_AMOUNTS
+from tablevault.values.services import RESERVED_AMOUNTS
 
 
 class Meter(Protocol):

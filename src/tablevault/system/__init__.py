@@ -1,0 +1,1 @@
+"""What TableVault takes from the machine: time, permissions, forks, SQLite files, and libraries that are optional."""

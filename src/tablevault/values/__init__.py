@@ -1,0 +1,1 @@
+"""Immutable values that all layers share."""
