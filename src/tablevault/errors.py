@@ -21,13 +21,6 @@ An exception that escapes from a user's function is never wrapped in one of thes
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import sys
-import warnings
-from collections.abc import Iterator
-
-_PACKAGE = __file__.removesuffix("errors.py")
 _REPORT_IT = "This is a bug in TableVault: please report it, with its traceback."
 
 
@@ -126,49 +119,3 @@ class JobsPending(Exception):
 
 class TableVaultWarning(UserWarning):
     """Nothing failed, but something deserves a look."""
-
-
-_heard: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("heard", default=None)
-
-
-_late: contextvars.ContextVar[list[TableVaultWarning] | None] = contextvars.ContextVar("late", default=None)
-
-
-@contextlib.contextmanager
-def late_warnings() -> Iterator[list[TableVaultWarning]]:
-    """Keep the warnings of a block that are errors to the program, so that none of them stops work in its middle."""
-    late: list[TableVaultWarning] = []
-    token = _late.set(late)
-    try:
-        yield late
-    finally:
-        _late.reset(token)
-
-
-def hear_warnings() -> list[str]:
-    """Return a list that takes the texts of all warnings of the current context from its first call on."""
-    heard = _heard.get()
-    if heard is None:
-        _heard.set(heard := [])
-    return heard
-
-
-def warn(message: str) -> None:
-    """Warn at the line that called TableVault, however deep inside it the reason was found."""
-    heard = _heard.get()
-    if heard is not None and message not in heard:
-        heard.append(message)
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
-        level, frame = level + 1, frame.f_back
-    try:
-        warnings.warn(message, TableVaultWarning, stacklevel=level)
-    except TableVaultWarning as error:
-        late = _late.get()
-        if late is None:
-            raise
-        late.append(error)
-
-
-def _is_inside(file: str) -> bool:
-    return file.startswith(_PACKAGE) or file == contextlib.__file__

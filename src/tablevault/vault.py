@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tablevault import names, operations
 from tablevault.definitions.source_files import find_source, source_of_text
 from tablevault.display.progress import ProgressDisplay
-from tablevault.errors import TVArgumentError, TVProcessError, warn
+from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.processes.engine import Engine
 from tablevault.processes.failing import tell_unread
 from tablevault.processes.messages import in_report, resuming
@@ -40,6 +40,7 @@ from tablevault.state.opening import Settings, create_vault, open_context
 from tablevault.storage.memory import release_memory
 from tablevault.surface import public_class
 from tablevault.system.extras import imported
+from tablevault.system.warnings import warn
 from tablevault.values.addresses import Address, parse_address
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from tablevault.definitions.edits import Edits, changed_functions, edits_between
 from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import find_source
 from tablevault.definitions.texts import SourceTexts
-from tablevault.errors import TVArgumentError, TVProcessError, warn
+from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.freshness.graph import TableVersion
 from tablevault.freshness.refresh import (
     Refresh,
@@ -39,6 +39,7 @@ from tablevault.operations.session import Draft, Session
 from tablevault.state.context import VaultContext
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
+from tablevault.system.warnings import warn
 from tablevault.values.changes import Changes
 from tablevault.values.lock_names import lock_on_source
 from tablevault.values.plans import PlannedStep, RunPlan

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tablevault.errors import TVArgumentError, TVLockError, warn
+from tablevault.errors import TVArgumentError, TVLockError
 from tablevault.legacy.importing import VaultImport
 from tablevault.legacy.source import LegacyVault
 from tablevault.state.opening import is_legacy_vault
 from tablevault.storage import files
 from tablevault.storage.staging import staged_beside
 from tablevault.surface import public
+from tablevault.system.warnings import warn
 
 
 @public

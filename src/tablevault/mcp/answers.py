@@ -8,9 +8,9 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from tablevault.errors import hear_warnings
 from tablevault.presentation.cells import Cell, ShownFrame
 from tablevault.presentation.json_text import plain
+from tablevault.system.warnings import hear_warnings
 
 MOST_CHARACTERS = 20_000
 """Of an answer as JSON."""

@@ -21,7 +21,7 @@ from mcp.server.mcpserver.exceptions import ResourceError, ToolError
 from mcp.server.mcpserver.tools import Tool
 from mcp_types import CallToolResult, ContentBlock, ImageContent, TextContent, ToolAnnotations
 
-from tablevault.errors import TableVaultError, hear_warnings
+from tablevault.errors import TableVaultError
 from tablevault.mcp.access import Access
 from tablevault.mcp.answers import MOST_CHARACTERS, Answer, answer
 from tablevault.mcp.reading import ReadingTools, artifact_of
@@ -30,6 +30,7 @@ from tablevault.notes import class_name_of, message_of
 from tablevault.presentation.content_types import TEXT, content_type
 from tablevault.presentation.json_text import as_json
 from tablevault.sql_engine.engine import Interruption, interruptible
+from tablevault.system.warnings import hear_warnings
 
 if TYPE_CHECKING:
     from tablevault.vault import TableVault

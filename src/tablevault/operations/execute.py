@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from tablevault import names
 from tablevault.code.sources import Sources
-from tablevault.errors import TVArgumentError, TVBuilderError, warn
+from tablevault.errors import TVArgumentError, TVBuilderError
 from tablevault.execution.context import Execution
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.inputs import PinnedInputs, pin_inputs
@@ -43,6 +43,7 @@ from tablevault.operations.session import Draft, Session
 from tablevault.operations.unchanged import newly_confirmed, unchanged_origin
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.system.warnings import warn
 from tablevault.values.changes import (
     Changes,
     MaterializedInstance,

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tablevault.errors import TVArtifactError, warn
+from tablevault.errors import TVArtifactError
 from tablevault.execution.frame import DraftFrame
 from tablevault.execution.provenance import Provenance, write_artifact_records, write_provenance
 from tablevault.layout import ARTIFACTS, InstanceFolder
@@ -19,6 +19,7 @@ from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.frames import FrameData, FrameRecord
 from tablevault.storage.manifest import FileRecord, write_manifest
 from tablevault.system.permissions import may_write
+from tablevault.system.warnings import warn
 from tablevault.values.changes import Tidying, TidyingAction
 from tablevault.values.contents import ArtifactRecord, ColumnRecord, TableRecord
 

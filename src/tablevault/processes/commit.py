@@ -10,13 +10,14 @@ from functools import partial
 from pathlib import Path
 
 from tablevault import names
-from tablevault.errors import TVFileError, warn
+from tablevault.errors import TVFileError
 from tablevault.layout import ARTIFACTS, FRAME, MANIFEST, PARTIAL
 from tablevault.operations.base import long_arguments
 from tablevault.processes.process import Process
 from tablevault.state.context import VaultContext
 from tablevault.state.lookup import Lookup, note_content, was_edited
 from tablevault.storage import files, log
+from tablevault.system.warnings import warn
 from tablevault.texts.plain import MOST_SHOWN, cut, shortened
 from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
 from tablevault.values.processes import ErrorInfo, ProcessRecord, Status

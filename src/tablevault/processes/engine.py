@@ -10,7 +10,7 @@ from msgspec import structs
 
 from tablevault import names
 from tablevault.catalog.owners import WORKER
-from tablevault.errors import TableVaultError, TVLockError, TVProcessError, late_warnings, warn
+from tablevault.errors import TableVaultError, TVLockError, TVProcessError
 from tablevault.notes import add_note, message_of, note_missing_module, origin_of, set_origin, set_outcome
 from tablevault.operations.base import Operation, operation_named
 from tablevault.operations.session import Draft
@@ -30,6 +30,7 @@ from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.system import clock
 from tablevault.system.waiting import growing, poll
+from tablevault.system.warnings import LateWarnings, warn
 from tablevault.texts.plain import Secrets, in_line, storable
 from tablevault.values.changes import Changes
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
@@ -159,7 +160,7 @@ class Engine:
             # Its warnings are left to its parent.
             self._changed(process, interrupts)
             return outcome
-        with late_warnings() as late:
+        with LateWarnings() as late:
             for message in self._changed(process, interrupts).warnings:
                 warn(message)
         if late:

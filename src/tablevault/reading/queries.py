@@ -13,7 +13,7 @@ import pyarrow as pa
 import yaml
 
 from tablevault import names
-from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError, warn
+from tablevault.errors import TVArgumentError, TVArtifactError, TVFileError, TVLockError, TVTableError
 from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.execution.partial import declared_types, read_partial
 from tablevault.layout import ARTIFACTS, CHECKPOINTS, InstanceFolder
@@ -31,6 +31,7 @@ from tablevault.storage.dtypes import Kind
 from tablevault.storage.frames import FrameData, read_frame, to_arrow, to_pandas, to_polars, with_artifact_folder
 from tablevault.storage.manifest import check_listed
 from tablevault.system.extras import check_polars_works
+from tablevault.system.warnings import warn
 from tablevault.texts.plain import in_line
 from tablevault.values.addresses import Address
 from tablevault.values.contents import ArtifactState, InstanceRecord, Page, Selection, TableRecord

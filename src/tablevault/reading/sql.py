@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tablevault import names
-from tablevault.errors import TVArgumentError, warn
+from tablevault.errors import TVArgumentError
 from tablevault.reading.described_instances import DescribedInstances
 from tablevault.sql_engine.engine import Engine, MemoryTable, Result, Tables, show
 from tablevault.sql_engine.frame_views import FrameFile
@@ -22,6 +22,7 @@ from tablevault.state.context import VaultContext
 from tablevault.storage import files
 from tablevault.storage.frames import FrameData, table_from_frame
 from tablevault.storage.sql_frames import frame_file, frame_of, memory_table
+from tablevault.system.warnings import warn
 from tablevault.values.addresses import parse_address
 from tablevault.values.contents import Page
 

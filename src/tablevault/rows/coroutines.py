@@ -17,11 +17,11 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.storage.vectors import settled
 from tablevault.system import clock
+from tablevault.system.warnings import warn
 
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""

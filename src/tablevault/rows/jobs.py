@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from tablevault.builders.policies import Policies
 from tablevault.code.loading import Function
-from tablevault.errors import warn
 from tablevault.notes import add_note, class_name_of, message_of
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.error_names import ErrorRules, RowError, is_transient, status_of, stops_run, told_wait
@@ -21,6 +20,7 @@ from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.schedule import backoff
 from tablevault.rows.threads import ThreadExecutor
 from tablevault.system import clock
+from tablevault.system.warnings import warn
 from tablevault.values.processes import JobRecord
 
 CANCEL_PATIENCE = 5.0

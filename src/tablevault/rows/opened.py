@@ -10,10 +10,10 @@ from typing import Any
 
 from tablevault.code.loading import CodeSnapshot, Function, ModuleFile, built_in, read_sources
 from tablevault.code.local_code import FOLDER, LocalCode
-from tablevault.errors import warn
 from tablevault.notes import add_note, message_of
 from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.worker_texts import WorkerTexts
+from tablevault.system.warnings import warn
 
 
 @dataclass(frozen=True)

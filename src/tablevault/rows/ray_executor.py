@@ -22,7 +22,6 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tablevault.builders.resources import Resources
-from tablevault.errors import warn
 from tablevault.ports import Ended, FunctionError, OpenFunction
 from tablevault.rows.input_files import InputFiles
 from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, is_innocent, owner_is_lost
@@ -46,6 +45,7 @@ from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.rows.worker_files import SentFile
 from tablevault.rows.worker_texts import digits
 from tablevault.system import clock
+from tablevault.system.warnings import warn
 
 _TASK_SECONDS = 0.1
 """A task takes about so long, by the time that the last calls took."""

@@ -16,7 +16,7 @@ from filelock import FileLock
 
 from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
-from tablevault.errors import TVArgumentError, TVFileError, TVProcessError, warn
+from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
 from tablevault.layout import FORMAT, VaultLayout
 from tablevault.names import check_text
 from tablevault.state.context import VaultContext
@@ -25,6 +25,7 @@ from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
 from tablevault.system.permissions import user_name
+from tablevault.system.warnings import warn
 from tablevault.values import clusters
 from tablevault.values.clusters import RayOptions
 

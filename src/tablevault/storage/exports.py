@@ -13,11 +13,12 @@ import pyarrow as pa
 from pyarrow import csv as arrow_csv
 from pyarrow import feather, parquet
 
-from tablevault.errors import TVArgumentError, TVTableError, warn
+from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.storage.cell_texts import is_written_by_arrow, json_values, text_column
 from tablevault.storage.column_types import ColumnType, holds_arrays
 from tablevault.storage.frame_data import FrameData
 from tablevault.storage.vectors import not_finite
+from tablevault.system.warnings import warn
 
 _ROWS_AT_ONCE = 65_536
 """Rows that are made into Python values at a time."""

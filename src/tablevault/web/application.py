@@ -17,18 +17,11 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tablevault.errors import (
-    TableVaultError,
-    TVArgumentError,
-    TVFileError,
-    TVLockError,
-    TVProcessError,
-    TVTableError,
-    hear_warnings,
-)
+from tablevault.errors import TableVaultError, TVArgumentError, TVFileError, TVLockError, TVProcessError, TVTableError
 from tablevault.presentation.problems import Problem
 from tablevault.presentation.process_ids import has_process
 from tablevault.presentation.statements import has_sql
+from tablevault.system.warnings import hear_warnings
 from tablevault.web import actions, pages
 from tablevault.web.actions import read_form
 from tablevault.web.artifacts import show_artifact

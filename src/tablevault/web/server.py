@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
-from tablevault.errors import TVArgumentError, warn
+from tablevault.errors import TVArgumentError
+from tablevault.system.warnings import warn
 from tablevault.web.application import make_application
 from tablevault.web.gate import Gate
 from tablevault.web.tokens import Token

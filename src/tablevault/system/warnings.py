@@ -1,0 +1,60 @@
+"""Warnings: told at the line of the program that called TableVault, and to callers that listen."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from tablevault.errors import TableVaultWarning
+
+_PACKAGE = f"{Path(__file__).parents[1]}{os.sep}"
+_heard: contextvars.ContextVar[list[str] | None] = contextvars.ContextVar("heard", default=None)
+_late: contextvars.ContextVar[list[TableVaultWarning] | None] = contextvars.ContextVar("late", default=None)
+
+
+class LateWarnings:
+    """Keeps the warnings of a block that are errors to the program, so that none of them stops work in its middle.
+
+    A generator would not do: an exception that passes through one is written to, and some refuse that.
+    """
+
+    def __enter__(self) -> list[TableVaultWarning]:
+        late: list[TableVaultWarning] = []
+        self._token = _late.set(late)
+        return late
+
+    def __exit__(self, *_: object) -> None:
+        _late.reset(self._token)
+
+
+def hear_warnings() -> list[str]:
+    """Return a list that takes the texts of all warnings of the current context from its first call on."""
+    heard = _heard.get()
+    if heard is None:
+        _heard.set(heard := [])
+    return heard
+
+
+def warn(message: str) -> None:
+    """Warn at the line that called TableVault, however deep inside it the reason was found."""
+    heard = _heard.get()
+    if heard is not None and message not in heard:
+        heard.append(message)
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and _is_inside(frame.f_code.co_filename):
+        level, frame = level + 1, frame.f_back
+    try:
+        warnings.warn(message, TableVaultWarning, stacklevel=level)
+    except TableVaultWarning as error:
+        late = _late.get()
+        if late is None:
+            raise
+        late.append(error)
+
+
+def _is_inside(file: str) -> bool:
+    return file.startswith(_PACKAGE) or file == contextlib.__file__
