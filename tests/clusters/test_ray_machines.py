@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import sys
 import threading
 
 import psutil
 import pytest
-from cluster_work import PATIENCE, Work, until
+from cluster_work import PATIENCE, Work, is_alive, until
 
 from tablevault.rows import ray_executor
 
@@ -30,6 +32,10 @@ GcsClient(address=sys.argv[1]).drain_node(sys.argv[2], 2, "preempted", int((time
 """In an interpreter of its own: it would be ended with the head of the cluster."""
 
 
+NOTICING = {"health_check_period_ms": 200, "health_check_timeout_ms": 1_000, "health_check_failure_threshold": 3}
+"""A machine that does not answer for so long is lost; by itself, Ray takes a minute."""
+
+
 @pytest.fixture
 def machines():
     """A cluster of a head without cores and three machines, all of them here."""
@@ -37,7 +43,8 @@ def machines():
 
     before = set(psutil.Process().children(recursive=True))
     memory = {"object_store_memory": 80 * 2**20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **memory})
+    head = {"num_cpus": 0, "include_dashboard": False, "_system_config": NOTICING, **memory}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     nodes = [cluster.add_node(num_cpus=1, wait=False, **memory) for _ in range(3)]
     cluster.wait_for_nodes()
     yield cluster, nodes
@@ -78,3 +85,37 @@ def test_rows_of_lost_machines_run_elsewhere_until_the_cluster_is_lost(machines,
     assert driver.returncode == 0, errors
     assert work.cells() == list(range(40))
     assert work.noted("called")[before:] == ["30"]
+
+
+def test_rows_of_a_machine_that_is_cut_off_run_elsewhere_and_its_workers_end(machines, tmp_path, monkeypatch):
+    monkeypatch.setattr(ray_executor, "PING_SECONDS", 0.5)
+    monkeypatch.setattr(ray_executor, "SILENCE_SECONDS", 3.0)
+    cluster, _ = machines
+    work = Work(tmp_path, cluster.address)
+    work.build("hold", 20, resources={"cpu": 1}, max_workers=2, min_workers=2)
+    work.tell("hold", *range(20))
+    cut_off = []
+
+    def disturb() -> None:
+        until(lambda: len(work.workers()) == 2)
+        worker = sorted(work.workers())[0]
+        raylet = psutil.Process(worker).ppid()
+        assert psutil.Process(raylet).name() == "raylet"
+        os.kill(raylet, signal.SIGSTOP)
+        cut_off.extend([worker, raylet])
+        try:
+            # Its row is called again on the third machine, and nothing tells the worker so.
+            until(lambda: len(work.workers()) == 3)
+            until(lambda: not is_alive(worker))
+        finally:
+            work.tell("hold")
+
+    disturbing = threading.Thread(target=disturb)
+    disturbing.start()
+    work.run("nightly")
+    disturbing.join()
+    assert work.cells() == list(range(20))
+    assert not is_alive(cut_off[0])
+    called = work.noted("called")
+    assert len(called) == 21
+    assert set(called) == set(map(str, range(20)))
