@@ -14,7 +14,7 @@ from tablevault.notes import add_note, message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
 from tablevault.rows.batch_results import holds_exceptions, is_exception, rows_of_batch
 from tablevault.rows.call_plan import CallPlan
-from tablevault.rows.calls import ArgumentErrors, CallFacts, FunctionCall
+from tablevault.rows.calls import FIRST_CALL, ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
 from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.failures import describe_failure
@@ -244,7 +244,8 @@ class RowRunner:
             return False
         now = clock.monotonic()
         if self._gate is None:
-            while self._failure is None and len(self._in_flight) < executor.workers and not executor.ended:
+            ended = executor.ended
+            while self._failure is None and not ended and len(self._in_flight) < executor.workers:
                 task = self._schedule.take(now)
                 if task is None:
                     break
@@ -348,6 +349,8 @@ class RowRunner:
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
         """Return the values of placeholders for the next call of a task."""
+        if task.attempt == 1 and task.last_error is None and not self._call.has_call_ids:
+            return FIRST_CALL
         ids: dict[int, str] = {}
         if self._call.has_call_ids:
             for place, position in enumerate(task.positions):
@@ -357,10 +360,11 @@ class RowRunner:
 
     def _handle(self, executor: RowExecutor) -> None:
         """Take the calls that have ended."""
-        while executor.ended:
+        ended = executor.ended
+        while ended:
             # Removed last: an interrupt in between must not lose a row.
-            self._take(executor.ended[0])
-            executor.ended.popleft()
+            self._take(ended[0])
+            ended.popleft()
 
     def _take(self, ended: Ended) -> None:
         call = self._in_flight.get(ended.number)
@@ -677,7 +681,10 @@ def _rows_text(positions: Sequence[int]) -> str:
 def _after_call(task: Task, seconds: float) -> Task:
     """Return a task after one more call, which took so long; the try began when its first call did."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
-    return replace(task, first_call=first_call, seconds=task.seconds + seconds)
+    # As `replace` would do, which takes as long as all else that is done for a row.
+    return Task(
+        task.positions, task.attempt, task.retries, first_call, task.seconds + seconds, task.last_error, task.joins
+    )
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:

@@ -173,8 +173,7 @@ class FailurePolicy:
         if not rows:
             return None
         self.consecutive = 0
-        tried = self._tried
-        if self.counter.failed and tried - rows < FEWEST_FOR_SHARE <= tried:
+        if self.counter.failed and self._tried - rows < FEWEST_FOR_SHARE <= self._tried:
             return self._exceeded(FEWEST_FOR_SHARE)
         return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Mapping
+from types import NoneType
 from typing import Any
 
 _DIGITS = secrets.token_hex(16)
@@ -16,6 +17,7 @@ _DIGITS = secrets.token_hex(16)
 
 ARTIFACT_FOLDER = "ARTIFACT_FOLDER"
 _VARIABLE = "ENV:"
+_WITHOUT_TEXTS = frozenset({int, float, bool, bytes, NoneType})
 _FILE = "FILE:"
 
 
@@ -76,6 +78,8 @@ class WorkerTexts:
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
     """Return a value with every text in it changed: in lists, tuples, mappings, series and frames, too."""
     kind = type(value)
+    if kind in _WITHOUT_TEXTS:
+        return value
     if kind is str:
         return change(value)
     if kind is list or kind is tuple:
