@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
-from collections import defaultdict, deque
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from itertools import islice
+from collections import defaultdict
+from pathlib import Path
 
 import pytest
 from sources import PATIENCE, Source
@@ -77,25 +80,30 @@ def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
                 assert between < BEATS, f"row {x} of {name} was finished {between} beats before the kill"
 
 
+@pytest.fixture(scope="module")
+def starter():
+    """An interpreter that starts three runs at the same moment."""
+    command = [sys.executable, str(Path(__file__).with_name("starting.py"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_new", [True, False], ids=["new vault", "existing vault"])
-def test_of_runs_that_start_at_the_same_moment_one_runs(tmp_path, is_new):
+def test_of_runs_that_start_at_the_same_moment_one_runs(starter, tmp_path, is_new):
     source = Source(tmp_path / "quiz", rows=2)
     for number in range(STARTS // 4 if is_new else STARTS - STARTS // 4):
         if is_new:
             source = Source(tmp_path / f"quiz-{number}", rows=2)
         held = source.tell("hold", "x", 0)
-        with ThreadPoolExecutor(3) as pool:
-            running = [pool.submit(_ended, source.start()) for _ in range(3)]
-            deque(islice(as_completed(running), 2), maxlen=0)
-            held.unlink()
-        ended = sorted(future.result() for future in running)
-        assert [status for status, _ in ended] == [0, 1, 1], ended
-        assert all("is being run already, by process 'answers-20" in told for _, told in ended[1:]), ended
+        starter.stdin.write(json.dumps([str(source.folder), ["run", str(source.file)], 3]) + "\n")
+        starter.stdin.flush()
+        ended = [json.loads(starter.stdout.readline()) for _ in range(2)]
+        held.unlink()
+        ended.append(json.loads(starter.stdout.readline()))
+        assert [status for status, _ in ended] == [1, 1, 0], ended
+        assert all("is being run already, by process 'answers-20" in told for _, told in ended[:2]), ended
         source.check_end(TableVault(source.vault))
-
-
-def _ended(process):
-    """Wait for the end of a command; return its status and what it said."""
-    _, told = process.communicate(timeout=PATIENCE)
-    return process.returncode, told
+        if is_new:
+            shutil.rmtree(source.folder)
