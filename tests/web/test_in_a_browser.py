@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pandas as pd
 import pytest
 from asking import Client
 from browsing import REBOUND, Visit, chromium_path, opened_browser
@@ -90,6 +92,35 @@ def test_pages_are_accessible_and_fit_a_telephone(browser, writer):
             if wrong:
                 found[path] = wrong
         assert found == {}
+
+
+def test_long_names_fit_a_telephone_and_stay_in_their_columns(browser, tmp_path):
+    vault = TableVault(tmp_path / "vault", create=True)
+    name, column, tag = "t" * 128, "c" * 300, "g" * 64
+    vault.write(name, pd.DataFrame({column: [1], "list": [list(range(100))], "day": [datetime.date(2026, 1, 31)]}))
+    vault.create_tag(tag, [name])
+    server = vault.serve(block=False)
+    try:
+        with visiting(browser, Client(server.url), viewport={"width": 360, "height": 740}) as visit:
+            for path in (
+                f"/table/{name}/base",
+                f"/table/{name}",
+                f"/lineage/{name}/base",
+                f"/lineage/{name}/base?column=day",
+            ):
+                visit.page.goto(visit.root + path)
+                assert visit.overflow() <= 0, path
+            visit.page.goto(f"{visit.root}/table/{name}/base")
+            header = visit.page.locator(".frame th", has_text=column)
+            assert header.evaluate("cell => getComputedStyle(cell).overflowX") == "hidden"
+            cells = visit.page.locator(".frame td")
+            heights = [
+                cells.nth(place).evaluate("cell => cell.firstElementChild.getClientRects().length") for place in (2, 3)
+            ]
+            assert heights[0] < 12
+            assert heights[1] == 1
+    finally:
+        server.close()
 
 
 def test_pages_are_the_same_without_javascript(browser, writer):

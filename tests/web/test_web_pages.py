@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from html import unescape
 
+import pandas as pd
 import pytest
 from asking import Client
 
+from tablevault import TableVault
 from tablevault.web import application
 
 
@@ -158,6 +160,35 @@ def test_unknown_names_are_404_with_the_nearest(reader, path, nearest):
     answer = reader.get(path)
     assert answer.status == 404
     assert nearest in answer.text
+
+
+def test_links_lead_to_nothing_that_is_gone(reader, tmp_path):
+    # Neither to a row after the last one, nor to a difference of cells that are not there yet.
+    assert "row/4" in reader.get("/table/broken/TEMP_base/row/5").text
+    assert "row/6" not in reader.get("/table/broken/TEMP_base/row/5").text
+    assert "/diff?" not in reader.get("/table/stories/TEMP_base").text
+    vault = TableVault(tmp_path / "vault", create=True)
+    for table_name, rows in (("kept", 1), ("kept", 2), ("gone", 1), ("old", 1)):
+        vault.write(table_name, pd.DataFrame({"n": range(rows)}), process_id=f"{table_name}-{rows}")
+    vault.create_instance("kept", copy=True, process_id="temporary")
+    vault.delete_instance("TEMP_base", "kept")
+    vault.delete_instance(vault.get_table_instances("kept")[0], "kept")
+    vault.delete_table("gone")
+    vault.rename_table("new", "old")
+    server = vault.serve(block=False)
+    try:
+        client, seen, waiting = Client(server.url), {"/"}, ["/"]
+        while waiting:
+            path = waiting.pop()
+            answer = client.get(path)
+            assert answer.status in (200, 303), path
+            targets = set(map(unescape, re.findall(r'(?:href|src)="(/[^"#]*)', answer.text))) - seen
+            seen |= targets
+            waiting += targets
+    finally:
+        server.close()
+    assert {"/process/gone-1", "/process/old-1", "/process/kept-1", "/process/temporary", "/table/new"} <= seen
+    assert "There are no more tables" in reader.get("/?after=zzz").text
 
 
 def test_unchanged_pages_are_not_sent_again(reader):

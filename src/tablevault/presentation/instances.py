@@ -133,6 +133,8 @@ class RowDetail:
     address: str
     position: int
     total: int | None
+    has_next: bool
+    """Whether a row follows."""
     columns: tuple[ShownColumn, ...]
     cells: tuple[Cell, ...]
     tracebacks: Mapping[str, str] = field(default_factory=dict)
@@ -227,7 +229,8 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
     details = vault._instance_details()
     facts = details.facts(address)
     table_name, instance_id = facts.table_name, facts.line.instance_id
-    table = _rows(vault, facts, position, 1)
+    table = _rows(vault, facts, position, 2)
+    has_next, table = table.num_rows > 1, table.slice(0, 1)
     if table.num_rows == 0:
         raise TVTableError(f"Instance '{instance_id}' of table '{table_name}' has no row {position}.")
     exact = Address(table_name, instance_id)
@@ -245,6 +248,7 @@ def read_row(vault: TableVault, address: Address, position: int, traces: bool = 
         address_text(table_name, instance_id),
         position,
         facts.line.rows,
+        has_next,
         frame.columns,
         cells,
         _tracebacks(vault, exact, position) if unset.failed else {},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -123,6 +123,18 @@ class Listings:
     def children(self, process_id: str) -> list[ProcessInfo]:
         """Return the processes that were begun inside a process, oldest first."""
         return self._processes.children(process_id)
+
+    def existing(self, named: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
+        """Return those of some tables and instances that exist; a table by itself is named with an empty id."""
+        pairs = frozenset(named)
+        with self._context.catalog.snapshot():
+            tables = {name: self._contents.table(name) for name, _ in pairs}
+            return frozenset(
+                (name, instance_id)
+                for name, instance_id in pairs
+                if (table := tables[name]) is not None
+                and (not instance_id or self._contents.instance(table.table_id, instance_id) is not None)
+            )
 
     def is_in_background(self, process_id: str) -> bool:
         """Return whether the owner of a process is a background worker."""

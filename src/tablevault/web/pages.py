@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from starlette.exceptions import HTTPException
@@ -13,7 +14,7 @@ from tablevault.presentation.differences import read_difference
 from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import Graph, graph_of_tables, read_lineage
 from tablevault.presentation.instances import instance_address, read_active, read_instance, read_row
-from tablevault.presentation.processes import ProcessFilters, read_history, read_process
+from tablevault.presentation.processes import ProcessFilters, ProcessLine, read_history, read_process
 from tablevault.presentation.statements import LONGEST, run_statement, unrun
 from tablevault.presentation.tables import read_overview, read_table
 from tablevault.records import TableStatus
@@ -41,7 +42,8 @@ def show_overview(site: Site, request: Request) -> Shown:
     """Show tables and processes."""
     overview = read_overview(site.vault, request.query_params.get("after", ""), PAGE)
     listed = [table.table_name for table in overview.tables]
-    return Shown("overview.html", replace(overview, statuses=_statuses(site, request, listed)))
+    value = replace(overview, statuses=_statuses(site, request, listed))
+    return Shown("overview.html", value, beside=_existing(site, (*overview.active, *overview.ended)))
 
 
 def show_table(site: Site, request: Request) -> Shown:
@@ -73,7 +75,10 @@ def show_row(site: Site, request: Request) -> Shown:
     position = _number_in(request.path_params["row"])
     if position is None:
         raise HTTPException(404)
-    return Shown("row.html", read_row(site.vault, address, position, traces))
+    row = read_row(site.vault, address, position, traces)
+    traced = (row.traces or {}).values()
+    named = [(row.facts.table_name, name) for trace in traced for name in (trace.instance_id, *trace.reused_through)]
+    return Shown("row.html", row, beside={"existing": site.vault._listings().existing(named)})
 
 
 def show_processes(site: Site, request: Request) -> Shown:
@@ -82,12 +87,21 @@ def show_processes(site: Site, request: Request) -> Shown:
     filters = ProcessFilters(
         given.get("table", ""), given.get("author", ""), given.get("operation", ""), given.get("status", "")
     )
-    return Shown("processes.html", read_history(site.vault, filters, given.get("before", ""), PAGE))
+    history = read_history(site.vault, filters, given.get("before", ""), PAGE)
+    return Shown("processes.html", history, beside=_existing(site, history.processes))
 
 
 def show_process(site: Site, request: Request) -> Shown:
     """Show a process."""
-    return Shown("process.html", read_process(site.vault, request.path_params["process_id"], site.rates))
+    process = read_process(site.vault, request.path_params["process_id"], site.rates)
+    return Shown("process.html", process, beside=_existing(site, (process.line, *process.children)))
+
+
+def _existing(site: Site, processes: Iterable[ProcessLine]) -> dict[str, object]:
+    """Return which tables and instances of processes can be linked to; others were deleted or renamed since."""
+    lines = list(processes)
+    named = [(line.table_name, name) for line in lines for name in ("", line.instance_id)]
+    return {"existing": site.vault._listings().existing(named)}
 
 
 def show_errors(site: Site, request: Request) -> Shown:
