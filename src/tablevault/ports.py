@@ -740,7 +740,7 @@ class TidyingSteps(Protocol):
         """
         ...
 
-    def pending_moves(self) -> dict[str, str]:
+    def pending_moves(self) -> Mapping[str, str]:
         """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
         ...
 

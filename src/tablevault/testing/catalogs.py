@@ -142,6 +142,7 @@ def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
     serial = _begin(catalog)
     with catalog.snapshot():
         generation = catalog.contents.generation()
+        assert catalog.contents.table("a") is None
         thread = threading.Thread(target=_decide, args=(catalog, serial, NewTable("a", "a", False, False, "")))
         thread.start()
         thread.join()
@@ -152,7 +153,10 @@ def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
         assert now is not None
         assert now.status is Status.SUCCEEDED
     assert catalog.contents.generation() > generation
-    assert catalog.contents.table("a") is not None
+    with catalog.snapshot():
+        table = catalog.contents.table("a")
+        assert table is not None
+        assert catalog.contents.table("a") == catalog.contents.table_by_id(table.table_id) == table
 
 
 def the_generation_grows_with_every_visible_change(make: MakeCatalog) -> None:

@@ -169,15 +169,11 @@ class Contents:
 
     def table(self, name: str) -> TableRecord | None:
         """Return the table of this name, in any case of its letters."""
-        with self._store.read() as connection:
-            row = connection.execute(_TABLE_BY_NAME, {"name_key": fold(name)}).mappings().first()
-            return None if row is None else table_record(row)
+        return self._first(_TABLE_BY_NAME, {"name_key": fold(name)}, table_record)
 
     def table_by_id(self, table_id: int) -> TableRecord | None:
         """Return a table by its immutable id, also a deleted one."""
-        with self._store.read() as connection:
-            row = connection.execute(_TABLE_BY_ID, {"table_id": table_id}).mappings().first()
-            return None if row is None else table_record(row)
+        return self._first(_TABLE_BY_ID, {"table_id": table_id}, table_record)
 
     def tables(self) -> list[TableRecord]:
         """Return all tables in the order of their creation."""
@@ -186,11 +182,11 @@ class Contents:
 
     def instance(self, table_id: int, instance_id: str) -> InstanceRecord | None:
         """Return the instance of a table with exactly this id."""
-        return self._first(_INSTANCE_BY_ID, {"table_id": table_id, "instance_id": instance_id})
+        return self._first(_INSTANCE_BY_ID, {"table_id": table_id, "instance_id": instance_id}, instance_record)
 
     def instance_by_row(self, row_id: int) -> InstanceRecord | None:
         """Return an instance by its row id, also a deleted one."""
-        return self._first(_INSTANCE_BY_ROW, {"row_id": row_id})
+        return self._first(_INSTANCE_BY_ROW, {"row_id": row_id}, instance_record)
 
     def instances(
         self, table_id: int, version: str | None = None, temporary: bool | None = None
@@ -243,14 +239,9 @@ class Contents:
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
     ) -> InstanceRecord | None:
         """Return the newest materialized instance, of one version or of any."""
-        query = _PRESENT.where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc()).limit(1)
-        if version is not None:
-            query = query.where(instances.c.version == version)
-        if active_only:
-            query = query.where(instances.c.active.is_(True))
-        if successful_only:
-            query = query.where(instances.c.success.is_(True))
-        return self._first(query, {"table_id": table_id})
+        query = _newest(version is not None, active_only, successful_only)
+        values = {"table_id": table_id} if version is None else {"table_id": table_id, "version": version}
+        return self._first(query, values, instance_record)
 
     def place_at(self, moment: datetime) -> int:
         """Return the row id of the last materialized instance up to the last commit that is not later than a moment.
@@ -282,7 +273,7 @@ class Contents:
     ) -> InstanceRecord | None:
         """Return the materialized instance of a version that was committed last up to a row id, also a deleted one."""
         query = _NEWEST_UNTIL.where(instances.c.success.is_(True)) if successful_only else _NEWEST_UNTIL
-        return self._first(query, {"table_id": table_id, "version": version, "place": place})
+        return self._first(query, {"table_id": table_id, "version": version, "place": place}, instance_record)
 
     def current(self) -> list[InstanceRecord]:
         """Return all temporary instances, and the newest active materialized one of each table and version."""
@@ -403,18 +394,24 @@ class Contents:
 
     def reads_of(self, row_id: int) -> list[Read]:
         """Return the columns that the columns of an instance were computed from."""
-        with self._store.read() as connection:
-            return [read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings()]
+
+        def read(connection: Connection) -> tuple[Read, ...]:
+            return tuple(read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings())
+
+        return list(self._store.read_once((_READS_OF, row_id), read))
 
     def confirmed_inputs(self, row_id: int) -> list[int]:
         """Return the row ids of the instances that an instance was found unchanged against, in that order."""
-        with self._store.read() as connection:
+
+        def read(connection: Connection) -> tuple[int, ...]:
             return _of_added(
                 connection,
                 confirmed,
-                lambda: list(connection.scalars(_CONFIRMED_OF, {"row_id": row_id})),
-                without=list[int](),
+                lambda: tuple(connection.scalars(_CONFIRMED_OF, {"row_id": row_id})),
+                without=tuple[int, ...](),
             )
+
+        return list(self._store.read_once((_CONFIRMED_OF, row_id), read))
 
     def services(self) -> dict[str, dict[str, float]]:
         """Return the limits of each service, by its name."""
@@ -439,7 +436,7 @@ class Contents:
 
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
         """Return the instance of this id in any table, rather one that is there than a deleted one."""
-        return self._first(_INSTANCE_NAMED, {"instance_id": instance_id})
+        return self._first(_INSTANCE_NAMED, {"instance_id": instance_id}, instance_record)
 
     def input_pairs(self) -> list[tuple[int, int]]:
         """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
@@ -462,10 +459,14 @@ class Contents:
         with self._store.read() as connection:
             return locks.exclusive_holders_of(connection, lock_on_table(fold(table_name)))
 
-    def _first(self, query: Select[Any], parameters: Mapping[str, object]) -> InstanceRecord | None:
-        with self._store.read() as connection:
+    def _first(
+        self, query: Select[Any], parameters: Mapping[str, object], record: Callable[[RowMapping], Result]
+    ) -> Result | None:
+        def read(connection: Connection) -> Result | None:
             row = connection.execute(query, parameters).mappings().first()
-            return None if row is None else instance_record(row)
+            return None if row is None else record(row)
+
+        return self._store.read_once((query, *parameters.values()), read)
 
 
 def _of_added(connection: Connection, table: Table, read: Callable[[], Result], without: Result) -> Result:
@@ -477,6 +478,18 @@ def _of_added(connection: Connection, table: Table, read: Callable[[], Result], 
         if connection.dialect.has_table(connection, table.name):
             raise
         return without
+
+
+@cache
+def _newest(of_version: bool, active_only: bool, successful_only: bool) -> Select[Any]:
+    query = _PRESENT.where(instances.c.temporary.is_(False)).order_by(instances.c.row_id.desc()).limit(1)
+    if of_version:
+        query = query.where(instances.c.version == bindparam("version"))
+    if active_only:
+        query = query.where(instances.c.active.is_(True))
+    if successful_only:
+        query = query.where(instances.c.success.is_(True))
+    return query
 
 
 @cache

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar, cast
 
 from sqlalchemy import URL, Connection, Engine, bindparam, select, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
@@ -23,6 +23,11 @@ BEGIN = "tablevault_begin"
 READING = "reading"
 WRITING = "writing"
 """One at a time, from its beginning on."""
+
+_MOST_KEPT = 10_000
+"""Findings that a snapshot keeps; a vault may be larger than memory."""
+
+Result = TypeVar("Result")
 
 
 class Database(Protocol):
@@ -58,6 +63,20 @@ class Database(Protocol):
         ...
 
 
+class _Snapshot:
+    """The transaction of a snapshot, with findings that are the same as long as it lasts.
+
+    Parameters
+    ----------
+    connection
+        Sees one state.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.found: dict[Hashable, object] = {}
+
+
 class Store:
     """Opens the catalog's transactions and translates their errors.
 
@@ -88,7 +107,19 @@ class Store:
                 yield connection
         else:
             with self._decoded():
-                yield joined
+                yield joined.connection
+
+    def read_once(self, key: Hashable, read: Callable[[Connection], Result]) -> Result:
+        """Return what `read` finds, a value that does not change; inside a snapshot, it reads once for each key."""
+        joined = self._snapshot()
+        found = {} if joined is None else joined.found
+        if key not in found:
+            with self.read() as connection:
+                result = read(connection)
+            if len(found) < _MOST_KEPT:
+                found[key] = result
+            return result
+        return cast("Result", found[key])
 
     @contextmanager
     def read_now(self) -> Iterator[Connection]:
@@ -103,11 +134,11 @@ class Store:
             yield
             return
         with self._translated(), self._engine.connect() as connection, connection.begin():
-            self._snapshots.connection = connection
+            self._snapshots.current = _Snapshot(connection)
             try:
                 yield
             finally:
-                self._snapshots.connection = None
+                self._snapshots.current = None
 
     def faults(self) -> list[str]:
         """Return the problems that the database itself finds."""
@@ -148,9 +179,9 @@ class Store:
         """Close all idle connections."""
         self._engine.dispose()
 
-    def _snapshot(self) -> Connection | None:
-        connection: Connection | None = getattr(self._snapshots, "connection", None)
-        return connection
+    def _snapshot(self) -> _Snapshot | None:
+        snapshot: _Snapshot | None = getattr(self._snapshots, "current", None)
+        return snapshot
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import as_record
@@ -89,13 +90,17 @@ class TidyingSteps:
                 values = {"serial": serial, "action": TidyingAction.REMOVE.value, "source": folder, "target": ""}
                 connection.execute(insert(tidying).values(**values))
 
-    def pending_moves(self) -> dict[str, str]:
+    def pending_moves(self) -> Mapping[str, str]:
         """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
-        with self._store.read() as connection:
-            steps = [as_record(Tidying, row) for row in connection.execute(_PENDING_MOVES).mappings()]
-        return {
-            (step.target if step.action is TidyingAction.PUT_FILE else step.source): (
-                step.source if step.action is TidyingAction.PUT_FILE else ""
-            )
-            for step in steps
-        }
+        return self._store.read_once(_PENDING_MOVES, _pending_moves)
+
+
+def _pending_moves(connection: Connection) -> Mapping[str, str]:
+    steps = [as_record(Tidying, row) for row in connection.execute(_PENDING_MOVES).mappings()]
+    found = {
+        (step.target if step.action is TidyingAction.PUT_FILE else step.source): (
+            step.source if step.action is TidyingAction.PUT_FILE else ""
+        )
+        for step in steps
+    }
+    return MappingProxyType(found)
