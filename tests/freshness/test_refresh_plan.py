@@ -118,6 +118,28 @@ def test_counts_are_of_rows_to_compute_and_to_reuse(lab):
     assert (lab.steps()["terms"].computed, lab.steps()["terms"].reused) == (4, 2)
 
 
+def test_rows_that_an_index_would_copy_are_counted_as_they_are_now(lab):
+    lab.table("terms", words("terms", "a", "b"))
+
+    def notes(nrows: int) -> dict[str, str]:
+        arguments = {"df": "<<terms.{word}>>", "nrows": nrows}
+        function = "table_generation.create_data_table_from_table"
+        return {"notes_index": builder("IndexBuilder", ["word"], function, arguments, primary_key=["word"])}
+
+    def counts() -> tuple[str, int | None, int | None]:
+        step = lab.steps("notes")["notes"]
+        return step.action, step.computed, step.reused
+
+    lab.table("notes", {**notes(2), **shouted()})
+    assert counts() == ("skip", 0, 0)
+    lab.edit("notes", notes(1))
+    # The row that is left is known, although the index has not run.
+    assert counts() == ("execute", 0, 1)
+    lab.vault.delete_instance("TEMP_base", "notes")
+    lab.again("terms", words("terms", "a", "c"))
+    assert counts() == ("execute", 1, 1)
+
+
 def test_counts_of_a_table_that_reads_outside_need_its_index(lab):
     source = lab.folder / "words.json"
     lab.table("files", {**from_file("files", source, "a"), **shouted()})

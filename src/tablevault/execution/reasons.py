@@ -79,6 +79,19 @@ class Reasons:
             *self._changes_of_inputs(builder.spec, facts),
         )
 
+    def has_equal_arguments(self, builder: PreparedBuilder) -> bool:
+        """Return whether a builder would be given for certain what the origin's was: the same texts and instances.
+
+        If it would not, the values may still be equal.
+        """
+        facts, reads = self._facts(builder.spec), builder.spec.reads
+        if facts is None or reads.own_columns or reads.reads_whole_self:
+            return False
+        now = {self._inputs[PinnedKey(fold(read.table), read.instance)].instance_id for read in reads.tables}
+        # Of several instances, each reference might read another one than before.
+        is_certain = len(now) <= 1 and now == set(self._read_before(facts))
+        return is_certain and not any(changes_of_arguments(facts, _planned_facts(builder, facts)))
+
     def of_rows(self, run: BuilderRun, decision: RowDecision) -> tuple[str, ...]:
         """Return why missing rows have to be computed."""
         builder, total = run.builder, len(decision.table)

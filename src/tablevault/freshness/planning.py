@@ -246,6 +246,16 @@ class _Gap:
     rows: frozenset[int]
 
 
+class _Rows(Enum):
+    """What is known of the rows before the ColumnBuilders run."""
+
+    UNKNOWN = "unknown"
+    OF_ORIGIN = "of the origin"
+    """They are those of the instance that the execution starts from."""
+    MADE = "made"
+    """They are known, and may be others than those."""
+
+
 class _Planning:
     """Plans the builders in their order, and tracks the cells that only exist once a builder has run."""
 
@@ -254,7 +264,7 @@ class _Planning:
         self._reasons = reasons
         self._gaps: dict[str, _Gap] = {}
         self._index = index
-        self._rows_are_known = False
+        self._rows = _Rows.UNKNOWN
         self._changes: list[str] = []
 
     def decide(
@@ -274,13 +284,13 @@ class _Planning:
         planned = {self._index.name: index_plan}
         for builder in others:
             planned[builder.spec.name] = self._plan_column_builder(BuilderRun.start(self._execution, builder))
-        if self._rows_are_known and not self._changes and not self._has_rows_of(committed, self._index):
+        if self._rows is _Rows.MADE and not self._changes and not self._has_rows_of(committed, self._index):
             self._changes.append(f"the rows that `{self._index.name}` makes changed")
         changes = tuple(dict.fromkeys(self._changes))
         plan = InstancePlan(planned)
         if committed is not None:
             plan = _with_usage(plan, committed.mean_usage())
-        return Decision(plan, changes, is_known=self._rows_are_known)
+        return Decision(plan, changes, is_known=self._rows is not _Rows.UNKNOWN)
 
     def _has_rows_of(self, committed: MaterializedOrigin | None, index: BuilderSpec) -> bool:
         """Return whether the IndexBuilder's columns are those of an instance, row for row.
@@ -309,7 +319,7 @@ class _Planning:
         rows = committed.rows(spec.changed_columns, is_index=True) if committed is not None else None
         if committed is None or rows is None or may_differ or set(rows.versions) != {builder.version}:
             return None
-        if rows.whole != SingleCall.prepare(BuilderRun.start(self._execution, builder), {}).fingerprint:
+        if rows.whole is None or not self._has_arguments_of(rows.whole, builder):
             return None
         stored = committed.stored(spec.changed_columns)
         if any(names_artifacts(column_type) for column_type in stored.types.values()):
@@ -318,13 +328,19 @@ class _Planning:
             self._execution.frame.put(name, stored.table.column(name), column_type)
         self._execution.frame.row_count = total = committed.row_count
         self._execution.match_origins()
-        self._rows_are_known = True
+        self._rows = _Rows.OF_ORIGIN
         return BuilderPlan(total, 0, total, (_ALWAYS_RUNS,))
+
+    def _has_arguments_of(self, fingerprint: bytes, builder: PreparedBuilder) -> bool:
+        """Return whether the arguments are those that the origin has a fingerprint of."""
+        if self._reasons.has_equal_arguments(builder):
+            return True
+        return SingleCall.prepare(BuilderRun.start(self._execution, builder), {}).fingerprint == fingerprint
 
     def run_index(self, builder: PreparedBuilder) -> BuilderPlan:
         """Run the IndexBuilder, and return what it did."""
         run_builder(self._execution, builder)
-        self._rows_are_known = True
+        self._rows = _Rows.MADE
         counter = self._execution.progress.builders[builder.spec.name]
         always = () if builder.spec.runs_by_row else (_ALWAYS_RUNS,)
         reasons = self._reasons.of_spec(builder) if counter.computed or not builder.spec.runs_by_row else ()
@@ -363,7 +379,7 @@ class _Planning:
         self._execution.frame.row_count = total
         self._leave(run, decision)
         self._execution.match_origins()
-        self._rows_are_known = True
+        self._rows = _Rows.MADE
         return BuilderPlan(total, total - len(missing), len(missing), reasons)
 
     def _plan_for_each(self, run: BuilderRun) -> BuilderPlan:
@@ -380,7 +396,7 @@ class _Planning:
     # --- ColumnBuilders -------------------------------------------------------------------------------------------
 
     def _plan_column_builder(self, run: BuilderRun) -> BuilderPlan:
-        total = self._execution.frame.row_count if self._rows_are_known else None
+        total = self._execution.frame.row_count if self._rows is not _Rows.UNKNOWN else None
         if not self._may_reuse(run):
             self._leave_empty(run)
             new = () if total is None else self._reasons.of_new_rows()
