@@ -41,6 +41,9 @@ class Edits:
     """Changed policy fields, by `table.builder`."""
 
 
+NO_EDITS = Edits(None, {})
+
+
 def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
     """Compare the definitions that a process began with and those of now.
 

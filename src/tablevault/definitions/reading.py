@@ -213,6 +213,9 @@ class _Binder:
         self._namespaces = namespaces
         self._known = known
         self._builders = builders
+        self._by_table: dict[str, list[DefinedBuilder]] = {}
+        for builder in builders:
+            self._by_table.setdefault(fold(builder.table.name), []).append(builder)
         self._files = tuple(comment_name(file.name) for file in source.files.values())
         self._tables = self._named_tables()
         self._existing: dict[str, dict[str, _KnownBuilder]] = {}
@@ -278,7 +281,7 @@ class _Binder:
         return found
 
     def _of_table(self, table_name: str) -> list[DefinedBuilder]:
-        return [item for item in self._builders if fold(item.table.name) == fold(table_name)]
+        return self._by_table.get(fold(table_name), [])
 
     def _check_names(self) -> None:
         """Refuse two builders of a table with one name, and two that produce the rows."""

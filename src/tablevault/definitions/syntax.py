@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -201,6 +202,8 @@ class _FileReader:
         """First and last line of each stretch that is left empty."""
         self._kept: list[ast.stmt] = []
         """The statements that remain, without decorators of tables."""
+        self._statements = Counter(line for node in self._file.tree.body for line in _lines(node))
+        """How many statements of the top level each line has a part of."""
 
     def read(self) -> FileDefinitions:
         """Return the file's definitions."""
@@ -281,12 +284,8 @@ class _FileReader:
 
     def _check_alone(self, node: ast.stmt) -> None:
         """Refuse a definition that shares a line with another statement."""
-        first, last = _lines(node)
-        for other in self._file.tree.body:
-            if other is not node:
-                start, end = _lines(other)
-                if start <= last and first <= end:
-                    raise self._file.error(node, "a definition shares no line with another statement; give it its own.")
+        if any(self._statements[line] > 1 for line in _lines(node)):
+            raise self._file.error(node, "a definition shares no line with another statement; give it its own.")
 
     def _check_uses(self) -> None:
         """Refuse names of definitions in all that remains."""
@@ -356,11 +355,11 @@ def _table_of(call: ast.Call) -> str:
     return call.func.value.id
 
 
-def _lines(node: ast.stmt) -> tuple[int, int]:
-    """Return the first and last line of a statement, decorators included."""
+def _lines(node: ast.stmt) -> range:
+    """Return the lines of a statement, decorators included."""
     decorators = node.decorator_list if isinstance(node, Function) else []
     first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
-    return first, node.end_lineno or node.lineno
+    return range(first, (node.end_lineno or node.lineno) + 1)
 
 
 def _is_main_block(node: ast.stmt) -> bool:

@@ -16,7 +16,7 @@ import msgspec
 
 from tablevault import names
 from tablevault.builders.policies import EVERY_BUILDER
-from tablevault.definitions.edits import Edits, changed_functions, edits_between, with_modules
+from tablevault.definitions.edits import NO_EDITS, Edits, changed_functions, edits_between, with_modules
 from tablevault.definitions.reading import read_source
 from tablevault.definitions.source_files import find_source
 from tablevault.definitions.texts import SourceTexts
@@ -138,7 +138,7 @@ class Run(Operation[RunPlan]):
 
     @cached_property
     def _edits(self) -> Edits:
-        return edits_between(self._began_with, self._began_with if self.edited is None else _texts(self.edited))
+        return NO_EDITS if self.edited is None else edits_between(self._began_with, _texts(self.edited))
 
     # --- work -----------------------------------------------------------------------------------------------------
 
