@@ -553,6 +553,10 @@ class Processes(Protocol):
         """Return a process as it is at this moment, also inside a snapshot."""
         ...
 
+    def may_go_on(self, serial: int, attempt: int) -> bool:
+        """Return whether an attempt of a process is the newest one, and was not asked to stop."""
+        ...
+
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         ...

@@ -110,10 +110,25 @@ def test_status_sends_few_statements_per_table(vault):
         vault.create_table(name)
         vault.create_instance(name, builders={f"{name}_index": INDEX, "double": reading})
         vault.execute_instance(name)
-    with at_most(3 + 15 * len(names)):
+    with at_most(9 + 4 * len(names)):
         vault.get_status()
-    with at_most(4 + 18 * len(names)):
+    with at_most(10 + 4 * len(names)):
         vault.plan_refresh()
+
+
+def test_run_of_an_unchanged_file_sends_few_statements_per_table(tmp_path, vault, monkeypatch):
+    monkeypatch.setattr(OwnerWatch, "_STOP_SECONDS", 1e9)
+    monkeypatch.setattr(OwnerWatch, "_FIRST_PROGRESS_SECONDS", 1e9)
+    source = tmp_path / "job.py"
+    source.write_text(
+        "from tablevault.define import Table\n\n"
+        "first = Table('first')\nsecond = Table('second')\nthird = Table('third')\n\n"
+        "@first.index('x', primary_key=['x'])\ndef rows():\n    return [1, 2, 3]\n\n"
+        "second.index('x', rows_of='first')\nthird.index('x', rows_of='second')\n"
+    )
+    vault.run(source)
+    with at_most(180):
+        vault.run(source)
 
 
 def test_conflicts_of_many_locks_are_checked_together(vault):

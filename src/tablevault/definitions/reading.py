@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -47,6 +48,10 @@ class KnownColumns:
 
 class KnownTables(Protocol):
     """What a vault already has, as one version of its tables."""
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that is read inside the block see one state."""
+        ...
 
     def modules(self) -> Mapping[str, ModuleFile]:
         """Return the code modules, by name."""
@@ -101,7 +106,9 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
             if name in namespaces
             for table, definition, call in _matched(file, namespaces[name])
         ]
-    bound = _Binder(source, definitions, namespaces, builders, known).texts(texts)
+    binder = _Binder(source, definitions, namespaces, builders, known)
+    with known.snapshot():
+        bound = binder.texts(texts)
     return msgspec.structs.replace(bound, services=_services(definitions, namespaces))
 
 

@@ -248,6 +248,8 @@ class _Reader:
         self._lookup = lookup
         self._is_settled = is_settled
         self._version = version
+        self._found_files: dict[int, dict[str, Path]] = {}
+        """The builder files of instances, by row id."""
 
     def of_version(self) -> Iterator[TableVersion]:
         """Yield the table versions that have an instance of the version."""
@@ -356,10 +358,14 @@ class _Reader:
             return _differing(texts, other_texts)
 
     def _files(self, node: Node, instance: InstanceRecord) -> dict[str, Path]:
-        found = self._lookup.builder_files(node.table, instance)
-        folder = self._lookup.folder(node.table, instance).builders
-        if not found and not folder.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+        found = self._found_files.get(instance.row_id)
+        if found is None:
+            found = self._lookup.builder_files(node.table, instance)
+            if not found:
+                folder = self._lookup.folder(node.table, instance).builders
+                if not folder.is_dir():
+                    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(folder))
+            self._found_files[instance.row_id] = found
         return found
 
     def _documents(self, node: Node, found: Mapping[str, Path]) -> dict[str, BuilderDocument]:

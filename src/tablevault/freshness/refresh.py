@@ -27,7 +27,7 @@ from tablevault.rows.failures import RowFailure
 from tablevault.state.context import VaultContext
 from tablevault.texts.plain import in_line
 from tablevault.values.changes import Change, Changes
-from tablevault.values.contents import InstanceRecord, TableRecord
+from tablevault.values.contents import InstanceRecord
 from tablevault.values.plans import ExecutePlan, PlannedStep, StepsPlan
 from tablevault.values.processes import ProcessRecord, Status
 from tablevault.values.services import check_budget
@@ -183,23 +183,22 @@ class TableSteps:
 
     def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
         """Return the execution of a step, whose temporary instance is there; `None` if nothing is to be executed."""
-        table = self._lookup.table(self._lookup.table_by_id(step.table_id).name)
-        key = TableVersion(table.name, step.version)
+        key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
         following = plan_step(self._lookup.context, self._selection, key)
         if following.action is not Action.EXECUTE:
             self._confirm(following)
             return None
-        self._make_temporary(step, table, following)
-        return ExecuteInstance(table.name, step.version, reuse_partial=True, skip_unchanged=True)
+        self._make_temporary(step, following)
+        return ExecuteInstance(following.node.table.name, step.version, reuse_partial=True, skip_unchanged=True)
 
     def _confirm(self, following: NextStep) -> None:
         newest = following.node.newest
         if newest is not None:
             self.confirmed += newly_confirmed(self._lookup.contents, newest.row_id, following.inputs)
 
-    def _make_temporary(self, step: PlannedStep, table: TableRecord, following: NextStep) -> None:
+    def _make_temporary(self, step: PlannedStep, following: NextStep) -> None:
         """Let the temporary instance be an edited one, or a copy of the newest instance."""
-        node = following.node
+        node, table = following.node, following.node.table
         if node.draft is TemporaryState.EDITED:
             return
         if node.temporary is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -24,7 +25,7 @@ from tablevault.definitions.texts import (
 from tablevault.errors import TVArgumentError
 from tablevault.execution.provenance import read_provenance
 from tablevault.layout import BUILDER_SUFFIX, BUILDERS
-from tablevault.operations.instances import builders_of
+from tablevault.operations.instances import copied_texts
 from tablevault.operations.tables import check_same_table
 from tablevault.state.lookup import Lookup
 from tablevault.values.contents import InstanceRecord, TableRecord
@@ -187,7 +188,7 @@ class VersionInstances:
             return {}
         table = self.table
         return lookup.with_files(
-            lambda: lookup.builder_files(table, basis), lambda _: builders_of(lookup, basis, table.name)
+            lambda: lookup.builder_files(table, basis), lambda found: copied_texts(found, table.name)
         )
 
 
@@ -205,6 +206,10 @@ class VaultTables:
     def __init__(self, lookup: Lookup, version: str) -> None:
         self._lookup = lookup
         self._version = version
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Let all that is read inside the block see one state of the catalog."""
+        return self._lookup.context.catalog.snapshot()
 
     def modules(self) -> Mapping[str, ModuleFile]:
         """Return the code modules, by name."""

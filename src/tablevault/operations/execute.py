@@ -273,7 +273,7 @@ def _unchanged(
     plan: ExecutePlan, session: Session, execution: Execution, origin: InstanceRecord, table: TableRecord
 ) -> Changes:
     """Return the changes of an execution whose origin stands for its result, too."""
-    inputs = (pinned.row_id for pinned in plan.inputs)
+    inputs = [pinned.row_id for pinned in plan.inputs]
     return Changes(
         (
             UnchangedInstance(plan.temporary, origin.row_id, origin.instance_id),

@@ -245,11 +245,16 @@ def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], *
 
 
 def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
-    """Return the builders of an origin; its index builder gets the name of the new table's."""
+    """Return the builders of an origin, as a copy has them."""
     table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None
+    return copied_texts(lookup.builder_files(table, origin), table_name)
+
+
+def copied_texts(builder_files: Mapping[str, Path], table_name: str) -> dict[str, str]:
+    """Return the texts of builder files, as a copy has them; its index builder gets the name of the new table's."""
     texts = {}
-    for name, path in lookup.builder_files(table, origin).items():
+    for name, path in builder_files.items():
         text = files.read_text(path)
         texts[index_builder_name(table_name) if _is_index_builder(text, name) else name] = text
     return texts

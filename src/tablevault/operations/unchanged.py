@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tablevault.errors import TableReferenceError, TVBuilderError
@@ -49,7 +49,7 @@ def unchanged_origin(
     return origin if _has_same_rows(session, execution, index, origin, artifacts) else None
 
 
-def newly_confirmed(contents: Contents, row_id: int, inputs: Iterable[int]) -> tuple[ConfirmedInputs, ...]:
+def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> tuple[ConfirmedInputs, ...]:
     """Return the change that records the inputs against which an instance was found unchanged, if any is new.
 
     Parameters
@@ -61,6 +61,8 @@ def newly_confirmed(contents: Contents, row_id: int, inputs: Iterable[int]) -> t
     inputs
         Row ids of the instances that it was compared with.
     """
+    if not inputs:
+        return ()
     known = {read.input_row_id for read in contents.reads_of(row_id)} | set(contents.confirmed_inputs(row_id))
     new = tuple(dict.fromkeys(row for row in inputs if row not in known))
     return (ConfirmedInputs(row_id, new),) if new else ()

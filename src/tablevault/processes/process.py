@@ -220,8 +220,7 @@ class Process:
 
     def look_for_stop(self) -> None:
         """Read from the catalog whether this process, or one around it, was asked to stop or taken over."""
-        record = self.context.catalog.processes.get(self.serial)
-        if record is None or record.attempt != self.attempt or record.stop_requested:
+        if not self.context.catalog.processes.may_go_on(self.serial, self.attempt):
             self.request_stop()
         if self.parent is not None:
             self.parent.look_for_stop()

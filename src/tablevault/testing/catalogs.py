@@ -333,10 +333,15 @@ def a_lost_process_cannot_be_changed(make: MakeCatalog) -> None:
     catalog = _made(make)
     serial = _begin(catalog, _locked("code"))
     old = _get(catalog, serial)
+    assert catalog.processes.may_go_on(serial, old.attempt)
     catalog.transitions.request_stop(serial)
+    assert not catalog.processes.may_go_on(serial, old.attempt)
     claimed = catalog.transitions.claim(old, _owner())
     assert claimed is not None
     assert (claimed.attempt, claimed.stop_requested) == (2, False)
+    assert catalog.processes.may_go_on(serial, claimed.attempt)
+    assert not catalog.processes.may_go_on(serial, old.attempt)
+    assert not catalog.processes.may_go_on(serial + 1, claimed.attempt)
     assert catalog.transitions.claim(old, _owner()) is None
     progress = {"b": BuilderProgress(3, 1, 0, False)}
     assert _refuses(lambda: catalog.transitions.pause(serial, 1, _ERROR, None))

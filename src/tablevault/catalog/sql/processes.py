@@ -19,6 +19,7 @@ from tablevault.values.processes import Lock, ProcessRecord, Status
 
 # Statements are made once: to put one together takes longer than to run it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
+_STATE = select(processes.c.attempt, processes.c.stop_requested).where(processes.c.serial == bindparam("serial"))
 _NEWEST_FIRST = select(processes).order_by(processes.c.serial.desc()).limit(1)
 _OF_ID = processes.c.process_id == bindparam("process_id")
 _NEWEST_OF_ID = _NEWEST_FIRST.where(_OF_ID)
@@ -66,12 +67,21 @@ class Processes:
         with self._store.read_now() as connection:
             return first_process(connection, BY_SERIAL, {"serial": serial})
 
+    def may_go_on(self, serial: int, attempt: int) -> bool:
+        """Return whether an attempt of a process is the newest one, and was not asked to stop."""
+        with self._store.read() as connection:
+            row = connection.execute(_STATE, {"serial": serial}).first()
+            return row is not None and row.attempt == attempt and not row.stop_requested
+
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
         with self._store.read() as connection:
-            # A refused call may be newer than the process whose id it asked for.
             of_id = {"process_id": process_id}
-            return first_process(connection, _HOLDING_ID, of_id) or first_process(connection, _NEWEST_OF_ID, of_id)
+            newest = first_process(connection, _NEWEST_OF_ID, of_id)
+            if newest is None or newest.status is not Status.REVERTED or not newest.finished:
+                return newest
+            # A refused call may be newer than the process whose id it asked for.
+            return first_process(connection, _HOLDING_ID, of_id) or newest
 
     def waiting(self, serials: Sequence[int]) -> dict[int, str]:
         """Return what processes wait for, by their serial numbers; those that wait for nothing are missing."""
