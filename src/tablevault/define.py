@@ -149,7 +149,7 @@ class Table:
     has_side_effects
         Whether executing an instance changes something outside the vault.
     description
-        For people.
+        Free text.
     """
 
     def __init__(

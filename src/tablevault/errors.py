@@ -4,7 +4,7 @@
 
     TableVaultError
     ├── TVArgumentError          an argument of a call is wrong, or names what does not exist
-    ├── TVLockError              another process holds what this operation needs
+    ├── TVLockError              another process holds a lock that this operation needs
     ├── TVProcessError           a process id cannot be used in this way now
     ├── TVBuilderError           a builder file is wrong
     ├── TVTableError             a frame is wrong, or cannot be read

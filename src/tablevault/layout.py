@@ -27,7 +27,7 @@ CODE = "code"
 PARTIAL = "partial"
 CHECKPOINTS = "checkpoints"
 EARLIER = "earlier"
-"""In `partial/`: what the run before it had left, if it was to be reused."""
+"""In `partial/`: the partial results of the run before it, if they were to be reused."""
 SET_ASIDE = ".set-aside-"
 """In the name of a folder that an attempt of another user had filled, before its number."""
 CODE_FUNCTIONS = "code_functions"
@@ -36,7 +36,7 @@ TEMPORARY = "_temp"
 CREATING = ".tablevault-creating"
 """Present from before the first until after the last step of a vault's creation."""
 DELETING = ".tablevault-deleting"
-"""What the marker is called from the first until the last step of a vault's deletion."""
+"""Name of the marker from the first until the last step of a vault's deletion."""
 
 
 class VaultLayout:
@@ -96,7 +96,7 @@ class VaultLayout:
         return self.worker_logs / f"{process_id}.log"
 
     def archived(self, serial: int, name: str) -> Path:
-        """Return the path under which a process leaves what it archives."""
+        """Return the path for files that a process archives."""
         if not is_file_name(name):
             raise TVFileError(f"The catalog of {self.root} names {name[:200]!r}, which is no name of a folder.")
         return self.trash / f"{serial}_{name}"
@@ -111,7 +111,7 @@ class ProcessFolder:
         self.codes = root / CODE
         """The code of all attempts, a folder each."""
         self.partial = root / PARTIAL
-        """What has been computed: it outlives a revert in the temporary instance's folder."""
+        """The computed cells; after a revert they stay in the temporary instance's folder."""
         self.checkpoints = self.partial / CHECKPOINTS
         self.earlier = self.partial / EARLIER
         self.linking = root / EARLIER
@@ -146,7 +146,7 @@ class InstanceFolder:
         self.artifact_hashes = root / ARTIFACT_HASHES
         self.manifest = root / MANIFEST
         self.partial = root / PARTIAL
-        """What an execution that was reverted had computed."""
+        """The computed cells of an execution that was reverted."""
 
     def set_aside(self) -> list[InstanceFolder]:
         """Return the folders that attempts of other users had filled in this place, the newest first."""

@@ -127,7 +127,7 @@ def check_process_id(process_id: str) -> str:
 
 
 def check_text(kind: str, text: str) -> str:
-    """Return a text for people; raises `TVArgumentError` if it is none, or none that can be stored."""
+    """Return a description; raises `TVArgumentError` if it is not a text, or cannot be stored."""
     if not isinstance(text, str):
         raise TVArgumentError(f"{kind} must be a str, not {type(text).__name__}")
     try:
@@ -151,7 +151,7 @@ def is_inner_path(text: str) -> bool:
 
 
 def new_process_id() -> str:
-    """Return a process id that nobody has used."""
+    """Return a new, unused process id."""
     return uuid.uuid4().hex
 
 

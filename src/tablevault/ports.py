@@ -119,7 +119,7 @@ OpenFunction = Callable[[], OpenedFunction]
 
 
 class RowExecutor(Protocol):
-    """A way of running calls side by side. One adapter per way: inline, threads, async, processes (later a cluster).
+    """Runs calls side by side. One adapter per way: inline, threads, async, processes, Ray, jobs of a provider.
 
     All methods are called by one thread, the owner. An interrupt may arrive in any of them, and loses no call: a call
     counts as ended once it is in `ended`.
@@ -150,7 +150,7 @@ class RowExecutor(Protocol):
         ...
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds at most."""
+        """Return when a call has ended, at the latest after `seconds`."""
         ...
 
     def cancel_waiting(self) -> frozenset[int]:
@@ -238,7 +238,7 @@ class ServiceLimits(Protocol):
         ...
 
     def hold_back(self, services: Sequence[str], seconds: float) -> None:
-        """Let no process call services for so many seconds; at the latest with `flush`."""
+        """Let no process call the services for `seconds`; takes effect with `flush` at the latest."""
         ...
 
     def flush(self) -> None:
@@ -305,7 +305,7 @@ class Children(Protocol[Request]):
 
 
 class Observer(Protocol):
-    """Follows the work of a vault's processes, to show it to people."""
+    """Follows the work of a vault's processes, to show it to the user."""
 
     def working(self, progress: ExecutionProgress) -> AbstractContextManager[None]:
         """Return a context that the engine enters before the work of an attempt and leaves after it.
@@ -335,7 +335,7 @@ class FunctionError(Exception):
     original
         The exception itself, with its traceback.
     reverts
-        Whether the builder asks to revert the process, whoever chose its id.
+        Whether the builder asks to revert the process, even one with an id of the user's.
     """
 
     def __init__(self, original: BaseException, reverts: bool = False) -> None:

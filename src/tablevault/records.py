@@ -123,7 +123,7 @@ class TagInfo:
     instance_id: str
     """The instance that it names."""
     description: str
-    """For people."""
+    """Free text."""
     author: str
     """The author that created or moved it last."""
     created_at: datetime
@@ -497,7 +497,7 @@ class InstanceDiff:
             `column`, `before`, `after`, `cause`. `added`, `removed`: the whole rows. `changed`: the rows with a changed
             cell, with the key, and `NAME.before` and `NAME.after` for each compared column.
         rows
-            At most so many.
+            Maximum number.
         format
             `pandas`, `arrow` or `polars`.
 

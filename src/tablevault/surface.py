@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 Class = TypeVar("Class", bound=type)
 
 _ABOUT_THE_CALL = (TVArgumentError, TVBuilderError, TableReferenceError)
-"""Errors that name what is wrong with a call or a file: what raised them inside adds nothing."""
+"""Errors that describe a wrong call or file completely: frames inside TableVault add nothing."""
 
 _WORDS = {
     str: "text",
@@ -35,7 +35,7 @@ _OWN_FOLDERS = tuple(
     f"{folder}{os.sep}"
     for folder in (Path(__file__).parent, *(sysconfig.get_path(name) for name in ("stdlib", "platlib", "purelib")))
 )
-"""Where TableVault itself and what it is built on lie; any other file in a traceback is a user's."""
+"""Folders of TableVault itself and of its dependencies; any other file in a traceback is a user's."""
 
 
 def public_class(cls: Class) -> Class:
@@ -191,7 +191,7 @@ def _words(expected: Any) -> str:
 
 
 def _described(value: object) -> str:
-    """Return what a value is; never its own text, which may fail or be large."""
+    """Return a description of a value; never its own text, which may fail or be large."""
     if value is None or isinstance(value, bool):
         return str(value)
     name = getattr(value, "__name__", None)

@@ -74,7 +74,7 @@ class TableVault:
     db_dir
         The vault's folder.
     author
-        Who is recorded as doing what is done here; the system user's name if empty.
+        The author that operations are recorded under; the system user's name if empty.
     description
         Of a new vault.
     create
@@ -160,7 +160,7 @@ class TableVault:
 
     @property
     def author(self) -> str:
-        """Who is recorded as doing what is done here."""
+        """The author that operations are recorded under."""
         return self._context.author
 
     # --- tables ---------------------------------------------------------------------------------------------------
@@ -185,10 +185,10 @@ class TableVault:
             Whether each instance keeps artifacts of its own; if not, the table has one set of them, that of its
             newest successful instance.
         has_side_effects
-            Whether executing an instance changes something outside the vault: then only one runs at a time, nobody
-            reads meanwhile, and older instances become inactive.
+            Whether executing an instance changes something outside the vault: then only one execution runs at a time,
+            readers are blocked meanwhile, and older instances become inactive.
         description
-            For people.
+            Free text.
         process_id
             To pause instead of revert on errors.
         exist_ok
@@ -244,9 +244,9 @@ class TableVault:
         dtypes
             Column -> dtype, as in builder files; other columns keep their own.
         dependencies
-            `(table_name, instance_id)` of what it was made from, for its lineage.
+            `(table_name, instance_id)` of its inputs, for its lineage.
         description
-            Of the instance, for people.
+            Description of the instance.
         skip_unchanged
             Make no instance if the newest one of the version has the same rows, types and primary key.
         process_id
@@ -298,7 +298,7 @@ class TableVault:
         process_id
             To pause instead of revert on errors.
         description
-            For people.
+            Free text.
         """
         given = list(builders) if isinstance(builders, tuple) else builders
         operation = operations.CreateInstance(
@@ -324,7 +324,7 @@ class TableVault:
         table_name, version
             The instance.
         dependencies
-            `(table_name, instance_id)` of what it was made from, for its lineage.
+            `(table_name, instance_id)` of its inputs, for its lineage.
         dtypes
             Column -> dtype, as in builder files; other columns keep their own.
         process_id
@@ -366,7 +366,7 @@ class TableVault:
         background
             Return as soon as everything is checked, and let a detached worker run it (see `wait_process`).
         reuse_partial
-            Take over what an execution that was reverted had computed.
+            Reuse the computed cells of an execution that was reverted.
         policies
             Policy fields that replace those of the builder files: the name of a builder, or `*` for all, to a mapping
             of fields, such as ``{"answer": {"on_error": "collect", "retry": 3}}``. Given again when a paused process is
@@ -624,7 +624,7 @@ class TableVault:
         TVBuilderError, TableReferenceError
             If a definition is wrong; names file and line.
         Exception
-            What the file raises while it is run, as it is; nothing is recorded.
+            An exception of the file itself, unchanged; nothing is recorded.
 
         Examples
         --------
@@ -659,7 +659,7 @@ class TableVault:
             raise
 
     def _apply_text(self, name: str, text: str, version: str, overwrite: bool) -> ApplyPlan:
-        """Apply a text as `apply` does with a file of this name; return what it changed."""
+        """Apply a text as `apply` does with a file of this name; return the changes."""
         operation = self._read_source(source_of_text(name, text), version, overwrite)
         plan = operation.preview(Lookup(self._context))
         self._run(operation, "")
@@ -705,7 +705,7 @@ class TableVault:
         TVProcessError
             If another interpreter runs the source; if the source was edited so that its paused run cannot go on.
         Exception
-            What the source raises while it is read, or a function, as it is.
+            An exception of the source or of a function, unchanged.
 
         Examples
         --------
@@ -730,7 +730,7 @@ class TableVault:
             raise
 
     def _run_outcomes(self, process_id: str) -> list[TableOutcome]:
-        """Return what a run made of each of its tables."""
+        """Return the result of a run for each of its tables."""
         from tablevault.reading.runs import table_outcomes
 
         return table_outcomes(self._context, process_id)
@@ -764,7 +764,7 @@ class TableVault:
         move
             Let the tag leave another instance of the same table that it names.
         description
-            For people.
+            Free text.
         process_id
             To pause instead of revert on errors.
 
@@ -875,7 +875,7 @@ class TableVault:
         force
             Also if a live owner runs it: it is asked to stop at its next row or batch.
         materialize
-            Make what has been computed an active instance, marked as not successful.
+            Make the computed cells an active instance, marked as not successful.
         own_process_id
             The stop's own id.
         to_stop_process_id
@@ -889,7 +889,7 @@ class TableVault:
         return self._run(StopProcess(target, force, materialize, timeout), own or own_process_id)
 
     def generate_process_id(self) -> str:
-        """Return a process id that nobody has used."""
+        """Return a new, unused process id."""
         return names.new_process_id()
 
     def get_active_processes(self) -> dict[str, ProcessInfo]:
@@ -905,14 +905,14 @@ class TableVault:
         return self._processes.has_ended(process_id)
 
     def wait_process(self, process_id: str, timeout: float | None = None) -> ProcessInfo:
-        """Wait for a process that another interpreter runs, and raise what it raised.
+        """Wait for a process that another interpreter runs, and raise its error.
 
         Raises
         ------
         TimeoutError
             If it has not ended after `timeout` seconds.
         Exception
-            What it raised: a `TableVaultError` or built-in exception by its own class, any other as a
+            The error of the process: a `TableVaultError` or built-in exception by its own class, any other as a
             `TVProcessError` with its type, text and traceback.
         """
         return self._processes.wait(process_id, timeout)
@@ -931,7 +931,7 @@ class TableVault:
         Returns
         -------
         ProcessInfo
-            The process as it is then. What it raised is not raised; `wait_process` does that.
+            The process as it is then. Its error is not raised; `wait_process` does that.
 
         Examples
         --------
@@ -987,7 +987,7 @@ class TableVault:
     def get_history(
         self, table_name: str = "", author: str = "", operation: str = "", status: str = "", limit: int = 100
     ) -> list[ProcessInfo]:
-        """Return what was done to this vault, newest first.
+        """Return the history of this vault, newest first.
 
         Parameters
         ----------
@@ -1032,7 +1032,7 @@ class TableVault:
         version, active_only, successful_only
             Which instances count when there is no id.
         rows
-            At most so many rows: the first ones, or with `offset` those after it.
+            Maximum number of rows, counted from the first one or from `offset`.
         full_artifact_path
             Whether artifact columns hold full paths instead of names in the instance's artifact folder.
         columns
@@ -1164,7 +1164,7 @@ class TableVault:
         format
             `pandas`, `arrow` or `polars`.
         rows
-            At most so many rows.
+            Maximum number of rows.
         timeout
             Seconds.
         memory_limit
@@ -1478,13 +1478,13 @@ class TableVault:
         return self._queries.instance_ids(table_name, version, include_temp, as_of)
 
     def get_descriptions(self, instance_id: str = "", table_name: str = "") -> dict[str, Any]:
-        """Return what is known for people about the vault, a table or an instance."""
+        """Return the description of the vault, a table or an instance."""
         if instance_id and not table_name:
             raise TVArgumentError("An instance is found in its table: give table_name too.")
         return self._queries.descriptions(table_name, instance_id)
 
     def get_lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
-        """Return where an instance's columns come from, and what was made from them."""
+        """Return the lineage of an instance's columns: their inputs, and the columns computed from them."""
         from tablevault.reading.lineage import LineageReader
 
         return LineageReader(self._context).lineage(table_name, instance_id, column)
@@ -1649,7 +1649,7 @@ class TableVault:
         Parameters
         ----------
         repair
-            Finish or remove what a crash left; what users made is never touched.
+            Finish or remove leftovers of crashes; files of users are never touched.
         """
         from tablevault.reading.verification import Verification
 
@@ -1814,8 +1814,8 @@ class TableVault:
         """Import the materialized instances of tables of another vault; all of them, or none.
 
         Their ids stay, and their tags, unless a tag names another instance here. They become the newest instances of
-        their versions, in the order of the source. The source may come from anybody: everything is checked first, and
-        nothing of it is executed.
+        their versions, in the order of the source. The source is untrusted: everything is checked first, and nothing
+        of it is executed.
 
         Parameters
         ----------
@@ -1831,7 +1831,7 @@ class TableVault:
         TVArgumentError
             If there is no such vault or table, or an instance of the same id has other content here.
         TVFileError
-            If a file is damaged, or is not what a vault has.
+            If a file is damaged, or does not belong in a vault.
 
         Examples
         --------
@@ -1867,11 +1867,12 @@ class TableVault:
         Parameters
         ----------
         keep_last
-            Keep the newest so many instances of each table and version.
+            Number of newest instances to keep of each table and version.
         keep_within
             Keep those that are not older than this: a `timedelta`, or text such as `12h`, `30d` or `8w`.
         keep_daily, keep_weekly, keep_monthly
-            Keep the newest instance of each of the last so many days, ISO weeks or months that have one, in UTC.
+            Number of days, ISO weeks or months (UTC, counting back, only those with an instance) of which to keep the
+            newest instance.
         table_name, version
             Only instances of these; empty for all.
         keep_inputs
@@ -1903,10 +1904,10 @@ class TableVault:
         return GcPlanner(self._context).plan(rules, table_name, version, keep_inputs, leftovers, age)
 
     def gc(self, plan: GcPlan | None, *, process_id: str = "") -> str:
-        """Remove what a plan names, in one decision; frames and artifacts go, metadata stays archived.
+        """Remove the instances of a plan, all in one decision; frames and artifacts go, metadata stays archived.
 
-        What is tagged, held or needed by now is left, and named in `get_process(id).arguments["left"]`; so is what is
-        gone already. There is no way back.
+        Instances that are tagged, held, needed or gone by now are left out, and named in
+        `get_process(id).arguments["left"]`. This cannot be undone.
 
         Parameters
         ----------
@@ -1936,7 +1937,7 @@ class TableVault:
             )
         return operations.Gc.restore(record.arguments)
 
-    # --- for people -----------------------------------------------------------------------------------------------
+    # --- display --------------------------------------------------------------------------------------------------
 
     def __repr__(self) -> str:
         return repr(self._overview())

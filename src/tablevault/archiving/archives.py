@@ -45,7 +45,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
     TVArgumentError
         If it is not a vault.
     TVProcessError
-        If somebody is at work in it.
+        If a process is running in it.
     TVFileError
         If its catalog is not in it, or a link leads out of it.
     """
@@ -72,7 +72,7 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
 def decompress_vault(db_dir: str | Path) -> str:
     """Unpack `<db_dir>.tar.xz` into the folder `db_dir` and return its path.
 
-    The archive may come from anybody: nothing in it is executed, and nothing outside the new folder is touched. The
+    The archive is untrusted: nothing in it is executed, and nothing outside the new folder is touched. The
     folder appears whole or not at all.
 
     Parameters
@@ -125,7 +125,7 @@ def delete_vault(db_dir: str | Path) -> None:
     TVArgumentError
         If it is not a vault.
     TVProcessError
-        If somebody is at work in it.
+        If a process is running in it.
     """
     layout = _existing_vault(db_dir)
     is_empty = layout.root.is_dir() and not any(layout.root.iterdir())
@@ -133,7 +133,7 @@ def delete_vault(db_dir: str | Path) -> None:
         marker_of(layout)
         _check_nobody_works(layout)
         files.replace(layout.marker, layout.deleting)
-        # Who came in between has begun by now; who comes later finds no vault.
+        # A process that began before the rename is seen now; a later one does not find a vault.
         try:
             _check_nobody_works(layout)
         except TVProcessError:
@@ -177,7 +177,9 @@ def _staging(target: Path, activity: str) -> Iterator[Path]:
         with staged_beside(target, activity) as folder:
             yield folder
     except BlockingIOError as error:
-        raise TVProcessError(f"Somebody else is {activity} '{target}' already; wait for the end of that.") from error
+        raise TVProcessError(
+            f"Another process is {activity} '{target}' already; wait until it has finished."
+        ) from error
 
 
 # --- packing ------------------------------------------------------------------------------------------------------
@@ -239,7 +241,7 @@ def _leads_inside(link: Path, root: Path) -> bool:
 
 
 def _linked_file(link: Path) -> Path:
-    """Return what a link to a file outside leads to, to be packed in its place: the archive has to stand on its own."""
+    """Return the target of a link to a file outside, to be packed in its place: an archive is self-contained."""
     source = link.resolve()
     if not source.is_file():
         raise TVFileError(f"'{link}' leads out of the vault, and not to a file; remove it, or put a copy in its place.")
@@ -247,7 +249,7 @@ def _linked_file(link: Path) -> Path:
 
 
 def check_unpacked(layout: VaultLayout, archive: Path) -> None:
-    """Raise `TVArgumentError` if what was unpacked is not a vault; make the folders that archives leave out."""
+    """Raise `TVArgumentError` unless the unpacked folder is a vault; make the folders that archives leave out."""
     if not layout.marker.is_file() or not layout.catalog.is_file():
         raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
     marker_of(layout)

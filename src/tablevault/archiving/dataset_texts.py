@@ -110,7 +110,7 @@ class Described:
 
 
 def card(described: Described) -> str:
-    """Return the card of a dataset, for people and for hubs."""
+    """Return the card of a dataset, as hubs show it."""
     config = {"config_name": "default", "data_files": [{"split": "train", "path": described.frame}]}
     facts: dict[str, Any] = {"configs": [config]}
     if described.licence:

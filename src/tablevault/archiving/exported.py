@@ -29,7 +29,7 @@ def export_target(context: VaultContext, target: str | Path) -> Path:
 
 @contextlib.contextmanager
 def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) -> Iterator[Path]:
-    """Offer a path beside the target, and put what is made there into the target's place.
+    """Offer a path beside the target, and move the file made there into the target's place.
 
     Parameters
     ----------
@@ -66,10 +66,10 @@ def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) 
 
 
 def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:
-    """Copy an artifact; raise `TVFileError` if its content is not what was recorded."""
+    """Copy an artifact; raise `TVFileError` if its content has changed since it was recorded."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if copied_digest(source, target) != record.sha256:
-        raise TVFileError(f"The artifact {source} is damaged: its content is not what was recorded.")
+        raise TVFileError(f"The artifact {source} is damaged: its content has changed since it was recorded.")
 
 
 def copied_digest(source: Path, target: Path) -> str:

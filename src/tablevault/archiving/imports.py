@@ -1,4 +1,4 @@
-"""Importing instances of another vault, which may come from anybody."""
+"""Importing instances of another vault, which is untrusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies of materialized instances, in which every file is what its manifest lists."""
+"""Copies of materialized instances, each file checked against the manifest."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def copy_whole(source: InstanceFolder, target: InstanceFolder, instance: Instanc
     Raises
     ------
     TVFileError
-        If a file is missing, is not what was written, or is a link.
+        If a file is missing, has changed since it was written, or is a link.
     """
     _copy_listed(source, target, instance, without=())
     if instance.artifact_state is not ArtifactState.DROPPED:
@@ -64,7 +64,9 @@ def _copy_listed(
         except FileNotFoundError as error:
             raise TVFileError(f"{path} is missing; verify() lists all problems.") from error
         if found != record.sha256:
-            raise TVFileError(f"{path} is damaged: its content is not what was written. Restore it from a backup.")
+            raise TVFileError(
+                f"{path} is damaged: its content has changed since it was written. Restore it from a backup."
+            )
     target.root.mkdir(parents=True, exist_ok=True)
     copied_digest(source.manifest, target.manifest)
 

@@ -1,4 +1,4 @@
-"""Unpacking an archive that may come from anybody, into a folder of its own and nowhere else.
+"""Unpacking an untrusted archive, into a folder of its own and nowhere else.
 
 Folders and files are made first, links last, so that nothing is ever written through a link of the archive. A link
 may lead only to what lies in the same folder tree: up first, then down, so that no other link on its way can lead it
@@ -27,11 +27,11 @@ _MOST_HEADER_BYTES = 1 << 24
 _LONGEST_PATH = 4096
 _MOST_ENTRIES = 10_000_000
 _OF_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ, errno.ENOENT)
-"""What the system says of names that cannot be, or are there already; all else that it says is about the disk."""
+"""Error numbers for names that are impossible or exist already; all others are about the disk."""
 _MOST_MEMORY = 1 << 28
 """For decompressing; what `compress_vault` packs with the highest preset takes a quarter."""
 _BLOCK_BYTES = 1 << 12
-"""What each member takes on the disk at least."""
+"""Minimum disk space of a member."""
 
 
 class _Decompressed:
@@ -93,7 +93,7 @@ class _Metered:
         self._header_bytes = 0
 
     def expect_content(self) -> None:
-        """Do not count: whoever reads it does so in pieces."""
+        """Do not count: the reader takes it in pieces."""
         self._header_bytes = None
 
     def read(self, size: int) -> bytes:
@@ -134,7 +134,7 @@ class Unpacking:
         self._entries = disk.f_favail or _MOST_ENTRIES  # Some file systems do not count.
 
     def run(self) -> None:
-        """Unpack everything; what was read-only is so again.
+        """Unpack everything; read-only files become read-only again.
 
         Raises
         ------

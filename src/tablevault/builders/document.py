@@ -37,7 +37,7 @@ _REMEMBERED_TEXTS = 1_000
 
 @dataclass(frozen=True)
 class BuilderReads:
-    """What a builder reads, as far as it is known before anything runs."""
+    """The inputs of a builder, as far as they are known before anything runs."""
 
     own_columns: Mapping[str, FieldPath]
     """Columns of the instance being built that it names, each with the first field or item that does."""
@@ -68,7 +68,7 @@ class BuilderDocument:
     file: str
     """The file's name, as error messages show it."""
     fields: Mapping[str, object]
-    """What the file says; fields that are null or that mean nothing (`name`) are left out."""
+    """The fields of the file, without those that are null or ignored (`name`)."""
     lines: Mapping[FieldPath, int] = field(repr=False, compare=False)
     """The line of every field and item, by its path."""
     doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
@@ -86,7 +86,7 @@ class BuilderDocument:
         return place_text(self.file, self.line(*path), path)
 
     def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
-        """Return the error that says what is wrong with a field or item."""
+        """Return the error about a field or item."""
         return TVBuilderError(f"{self.place(*path)}: {sentence}")
 
     @cached_property
@@ -127,7 +127,7 @@ class BuilderDocument:
 
 
 def read_document(text: str, file: str) -> BuilderDocument:
-    """Read a builder file without running anything; its values are shared by all who read the same text.
+    """Read a builder file without running anything; callers with the same text share its values.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def _check_references(document: BuilderDocument) -> None:
 
 
 def _check_fields(document: BuilderDocument) -> None:
-    """Refuse what is wrong already; a field that holds a reference is checked once it is resolved."""
+    """Refuse invalid fields; a field that holds a reference is checked once it is resolved."""
     pending = {name for name, value in document.fields.items() if _is_pending(name, value)}
     known = {name: value for name, value in document.fields.items() if name not in pending}
     problems = [problem for problem in field_problems(known) if problem.path[0] not in pending]
@@ -207,7 +207,7 @@ def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TV
 
 
 def _reads_of(document: BuilderDocument) -> BuilderReads:
-    """Return what a builder file reads; its fields need not be resolved for that."""
+    """Return the inputs of a builder file; its fields need not be resolved for that."""
     declared = _declared(document)
     found: list[tuple[FieldPath, Dependency]] = []
     for path, value in _values_with_references(document):
@@ -235,16 +235,16 @@ def _reads_of(document: BuilderDocument) -> BuilderReads:
 def dependency_error(
     document: BuilderDocument, path: FieldPath, dependency: Dependency, message: str, name: str | None = None
 ) -> TableVaultError:
-    """Return the error that says what is wrong with what a builder reads.
+    """Return the error about an input of a builder.
 
     Parameters
     ----------
     document, path
-        The builder file, and the field or item that names what is read.
+        The builder file, and the field or item that names the input.
     dependency
-        What is read.
+        The input.
     message
-        What is wrong with it.
+        The problem.
     name
         The part of a reference that is to be marked; `None`: its table.
     """
@@ -277,7 +277,7 @@ def _declared(document: BuilderDocument) -> dict[FieldPath, Dependency]:
 def _check_declared(
     document: BuilderDocument, path: FieldPath, reference: Reference, declared: Iterable[Dependency]
 ) -> None:
-    """Refuse a reference whose table or column nobody can know, unless `dependencies` names it."""
+    """Refuse a reference whose table or column cannot be determined, unless `dependencies` names it."""
     table = reference.table.value if isinstance(reference.table, Literal) else None
     if any(table is None or entry.table == table for entry in declared):
         return

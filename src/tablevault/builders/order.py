@@ -15,7 +15,7 @@ Edges = dict[str, set[str]]
 
 
 def order_builders(specs: Mapping[str, BuilderSpec], table_name: str) -> tuple[BuilderSpec, ...]:
-    """Return the builders in the order in which they run: the IndexBuilder, then each after what it reads.
+    """Return the builders in the order in which they run: the IndexBuilder, then each after its inputs.
 
     Builders that read the whole of `self` come after all that do not. Where nothing else decides, names do.
 
@@ -23,7 +23,7 @@ def order_builders(specs: Mapping[str, BuilderSpec], table_name: str) -> tuple[B
     ------
     TVBuilderError
         If there is not exactly one IndexBuilder in its place, a column is produced twice, a builder reads a column
-        that nobody produces, or builders wait for each other; names file, line, field and remedy.
+        that no builder produces, or builders wait for each other; names file, line, field and remedy.
     """
     index = _index_builder(specs, table_name)
     others = {name: specs[name] for name in sorted(specs) if not specs[name].is_index}
@@ -58,7 +58,7 @@ def _index_builder(specs: Mapping[str, BuilderSpec], table_name: str) -> Builder
 
 
 def _producers(index: BuilderSpec, others: Mapping[str, BuilderSpec]) -> dict[str, BuilderSpec]:
-    """Return who produces each column for good: one ColumnBuilder may overwrite a column of the IndexBuilder."""
+    """Return the last producer of each column: one ColumnBuilder may overwrite a column of the IndexBuilder."""
     producers = dict.fromkeys(index.changed_columns, index)
     for spec in others.values():
         for position, column in enumerate(spec.changed_columns):
@@ -78,7 +78,7 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
-    """Check what an IndexBuilder reads of `self`; for a row-wise one that is the origin, which is not known here."""
+    """Check the references of an IndexBuilder to `self`; in a row-wise one they mean the origin, unknown here."""
     if index.for_each is not None and (reads.own_columns or reads.reads_whole_self):
         raise index.error(
             next(iter(reads.own_columns.values()), ("arguments",)),

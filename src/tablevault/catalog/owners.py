@@ -1,4 +1,4 @@
-"""Who is alive: one lock file per attempt, whose lock the kernel releases when its owner dies."""
+"""Lock files of owners: one per attempt; the kernel releases its lock when the owner dies."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ RECOVERY = "recovery"
 """Kind of owner that only ends or pauses what a dead one left: it is gone in a moment, and runs nothing."""
 
 _NAME = re.compile(rf"(?:owner|{WORKER}|{RECOVERY})-([0-9]+)-[0-9a-f]{{32}}")
-"""Of a lock file of ours. Any other in the folder, or in the catalog, is nobody's claim, and is not touched."""
+"""Names of TableVault's own lock files. A file of any other name claims nothing and is left alone."""
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
-# A vault received from somebody may have anything under the name of a lock file: a link, or a pipe nobody writes to.
+# An untrusted vault may have anything under the name of a lock file, such as a link or a pipe without a writer.
 _LOOKING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _LONGEST_LOOK = 10.0
@@ -63,8 +63,8 @@ class OwnerLock:
         return descriptor
 
     def release(self) -> None:
-        """Give the claim up. From here on everybody sees this attempt as dead."""
-        # A file that nobody holds means the same as none: whoever opens the vault next removes it.
+        """Give up the claim. From now on every process sees this attempt as dead."""
+        # A file that is not locked means the same as a missing one; the next recovery removes it.
         with contextlib.suppress(OSError):
             Path(self._lock.lock_file).unlink()
         self._lock.release(force=True)
@@ -96,7 +96,7 @@ class Owners:
         name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
         lock = FileLock(self._folder / name, fallback_to_soft=False, thread_local=False)
         try:
-            # Nobody else wants this name, but somebody may just be looking whether it is held.
+            # The name is unique, but another process may be testing the lock at this moment.
             lock.acquire(timeout=_LONGEST_LOOK, poll_interval=0.001)
         except (NotImplementedError, OSError) as error:
             if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
@@ -108,7 +108,7 @@ class Owners:
         return OwnerLock(name, lock)
 
     def is_alive(self, name: str | None) -> bool:
-        """Return whether somebody holds the lock file `name`; a missing file is held by nobody."""
+        """Return whether a process holds the lock file `name`; a missing file is not held."""
         if name is None or _NAME.fullmatch(name) is None:
             return False
         path = self._folder / name
@@ -119,10 +119,10 @@ class Owners:
         except (FileNotFoundError, IsADirectoryError):
             return False
         except PermissionError:
-            # Another user's, who lets nobody look: what cannot be known to be dead is not taken over.
+            # Another user's file that cannot be opened: an owner that may be alive is not taken over.
             return True
         try:
-            # A shared lock: two that look at the same moment do not take each other for the owner.
+            # A shared lock: two processes that test at the same moment do not take each other for the owner.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -147,13 +147,13 @@ class Owners:
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
     def forget_dead(self) -> None:
-        """Remove the lock files that nobody holds: no file means the same."""
+        """Remove the lock files that are not held: a missing file means the same."""
         for name in self.names():
             _remove_unless_held(self._folder / name)
 
 
 def _remove_unless_held(path: Path) -> None:
-    """Remove a lock file while holding it: whoever has opened it by then finds out, and makes a new one."""
+    """Remove a lock file while holding it: a process that has opened it by then notices, and makes a new one."""
     if fcntl is None:  # pragma: no cover - Windows, where a held file cannot be removed
         with contextlib.suppress(OSError):
             path.unlink()
@@ -165,7 +165,7 @@ def _remove_unless_held(path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.stat()):
-            # It is not a newer file that took the place of one that somebody else has just removed.
+            # Otherwise it is a newer file, made after another process removed the opened one.
             path.unlink(missing_ok=True)
     except (BlockingIOError, FileNotFoundError, PermissionError):
         return

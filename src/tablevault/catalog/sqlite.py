@@ -88,7 +88,7 @@ class SqliteDatabase:
         create_empty(self.path)
 
     def new_engine(self) -> Engine:
-        """Return an engine whose connections are prepared for a file that may come from anybody."""
+        """Return an engine whose connections are prepared for an untrusted file."""
         engine = create_engine(self.url, pool_size=2, max_overflow=-1, creator=partial(_open, self.path))
         # So that a program with many vaults compiles each statement once.
         engine.dialect = _dialect()

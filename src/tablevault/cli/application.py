@@ -196,7 +196,7 @@ json_option = click.option(
 
 
 def in_place(command: Command) -> Command:
-    """Give a command its place, print what it returns, and end with the status of its outcome."""
+    """Open the vault for a command, print its result, and exit with the status of its outcome."""
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
@@ -230,7 +230,7 @@ def _end(place: Place, error: BaseException) -> NoReturn:
     cause = outcome.cause or _cause_of(error)
     _say_what_happened(error, outcome, cause)
     if outcome.is_paused:
-        _say(f"Paused as '{outcome.process_id}'. What has been computed is kept.")
+        _say(f"Paused as '{outcome.process_id}'. The computed cells are kept.")
         _say("\n".join(f"{f'{remedy.action.title()}:':7} {remedy.command}" for remedy in outcome.remedies))
         raise SystemExit(PAUSED)
     match cause:

@@ -42,7 +42,7 @@ def _compared(words: Sequence[str]) -> dict[str, str]:
 @click.option("--on", multiple=True, metavar="COLUMN", help="Match rows by this column; may be repeated.")
 @click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; may be repeated.")
 @click.option("--stat", is_flag=True, help="Print counts alone.")
-@click.option("--cells", type=click.IntRange(1), default=None, metavar="N", help="Print so many changed cells at most.")
+@click.option("--cells", type=click.IntRange(1), default=None, metavar="N", help="Maximum number of changed cells.")
 @click.option("--builders", is_flag=True, help="Print the changes of builders and code line by line.")
 @click.option(
     "--output",

@@ -43,7 +43,7 @@ def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
     type=click.Path(dir_okay=False, path_type=Path),
     help="File to write, whose suffix says how; without a limit of rows.",
 )
-@click.option("--rows", type=click.IntRange(0), default=None, help=f"At most so many rows. [default: {_MOST_ROWS}]")
+@click.option("--rows", type=click.IntRange(0), default=None, help=f"Maximum number of rows. [default: {_MOST_ROWS}]")
 @click.option("--timeout", type=float, default=None, help="Seconds.")
 @click.option("--explain", is_flag=True, help="Print the plan of the statement instead.")
 @json_option

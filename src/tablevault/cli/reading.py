@@ -185,8 +185,8 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 )
 @instance
 @version
-@click.option("--rows", type=int, default=None, help="At most so many rows.")
-@click.option("--offset", type=int, default=0, help="Pass over so many rows.")
+@click.option("--rows", type=int, default=None, help="Maximum number of rows.")
+@click.option("--offset", type=int, default=0, help="Number of rows to skip.")
 @as_of
 @click.option("--include-inactive", is_flag=True, help="Also instances that are not active.")
 @click.option("--no-artifact-path", is_flag=True, help="Names of artifacts instead of full paths.")
@@ -309,7 +309,7 @@ def read(place: Place, address: str, columns: tuple[str, ...], rows: int | None,
 @json_option
 @in_place
 def get_lineage(place: Place, table_name: str, instance_id: str, column: str) -> None:
-    """Show what an instance was computed from, and what was computed from it."""
+    """Show the inputs of an instance, and the instances computed from it."""
     lineage = place.vault().get_lineage(table_name, instance_id, column)
     if is_json(place):
         show(place, lineage)
@@ -325,7 +325,7 @@ def get_lineage(place: Place, table_name: str, instance_id: str, column: str) ->
 @json_option
 @in_place
 def plan_instance(place: Place, table_name: str, version: str, force: bool, run_index: bool) -> None:
-    """Show what an execution would compute and what it would reuse."""
+    """Show which cells an execution would compute, and which it would reuse."""
     plan = place.vault().plan_instance(table_name, version, force, run_index=run_index)
     if is_json(place):
         show(place, plan)
@@ -345,7 +345,7 @@ def _planned(name: str, item: BuilderPlan) -> dict[str, object]:
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Repair what can be repaired.")
+@click.option("--repair", is_flag=True, help="Finish or remove leftovers of crashes.")
 @json_option
 @in_place
 def verify(place: Place, repair: bool) -> None:

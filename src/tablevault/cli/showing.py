@@ -1,4 +1,4 @@
-"""What commands print: tables for people at a terminal, JSON for everything else."""
+"""Output of commands: tables on a terminal, JSON elsewhere."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LEAST_OF_LAST = 20
 
 
 def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
-    """Print a value: text as it is; lists and records as JSON, or as people read them on a terminal.
+    """Print a value: text as it is; lists and records as tables on a terminal, as JSON elsewhere.
 
     Parameters
     ----------

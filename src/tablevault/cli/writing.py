@@ -28,7 +28,7 @@ process_id = click.option("--process-id", default="", help="Pause instead of rev
 @click.argument("table_name")
 @click.option("--multiple-artifacts", is_flag=True, help="Give each instance an artifact folder of its own.")
 @click.option("--side-effects", is_flag=True, help="Executing has effects elsewhere: one active instance at a time.")
-@click.option("--description", default="", help="For people.")
+@click.option("--description", default="", help="Free text.")
 @click.option("--exist-ok", is_flag=True, help="Change nothing if there is such a table.")
 @process_id
 @in_place
@@ -107,7 +107,7 @@ def delete_instance(place: Place, table_name: str, instance_id: str, process_id:
 @click.option("--external-edit", is_flag=True, help="The frame will come from write-instance.")
 @click.option("--copy", is_flag=True, help="Take the newest instance as the origin.")
 @click.option("--builder", "builders", multiple=True, help="Write a template for a builder of this name; repeatable.")
-@click.option("--description", default="", help="For people.")
+@click.option("--description", default="", help="Free text.")
 @process_id
 @in_place
 def create_instance(place: Place, table_name: str, builders: tuple[str, ...], **options: Any) -> str:
@@ -131,7 +131,7 @@ def create_code_module(place: Place, module_name: str, copy_dir: str, process_id
 @click.option("--all", "everything", is_flag=True, help="Every table that has an instance of the version.")
 @click.option("--version", default="base", show_default=True, help="With --all: version of the tables.")
 @click.option("--move", is_flag=True, help="Let the tag leave other instances that it names.")
-@click.option("--description", default="", help="For people.")
+@click.option("--description", default="", help="Free text.")
 @process_id
 @in_place
 def tag(place: Place, name: str, addresses: tuple[str, ...], everything: bool, **options: Any) -> str:
@@ -162,7 +162,7 @@ def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id
 @click.option("--no-keep-inputs", is_flag=True, help="Remove inputs of kept instances, too.")
 @click.option("--no-leftovers", is_flag=True, help="Leave what crashes left.")
 @click.option("--worker-logs-older-than", metavar="TIME", help="Remove logs of workers that ended before that, too.")
-@click.option("--apply", "is_applied", is_flag=True, help="Remove what the plan names; there is no way back.")
+@click.option("--apply", "is_applied", is_flag=True, help="Remove everything in the plan; this cannot be undone.")
 @process_id
 @json_option
 @in_place
@@ -221,7 +221,7 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @version
 @click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
 @click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
-@click.option("--reuse-partial", is_flag=True, help="Take over what a reverted execution had computed.")
+@click.option("--reuse-partial", is_flag=True, help="Reuse the computed cells of a reverted execution.")
 @click.option("--skip-unchanged", is_flag=True, help="Make no instance if the newest one would not change.")
 @policies
 @budget
@@ -294,7 +294,7 @@ def write_instance(
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @version
 @click.option("--primary-key", multiple=True, help="Column of the primary key; repeatable.")
-@click.option("--description", default="", help="Of the instance, for people.")
+@click.option("--description", default="", help="Description of the instance.")
 @click.option("--skip-unchanged/--no-skip-unchanged", default=True, help="Make no instance that equals the newest.")
 @process_id
 @in_place
@@ -331,7 +331,7 @@ def _read_parquet(file: Path) -> pa.Table:
 
 
 def _read_json_lines(file: Path) -> pd.DataFrame:
-    """Return the frame of a file with one object per line; what some of them lack is null."""
+    """Return the frame of a file with one object per line; missing values are null."""
     import pandas as pd
 
     rows: list[dict[str, Any]] = []

@@ -120,7 +120,7 @@ class CodeSnapshot:
     folder
         Holds the modules, as `*.py`; must not change while the snapshot is open.
     shown_as
-        The folder that tracebacks name, where people find the files to edit; by default `folder` itself.
+        The folder that tracebacks name, which holds the editable files; by default `folder` itself.
     local
         The local modules outside the vault that they lead to.
     package
@@ -270,7 +270,7 @@ def _files_of(folder: Path, shown_as: Path) -> dict[str, ModuleFile]:
 
 
 def _show_lines(file: ModuleFile, text: str) -> None:
-    """Let tracebacks and `inspect` show the text that runs, whatever the file that people edit holds by now."""
+    """Let tracebacks and `inspect` show the text that runs, even if the editable file has changed since."""
     shown = str(file.shown_as)
     # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
     # are put into words when the snapshot has been closed.

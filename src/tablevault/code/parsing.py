@@ -22,7 +22,7 @@ def parse_module(source: str, file: str) -> ast.Module:
     """
     try:
         with _warnings, warnings.catch_warnings():
-            # A warning about a questionable escape is for whoever runs the module, not for whoever looks at it.
+            # A warning about a questionable escape belongs to running the module, not to parsing it.
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             compile(source, file, "exec", dont_inherit=True)

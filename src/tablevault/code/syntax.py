@@ -327,7 +327,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_unchanging(value: ast.expr) -> bool:
-    """Return whether a value is certainly one that nobody can change, such as a constant."""
+    """Return whether a value is certainly immutable, such as a constant."""
     if isinstance(value, ast.Call):
         function = value.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")

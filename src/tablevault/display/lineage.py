@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tablevault.records import CodeVersion, Lineage, LineageStep
 
 _DEEPEST = 40
-"""How many levels people are shown; `to_dict` has all."""
+"""Number of levels that are shown; `to_dict` has all."""
 _MOST_RANGES = 4
 _LONGEST_ARGUMENT = 80
 

@@ -58,7 +58,7 @@ def process_html(process: ProcessInfo) -> str:
 
 
 def usage_text(usage: Mapping[str, float]) -> str:
-    """Return amounts as people read them: calls first."""
+    """Return amounts as text, calls first."""
     ordered = sorted(usage.items(), key=lambda item: (item[0] != "calls", item[0]))
     return ", ".join(f"{_amount(value)} {name}" for name, value in ordered)
 

@@ -1,4 +1,4 @@
-"""What an instance was computed from: facts about its builders, and a fingerprint for every row."""
+"""Provenance of an instance: facts about its builders, and a fingerprint for every row."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class BuilderFacts:
     versions: tuple[str, ...]
     """Versions of builder and code under which rows were computed."""
     code_parts: dict[str, str]
-    """What the newest code version consists of: `module.name` -> digest."""
+    """The parts of the newest code version: `module.name` -> digest."""
     computed: int
     reused: int
     packages: dict[str, str] = field(default_factory=dict)
@@ -107,11 +107,11 @@ class Provenance:
     inputs: tuple[InputFacts, ...] = ()
     origin: InputFacts | None = None
     dependencies: tuple[InputFacts, ...] = field(default=())
-    """What the caller of `write_instance` declared."""
+    """The inputs that the caller of `write_instance` declared."""
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
-    """Write provenance as JSON that people can read; the caller makes it durable."""
+    """Write provenance as indented JSON; the caller makes it durable."""
     builders = tuple(replace(facts, arguments=json_form(facts.arguments)) for facts in provenance.builders)
     recorded = asdict(replace(provenance, builders=builders))
     path.write_bytes(msgspec.json.format(msgspec.json.encode(recorded), indent=2))
@@ -194,14 +194,14 @@ def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[in
 
 
 def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:
-    """Return what was read if it is what `write_fingerprints` writes; raises `TVFileError`."""
+    """Return fingerprints that have the form that `write_fingerprints` writes; raises `TVFileError` otherwise."""
     kinds = {"fingerprint": _BYTES.arrow, "version": _INTEGER.arrow}
     for name, kind in data.types.items():
         builder, _, what = name.rpartition(":")
         other = f"{builder}:{'version' if what == 'fingerprint' else 'fingerprint'}"
         has_nulls = what == "version" and data.table.column(name).null_count
         if kinds.get(what) != kind.arrow or other not in data.types or has_nulls:
-            raise TVFileError(f"The fingerprints in {path} are damaged: {name!r} is not what is written there.")
+            raise TVFileError(f"The fingerprints in {path} are damaged: unexpected {name!r}.")
     return data
 
 

@@ -39,7 +39,7 @@ def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
     TVLockError
         If another import into the same folder is running.
     TVFileError
-        If a file of the source is damaged, or somebody wrote into the source meanwhile.
+        If a file of the source is damaged, or the source was written to meanwhile.
     """
     source, target = Path(source_dir).expanduser().absolute(), Path(db_dir).expanduser().absolute()
     _check_source(source)

@@ -43,7 +43,7 @@ _MOST_LISTED = 5
 
 
 class VaultImport:
-    """One import, into a vault that nobody sees yet.
+    """One import, into a vault that is not visible yet.
 
     Parameters
     ----------
@@ -88,11 +88,11 @@ class VaultImport:
             Decisions(self._context).write_log()
         finally:
             self._context.catalog.close()
-        # Nobody sees the vault before all of it is durable, so single files need not be.
+        # The vault becomes visible only when all of it is durable, so single files need not be fsynced.
         files.fsync_tree(self._context.layout.root)
 
     def _copy_trash(self) -> None:
-        """Copy what is left of deleted tables and instances, as something that this import archived."""
+        """Copy the remains of deleted tables and instances into the archive of this import."""
         for path in sorted(self._source.trash.iterdir()) if self._source.trash.is_dir() else ():
             self._copy_tree(path, self._context.layout.archived(self._serial, path.name))
 
@@ -150,7 +150,7 @@ class VaultImport:
         self._instances.append(record)
 
     def _record(self, instance: LegacyInstance) -> InstanceRecord:
-        """Return what is known of an instance before its files have been looked at."""
+        """Return the facts about an instance that are known before its files are read."""
         table_id = self._tables[instance.table].table_id
         version, instance_id = self._identity(table_id, instance)
         origin, maker = self._inputs.get(instance.origin), self._maker(instance)
@@ -215,7 +215,7 @@ class VaultImport:
     def _materialize(
         self, record: InstanceRecord, table: LegacyTable, instance: LegacyInstance, folder: InstanceFolder
     ) -> InstanceRecord:
-        """Write the files of a materialized instance, and return it with what they say."""
+        """Write the files of a materialized instance, and return it with the facts from these files."""
         data, problems = read_legacy_frame(instance.frame, self._source.dtypes(instance))
         self.notes += [f"{instance}: {problem}" for problem in problems]
         stored = write_frame(folder.frame, data)
@@ -319,7 +319,7 @@ class VaultImport:
     def _note_rest(self) -> None:
         self.notes += self._source.problems
         self.notes += [
-            f"process '{process_id}' had not ended and was left out; what it had changed by then may be incomplete"
+            f"process '{process_id}' had not ended and was left out; its changes until then may be incomplete"
             for process_id in self._source.unfinished()
         ]
         if self._source.has_changed():

@@ -43,7 +43,7 @@ class LegacyProcess:
 
 @dataclass(frozen=True)
 class LegacyTable:
-    """A table: its settings, and who made it when."""
+    """A table: its settings, author and time of creation."""
 
     name: str
     folder: Path
@@ -101,7 +101,7 @@ class LegacyVault:
         """What could not be read as it should be."""
 
     def has_changed(self) -> bool:
-        """Return whether somebody has written into the vault since it was opened."""
+        """Return whether the vault has been written to since it was opened."""
         return any(self._metadata(name) != data for name, data in self._read.items())
 
     def is_file(self, path: Path) -> bool:
@@ -114,7 +114,7 @@ class LegacyVault:
         return [path for path in found if self.is_file(path) and not path.name.startswith(".")]
 
     def description(self) -> str:
-        """Return what people wrote about the vault."""
+        """Return the description of the vault."""
         return _text(self._yaml(self.root).get("summary"))
 
     def unfinished(self) -> list[str]:
@@ -306,7 +306,7 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
 
 
 def _person(author: str, authors: Mapping[str, str]) -> str:
-    """Return who is behind an author: for what ran inside a process, version 0.1.x gave that process's id."""
+    """Return the actual author: for work inside a process, version 0.1.x recorded that process's id instead."""
     seen = set()
     while author in authors and author not in seen:
         seen.add(author)

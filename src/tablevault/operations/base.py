@@ -93,7 +93,7 @@ class Operation(ABC, Generic[PlanType]):
     has_partial_result: ClassVar[bool] = False
     """Whether its unfinished work can be materialized."""
     waits: ClassVar[bool] = True
-    """Whether it waits for a process that holds what it needs; one that does not is planned again without it."""
+    """Whether it waits for a process that holds its locks; an operation that does not is planned again without them."""
     runs_children: ClassVar[bool] = False
     """Whether its work is done by its children: they stay when it is reverted, and are stopped as it is."""
 

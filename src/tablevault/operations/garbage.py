@@ -1,4 +1,4 @@
-"""Removing instances and other files as a plan says, and finding what must not be removed."""
+"""Removing the instances and files of a plan, except those that must not be removed."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Gc(Operation[RemovalPlan]):
     paths: Any = field(metadata=LONG)
     """Leftovers and worker logs, from the vault's folder on."""
     policy: str
-    """The rules of the plan, for people."""
+    """The rules of the plan, as text."""
     keep_inputs: bool
     vault_id: str
     """Of the vault that the plan was made for."""
@@ -45,7 +45,7 @@ class Gc(Operation[RemovalPlan]):
     """The moment until which processes had to end whose worker logs go; empty if none do."""
 
     def plan(self, draft: Draft) -> RemovalPlan:
-        """Leave out what is gone, held or needed by now."""
+        """Leave out instances that are gone, held or needed by now."""
         lookup = draft.lookup
         if self.vault_id != lookup.context.vault_id:
             raise TVArgumentError("The plan was made for another vault; plan_gc of this vault makes one for it.")

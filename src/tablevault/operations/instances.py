@@ -223,7 +223,7 @@ def _check_distinct(builder_names: Iterable[str]) -> None:
 
 
 def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], **facts: object) -> None:
-    """Make the folder of a temporary instance durable; what an earlier attempt left in it goes.
+    """Make the folder of a temporary instance durable; leftovers of an earlier attempt are removed.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], *
     builders
         Text of each builder file, by its name.
     facts
-        The description, for people.
+        The description.
     """
     files.remove_tree(folder.root)
     folder.builders.mkdir(parents=True)

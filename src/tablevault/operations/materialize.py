@@ -31,7 +31,7 @@ _MOST_LISTED = 1_000
 
 @dataclass(frozen=True)
 class InstanceFacts:
-    """The description of a new instance, for people."""
+    """The description of a new instance."""
 
     table_name: str
     instance_id: str
@@ -153,7 +153,7 @@ def _clear(root: Path, kept: Path) -> None:
 
 
 def _copy_kept(source: Path, kept: Path) -> None:
-    """Copy what an earlier attempt finished, whole or not at all."""
+    """Copy the finished files of an earlier attempt, whole or not at all."""
     copy = kept.with_name(f"{kept.name}{files.TEMPORARY_SUFFIX}")
     files.make_folder(kept.parent)
     for path in (source, *source.rglob("*")):

@@ -47,7 +47,7 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
         names.check_text("description", self.description)
         existing = draft.lookup.contents.table(self.table_name) if self.exist_ok else None
         if existing is not None:
-            # Nothing will be changed, so nobody who works in the table is in the way.
+            # Nothing will be changed, so processes that use the table do not conflict.
             check_same_table(existing, self.table_name, self.allow_multiple_artifacts, self.has_side_effects)
             return UnchangedPlan(table_name=existing.name)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
@@ -157,7 +157,7 @@ class DeleteTable(Operation[DeleteTablePlan]):
 
 
 def make_table_folder(folder: Path, new: NewTable) -> None:
-    """Make the folder of a new table durable, with its description; what is in it already stays."""
+    """Make the folder of a new table durable, with its description; existing files stay."""
     files.make_folder(folder)
     write_description(InstanceFolder(folder), **describe_table(new.name, new.description, new))
     files.fsync_tree(folder)
@@ -191,7 +191,7 @@ def _taken(table: TableRecord) -> TVArgumentError:
 
 
 def describe_table(table_name: str, description: str, settings: NewTable | TableRecord) -> dict[str, object]:
-    """Return what people read about a table in its folder."""
+    """Return the content of a table's description file."""
     return {
         "table": table_name,
         "description": description,

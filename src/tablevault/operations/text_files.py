@@ -1,4 +1,4 @@
-"""Creating and deleting the text files that people edit: builder files and code modules."""
+"""Creating and deleting editable text files: builder files and code modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How an attempt that raised an error ends: reverted, paused or let go, as the contract's table says."""
+"""Ends of attempts that raised an error: reverted, paused or left to another attempt."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Failing:
     context
         The open vault.
     decisions
-        How processes are reverted and paused.
+        Reverts and pauses processes.
     """
 
     def __init__(self, context: VaultContext, decisions: Decisions) -> None:
@@ -86,9 +86,9 @@ class Failing:
         )
 
     def _cancel_jobs(self, process: Process, error: BaseException) -> str:
-        """Let providers cancel the jobs of a process that is reverted; return which may still be charged.
+        """Let providers cancel the jobs of a process that is reverted; return a sentence on jobs that may be charged.
 
-        The error tells it, too.
+        The error gets the same sentence as a note.
         """
         process.save_checkpoints()
         left = process.operation.cancel_jobs(process.plan, process)
@@ -105,7 +105,7 @@ class Failing:
 
 
 def describe_error(error: BaseException, secrets: Secrets) -> ErrorInfo:
-    """Return an exception as the catalog keeps it: storable and without secrets, whatever its class does."""
+    """Return an exception in the form that the catalog stores, without secrets; robust against its class."""
     original = error.original if isinstance(error, FunctionError) else error
     return ErrorInfo(
         storable(secrets(without_namespaces(class_name_of(original)))),
@@ -129,13 +129,13 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def tell(error: BaseException, outcome: Outcome) -> None:
-    """Let an exception carry an outcome, and a note that says the same to people."""
+    """Attach an outcome to an exception, and a note that explains it to the user."""
     set_outcome(error, outcome)
     add_note(error, messages.note(outcome))
 
 
 def tell_unread(context: VaultContext, error: BaseException, paused: ProcessRecord | None) -> None:
-    """Let the error of a source that could not be read carry what that means.
+    """Attach the outcome to the error of a source that could not be read.
 
     Parameters
     ----------

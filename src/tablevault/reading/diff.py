@@ -58,7 +58,7 @@ class InstanceDiffer:
         try:
             return self._queries.again_if_moved(table_name, read)
         except ValueError as error:
-            raise TVFileError(f"A frame is not what its file says of its columns: {error}.") from error
+            raise TVFileError(f"Column metadata does not match a stored frame: {error}.") from error
 
     def _compare(
         self,
@@ -105,7 +105,7 @@ class InstanceDiffer:
         try:
             return convert(self._queries.again_if_moved(comparison.after.table.name, read))
         except ValueError as error:
-            raise TVFileError(f"A frame is not what its file says of its columns: {error}.") from error
+            raise TVFileError(f"Column metadata does not match a stored frame: {error}.") from error
 
     # --- instances ------------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Looking at one instance's folder: is every file there, and is each what was written?"""
+"""Inspection of one instance's folder: missing, added and changed files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tablevault.values.contents import ArtifactRecord, ArtifactState, InstanceRe
 
 
 class Findings:
-    """What a check has seen.
+    """The results of a check.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ class Findings:
         return any(known == relative for _, known in self.problems)
 
     def examine(self, path: Path, check: Callable[[], object]) -> None:
-        """Run a check of one file or folder, and note what it raises."""
+        """Run a check of one file or folder, and note its error."""
         self.checked += 1
         try:
             check()
@@ -67,7 +67,7 @@ class InstanceInspection:
     folder
         Where its files are.
     findings
-        Where to note what is wrong.
+        Takes the findings.
     """
 
     def __init__(self, instance: InstanceRecord, folder: InstanceFolder, findings: Findings) -> None:
@@ -87,7 +87,7 @@ class InstanceInspection:
             self._findings.examine(self._folder.artifacts, self._inspect_artifacts)
 
     def _inspect_temporary(self) -> None:
-        """Look at an editable folder: its files are the user's, but for what a reverted execution left."""
+        """Inspect an editable folder: its files are the user's, except the partial results of a reverted execution."""
         for path in (self._folder.builders, self._folder.artifacts):
             if not path.is_dir():
                 self._findings.add("missing", path, "a folder of a temporary instance; make it again, empty")
@@ -128,12 +128,12 @@ class InstanceInspection:
             if size != record.size:
                 raise TVFileError(f"it has {size:,} bytes, not the {record.size:,} that were written")
             if files.sha256(path) != record.sha256:
-                raise TVFileError("its content is not what was written (SHA-256)")
+                raise TVFileError("its content has changed since it was written (SHA-256)")
 
         self._findings.examine(path, check)
 
     def _check_frame(self) -> None:
-        """Compare the frame with what the catalog knows of it, and read all of it."""
+        """Compare the frame with its record in the catalog, and read all of it."""
         types, rows = read_schema(self._folder.frame)
         columns = [(column.name, column.type_name) for column in self._instance.columns]
         found = [(name, column_type.name) for name, column_type in types.items()]
@@ -169,11 +169,11 @@ def _check_artifact(artifacts: ArtifactFolder, record: ArtifactRecord) -> None:
     if size != record.size:
         raise TVFileError(f"it has {size:,} bytes, not the {record.size:,} that were recorded")
     if not artifacts.matches(record):
-        raise TVFileError("its content is not what was recorded (SHA-256)")
+        raise TVFileError("its content has changed since it was recorded (SHA-256)")
 
 
 def inspect_checkpoints(folder: Path, findings: Findings) -> None:
-    """Read all checkpoints in a folder, if there is one; somebody may be appending to them."""
+    """Read all checkpoints in a folder, if it exists; a running process may be appending to them."""
     if folder.is_dir():
         findings.examine(folder, lambda: _read_all(folder))
 

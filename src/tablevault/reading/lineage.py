@@ -331,7 +331,7 @@ class _Steps:
     # --- both -----------------------------------------------------------------------------------------------------
 
     def _final(self, row_id: int, column: str) -> _Node:
-        """Return a column as it is stored, whoever made it before."""
+        """Return a stored column, whichever process made it."""
         return _Node(row_id, column, self._instances[row_id].producer(column))
 
     def _step(self, node: _Node) -> LineageStep:

@@ -77,7 +77,7 @@ class UnfinishedFiles:
 
 
 class Queries:
-    """Reads what is committed, and on request what is unfinished.
+    """Reads committed and, on request, unfinished instances.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ class Queries:
             try:
                 return convert(data)
             except (ValueError, TypeError) as error:
-                raise TVFileError(f"The frame is not what its file says of its columns: {error}.") from error
+                raise TVFileError(f"The column metadata does not match the stored frame: {error}.") from error
 
         return converted
 
@@ -344,7 +344,7 @@ class Queries:
         page: Page,
         full_paths: bool,
     ) -> FrameData:
-        """Return what a paused, running or reverted execution has computed."""
+        """Return the computed cells of a paused, running or reverted execution."""
         place = self.unfinished_files(table, instance)
         artifacts = place.artifacts
         frame = read_partial(place.checkpoints, artifacts, declared_types(place.builders))
@@ -427,7 +427,7 @@ class Queries:
             return again_if_moved(lambda: files.read_text(find()))
 
     def sealed(self, table: TableRecord, instance: InstanceRecord, path: Path) -> Path:
-        """Return a file of an instance; raise `TVFileError` if it is not what was sealed with the instance."""
+        """Return a file of an instance; raise `TVFileError` if it has changed since the instance was sealed."""
         if not instance.temporary:
             check_listed(self.folder(table, instance).manifest, instance.manifest, path)
         return path
@@ -445,7 +445,7 @@ class Queries:
         return self._lookup.code_modules()
 
     def descriptions(self, table_name: str, instance_id: str) -> dict[str, Any]:
-        """Return what people wrote about the vault, a table or an instance."""
+        """Return the description of the vault, a table or an instance."""
         if not table_name:
             return _facts(self._lookup.layout.description)
         table = self._lookup.table(table_name)

@@ -45,7 +45,7 @@ class _Cells:
         return len(self.causes)
 
     def first(self, count: int) -> _Cells:
-        """Return the first of these cells, so many at most."""
+        """Return the first of these cells, up to a maximum number."""
         before = None if self.before is None else self.before[:count]
         return _Cells(self.column, before, None if self.after is None else self.after[:count], self.causes[:count])
 
@@ -333,7 +333,7 @@ _CAUSES: Mapping[tuple[bool, bool], str] = {
 
 
 def _first(parts: Iterable[_Cells], count: int | None) -> Iterator[_Cells]:
-    """Yield the first of listed cells, so many at most."""
+    """Yield the first of the listed cells, up to a maximum number."""
     left = count
     for part in parts:
         if left == 0:

@@ -1,4 +1,4 @@
-"""What a run or refresh made of each table, for people."""
+"""Summaries of runs and refreshes, table by table."""
 
 from __future__ import annotations
 

@@ -32,10 +32,10 @@ _LEFT_BY_CRASH = "a process that is over left it; verify(repair=True) removes it
 
 
 class Verification:
-    """Compares a vault with its catalog. It changes nothing, waits for nobody and disturbs nobody.
+    """Compares a vault with its catalog, without changing anything and without locks.
 
-    Others may be at work meanwhile. So a check that finds something is made again, with the catalog read anew, unless
-    nothing has changed since the last look; what is not found every time was somebody's work on its way.
+    Other processes may write meanwhile. A check that finds something is therefore repeated with the catalog read anew,
+    unless nothing has changed since the last time. A finding that does not recur was a write in progress.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Verification:
                 self._confirm(partial(self._check_instance, instance))
 
     def _confirm(self, check: Check) -> None:
-        """Make a check, and again as long as what it finds may be somebody's work on its way."""
+        """Make a check, and repeat it as long as its findings may be writes in progress."""
         confirmed: dict[tuple[str, str], Problem] | None = None
         for _ in range(_ROUNDS):
             findings = Findings(self._layout)
@@ -90,12 +90,12 @@ class Verification:
             self._note(problem)
 
     def _nothing_has_changed(self) -> bool:
-        """Return whether nobody was at work since this was asked last, or since the beginning."""
+        """Return whether no process has written since the last call, or since the beginning."""
         before, self._before = self._before, self._moment()
         return before is not None and before == self._before
 
     def _moment(self) -> Moment | None:
-        """Return what stays the same as long as nothing changes; `None` while somebody is at work."""
+        """Return a value that stays the same as long as nothing changes; `None` while a process is running."""
         unfinished = self._processes.unfinished()
         if any(map(self._liveness.is_alive, unfinished)):
             return None
@@ -145,7 +145,7 @@ class Verification:
         findings.add("unclaimed", path, _LEFT_BY_CRASH if half_written else detail)
 
     def _check_log(self, findings: Findings) -> None:
-        """Compare the log with the catalog, as far as it goes: the next operation adds what is missing at its end."""
+        """Compare the log with the catalog as far as the log goes: the next operation appends the missing lines."""
         path = self._layout.log
         if not path.exists():
             return
@@ -157,7 +157,7 @@ class Verification:
         ended = {place: record.process_id for place, record in self._processes.ended_after(0)}
         for number, line in enumerate(lines, start=1):
             if not _tells_of(line, ended):
-                findings.add("damaged", path, f"line {number} is not what the catalog knows; nothing depends on it")
+                findings.add("damaged", path, f"line {number} does not match the catalog; nothing depends on it")
 
     def _check_processes(self, findings: Findings) -> None:
         for step, problem in self._tidying.failed():

@@ -45,7 +45,7 @@ class Compiled:
     def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
         """Return the values for several rows; those of a range of rows at the price of a slice, where it can be.
 
-        Unlike those of `evaluate` they may belong to somebody else: they are for `are_immutable` to see.
+        Unlike those of `evaluate` they may be shared: they are meant for `are_immutable` only.
         """
         if self.column is not None and isinstance(rows, range) and rows.step == 1:
             cells = list(self.column()[rows.start : rows.stop])
@@ -85,7 +85,7 @@ def once(compute: Callable[[], object]) -> Compiled:
 
 
 def are_immutable(values: Collection[Any]) -> bool:
-    """Return whether nobody can change any of these values."""
+    """Return whether all of these values are immutable."""
     kinds = set(map(type, values)) - _IMMUTABLE_TYPES
     if not kinds:
         return True

@@ -51,7 +51,7 @@ class InstanceArtifacts:
         self.doubtful.append((since, until))
 
     def doubt_call(self, seconds: float, was_cancelled: bool) -> None:
-        """Note that a call, or the calls of a try, of so many seconds ended just now, and failed.
+        """Note that a call, or the calls of a try, failed just now.
 
         Parameters
         ----------

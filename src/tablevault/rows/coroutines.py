@@ -68,7 +68,7 @@ class AsyncExecutor:
         self._loop.wake()
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds."""
+        """Return when a call has ended, at the latest after `seconds`."""
         if not self._loop.ended:
             with contextlib.suppress(Empty):
                 self._loop.news.get(timeout=seconds)

@@ -143,7 +143,7 @@ def _shown(value: object) -> str:
 
 
 def _cut_bytes(text: str, most: int) -> str:
-    """Return a text whose UTF-8 form has at most so many bytes, with a mark where it was cut."""
+    """Return a text cut to a maximum size in UTF-8, with a mark where it was cut."""
     content = text.encode("utf-8", "surrogatepass")
     if len(content) <= most:
         return text

@@ -108,7 +108,7 @@ class CallGate:
             self._not_begun[number] = permit
 
     def end(self, number: int, used: Mapping[str, float], seconds: float) -> None:
-        """Settle a call that has ended, or was given up, after so many seconds."""
+        """Settle a call that has ended or was given up, with its duration."""
         permit = self._not_begun.get(number)
         is_late = permit is not None and clock.monotonic() - seconds - permit.taken_at > _LATE_SECONDS
         if permit is not None and self.limits is not None and is_late:
@@ -126,7 +126,7 @@ class CallGate:
             self.limits.settle(permit, {CALLS: 0.0})
 
     def hold_back(self, seconds: float) -> None:
-        """Let no process call the services for so many seconds: one of them asked to wait."""
+        """Let no process call the services for `seconds`, because one of them asked for it."""
         if self.limits is not None:
             self.limits.hold_back(self.services, seconds)
 

@@ -142,7 +142,7 @@ class JobExecutor:
         self._make_requests()
 
     def wait(self, seconds: float) -> None:
-        """Make the requests that are due, and return when a job has ended, or after so many seconds."""
+        """Make the requests that are due, and return when a job has ended, at the latest after `seconds`."""
         self._make_requests()
         if not self.ended:
             due = [job.not_before for job in self._jobs.values() if job.request is None]

@@ -31,7 +31,7 @@ from tablevault.storage.files import anonymous_file
 from tablevault.system import clock
 
 _AHEAD_SECONDS = 0.02
-"""Calls that a worker is given ahead take about so long: it must not wait for its owner."""
+"""Target duration of the calls that a worker is given ahead, so that it does not wait for its owner."""
 _MOST_AHEAD = 2_000
 """Calls that a worker is given ahead."""
 _MOST_BYTES_AHEAD = 16 * 1024 * 1024
@@ -94,7 +94,7 @@ class ProcessExecutor:
         self._crew.calls.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds."""
+        """Return when a call has ended, at the latest after `seconds`."""
         self._crew.wake()
         self._crew.calls.wait(seconds)
 
@@ -283,7 +283,7 @@ class _Crew:
             self._end()
 
     def _listen(self, seconds: float) -> None:
-        """Handle messages of workers, and their deaths, until something was handled or so many seconds are over."""
+        """Handle messages and deaths of workers; return after the first, at the latest after `seconds`."""
         for worker in self.workers:
             if self._selector.get_key(worker.connection).events != worker.events:
                 self._selector.modify(worker.connection, worker.events, worker)

@@ -48,7 +48,7 @@ from tablevault.system import clock
 from tablevault.system.warnings import warn
 
 _TASK_SECONDS = 0.1
-"""A task takes about so long, by the time that the last calls took."""
+"""Target duration of a task, estimated from the durations of recent calls."""
 _MOST_CALLS = 10_000
 _MOST_BYTES = 4 * 1024 * 1024
 """Calls of one task, and bytes of their arguments."""
@@ -61,7 +61,7 @@ _GROWING_SECONDS = 1.0
 _IDLE_SECONDS = 10.0
 """Seconds after which a worker that has nothing to do is let go."""
 _UNPLACED_SECONDS = 30.0
-"""Seconds without a place for a worker after which people are told."""
+"""Seconds without a place for a worker after which the user is warned."""
 _LONG_SECONDS = 0.5
 """Seconds after which calls that wait behind another one are taken back, if another worker could make them."""
 _CLOSE_SECONDS = 5.0
@@ -166,7 +166,7 @@ class RayExecutor:
             crew.inputs.started = number
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds."""
+        """Return when a call has ended, at the latest after `seconds`."""
         self._crew.wake()
         self._crew.calls.wait(seconds)
         while self._crew.warnings:
@@ -337,7 +337,7 @@ class _Crew:
             self._end()
 
     def _do_next(self, seconds: float) -> None:
-        """Do what has been reported, waiting for it for so many seconds."""
+        """Handle reported events; wait for the first one at most `seconds`."""
         with contextlib.suppress(Empty):
             self._events.get(timeout=seconds)()
             while True:

@@ -90,7 +90,7 @@ class RemoteCalls:
         return True
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds."""
+        """Return when a call has ended, at the latest after `seconds`."""
         if not self.ended:
             with contextlib.suppress(Empty):
                 self.news.get(timeout=seconds)
@@ -217,7 +217,7 @@ class CallMeasure:
         self.size += (size - self.size) / 2
 
     def calls_in(self, seconds: float, size: float, most: int) -> int:
-        """Return how many calls take so many seconds, or so many bytes: at least one, and not too many."""
+        """Return how many calls fill a duration or a number of bytes: at least one, and not too many."""
         if self.seconds is None:
             return 1
         return max(1, int(min(seconds / max(self.seconds, 1e-6), size / max(self.size, 1.0), most)))

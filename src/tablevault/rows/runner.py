@@ -679,7 +679,7 @@ def _rows_text(positions: Sequence[int]) -> str:
 
 
 def _after_call(task: Task, seconds: float) -> Task:
-    """Return a task after one more call, which took so long; the try began when its first call did."""
+    """Return a task with one more call, and its duration, counted; the try began when its first call did."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
     # As `replace` would do, which takes as long as all else that is done for a row.
     return Task(

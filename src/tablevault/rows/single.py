@@ -92,7 +92,7 @@ class SinglePassage:
         self._usage.end(_WHOLE, ended.seconds, amounts)
 
     def hold_back(self, seconds: float | None) -> None:
-        """Let no process call the services for so many seconds; no-op for `None`."""
+        """Let no process call the services for `seconds`; no-op for `None`."""
         if self._gate is not None and seconds is not None:
             self._gate.hold_back(seconds)
             self._gate.look({})

@@ -118,7 +118,7 @@ class ThreadExecutor:
         crew.orders.put(number)
 
     def wait(self, seconds: float) -> None:
-        """Return when a call has ended, or after so many seconds."""
+        """Return when a call has ended, at the latest after `seconds`."""
         if not self._crew.ended:
             with contextlib.suppress(Empty):
                 self._crew.news.get(timeout=seconds)

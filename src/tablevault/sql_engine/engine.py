@@ -244,7 +244,7 @@ def show(connection: Any, tables: Tables, is_temporary: bool = True) -> None:
 
 
 def _fetched(relation: Any, rows: int | None) -> pa.Table:
-    """Return the rows of a statement, at most so many."""
+    """Return the rows of a statement, up to a maximum number."""
     reader = relation.to_arrow_reader(_ROWS_PER_BATCH)
     if rows is None:
         return reader.read_all()

@@ -1,4 +1,4 @@
-"""The format of a vault: what its marker says, and how an older vault comes to have the newest."""
+"""The format of a vault: its marker, and the upgrade of older vaults."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tablevault.values.processes import ProcessRecord
 
 @dataclass(frozen=True)
 class Marker:
-    """What the file says that makes a folder a vault."""
+    """The content of the file that marks a folder as a vault."""
 
     format: int
     vault_id: str
@@ -26,7 +26,7 @@ class Marker:
 
 
 def read_marker(layout: VaultLayout) -> Marker:
-    """Return what the marker of a vault says.
+    """Return the content of a vault's marker.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def write_marker(layout: VaultLayout, marker: Marker) -> None:
 
 
 def check_same_vault(context: VaultContext) -> None:
-    """Raise `TVFileError` if the catalog in a vault's folder is that of another vault; note what its format is."""
+    """Raise `TVFileError` if the catalog in a vault's folder is that of another vault; note its format."""
     marker = read_marker(context.layout)
     number, vault_id = context.catalog.identity()
     if number > FORMAT:

@@ -98,7 +98,7 @@ class Leftovers:
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 
     def removable(self) -> list[Path]:
-        """Return what a crash left in the tables' folders and the vault's own: nothing that users made is among it.
+        """Return leftovers of crashes in the tables' folders and the vault's own; files of users are not among them.
 
         These are instances that were never committed, and files half written, unless a process may be writing them.
         """

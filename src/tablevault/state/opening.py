@@ -1,4 +1,4 @@
-"""Opening and creating vaults: what a folder must be, and what it becomes."""
+"""Opening and creating vaults."""
 
 from __future__ import annotations
 
@@ -121,12 +121,12 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         if not layout.marker.exists():
             _fill(layout, description, settings)
     with contextlib.suppress(OSError):
-        # The vault is whole; whoever opens it tries this again.
+        # The vault is complete; recovery tries this again.
         files.remove_tree(layout.creating)
 
 
 def marker_of(layout: VaultLayout) -> Marker:
-    """Return what a vault's marker says.
+    """Return the content of a vault's marker.
 
     Raises
     ------

@@ -56,7 +56,7 @@ _SIMPLE: dict[str, pa.DataType] = {
 }
 
 ARROW_NAMES: tuple[str, ...] = (*_SIMPLE, "list<float32>", "struct<a: int64>", "decimal128(38, 9)")
-"""Names that may be suggested to someone who misspelt one."""
+"""Names that error messages may suggest for a misspelt one."""
 
 _SHORT: dict[pa.DataType, str] = {
     pa.float16(): "float16",

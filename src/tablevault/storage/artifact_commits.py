@@ -204,7 +204,7 @@ class SyncChoice:
         self._asked = 0
 
     def is_for_all(self, count: int) -> bool:
-        """Return whether so many files are to be synced with everything else on their file system."""
+        """Return whether this number of files is better synced by one `syncfs` of the file system."""
         if count <= _FEW:
             return False
         self._asked += 1

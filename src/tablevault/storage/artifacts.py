@@ -51,7 +51,7 @@ class ArtifactFolder:
         """Return the name that a cell stands for; the file itself may still be missing.
 
         Raises `ValueError` if it cannot be one of this folder's files: see `normalise_name`; or because a symbolic link
-        leads out of the folder, because what is there is not a file, or because no file can have so long a name.
+        leads out of the folder, because it is not a file, or because its name is too long.
         """
         name = normalise_name(value)
         try:
@@ -151,7 +151,7 @@ class ArtifactFolder:
         except FileExistsError:
             if not self.matches(record):
                 raise
-            # A row that failed may have written it, and nobody has made it durable.
+            # A row that failed may have written it, in which case it is not durable yet.
             files.fsync_file(target)
 
     def _file_at(self, name: str, path: Path) -> Path | None:

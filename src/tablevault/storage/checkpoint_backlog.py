@@ -34,7 +34,7 @@ PackedArtifact = tuple[str, int, str]
 class Notes:
     """Facts about rows beside their cells, in the order in which they were noted: later ones replace earlier ones.
 
-    Whoever computes appends, only the background thread takes away.
+    The compute thread appends; only the flusher removes.
     """
 
     jobs: list[JobRecord] = field(default_factory=list)
@@ -72,7 +72,7 @@ class _Entry(NamedTuple):
 class RowBatch:
     """Rows of one builder, in the order in which they are computed.
 
-    Whoever computes appends to `cells`, and that is all that a row costs; the background thread reads along.
+    The compute thread appends to `cells`, which is the whole cost of a row; the flusher reads it concurrently.
     """
 
     positions: Sequence[int]
@@ -157,7 +157,7 @@ class Chapter:
     forgotten: tuple[int, ...] = ()
     finished: dict[str, Any] | None = None
     batches: deque[RowBatch] = field(default_factory=deque)
-    """The rows that may not all be durable yet. Whoever computes appends, only the background thread takes away."""
+    """The rows that may not all be durable yet. The compute thread appends; only the flusher removes."""
     notes: Notes = field(default_factory=Notes)
     """What is to be said of rows beside their cells, and is not durable."""
     is_nested: bool = False
@@ -194,13 +194,13 @@ class Chapter:
 class Backlog:
     """Chapters in the order in which they were added, and the segment that they are written to.
 
-    `write` and what closes are for one background thread, everything else is for anybody.
+    Only the flusher may call `write` and the methods that close; all others are safe on any thread.
     """
 
     def __init__(self, folder: Path, artifacts: ArtifactStore | None) -> None:
         self.folder = folder
         self.refusals: list[BaseException] = []
-        """What became of rows that could not be stored and were dropped, for whoever computes to raise."""
+        """Errors of rows that could not be stored and were dropped, for the compute thread to raise."""
         self.bytes_per_row = 0.0
         """As seen in the last write; 0 before the first."""
         self._artifacts = artifacts
@@ -303,7 +303,7 @@ class Backlog:
     ) -> Part:
         part = chapter.part(stretches, artifacts, notes)
         if chapter.builder in self._short_of_rows:
-            # Whoever computed it may have said so before hearing of the refusal.
+            # The compute thread may have marked it as finished before it heard of the refusal.
             part.finished = None
         return part
 
@@ -347,7 +347,7 @@ class Backlog:
                     chapter.batches.popleft()
 
     def _coverage(self, builder: str) -> Coverage:
-        """Return which rows of a builder are durable; kept from the first time that somebody asks."""
+        """Return which rows of a builder are durable; recorded from the first call on."""
         if builder not in self._coverages:
             covered = Coverage()
             state = read_checkpoints(self.folder).load(builder)

@@ -236,7 +236,7 @@ class SegmentWriter:
             self._connection.close()
 
     def abandon(self) -> None:
-        """Close the segment without copying its WAL into it: there are errors, or nobody will read it again."""
+        """Close the segment without copying its WAL into it: after errors, or if it will not be read again."""
         with contextlib.ExitStack() as closed_last:
             with contextlib.suppress(sqlite3.Error):
                 # SQLite copies when the last connection of all is closed, and one for reading cannot.

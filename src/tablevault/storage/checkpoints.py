@@ -1,6 +1,6 @@
-"""Checkpoints: what an execution has computed, durable in groups, so that it is never computed again.
+"""Checkpoints: the computed rows of an execution, made durable in groups, so that they are never computed again.
 
-A row is appended to a list; a background thread takes what is new in the list every 50 ms and writes it as one record,
+A row is appended to a list; a background thread takes the new rows of the list every 50 ms and writes it as one record,
 in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after any failure what
 is not durable is still there, to be counted and to be written again.
 """
@@ -35,7 +35,7 @@ _FIRST_BACKLOG_ROWS = 8_192  # Until the first flush has shown how large the row
 _FEWEST_BACKLOG_ROWS = 16
 _MOST_BACKLOG_ROWS = 524_288
 _MOST_BATCH_ROWS = 4_096
-_NO_ROOM = -1  # Sends whoever computes to where errors are raised, at no cost to those that have none to raise.
+_NO_ROOM = -1  # Sends the compute thread to the place that raises errors, at no cost while there are none.
 
 
 class CheckpointStore:
@@ -115,7 +115,7 @@ class CheckpointStore:
         self._current[builder].notes.calls.append((position, number))
 
     def add_usage(self, builder: str, position: int, usage: Usage) -> None:
-        """Note what the calls for a row have used so far; durable with the next flush."""
+        """Note the usage of the calls for a row so far; durable with the next flush."""
         self._current[builder].notes.usage.append((position, usage))
 
     def note_job(self, builder: str, record: JobRecord) -> None:
@@ -184,7 +184,7 @@ class CheckpointStore:
         self.flush()
 
     def load(self, builder: str) -> BuilderState | None:
-        """Return what is durable of a builder, from all attempts; flush first to have all that was appended."""
+        """Return the durable rows of a builder, from all attempts; flush first to include all appended ones."""
         return read_checkpoints(self.folder).load(builder)
 
     def builders(self) -> tuple[str, ...]:
@@ -221,10 +221,10 @@ class CheckpointStore:
         self._raise_noted()
 
     def abandon(self) -> None:
-        """Close without flushing: what is not durable yet never will be."""
+        """Close without flushing: rows that are not durable yet are lost."""
         self._flusher.stop_after(self._give_up)
 
-    # On the thread of whoever computes:
+    # On the compute thread:
 
     def _chapter_after(self, builder: str) -> Chapter:
         current = self._current[builder]

@@ -1,4 +1,4 @@
-"""Whole columns: from plain values to Arrow and back, and the natural type of values that nobody declared one for."""
+"""Whole columns: from plain values to Arrow and back, and the natural type of values without a declared one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def build_column(values: Sequence[object], column_type: ColumnType | None) -> tu
 
 
 def natural_type(values: Sequence[object]) -> ColumnType:
-    """Return the type of a column of plain values that nobody declared one for; raises `CellError` if there is none."""
+    """Return the natural type of a column of plain values without a declared one; raises `CellError` if none fits."""
     if np.ndarray in set(map(type, values)):
         vector = _natural_vector(values)
         if vector is not None:

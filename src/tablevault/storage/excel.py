@@ -25,7 +25,7 @@ _MOST_ROWS, _MOST_COLUMNS, _LONGEST_TEXT = 1_048_576, 16_384, 32_767
 _LARGEST_WHOLE_NUMBER = 2**53
 """Up to here a number of Excel, which is a double, is exact."""
 _DIGITS = 15
-"""Decimals of so many digits come back from a double as they were."""
+"""Maximum number of digits with which a decimal survives the conversion to a double and back."""
 _FIRST_DAY = datetime.date(1900, 3, 1)
 """Before it, Excel counts a day that there never was."""
 _UNSAFE_TEXT = re.compile(r"[\x00-\x08\x0b-\x1f\ufffe\uffff]|_x[0-9A-Fa-f]{4}_")

@@ -47,7 +47,7 @@ class FileSystem:
         Raises
         ------
         OSError
-            If any write has failed since the object was made, whoever wrote it.
+            If any write, of any process, has failed since the object was made.
         """
         if _syncfs(self._descriptor) != 0:
             number = ctypes.get_errno()

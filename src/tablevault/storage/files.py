@@ -124,7 +124,7 @@ def _is_alive(process: int) -> bool:
 
 
 def write_unsynced(path: Path, text: str) -> None:
-    """Write a text file, in UTF-8, into a folder that nobody sees yet, without waiting for the disk.
+    """Write a text file, in UTF-8, into a folder that is not visible yet, without waiting for the disk.
 
     `fsync_tree` makes it durable, with everything else in the folder: one fsync for a file instead of two.
     """
@@ -275,8 +275,8 @@ def make_folder(path: Path) -> None:
 def make_read_only(path: Path) -> None:
     """Take away the permission to write a file, or a folder and everything below it. Links are left alone.
 
-    Who may read it is what the mode of the folder says, which is that of the umask under which it was made. What
-    belongs to another user, who began what this one finishes, keeps its mode: only its owner may change that.
+    The permission to read follows the mode of the folder, which comes from the umask under which it was made. Files of
+    another user, who began the process that this one finishes, keep their mode: only their owner may change it.
     """
     if path.is_symlink():
         return
@@ -341,7 +341,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def read_text(path: Path) -> str:
-    """Return the content of a file that people edit; raises `TVFileError` if it is no plain file, or no text."""
+    """Return the content of an editable file; raises `TVFileError` if it is not a regular text file."""
     try:
         with plain_file_expected(path):
             return path.read_text(encoding="utf-8")

@@ -157,7 +157,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _A
 
 
 def column_blocks(path: Path, columns: Sequence[str], size: int) -> list[list[str]]:
-    """Return all columns of a file, in blocks that have about so many bytes in the file, or are a single column.
+    """Return all columns of a file, in blocks of about a given size in the file, or of a single column.
 
     The footer describes all columns, so that one read for each column takes time with the square of their number.
     """

@@ -1,4 +1,4 @@
-"""The log that people read: one JSON line per ended process, derived from the catalog."""
+"""The log: one JSON line per ended process, derived from the catalog."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POLL = 0.001
 
 
 def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> None:
-    """Append what has ended since the last line, whoever ended it.
+    """Append the processes of any interpreter that have ended since the last line.
 
     Parameters
     ----------
@@ -51,5 +51,5 @@ def _last_end(log: Any) -> int:
     try:
         return int(json.loads(whole.rpartition(b"\n")[2])["end"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        # Somebody edited the log. Lines are made anew rather than lost.
+        # The log was edited. It is written anew, so that no line is lost.
         return 0

@@ -65,7 +65,7 @@ def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
 
 
 def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:
-    """Raise `TVFileError` unless a file of a sealed folder is what its manifest lists.
+    """Raise `TVFileError` unless a file of a sealed folder matches its manifest.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def check_listed(manifest: Path, sha256: str | None, path: Path) -> None:
         return
     record = read_manifest(manifest, sha256).get(path.relative_to(manifest.parent).as_posix())
     if record is None or hashlib.sha256(files.read_bytes(path)).hexdigest() != record.sha256:
-        raise TVFileError(f"{path} is damaged: its content is not what was written. Restore it from a backup.")
+        raise TVFileError(f"{path} is damaged: its content has changed since it was written. Restore it from a backup.")
 
 
 def listing(folder: Path, excluded: Path) -> Iterator[str]:

@@ -117,7 +117,7 @@ def canonical_rows(columns: Sequence[Sequence[object]]) -> Iterable[bytes]:
 
 
 def _are_atoms(values: Iterable[object]) -> bool:
-    """Return whether all values are plain ones that nobody can change: text, bytes, numbers, `None`."""
+    """Return whether all values are plain and immutable: text, bytes, numbers, `None`."""
     return set(map(type, values)) <= _ATOMS
 
 

@@ -49,7 +49,7 @@ class StoredFrame:
         self._values: dict[str, Sequence[object]] = {}
         self._data: dict[str, FrameData] = {}
         self._unread: dict[str, FrameData] = {}
-        """Columns that were read along with others, for whoever asks first."""
+        """Columns that were read along with others, until they are asked for."""
         self._blocks: dict[str, list[str]] = {}
         """What is read along with each column of a wide frame, of which every read takes a look at all columns."""
         if len(self._names) > _FEW_COLUMNS:
@@ -127,7 +127,7 @@ class MemoryFrame:
     Parameters
     ----------
     columns
-        Plain values by name; lists that whoever runs the builders goes on filling are seen as they are.
+        Plain values by name. A list that a running builder still fills is seen in its current state.
     types
         The types of the columns, where they are known; the others have the natural type of their values.
     """

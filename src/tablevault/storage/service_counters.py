@@ -1,4 +1,4 @@
-"""Counters of services: in any window of its length, all processes of a vault use at most so much.
+"""Counters of services: limits on the usage of all processes of a vault in any window of time.
 
 A window is counted in parts of a hundredth of its length. What is used within a part counts until the whole part lies
 more than the window back, so that the limit holds for every window, wherever it begins, and at most a hundredth of the
@@ -162,7 +162,7 @@ class ServiceCounters:
         self._waiting.append(change)
 
     def hold_back(self, services: Sequence[str], seconds: float) -> None:
-        """Let no process call services for so many seconds; at the latest with `flush`."""
+        """Let no process call the services for `seconds`; takes effect with `flush` at the latest."""
         until = self._monotonic() + seconds
 
         def change(counters: Counters, now: float) -> None:

@@ -25,7 +25,7 @@ def staged_beside(target: Path, activity: str) -> Iterator[Path]:
     Raises
     ------
     BlockingIOError
-        If somebody is at it already.
+        If another process is doing it already.
     """
     folder = target.with_name(f".{target.name}.{activity}")
     files.make_folder(folder)

@@ -1,4 +1,4 @@
-"""What the user of this interpreter may do with files, and who that is."""
+"""The user of this interpreter, and this user's permissions for files."""
 
 from __future__ import annotations
 

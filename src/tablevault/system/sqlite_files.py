@@ -1,4 +1,4 @@
-"""SQLite files that may come from anybody, and that another user may be allowed to read only."""
+"""SQLite files that are untrusted, or that this user may only read."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class StrangeSchemaError(sqlite3.DatabaseError):
 def distrust(connection: sqlite3.Connection) -> None:
     """Prepare a new connection to a file that may be damaged, or made to deceive.
 
-    The file is data: its schema must not be able to call anything, and a name that reads like one of our tables must
-    not be a query that somebody else wrote, which may never end.
+    The file is data: its schema must not be able to call anything, and the name of a table must not stand for a view
+    of another author, whose query may never end.
 
     Raises
     ------
@@ -95,8 +95,8 @@ def state_of(path: Path) -> State:
 def read_snapshot(path: Path) -> Snapshot:
     """Return a copy in memory of a SQLite file, with all that is committed; nothing beside the file is touched.
 
-    For a user who cannot write the file or its folder. A live connection would need files beside it, and leave them in
-    this user's name, so that the file's owner could not write any more. SQLite itself reads the file, which keeps the
+    Used where this user cannot write the file or its folder. A live connection would need files beside it, which would
+    belong to this user and keep the file's owner from writing. SQLite itself reads the file, which keeps the
     locks of other connections of this interpreter; a checkpoint that happens meanwhile is noticed, and the copy is
     made again.
 

@@ -19,7 +19,7 @@ _ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""What a terminal, an editor or a page would obey instead of showing it, and what cannot be encoded."""
+"""Characters that a terminal, an editor or a page would act on instead of showing, and those without an encoding."""
 
 
 def storable(text: str) -> str:
@@ -28,7 +28,7 @@ def storable(text: str) -> str:
 
 
 def shown(text: str, limit: int = MOST_SHOWN) -> str:
-    """Return a text as it is shown to people: nothing in it is obeyed by a terminal or a page, and it is bounded."""
+    """Return a text that is safe to show: bounded, with control characters escaped."""
     return _ACTIVE.sub(_escaped, cut(text, limit).replace("\r\n", "\n"))
 
 

@@ -78,7 +78,7 @@ class ExecutionProgress:
     def __init__(self) -> None:
         self.builders: dict[str, BuilderCounter] = {}
         self.on_told: Callable[[str], None] = _ignore
-        """Shows a sentence to people."""
+        """Shows a sentence to the user."""
         self._outer: ExecutionProgress | None = None
         self._shown_as = ""
 
@@ -89,7 +89,7 @@ class ExecutionProgress:
         return counter
 
     def tell(self, sentence: str) -> None:
-        """Show people a sentence, where progress is shown."""
+        """Show a sentence to the user, where progress is shown."""
         self.on_told(sentence)
 
     def show_in(self, outer: ExecutionProgress, shown_as: str) -> None:

@@ -25,7 +25,7 @@ _EXAMPLES = (*(f"{CALLS}_per_{window}" for window in WINDOWS), "tokens_per_minut
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most so much of an amount in any window of one length."""
+    """Maximum of an amount in any window of one length."""
 
     name: str
     """As it was written, such as `calls_per_minute`."""
