@@ -18,7 +18,7 @@ import pytest
 from mcp import Client
 
 from tablevault import TableVault, TableVaultWarning
-from tablevault.mcp import reading
+from tablevault.mcp import access, reading
 
 PATIENCE = 60
 
@@ -281,8 +281,9 @@ def test_artifacts_are_shown_by_their_type(vault, agent, tmp_path):
     code = (
         "from pathlib import Path\nimport pandas as pd\n\n\ndef made(folder):\n    folder = Path(folder)\n"
         f"    (folder / 'dot.png').write_bytes({dot!r})\n    (folder / 'note.txt').write_text('good')\n"
+        "    (folder / 'long.txt').write_text('good' * 10_000)\n"
         "    (folder / 'page.html').write_text('<script>1</script>')\n"
-        "    return pd.DataFrame({'f': ['dot.png', 'note.txt', 'page.html', None]})\n"
+        "    return pd.DataFrame({'f': ['dot.png', 'note.txt', 'page.html', None, 'long.txt']})\n"
     )
     builder = (
         "builder_type: IndexBuilder\nchanged_columns: [f]\ndtypes: {f: artifact_string}\npython_function: made\n"
@@ -299,7 +300,9 @@ def test_artifacts_are_shown_by_their_type(vault, agent, tmp_path):
     assert text.text == "good"
     assert re.fullmatch(r"page\.html: application/octet-stream, 18 bytes, SHA-256 [0-9a-f]{64}", page.text)
     assert "names no artifact" in agent().refused("view_artifact", table="files", row=3, column="f")
-    assert "has no row 4" in agent().refused("view_artifact", table="files", row=4, column="f")
+    assert "has no row 5" in agent().refused("view_artifact", table="files", row=5, column="f")
+    long = agent().result("view_artifact", table="files", row=4, column="f").content[0].text
+    assert (len(long) <= 20_000, long[-40:]) == (True, "… (cut; the whole text has 40,000 bytes)")
 
 
 def test_resources_are_the_same_by_their_addresses(halves, agent):
@@ -307,6 +310,11 @@ def test_resources_are_the_same_by_their_addresses(halves, agent):
     instance = halves.get_table_instances("halves")[-1]
     assert "def half" in agent().read("vault://code/job")
     assert "python_function: half" in agent().read(f"vault://tables/halves/{instance}/builders/half")
+    halves.create_tag("paper", ["halves"])
+    assert instance in agent().read("vault://tables/halves/@paper")
+    halves.create_code_module("long", text="\n".join(f"x{number} = {number}" for number in range(3_000)))
+    *lines, last = agent().read("vault://code/long").splitlines()
+    assert last == f"# The source is cut: {len(lines):,} of 3,000 lines."
 
 
 def test_limited_tables_are_all_that_there_is(halves, vault, agent):
@@ -329,6 +337,80 @@ def test_limited_tables_are_all_that_there_is(halves, vault, agent):
     assert "secret" not in str(limited.call("list_processes"))
     assert "whole vault" in limited.refused("query", sql="SELECT * FROM vault.tables")
     assert limited.call("query", sql="SELECT count(*) AS n FROM halves")["rows"] == [{"n": 4}]
+
+
+READS_SECRET = """
+import pandas as pd
+
+
+def keys(secret):
+    return pd.DataFrame({"k": list(secret["k"])})
+
+
+def length(k, word):
+    return len(word)
+"""
+
+
+def test_limited_tables_leave_names_and_ids_of_others(vault, agent, monkeypatch):
+    monkeypatch.setattr(access, "_AT_ONCE", 2)
+    vault.write("secret", pd.DataFrame({"k": ["a"], "word": ["hidden word"]}), primary_key=["k"], process_id="nightly")
+    vault.create_code_module("job", text=READS_SECRET)
+    vault.create_table("open")
+    index = INDEX.replace("numbers", "keys").replace("[n]", "[k]").replace("{count: %d}", '{secret: "<<secret>>"}')
+    word = COLUMN % ("length", "length", "k", "k") + "untracked: []\n"
+    word = word.replace("}\n", ', word: "<<secret.word[k::<<self.k[index]>>]>>"}\n', 1)
+    vault.create_instance("open", builders={"open_index": index, "length": word})
+    vault.execute_instance("open", process_id="opened")
+    for number in range(5):
+        vault.create_tag(f"t{number}", ["secret"])
+    limited = agent("read", ["open"])
+    cell = limited.call("trace", table="open", column="length", row="a")["facts"]
+    assert (cell["value"], cell["arguments"]) == (11, None)
+    assert "not open" in cell["notes"][-1]
+    steps = limited.call("trace", table="open", column="length")["facts"]["steps"]
+    assert all({"author", "process_id"}.isdisjoint(step) for step in steps.values() if step["table"] == "secret")
+    assert any(step["table"] == "secret" for step in steps.values())
+    assert "hidden word" in str(agent().call("trace", table="open", column="length", row="a"))
+    # Processes of other tables are passed over, however many there are.
+    found = limited.call("list_processes", status="succeeded")
+    assert found["rows"][0]["process_id"] == "opened"
+    assert found["total"] == 3
+    assert limited.refused("get_process", id="nightly").replace("nightly", "nightl") == limited.refused(
+        "get_process", id="nightl"
+    )
+    # Neither is a process whose steps are of other tables.
+    vault.create_instance("open", copy=True)
+    vault.refresh(["open"], upstream=False, process_id="small")
+    assert limited.call("get_process", id="small")["facts"]["process"]["operation"] == "refresh"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("stop_run", {"id": "x", "materialise": True}, "no argument 'materialise'; did you mean 'materialize'?"),
+        ("overview", {"filter": 5}, "filter: Input should be a valid string"),
+        ("describe_table", {}, "table: Field required"),
+        ("write_rows", {"table": "t", "rows": ["x"] * 1_000}, "rows.0: Input should be a valid dictionary"),
+        ("describe_table", {"table": "x" * 100_000}, "There is no table 'xxx"),
+        ("wait_run", {"id": "x", "seconds": "nan"}, "not NaN"),
+    ],
+)
+def test_wrong_calls_say_why_in_a_few_words(agent, name, arguments, told):
+    text = agent("write").refused(name, **arguments)
+    assert told in text
+    assert len(text) < 5_000
+
+
+def test_columns_of_a_wide_table_are_told_whole_as_far_as_they_fit(vault, agent):
+    vault.write("wide", pd.DataFrame({f"some_column_{number}": [1] for number in range(2_000)}))
+    found = agent().call("describe_table", table="wide")
+    *names, last = found["facts"]["columns"]
+    assert names == [f"some_column_{number}" for number in range(len(names))]
+    assert len(names) > 100
+    assert found["facts"]["columns"][last] == "2,000 items"
+    assert found["facts"]["instance"] == vault.get_table_instances("wide")[0]
+    assert found["truncated"]
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING
 
 from tablevault import names
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
 _UNKNOWN_CLIENT = "agent"
+_AT_ONCE = 51
+"""Processes that are read at once."""
 
 
 class Access:
@@ -58,17 +60,42 @@ class Access:
 
     def process(self, process_id: str) -> ProcessInfo:
         """Return a process; raise `TVProcessError` if there is none, or one of another table."""
-        info = self.vault.get_process(process_id)
-        if not self.sees_process(info):
-            raise TVProcessError(f"There is no process '{process_id}'.")
+        if not self.is_limited:
+            return self.vault.get_process(process_id)
+        info = self._process_or_none(process_id)
+        # The same for a process that is not there: the nearest ids could be those of other tables.
+        if info is None or not self.sees_process(info):
+            raise TVProcessError(f"There is no process '{process_id}'; list_processes lists them.")
         return info
 
+    def _process_or_none(self, process_id: str) -> ProcessInfo | None:
+        try:
+            return self.vault.get_process(process_id)
+        except TVProcessError:
+            return None
+
     def sees_process(self, info: ProcessInfo) -> bool:
-        """Return whether all tables of a process are tables of the client."""
+        """Return whether all tables of a process and of its steps are tables of the client."""
+        if not self.is_limited:
+            return True
         named = [info.table_name] if info.table_name else []
         given = info.arguments.get("table_names")
         named += given if isinstance(given, list) else [given] if isinstance(given, str) else []
-        return not self._allowed or (bool(named) and all(self.sees(parse_address(name).table_name) for name in named))
+        return (
+            bool(named)
+            and all(self.sees(parse_address(name).table_name) for name in named)
+            and all(map(self.sees_process, self.vault._listings().children(info.process_id)))
+        )
+
+    def processes(self, table_name: str, status: str) -> Iterator[ProcessInfo]:
+        """Return the processes that the client sees, newest first."""
+        before = None
+        while True:
+            found = self.vault._listings().history({"table_name": table_name, "status": status}, before, _AT_ONCE)
+            yield from filter(self.sees_process, found.values())
+            if len(found) < _AT_ONCE:
+                return
+            before = min(found)
 
     def check_statement(self, statement: str) -> None:
         """Raise `TVTableError` if a statement names a table that the client does not see."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, TypedDict
 
 import msgspec
@@ -17,6 +18,9 @@ MOST_CHARACTERS = 20_000
 CELL_CHARACTERS = 500
 _ROOM_FOR_LENGTH = 40
 """Characters that tell how long a text is that was cut."""
+_MOST_ITEMS, _FEWEST_ITEMS = 1_000, 5
+"""Of a list or an object; fewer where they would not fit."""
+_ERROR_CHARACTERS = 4_000
 
 
 class Answer(TypedDict):
@@ -52,11 +56,15 @@ def answer(
     shown_rows: list[Any] = [short(plain(row), CELL_CHARACTERS + _ROOM_FOR_LENGTH) for row in rows]
     heard = hear_warnings()
     told = {"warnings": heard, **(facts or {})} if heard else facts or {}
-    shown_facts = {name: short(plain(value)) for name, value in told.items()}
-    length = CELL_CHARACTERS
+    whole_facts = {name: plain(value) for name, value in told.items()}
+    length, items = CELL_CHARACTERS, _MOST_ITEMS
+    shown_facts = {name: short(value, length, items) for name, value in whole_facts.items()}
+    are_cut = False
     while len(_text(shown_facts)) > MOST_CHARACTERS * 3 // 4 and length > 1:
-        length //= 2
-        shown_facts = {name: short(value, length, length) for name, value in shown_facts.items()}
+        # Few items that can be read tell more than many that cannot.
+        are_cut = True
+        length, items = (length, items // 2) if items > _FEWEST_ITEMS else (length // 2, items)
+        shown_facts = {name: short(value, length, items) for name, value in whole_facts.items()}
     room = MOST_CHARACTERS - len(_text(shown_facts)) - len(advice) - 200
     sizes = [len(_text(row)) + 2 for row in shown_rows]
     count = 0
@@ -64,7 +72,7 @@ def answer(
         room -= sizes[count]
         count += 1
     known = len(rows) if total == -1 else total
-    cut = count < len(rows) or (known is not None and known > count) or (known is None and bool(rows))
+    cut = are_cut or count < len(rows) or (known is not None and known > count) or (known is None and bool(rows))
     return Answer(
         rows=shown_rows[:count],
         returned=count,
@@ -75,15 +83,21 @@ def answer(
     )
 
 
-def short(value: Any, characters: int = CELL_CHARACTERS, items: int = 1_000) -> Any:
-    """Return a plain value with long texts and lists cut, each with its length."""
+def error_text(told: Sequence[str]) -> str:
+    """Return the text of an error, which may repeat what the client sent, at a length that an answer may have."""
+    return str(short("\n".join(told), _ERROR_CHARACTERS))
+
+
+def short(value: Any, characters: int = CELL_CHARACTERS, items: int = _MOST_ITEMS) -> Any:
+    """Return a plain value with long texts, lists and objects cut, each with its length."""
     if isinstance(value, str):
         return value if len(value) <= characters else f"{value[:characters]}… ({len(value):,} characters)"
     if isinstance(value, list):
         shown = [short(item, characters, items) for item in value[:items]]
         return shown if len(value) <= items else [*shown, f"… ({len(value):,} items)"]
     if isinstance(value, dict):
-        return {short(str(name), characters): short(item, characters, items) for name, item in value.items()}
+        kept = {short(str(name), characters): short(value[name], characters, items) for name in islice(value, items)}
+        return kept if len(value) <= items else {**kept, "…": f"{len(value):,} items"}
     return value
 
 

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ _SECONDS, _MEMORY = 30.0, "1GiB"
 """Limits of a statement."""
 _MOST_ROWS = 1_000_000
 _EXAMPLE_ROWS = 3
+_NAMES_OF_STEP = ("table", "instance", "column", "inputs", "origin", "used_by")
 _CHANGED_CELLS = 1_000
 _EXAMPLES_PER_COLUMN = 5
 _MOST_PROCESSES = 50
@@ -84,7 +86,7 @@ class ReadingTools:
         return answer(
             rows_of(detail.frame),
             line.rows,
-            "Read more with query.",
+            "Read more with query; DESCRIBE lists all columns.",
             {
                 "table": facts.table_name,
                 "instance": line.instance_id,
@@ -123,7 +125,7 @@ class ReadingTools:
     def _count(self, sql: str, limits: dict[str, Any]) -> int | None:
         """Return the number of rows of a statement; `None` if that takes too long."""
         try:
-            counted, _ = self._vault.query(f"SELECT count(*) AS n FROM ({sql.strip().rstrip(';')})", **limits)
+            counted, _ = self._vault.query(f"SELECT count(*) AS n FROM ({sql.strip().rstrip(';')}\n)", **limits)
         except (TimeoutError, TVTableError, TVArgumentError):
             # What is a statement by itself need not be one inside another.
             return None
@@ -150,12 +152,23 @@ class ReadingTools:
         """Tell where a column comes from; with row (its primary key, or its position without one), one cell."""
         address = self._access.address(table)
         if not row:
-            lineage = self._vault.get_lineage(address.table_name, self._id_of(address), column)
-            return answer(facts=lineage.to_dict())
+            facts = self._vault.get_lineage(address.table_name, self._id_of(address), column).to_dict()
+            facts["steps"] = {name: self._as_seen(step) for name, step in facts["steps"].items()}
+            return answer(advice="Trace one column.", facts=facts)
         trace = self._vault.trace_cell(
             address.table_name, self._row_of(address, row), column, address.instance_id, address.version
         )
-        return answer(facts=trace.to_dict())
+        facts = trace.to_dict()
+        if not all(self._access.sees(step.table_name) for step in trace.inputs):
+            facts["arguments"] = None
+            facts["notes"] = [*facts["notes"], "Its arguments have values of tables that are not open."]
+        return answer(advice="Read its inputs with query.", facts=facts)
+
+    def _as_seen(self, step: dict[str, Any]) -> dict[str, Any]:
+        """Return a step of a lineage; of a table that the client does not see, names and ids."""
+        if self._access.sees(step["table"]):
+            return step
+        return {name: value for name, value in step.items() if name in _NAMES_OF_STEP}
 
     def get_errors(self, table: str = "", process_id: str = "", limit: int = 50) -> Answer:
         """List failed and skipped rows of an instance or a process: kinds of error with counts, then rows."""
@@ -189,10 +202,9 @@ class ReadingTools:
     def list_processes(self, status: str = "", table: str = "") -> Answer:
         """List processes, newest first, of a status (running, paused, succeeded, reverted, stopped) or table."""
         table_name = self._access.address(table).table_name if table else ""
-        infos = self._vault.get_history(table_name, status=status, limit=_MOST_PROCESSES + 1)
-        lines = [process_line(info) for info in infos if self._access.sees_process(info)]
-        is_all = len(infos) <= _MOST_PROCESSES
-        return answer(lines[:_MOST_PROCESSES], len(lines) if is_all else None, "Filter by status or table.")
+        infos = list(islice(self._access.processes(table_name, status), _MOST_PROCESSES + 1))
+        lines = list(map(process_line, infos[:_MOST_PROCESSES]))
+        return answer(lines, len(lines) if len(lines) == len(infos) else None, "Filter by status or table.")
 
     def get_process(self, id: str) -> Answer:
         """Return one process: status, builders with their rows, error, what it waits for, how to resume or stop it."""
