@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from asking import Client
 
-from tablevault import TableVault
-from tablevault.web import application
+from tablevault import TableVault, TableVaultError
+from tablevault.web import application, pages
 
 
 def _words(text: str) -> str:
@@ -135,12 +135,32 @@ def test_process_has_its_error_and_the_commands(reader):
     assert reader.get("/process/second.json").json["line"]["status"] == "succeeded"
 
 
-def test_history_is_filtered_and_read_by_page(shown, reader):
+def test_history_is_read_to_its_end_where_one_id_fills_a_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "PAGE", 3)
+    vault = TableVault(tmp_path / "vault", create=True)
+    vault.create_table("first", process_id="first")
+    for _ in range(7):
+        with pytest.raises(TableVaultError):
+            vault.create_table("first", process_id="nightly")
+    vault.create_table("last", process_id="last")
+    server = vault.serve(block=False)
+    try:
+        path, found = "/processes.json?operation=create_table", []
+        while path:
+            page = Client(server.url).get(path).json
+            found += [process["process_id"] for process in page["processes"]]
+            path = f"/processes.json?operation=create_table&before={page['before']}" if page["before"] else ""
+            assert len(found) <= 9
+        assert found == ["last", *["nightly"] * 7, "first"]
+        assert "before=6" in Client(server.url).get("/processes?before=9").text
+    finally:
+        server.close()
+
+
+def test_history_is_filtered(shown, reader):
     data = reader.get("/processes.json?table=stories&operation=execute_instance").json
     assert data["processes"][0]["process_id"] == "second"
     assert all(process["table_name"] == "stories" for process in data["processes"])
-    later = reader.get("/processes.json?table=stories&before=second").json["processes"]
-    assert "second" not in [process["process_id"] for process in later]
     assert reader.get("/processes?status=pausd").status == 404
 
 

@@ -116,8 +116,8 @@ class ProcessList:
 
     filters: ProcessFilters
     processes: tuple[ProcessLine, ...]
-    before: str
-    """The last process of this page, if there are older ones."""
+    before: int | None
+    """The serial number of the last process of this page, if there are older ones."""
 
 
 def process_line(info: ProcessInfo) -> ProcessLine:
@@ -153,7 +153,7 @@ def active_of(vault: TableVault, table_name: str) -> tuple[ProcessLine, ...]:
     return process_lines(info for info in infos if info.table_name == table_name)
 
 
-def read_history(vault: TableVault, filters: ProcessFilters, before: str, most: int) -> ProcessList:
+def read_history(vault: TableVault, filters: ProcessFilters, before: int | None, most: int) -> ProcessList:
     """Return a page of the history of a vault."""
     wanted = {
         "table_name": filters.table_name,
@@ -161,8 +161,9 @@ def read_history(vault: TableVault, filters: ProcessFilters, before: str, most: 
         "operation": filters.operation,
         "status": filters.status,
     }
-    found = process_lines(vault._listings().history(wanted, before, most + 1))
-    return ProcessList(filters, found[:most], found[most - 1].process_id if len(found) > most else "")
+    found = vault._listings().history(wanted, before, most + 1)
+    serials, lines = list(found), process_lines(found.values())
+    return ProcessList(filters, lines[:most], serials[most - 1] if len(serials) > most else None)
 
 
 def read_process(vault: TableVault, process_id: str, rates: Rates) -> ProcessDetail:

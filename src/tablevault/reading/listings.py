@@ -113,12 +113,12 @@ class Listings:
             found = self._contents.listed_instances(table.table_id, temporary, until, most)
             return list(instance_lines(self._contents, found).values())
 
-    def history(self, filters: Mapping[str, str], before: str, most: int) -> list[ProcessInfo]:
-        """Return processes whose fields equal the filters that are not empty, newest first.
+    def history(self, filters: Mapping[str, str], before: int | None, most: int) -> dict[int, ProcessInfo]:
+        """Return processes whose fields equal the filters that are not empty, newest first, by serial number.
 
-        With the id of a process as `before`, only those that began earlier.
+        With a serial number as `before`, only those that began earlier.
         """
-        return self._processes.history(dict(filters), most, self._lookup.process(before).serial if before else None)
+        return self._processes.numbered_history(dict(filters), most, before)
 
     def children(self, process_id: str) -> list[ProcessInfo]:
         """Return the processes that were begun inside a process, oldest first."""

@@ -122,8 +122,14 @@ class ProcessReader:
         """Return the processes that were begun inside a process, oldest first."""
         return self._infos(self._processes.begun_inside(self.record(process_id).serial))
 
-    def history(self, filters: dict[str, str], limit: int, before: int | None = None) -> list[ProcessInfo]:
-        """Return processes whose recorded columns equal the filters that are not empty, newest first.
+    def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
+        """Return processes whose recorded columns equal the filters that are not empty, newest first."""
+        return list(self.numbered_history(filters, limit).values())
+
+    def numbered_history(
+        self, filters: dict[str, str], limit: int, before: int | None = None
+    ) -> dict[int, ProcessInfo]:
+        """Return the same by serial number, which tells processes of one id apart.
 
         With `before`, only those with a smaller serial number. An unknown filter value is refused with the nearest
         known one. Known are also names of the past: tables that were deleted since, and operations of a vault that was
@@ -135,7 +141,7 @@ class ProcessReader:
         records = self._processes.history(wanted, limit, before)
         if not records:
             self._check_filters(wanted)
-        return self._infos(records)
+        return dict(zip([record.serial for record in records], self._infos(records), strict=True))
 
     def _check_filters(self, wanted: dict[str, str]) -> None:
         for name, known in (("operation", operation_names()), ("status", [status.value for status in Status])):

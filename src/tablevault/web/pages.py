@@ -87,7 +87,7 @@ def show_processes(site: Site, request: Request) -> Shown:
     filters = ProcessFilters(
         given.get("table", ""), given.get("author", ""), given.get("operation", ""), given.get("status", "")
     )
-    history = read_history(site.vault, filters, given.get("before", ""), PAGE)
+    history = read_history(site.vault, filters, _whole_number(request, "before", 0) or None, PAGE)
     return Shown("processes.html", history, beside=_existing(site, history.processes))
 
 

@@ -140,7 +140,7 @@ class Links:
         """Return the path of a process."""
         return _path("process", process_id, *more, **query)
 
-    def processes(self, **query: str) -> str:
+    def processes(self, **query: object) -> str:
         """Return the path of the history."""
         return _path("processes", **query)
 
