@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+import sys
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import pandas as pd
 import pytest
@@ -211,6 +213,26 @@ def test_changed_code_makes_stale(lab):
     lab.edit_code(("word.upper()", "word.title()"))
     assert lab.states() == {"files": "stale", "terms": "stale"}
     assert lab.reasons("terms") == lab.reasons("files") == ("code of 'lab.py' changed: shout",)
+
+
+def test_status_does_not_mind_that_another_thread_imports(lab, monkeypatch):
+    lab.table("terms", {**words("terms", "a"), **shouted()})
+
+    class Importing:
+        """Disturbs who asks for files that are new, as a thread that imports does now and then."""
+
+        errors: ClassVar = [RuntimeError("dictionary changed size during iteration"), KeyError("folder")]
+
+        def find_spec(self, *_):
+            return None
+
+        def invalidate_caches(self):
+            if self.errors:
+                raise self.errors.pop()
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Importing()])
+    assert lab.states() == {"terms": "fresh"}
+    assert Importing.errors == []
 
 
 def test_changed_code_of_an_empty_table_that_reads_outside_is_unknown(lab):

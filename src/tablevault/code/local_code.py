@@ -28,6 +28,7 @@ FOLDER = "local"
 """Where a snapshot of code keeps it."""
 _INDEX = "modules.json"
 _REMEMBERED_MODULES = 200
+_MOST_ATTEMPTS = 100
 _INSTALLED_IN = frozenset({"site-packages", "dist-packages"})
 _OF_PYTHON = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "platstdlib"))
 _NEVER_LOCAL = frozenset({*sys.stdlib_module_names, "tablevault", "__main__"})
@@ -148,7 +149,7 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
     """
     waiting = list(chain.from_iterable(map(_imported_by, sources.values())))
     found: dict[str, LocalModule | None] = dict.fromkeys(sources)
-    importlib.invalidate_caches()
+    _look_at_folders_again()
     while waiting:
         for name in _prefixes(waiting.pop()):
             head = name.partition(".")[0]
@@ -159,6 +160,17 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
             if found.get(name) is None:
                 break
     return LocalCode({name: module for name, module in sorted(found.items()) if module is not None})
+
+
+def _look_at_folders_again() -> None:
+    """Let the import path find files that are new."""
+    for _ in range(_MOST_ATTEMPTS):
+        try:
+            importlib.invalidate_caches()
+        except (RuntimeError, KeyError):
+            # Another thread imported meanwhile; Python reads what is shared by all of them without a lock.
+            continue
+        return
 
 
 @lru_cache(maxsize=_REMEMBERED_MODULES)
