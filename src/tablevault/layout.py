@@ -71,7 +71,7 @@ class VaultLayout:
     def absolute(self, path: str) -> Path:
         """Return the path that the catalog recorded as `path`; raise `TVFileError` if it would not be in the vault."""
         if not is_inner_path(path):
-            raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is no path in the vault.")
+            raise TVFileError(f"The catalog of {self.root} names {path[:200]!r}, which is not a path in the vault.")
         return self.root / path
 
     @property
@@ -98,7 +98,7 @@ class VaultLayout:
     def archived(self, serial: int, name: str) -> Path:
         """Return the path for files that a process archives."""
         if not is_file_name(name):
-            raise TVFileError(f"The catalog of {self.root} names {name[:200]!r}, which is no name of a folder.")
+            raise TVFileError(f"The catalog of {self.root} names {name[:200]!r}, which is not the name of a folder.")
         return self.trash / f"{serial}_{name}"
 
 

@@ -1,4 +1,4 @@
-"""What may be the name of a table, a version, a builder, a module or a process."""
+"""Valid names of tables, versions, builders, modules and processes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _FORBIDDEN = frozenset(
 
 
 _NAMESPACES = re.compile(r"\btablevault_(?:code|local)\.[0-9a-f]+\.")
-"""What the modules of a snapshot of code are called by Python, before their own names."""
+"""Prefix of the names of modules that come from a snapshot of the code."""
 
 
 def fold(name: str) -> str:

@@ -34,7 +34,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 
 def notes_of(error: BaseException) -> list[str]:
-    """Return the notes of an exception, without values that are no texts."""
+    """Return the notes of an exception that are text."""
     with contextlib.suppress(BaseException):
         notes = vars(error).get("__notes__", ())
         return [str.__str__(note) for note in notes if isinstance(note, str)]

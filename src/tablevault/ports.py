@@ -67,7 +67,7 @@ class Frame(Protocol):
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return the named columns (`None`: all) at the given positions (`None`: all), in pandas' nullable types.
 
-        The caller owns what is returned: changing it changes nothing else.
+        The caller owns the result and may change it.
         """
         ...
 
@@ -200,7 +200,7 @@ class Refused:
 
     @property
     def text(self) -> str:
-        """What is waited for, as progress shows it."""
+        """The reason for waiting, as progress shows it."""
         seconds = f", {self.seconds:,.0f} s" if self.seconds >= 1 else ""
         return f"service {self.service}: {self.limit or 'asked to wait'}{seconds}"
 
@@ -220,7 +220,7 @@ class ServiceLimits(Protocol):
     """Limits of services, counted together with all processes of the vault."""
 
     def take(self, services: Sequence[str], amounts: Mapping[str, float]) -> Permit | Refused:
-        """Take what one call is expected to use: of all services, or of none.
+        """Reserve the expected usage of one call: of all services, or of none.
 
         Raises
         ------
@@ -230,7 +230,7 @@ class ServiceLimits(Protocol):
         ...
 
     def settle(self, permit: Permit, used: Mapping[str, float]) -> None:
-        """Let the counters have what a call has used, and free its slots; at the latest with `flush`."""
+        """Count the usage of a call, and free its slots; takes effect with `flush` at the latest."""
         ...
 
     def postpone(self, permits: Sequence[Permit]) -> None:
@@ -242,7 +242,7 @@ class ServiceLimits(Protocol):
         ...
 
     def flush(self) -> None:
-        """Write what is to be written."""
+        """Write pending changes."""
         ...
 
 
@@ -617,7 +617,7 @@ class Processes(Protocol):
         ...
 
     def conflicts(self, wanted: Sequence[Lock], parent_serial: int | None) -> tuple[int, ...]:
-        """Return the serial numbers of the processes that hold what a child of `parent_serial` wants."""
+        """Return the serial numbers of the processes that hold locks which a child of `parent_serial` needs."""
         ...
 
 
@@ -674,11 +674,11 @@ class Transitions(Protocol):
         progress: Progress | None,
         waiting: str | None = None,
     ) -> None:
-        """Pause a process: it keeps its locks. `None` leaves the former error, progress, or what it waits for."""
+        """Pause a process: it keeps its locks. `None` keeps the former error, progress or wait reason."""
         ...
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
-        """Record the progress of an execution, and what its calls wait for."""
+        """Record the progress of an execution, and the reason why its calls wait."""
         ...
 
     def request_stop(self, serial: int) -> None:

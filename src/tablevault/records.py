@@ -423,7 +423,7 @@ class BuilderDiff:
     text: str
     """Its file, as a unified diff; empty if only its code has changed."""
     reasons: tuple[str, ...]
-    """What has changed, in words, as in the plan of an execution."""
+    """Descriptions of the changes, as in the plan of an execution."""
 
 
 @dataclass(frozen=True)
@@ -553,7 +553,7 @@ class GcGroup:
 
 @dataclass(frozen=True, repr=False)
 class GcPlan:
-    """The plan of a garbage collection; `gc` removes exactly what it names."""
+    """The plan of a garbage collection; `gc` removes exactly the instances and files in it."""
 
     policy: str
     """The rules."""
@@ -630,7 +630,7 @@ class CellTrace:
     reused_through: tuple[str, ...]
     """The instances between the one that computed it and the one asked for, newest first, without either."""
     notes: tuple[str, ...]
-    """What is missing or remarkable, in sentences."""
+    """Sentences about missing or unusual facts."""
 
     def to_dict(self) -> JsonObject:
         """Return everything as plain JSON data, inputs by their names."""

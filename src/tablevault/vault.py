@@ -1959,7 +1959,7 @@ class TableVault:
         return self._queries.frame(selection, columns, page(0, rows), full_paths=True)
 
     def _converted(self, format_name: str, read: Callable[[], tuple[FrameData, str]]) -> tuple[Any, str]:
-        """Return what was read as a frame of a library, without keeping both in memory longer than needed."""
+        """Convert a frame to a library's type, without keeping both in memory longer than needed."""
         convert = self._queries.converter(format_name)
         data, found = read()
         frame = convert(data)

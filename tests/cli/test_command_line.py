@@ -524,5 +524,5 @@ def test_write_instance_reads_json_lines_and_dataset_folders(run, folder, tmp_pa
     assert not vault.diff_instances("stories").differs
     (tmp_path / "rows.jsonl").write_text('{"x": 1}\n[2]\n')
     refused = run("write", "stories", str(tmp_path / "rows.jsonl"))
-    assert (refused.exit_code, "line 2, is no object" in refused.stderr) == (1, True)
+    assert (refused.exit_code, "line 2, is not an object" in refused.stderr) == (1, True)
     assert run("write-instance", "stories").exit_code == 2

@@ -75,7 +75,7 @@ def test_no_step_of_tidying_up_leaves_the_vault(db_dir, step):
         f"SELECT max(serial), '{action}', '{source}', '{target}' FROM processes",
         "UPDATE processes SET status = 'committing', finished = 0 WHERE serial = (SELECT max(serial) FROM processes)",
     )
-    with pytest.raises(tv_errors.TVFileError, match=r"no path in the vault|asks for a link"):
+    with pytest.raises(tv_errors.TVFileError, match=r"not a path in the vault|asks for a link"):
         TableVault(db_dir)
     assert (db_dir / "plain").is_dir()
     assert (db_dir / "code_functions" / "drawing.py").is_file()
@@ -144,7 +144,7 @@ def test_a_catalog_whose_schema_is_no_text_is_damaged(db_dir):
     content = path.read_bytes()
     assert b"CREATE TABLE instances (" in content
     path.write_bytes(content.replace(b"CREATE TABLE instances (", b"CREATE TABLE instances \xcb"))
-    with pytest.raises(tv_errors.TVFileError, match="no text"):
+    with pytest.raises(tv_errors.TVFileError, match="is not text"):
         TableVault(db_dir)
 
 
@@ -325,8 +325,8 @@ def test_a_manifest_cannot_list_files_elsewhere(db_dir, outside, listed):
     (db_dir / path).write_text((db_dir / path).read_text().replace('"table.parquet"', f'"{listed}"'))
     agree(db_dir, path)
     vault = TableVault(db_dir)
-    assert any("is no file of the folder" in problem.detail for problem in vault.verify().problems)
-    with pytest.raises(tv_errors.TVFileError, match="is no file of the folder"):
+    assert any("is not a file of the folder" in problem.detail for problem in vault.verify().problems)
+    with pytest.raises(tv_errors.TVFileError, match="is not a file of the folder"):
         vault.get_lineage("pictures")
 
 

@@ -52,7 +52,7 @@ def test_select_takes_and_returns_columns_of_any_type():
 
 
 def test_select_reads_its_arguments_and_nothing_else(vault):
-    with pytest.raises(LookupError, match="names 'storys', which is no argument; did you mean 'stories'"):
+    with pytest.raises(LookupError, match="names 'storys', which is not an argument; did you mean 'stories'"):
         select("FROM storys", stories=pd.DataFrame({"x": [1]}))
     with pytest.raises(TypeError, match="argument 'stories' of select must be a frame, such as <<stories>>"):
         select("FROM stories", stories=["x"])

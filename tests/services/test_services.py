@@ -28,7 +28,7 @@ def test_a_service_is_set_changed_and_removed(vault):
     [
         ("a", {"calls_per_minut": 1}, "did you mean 'calls_per_minute'"),
         ("a", {"calls": 1}, "a limit is AMOUNT_per_second"),
-        ("a", {"seconds_per_minute": 1}, "'seconds' is no amount"),
+        ("a", {"seconds_per_minute": 1}, "'seconds' is not an amount"),
         ("a", {"calls_per_minute": 0.5}, "must be a whole number from 0, not 0.5"),
         ("a", {"calls_per_minute": True}, "not bool"),
         ("a", {"tokens_per_minute": -1}, "must be a number from 0, not -1"),

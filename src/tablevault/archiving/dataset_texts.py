@@ -272,7 +272,7 @@ def _making(described: Described, column: DescribedColumn) -> dict[str, Any]:
 
 
 def _field_text(column: DescribedColumn) -> str:
-    """Return how a column was made, with the version of its code and what it was computed from."""
+    """Return a column's builder, the version of its code, and its inputs."""
     if column.builder is None:
         return f"{column.type.name}, {column.meaning}."
     versions = ", ".join(version[:12] for version in column.builder.versions)

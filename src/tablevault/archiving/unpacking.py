@@ -198,7 +198,7 @@ class Unpacking:
         elif member.islnk():
             source = self._inside(member, member.linkname)
             if source not in self._plain:
-                raise self._refused(member, f"it is a link to '{member.linkname}', which is no file of the archive")
+                raise self._refused(member, f"it is a link to '{member.linkname}', which is not a file of the archive")
             os.link(self._target / source, path)
             self._plain.add(name)
         elif member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse():
@@ -228,7 +228,7 @@ class Unpacking:
         if not member.mode & stat.S_IWUSR:
             self._read_only.append(name)
 
-    # --- what may be where ----------------------------------------------------------------------------------------
+    # --- checks of members ----------------------------------------------------------------------------------------
 
     def _checked_name(self, member: tarfile.TarInfo) -> str:
         name = self._inside(member, member.name)
@@ -241,7 +241,7 @@ class Unpacking:
         """Return a name without the archive's top folder; it must stay below it."""
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _LONGEST_PATH:
-            raise self._refused(member, "its name leads out of the vault, or is none")
+            raise self._refused(member, "its name is empty or leads out of the vault")
         return "/".join(parts[1:]) or "."
 
     def _checked_link(self, member: tarfile.TarInfo, name: str) -> str:

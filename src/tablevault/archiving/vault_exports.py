@@ -35,7 +35,7 @@ _DESCRIPTION = "Exported from vault "
 
 @dataclass(frozen=True)
 class _Chosen:
-    """What an exported vault holds, with the numbers that it has in this one."""
+    """The contents of an exported vault, with their numbers in this one."""
 
     whole: tuple[InstanceRecord, ...]
     """Instances with frames and artifacts, in the order of their commits."""
@@ -90,7 +90,7 @@ class VaultExport:
         self._queries.again_if_moved(", ".join(addresses), write)
         return str(path)
 
-    # --- what is exported -----------------------------------------------------------------------------------------
+    # --- selection ------------------------------------------------------------------------------------------------
 
     def _choose(self, addresses: Sequence[str], with_frames: bool) -> _Chosen:
         named = {item.row_id: item for item in map(self._addressed, addresses)}

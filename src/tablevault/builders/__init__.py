@@ -1,1 +1,1 @@
-"""Builder files: what a builder says, checked, and the order in which builders run."""
+"""Builder files: parsing, checks, and the order in which builders run."""

@@ -75,7 +75,7 @@ class BuilderDocument:
     """Values under `arguments` that YAML 1.1 reads as something else than they look like, each with its place."""
 
     def line(self, *path: object) -> int:
-        """Return the line of a field or item, counted from 1; of what it would stand in, if it is not there."""
+        """Return the line of a field or item, counted from 1; if it is absent, the line of its parent."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]

@@ -1,4 +1,4 @@
-"""The fields of a builder file: their names, their types, and what is said when they are wrong."""
+"""The fields of a builder file: their names, their types, and their error messages."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ class Problem:
     path: FieldPath
     """The field, and the key or position of the item in it."""
     sentence: str
-    """What is wrong, and what to do about it."""
+    """The problem and its remedy."""
 
 
 def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Problem]:
@@ -204,7 +204,7 @@ def _spelled(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _problems(error: ValidationError, values: Mapping[str, object], known: Collection[str]) -> list[Problem]:
-    # A mapping fails as each alternative of a field; only what is wrong as a mapping is worth telling.
+    # A mapping fails as each alternative of a field; only the errors of the mapping are useful.
     details = [
         detail
         for detail in error.errors(include_url=False)

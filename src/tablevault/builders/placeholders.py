@@ -47,7 +47,7 @@ def names_call(value: object) -> bool:
 
 
 def misspelt_placeholder(value: object) -> str | None:
-    """Return what is said of the first placeholder in a value that is almost right; `None` if there is none."""
+    """Return the message about the first misspelt placeholder in a value; `None` if there is none."""
     pieces = (piece for text in _texts(value) for piece in parse(text).parts if isinstance(piece, str))
     return next(filter(None, map(_slip, pieces)), None)
 

@@ -1,4 +1,4 @@
-"""Policies: how the function of a builder is run, as opposed to what its cells are made from.
+"""Policies: the way in which the function of a builder is run, as opposed to the inputs of its cells.
 
 Changing a policy recomputes nothing.
 """

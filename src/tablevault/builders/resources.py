@@ -15,7 +15,7 @@ _MISTAKEN = {"cpus": _CPU, "num_cpus": _CPU, "gpus": _GPU, "num_gpus": _GPU, "ra
 
 @dataclass(frozen=True)
 class Resources:
-    """What one worker needs."""
+    """Resources that one worker needs."""
 
     cpu: float = 1.0
     gpu: float = 0.0
@@ -49,7 +49,7 @@ class Resources:
 
 
 ONE_CORE = Resources()
-"""What a worker has unless its builder says otherwise."""
+"""Default resources of a worker."""
 
 
 def resource_problem(given: Mapping[str, float | str]) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""What a builder is: its fields, resolved and checked."""
+"""The specification of a builder: its fields, resolved and checked."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class BuilderSpec:
         return {name: value for name, value in self.arguments.items() if name not in self.untracked}
 
     def error(self, path: tuple[object, ...], sentence: str) -> TVBuilderError:
-        """Return the error that says what is wrong with one of its fields or items."""
+        """Return the error about one of its fields or items."""
         return self.document.error(path, sentence)
 
 

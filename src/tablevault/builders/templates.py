@@ -18,7 +18,7 @@ changed_columns: [name]   # the columns it produces, in the order in which the f
 return_type: dataframe   # dataframe (all rows at once), generator (row by row) or row-wise (once per row of the origin)
 # for_each: documents   # with row-wise: called once per row of another table; returns a list of rows
 
-# What the function is called with: plain values, references, or the placeholders
+# Arguments of the function: plain values, references, or the placeholders
 # ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
 arguments:
   vals: [first, second, third]
@@ -43,7 +43,7 @@ return_type: row-wise   # row-wise (once per row), batch (many rows), generator 
 # retry: 3   # repeat calls that failed with a transient error
 # timeout: 60   # seconds per call
 
-# What the function is called with: plain values, references, or the placeholders
+# Arguments of the function: plain values, references, or the placeholders
 # ~ARTIFACT_FOLDER~, ~PROCESS_ID~ and ~ENV:NAME~ (an environment variable, never recorded).
 arguments:
   column_names: [{column}]

@@ -23,7 +23,7 @@ WORKER = "worker"
 """Kind of owner that the vault itself started in the background, and may therefore kill."""
 
 RECOVERY = "recovery"
-"""Kind of owner that only ends or pauses what a dead one left: it is gone in a moment, and runs nothing."""
+"""Kind of owner that only ends or pauses the process of a dead one: short-lived, and runs no function."""
 
 _NAME = re.compile(rf"(?:owner|{WORKER}|{RECOVERY})-([0-9]+)-[0-9a-f]{{32}}")
 """Names of TableVault's own lock files. A file of any other name claims nothing and is left alone."""
@@ -38,7 +38,7 @@ _LONGEST_LOOK = 10.0
 
 
 def kind_of(name: str | None) -> str:
-    """Return the kind of owner that a lock file's name tells; empty if there was no owner."""
+    """Return the kind of owner in a lock file's name; empty if there was no owner."""
     return (name or "").partition("-")[0]
 
 

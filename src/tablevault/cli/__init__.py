@@ -1,6 +1,6 @@
 """The command line: `tablevault --db-dir DIR --author NAME COMMAND …`.
 
-Only click is imported when it starts; a command imports what it works with.
+Only click is imported when it starts; each command imports its own dependencies.
 """
 
 from __future__ import annotations

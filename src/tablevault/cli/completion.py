@@ -1,4 +1,4 @@
-"""What a shell offers for an argument: names that are in the vault."""
+"""Shell completion of arguments with names from the vault."""
 
 from __future__ import annotations
 

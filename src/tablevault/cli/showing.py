@@ -61,7 +61,7 @@ def show_tree(place: Place, tree: Tree) -> None:
         return
     from rich.console import Console
 
-    # At a terminal's own width rich would cut off what is longer.
+    # At a terminal's own width, rich would cut off longer lines.
     lines = _Lines()
     Console(file=lines, width=_WIDER_THAN_ANY_LINE).print(tree, highlight=False)
     click.echo(lines.getvalue(), nl=False)
@@ -82,7 +82,7 @@ def _json(value: Any) -> str:
 
 
 class _Lines(StringIO):
-    """Takes lines for standard output, in what its encoding has."""
+    """Takes lines for standard output, limited to the characters of its encoding."""
 
     encoding = property(lambda self: sys.stdout.encoding)
 

@@ -342,7 +342,7 @@ def _read_json_lines(file: Path) -> pd.DataFrame:
             except ValueError as error:
                 raise TVTableError(f"'{file}', line {number}, is not JSON: {error}.") from None
             if not isinstance(row, dict):
-                raise TVTableError(f"'{file}', line {number}, is no object with a value for each column.")
+                raise TVTableError(f"'{file}', line {number}, is not an object with a value for each column.")
             rows.append(row)
     columns = dict.fromkeys(name for row in rows for name in row)
     cells = {name: pd.Series([row.get(name) for row in rows], dtype=object) for name in columns}

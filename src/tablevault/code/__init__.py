@@ -1,1 +1,1 @@
-"""What a builder's function is: parsing, versions, and loading of code modules."""
+"""Functions of builders: parsing, versions, and loading of code modules."""

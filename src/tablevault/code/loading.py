@@ -86,7 +86,7 @@ def check_accepts(function: Function, argument_names: Iterable[str]) -> None:
         If an argument is missing, or one is given that the function does not take; names them.
     """
     try:
-        # What a decorator wraps says nothing about which arguments the decorator itself passes on.
+        # The wrapped function says nothing about the arguments that the decorator passes on.
         signature = inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):
         return
@@ -103,7 +103,7 @@ class ModuleFile:
     shown_as: Path
     """The path that tracebacks name."""
     text: str | None = None
-    """What it held; `None` to read it when the module is run."""
+    """Its content; `None` to read it when the module is run."""
 
     def read(self) -> str:
         """Return the module's text."""

@@ -45,11 +45,11 @@ class LocalModule:
     folders: tuple[str, ...] | None
     """Where a package looks for its modules; `None` for a module."""
     content: bytes
-    """What its file held when the snapshot was taken."""
+    """The content of its file when the snapshot was taken."""
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """Full names of what it may import, modules and names of modules alike."""
+        """Full names of its possible imports: modules, and names in modules."""
         if not self.path.endswith(".py"):
             return frozenset()
         try:
@@ -75,12 +75,12 @@ class LocalModule:
 
 @dataclass(frozen=True)
 class Reached:
-    """What some imports lead to."""
+    """The files that some imports lead to."""
 
     modules: tuple[LocalModule, ...]
     """Local modules, by name."""
     packages: tuple[str, ...]
-    """Top-level names of what is installed, in alphabetical order."""
+    """Top-level names of installed packages, in alphabetical order."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def _top_level_spec(name: str) -> ModuleSpec | None:
     for finder in sys.meta_path:
         try:
             spec: ModuleSpec | None = finder.find_spec(name, None)
-        except Exception:  # noqa: BLE001 - finders are foreign code; import itself will show what is wrong with one
+        except Exception:  # noqa: BLE001 - finders are foreign code; the import itself will show their errors
             continue
         if spec is not None:
             return spec

@@ -203,7 +203,7 @@ class _SnapshotLoader(importlib.machinery.SourceFileLoader):
         self._source = source
 
     def get_data(self, path: str) -> bytes:
-        """Return the content of the module itself; of other files what they hold now."""
+        """Return the content of the module itself; of other files, the current content."""
         if os.fspath(path) == self._source.path:
             return self._source.content
         return super().get_data(path)

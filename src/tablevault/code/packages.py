@@ -1,4 +1,4 @@
-"""Versions of installed packages: recorded with what was computed, and not counted."""
+"""Versions of installed packages: recorded in provenance, and not compared."""
 
 from __future__ import annotations
 

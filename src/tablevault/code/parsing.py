@@ -39,7 +39,7 @@ def syntax_problem(file: str, error: BaseException, source: str) -> str:
     file
         The module's file, as messages show it.
     error
-        What was raised.
+        The exception.
     source
         The module's text: Python takes the line that it shows from whatever file is called `file`.
     """

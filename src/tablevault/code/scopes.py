@@ -54,7 +54,7 @@ def _is_global(name: str, scope: _Scope) -> bool:
     while current is not None and not current.is_module:
         if name in current.global_names:
             return True
-        # A class looks in the module for what it has not bound yet, and its functions never look in the class.
+        # A class looks up names in the module that it has not bound yet; its functions never look in the class.
         if name in current.binds and name not in current.outer_names and not current.is_class:
             return False
         current = current.parent
@@ -62,7 +62,7 @@ def _is_global(name: str, scope: _Scope) -> bool:
 
 
 def _parts(node: ast.AST, scope: _Scope) -> Iterator[tuple[ast.AST, _Scope]]:
-    """Note what a node itself does to its scope; yield its parts, each with the scope that it is in."""
+    """Note the bindings and uses of a node itself; yield its parts, each with its scope."""
     if isinstance(node, _FUNCTION):
         yield from _of_function(node, scope)
     elif isinstance(node, ast.Lambda):

@@ -11,7 +11,7 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str | None:
-    """Return what is wrong with calling a function with exactly these keyword arguments, `None` if nothing is."""
+    """Return why a function cannot be called with exactly these keyword arguments; `None` if it can."""
     given = list(argument_names)
     parameters = signature.parameters.values()
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _BY_NAME}

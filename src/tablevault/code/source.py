@@ -1,4 +1,4 @@
-"""What can be known of code modules from their text, before any of it runs."""
+"""Facts about code modules that follow from their text, before any of it runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def static_functions(source: str, file: str = "module") -> dict[str, Signature |
     Returns
     -------
     dict of str to Signature or None
-        The signature of each plain function; `None` where the text does not decide what the name will be.
+        The signature of each plain function; `None` where the text does not determine it.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def definition_text(source: str, name: str) -> str:
 def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
     """Check from its text that a builder's function exists and accepts the builder's arguments.
 
-    What the text does not decide (star imports, decorators, assignments) passes; it is checked when the code is loaded.
+    Names that the text does not determine (star imports, decorators, assignments) pass; loading checks them.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) ->
 
 @dataclass(frozen=True)
 class _Module:
-    """What the text of a module says of its names."""
+    """The names of a module, as far as its text determines them."""
 
     bound: dict[str, Signature | None]
     makes_names: bool
@@ -138,7 +138,7 @@ class _Module:
 
 @lru_cache(maxsize=64)
 def _read(source: str, file: str) -> _Module:
-    """Return what a module's text says; kept, since builders of one instance mostly share a module."""
+    """Return the names in a module's text; cached, since builders of one instance mostly share a module."""
     tree = parse_module(source, file)
     last = {node.name: node for node in tree.body if isinstance(node, _FUNCTION)}
     asynchronous = [

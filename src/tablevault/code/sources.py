@@ -22,7 +22,7 @@ class Sources:
 
     @cached_property
     def index(self) -> CodeIndex:
-        """What each function of them reaches."""
+        """The code that each of their functions reaches."""
         return CodeIndex(self.modules, self.local)
 
     @classmethod
@@ -44,4 +44,4 @@ class Sources:
 
 
 _latest = Sources({})
-"""The code that was looked at last, with what is known of it."""
+"""The code that was analysed last, with the results."""

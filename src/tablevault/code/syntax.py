@@ -1,4 +1,4 @@
-"""Code modules taken apart into statements: what each of them binds, uses, and runs when the module is imported.
+"""Code modules split into statements: the names that each binds and uses, and the code that it runs on import.
 
 Statements are compared by their syntax trees, and by those docstrings that a program can read; comments and layout are
 not part of these anyway.
@@ -23,7 +23,7 @@ from tablevault.code.text_annotations import annotations_in_text
 WHOLE = "*"
 """In a use: everything in the module."""
 EVERYTHING = ("*", "*")
-"""The use that stands for all modules: what is used cannot be read off the text."""
+"""The use that stands for all modules, where the text does not determine the uses."""
 
 Use = tuple[str, str]
 """A name that is used: module and name."""
@@ -66,15 +66,15 @@ class Statement:
     uses: frozenset[Use]
     """Names that its code uses, whenever that runs."""
     runs: frozenset[Use]
-    """Names that it uses when the module is imported, if that could change what they stand for."""
+    """Names that it uses when the module is imported, if that could change their meaning."""
     imports: frozenset[str]
     """Modules of the vault that it imports when the module is imported."""
     outside: frozenset[str]
-    """Full names of what it may import from outside the vault, whenever it runs."""
+    """Full names of its possible imports from outside the vault."""
     always: bool
     """Whether it does more than bind names, so that it counts for whatever uses the module."""
     changeable: bool
-    """Whether what it binds can be changed later by code that uses its name."""
+    """Whether code that uses its name can change the bound object later."""
     movable: bool
     """Whether its place in the module does not matter."""
     mentions: frozenset[str]
@@ -84,7 +84,7 @@ class Statement:
     functions: frozenset[str]
     """Names of the functions and methods that are defined in it."""
     reads: frozenset[Reading]
-    """What it reads of the code that it is given, beyond running it."""
+    """The parts of the code that it reads in addition to running it."""
     digest: str
     """Digest of its syntax tree, with the docstrings that are read wherever it is used."""
     documented_digest: str
@@ -311,7 +311,7 @@ def _is_changeable(node: ast.stmt) -> bool:
     if isinstance(node, ast.Import | ast.ImportFrom):
         return False
     if isinstance(node, _FUNCTION):
-        # What a decorator made of a function can be an object with a registry, such as singledispatch's.
+        # A decorator may turn a function into an object with a registry, as singledispatch does.
         return bool(node.decorator_list)
     if isinstance(node, ast.ClassDef):
         hooks = any(isinstance(part, _FUNCTION) and part.name == "__init_subclass__" for part in node.body)
@@ -379,7 +379,7 @@ def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _readings(node: ast.AST) -> Iterator[Reading]:
-    """Yield what a statement reads of code, as far as the names that it uses say so."""
+    """Yield the parts of code that a statement reads, as far as the names it uses show this."""
     for part in ast.walk(node):
         match part:
             case ast.Import(names):

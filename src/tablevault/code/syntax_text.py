@@ -77,7 +77,7 @@ def _fields(node: ast.AST, read: Collection[str] | None) -> Iterator[object]:
             value = without_docstring(value)
         elif name == "values" and isinstance(node, ast.JoinedStr):
             value = _pieces(value)
-        # Python versions differ in what they write down about nothing.
+        # Python versions differ in how they record empty fields.
         nothing = value == [] or (value is None and not isinstance(node, ast.Constant))
         if nothing or name in ("ctx", "kind", "type_comment"):
             continue

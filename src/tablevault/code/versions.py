@@ -40,10 +40,10 @@ class _Reached:
 
 
 class CodeIndex:
-    """The code modules of a vault at one time, and what each of their functions reaches.
+    """The code modules of a vault at one time, and the code that each of their functions reaches.
 
     A function reaches the definitions that its code names, and theirs, through all modules of the vault; a whole module
-    where its text does not decide what is used. Comments and layout do not count, docstrings where they can be read.
+    where its text does not determine its uses. Comments and layout do not count; docstrings do if code can read them.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ class CodeIndex:
 
 
 class _Reach:
-    """What one function reaches: the closure of the names that code uses, and of what runs on import."""
+    """The code that one function reaches: the closure of the names it uses and of the code that runs on import."""
 
     def __init__(self, index: CodeIndex, start: Use) -> None:
         self._index = index
@@ -176,7 +176,7 @@ class _Reach:
     def importing(self) -> set[Statement]:
         """Return the statements whose imports count, once those that are reached are known.
 
-        A module that is imported, and whose name nothing uses, is imported for what it does.
+        A module that is imported and whose name is never used is imported for its side effects.
         """
         everything = [item for module in self._executed for item in self._index.statements(module)]
         used = {use for item in everything for use in item.uses if use[1] not in item.binds}
@@ -202,14 +202,14 @@ class _Reach:
             self._follow(self._add(statement))
 
     def _add(self, statement: Statement) -> list[Use]:
-        """Include a statement; return what has to be followed because of it."""
+        """Include a statement; return the names to follow because of it."""
         if statement in self._included:
             return []
         self._included.add(statement)
         return list(statement.uses) + self._execute(statement.module)
 
     def _execute(self, module: str) -> list[Use]:
-        """Take in what happens when a module is imported; return what has to be followed because of it."""
+        """Include the code that runs when a module is imported; return the names to follow because of it."""
         waiting, uses = [module], list[Use]()
         while waiting:
             current = waiting.pop()

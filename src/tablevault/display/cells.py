@@ -101,7 +101,7 @@ def _facts(trace: CellTrace) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON holds it; what has no form in JSON as text."""
+    """Return a value as JSON; values without a form in JSON as text."""
     try:
         form = json_form(value)
         json.dumps(form)

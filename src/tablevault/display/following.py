@@ -58,7 +58,7 @@ class _Shower:
         """Show the process as it is."""
 
     def close(self) -> None:
-        """Leave what is shown."""
+        """Leave the last output on the screen."""
 
 
 class _InMarimo(_Shower):

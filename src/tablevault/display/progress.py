@@ -212,7 +212,7 @@ def builder_lines(
     """Return a line for each builder.
 
     Its cells are the name, rows done, reused, failed, skipped and retrying, the usage so far and to be expected, the
-    rate, what it waits for, and the time left.
+    rate, the reason why it waits, and the time left.
 
     Parameters
     ----------

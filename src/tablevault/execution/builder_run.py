@@ -78,7 +78,7 @@ class BuilderRun:
         self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version, is_nested)
 
     def usage_log(self) -> UsageLog:
-        """Return what the calls of a builder that is called once have used; it is to be asked for once."""
+        """Return the usage of a builder that is called once; must be called only once."""
         saved = self.saved.usage if self.saved is not None else None
         return UsageLog(self.spec.name, self.counter, self.execution.checkpoints, saved)
 

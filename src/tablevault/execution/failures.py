@@ -115,7 +115,7 @@ def _row(cells: Mapping[str, Any]) -> FailedRow:
         or cells["index"] < 0
         or any(cells[name] is None for name in ("builder", "calls", "seconds", "code"))
     ):
-        raise ValueError("a row is not what was written")
+        raise ValueError("a row has an invalid form")
     failed_at, cause = cells["failed_at"], cells["cause"]
     failure = RowFailure(
         kind=cells["kind"],

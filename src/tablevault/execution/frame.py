@@ -140,7 +140,7 @@ class DraftFrame:
         return self.full_paths(built.values, self.adopted[name])
 
     def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
-        """Return what a path counts as: the recorded hash of the file, else the hash of its content now."""
+        """Return the digest for a path: the recorded hash of the file, else the hash of its current content."""
         known = {str(self.artifacts.folder / name): record.sha256 for name, record in self.artifacts.computed.items()}
         known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
 

@@ -1,4 +1,4 @@
-"""Input rows: the rows of another table for which an IndexBuilder was called, and what each of them became."""
+"""Input rows: the rows of another table for which an IndexBuilder was called, and their results."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ ARTIFACT_COLUMN = artifact_type().name
 
 @dataclass(frozen=True)
 class PinnedKey:
-    """What a builder wrote to name another instance."""
+    """The text by which a builder names another instance."""
 
     table: str
     """Folded name of the table."""
@@ -100,7 +100,7 @@ class WithSelf:
 
 
 class ContentFrame:
-    """A frame as it counts in fingerprints: artifact paths are replaced by what the files contain.
+    """A frame as fingerprints see it: artifact paths are replaced by the contents of the files.
 
     Parameters
     ----------

@@ -96,7 +96,7 @@ class MaterializedOrigin:
     artifact_folder
         Its artifacts.
     provenance
-        What its builders were.
+        Its builders.
     artifacts
         The records of its artifacts, by name.
     """

@@ -76,7 +76,7 @@ class BuilderOutcome:
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
     """Failed and skipped rows, by position; of input rows where there are any."""
     usage: Mapping[int, Usage] = field(default_factory=dict)
-    """What the calls have used, by position; of input rows where there are any."""
+    """Usage of the calls by position, or by input row where there are any."""
     inputs: InputOutcome | None = None
     reused_partial: int = 0
     """Reused rows that an execution computed which was reverted."""

@@ -75,6 +75,6 @@ def _put_rows(frame: DraftFrame, state: BuilderState, types: Mapping[str, Column
         try:
             column, column_type = build_column(cells, types.get(name))
         except CellError:
-            # Declared types are in the builder; without it a mixture of values is shown as what it is.
+            # Declared types are in the builder; without it, mixed values are shown unconverted.
             column, column_type = build_column([None if cell is None else str(cell) for cell in cells], json_type())
         frame.put(name, column, column_type, cells)

@@ -1,4 +1,4 @@
-"""Why cells have to be computed: what of a builder differs from the origin's, in words."""
+"""Reasons why cells have to be computed: differences between a builder and that of the origin."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Reasons:
         self._inputs = inputs
 
     def of_spec(self, builder: PreparedBuilder) -> tuple[str, ...]:
-        """Return what can be said before the rows are known: builder, code, arguments and inputs that changed."""
+        """Return the reasons known before the rows are: changes of builder, code, arguments and inputs."""
         execution = self._execution
         if not execution.reuses_cells:
             return ("force_execute=True reuses nothing",)
@@ -151,7 +151,7 @@ class Reasons:
         return tuple(found)
 
     def of_unchanged(self, builder: PreparedBuilder, total: int) -> tuple[str, ...]:
-        """Return what is said of a builder that has nothing to do."""
+        """Return the text for a builder without work."""
         facts = self._facts(builder.spec)
         packages = changes_of_packages(facts, _planned_facts(builder, facts)) if facts is not None else ()
         return ("nothing changed" if total else "there are no rows", *packages)
@@ -222,7 +222,7 @@ class Reasons:
 
 
 def changes_of_function(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
-    """Yield what of a builder's function and its code has changed."""
+    """Yield the changes of a builder's function and its code."""
     if (before.module, before.function, before.is_custom) != (now.module, now.function, now.is_custom):
         yield f"function changed from {_function(before)} to {_function(now)}"
     else:

@@ -29,7 +29,7 @@ _COLUMNS = {"builder": TEXT, "row_index": INTEGER, "calls": FLOAT, "seconds": FL
 
 @dataclass(frozen=True)
 class RowUsage:
-    """What the calls for one row have used."""
+    """Usage of the calls for one row."""
 
     builder: str
     index: int

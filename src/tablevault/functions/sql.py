@@ -32,7 +32,7 @@ def select(query: str, **frames: pd.DataFrame) -> pd.DataFrame:
     found = {}
     for table in read_names(query, ()):
         if fold(table.name) not in given:
-            raise LookupError(f"The query names {table.name!r}, which is no argument{nearest(table.name, frames)}")
+            raise LookupError(f"The query names {table.name!r}, which is not an argument{nearest(table.name, frames)}")
         found[table.name] = given[fold(table.name)]
     spill = scratch_folder()
     try:

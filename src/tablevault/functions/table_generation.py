@@ -37,7 +37,7 @@ def create_paper_table_from_folder(
     artifact_folder
         Where the copies are written: `~ARTIFACT_FOLDER~` in a builder.
     extension
-        What the names of the files end with. Upper and lower case differ.
+        Suffix of the file names; case-sensitive.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def create_data_table_from_table(
 def create_data_table_from_csv(csv_file_path: str | PathLike[str]) -> pd.DataFrame:
     """Return the rows of a CSV file (of a file named `.tsv`: separated by tabs) whose first line names the columns.
 
-    See `tablevault.texts.delimited.read_delimited` for what is read as what. The types are pandas' nullable ones.
+    See `tablevault.texts.delimited.read_delimited` for the rules. The types are pandas' nullable ones.
 
     Raises
     ------

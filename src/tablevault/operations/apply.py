@@ -56,7 +56,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         return cls(source.place, msgspec.to_builtins(texts), version, overwrite)
 
     def preview(self, lookup: Lookup) -> ApplyPlan:
-        """Return what the operation would do."""
+        """Return the changes that the operation would make."""
         comparison = self.compared(lookup)
         return ApplyPlan(
             files=tuple(FilePlan(file.path, file.state.value, file.diff) for file in comparison.files),

@@ -106,7 +106,7 @@ class Operation(ABC, Generic[PlanType]):
     def plan(self, draft: Draft) -> PlanType:
         """Validate every argument and return the plan; reads only.
 
-        Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of what they cover is
+        Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of the locked objects is
         checked, so that a conflict is reported as one.
         """
 

@@ -209,7 +209,7 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
             )
     for name in unnamed:
         files.remove_tree(frame.artifacts.folder / name)
-    # A function may have written on into a file after its row was finished: what counts is what is there now.
+    # A function may have written to a file after its row was finished; the current content counts.
     names = sorted(set(named) - set(missing))
     computed = [name for name in names if name not in adopted]
     found = dict(zip(computed, frame.artifacts.commits.describe(computed), strict=True)) | adopted
@@ -229,10 +229,10 @@ def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecor
                 if name in computed:
                     raise TVArtifactError(
                         f"{name} is named by column '{computed[name][0]}', row {computed[name][1]}, and by a cell that "
-                        "was taken over from the origin, with another content; name files by what they are made from, "
+                        "was reused from the origin, with another content; name files after their inputs, "
                         "such as the row's key."
                     )
-                # What a row has left that failed.
+                # A leftover of a failed row.
                 files.remove_tree(frame.artifacts.folder / name)
                 there.discard(name)
             by_source.setdefault(file.folder, {})[name] = file.record
@@ -253,7 +253,7 @@ def check_artifacts(
     named
         For each name the column and row of its cell.
     wrong
-        What is to be said of cells that cannot be artifacts at all.
+        The message for cells that cannot be artifacts at all.
     """
     problems = [*wrong]
     problems += [

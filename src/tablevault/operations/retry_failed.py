@@ -70,7 +70,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         lookup = draft.lookup
         key = names.fold(str(self.table_name))
         table, instance = self._instance(draft, key)
-        # A second call waits for the first, and then finds what that one has made.
+        # A second call waits for the first, and then finds its result.
         draft.lock_exclusive(lock_on_version(key, instance.version))
         draft.lock_shared(lock_on_instance(key, instance.instance_id))
         if table.has_side_effects:
@@ -188,7 +188,7 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
         inputs_have_artifacts=prepared.inputs.have_artifacts,
         checkpoints=place.checkpoints,
         origins=(origin,),
-        # Cells are taken over by their positions, not by what they were computed from.
+        # Cells are reused by position, not by their inputs.
         reuses_cells=False,
         progress=place.progress,
         owner=place.owner,
@@ -204,7 +204,7 @@ def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place:
 
 
 def _origin(lookup: Lookup, plan: RetryPlan) -> tuple[TableRecord, InstanceRecord]:
-    assert plan.origin is not None  # an instance is what is retried
+    assert plan.origin is not None  # only instances are retried
     return lookup.table_by_id(plan.table_id), lookup.instance_by_row(plan.origin)
 
 

@@ -32,7 +32,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
     description: str = ""
 
     def plan(self, draft: Draft) -> CreateTagPlan | UnchangedPlan:
-        """Find the instances, and what the tag names so far."""
+        """Find the instances, and the current target of the tag."""
         names.check_tag(self.tag)
         names.check_text("description", self.description)
         chosen = self._chosen(draft)

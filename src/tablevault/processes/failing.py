@@ -142,7 +142,7 @@ def tell_unread(context: VaultContext, error: BaseException, paused: ProcessReco
     context
         The open vault.
     error
-        The error: one of TableVault, or what the source raised.
+        The error: one of TableVault, or of the source.
     paused
         The process that the source was read for; `None` if it was to begin one.
     """

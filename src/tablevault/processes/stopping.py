@@ -95,7 +95,7 @@ class StopProcess(Operation[StopPlan]):
 
 
 def _told(left: Mapping[str, str]) -> str:
-    """Return what is told of jobs that may still be charged; empty if there are none."""
+    """Return a sentence about jobs that may still be charged; empty if there are none."""
     return messages.jobs_left(left) if left else ""
 
 

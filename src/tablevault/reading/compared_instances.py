@@ -237,7 +237,7 @@ def _documents(place: UnfinishedFiles, index: str) -> dict[str, BuilderDocument]
 
 
 def _drafted_facts(name: str, document: BuilderDocument, state: BuilderState | None) -> BuilderFacts:
-    """Return what is known of a builder that has not ended."""
+    """Return the known facts about a builder that has not finished."""
     fields = document.fields
     arguments = fields.get("arguments")
     untracked = fields.get("untracked")

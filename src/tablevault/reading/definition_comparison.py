@@ -1,4 +1,4 @@
-"""What has changed in the definition of an instance: its builders, their code, and the instances that they read."""
+"""Changes of the definition of an instance: its builders, their code, and their input instances."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def compare_definitions(before: ComparedInstance, after: ComparedInstance) -> De
 
 
 def _with_code(facts: BuilderFacts, side: ComparedInstance) -> BuilderFacts:
-    """Return the facts about a builder with what its function reaches, also where the builder has not ended."""
+    """Return the facts about a builder and the code it reaches, also if the builder has not finished."""
     if facts.code_parts or not facts.is_custom or side.code is None or not side.instance.temporary:
         return facts
     try:
@@ -63,7 +63,7 @@ def _reasons(
     other: ComparedInstance,
     inputs: Mapping[str, tuple[str, str]],
 ) -> Iterator[str]:
-    """Yield what of a builder has changed, in words."""
+    """Yield descriptions of the changes of a builder."""
     if before is None or after is None:
         yield "the builder was added" if before is None else "the builder was removed"
         return

@@ -55,7 +55,7 @@ class Rules:
         written = {name: str(value) for name, value in given.items() if value is not None}
         if not written:
             raise TVArgumentError(
-                f"plan_gc needs a rule that says what to keep: {', '.join(given)}. Without one, nothing is removed."
+                f"plan_gc needs a rule for the instances to keep: {', '.join(given)}. Without one, nothing is removed."
             )
         counts = {
             name.removeprefix("keep_"): checked_count(name, value)
@@ -137,7 +137,7 @@ def _month(moment: datetime) -> object:
 
 
 class GcPlanner:
-    """Plans what may be removed from one vault.
+    """Plans which instances and files may be removed from one vault.
 
     Parameters
     ----------

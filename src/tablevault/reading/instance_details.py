@@ -45,7 +45,7 @@ class UnsetCells:
 
 @dataclass(frozen=True)
 class InstanceFacts:
-    """What is known of one instance."""
+    """The known facts about one instance."""
 
     table_name: str
     line: InstanceLine

@@ -1,4 +1,4 @@
-"""Where columns come from and what was made from them: steps from column to column, up and down the vault."""
+"""Lineage of columns: their inputs and the columns computed from them, step by step across the vault."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class _Node:
     row_id: int
     column: str
     place: int | None
-    """Which of the instance's builders made it; `None` for what was written from outside, and for all columns."""
+    """The builder of the instance that made it; `None` for columns written from outside, and for all columns."""
 
 
 class LineageReader:
-    """Answers where columns come from and what was made from them.
+    """Follows the lineage of columns in both directions.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class LineageReader:
 
 
 class _Instance:
-    """What is known of one instance, deleted or not."""
+    """The known facts about one instance, deleted or not."""
 
     def __init__(
         self,
@@ -190,13 +190,13 @@ class _Instances:
         return self._found[row_id]
 
     def readers(self, row_id: int) -> list[tuple[int, Read]]:
-        """Return the instances that were computed from an instance, each with what was read."""
+        """Return the instances that were computed from an instance, each with the columns it read."""
         if row_id not in self._readers:
             self._readers[row_id] = self._contents.readers_of(row_id)
         return self._readers[row_id]
 
     def reads(self, row_id: int) -> list[Read]:
-        """Return what the catalog knows of what an instance was computed from."""
+        """Return the inputs of an instance that the catalog lists."""
         if row_id not in self._reads:
             self._reads[row_id] = self._contents.reads_of(row_id)
         return self._reads[row_id]

@@ -100,7 +100,7 @@ class ProcessReader:
             hint=messages.hint(remedies) if status is Status.PAUSED else "",
             remedies=remedies,
             usage=summed(item.usage for item in record.progress.values()),
-            # What an owner waited for that has died says nothing any more.
+            # The wait reason of a dead owner is stale.
             waiting=waiting if alive or record.status is not Status.RUNNING else "",
         )
 
@@ -172,7 +172,7 @@ class ProcessReader:
         """Return a process if it has ended or paused."""
         record = self.record(process_id)
         if not record.finished and not self._liveness.is_alive(record):
-            # No other call may ever deal with what a dead owner left.
+            # It may be that no later call ever recovers the process of a dead owner.
             self._recover(record)
             record = self.record(process_id)
         paused = record.status is Status.PAUSED and not self._liveness.is_alive(record)

@@ -1,4 +1,4 @@
-"""Finding what is recorded about single rows: of instances, and of processes wherever they are in their life."""
+"""Records of single rows: of instances, and of processes in any state."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a caller asks to read, checked before anything is read."""
+"""Arguments of reading methods, checked before anything is read."""
 
 from __future__ import annotations
 

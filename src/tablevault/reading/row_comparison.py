@@ -99,7 +99,7 @@ class RowComparison:
         )
 
     def column_diff(self, column: str) -> ColumnDiff:
-        """Return what has changed in a column of any of both instances."""
+        """Return the changes of a column that either instance has."""
         names = [side.types[column].name if column in side.types else "" for side in (self.before, self.after)]
         types = names[0], names[1]
         failed = int(self.before.failed_rows(column).sum()), int(self.after.failed_rows(column).sum())

@@ -54,7 +54,7 @@ class _Resolved:
         return Tables({name: file.query() for name, file in self.files.items()}, self.frames, self.in_schemas)
 
     def warn_of_differences(self) -> None:
-        """Warn of columns that are not in SQL what they are in their frame."""
+        """Warn of columns whose type in SQL differs from that in their frame."""
         for name, file in self.files.items():
             for difference in file.differences():
                 warn(f"{name}: {difference}")

@@ -1,4 +1,4 @@
-"""What can be read off the references in a value of a builder before anything is evaluated."""
+"""Static analysis of the references in a value of a builder, before anything is evaluated."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ROW_WISE = ", or 'return_type: row-wise' in the builder for a function that is 
 
 
 class Placement(enum.Enum):
-    """Where in a builder a value stands, which decides what its references may mean."""
+    """The place of a value in a builder, which decides the meaning of its references."""
 
     ROW_ARGUMENT = "arguments of a row-wise function"
     """There is a current row, and an instance being built."""
@@ -32,7 +32,7 @@ class Placement(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """What one reference reads."""
+    """The columns and cells that one reference reads."""
 
     table: str
     """Name of the table, or `self`."""
@@ -46,7 +46,7 @@ class Dependency:
     """The same, if it is one and not an entry of `dependencies`."""
 
     def error(self, message: str, name: str | None = None) -> TableReferenceError | None:
-        """Return the error that marks a name in the reference, or else its table; `None` if it is no reference."""
+        """Return the error that marks a name in the reference, or else its table; `None` if it is not a reference."""
         if self.reference is None:
             return None
         conditions = (condition.column for condition in self.reference.conditions)
@@ -57,10 +57,10 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What the references in a value read."""
+    """The inputs of all references in a value."""
 
     reads: tuple[Dependency, ...]
-    """What is known, in the order of the text. Where only columns are unknown, the known ones are there."""
+    """The known inputs, in the order of the text. Where only some columns are unknown, the known ones are listed."""
     undecided: tuple[Reference, ...]
     """The references whose table or columns are themselves references."""
 
@@ -139,7 +139,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _read(reference: Reference) -> Dependency | None:
-    """Return what a reference is known to read; `None` if it is not known which table it looks into."""
+    """Return the known inputs of a reference; `None` if its table is not known."""
     table, instance = reference.table, reference.instance
     if not isinstance(table, Literal):
         return None

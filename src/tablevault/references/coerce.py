@@ -13,9 +13,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 Coerce: TypeAlias = Callable[[object], object]
-"""Returns what a column is searched for; `None` for a null, which matches nothing.
+"""Returns the value that a column is searched for; `None` for a null, which matches nothing.
 
-Raises `ValueError`, with what the value is and what the column holds, if it cannot be coerced without loss.
+Raises `ValueError`, naming the value and the type of the column, if it cannot be coerced without loss.
 """
 
 INDEX_TYPE = pa.int64()
@@ -128,7 +128,7 @@ def _nothing(_: object) -> None:
 
 
 def json_key(value: object) -> object:
-    """Return what a JSON value is searched for by: of those that Python takes for equal, `true` is not 1."""
+    """Return the key that a JSON value is searched by; unlike in Python, `true` does not equal 1."""
     return f"\0{value}" if isinstance(value, bool) else value
 
 
@@ -378,7 +378,7 @@ def _from_iso(text: str, what: str) -> dt.datetime:
 
 
 def _split_fraction(text: str) -> tuple[str, int]:
-    """Split an ISO text into what the standard library reads, and the nanoseconds that it would silently drop."""
+    """Split an ISO text into a part that the standard library reads, and the nanoseconds that it would drop."""
     fine = _FINE_FRACTION.search(text)
     if fine is None:
         return text.strip(), 0

@@ -29,7 +29,7 @@ _IMMUTABLE_TYPES = frozenset({*_IMMUTABLE, bool, dt.datetime})
 class Compiled:
     """A value of a builder, ready to be evaluated for any number of rows.
 
-    What it returns belongs to the caller: changing it changes nothing else.
+    The caller owns the result and may change it.
     """
 
     evaluate: Evaluate
@@ -59,7 +59,7 @@ class Compiled:
         Raises
         ------
         TableReferenceError
-            If what a reference names does not exist, or a value of a condition does not fit its column.
+            If a referenced table, column or row does not exist, or a value of a condition does not fit its column.
         TVImplementationError
             If the value depends on the row and there is none.
         """

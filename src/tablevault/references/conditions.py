@@ -18,7 +18,7 @@ Match: TypeAlias = Callable[[int | None], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What a condition compares a column with."""
+    """The value that a condition compares a column with."""
 
     column: str
     value: Evaluate
@@ -31,7 +31,7 @@ class Key:
     """Makes an error that marks the column in the text of the reference."""
 
     def find(self, row: int | None) -> object:
-        """Return what the column is searched for."""
+        """Return the value that the column is searched for."""
         return self.coerce(self.value(row))
 
 

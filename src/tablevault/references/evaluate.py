@@ -19,7 +19,7 @@ class Evaluator:
     Parameters
     ----------
     source
-        Where references find frames. It is asked whenever a value is compiled, so that what is compiled later sees
+        Where references find frames. It is asked whenever a value is compiled, so that values compiled later see
         the instance being built as it is by then.
     """
 

@@ -25,7 +25,7 @@ class Literal:
     """A name or value that is written out."""
 
     value: str
-    """What it stands for, without quotes."""
+    """Its value, without quotes."""
     place: Place = field(default=_NOWHERE, compare=False, repr=False)
     """Where it stands."""
 

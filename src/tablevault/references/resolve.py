@@ -117,7 +117,7 @@ class Resolver:
         """Compile the reference anew for each combination of names that its inner references bring in."""
         if isinstance(reference.table, Literal):
             self._lookups(reference)
-        # Those in values are compiled with the others, so that what is wrong with them is found now.
+        # Those in values are compiled with the others, so that their errors are found now.
         compiled = {
             operand: self._inner(reference, operand)
             for operand in reference.operands()
@@ -180,7 +180,7 @@ class Resolver:
         return Position(key, len(lookups.frame)) if key.column == INDEX else SameValues(lookups, (key,))
 
     def _key(self, reference: Reference, lookups: Lookups, operand: Operand, value: Operand | None) -> Key:
-        """Compile what a column is compared with; `None` is the current row's position."""
+        """Compile the value that a column is compared with; `None` is the current row's position."""
         column = _known_column(reference, lookups, operand)
 
         def fault(message: str) -> TableReferenceError:

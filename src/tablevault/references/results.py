@@ -1,4 +1,4 @@
-"""Forms in which a reference gives what it found: a cell, a list of cells or a DataFrame."""
+"""Forms of the result of a reference: a cell, a list of cells or a DataFrame."""
 
 from __future__ import annotations
 

@@ -77,9 +77,9 @@ def reference_error(message: str, shown: Place, fault: Place) -> TableReferenceE
     Parameters
     ----------
     message
-        What is wrong, and what was expected.
+        The problem, and the expected form.
     shown
-        The reference. What is far from the fault is left out.
+        The reference. Text far from the error is left out.
     fault
         The part of it that is wrong.
     """

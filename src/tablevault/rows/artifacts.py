@@ -16,7 +16,7 @@ from tablevault.system import clock
 from tablevault.values.contents import ArtifactRecord
 
 _CLOCK_STEP = 0.05
-"""Seconds by which the clock of a file system may differ from that of the interpreter."""
+"""Maximum difference in seconds between the clocks of a file system and of the interpreter."""
 _CLEANING_UP = 1.0
 """Seconds in which a call that was cancelled may still write files."""
 
@@ -42,12 +42,12 @@ class InstanceArtifacts:
     refused: set[str] = field(default_factory=set)
     """Names under which rows of this attempt wrote files that differ from those of reused cells."""
     left_on_workers: set[str] = field(default_factory=set)
-    """Files of calls on other machines that no result named; they are not here."""
+    """Files of calls on other machines that no result named; they were not copied here."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
-    """Times since 1970 between which calls ran that failed, were repeated, or took too long."""
+    """Intervals, in seconds since 1970, of calls that failed, were repeated, or timed out."""
 
     def doubt(self, since: float, until: float) -> None:
-        """Note when a call ran that failed: it may have left files that no cell is going to name."""
+        """Note the interval of a failed call, which may have left files that no cell will name."""
         self.doubtful.append((since, until))
 
     def doubt_call(self, seconds: float, was_cancelled: bool) -> None:
@@ -56,15 +56,15 @@ class InstanceArtifacts:
         Parameters
         ----------
         seconds
-            Time since the first of them began.
+            Seconds since the first of them began.
         was_cancelled
-            Whether the last one was ended from outside, and may still write files.
+            Whether the last one was cancelled, and may still write files.
         """
         now = clock.time()
         self.doubt(now - seconds, now + (_CLEANING_UP if was_cancelled else 0.0))
 
     def may_be_left(self, name: str) -> bool:
-        """Return whether a file was written while a call ran that failed."""
+        """Return whether a file was written during a failed call."""
         try:
             written = os.lstat(self.folder / name).st_ctime
         except OSError:
@@ -73,7 +73,7 @@ class InstanceArtifacts:
 
     @cached_property
     def commits(self) -> ArtifactCommits:
-        """Makes files durable. To be asked for before the first file is written, so that no error is missed."""
+        """Makes files durable. Must be obtained before the first file is written, so that no error is missed."""
         return ArtifactCommits(self.folder)
 
     @cached_property
@@ -91,15 +91,15 @@ class InstanceArtifacts:
         folder = self._files
         name = folder.checked_name(value)
         record = self.adopted.get(name)
-        # Two rows at once may have written the file, which is removed for the first of them that is refused.
+        # Two rows may have written the file at once; refusing the first of them removes it.
         differs = not folder.matches(record) if record and folder.exists(name) else name in self.refused
         if record is not None and differs:
             # The row is refused, so no cell may name the file that its function wrote.
             files.remove_tree(self.folder / name)
             self.refused.add(name)
             raise ValueError(
-                f"{name!r} is the file of a cell that was taken over from the origin, and has another content there; "
-                "name files by what they are made from, such as the row's key"
+                f"{name!r} is also the file of a reused cell, with another content; "
+                "name files after their inputs, such as the row's key"
             )
         return name
 
@@ -112,17 +112,17 @@ class InstanceArtifacts:
         self.adopted[file.record.path] = file.record
 
     def may_adopt(self, file: AdoptedArtifact) -> bool:
-        """Return whether no other cell names a file of the same name and another content."""
+        """Return whether no other cell names a file of the same name with different content."""
         name = file.record.path
         others = (self.computed.get(name), self.adopted.get(name))
         return all(other is None or other.sha256 == file.record.sha256 for other in others)
 
     def are_intact(self, records: Iterable[ArtifactRecord]) -> bool:
-        """Return whether files are still as they were when their rows were finished."""
+        """Return whether files are unchanged since their rows were finished."""
         return all(map(self._files.matches, records))
 
     def remove(self, records: Iterable[ArtifactRecord]) -> None:
-        """Remove files whose rows are computed again: their function would find them in its way."""
+        """Remove files whose rows are computed again, since their function would collide with them."""
         for record in records:
             (self.folder / record.path).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Calling a builder's function: its arguments resolved for each row, and what they count for in fingerprints."""
+"""Calls of a builder's function: arguments resolved for each row, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tablevault.storage.vectors import batch_of_arrays
 
 @dataclass(frozen=True)
 class RowFingerprints:
-    """The fingerprints of some rows."""
+    """Fingerprints of a group of rows."""
 
     positions: Sequence[int]
     fingerprints: Fingerprints
@@ -43,22 +43,22 @@ class RowFingerprints:
 
 @dataclass(frozen=True)
 class Calls(RowFingerprints):
-    """The calls of a function for some rows, ready to be made."""
+    """Prepared calls of a function for a group of rows."""
 
     arguments: tuple[Iterable[object], ...]
-    """For each parameter its values, one per row."""
+    """The values of each parameter, one per row."""
 
 
 @dataclass(frozen=True)
 class CallFacts:
-    """The values of placeholders that differ from call to call."""
+    """Values of the placeholders that vary from call to call."""
 
     attempt: int = 1
     """Number of the call in the try of its rows."""
     last_error: str | None = None
-    """Text of the error of the call before."""
+    """Error text of the previous call."""
     call_ids: Mapping[int, str] = field(default_factory=dict)
-    """Id of the call for each of its rows, for services that accept an idempotency key."""
+    """Id of the call for each row, for services that accept an idempotency key."""
 
 
 FIRST_CALL = CallFacts()
@@ -66,22 +66,22 @@ FIRST_CALL = CallFacts()
 
 @dataclass(frozen=True)
 class Views:
-    """The two ways in which one execution sees the same data."""
+    """Two views of the same data in one execution."""
 
     paths: Evaluator
-    """As functions get it: artifacts by their paths."""
+    """The view of functions: artifacts by path."""
     contents: Evaluator
-    """As fingerprints count it: artifacts by their contents."""
+    """The view of fingerprints: artifacts by content."""
     have_artifacts: bool
     """Whether the two can differ."""
     artifact_folder: str
     process_id: str
     process_key: str
-    """Names the process among those of all vaults."""
+    """Identifies the process across all vaults."""
 
 
 class ArgumentErrors:
-    """Notes on an error that it was raised while arguments of a builder were evaluated.
+    """Adds a note to errors raised while arguments of a builder were evaluated.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ class FunctionCall:
 
     @cached_property
     def _compiled(self) -> dict[str, Compiled]:
-        """All arguments; environment variables are read here, so only where the function is going to be called."""
+        """All arguments, including environment variables; read only if the function will be called."""
         return {name: self._known.get(name) or self._compile(name) for name in self._spec.arguments}
 
     @cached_property
@@ -154,12 +154,12 @@ class FunctionCall:
 
     @cached_property
     def differs_by_call(self) -> tuple[str, ...]:
-        """The arguments in which a placeholder stands that differs from call to call."""
+        """The arguments with placeholders that vary from call to call."""
         return tuple(name for name, value in self._spec.arguments.items() if differs_by_call(value))
 
     @cached_property
     def has_call_ids(self) -> bool:
-        """Whether an argument names the call."""
+        """Whether an argument contains the id of the call."""
         return any(names_call(value) for value in self._spec.arguments.values())
 
     @property
@@ -173,8 +173,8 @@ class FunctionCall:
         return self._views.process_id
 
     def make_ready(self) -> None:
-        """Compile the arguments now, before several threads ask for them."""
-        self._evaluators  # noqa: B018  (it is compiled by being asked for)
+        """Compile the arguments now, before several threads need them."""
+        self._evaluators  # noqa: B018  (reading the property compiles it)
 
     def arguments(self, row: int | None, facts: CallFacts = FIRST_CALL) -> dict[str, object]:
         """Return the arguments of a call for a row; the caller owns them."""
@@ -201,7 +201,7 @@ class FunctionCall:
         return found
 
     def call_id(self, row: int | None, fingerprint: bytes, code: str, number: int) -> str:
-        """Return the id of a call for a row, the same for a call that is repeated because its end is unknown.
+        """Return the id of a call for a row; a call that is repeated because its outcome is unknown keeps it.
 
         Parameters
         ----------
@@ -214,14 +214,14 @@ class FunctionCall:
         """
         facts = [self._views.process_key, self._spec.name, row, fingerprint, code, number]
         digest = int.from_bytes(hashlib.sha256(canonical(facts)).digest()[:16], "big")
-        # Version 8 of RFC 9562, for ids made in a way of one's own; the uuid module of Python 3.11 does not know it.
+        # Version 8 of RFC 9562, for custom ids; the uuid module of Python 3.11 does not support it.
         digest = digest & ~(0xF << 76) & ~(0x3 << 62) | 0x8 << 76 | 0x2 << 62
         return str(uuid.UUID(int=digest))
 
     def _of_call(
         self, values: dict[str, object], rows: Sequence[int | None], facts: CallFacts, in_batch: bool = False
     ) -> dict[str, object]:
-        """Return arguments with those evaluated anew that differ from call to call."""
+        """Return arguments, with those evaluated anew that vary from call to call."""
         for name in self.differs_by_call:
             value = self._spec.arguments[name]
             if value in (f"~{ATTEMPT}~", f"~{LAST_ERROR}~"):
@@ -233,20 +233,20 @@ class FunctionCall:
         return values
 
     def _of_row(self, value: object, row: int | None, facts: CallFacts) -> object:
-        """Return an argument that differs from call to call."""
+        """Return the value of an argument that varies from call to call."""
         fill = partial(self._fill_in, row=row, facts=facts)
         return self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
 
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
-        """Return the values for a row that must not be told, each with its mark."""
+        """Return the secrets among the arguments of a row, each with its mark."""
         untracked = {name: self._compiled[name] for name in self._spec.untracked if name in self._spec.arguments}
         given = {name: item.evaluate(row) for name, item in untracked.items()}
         return [*written_secrets(self._spec), *given_secrets(self._spec, given)]
 
     def counted(self, row: int | None) -> dict[str, object]:
-        """Return those of the arguments for a row that its fingerprint is made of as they are.
+        """Return the arguments of a row that enter its fingerprint with their plain values.
 
-        The others need not be known to tell whether the row may be taken over: no environment variable is read.
+        The others are not needed to decide on reuse, so no environment variable is read.
         """
         return {name: item.evaluate(row) for name, item in self._counted_as_given.items()}
 
@@ -258,29 +258,29 @@ class FunctionCall:
         return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
     def fingerprint(self, row: int | None, arguments: Mapping[str, object]) -> bytes:
-        """Return 16 bytes that differ whenever the arguments of a row count as different.
+        """Return the 16-byte fingerprint of a row's arguments.
 
         Parameters
         ----------
         row
             The row's position; `None` for functions that are called once.
         arguments
-            What `arguments` or `counted` returned for it, before a function could change them.
+            The result of `arguments` or `counted` for it, before a function could change them.
         """
         values = [arguments[name] if evaluate is None else evaluate(row) for name, evaluate in self._counted_rows]
         return bytes(xxhash.xxh3_128_digest(canonical(values), self._constants_seed(row)))
 
     def calls(self, positions: Sequence[int]) -> Calls:
-        """Return the calls for rows, or for as many of the first of them as can be prepared together.
+        """Return prepared calls for rows, or for as many of the first ones as can be prepared together.
 
-        What a function could change, and what may be large, is prepared for a single row at a time. Raises what the
-        evaluation of the first row's arguments raises.
+        Mutable and large values are prepared for a single row at a time. An error in the arguments of the first row
+        is raised.
         """
         positions, evaluated = self._evaluated(self._compiled, positions)
         return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values()))
 
     def counts(self, positions: Sequence[int]) -> RowFingerprints:
-        """Return what `calls` would count for; what does not count is not evaluated."""
+        """Return the fingerprints of `calls`, without evaluating arguments that do not count."""
         positions, evaluated = self._evaluated(self._counted_as_given, positions)
         return RowFingerprints(positions, self._fingerprints(positions, evaluated))
 
@@ -308,9 +308,9 @@ class FunctionCall:
     def _evaluated_together(
         self, items: Mapping[str, Compiled], positions: Sequence[int]
     ) -> dict[str, Iterable[object]] | None:
-        """Return the values of each argument: a list of those that differ from row to row.
+        """Return the values of each argument: a list for those that vary from row to row.
 
-        `None` if that is an error, which then is the first row's or that of a row to come, or not safe.
+        `None` if this is not safe, or raises an error, which may belong to a later row.
         """
         evaluated: dict[str, Iterable[object]] = {}
         try:
@@ -322,7 +322,7 @@ class FunctionCall:
         return evaluated if all(map(are_immutable, changing)) else None
 
     def _constants_seed(self, row: int | None) -> int:
-        """Return what stands for all arguments that are the same for every row."""
+        """Return the part of the fingerprint for arguments that are the same for every row."""
         if self._seed is None:
             constants = [[name, item.evaluate(row)] for name, item in self._counted_constants.items()]
             names = [name for name, _ in self._counted_rows]
@@ -334,7 +334,7 @@ class FunctionCall:
         return self._views.paths.compile(value, placement=self._placement, literal=self._fill_in)
 
     def _counts_as_given(self, name: str) -> bool:
-        """Return whether an argument counts for what it is: no paths and no placeholders stand in it."""
+        """Return whether an argument counts by its plain value, without paths and placeholders."""
         return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
     def _fill_in(self, text: str, row: int | None = None, facts: CallFacts = FIRST_CALL) -> str:
@@ -348,7 +348,7 @@ class FunctionCall:
         if match[1] == CALL_ID:
             return facts.call_ids.get(row or 0, "")
         if self._spec.policies.runs_on_ray and match[1] not in ("PROCESS_ID",):
-            # Only the worker knows its environment, and the folder for the files of a call.
+            # Only the worker knows its environment and the folder for the files of a call.
             return mark_of(match[1])
         if match[1] == "ARTIFACT_FOLDER":
             return self._views.artifact_folder
@@ -356,7 +356,7 @@ class FunctionCall:
             return self._views.process_id
         value = os.environ.get(match[2])
         if value is None:
-            # Not an error of the vault's: it would cost a paused process, resumed from another shell, its pause.
+            # Not a TableVaultError, which would revert a paused process that is resumed from another shell.
             raise LookupError(
                 f"Builder '{self._spec.name}' ({self._spec.file}) reads the environment variable {match[2]}, "
                 "which is not set; set it and run again."
@@ -365,7 +365,7 @@ class FunctionCall:
 
 
 def _row_values(item: Compiled, rows: Sequence[int]) -> object:
-    """Return the value of each row, of a column of arrays as one array; the caller owns what can be changed."""
+    """Return the value of each row, for a column of arrays as one array; the caller owns mutable values."""
     values = item.evaluate_rows(rows)
     if item.column_type is not None and values:
         arrays = batch_of_arrays(values, item.column_type())
@@ -375,6 +375,6 @@ def _row_values(item: Compiled, rows: Sequence[int]) -> object:
 
 
 def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
-    """Return the value of every row: for each call a copy of its own of what it could change."""
+    """Return the value of every row; mutable values are copied for each call."""
     value = item.evaluate(positions[0])
     return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)

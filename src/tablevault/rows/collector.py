@@ -1,4 +1,4 @@
-"""Collecting rows: results of a function become cells, in memory and on their way to the disk."""
+"""Collecting rows: results of a function become cells, in memory and in the checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tablevault.storage.mixtures import EXACT_IN_FLOAT
 
 _SHORT_SECONDS = 0.005
 _LONG_SECONDS = 0.02
-"""Calls are prepared for as many rows at once as take about this long, so that slow rows are prepared one by one."""
+"""Target duration of the calls that are prepared at once; slow rows are prepared one by one."""
 
 _FIRST_ROWS = 16
 
@@ -40,10 +40,10 @@ class RowCollector:
     error_note
         Returns the note for an error that the function raised at a position.
     may_end
-        Whether results may end before the positions do, as those of a generator. A function that is called for each
-        row may not: its `StopIteration` is an error as any other.
+        Whether there may be fewer results than positions, as for a generator. In a function that is called for each
+        row, a `StopIteration` is an error like any other.
     reader
-        Takes results apart; `None` for one row per result.
+        Splits results into cells; `None` for one row per result.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class RowCollector:
         self.read = self._reader.read
         self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
-        """The positions of the rows that are collected now, and what has been collected of them."""
+        """The positions of the rows of the current batch, and the cells collected so far."""
         self._learn()
 
     @property
@@ -101,7 +101,7 @@ class RowCollector:
     def collect_until_error(
         self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
     ) -> tuple[int, RowError | None]:
-        """Do the same, and return the number of rows with the error of the row after them; `None` if it has none."""
+        """Do the same; return the number of rows, and the error of the next row or `None`."""
         table, failure = self._table, None
         batch = self._batch(positions, fingerprints)
         self.running = positions, batch.cells
@@ -111,7 +111,7 @@ class RowCollector:
             self._append(batch, results)
         except InvalidResult as invalid:
             failure = RowError(invalid.original, is_invalid=True, result=invalid.result, note="")
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the policies decide about it
+        except BaseException as error:  # noqa: BLE001 - the policies decide on it
             failure = RowError(error)
         finally:
             batch.is_closed = True
@@ -128,7 +128,7 @@ class RowCollector:
     def collect_batch(
         self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
     ) -> tuple[int, RowError | None]:
-        """Take the first of some results; as `collect_until_error`, at less cost if all are cells as they are.
+        """Take the first of some results, like `collect_until_error`, but faster if all are cells without conversion.
 
         `are_read` says that they come from `read_together`.
         """
@@ -144,7 +144,7 @@ class RowCollector:
         return self.collect_until_error(positions[:count], fingerprints, iter(some))
 
     def _are_cells(self, results: Sequence[Any]) -> bool:
-        """Return whether results of the function are cells as they are, by the rules of the loop."""
+        """Return whether results of the function are cells without conversion, by the rules of the loop."""
         kinds = set(map(type, results))
         if kinds == {self._text}:
             return "".join(results).isascii()
@@ -153,7 +153,7 @@ class RowCollector:
         return kinds <= self._unchanged
 
     def _batch(self, positions: Sequence[int], fingerprints: Fingerprints | bytes) -> RowBatch:
-        if self._table.artifact_columns:  # The files that a row names are known only once it is computed.
+        if self._table.artifact_columns:  # The files of a row are known only when it is computed.
             return RowBatch(positions, fingerprints, is_wide=len(self._table.columns) > 1)
         return self._checkpoints.batch(self._table.spec.name, positions, fingerprints)
 
@@ -161,7 +161,7 @@ class RowCollector:
         append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
         text, whole, unchanged = self._text, self._whole, self._unchanged
         checkpoints, owner = self._checkpoints, self._owner
-        # Not `for`, to which a StopIteration of the function would look like the end of the rows.
+        # Not `for`, which would take a StopIteration of the function for the end of the rows.
         next_result = results.__next__
         try:
             while True:
@@ -192,7 +192,7 @@ class RowCollector:
         return row if len(row) != 1 else row[0]
 
     def _learn(self) -> None:
-        """Note the types of results that are cells as they are."""
+        """Note the types whose values are cells without conversion."""
         self._known = self._reader.unchanged
         self._text = str if str in self._known else None
         self._whole = int if int in self._known else None
@@ -200,14 +200,14 @@ class RowCollector:
 
 
 class InlineMeter:
-    """Takes the amounts that a function reports which is called for one row after the other.
+    """Takes the amounts that a function reports in the row loop.
 
-    It finds the row by the number of those collected, so that a row costs nothing more.
+    It derives the row from the number of collected rows, at no cost per row.
 
     Parameters
     ----------
     usage
-        Adds the amounts up.
+        Adds up the amounts.
     collector
         Collects the rows.
     """
@@ -218,7 +218,7 @@ class InlineMeter:
         self._last: tuple[Sequence[object], int] | None = None
 
     def add(self, amounts: dict[str, float]) -> None:
-        """Add amounts to those of the row whose call runs."""
+        """Add amounts to the usage of the current row."""
         positions, cells = self._collector.running
         place = len(cells)
         if place >= len(positions):
@@ -235,7 +235,7 @@ def prepared(
     positions: Sequence[int],
     most_rows: Callable[[], int],
 ) -> Iterator[_Prepared]:
-    """Yield what is prepared for all positions, for as many rows at a time as take a few milliseconds.
+    """Yield prepared calls for all positions, in groups that take a few milliseconds.
 
     Parameters
     ----------

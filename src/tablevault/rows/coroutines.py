@@ -1,6 +1,6 @@
-"""Runs calls of async functions side by side, on an event loop in a thread of its own.
+"""Runs calls of async functions concurrently, on an event loop in a thread of its own.
 
-So it works in scripts, in notebooks, whose thread has a loop already, and in background workers.
+This works in scripts, in background workers, and in notebooks, whose main thread runs a loop already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tablevault.system.warnings import warn
 _CANCEL_PATIENCE = 1.0
 """Seconds that cancelled coroutines have to clean up when the executor is closed."""
 _DEAF_SECONDS = 5.0
-"""Seconds after which a coroutine that goes on although it was cancelled counts as one that cannot be ended."""
+"""Seconds after which a cancelled coroutine that still runs is considered stuck."""
 _TICK = 0.25
 _BLOCKED = 1.0
 """Seconds without a tick after which a loop counts as blocked."""
@@ -59,7 +59,7 @@ class AsyncExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the calls began that the loop has begun."""
+        """Start times of the calls that the loop has begun."""
         return self._loop.begun.copy()
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
@@ -75,7 +75,7 @@ class AsyncExecutor:
         if self._loop.is_blocked and not self._is_warned:
             self._is_warned = True
             warn(
-                "An async function has blocked its event loop for more than a second, so no other row could go on; "
+                "An async function has blocked its event loop for more than a second, so no other row could continue; "
                 "let it await, or call what blocks with asyncio.to_thread()."
             )
 
@@ -85,7 +85,7 @@ class AsyncExecutor:
         return frozenset(number for number in list(waiting) if waiting.pop(number, None) is not None)
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is waiting, running, or has ended and was not taken over."""
+        """Return whether the call is waiting, running, or has ended and is still in `ended`."""
         loop = self._loop
         return (
             number in loop.waiting or number in loop.running or any(item.number == number for item in list(loop.ended))
@@ -107,13 +107,13 @@ class AsyncExecutor:
 
 
 class _Loop:
-    """The loop and its thread. It does not refer to the executor, so that an executor that is dropped ends it."""
+    """The loop and its thread. It does not refer to the executor, so that dropping the executor ends it."""
 
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
         self.begun: dict[int, float] = {}
-        """When the calls began that run now."""
+        """Start times of the running calls."""
         self.ended: deque[Ended] = deque()
         self.news: SimpleQueue[None] = SimpleQueue()
         """Wakes the owner; one `None` per ended call."""
@@ -123,12 +123,12 @@ class _Loop:
         self.running: set[int] = set()
         """Numbers of calls that the loop has begun and that have not ended."""
         self.meters: dict[int, CallMeter] = {}
-        """What the calls report that run now."""
+        """Meters of the running calls."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._abandoned: dict[int, float] = {}
-        """When calls were given up that are still running, by their numbers."""
+        """Times at which still running calls were abandoned, by their numbers."""
         self._is_woken = False
-        """Whether the loop is about to begin the calls that wait."""
+        """Whether the loop has been woken to begin waiting calls."""
         self._context = contextvars.copy_context()
         self._ticked = clock.monotonic()
         self._loop = asyncio.new_event_loop()
@@ -140,18 +140,18 @@ class _Loop:
 
     @property
     def is_blocked(self) -> bool:
-        """Whether the loop could not run anything for a second."""
+        """Whether the loop has not run for a second."""
         return bool(self._tasks) and clock.monotonic() - self._ticked > _BLOCKED
 
     def wake(self) -> None:
-        """Let the loop begin the calls that wait."""
+        """Wake the loop to begin waiting calls."""
         if not self._is_woken:
-            # To wake the loop costs more than to begin a call.
+            # Waking the loop costs more than beginning a call.
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._begin)
 
     def abandon(self, number: int) -> int:
-        """Cancel a call and drop its result; return how many calls go on in spite of that."""
+        """Cancel a call and drop its result; return the number of cancelled calls that still run."""
         now = clock.monotonic()
         self._abandoned[number] = now
         with contextlib.suppress(RuntimeError):
@@ -160,7 +160,7 @@ class _Loop:
 
     def end(self) -> None:
         """Let the loop end."""
-        # A loop that is closed already has nothing to end.
+        # The loop is closed already.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish)
 
@@ -203,7 +203,7 @@ class _Loop:
             if arguments is None:
                 continue
             self.running.add(number)
-            if self.waiting.pop(number, None) is None:  # It was taken back at this moment.
+            if self.waiting.pop(number, None) is None:  # It was taken back concurrently.
                 self.running.discard(number)
                 continue
             task = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
@@ -233,12 +233,12 @@ class _Loop:
         value: object = None
         failure: BaseException | None = None
         meter = self.meters[number] = CallMeter()
-        # The context is this call's own.
+        # Each call has its own context.
         meter_context(meter)
         try:
             coroutine: Any = self._function().call(**arguments)
             value = settled(await coroutine)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         self.begun.pop(number, None)
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
@@ -247,7 +247,7 @@ class _Loop:
             self.news.put(None)
 
     def _function(self) -> OpenedFunction:
-        """Return the function, opened by the first call; if that fails, all calls have its error."""
+        """Return the function, opened by the first call; if that fails, all calls get the error."""
         if self._opening_error is not None:
             raise self._opening_error
         if self._opened is None:

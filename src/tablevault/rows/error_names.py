@@ -90,7 +90,7 @@ def error_of(ended: Ended, doing: str) -> RowError:
     ended
         The call, which has one.
     doing
-        What a worker was doing that died of it, such as `computing row 3`.
+        The activity of the worker that died, such as `computing row 3`.
     """
     error = ended.error
     assert error is not None
@@ -298,7 +298,7 @@ def _header(headers: object, name: str) -> object:
 
 
 def _advice(error: BaseException) -> bool | None:
-    """Return what the header `x-should-retry` says; `None` if it says nothing."""
+    """Return the value of the header `x-should-retry`; `None` if it is absent or invalid."""
     for holder in (error, _attribute(error, "response")):
         text = _header(_attribute(holder, "headers"), "x-should-retry")
         if isinstance(text, str) and text.strip().lower() in ("true", "false"):

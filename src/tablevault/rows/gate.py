@@ -1,4 +1,4 @@
-"""The gate that calls of one builder pass before they begin: limits of services, and budgets."""
+"""Admission of the calls of one builder: limits of services, and budgets."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from tablevault.values.progress import BuilderCounter
 from tablevault.values.services import CALLS
 
 LONGEST_REFUSAL = 1.0
-"""Seconds after which the services are asked again at the latest: their limits may have changed."""
+"""Maximum seconds between two requests to the services, whose limits may change."""
 _LATE_SECONDS = 0.002
-"""Seconds after which a call that was let through and has not begun counts from a later moment."""
+"""Seconds after which an admitted call that has not begun counts from a later moment."""
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The most that calls may use in one process."""
+    """The maximum usage of calls in one process."""
 
     owner: str
-    """Whose budget it is, as errors name it."""
+    """The owner of the budget, as named in errors."""
     most: Mapping[str, float]
     spent: Callable[[], Mapping[str, float]]
-    """Returns what has been used, calls that have begun included."""
+    """Returns the usage so far, including calls that have begun."""
 
     def exceeded_by(self, mean: Mapping[str, float], in_flight: int) -> str | None:
-        """Return the amount that does not allow another call, as a sentence; `None` if all do.
+        """Return a sentence on the amount that is used up; `None` if another call is allowed.
 
         Parameters
         ----------
         mean
             Expected use of each call in flight, and of this one.
         in_flight
-            Calls that have begun and not ended.
+            Calls in flight.
         """
         spent = self.spent()
         for name, most in self.most.items():
@@ -44,7 +44,7 @@ class Budget:
             if name == CALLS:
                 is_over = used + 1 > most
             else:
-                # The sum of many fractions may be a little more than it should.
+                # Rounding errors of a sum of many fractions.
                 is_over = used >= most or used + (in_flight + 1) * mean.get(name, 0.0) > most * (1 + 1e-9)
             if is_over:
                 return (
@@ -56,7 +56,7 @@ class Budget:
 
 @dataclass
 class CallGate:
-    """Lets calls of one builder begin when the services and the budgets allow it."""
+    """Admits calls of one builder when the services and budgets allow it."""
 
     counter: BuilderCounter
     services: tuple[str, ...] = ()
@@ -66,10 +66,10 @@ class CallGate:
     _in_flight: dict[int, Permit | None] = field(default_factory=dict, init=False)
     _not_begun: dict[int, Permit] = field(default_factory=dict, init=False)
     _ask_again: float = field(default=0.0, init=False)
-    """When to ask the services again, on the monotonic clock."""
+    """Time of the next request to the services, on the monotonic clock."""
 
     def admit(self) -> Permit | Refused | BudgetSpent | None:
-        """Return a permit for one more call, `None` if it needs none; or the reason why it may not begin now.
+        """Return a permit for one more call, `None` if it needs none, or the reason why it cannot begin now.
 
         Raises
         ------
@@ -93,12 +93,12 @@ class CallGate:
 
     @property
     def in_flight(self) -> int:
-        """Calls that have begun and not ended."""
+        """Calls in flight."""
         return len(self._in_flight)
 
     @property
     def opens_at(self) -> float:
-        """When to ask again, on the monotonic clock; in the past if at once."""
+        """Time of the next attempt, on the monotonic clock; in the past for an immediate one."""
         return self._ask_again
 
     def begin(self, number: int, permit: Permit | None) -> None:
@@ -112,7 +112,7 @@ class CallGate:
         permit = self._not_begun.get(number)
         is_late = permit is not None and clock.monotonic() - seconds - permit.taken_at > _LATE_SECONDS
         if permit is not None and self.limits is not None and is_late:
-            # It began late, and ended between two looks.
+            # It began late, and ended between two refreshes.
             self.limits.postpone([permit])
         self._settle(number, used)
 
@@ -121,7 +121,7 @@ class CallGate:
         self._settle(number, {CALLS: 0.0})
 
     def cancel(self, permit: Permit | None) -> None:
-        """Give back a permit that no call was made with."""
+        """Return an unused permit."""
         if permit is not None and self.limits is not None:
             self.limits.settle(permit, {CALLS: 0.0})
 
@@ -131,7 +131,7 @@ class CallGate:
             self.limits.hold_back(self.services, seconds)
 
     def look(self, begun: Mapping[int, float]) -> None:
-        """Let calls that have been handed over and have not begun count from now on, and write what is to be written.
+        """Let calls that were handed over and have not begun count from now on, and write pending changes.
 
         Parameters
         ----------
@@ -155,12 +155,12 @@ class CallGate:
         self.limits.flush()
 
     def close(self) -> None:
-        """Settle the calls that are left."""
+        """Settle the remaining calls."""
         for number in list(self._in_flight):
             self._settle(number, {})
         self.counter.waiting = ""
         if self.limits is not None:
-            # The slots are free once the attempt has ended, in any case.
+            # The slots become free at the latest when the attempt ends.
             with suppress(OSError):
                 self.limits.flush()
 
@@ -169,11 +169,11 @@ class CallGate:
         permit = self._in_flight.pop(number, None)
         if permit is not None and self.limits is not None:
             self.limits.settle(permit, used)
-            # A slot is free, or an amount was given back.
+            # A slot became free, or an amount was returned.
             self._ask_again = 0.0
 
     def _mean(self) -> dict[str, float]:
-        """Return the mean use of the calls of this builder that have ended."""
+        """Return the mean usage of the finished calls of this builder."""
         ended = self.counter.usage[CALLS] - len(self._in_flight)
         if ended <= 0:
             return {}

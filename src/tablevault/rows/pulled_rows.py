@@ -1,4 +1,4 @@
-"""Rows of a generator that runs in a worker elsewhere: its owner pulls them, as many at a time as come in a moment."""
+"""Rows of a generator that runs in a remote worker, pulled by its owner in batches."""
 
 from __future__ import annotations
 
@@ -15,41 +15,41 @@ from tablevault.rows.worker_core import PLAIN, RAISED, RETURNED, described, ende
 from tablevault.rows.worker_texts import WorkerTexts
 
 _MORE = "more rows"
-"""The only argument of calls after the first. No parameter of a function can have this name."""
+"""The only argument of calls after the first. It is not a valid parameter name."""
 _SECONDS = 0.1
-"""Seconds after which the rows that were yielded go to the owner."""
+"""Seconds after which the yielded rows are sent to the owner."""
 _MOST_ROWS = 10_000
 _MOST_BYTES = 4 * 1024 * 1024
 
 
 class PulledRows(NamedTuple):
-    """What a generator has yielded since it was asked last."""
+    """The rows that a generator has yielded since the last call."""
 
     rows: list[tuple[int, object]]
-    """Kind and content of each, as for results of calls; one that was yielded as an exception has that kind."""
+    """Kind and content of each, as for results of calls; a yielded exception has the kind of an exception."""
     is_over: bool = False
     raised: bytes | None = None
     """The exception that ended the generator."""
     no_iterator: str = ""
-    """The class of what the function returned, if that cannot be iterated over."""
+    """The class of the function's result, if it is not iterable."""
     is_lost: bool = False
-    """Whether this worker has not begun the generator: the one that had is gone."""
+    """Whether this worker has not begun the generator, because the one that had is gone."""
 
     @property
     def values(self) -> list[object]:
-        """The rows as the function yielded them, without those that are errors."""
+        """The rows as the function yielded them, without errors."""
         sent = [content for kind, content in self.rows if kind == PLAIN]
         return sent + [pickle.loads(content) for kind, content in self.rows if kind == RETURNED]  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class GeneratorOpener:
-    """Opens a builder's generator in another interpreter: plain data that can be sent there."""
+    """Plain data that opens a builder's generator in another interpreter."""
 
     opener: SnapshotFunction
 
     def filled(self, texts: WorkerTexts) -> GeneratorOpener:
-        """Return the same with the arguments of a constructor as the worker knows them."""
+        """Return a copy whose constructor arguments are resolved on the worker."""
         return replace(self, opener=self.opener.filled(texts))
 
     def __call__(self) -> OpenedGenerator:
@@ -58,7 +58,7 @@ class GeneratorOpener:
 
 
 class OpenedGenerator:
-    """A generator as one worker runs it: its first call begins it, and each call returns the next rows.
+    """A generator in one worker: the first call begins it, and each call returns the next rows.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class OpenedGenerator:
         return self._pull
 
     def close(self) -> object:
-        """Close the object, if the function is one."""
+        """Close the function, if it is an object of a class."""
         return self._opened.close()
 
     def _pull(self, **arguments: object) -> PulledRows:
@@ -92,24 +92,24 @@ class OpenedGenerator:
                 return PulledRows(rows, is_lost=True)
             until, size = monotonic() + _SECONDS, 0
             for value in self._iterator:
-                # At once: a generator may yield one object again and again.
+                # At once, since a generator may yield the same object again.
                 kind, content = (RAISED, value) if isinstance(value, BaseException) else packed_result(value)
                 rows.append((kind, described(content) if isinstance(content, BaseException) else content))
                 size += len(content) if isinstance(content, str | bytes) else 0
                 if len(rows) >= _MOST_ROWS or size >= _MOST_BYTES or monotonic() >= until:
                     return PulledRows(rows)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it after these rows
+        except BaseException as error:  # noqa: BLE001 - the owner raises it after these rows
             return PulledRows(rows, raised=described(error))
         return PulledRows(rows, is_over=True)
 
 
 class RemoteRows(Iterator[object]):
-    """The rows of a generator elsewhere, as its owner takes them.
+    """The rows of a remote generator, as its owner takes them.
 
     Parameters
     ----------
     call
-        Makes a call of the worker's `OpenedGenerator`, and waits for its end.
+        Calls the worker's `OpenedGenerator`, and waits for the result.
     arguments
         Of the generator.
     close
@@ -144,7 +144,7 @@ class RemoteRows(Iterator[object]):
         Raises
         ------
         BaseException
-            What the generator raised.
+            An exception of the generator.
         """
         while True:
             for row in self._rows:
@@ -168,7 +168,7 @@ class RemoteRows(Iterator[object]):
             )
         if pulled.is_lost:
             raise ChildProcessError(
-                f"the Ray worker that ran {self._text} was lost; the rows that it has yielded are kept, and the next "
+                f"the Ray worker that ran {self._text} was lost; the yielded rows are kept, and the next "
                 "run begins it again"
             )
         return pulled

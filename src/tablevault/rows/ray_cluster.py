@@ -188,7 +188,7 @@ def _release(ray: Any, user: int, process: int) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Let SIGINT and SIGTERM mean afterwards what they meant before: Ray replaces their handlers."""
+    """Restore the handlers of SIGINT and SIGTERM afterwards: Ray replaces them."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,8 +1,8 @@
 """Runs calls in actors of a Ray cluster.
 
 A thread of the owner's interpreter submits tasks, each of some calls, and takes their answers; it never waits for a
-single actor. Ray retries nothing and keeps no state. When an actor dies, all calls that it had not answered are
-suspected, since Ray does not say which of them it ran: they are tried once more, last, each alone in a worker.
+single actor. Ray retries nothing and keeps no state. When an actor dies, all of its unanswered calls are suspected,
+since Ray does not report which of them were running. They are retried once, last, each alone in a worker.
 """
 
 from __future__ import annotations
@@ -53,32 +53,32 @@ _MOST_CALLS = 10_000
 _MOST_BYTES = 4 * 1024 * 1024
 """Calls of one task, and bytes of their arguments."""
 _TASKS_PER_PLACE = 2
-"""Tasks that are submitted for each place of a worker: none waits for the network."""
+"""Tasks submitted for each place of a worker, so that no place waits for the network."""
 _LOOK_SECONDS = 0.1
-"""Seconds between two looks at everything that is not reported."""
+"""Seconds between two checks of everything that is not reported."""
 _GROWING_SECONDS = 1.0
 """Seconds after which the number of workers may double again."""
 _IDLE_SECONDS = 10.0
-"""Seconds after which a worker that has nothing to do is let go."""
+"""Seconds after which an idle worker is released."""
 _UNPLACED_SECONDS = 30.0
 """Seconds without a place for a worker after which the user is warned."""
 _LONG_SECONDS = 0.5
-"""Seconds after which calls that wait behind another one are taken back, if another worker could make them."""
+"""Seconds after which calls queued behind a long one are taken back, if another worker could run them."""
 _CLOSE_SECONDS = 5.0
 """Seconds that idle workers have to close their functions."""
 _DEAF_SECONDS = 5.0
-"""Seconds after which the worker of a call that goes on although it was cancelled is killed."""
+"""Seconds after which the worker of a cancelled call that still runs is killed."""
 PING_SECONDS = 5.0
-"""Seconds between two signs of life to each worker."""
+"""Seconds between two heartbeats to each worker."""
 SILENCE_SECONDS = 60.0
-"""Seconds without one after which a worker ends itself."""
+"""Seconds without a heartbeat after which a worker ends itself."""
 LOST_SECONDS = 10.0
-"""Seconds after which a cluster that cannot be reached is lost."""
+"""Seconds after which an unreachable cluster counts as lost."""
 
 
 @dataclass(frozen=True)
 class RayJob:
-    """The function that workers run, and how they run it."""
+    """The function that workers run, with its options."""
 
     open_function: OpenFunction
     resources: Resources
@@ -86,20 +86,20 @@ class RayJob:
     max_workers: int
     rows_per_worker: int
     places: int
-    """Calls at once, in all workers together."""
+    """Concurrent calls in all workers together."""
     is_async: bool = False
     is_timed: bool = False
-    """Whether a call is given up that takes too long."""
+    """Whether calls have a timeout."""
     one_by_one: bool = False
     """Whether a task is a single call."""
     ends_at_failure: bool = False
-    """Whether the first call that raises ends its task; later ones wait again."""
+    """Whether the first failed call ends its task, and later calls of it are queued again."""
     runtime_env: Mapping[str, object] = field(default_factory=dict)
     """As Ray's own `runtime_env`."""
     forwarded: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables that workers get."""
     variables: tuple[str, ...] = ()
-    """Environment variables of the workers that arguments name."""
+    """Names of workers' environment variables that arguments use."""
     makes_files: bool = False
     """Whether arguments name the folder for the files of a call."""
     folder: Path = Path()
@@ -107,11 +107,11 @@ class RayJob:
     input_root: Path | None = None
     """Files below it that arguments name are sent with the calls; `None` to send none."""
     on_unnamed: Callable[[Sequence[str]], None] = lambda _: None
-    """Is told the files that no result names."""
+    """Takes the names of files that no result names."""
     missing_text: str = f"the environment variable {NAME} is not set on the worker"
     """The message if one of them is not set."""
     on_variables: Callable[[Mapping[str, str]], None] = lambda _: None
-    """Is told their values, which must not be shown."""
+    """Takes their values, which must not be shown."""
 
 
 class RayExecutor:
@@ -122,7 +122,7 @@ class RayExecutor:
     cluster
         The cluster, connected.
     job
-        What the actors run.
+        The work of the actors.
 
     Raises
     ------
@@ -137,7 +137,7 @@ class RayExecutor:
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight: those that are suspected wait until all others are done."""
+        """Maximum number of calls in flight; suspected calls wait until all others are done."""
         return self._crew.capacity + len(self._crew.calls.suspects)
 
     @property
@@ -147,16 +147,16 @@ class RayExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the calls began that run now, as far as the owner can tell, on the monotonic clock."""
+        """Start times of the running calls on the monotonic clock, as far as the owner knows them."""
         return self._crew.begun()
 
     @property
     def waiting(self) -> str:
-        """The workers for which there is no place; empty if there are none."""
+        """The reason why workers cannot be placed; empty if all are."""
         return self._crew.waiting
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
+        """Queue a call for the next free worker; arguments that cannot be pickled are its error."""
         crew = self._crew
         crew.calls.forgets_returned = False
         if crew.inputs is not None:
@@ -175,13 +175,13 @@ class RayExecutor:
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls that no worker was given; return their numbers.
 
-        From now on, until another call is started, calls that workers give back are not known any more.
+        Until another call is started, calls that workers return unrun are dropped.
         """
         self._crew.calls.forgets_returned = True
         return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:
-        """Return whether the call has not ended, or has ended and was not taken over."""
+        """Return whether the call is in flight, or has ended and is still in `ended`."""
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -189,13 +189,13 @@ class RayExecutor:
         return {}
 
     def abandon(self, number: int) -> int:
-        """Cancel a call that takes too long, or kill its worker; return 0."""
+        """Cancel a call that has timed out, or kill its worker; return 0."""
         self._crew.calls.abandoned.add(number)
         self._crew.wake()
         return 0
 
     def close(self) -> None:
-        """Kill workers with a call, and let idle ones close their functions and end."""
+        """Kill busy workers, and let idle ones close their functions and end."""
         self._dismiss()
         self._crew.thread.join()
 
@@ -203,14 +203,14 @@ class RayExecutor:
 class _Crew:
     """The workers, and the threads that serve them.
 
-    It does not refer to the executor, so that an executor that is dropped ends them.
+    It does not refer to the executor, so that dropping the executor ends them.
     """
 
     def __init__(self, cluster: RayCluster, job: RayJob) -> None:
         self.calls = RemoteCalls("Ray worker", "Ray workers")
         self.waiting = ""
         self.warnings: deque[str] = deque()
-        """What the owner is to warn of."""
+        """Warnings that the owner has to issue."""
         self._cluster = cluster
         self._ray = cluster.ray
         self._job = job
@@ -219,16 +219,16 @@ class _Crew:
         self._class = self._actor_class()
         self._actors: list[RayActor] = []
         self._events: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        """What is to be done in the thread; by any thread."""
+        """Actions for the thread, added by any thread."""
         self._numbers = itertools.count()
         self._measure = CallMeasure()
         self._task_calls = 1
         self._depth = 1 if job.is_timed else _TASKS_PER_PLACE
         self._target = 0
-        """How many workers there should be."""
+        """Target number of workers."""
         self._grew = float("-inf")
         self._cancelled: dict[int, float] = {}
-        """When calls were cancelled that still run, by their numbers."""
+        """Times at which still running calls were cancelled, by their numbers."""
         self._is_warned = False
         self._is_over = threading.Event()
         self._is_lost = False
@@ -243,17 +243,17 @@ class _Crew:
         return self._job.places * self._depth * self._task_calls
 
     def begun(self) -> dict[int, float]:
-        """Return when calls began that run now: of each task the first, whose end is not known."""
+        """Return the start times of running calls: of each task, the first one without an answer."""
         begun = {}
         for actor in self._actors.copy():
             for task in actor.running if actor.is_ready else ():
-                # The list is replaced by the thread, and never changed.
+                # The thread replaces the list, and never changes it.
                 for number in task.calls[:1]:
                     begun[number] = task.began
         return begun
 
     def wake(self) -> None:
-        """Let the thread look for calls to be given out."""
+        """Wake the thread to hand out calls."""
         self._events.put(_nothing)
 
     def dismiss(self) -> None:
@@ -282,7 +282,7 @@ class _Crew:
         return self._ray.remote(concurrency_groups={CONTROL: 1})(worker)
 
     def _start_actor(self) -> None:
-        """Create a worker; it is placed and greeted when there is a place for it."""
+        """Create a worker; it is greeted once Ray has placed it."""
         job = self._job
         taken = sum(actor.places for actor in self._actors if not actor.is_leaving)
         places = max(1, min(job.rows_per_worker, job.places - taken))
@@ -302,12 +302,12 @@ class _Crew:
         self._expect(actor, handle.hello.remote(self._greeting, dict(job.forwarded)), partial(self._greeted, actor))
 
     def _control(self, actor: RayActor, method: str, handle: Callable[[Any], None], *arguments: object) -> None:
-        """Call a method that a worker serves while calls run."""
+        """Call a method that a worker serves concurrently with its calls."""
         called = getattr(actor.handle, method).options(concurrency_group=CONTROL).remote(*arguments)
         self._expect(actor, called, handle)
 
     def _expect(self, actor: RayActor, reference: Any, handle: Callable[[Any], None]) -> None:
-        """Let the thread handle what a worker answers; an error of Ray's means that the worker is lost."""
+        """Let the thread handle a worker's answer; an error of Ray's means that the worker is lost."""
         reference.future().add_done_callback(
             lambda future: self._events.put(partial(self._hear, actor, future, handle))
         )
@@ -329,7 +329,7 @@ class _Crew:
                 self._look_after()
                 self._give_out()
                 self._do_next(_LOOK_SECONDS)
-        except BaseException as error:  # noqa: BLE001 - an error of Ray's: the owner raises it
+        except BaseException as error:  # noqa: BLE001 - an error of Ray's, which the owner raises
             self._break_off(error)
             while not self._is_over.wait(_LOOK_SECONDS):
                 self.calls.fail(list(self.calls.arguments))
@@ -344,7 +344,7 @@ class _Crew:
                 self._events.get_nowait()()
 
     def _keep_alive(self) -> None:
-        """Let all workers hear of their owner, and look whether the cluster is there."""
+        """Send a heartbeat to all workers, and check whether the cluster is reachable."""
         reached = clock.monotonic()
         while not self._is_over.wait(PING_SECONDS):
             with contextlib.suppress(Exception):
@@ -359,9 +359,9 @@ class _Crew:
     def _lose_cluster(self) -> None:
         self._is_lost = True
         address = self._cluster.address
-        # While ray.shutdown() is at work in another thread, the interpreter still counts as connected.
+        # During ray.shutdown() in another thread, the interpreter still counts as connected.
         if self._cluster.is_connected and not self._cluster.is_reachable:
-            text = f"the Ray cluster at {address} is gone; make the same call on another one"
+            text = f"the Ray cluster at {address} is gone; make the same call again with another cluster"
         else:
             text = (
                 f"the connection to the Ray cluster at {address} was ended while rows ran there, as ray.shutdown() does"
@@ -369,7 +369,7 @@ class _Crew:
         self._break_off(ConnectionError(text))
 
     def _break_off(self, error: BaseException) -> None:
-        """End all calls with an error of the run, also those that workers have."""
+        """End all calls, including those in workers, with an error of the run."""
         self.calls.break_off(FunctionError(error))
         self.calls.fail(list(self.calls.arguments))
         for actor in self._actors:
@@ -381,7 +381,7 @@ class _Crew:
     # --- workers --------------------------------------------------------------------------------------------------
 
     def _look_after(self) -> None:
-        """Grow, shrink, and look at workers that have no place, and at calls that were given up."""
+        """Grow and shrink the pool, and check unplaced workers and abandoned calls."""
         if self.calls.broken is not None:
             return
         if not self._cluster.is_connected:
@@ -397,7 +397,7 @@ class _Crew:
                 self._give_up(number, now)
 
     def _grow(self, now: float) -> None:
-        """Let the number of workers double while calls wait."""
+        """Double the number of workers while calls wait."""
         wanted = len(self.calls.waiting) + len(self.calls.suspects)
         here = [actor for actor in self._actors if not actor.is_leaving]
         if wanted and now - self._grew >= _GROWING_SECONDS:
@@ -414,7 +414,7 @@ class _Crew:
         return min(self._job.max_workers, -(-self._job.places // self._job.rows_per_worker))
 
     def _shrink(self, now: float) -> None:
-        """Let workers go that have had nothing to do for a while: they may keep a machine up."""
+        """Release workers that have been idle for a while, since they may keep a machine running."""
         if self.calls.waiting or self.calls.suspects:
             return
         for actor in [actor for actor in self._actors if actor.is_idle]:
@@ -424,7 +424,7 @@ class _Crew:
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
 
     def _take_back(self, now: float) -> None:
-        """Ask workers for calls that wait behind a long one, while others have nothing to do, or could be started."""
+        """Take back calls queued behind a long one, while other workers are idle or could be started."""
         if self.calls.waiting or not (
             any(actor.is_idle for actor in self._actors) or len(self._actors) < self._most_workers
         ):
@@ -443,7 +443,7 @@ class _Crew:
                 self._settle(task, answers, task.calls.copy() if given_back is None else given_back)
 
     def _settle(self, task: SubmittedTask, answers: Sequence[Answer], given_back: Sequence[int]) -> None:
-        """Take what a worker tells of a task, which it may tell twice."""
+        """Handle a worker's report on a task, which may arrive twice."""
         left = dict.fromkeys(task.calls)
         ended = [answer for answer in answers if answer[0] in left]
         returned = [number for number in given_back if number in left]
@@ -466,7 +466,7 @@ class _Crew:
             self._is_warned = True
             self.warnings.append(
                 f"The Ray cluster at {self._cluster.address} has had no place for a worker that needs {needs} for "
-                f"{_UNPLACED_SECONDS:g} seconds; {ready} of {self._target} workers are running. Rows wait for it; add "
+                f"{_UNPLACED_SECONDS:g} seconds; {ready} of {self._target} workers are running. Rows are waiting; add "
                 "machines, or change 'resources' of the builder."
             )
 
@@ -488,7 +488,7 @@ class _Crew:
             self.calls.break_off(FunctionError(RuntimeError(self._difference(content))))
 
     def _difference(self, theirs: Mapping[str, str]) -> str:
-        """Return the message about a worker with other versions."""
+        """Return the message about a worker with different versions."""
         own = versions(self._ray)
         names = [name for name in own if theirs.get(name) != own[name]]
         there, here = (", ".join(f"{name} {found.get(name)}" for name in names) for found in (theirs, own))
@@ -501,13 +501,13 @@ class _Crew:
         self._remove(actor)
 
     def _remove(self, actor: RayActor) -> None:
-        """Forget a worker and end it."""
+        """Remove a worker and end it."""
         self._actors.remove(actor)
         with contextlib.suppress(Exception):
             self._ray.kill(actor.handle)
 
     def _lose(self, actor: RayActor, error: BaseException) -> None:
-        """Settle what becomes of the calls of a worker that is gone, or whose answer was lost."""
+        """Handle the calls of a worker that is gone, or whose answer was lost."""
         calls = actor.unanswered
         for transfer in actor.transfers.values():
             transfer.files.discard()
@@ -531,7 +531,7 @@ class _Crew:
             self.calls.suspect(calls, fate)
 
     def _give_up(self, number: int, now: float) -> None:
-        """Cancel a call of an async function; kill the worker of any other one that takes too long."""
+        """Cancel an async call that has timed out; kill the worker of any other."""
         actor = next((actor for actor in self._actors if number in actor.unanswered), None)
         if actor is None:
             self.calls.arguments.pop(number, None)
@@ -550,7 +550,7 @@ class _Crew:
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _give_out(self) -> None:
-        """Submit calls that wait to workers that have room; suspected ones when there are no others."""
+        """Submit waiting calls to workers with room; suspected ones only when there are no others."""
         if self.calls.broken is not None:
             self.calls.fail_waiting()
             return
@@ -591,7 +591,7 @@ class _Crew:
         task = actor.tasks.pop(number)
         found = TaskAnswer(*content)
         now = clock.monotonic()
-        # The task that was queued behind it begins now.
+        # The task queued behind it begins now.
         for following in itertools.islice(actor.running, actor.places - 1, None):
             following.began = now
         if found.answers:
@@ -607,7 +607,7 @@ class _Crew:
         actor.idle_since = now
 
     def _input_files(self, calls: Sequence[tuple[int, bytes]]) -> dict[str, tuple[Any, ...]]:
-        """Return the files that calls are sent with, as their worker reads them."""
+        """Return the files that are sent with calls, in the form that workers read."""
         if self.inputs is None:
             return {}
         self.inputs.forget_all_but(self.calls.arguments)
@@ -616,7 +616,7 @@ class _Crew:
     # --- files ----------------------------------------------------------------------------------------------------
 
     def _receive(self, actor: RayActor, answer: Answer, sent: list[SentFile]) -> None:
-        """Begin to read the files that the result of a call names; the call ends once they are here."""
+        """Begin to copy the files that the result of a call names; the call ends when they have arrived."""
         number = answer[0]
         try:
             files = ReceivedFiles(self._job.folder, sent)
@@ -663,7 +663,7 @@ class _Crew:
     # --- the end --------------------------------------------------------------------------------------------------
 
     def _end(self) -> None:
-        """End all workers: idle ones close their functions first."""
+        """End all workers; idle ones close their functions first."""
         if self._is_lost:
             self._actors.clear()
             self._cluster.disconnect()
@@ -684,8 +684,8 @@ class _Crew:
 
 
 def _nothing() -> None:
-    """Do nothing: the thread only looks."""
+    """Do nothing; the thread only has to wake up."""
 
 
 def _ignore(_: object) -> None:
-    """Do nothing with an answer."""
+    """Ignore an answer."""

@@ -1,7 +1,7 @@
-"""A worker on a Ray cluster: an actor that runs calls for its owner, and ends when it hears nothing more of it.
+"""A worker on a Ray cluster: an actor that runs calls for its owner, and ends itself when the owner falls silent.
 
-It does not import Ray but for files that are sent with calls. Everything that it answers is plain data: Ray would
-change exceptions on their way.
+It imports Ray only to read files that are sent with calls. All of its answers are plain data, since Ray would change
+exceptions in transit.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from tablevault.rows.worker_texts import WorkerTexts
 from tablevault.values import clusters
 
 READY, BROKEN, DIFFERS = "ready", "broken", "differs"
-"""Answers to a greeting: the function is open, cannot be opened, or was not, because versions differ."""
+"""Answers to a greeting: the function is open, cannot be opened, or was not opened because versions differ."""
 NAME = "{NAME}"
-"""Stands for the name of a variable in a message."""
+"""Placeholder for the name of a variable in a message."""
 CONTROL = "control"
 """The concurrency group of methods that are served while calls run."""
 
@@ -42,7 +42,7 @@ _TICK = 1.0
 
 
 class Greeting(NamedTuple):
-    """What a worker is told before its first call; made of built-in types only, so that any version can read it."""
+    """The greeting that a worker gets before its first call; built-in types only, so that any version can read it."""
 
     versions: dict[str, str]
     opening: bytes
@@ -62,29 +62,29 @@ class Greeting(NamedTuple):
 
 
 class SentTask(NamedTuple):
-    """Some calls, to be run one after the other."""
+    """Calls to be run one after the other."""
 
     number: int
     calls: list[tuple[int, bytes]]
     """Numbers and pickled arguments."""
     ends_at_failure: bool
-    """Whether calls after one that raised are given back."""
+    """Whether the calls after a failed one are returned unrun."""
 
 
 class TaskAnswer(NamedTuple):
-    """What has become of the calls of a task."""
+    """The outcomes of the calls of a task."""
 
     answers: list[Answer]
     given_back: list[int]
-    """Calls that were not made."""
+    """Calls that were not run."""
     files: dict[int, list[SentFile]]
-    """Files that the results of calls name; they stay where they are until the owner has them."""
+    """Files that results name; they stay on the worker until the owner has copied them."""
     unnamed: dict[int, list[str]]
     """Files that no result names."""
 
 
 def versions(ray: Any) -> dict[str, str]:
-    """Return the versions that an owner and its workers must have in common."""
+    """Return the versions that must be the same for an owner and its workers."""
     return {
         "TableVault": installed_versions(["tablevault"]).get("tablevault", "unknown"),
         "Ray": str(ray.__version__),
@@ -110,7 +110,7 @@ class _RunningTask:
             return None
 
     def hand_over(self) -> tuple[list[Answer], list[int] | None]:
-        """Return the answers so far, and the calls that have not begun, and will not."""
+        """Return the answers so far, and the calls that have not begun and will not begin."""
         with contextlib.suppress(IndexError):
             while True:
                 self.found.given_back.append(self.calls.popleft()[0])
@@ -119,7 +119,7 @@ class _RunningTask:
 
 
 class _RayWorker:
-    """What workers of plain and of async functions have in common."""
+    """Base of workers of plain and of async functions."""
 
     def __init__(self) -> None:
         self._core = CallCore("Ray worker")
@@ -127,30 +127,30 @@ class _RayWorker:
         self._texts: WorkerTexts | None = None
         self._makes_files = False
         self._yields = False
-        """Whether all calls are one generator's, and share a folder."""
+        """Whether all calls belong to one generator and share a folder."""
         self._files = WorkerFiles()
         self._tasks: dict[int, _RunningTask] = {}
-        """Those that run."""
+        """Running tasks."""
         self._newest_task = -1
         self._returned: set[int] = set()
-        """Tasks that have not begun, and whose calls are made elsewhere."""
+        """Tasks that have not begun and whose calls run elsewhere."""
         self._silent = 0.0
         self._silence = float("inf")
-        # As attributes of an object they stay what they are, whatever a function does to the clocks.
+        # Attributes of an object, so that a function that patches the clocks does not affect them.
         self._monotonic, self._sleep = time.monotonic, time.sleep
         threading.Thread(target=self._watch, name="tablevault-owner", daemon=True).start()
 
     # --- while calls run ------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
-        """Hear of the owner."""
+        """Take a sign of life from the owner."""
         self._silent = 0.0
 
     def hand_over(self, tasks: Sequence[int]) -> dict[int, tuple[list[Answer], list[int] | None]]:
-        """Return what has ended so far in tasks that take long, and the calls that have not begun.
+        """Return the answers so far of long tasks, and the calls that have not begun.
 
-        Those are not made here any more. `None` stands for all calls of a task: it has not begun. All of it is told
-        again by the answer to the task.
+        These calls will not run here. `None` stands for all calls of a task that has not begun. The answer to the
+        task repeats everything.
         """
         found: dict[int, tuple[list[Answer], list[int] | None]] = {}
         for number in tasks:
@@ -167,14 +167,14 @@ class _RayWorker:
         return self._files.read(call, name, offset, size)
 
     def drop_files(self, call: int) -> None:
-        """Remove the files of a call that its result names: the owner has them."""
+        """Remove the files that the result of a call names, once the owner has copied them."""
         self._files.remove_sent(call) if self._yields else self._files.remove(call)
 
     def _watch(self) -> None:
-        """End this process once the owner has been silent for too long.
+        """End this process when the owner has been silent for too long.
 
-        Counted are only ticks: a process that was stopped, or whose interpreter a function held, hears what was sent
-        meanwhile first.
+        Only ticks count, not the time in between: a process that was suspended, or whose function held the interpreter
+        lock, first receives the signs of life that arrived meanwhile.
         """
         while self._silent < self._silence:
             self._sleep(_TICK)
@@ -185,7 +185,7 @@ class _RayWorker:
     # --- setting up -----------------------------------------------------------------------------------------------
 
     def _open(self, content: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
-        """Open the function; return how that went, with the values of environment variables, or why not."""
+        """Open the function; return the outcome, with the values of environment variables or the error."""
         import ray
 
         found, *rest = pickle.loads(content)
@@ -206,14 +206,14 @@ class _RayWorker:
             if self._texts is not None and isinstance(opener, SnapshotFunction | GeneratorOpener):
                 opener = opener.filled(self._texts)
             self._opened = opener()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
+        except BaseException as error:  # noqa: BLE001 - the owner raises it
             return BROKEN, described(error)
         return READY, variables
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _call(self, number: int, files: Mapping[str, Sequence[Any]]) -> Callable[..., Any]:
-        """Return the function as one call makes it: with the texts that only this worker knows."""
+        """Return the function for one call, bound to the texts that only this worker knows."""
         assert self._opened is not None  # the owner sends calls once the function is open
         call, texts = self._opened.call, self._texts
         if texts is None:
@@ -230,7 +230,7 @@ class _RayWorker:
         return filled_call
 
     def _begin(self, content: bytes) -> _RunningTask:
-        """Return a task that begins now; empty if its calls are made elsewhere."""
+        """Return a task that begins now; empty if its calls run elsewhere."""
         sent = SentTask(*pickle.loads(content))
         task = _RunningTask(sent.number, deque(sent.calls), sent.ends_at_failure)
         self._tasks[sent.number] = task
@@ -254,7 +254,7 @@ class _RayWorker:
         return number, seconds, kind, content, meter.amounts or None
 
     def _add_files(self, answer: Answer, found: TaskAnswer) -> None:
-        """Add the files of a call to the answer of its task; those of one that has failed are removed."""
+        """Add the files of a call to the answer of its task; remove those of a failed call."""
         number, _, kind, content, _ = answer
         if not self._makes_files:
             return
@@ -262,7 +262,7 @@ class _RayWorker:
             value = content if kind == PLAIN else pickle.loads(content)
             is_over = not isinstance(value, PulledRows) or value.is_over
             named, unnamed = self._files.found(number, value.values if isinstance(value, PulledRows) else value)
-            # A generator may name later what it has made already.
+            # A later row of a generator may name a file that exists already.
             if unnamed and is_over:
                 found.unnamed[number] = unnamed
             if named:
@@ -367,7 +367,7 @@ def _variables(greeting: Greeting) -> dict[str, str]:
 
 
 def _flush() -> None:
-    """Let output come before the end of the calls that made it."""
+    """Flush output, so that it arrives before the answers to its calls."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -75,7 +75,7 @@ class ReceivedFiles:
             part.replace(target)
 
     def discard(self) -> None:
-        """Remove what has been written."""
+        """Remove the pieces written so far."""
         if self._file is not None:
             self._file.close()
         for part in self._parts:

@@ -1,6 +1,6 @@
-"""The calls of an executor whose workers are elsewhere, as its owner knows them: waiting, suspected, ended.
+"""Calls of an executor with remote workers, on the owner's side: waiting, suspected, ended.
 
-Two threads share them: the owner, which starts calls and takes their ends, and one that serves the workers.
+Two threads share them: the owner, which starts calls and takes their outcomes, and one that serves the workers.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _MOST_DEATHS = 3
 
 
 def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
-    """Return how workers open the function, as it is sent to them.
+    """Return the pickled callable by which workers open the function.
 
     Parameters
     ----------
     open_function
         Returns the function; called once in each worker before its first call.
     workers
-        What the workers are called in notes on errors, such as `worker processes`.
+        Name of the workers in notes on errors, such as `worker processes`.
 
     Raises
     ------
@@ -44,29 +44,29 @@ def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
 
 @dataclass
 class RemoteCalls:
-    """The calls of an executor whose workers are elsewhere."""
+    """The calls of an executor with remote workers."""
 
     worker: str
-    """What a worker is called in messages, such as `worker process`."""
+    """Name of a worker in messages, such as `worker process`."""
     workers: str
-    """The same of several."""
+    """Its plural."""
     arguments: dict[int, bytes] = field(default_factory=dict)
     """Arguments of calls that have not ended, by their numbers."""
     waiting: deque[int] = field(default_factory=deque)
-    """Calls that no worker was given."""
+    """Calls that have not been sent to a worker."""
     suspects: deque[int] = field(default_factory=deque)
-    """Calls that may have killed a worker, to be tried once more, each alone."""
+    """Calls that may have killed a worker, to be retried once, each alone."""
     ended: deque[Ended] = field(default_factory=deque)
     news: SimpleQueue[None] = field(default_factory=SimpleQueue)
     """Wakes the owner."""
     abandoned: set[int] = field(default_factory=set)
-    """Calls that the owner has given up."""
+    """Calls that the owner has abandoned."""
     forgets_returned: bool = False
-    """Whether calls that workers give back, or may have died of, are dropped: the owner lets calls end."""
+    """Whether returned and suspected calls are dropped, because the owner is finishing."""
     broken: BaseException | None = None
-    """Why no worker can run a call any more."""
+    """The error because of which no worker can run a call any more."""
     _suspected: set[int] = field(default_factory=set)
-    """Calls of which a worker may have died, until they end."""
+    """Calls that may have killed a worker, until they end."""
     _deaths_opening: int = 0
     """Deaths in a row of workers that had not opened the function."""
     _deaths_idle: int = 0
@@ -75,13 +75,13 @@ class RemoteCalls:
     # --- the owner ------------------------------------------------------------------------------------------------
 
     def start(self, number: int, arguments: Mapping[str, object]) -> bool:
-        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error.
+        """Queue a call for the next free worker; arguments that cannot be pickled are its error.
 
         Return whether it waits now.
         """
         try:
             content = pickle.dumps(arguments, PROTOCOL)
-        except Exception as error:  # noqa: BLE001 - whatever the class of an argument does
+        except Exception as error:  # noqa: BLE001 - classes of arguments may raise anything
             add_note(error, f"raised while the arguments were sent to a {self.worker}")
             self.ended.append(Ended(number, None, error, 0.0))
             return False
@@ -96,20 +96,20 @@ class RemoteCalls:
                 self.news.get(timeout=seconds)
 
     def take_back(self) -> frozenset[int]:
-        """Take back the calls that no worker was given; return their numbers."""
+        """Take back the calls that were not sent to a worker; return their numbers."""
         taken = frozenset([*_emptied(self.waiting), *_emptied(self.suspects)])
         for number in taken:
             self.arguments.pop(number, None)
         return taken
 
     def knows(self, number: int) -> bool:
-        """Return whether the call has not ended, or has ended and was not taken over."""
+        """Return whether the call is in flight, or has ended and is still in `ended`."""
         return number in self.arguments or any(item.number == number for item in list(self.ended))
 
     # --- the thread that serves the workers -----------------------------------------------------------------------
 
     def is_suspected(self, number: int) -> bool:
-        """Return whether a worker may have died of a call before."""
+        """Return whether a call is suspected of having killed a worker."""
         return number in self._suspected
 
     def opened(self) -> None:
@@ -117,7 +117,7 @@ class RemoteCalls:
         self._deaths_opening = 0
 
     def answer(self, answers: Sequence[Answer]) -> None:
-        """Let calls end that a worker has answered."""
+        """End the calls that a worker has answered."""
         self._deaths_idle = 0
         for answer in answers:
             number = answer[0]
@@ -128,14 +128,14 @@ class RemoteCalls:
         self.news.put(None)
 
     def end(self, number: int, error: BaseException) -> None:
-        """Let a call end with an error."""
+        """End a call with an error."""
         self._suspected.discard(number)
         if self.arguments.pop(number, None) is not None and number not in self.abandoned:
             self.ended.append(Ended(number, None, error, 0.0))
         self.news.put(None)
 
     def give_back(self, numbers: Sequence[int]) -> None:
-        """Let calls wait again that a worker was given and has not begun, before those that wait."""
+        """Queue calls that a worker has not begun again, ahead of the others."""
         if self.forgets_returned:
             self._forget(numbers)
             return
@@ -143,7 +143,7 @@ class RemoteCalls:
             (self.suspects if number in self._suspected else self.waiting).appendleft(number)
 
     def suspect(self, numbers: Sequence[int], fate: str, was_alone: bool = True) -> None:
-        """Note that a worker may have died of calls; a single one that is suspected already ends with that.
+        """Note that calls may have killed a worker; a single call that is suspected already ends with an error.
 
         Parameters
         ----------
@@ -152,7 +152,7 @@ class RemoteCalls:
         fate
             How the worker ended.
         was_alone
-            Whether the worker can have died of no other call.
+            Whether no other call can have killed the worker.
         """
         for number in numbers:
             if number in self.abandoned or (self.forgets_returned and number not in self._suspected):
@@ -186,16 +186,16 @@ class RemoteCalls:
             self.break_off(FunctionError(ChildProcessError(f"{deaths} {self.workers} in a row died {when}")))
 
     def break_off(self, error: BaseException) -> None:
-        """Let every call end with an error that no worker was given; the first error counts."""
+        """End every call that was not sent to a worker with an error; the first error counts."""
         self.broken = self.broken or error
         self.fail_waiting()
 
     def fail_waiting(self) -> None:
-        """End the calls that no worker can run."""
+        """End the calls that cannot run any more."""
         self.fail([*_emptied(self.suspects), *_emptied(self.waiting)])
 
     def fail(self, numbers: Sequence[int]) -> None:
-        """End calls with the error for which no worker can run them."""
+        """End calls with the error because of which they cannot run."""
         for number in numbers:
             if self.arguments.pop(number, None) is not None:
                 self.ended.append(Ended(number, None, self.broken, 0.0))
@@ -204,13 +204,13 @@ class RemoteCalls:
 
 @dataclass
 class CallMeasure:
-    """The time that calls take, and the size of their arguments: means in which the last ones count most."""
+    """Moving averages of the duration of calls and the size of their arguments."""
 
     seconds: float | None = None
     size: float = 0.0
 
     def add(self, seconds: float, size: float) -> None:
-        """Add the means of some calls."""
+        """Add the means of a group of calls."""
         if self.seconds is None:
             self.seconds, self.size = seconds, size
         self.seconds += (seconds - self.seconds) / 2
@@ -224,7 +224,7 @@ class CallMeasure:
 
 
 def _emptied(numbers: deque[int]) -> list[int]:
-    """Return the numbers, removed one after the other: another thread may take some meanwhile."""
+    """Remove and return the numbers one by one, since another thread may take some meanwhile."""
     taken = []
     with contextlib.suppress(IndexError):
         while True:

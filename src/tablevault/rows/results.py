@@ -1,4 +1,4 @@
-"""What functions return: taken apart into cells, checked against the declared types, located when it is wrong."""
+"""Results of functions: split into cells, checked against the declared types, with located errors."""
 
 from __future__ import annotations
 
@@ -37,26 +37,26 @@ from tablevault.storage.plain import NOT_THE_VALUES, array_items, is_missing, re
 from tablevault.storage.vectors import ArrayChecker, natural_array
 
 NameArtifact = Callable[[object], str]
-"""Returns the name of the file that a cell stands for; raises `ValueError` if it stands for none."""
+"""Returns the name of the file that a cell names; raises `ValueError` if it does not name one."""
 
 _MOST_LISTED = 20
 _ROW_WISE = "A function that is called once per row, and returns a cell, needs 'return_type: row-wise'."
 
 
 class RowReader:
-    """Takes what a function returns for each row apart into cells.
+    """Splits the result of a function for each row into cells.
 
-    What it raises is a plain `TypeError` or `ValueError` that names builder, column and row: the function can be
-    fixed, and a paused run goes on.
+    It raises a plain `TypeError` or `ValueError` that names builder, column and row, so that the run pauses and can
+    resume once the function is fixed.
 
     Parameters
     ----------
     spec
         The builder.
     artifact_name
-        Returns the name of the file that a cell stands for.
+        Returns the name of the file that a cell names.
     kept
-        The cells of each column that are there already, beside which those to come have to stand.
+        The existing cells of each column, which new cells must be compatible with.
     """
 
     def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
@@ -74,10 +74,9 @@ class RowReader:
 
     @property
     def unchanged(self) -> frozenset[type]:
-        """The types of values that are cells as they are, as `unchanged_kinds` says, so that nothing has to look.
+        """The types whose values are cells without conversion, by `unchanged_kinds`, and need no check.
 
-        There may be more after each row that was read. Empty for builders of several columns, whose values have to be
-        taken apart.
+        The set may grow with each row. It is empty for builders of several columns, whose results have to be split.
         """
         mixture = self._mixtures[0]
         return self._unchanged if mixture is None or not self._unchanged else mixture.unchanged
@@ -88,7 +87,7 @@ class RowReader:
         return check.rows(value) if len(self._checkers) == 1 and isinstance(check, ArrayChecker) else None
 
     def read(self, value: object, row: int) -> tuple[object, ...]:
-        """Return the cells of what a function returned for the row at a position."""
+        """Return the cells from the result of a function for the row at a position."""
         if len(self._checkers) == 1:
             if type(value) is tuple and len(value) == 1:
                 value = value[0]
@@ -116,7 +115,7 @@ class RowReader:
 
 
 class ForEachReader:
-    """Takes the rows that a function returns for an input row apart into cells.
+    """Splits the rows that a function returned for an input row into cells.
 
     Parameters
     ----------
@@ -127,10 +126,10 @@ class ForEachReader:
     """
 
     unchanged: frozenset[type] = frozenset()
-    """No result is a cell as it is."""
+    """Empty: no result is a cell without conversion."""
 
     def read_together(self, value: object) -> None:
-        """Return `None`: each row is read by itself."""
+        """Return `None`: each row is read separately."""
 
     def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
         self._spec = spec
@@ -138,7 +137,7 @@ class ForEachReader:
         self._reader = RowReader(spec, artifact_name, flat)
 
     def read(self, value: object, row: int) -> tuple[object, ...]:
-        """Return a list of cells for each column, from what a function returned for the input row at a position."""
+        """Return a list of cells for each column, from the result of a function for the input row at a position."""
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray | pd.Series):
             raise TypeError(
                 f"Builder '{self._spec.name}', input row {row}: {self._spec.python_function}() must return a list of "
@@ -155,7 +154,7 @@ class ForEachReader:
 def _with_hint_of_whole_columns(
     error: TypeError | ValueError, spec: BuilderSpec, value: object
 ) -> TypeError | ValueError:
-    """Return an error that also says which argument of a row-wise function is a whole column, if a frame came back."""
+    """Return an error that also names the argument that is a whole column, if a row-wise function returned a frame."""
     if not spec.runs_by_row or not issubclass(type(value), pd.DataFrame | pd.Series):
         return error
     for name, argument in spec.arguments.items():
@@ -170,7 +169,7 @@ def _with_hint_of_whole_columns(
 
 
 def _is_natural(column_type: ColumnType | None) -> bool:
-    """Return whether the type of a column comes from its values."""
+    """Return whether the type of a column is inferred from its values."""
     return column_type is None or (column_type.kind is Kind.CATEGORY and pa.types.is_null(column_type.arrow.value_type))
 
 
@@ -234,7 +233,7 @@ def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec) -> list[o
 
 
 def _field_names(value: object) -> list[str] | None:
-    """Return the names that the items of a sequence go by as well: of a named tuple, or a NumPy record."""
+    """Return the names of the items of a sequence that has them: a named tuple, or a NumPy record."""
     if isinstance(value, np.void):
         return None if value.dtype.names is None else list(value.dtype.names)
     fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
@@ -256,16 +255,16 @@ def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tu
 
 
 def normal_values(spec: BuilderSpec, column: str, values: Sequence[object]) -> Sequence[object]:
-    """Return checked cells as they would be read back if the column ended here."""
+    """Return checked cells as they would be read back if the column were complete now."""
     try:
         built, column_type = build_column(values, spec.dtypes.get(column))
-    except CellError:  # Some will be refused when the column is complete.
+    except CellError:  # Some cells will be refused when the column is complete.
         return values
     return normal_cells(values, built, column_type)
 
 
 def misfits(spec: BuilderSpec, column: str, values: Sequence[object]) -> list[int]:
-    """Return the rows whose cells make it impossible to have all checked cells in one column."""
+    """Return the rows whose cells cannot share a column with the other checked cells."""
     declared = spec.dtypes.get(column)
     try:
         build_column(values, declared)
@@ -286,7 +285,7 @@ def _fit(first: object, value: object, declared: ColumnType | None) -> bool:
 def read_frame_result(
     spec: BuilderSpec, value: object, row_count: int | None, artifact_name: NameArtifact
 ) -> FrameData:
-    """Return what a `dataframe` function returned, with the builder's column names.
+    """Return the result of a `dataframe` function as a frame with the builder's column names.
 
     Parameters
     ----------
@@ -298,7 +297,7 @@ def read_frame_result(
     row_count
         How many rows it has to have; `None` for an IndexBuilder.
     artifact_name
-        Returns the name of the file that a cell stands for.
+        Returns the name of the file that a cell names.
     """
     try:
         frame = _as_frame(spec, value, row_count)
@@ -313,7 +312,7 @@ def read_frame_result(
 
 
 def _natural_vectors(frame: object) -> dict[str, ColumnType]:
-    """Return the types of columns whose cells are arrays that become vectors, as those of rows do."""
+    """Return the types of columns whose cells are arrays that become vectors, as for row-wise results."""
     found: dict[str, ColumnType] = {}
     if isinstance(frame, pd.DataFrame):
         for place, name in enumerate(frame.columns):
@@ -328,7 +327,7 @@ def _natural_vectors(frame: object) -> dict[str, ColumnType]:
 
 
 def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifact_name: NameArtifact) -> FrameData:
-    """Return a frame whose artifacts go by the one form of their names."""
+    """Return a frame with the names of artifacts in normal form."""
     table = data.table
     for place, (name, column_type) in enumerate(data.types.items()):
         if column_type.kind is Kind.ARTIFACT:
@@ -409,6 +408,6 @@ def _check_width(spec: BuilderSpec, returned: Sequence[object]) -> None:
             f"with the columns {', '.join(map(str, returned[:_MOST_LISTED]))}{more}" if returned else "without columns"
         )
         raise ValueError(
-            f"Builder '{spec.name}': {spec.python_function}() returned a frame {listed}; there have to be as many as "
+            f"Builder '{spec.name}': {spec.python_function}() returned a frame {listed}; expected as many as "
             f"changed_columns, which are {', '.join(spec.changed_columns)}."
         )

@@ -31,12 +31,12 @@ from tablevault.system import clock
 from tablevault.texts.plain import Secrets
 
 INTERRUPT_PATIENCE = 5.0
-"""Seconds that an interrupt, or a stop, waits for rows in flight in other threads."""
+"""Seconds for which an interrupt or a stop waits for rows in flight in other threads."""
 
 _LONG_CALL = 60.0
-"""Seconds after which progress says for how long a call on another machine has been running."""
+"""Seconds after which progress shows the running time of a call on another machine."""
 _LONGEST_WAIT = 0.1
-"""Seconds between two looks whether a stop was requested."""
+"""Seconds between two checks for a stop request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class _Call:
     task: Task
     fingerprints: Fingerprints
     is_counted: bool
-    """Whether it counts in the usage of its rows already."""
+    """Whether it is already counted in the usage of its rows."""
 
 
 class RowRunner:
@@ -55,15 +55,15 @@ class RowRunner:
     Parameters
     ----------
     table
-        The rows that are there already; takes those that are computed.
+        Holds the existing rows, and takes the computed ones.
     call
         The arguments of the function.
     plan
         The function, and how it is run.
     owner
-        May be asked to stop; is told which values must not be quoted.
+        May be asked to stop; takes secrets, which must not be quoted.
     reader
-        Takes results apart that stand for several rows; `None` for one row per result.
+        Splits results that stand for several rows; `None` for one row per result.
     gate
         Lets calls begin; `None` if no service and no budget limits them.
     jobs
@@ -99,12 +99,12 @@ class RowRunner:
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
         self._told: list[tuple[str, str]] = []
-        """Values of environment variables that workers have told."""
+        """Values of environment variables, as reported by workers."""
         self._noted = -1
         """The call whose usage was added last."""
         self._failure: BaseException | None = None
         self._join_at: float | None = None
-        """When the failed rows of the job at hand are tried again, all together."""
+        """Time at which the failed rows of the current job are retried, all together."""
 
     def run(self) -> None:
         """Compute all missing rows: those that were never tried first, then those that failed before.
@@ -131,7 +131,7 @@ class RowRunner:
                 self._run_scheduled(missing)
         finally:
             self._table.counter.retrying = 0
-            # Jobs are waited for also while the process is paused.
+            # Jobs also continue while the process is paused.
             self._table.counter.waiting = self._jobs.text if self._jobs is not None and self._jobs.open else ""
         if self._failure is not None:
             raise self._failure
@@ -144,7 +144,7 @@ class RowRunner:
         try:
             self._call_each(missing)
         except TableReferenceError:
-            # The schedule evaluates the arguments of one row at a time, and knows whose error it is.
+            # The schedule evaluates the arguments row by row, so that it can attribute the error.
             waiting = self._schedule.waiting_positions
             return [position for position in missing if not self._table.filled[position] and position not in waiting]
         return ()
@@ -167,7 +167,7 @@ class RowRunner:
                 self._succeed(kept)
                 done += kept
                 if error is not None and self._failure is None:
-                    # When the call began is known only if it was the first one.
+                    # The start of the call is known only if it was the first one.
                     first_call = None if kept else began
                     task = Task((positions[kept],), first_call=first_call, seconds=clock.monotonic() - began)
                     self._failed(task, error)
@@ -178,7 +178,7 @@ class RowRunner:
                     return
 
     def _run_due(self) -> None:
-        """Repeat the calls that have waited long enough, in this thread."""
+        """Repeat the calls whose wait is over, in this thread."""
         executor = self._executor()
         while self._failure is None and not self._owner.stop_requested:
             now = clock.monotonic()
@@ -196,7 +196,7 @@ class RowRunner:
         return self._plan.executor(self._owner, self._learn, self._table.artifacts, one_by_one=self._gate is not None)
 
     def _learn(self, values: Iterable[tuple[str, str]]) -> None:
-        """Note values that must not be told, each with its mark."""
+        """Note secrets, each with its mark."""
         found = list(values)
         self._told.extend(found)
         self._owner.secrets.add(found)
@@ -214,14 +214,14 @@ class RowRunner:
             while self._continue(executor):
                 self._handle(executor)
         finally:
-            # Left early only by an interrupt or an error: rows in flight are worth waiting for.
+            # Left early only on an interrupt or an error; rows in flight may still finish.
             self._drain(executor)
             executor.close()
             if self._gate is not None:
                 self._gate.close()
 
     def _take_up_jobs(self, executor: RowExecutor, jobs: JobJournal, missing: Sequence[int]) -> Sequence[int]:
-        """Look after the jobs that earlier attempts have left; return the missing rows that are in none."""
+        """Continue the jobs of earlier attempts; return the missing rows that are not in any."""
         rest = set(missing)
         for record in jobs.open:
             if not rest.isdisjoint(record.positions):
@@ -232,14 +232,14 @@ class RowRunner:
         return new
 
     def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
-        """Return whether all jobs are out that may be, and there is nothing to do but to wait for them."""
+        """Return whether all possible jobs are submitted, and the only thing left is to wait for them."""
         if not self._in_flight or executor.ended or not all(map(jobs.is_settled, self._in_flight)):
             return False
         is_full = len(self._in_flight) >= executor.workers or (self._gate is not None and self._gate.opens_at > now)
         return is_full or not (self._schedule.is_ready(now) or self._schedule.waiting)
 
     def _continue(self, executor: RowExecutor) -> bool:
-        """Start calls and wait until one has ended. Return whether anything is left."""
+        """Start calls and wait until one has ended; return whether any are left."""
         if self._failure is not None or self._owner.stop_requested:
             return False
         now = clock.monotonic()
@@ -266,7 +266,7 @@ class RowRunner:
         return True
 
     def _tell_waiting(self, executor: RowExecutor, now: float) -> None:
-        """Let progress say what rows wait for, where they are on other machines."""
+        """Show in progress why rows on other machines wait."""
         if self._gate is not None and self._gate.opens_at > now:
             return
         if self._jobs is not None:
@@ -284,7 +284,7 @@ class RowRunner:
 
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
         """Start the calls that services and budgets allow now."""
-        # No call is taken ahead of a worker: it would count before it begins.
+        # No call is handed over before a worker is free: it would count before it begins.
         most = min(executor.workers, self._plan.concurrency)
         while self._failure is None and len(self._in_flight) < most and not executor.ended:
             if not self._schedule.is_ready(now) or gate.opens_at > now:
@@ -312,14 +312,14 @@ class RowRunner:
         return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
 
     def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
-        """Return when the calls that run now take too long, on the monotonic clock."""
+        """Return the deadline of the running calls, on the monotonic clock."""
         timeout = self._plan.policies.timeout
         if timeout is None:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
     def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
-        """Start a call; `is_left` if it is a job of an earlier attempt, which has counted it."""
+        """Start a call; `is_left` for a job of an earlier attempt, which has counted it."""
         position = task.positions[0]
         try:
             with ArgumentErrors(self._table.spec, position):
@@ -331,7 +331,7 @@ class RowRunner:
                     fingerprints = self._call.fingerprints(task.positions)
                     arguments = self._call.batch_arguments(task.positions, self._facts(task, fingerprints))
         except TableReferenceError as error:
-            # One key that cannot be resolved is an error of its row, not of the vault.
+            # A key that cannot be resolved is an error of its row, not of the vault.
             if self._gate is not None:
                 self._gate.cancel(permit)
             self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
@@ -359,10 +359,10 @@ class RowRunner:
         return CallFacts(task.attempt, task.last_error, ids)
 
     def _handle(self, executor: RowExecutor) -> None:
-        """Take the calls that have ended."""
+        """Handle the calls that have ended."""
         ended = executor.ended
         while ended:
-            # Removed last: an interrupt in between must not lose a row.
+            # Removed last, so that an interrupt in between does not lose a row.
             self._take(ended[0])
             ended.popleft()
 
@@ -373,12 +373,12 @@ class RowRunner:
         task = _after_call(call.task, ended.seconds)
         self._note_usage(ended.number, call, ended.seconds, ended.usage or {})
         if all(self._table.filled[position] for position in task.positions):
-            # An interrupt came between keeping the rows and forgetting the call.
+            # An interrupt came after the rows were kept and before the call was removed.
             pass
         elif ended.error is not None:
             error = error_of(ended, f"computing {_rows_text(task.positions)}")
             if self._jobs is not None:
-                # The executor has made the request as often as the policies allow.
+                # The executor has already used up the retries of the request.
                 task = replace(task, retries=self._plan.policies.retry.max_retries)
             self._failed(task, error, is_setup=type(ended.error) is FunctionError)
         elif self._plan.batch_size is None:
@@ -390,9 +390,9 @@ class RowRunner:
         self._in_flight.pop(ended.number, None)
 
     def _note_usage(self, number: int, call: _Call, seconds: float, amounts: Mapping[str, float]) -> None:
-        """Add what a call that is over has used, where calls are counted or it has reported anything."""
+        """Add the usage of a call that has ended, if calls are counted or it has reported anything."""
         if number == self._noted:
-            # An interrupt came before the call was forgotten.
+            # An interrupt came before the call was removed.
             return
         self._noted = number
         positions = call.task.positions
@@ -420,9 +420,9 @@ class RowRunner:
                 ]
                 self._plan.function.validator(**dict(zip(spec.changed_columns, given, strict=True)))
         except KeyboardInterrupt:
-            # The result is still there: it is taken again before the run ends.
+            # The result is kept, and handled again before the run ends.
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a validator raises, the policies decide about it
+        except BaseException as error:  # noqa: BLE001 - the policies decide on any exception of a validator
             refused = RowError(error, is_invalid=True, result=value, note=note)
             self._failed(replace(task, positions=(position,)), refused, task.positions)
             return
@@ -430,17 +430,17 @@ class RowRunner:
         self._succeed(1)
 
     def _take_job(self, jobs: JobJournal, number: int, task: Task, value: object, fingerprints: Fingerprints) -> None:
-        """Keep the results of a job, which count as those of the code that it was submitted by."""
+        """Keep the results of a job under the version of the code that submitted it."""
         self._join_at = None
         with self._table.computed_under(jobs.of(number).code, task.positions):
             self._take_batch(task, value, fingerprints)
             jobs.finish(number)
 
     def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
-        """Keep the results of the rows of a batch; an exception object in place of a result is the row's error."""
+        """Keep the results of a batch; an exception in place of a result is the row's error."""
         try:
             results = rows_of_batch(value, len(task.positions), len(self._table.columns))
-        except Exception as error:  # noqa: BLE001 - whatever a foreign container does
+        except Exception as error:  # noqa: BLE001 - foreign containers may raise anything
             located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task.positions)}: {message_of(error)}")
             self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
             return
@@ -454,7 +454,7 @@ class RowRunner:
                 self._succeed(kept)
                 done += kept
                 if refused is not None:
-                    if not is_a(refused.error, Exception):  # An interrupt: the results are still there.
+                    if not is_a(refused.error, Exception):  # An interrupt; the results are kept.
                         raise refused.error
                     self._failed(replace(task, positions=(task.positions[done],)), refused, task.positions)
                     done += 1
@@ -468,7 +468,7 @@ class RowRunner:
                 self._take_row(task, result, fingerprints, place)
 
     def _expire(self, executor: RowExecutor) -> None:
-        """Give up calls that take too long."""
+        """Abandon calls that have timed out."""
         if self._plan.policies.timeout is None:
             return
         now = clock.monotonic()
@@ -492,13 +492,13 @@ class RowRunner:
                 self._expire_job(self._jobs, number, task, error)
             if running > self._plan.concurrency and self._failure is None:
                 error.add_note(
-                    f"{running} calls that timed out are still running, and cannot be ended; limit the time inside "
+                    f"{running} calls that timed out are still running and cannot be ended; limit the time inside "
                     "the function"
                 )
                 self._raise_later(task, RowError(error))
 
     def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
-        """Let the rows of a job fail that takes too long, each by itself: smaller jobs would not be faster."""
+        """Fail the rows of a job that has timed out individually, since smaller jobs would not be faster."""
         self._join_at = None
         for position in task.positions:
             if not self._table.filled[position]:
@@ -506,7 +506,7 @@ class RowRunner:
         jobs.finish(number)
 
     def _drain(self, executor: RowExecutor) -> None:
-        """Let rows in flight finish, for a bounded time."""
+        """Let rows in flight finish, within a time limit."""
         self._take_back(executor)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
         patient = self._failure is not None and not self._owner.stop_requested
@@ -519,11 +519,11 @@ class RowRunner:
             patient = patient and not self._owner.stop_requested
 
     def _take_back(self, executor: RowExecutor) -> None:
-        """Forget calls that no worker has begun, and jobs that are left to a later attempt."""
+        """Take back calls that no worker has begun, and jobs that are left to a later attempt."""
         reported = {number: executor.reported(number) for number in self._in_flight} if self._jobs is not None else {}
         executor.cancel_waiting()
         for number in [number for number in self._in_flight if not executor.knows(number)]:
-            # It was taken back, or an interrupt came before it was handed over.
+            # It was taken back, or interrupted before it was handed over.
             call = self._in_flight.pop(number)
             if self._jobs is not None and self._jobs.is_out(number):
                 self._note_usage(number, call, 0.0, reported[number])
@@ -537,7 +537,7 @@ class RowRunner:
     # --- errors ---------------------------------------------------------------------------------------------------
 
     def _succeed(self, rows: int) -> None:
-        """Count rows that have a result."""
+        """Count rows with a result."""
         exceeded = self._policy.succeed(rows)
         if exceeded is not None and self._policy.last is not None:
             task, error = self._policy.last
@@ -552,18 +552,18 @@ class RowRunner:
         is_setup: bool = False,
         was_called: bool = True,
     ) -> None:
-        """Let the policies decide about the error of a call.
+        """Let the policies decide on the error of a call.
 
         Parameters
         ----------
         task, error
-            The rows that it is the error of, and their call.
+            The failed rows with their call, and its error.
         given
-            All rows that the call was given, which the error may quote; `None`: those of the task.
+            All rows of the call, which the error may quote; `None`: those of the task.
         is_setup
             Whether the function could not be opened.
         was_called
-            Whether the function was called at all.
+            Whether the function was called.
         """
         now = clock.monotonic()
         self._doubt_files(task, error, now)
@@ -588,7 +588,7 @@ class RowRunner:
             case Verdict.RAISE:
                 self._raise_later(task, error, given)
             case _ if self._failure is not None:
-                # No calls are made any more.
+                # The run is ending: no further calls.
                 pass
             case Verdict.RETRY if decision.task is not None:
                 self._table.counter.retried += 1
@@ -599,20 +599,20 @@ class RowRunner:
                     self._schedule.put(replace(task, positions=half, attempt=task.attempt + 1, last_error=text))
 
     def _retry(self, task: Task, not_before: float, is_alone: bool) -> None:
-        """Let a call be made again; `is_alone` if all rows of the last one are in it."""
+        """Queue a call again; `is_alone` if it has all rows of the last one."""
         if self._jobs is not None and not is_alone:
-            # One job for all rows that failed alike, instead of one for each.
+            # One job for all rows that failed in the same way, instead of one each.
             self._join_at = self._join_at or not_before
             task, not_before = replace(task, joins=True), self._join_at
         self._schedule.put(task, not_before)
 
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
-        """Note when the calls of a failed try ran: files that no cell names may be theirs."""
+        """Note the interval of a failed try, which may have left files that no cell names."""
         seconds = task.seconds if task.first_call is None else now - task.first_call
         self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
 
     def _raise_later(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
-        """Let an error end the run, once rows in flight are finished; the first one is raised."""
+        """End the run with an error after the rows in flight; the first error is raised."""
         own_note = self._error_note(task.positions, given)
         note = own_note if error.note is None else error.note
         if not self._plan.policies.collects:
@@ -629,12 +629,12 @@ class RowRunner:
         self._failure.__cause__ = error.error
 
     def _error_note(self, positions: Sequence[int], given: Sequence[int] | None = None) -> str:
-        """Return the note of an error of rows, after the secrets that it may quote became known to the owner."""
+        """Return the note for an error of rows, after registering the secrets that it may quote."""
         self._owner.secrets.add(self._secrets(positions if given is None else given))
         return f"raised by {self._table.spec.function_text} for {_rows_text(positions)}"
 
     def _secrets(self, positions: Sequence[int]) -> list[tuple[str, str]]:
-        """Return the values that calls for rows were given and that must not be told, each with its mark."""
+        """Return the secrets among the arguments of rows, each with its mark."""
         found = self._told.copy()
         for position in positions if self._table.spec.untracked else positions[:1]:
             with contextlib.suppress(Exception):
@@ -650,7 +650,7 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
     table
         Takes the records.
     policy
-        Counts the failed rows. A limit that is exceeded is noted on the error.
+        Counts the failed rows. An exceeded limit is noted on the error.
     task, error
         The call, and its error.
     hide
@@ -667,7 +667,7 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
 
 
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
-    """Return a cell as functions get it: of a column of lists a list, even while it is still an array."""
+    """Return a cell in the form for functions: a list for a column of lists, even if it is still an array."""
     if column_type is None or holds_arrays(column_type):
         return cell
     return without_arrays([cell])[0]
@@ -681,16 +681,16 @@ def _rows_text(positions: Sequence[int]) -> str:
 def _after_call(task: Task, seconds: float) -> Task:
     """Return a task with one more call, and its duration, counted; the try began when its first call did."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
-    # As `replace` would do, which takes as long as all else that is done for a row.
+    # Faster than `replace`, which would double the cost of a row.
     return Task(
         task.positions, task.attempt, task.retries, first_call, task.seconds + seconds, task.last_error, task.joins
     )
 
 
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:
-    """Return in which order to pass the named arguments, and what to pass them to.
+    """Return the order in which to pass the named arguments, and the callable to pass them to.
 
-    Passed by position they cost less than by name; that is done only where it means the same.
+    Passing by position is cheaper than by name; it is done only where the meaning is the same.
     """
     if isinstance(function, FunctionType):
         parameters = function.__code__.co_varnames[: function.__code__.co_argcount][: len(names)]

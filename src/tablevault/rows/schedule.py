@@ -1,4 +1,4 @@
-"""What is run next, and what becomes of an error: retries, limits, and the end of a run."""
+"""Scheduling of calls, and decisions on errors: retries, limits, and the end of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is
 from tablevault.values.progress import BuilderCounter
 
 FEWEST_FOR_SHARE = 20
-"""Tried rows from which on a share of failed rows is checked."""
+"""Minimum number of tried rows before a share of failures is checked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +25,19 @@ class Task:
     attempt: int = 1
     """Number of the call in the try of its rows."""
     retries: int = 0
-    """Retries that were used up; throttled calls use up none."""
+    """Retries used so far; throttled calls use none."""
     first_call: float | None = None
-    """When the first call of the try began, on the monotonic clock."""
+    """Start of the first call of the try, on the monotonic clock."""
     seconds: float = 0.0
-    """Time that the earlier calls of the try took."""
+    """Total duration of the earlier calls of the try."""
     last_error: str | None = None
-    """Text of the error of the call before."""
+    """Error text of the previous call."""
     joins: bool = False
-    """Whether it may be made together with others whose calls before it failed alike."""
+    """Whether it may be combined with others that failed in the same way."""
 
 
 class Schedule:
-    """The tasks of one builder that were not started yet.
+    """The tasks of one builder that have not started yet.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Schedule:
         self._numbers = count()
         self._has_new = False
         self._next: Sequence[int] | None = None
-        """The first of `_new`, where it was looked at already."""
+        """The first of `_new`, if it was peeked at."""
 
     def add(self, positions: Sequence[int]) -> None:
         """Add rows that were never tried, in the order in which they are tried."""
@@ -60,7 +60,7 @@ class Schedule:
         self._new, self._has_new = chain(self._new, parts), True
 
     def take(self, now: float) -> Task | None:
-        """Return the next task that may start, `None` if there is none now."""
+        """Return the next task that may start now; `None` if there is none."""
         if self._waiting and self._waiting[0][0] <= now:
             task = heapq.heappop(self._waiting)[2]
             return self._joined(task, now) if task.joins else task
@@ -72,7 +72,7 @@ class Schedule:
         return None
 
     def _joined(self, task: Task, now: float) -> Task:
-        """Return a task with the rows of those that may be made together with it."""
+        """Return a task, extended by the rows of those that it may be combined with."""
         positions = list(task.positions)
         while self._waiting and self._waiting[0][0] <= now and len(positions) < self._size:
             other = self._waiting[0][2]
@@ -92,7 +92,7 @@ class Schedule:
         return self._has_new
 
     def put(self, task: Task, not_before: float = 0.0) -> None:
-        """Let a task be started again, not before a time on the monotonic clock."""
+        """Queue a task again, not before a time on the monotonic clock."""
         heapq.heappush(self._waiting, (not_before, next(self._numbers), task))
 
     @property
@@ -102,40 +102,40 @@ class Schedule:
 
     @property
     def waiting_positions(self) -> frozenset[int]:
-        """Rows of the tasks that wait for another call."""
+        """Rows of the tasks that wait for a retry."""
         return frozenset(position for _, _, task in self._waiting for position in task.positions)
 
     @property
     def waiting(self) -> int:
-        """Number of tasks that wait for another call."""
+        """Number of tasks that wait for a retry."""
         return len(self._waiting)
 
 
 class Verdict(Enum):
-    """What becomes of the error of a call."""
+    """The kinds of decision on the error of a call."""
 
     RETRY = "retry"
-    """The call is made again."""
+    """The call is repeated."""
     SPLIT = "split"
-    """The rows of a batch are tried again in halves, to find those that fail."""
+    """The rows of a batch are retried in halves, to find the failing ones."""
     COLLECT = "collect"
-    """The error is recorded, and other rows go on."""
+    """The error is recorded, and other rows continue."""
     RAISE = "raise"
     """The run ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What becomes of the error of a call, and when."""
+    """The decision on the error of a call, with the time of the next call."""
 
     verdict: Verdict
     not_before: float = 0.0
-    """When the call may be made again, on the monotonic clock."""
+    """Earliest time of the next call, on the monotonic clock."""
     task: Task | None = None
-    """The call to be made again."""
+    """The call to repeat."""
 
     def repeats_call(self, failed: Task, error: RowError) -> bool:
-        """Return whether the next call for the rows is the same one: its end is unknown, or it was throttled.
+        """Return whether the next call for the rows keeps the id: the outcome is unknown, or the call was throttled.
 
         Parameters
         ----------
@@ -147,28 +147,28 @@ class Decision:
 
 @dataclass
 class FailurePolicy:
-    """Decides what becomes of errors, and counts them."""
+    """Decides on errors by the policies of a builder, and counts them."""
 
     policies: Policies
     stop_on: ErrorRules
     retry_on: ErrorRules
     builder: str
     counter: BuilderCounter = field(default_factory=lambda: BuilderCounter(0))
-    """Knows how many rows of this builder have a result or failed, in all attempts of this process."""
+    """Counts the rows of this builder with a result or an error, in all attempts of this process."""
     process_id: str = ""
     """The process, as notes on errors name it."""
     failed_before: Collection[int] = ()
-    """Rows that failed in an earlier attempt. They are tried last, one after the other, and failing again is no sign
-    that whatever they depend on is down: they do not count as consecutive failures."""
+    """Rows that failed in an earlier attempt. They are tried last, in order, so that a repeated failure does not
+    indicate an outage: they do not count as consecutive failures."""
     consecutive: int = field(default=0, init=False)
     """Failures in order of completion without a success in between."""
     last: tuple[Task, RowError] | None = field(default=None, init=False)
     """The last failed row of this attempt."""
 
     def succeed(self, rows: int) -> str | None:
-        """Count rows that have a result; return the limit that is exceeded nevertheless, as a note.
+        """Count rows with a result; return a note if a limit is exceeded nevertheless.
 
-        Earlier failures may be too many of the first rows for which a share is checked.
+        Earlier failures may exceed the share once it is checked for the first time.
         """
         if not rows:
             return None
@@ -182,7 +182,7 @@ class FailurePolicy:
         return self.counter.computed + self.counter.failed
 
     def decide(self, task: Task, error: RowError, text: str, now: float) -> Decision:
-        """Return what becomes of the error of a call.
+        """Return the decision on the error of a call.
 
         Parameters
         ----------
@@ -206,7 +206,7 @@ class FailurePolicy:
 
     def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
         retry = self.policies.retry
-        # A worker's death was the end of two calls already.
+        # A worker has died in two calls for these rows already.
         if not retry.max_retries or error.has_died or not self.retry_on.match(error):
             return None
         throttled = _is_throttled(error)
@@ -223,12 +223,12 @@ class FailurePolicy:
         return Decision(Verdict.RETRY, now + wait, following)
 
     def wait_of_service(self, task: Task, error: RowError, decision: Decision, now: float) -> float | None:
-        """Return for how many seconds a service asked to be left alone by the answer to a call; `None` if it did not.
+        """Return the seconds for which a service asked to pause all calls; `None` if it did not.
 
         Parameters
         ----------
         task, error, decision
-            The call, its error, and what becomes of it.
+            The call, its error, and the decision on it.
         now
             The monotonic clock.
         """
@@ -239,7 +239,7 @@ class FailurePolicy:
         return max(backoff(self.policies.retry.wait, self.policies.retry.max_wait, 1), told_wait(error.error) or 0.0)
 
     def collect(self, task: Task, error: RowError) -> str | None:
-        """Count a recorded failure; return the limit that is exceeded, as a note, `None` if none is."""
+        """Count a recorded failure; return a note if a limit is exceeded, else `None`."""
         self.last = task, error
         new = sum(position not in self.failed_before for position in task.positions)
         self.consecutive += new

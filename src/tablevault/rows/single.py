@@ -1,4 +1,4 @@
-"""Calling a function that is called once for its builder, under its policies."""
+"""Functions that are called once per builder, under its policies."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from tablevault.system import clock
 from tablevault.values.processes import WHOLE_BUILDER
 
 _LONGEST_WAIT = 0.1
-"""Seconds between two looks whether a stop was requested."""
+"""Seconds between two checks for a stop request."""
 _STOP_PATIENCE = 5.0
-"""Seconds that a call in another thread has after a stop was requested."""
+"""Seconds that a call in another thread has to finish after a stop request."""
 
 _WHOLE = (WHOLE_BUILDER,)
 _ONLY_CALL = 1
-"""The number of all calls that pull rows: the files of the worker belong to it."""
+"""The number shared by all calls that pull rows, so that the worker's files belong to one call."""
 
 Arguments = Callable[[CallFacts], dict[str, object]]
 """Returns the arguments of a call; the function owns them."""
 
 
 class SinglePassage:
-    """The way of the calls of one function through its gate, and into its usage.
+    """Takes the calls of one function through its gate, and counts their usage.
 
     Parameters
     ----------
     gate
         Lets calls begin; `None` if no service and no budget limits them.
     usage
-        Adds up what they use.
+        Adds up their usage.
     owner
         May be asked to stop.
     """
@@ -80,7 +80,7 @@ class SinglePassage:
         self._usage.begin(_WHOLE)
 
     def leave(self, ended: Ended) -> None:
-        """Add what a call has used, where calls are counted or it has reported anything."""
+        """Add the usage of a call, if calls are counted or it has reported anything."""
         amounts = ended.usage or {}
         if self._gate is not None:
             self._gate.end(ended.number, amounts, ended.seconds)
@@ -98,13 +98,13 @@ class SinglePassage:
             self._gate.look({})
 
     def close(self) -> None:
-        """Settle a call that an error has cut off."""
+        """Settle a call that an error has interrupted."""
         if self._gate is not None:
             self._gate.close()
 
 
 class SingleMeter:
-    """Takes the amounts that a generator reports while its rows are taken.
+    """Takes the amounts that a generator reports while its rows are read.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def call_once(
     count_failed: Callable[[], None],
     passage: SinglePassage,
 ) -> object:
-    """Call a function until it returns, or fails for good.
+    """Call a function until it returns or its retries are used up.
 
     Parameters
     ----------
@@ -145,11 +145,11 @@ def call_once(
     owner
         May be asked to stop.
     artifacts
-        Is told when calls that failed may have left files.
+        Takes the intervals of failed calls, which may have left files.
     count_failed
-        Is called for each call that ended without a result, unless it is going to be made again as the same call.
+        Called for each call that ended without a result, unless it is repeated under the same id.
     passage
-        Lets the calls begin, and adds up what they use.
+        Lets the calls begin, and adds up their usage.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def pull_rows(
     artifacts: InstanceArtifacts,
     passage: SinglePassage,
 ) -> RemoteRows:
-    """Return the rows of a generator that a worker on a Ray cluster runs.
+    """Return the rows of a generator in a worker on a Ray cluster.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def _call(
     timeout: float | None,
     owner: Interruptible,
 ) -> Ended:
-    """Make one call; one that takes too long is given up."""
+    """Make one call; abandon it if it times out."""
     stopped_at: float | None = None
     with contextlib.suppress(IndexError):
         executor.ended.popleft()

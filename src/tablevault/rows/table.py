@@ -1,4 +1,4 @@
-"""The rows of one builder while they fill up."""
+"""The rows of one builder under construction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
 FAILED = 2
-"""Marks a row in `RowTable.filled` that has no cells, and is not to be computed in this attempt."""
+"""Marks a row in `RowTable.filled` that has no cells and is not computed in this attempt."""
 
 
 class RowTable:
@@ -60,27 +60,27 @@ class RowTable:
         self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in spec.changed_columns}
         """Files of reused cells: column -> position -> file."""
         self.is_incomplete = False
-        """Whether rows that an earlier attempt had finished have to be computed again."""
+        """Whether finished rows of an earlier attempt have to be computed again."""
         self.failures: dict[int, RowFailure] = {}
-        """Why rows failed or were skipped, by position; those of earlier attempts are tried again."""
+        """Failures and skips by position; rows that failed in earlier attempts are retried."""
         self.calls: dict[int, int] = {}
         """Calls of this process that have ended without a result, by position, where calls have ids."""
         self.usage = UsageLog(spec.name, counter, checkpoints)
-        """What the calls for the rows have used."""
+        """Usage of the calls for the rows."""
         self._failed_before: set[int] = set()
         """Rows that failed in earlier attempts."""
         self.artifact_columns: tuple[int, ...] = tuple(
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
-        """Places of the columns whose cells name files."""
+        """Indices of the columns whose cells name files."""
         self.array_columns = tuple(
             (place, reused_array(known))
             for place, name in enumerate(spec.changed_columns)
             if (known := spec.dtypes.get(name)) is not None and holds_arrays(known)
         )
-        """Places of the columns of vectors and tensors, each with what makes a cell of an earlier one."""
+        """Indices of the columns of vectors and tensors, each with the converter for cells of earlier attempts."""
         self.is_nested = spec.for_each is not None
-        """Whether a cell is a list with the cells of several rows."""
+        """Whether each cell is a list with the cells of several rows."""
         self._name = spec.name
         self._append = checkpoints.append
 
@@ -146,13 +146,13 @@ class RowTable:
             self.artifacts.remove(state.artifacts[position])
 
     def keep_failures(self) -> None:
-        """Leave rows that failed in earlier attempts failed, where they cannot be tried again one by one."""
+        """Keep the failures of earlier attempts, where rows cannot be retried one by one."""
         for position in self.failures:
             self.resize(max(len(self.filled), position + 1))
             self.filled[position] = FAILED
 
     def forget(self, positions: Collection[int]) -> None:
-        """Let rows be computed again."""
+        """Clear rows, so that they are computed again."""
         if positions:
             self.is_incomplete = True
             self.checkpoints.begin(self._name, self.spec.changed_columns, self.version, self.is_nested)
@@ -161,7 +161,7 @@ class RowTable:
                 self.count_call(position)
 
     def cut_at_first_missing(self) -> None:
-        """Drop the rows after the first empty one: a generator that continues can only append."""
+        """Drop the rows after the first empty one, since a generator can only append."""
         first = self.filled.find(0)
         if first >= 0:
             later = [position for position in range(first, len(self.filled)) if self.filled[position]]
@@ -185,7 +185,7 @@ class RowTable:
             self._append(self._name, position, cells, fingerprint, self._files(cells))
         else:
             self._append(self._name, position, cells, fingerprint)
-        # Marked last: after an interrupt in between, the row is kept again.
+        # Marked last, so that after an interrupt in between the row is kept again.
         self.filled[position] = 1
         self.counter.computed += 1
 
@@ -197,7 +197,7 @@ class RowTable:
         return tuple(str(cell) for cell in named if cell is not None)
 
     def take(self, batch: RowBatch) -> None:
-        """Add computed rows that the checkpoints have already."""
+        """Add computed rows that are already in the checkpoints."""
         count = len(batch.cells)
         positions = batch.positions[:count]
         if self._failed_before:
@@ -227,7 +227,7 @@ class RowTable:
         version: str,
         adopted: Mapping[str, AdoptedArtifact],
     ) -> None:
-        """Add a row that is taken over from an origin.
+        """Add a row that is reused from an origin.
 
         Parameters
         ----------
@@ -256,14 +256,14 @@ class RowTable:
         fingerprints: Sequence[bytes | None],
         versions: Sequence[str],
     ) -> None:
-        """Add rows that are taken over from an origin, and name no files.
+        """Add rows without files that are reused from an origin.
 
         Parameters
         ----------
         positions
             Their positions here.
         columns, fingerprints, versions
-            What the origin has, one for each of these positions.
+            Values of the origin, one for each of these positions.
         """
         code_of = {version: self._code_of(version) for version in dict.fromkeys(versions)}
         codes = array("q", map(code_of.__getitem__, versions))
@@ -287,7 +287,7 @@ class RowTable:
 
     @contextmanager
     def computed_under(self, version: str, positions: Collection[int]) -> Iterator[None]:
-        """Let the rows that are kept meanwhile count as computed under a version of the code.
+        """Attribute the rows that are kept inside the block to a version of the code.
 
         Parameters
         ----------
@@ -312,13 +312,13 @@ class RowTable:
                     self.codes[position] = code
 
     def fail(self, position: int, failure: RowFailure) -> None:
-        """Record that a row failed or was skipped: its cells are null, and it is not computed in this attempt."""
+        """Record that a row failed or was skipped; its cells stay null in this attempt."""
         self._add_failure(position, failure)
         self.checkpoints.append_failure(self._name, position, pack_failure(failure))
         self.filled[position] = FAILED
 
     def count_call(self, position: int) -> None:
-        """Count a call for a row that has ended without a result."""
+        """Count a call that ended without a result for a row."""
         self.calls[position] = self.calls.get(position, 0) + 1
         self.checkpoints.count_calls(self._name, position, self.calls[position])
 
@@ -346,7 +346,7 @@ class RowTable:
 
 
 def consecutive(positions: Sequence[int]) -> Sequence[int]:
-    """Return positions as a range if each is one after the other."""
+    """Return positions as a range if they are consecutive."""
     if isinstance(positions, range) or not positions or positions[-1] - positions[0] + 1 != len(positions):
         return positions
     found = range(positions[0], positions[-1] + 1)

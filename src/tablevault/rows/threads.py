@@ -32,7 +32,7 @@ class InlineExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """Nothing: every call that was started has ended."""
+        """Empty: every call that was started has ended."""
         return {}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
@@ -47,12 +47,12 @@ class InlineExecutor:
                 self._function = function.call
             with Metered(meter):
                 value = self._function(**arguments)  # type: ignore[operator]
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         self.ended.append(Ended(number, value, failure, clock.monotonic() - began, usage=meter.amounts or None))
 
     def wait(self, seconds: float) -> None:
-        """Wait, if no call has ended: there is none in flight."""
+        """Sleep unless a call has ended: none is in flight."""
         if not self.ended:
             clock.sleep(seconds)
 
@@ -78,10 +78,10 @@ class InlineExecutor:
 
 
 class ThreadExecutor:
-    """Runs calls in daemon threads: a function that never returns does not keep the interpreter alive.
+    """Runs calls in daemon threads, so that a function that never returns does not keep the interpreter alive.
 
     Each call runs in a copy of the context (`contextvars`) in which the executor was made. Of the standard library's
-    queues only `SimpleQueue` stays usable whatever place an interrupt hits.
+    queues, only `SimpleQueue` stays usable after an interrupt at any point.
 
     Parameters
     ----------
@@ -106,11 +106,11 @@ class ThreadExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the calls began that run now."""
+        """Start times of the running calls."""
         return {number: began for number, (began, _) in self._crew.running.copy().items()}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Let a free thread run a call; there is one, since the caller starts no more calls than `workers`."""
+        """Hand a call to a free thread; one exists, since the caller starts at most `workers` calls."""
         crew = self._crew
         crew.waiting[number] = arguments
         if len(crew.threads) < self.workers and len(crew.threads) < len(crew.waiting) + len(crew.running):
@@ -129,9 +129,9 @@ class ThreadExecutor:
         return frozenset(taken)
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is waiting, running, or has ended and was not taken over."""
+        """Return whether the call is waiting, running, or has ended and is still in `ended`."""
         crew = self._crew
-        # In the order in which a call goes through them, so that none is missed on its way.
+        # In the order in which a call passes through them, so that none is missed in transition.
         return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -148,7 +148,7 @@ class ThreadExecutor:
         return sum(number in crew.running for number in list(crew.abandoned))
 
     def close(self) -> None:
-        """End the threads; those that are idle are waited for."""
+        """End the threads, and wait for the idle ones."""
         self._dismiss()
         busy = {thread for _, thread in self._crew.running.copy().values()}
         for thread in list(self._crew.threads):
@@ -158,13 +158,13 @@ class ThreadExecutor:
 
 
 class _Crew:
-    """What the threads share. It does not refer to the executor, so that an executor that is dropped ends them."""
+    """The state that the threads share. It does not refer to the executor, so that dropping the executor ends them."""
 
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that no thread has begun, by their numbers."""
         self.running: dict[int, tuple[float, threading.Thread]] = {}
-        """When the calls began that run now, and in which threads."""
+        """Start times of the running calls, and their threads."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
         """Numbers of calls to begin; `None` ends one thread, which leaves it to the next one."""
         self.ended: deque[Ended] = deque()
@@ -172,7 +172,7 @@ class _Crew:
         """Wakes the owner; one `None` per ended call."""
         self.abandoned: set[int] = set()
         self.meters: dict[int, CallMeter] = {}
-        """What the calls report that run now."""
+        """Meters of the running calls."""
         self.threads: list[threading.Thread] = []
         self._names = 0
         self._open = open_function
@@ -188,7 +188,7 @@ class _Crew:
         thread.start()
 
     def dismiss(self) -> None:
-        """Let every thread end once it is free."""
+        """Let every thread end when its call is done."""
         self.orders.put(None)
 
     def _work(self) -> None:
@@ -211,9 +211,9 @@ class _Crew:
                     context = self._context.copy()
                     context.run(meter_context, meter)
                     value = settled(context.run(function, **arguments))
-                except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+                except BaseException as error:  # noqa: BLE001 - any exception is the outcome
                     failure = error
-                del arguments  # Else an idle thread would keep its last arguments alive.
+                del arguments  # Otherwise an idle thread would keep its last arguments alive.
                 if os.getpid() != self._made_by:
                     end_child(failure)
                 del self.meters[number]

@@ -1,7 +1,7 @@
 """A worker process: an interpreter that runs calls for its owner, and dies with it.
 
 Started by `processes.ProcessExecutor` as `python -m tablevault.rows.worker`; not a public command. It knows nothing of
-vaults: the owner sends it a function that opens what is called, then calls. A call is a number and pickled arguments.
+vaults: the owner sends it a callable that opens the function, then calls. A call is a number and pickled arguments.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, described
 
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
-"""Kinds of messages to the owner: the function is open or cannot be opened, calls have ended or will not begin."""
+"""Kinds of messages to the owner: function opened or failed to open, calls ended or returned unrun."""
 GIVE_BACK = "give back"
 """Asks a worker for the calls that it has not begun."""
 
 LENGTH = struct.Struct("=Q")
-"""Comes before each message, in both directions."""
+"""Header of each message, in both directions."""
 MARK = struct.Struct("@qd")
-"""The call that runs, and when it began on the monotonic clock; in memory that is shared with the owner."""
+"""The running call and its start on the monotonic clock, in memory shared with the owner."""
 NO_CALL = -1
 
 _SOON = 0.005
-"""Seconds that answers wait for further ones while calls are short."""
+"""Seconds for which answers are held back to be bundled, while calls are short."""
 _LATE = 0.05
-"""Seconds after which answers are sent while a long call runs."""
+"""Seconds after which held answers are sent while a long call runs."""
 _DIE_WITH_PARENT = 1
 """`PR_SET_PDEATHSIG` of `prctl`."""
 
 
 class Worker:
-    """Runs calls one after the other, and answers in bundles.
+    """Runs calls one after the other, and sends the answers in bundles.
 
     Parameters
     ----------
@@ -60,11 +60,11 @@ class Worker:
         self._calls: deque[tuple[int, bytes]] = deque()
         """Calls that have not begun."""
         self._orders: SimpleQueue[bool] = SimpleQueue()
-        """True when calls have come, false when there will be no more."""
+        """True when calls have arrived, false when there will be no more."""
         self._answers: deque[Answer] = deque()
         self._meter = CallMeter()
         self._sending = threading.Lock()
-        # As attributes of an object they stay what they are, whatever a function does to the clocks.
+        # Attributes of an object, so that a function that patches the clocks does not affect them.
         self._monotonic = time.monotonic
         self._sent = self._monotonic()
         self._core = CallCore("worker process")
@@ -73,10 +73,10 @@ class Worker:
         """Open the function, and run calls until the owner has no more; return the status to exit with."""
         try:
             opened = pickle.loads(self._receive())()
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the owner raises it
+        except BaseException as error:  # noqa: BLE001 - the owner raises it
             self._send((BROKEN, described(error)))
             return 1
-        # It runs one call at a time: one meter serves them all.
+        # Calls run one at a time, so they share a meter.
         meter_context(self._meter)
         self._send((READY, b""))
         threading.Thread(target=self._listen, name="tablevault-owner", daemon=True).start()
@@ -87,14 +87,14 @@ class Worker:
         return 0
 
     def _run_calls(self, call: Callable[..., object]) -> None:
-        """Run calls one after the other: what is done here beside a call counts, where calls are short."""
+        """Run calls one after the other. The overhead in this loop matters where calls are short."""
         calls, answers, run_call, monotonic = self._calls, self._answers, self._core.run, self._monotonic
         meter = self._meter
         now = monotonic()
         while calls:
             try:
                 number, arguments = calls.popleft()
-            except IndexError:  # They were given back.
+            except IndexError:  # They were returned unrun.
                 break
             MARK.pack_into(self._mark, 0, number, now)
             kind, content = run_call(call, arguments)
@@ -114,7 +114,7 @@ class Worker:
         self._answer()
 
     def _answer(self) -> None:
-        """Send the answers that there are."""
+        """Send the held answers."""
         with self._sending:
             answers = []
             while self._answers:
@@ -124,7 +124,7 @@ class Worker:
                 self._write((ANSWERS, answers))
 
     def _listen(self) -> None:
-        """Take calls from the owner while others run, and send answers that a long call holds up."""
+        """Receive calls while others run, and send answers that a long call delays."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         while True:
@@ -143,7 +143,7 @@ class Worker:
                 self._orders.put(True)
 
     def _give_back(self) -> None:
-        """Leave calls that have not begun to other workers."""
+        """Return calls that have not begun, for other workers."""
         numbers = []
         with contextlib.suppress(IndexError):
             while True:
@@ -162,7 +162,7 @@ class Worker:
             except ConnectionError:
                 count = 0
             if not count:
-                # The owner is gone: nothing that runs here may outlive it.
+                # The owner is gone, and its worker must not outlive it.
                 os._exit(1)
             done += count
         return content
@@ -173,7 +173,7 @@ class Worker:
 
     def _write(self, message: object) -> None:
         for stream in (sys.stdout, sys.stderr):
-            # Their output comes before the end of the call, whatever becomes of the worker.
+            # Output is flushed before the answer is sent, in case the worker dies.
             with contextlib.suppress(Exception):
                 stream.flush()
         content = pickle.dumps(message, PROTOCOL)
@@ -205,7 +205,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _die_with(owner: int) -> None:
-    """Let the kernel kill this process with its owner, where it can."""
+    """Let the kernel kill this process when its owner dies, where supported."""
     with contextlib.suppress(Exception):
         import ctypes
 
@@ -215,19 +215,19 @@ def _die_with(owner: int) -> None:
 
 
 def _ignore_interrupts() -> None:
-    """Leave Ctrl-C and SIGTERM to the owner, which lets rows in flight finish; programs started here get them."""
+    """Leave Ctrl-C and SIGTERM to the owner, which lets rows in flight finish; child programs still get them."""
 
     def ignore(number: int, frame: object) -> None:
-        """Do nothing: a signal that is ignored by the kernel would be so in programs started here, too."""
+        """Do nothing. A handler rather than SIG_IGN, which child programs would inherit."""
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ignore)
-    # They were held back while this interpreter started.
+    # They were blocked while this interpreter started.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
 
 def _forget(descriptors: tuple[int, ...]) -> None:
-    """Keep a child that a function forks from holding what shows its parent as alive."""
+    """Close the owner's locks in a child that a function forks, so that it does not show its owner as alive."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -1,7 +1,7 @@
-"""The core of every worker elsewhere: calls a function, and puts its end into bytes that an owner can read.
+"""The core of remote workers: calls a function, and serializes the outcome for the owner.
 
-It knows nothing of vaults, and nothing of how the bytes travel: through the socket of a worker process, or as the
-argument and the result of a method of a Ray actor. Whatever a call raises is its end, never an error of the worker.
+It knows nothing of vaults or of the transport: the socket of a worker process, or the arguments and results of a method
+of a Ray actor. Any exception of a call is the outcome of that call, never an error of the worker.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from tablevault.rows.forked import end_child
 from tablevault.rows.sent_errors import receive_error, send_error
 
 PLAIN, RETURNED, RAISED, UNSENDABLE = range(4)
-"""Ends of a call: with a plain value, with any other, with an exception, with a value that cannot be pickled."""
+"""Outcomes of a call: a plain value, any other value, an exception, a value that cannot be pickled."""
 PROTOCOL = 5
 
 _PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
-"""Types of values that nothing can change before they are sent."""
+"""Immutable types, whose values cannot change before they are sent."""
 
 Answer = tuple[int, float, int, Any, dict[str, float] | None]
-"""Number, seconds, kind of end, content, and usage of a call."""
+"""Number, seconds, kind of outcome, content and usage of a call."""
 
 
 class CallCore:
@@ -34,7 +34,7 @@ class CallCore:
     Parameters
     ----------
     worker
-        What the worker is called in notes on errors, such as `worker process`.
+        Name of the worker in notes on errors, such as `worker process`.
     """
 
     def __init__(self, worker: str) -> None:
@@ -42,57 +42,57 @@ class CallCore:
         self._process = os.getpid()
 
     def run(self, call: Callable[..., object], arguments: bytes) -> tuple[int, object]:
-        """Return how a call ended, with its value as it is sent, or with an exception that `described` takes."""
+        """Run a call; return its kind of outcome with the serialized value, or with an exception for `described`."""
         failure: BaseException | None = None
         value: object = None
         try:
             given = pickle.loads(arguments)
-        except BaseException as error:  # noqa: BLE001 - whatever the class of an argument does
+        except BaseException as error:  # noqa: BLE001 - classes of arguments may raise anything
             return self._unreadable(error)
         try:
             value = call(**given)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         return self._end(value, failure)
 
     async def run_async(self, call: Callable[..., Awaitable[object]], arguments: bytes) -> tuple[int, object]:
-        """Do the same with a call that has to be awaited."""
+        """Do the same for a call of an async function."""
         failure: BaseException | None = None
         value: object = None
         try:
             given = pickle.loads(arguments)
-        except BaseException as error:  # noqa: BLE001 - whatever the class of an argument does
+        except BaseException as error:  # noqa: BLE001 - classes of arguments may raise anything
             return self._unreadable(error)
         try:
             value = await call(**given)
-        except BaseException as error:  # noqa: BLE001 - whatever it is, it is the outcome
+        except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         return self._end(value, failure)
 
     def _unreadable(self, error: BaseException) -> tuple[int, object]:
-        """Return the end of a call whose arguments cannot be read."""
+        """Return the outcome of a call whose arguments cannot be unpickled."""
         add_note(error, f"raised while the arguments were read in the {self._worker}")
         return RAISED, error
 
     def _end(self, value: object, failure: BaseException | None) -> tuple[int, object]:
-        """Return the end of a call that has returned or raised."""
+        """Return the outcome of a call that has returned or raised."""
         if os.getpid() != self._process:
             end_child(failure)
         return (RAISED, failure) if failure is not None else packed_result(value)
 
 
 def packed_result(value: object) -> tuple[int, object]:
-    """Return the end of a call that has returned: its kind, and the value as it is sent or why it cannot be."""
+    """Return the outcome of a call that has returned: its kind, and the serialized value or the reason for failure."""
     if type(value) in _PLAIN_TYPES:
         return PLAIN, value
     try:
         return RETURNED, pickle.dumps(value, PROTOCOL)
-    except BaseException as error:  # noqa: BLE001 - whatever the class of the value does
+    except BaseException as error:  # noqa: BLE001 - the class of the value may raise anything
         return UNSENDABLE, error
 
 
 def described(error: BaseException) -> bytes:
-    """Return an exception as it is sent; frames of the worker are no part of its traceback."""
+    """Return a serialized exception, without the worker's own frames in its traceback."""
     original = error.original if type(error) is FunctionError else error
     frames: TracebackType | None = frames_of(original)
     while frames is not None and frames.tb_frame.f_globals.get("__name__") in _WORKERS:
@@ -101,14 +101,14 @@ def described(error: BaseException) -> bytes:
 
 
 def ended_call(answer: Answer) -> Ended:
-    """Return the end of a call that a worker has answered, for its owner."""
+    """Return the outcome of a call from a worker's answer, on the owner's side."""
     number, seconds, kind, content, usage = answer
     if kind == PLAIN:
         return Ended(number, content, None, seconds, usage=usage)
     if kind == RETURNED:
         try:
             return Ended(number, pickle.loads(content), None, seconds, usage=usage)
-        except BaseException as error:  # noqa: BLE001 - its class is not found here, or does anything
+        except BaseException as error:  # noqa: BLE001 - its class may be missing here, or raise anything
             return Ended(number, None, _unsendable(error), seconds, is_invalid=True, usage=usage)
     raised = receive_error(content)
     if kind == UNSENDABLE:
@@ -125,4 +125,4 @@ def _unsendable(error: BaseException) -> TypeError:
 _WORKERS = frozenset(
     {__name__, "tablevault.rows.worker", "tablevault.rows.ray_worker", "tablevault.rows.pulled_rows", "__main__"}
 )
-"""Modules whose frames, at the beginning of a traceback, are those of a worker."""
+"""Modules whose frames at the beginning of a traceback belong to the worker."""

@@ -66,7 +66,7 @@ class FrameFile:
         return found
 
     def differences(self, columns: list[str] | None = None) -> Iterator[str]:
-        """Yield a sentence for each column, of all or of some, that is not in SQL what it is in the frame."""
+        """Yield a sentence for each column, of all or of some, whose type in SQL differs from that in the frame."""
         names = self.names()
         for name in self.columns if columns is None else columns:
             arrow = self.columns[name]

@@ -106,7 +106,7 @@ class ArtifactCommits:
         OSError
             If a file cannot be read, or made durable.
         ValueError
-            If a name is no file of the folder.
+            If a name is not that of a file in the folder.
         """
         changed = [name for name in names if not self._is_as_recorded(name)]
         outcomes = self.record(changed)
@@ -131,7 +131,7 @@ class ArtifactCommits:
         return look == content.look and look.changed + _SETTLED_NANOSECONDS <= content.began
 
     def _locate(self, names: Iterable[str]) -> tuple[dict[str, Path], dict[str, ArtifactRecord | OSError | ValueError]]:
-        """Return where the named files really are, and what is wrong with the others that there are."""
+        """Return the real paths of the named files, and the errors of those that cannot be used."""
         found: dict[str, Path] = {}
         wrong: dict[str, ArtifactRecord | OSError | ValueError] = {}
         for name in dict.fromkeys(names):
@@ -254,7 +254,7 @@ def _look_at(path: Path) -> _Look:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
         # It was a file a moment ago. Whatever has taken its place is refused at the end.
-        raise FileNotFoundError(errno.ENOENT, "It is no file any more", str(path))
+        raise FileNotFoundError(errno.ENOENT, "It is not a file any more", str(path))
     return _Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 

@@ -155,7 +155,7 @@ class ArtifactFolder:
             files.fsync_file(target)
 
     def _file_at(self, name: str, path: Path) -> Path | None:
-        """Return where the named file really is; `None` if it does not exist; raises `ValueError` if it is no file."""
+        """Return the real path of the named file; `None` if it is missing; raises `ValueError` unless it is a file."""
         real = self._inside(path)
         try:
             mode = real.stat().st_mode

@@ -272,7 +272,7 @@ def _short_float_converter(name: str, arrow: pa.DataType) -> CellChecker:
         if type(plain) is not float:
             raise _unfit(value, name)
         try:
-            # What is computed from the cell in this run must be what a later run would read.
+            # This run must compute with the same value that a later run would read.
             rounded: float = form.unpack(form.pack(plain))[0]
         except OverflowError as error:
             raise ValueError(f"{shown(value)} is too large for {name}") from error

@@ -1,4 +1,4 @@
-"""The backlog: what has been appended to checkpoints and is not durable yet, and how it becomes so."""
+"""The backlog: rows that were appended to checkpoints and are not durable yet, and the code that writes them."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class Notes:
         return bool(self.failures or self.calls or self.usage or self.jobs)
 
     def copy(self) -> Notes:
-        """Return what is there now; a job that is over only with all that was noted before it."""
+        """Return the current facts; a finished job is included only with everything noted before it."""
         return Notes(self.jobs.copy(), self.failures.copy(), self.calls.copy(), self.usage.copy())
 
     def drop(self, written: Notes) -> None:
-        """Remove what is durable."""
+        """Remove durable entries."""
         del self.jobs[: len(written.jobs)]
         del self.failures[: len(written.failures)]
         del self.calls[: len(written.calls)]
@@ -132,7 +132,7 @@ class Stretch(NamedTuple):
         return [self.batch.positions[row] for row in self.rows()]
 
     def cells(self) -> list[Any]:
-        """Return what the rows hold."""
+        """Return the contents of the rows."""
         if self.is_whole:
             return self.batch.cells[self.start : self.stop]
         return [self.batch.cells[row] for row in self.rows()]
@@ -159,7 +159,7 @@ class Chapter:
     batches: deque[RowBatch] = field(default_factory=deque)
     """The rows that may not all be durable yet. The compute thread appends; only the flusher removes."""
     notes: Notes = field(default_factory=Notes)
-    """What is to be said of rows beside their cells, and is not durable."""
+    """Facts about rows beside their cells that are not durable yet."""
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
@@ -341,7 +341,7 @@ class Backlog:
                 chapter.is_opened = True
                 chapter.notes.drop(notes)
                 for stretch in stretches:
-                    # What was refused has been counted, and is not waiting any more.
+                    # Refused rows have been counted, and are not waiting any more.
                     stretch.batch.durable = stretch.stop
                 while chapter.batches and chapter.batches[0].is_closed and not chapter.batches[0].waiting:
                     chapter.batches.popleft()

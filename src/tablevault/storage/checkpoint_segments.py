@@ -49,7 +49,7 @@ _decode_fields = msgspec.msgpack.Decoder().decode
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """What one flush has to say about one builder: one entry per row in each list, in the order of appending."""
+    """The rows of one builder in one flush: parallel lists, in the order of appending."""
 
     builder: str
     columns: tuple[str, ...]
@@ -58,7 +58,7 @@ class Part:
     forgotten: tuple[int, ...] = ()
     """Positions whose earlier rows do not count any more."""
     finished: dict[str, Any] | None = None
-    """Set if the builder is complete: its total of rows and, if it made a whole frame, what is known about that."""
+    """Set if the builder is complete: its number of rows and, if it made a whole frame, the facts about that frame."""
     positions: Sequence[int] = field(default_factory=list)
     values: list[list[object]] = field(default_factory=list)
     """One list per column."""
@@ -172,12 +172,12 @@ class Part:
 def _check_finished(finished: dict[str, Any]) -> None:
     total, frame = finished["total"], finished.get("frame")
     if type(total) is not int or total < 0:
-        raise ValueError("its number of rows is none")
+        raise ValueError("invalid row count")
     if frame is not None and not (is_file_name(frame) and isinstance(finished["fingerprint"], bytes)):
-        raise ValueError("what it says of its frame is not what is written")
+        raise ValueError("invalid facts about its frame")
     for path, size, digest in finished.get("artifacts", ()):
         if not (isinstance(path, str) and isinstance(size, int) and isinstance(digest, str)):
-            raise ValueError("the record of an artifact is none")  # noqa: TRY004 - as everything else that is wrong
+            raise ValueError("invalid record of an artifact")  # noqa: TRY004 - as everything else that is wrong
 
 
 def _packed_positions(positions: Sequence[int]) -> object:
@@ -253,7 +253,7 @@ class SegmentWriter:
 
 @contextlib.contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors while a segment is written into those of the disk, which is what they are."""
+    """Translate SQLite's errors while a segment is written into the disk errors that caused them."""
     try:
         yield
     except sqlite3.Error as error:
@@ -331,7 +331,7 @@ def _read_segment(path: Path) -> list[tuple[str, bytes]]:
             connection.execute("BEGIN")  # One snapshot for all of it.
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes what is damaged.
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes damaged text.
         if (trouble := _trouble_of_disk(path, error)) is not None:
             raise OSError(trouble, f"The checkpoints cannot be read ({error})", str(path)) from error
         raise TVFileError(f"{path}: this checkpoint file is damaged or cannot be read ({error}).") from error

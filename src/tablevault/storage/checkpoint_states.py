@@ -1,4 +1,4 @@
-"""What the checkpoints of a process hold, builder by builder: all segments read and merged."""
+"""The checkpoints of a process, builder by builder: all segments read and merged."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SavedFrame:
 
 @dataclass(frozen=True, slots=True)
 class BuilderState:
-    """What is durable of one builder: parallel lists, in the order of positions, each of which is there once."""
+    """The durable rows of one builder: parallel lists, in the order of positions, without duplicates."""
 
     done: bool
     """Whether the builder is complete: it must not run again."""
@@ -75,7 +75,7 @@ class Checkpoints:
         return checkpoint_segments.read_builders(self.folder)
 
     def load(self, builder: str) -> BuilderState | None:
-        """Return what is durable of a builder, or `None` if there is nothing.
+        """Return the durable rows of a builder, or `None` if there are none.
 
         Raises `TVFileError` if a file is damaged.
         """

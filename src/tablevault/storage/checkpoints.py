@@ -68,7 +68,7 @@ class CheckpointStore:
         artifacts
             Makes the files that rows name durable; `None` if no row will name any.
         on_interval
-            Called on the background thread at every interval while the store is open. What it raises is raised by the
+            Called on the background thread at every interval while the store is open. Its exceptions are raised by the
             next `append`, `flush` or `close`.
         """
         files.make_folder(folder)
@@ -92,7 +92,7 @@ class CheckpointStore:
     ) -> None:
         """Take over a finished row; it is durable after the next flush. The builder must have been begun.
 
-        Waits for the disk only while the backlog is full. Once a flush has failed it raises what that raised, until a
+        Waits for the disk only while the backlog is full. After a failed flush it raises that flush's error, until a
         `flush` succeeds; the row has been taken over all the same.
         """
         chapter = self._current[builder]

@@ -1,6 +1,6 @@
 """Checksums inside a Parquet file: a flipped bit becomes an error instead of a wrong frame.
 
-Parquet has checksums for pages, but none for their headers nor for the footer, and readers differ in what they check.
+Parquet has checksums for pages, but none for their headers nor for the footer, and readers check different parts.
 So a *seal* stands between the last page and the footer, where every reader of Parquet passes over it::
 
     PAR1, pages, seal, footer, length of the footer (4), PAR1
@@ -42,7 +42,7 @@ class _Column(msgspec.Struct, frozen=True, array_like=True):
 
 
 class DamagedFileError(ValueError):
-    """A file is not what was written; the message says in which respect."""
+    """A file has changed since it was written; the message names the difference."""
 
 
 @dataclass(frozen=True, slots=True)

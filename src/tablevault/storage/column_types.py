@@ -1,4 +1,4 @@
-"""What a column may hold: its name in builder files, its Arrow type on disk, and its dtype in pandas."""
+"""Column types: their names in builder files, Arrow types on disk, and dtypes in pandas."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ColumnType:
-    """What a column holds. Equal by value.
+    """The type of a column. Equal by value.
 
     Parameters
     ----------

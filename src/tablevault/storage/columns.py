@@ -104,7 +104,7 @@ def normal_cells(cells: Sequence[object], column: Column, column_type: ColumnTyp
     """Return the plain values that will be read back from a column, given those that it was built from.
 
     They differ where values have a form of their own and a column has one for all: the digits of decimals, numbers of
-    several kinds, the zones of times. What is computed from a cell must be computed from what a later run reads.
+    several kinds, the zones of times. Functions must get the same value that a later run reads.
     """
     kinds = set(map(type, cells)) - {NoneType}
     is_same = column_type.kind is not Kind.JSON and kinds <= _READ_AS_BUILT.get(_value_type(column_type), frozenset())
@@ -132,7 +132,7 @@ def _natural_vector(values: Sequence[Any]) -> ColumnType | None:
 
 
 def _column_with_arrays(values: Sequence[Any], column_type: ColumnType) -> Column | None:
-    """Return a column of arrays; `None` if it is none, or if its cells have to be looked at one by one."""
+    """Return a column of arrays; `None` if it is not one, or if its cells have to be checked one by one."""
     form = array_form(column_type)
     if form is None or set(map(type, values)) - {np.ndarray, NoneType}:
         return None

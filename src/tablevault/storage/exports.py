@@ -40,9 +40,9 @@ def format_of(output: Path) -> str:
 
 
 def export_frame(data: FrameData, output: Path) -> None:
-    """Write a frame to a file in the format of its suffix, in the place of what is there.
+    """Write a frame to a file in the format of its suffix, replacing an existing file.
 
-    The file appears whole or not at all, unless `output` is no regular file (a pipe, a device).
+    The file appears whole or not at all, unless `output` is not a regular file (a pipe, a device).
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _header(data: FrameData, delimiter: str) -> bytes:
 
 
 class _Line:
-    """Takes what a `csv.writer` writes."""
+    """Takes the output of a `csv.writer`."""
 
     text = ""
 

@@ -1,4 +1,4 @@
-"""Durable file primitives: what a call here has written is on the disk when the call returns.
+"""Durable file primitives: data is on the disk when the call returns.
 
 Links are never followed except where a function says so. Errors of the operating system are left as they are. A failed
 fsync is never retried on the same file, because the kernel may have dropped the pages that it could not write: the
@@ -30,7 +30,7 @@ _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 _ENTER = stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH
 _SCRATCH_OF_PROCESS = "tablevault-worker-"
 _MISPLACED = (errno.EISDIR, errno.ENOTDIR, errno.ELOOP)
-"""What the system says where there is something else than a file; all else that it says is about the disk."""
+"""Error numbers for paths that are not files; all others are about the disk."""
 _NO_HARD_LINK = frozenset(
     {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 )
@@ -42,7 +42,7 @@ def fsync_file(path: Path) -> None:
 
 
 def fsync_folder(path: Path) -> None:
-    """Wait until the entries of a folder (not what they contain) are on the disk."""
+    """Wait until the entries of a folder (not their contents) are on the disk."""
     if os.name != "nt":  # Windows cannot open folders, and writes their entries with the files.
         _fsync(path, os.O_RDONLY | os.O_DIRECTORY)
 
@@ -65,9 +65,9 @@ def fsync_tree(path: Path, durable: Path | None = None) -> None:
 
 
 def write_text(path: Path, text: str, temporary_folder: Path | None = None) -> None:
-    """Write a text file, in UTF-8, whole or not at all; replaces what is there.
+    """Write a text file, in UTF-8, whole or not at all; replaces an existing file.
 
-    What a crash may leave is left in `temporary_folder` of the same file system, else beside the file.
+    A crash may leave a file in `temporary_folder`, on the same file system, or else beside the target.
     """
     write_bytes(path, text.encode("utf-8"), temporary_folder)
 
@@ -138,7 +138,7 @@ def create_file(path: Path, data: bytes) -> None:
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the content (not the mode) of a file, following links, whole or not at all; replaces what is there."""
+    """Copy the content (not the mode) of a file, following links, whole or not at all; replaces an existing file."""
     with _temporary_sibling(target) as temporary:
         shutil.copyfile(source, temporary)
         fsync_file(temporary)
@@ -155,7 +155,7 @@ def rewrite(path: Path, digest: str) -> None:
     with _temporary_sibling(path) as temporary:
         shutil.copyfile(path, temporary)
         if sha256(temporary) != digest:
-            raise OSError(errno.EIO, "The content is not what was written", str(path))
+            raise OSError(errno.EIO, "The content differs from the written data", str(path))
         fsync_file(temporary)
         temporary.replace(path)
     fsync_folder(path.parent)
@@ -255,7 +255,7 @@ def replace(source: Path, target: Path) -> None:
 def replace_link(link: Path, target: Path | str, temporary_folder: Path | None = None) -> None:
     """Make `link` a symbolic link to `target` (as it is written) in one step; replaces a file or link that is there.
 
-    What a crash may leave is left in `temporary_folder` of the same file system, else beside the link.
+    A crash may leave a link in `temporary_folder`, on the same file system, or else beside the target.
     """
     with _temporary_sibling(link if temporary_folder is None else temporary_folder / link.name) as temporary:
         temporary.symlink_to(target)
@@ -312,7 +312,7 @@ def remove_tree(path: Path, removed: Callable[[], None] = lambda: None) -> None:
     Parameters
     ----------
     path
-        What to remove.
+        The file or folder.
     removed
         Called after each file.
     """
@@ -335,7 +335,7 @@ def unlinked(folder: Path) -> Path:
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the content of a file that only TableVault writes; raises `TVFileError` if it is no plain file."""
+    """Return the content of a file that only TableVault writes; raises `TVFileError` if it is not a regular file."""
     with plain_file_expected(path):
         return path.read_bytes()
 
@@ -352,7 +352,7 @@ def read_text(path: Path) -> str:
 def read_source(path: Path) -> str:
     """Return the text of a Python file, in the encoding that it declares.
 
-    What is no text in it comes back with surrogates, which no Python file can hold: it cannot be compiled, but it does
+    Bytes that are not text come back as surrogates, which no Python file can hold: it cannot be compiled, but it does
     not stand in the way of the files that can.
     """
     data = read_bytes(path)
@@ -410,7 +410,7 @@ def _misplaced_named(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _MISPLACED:
             raise
-        raise TVFileError(f"{path} is no file of the vault: {error.strerror}.") from error
+        raise TVFileError(f"{path} is not a file of the vault: {error.strerror}.") from error
 
 
 def sha256(path: Path) -> str:

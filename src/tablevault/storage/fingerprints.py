@@ -1,4 +1,4 @@
-"""Fingerprints of rows: what each was computed from, 16 bytes that no two different inputs share."""
+"""Fingerprints of rows: 16-byte digests of their inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A background thread that serves one owner: something at every interval, and what it is told to do in between.
+"""A background thread that serves one owner: a periodic action, and requests in between.
 
 It is built on `queue.SimpleQueue` alone. `threading.Event` and `threading.Condition` take their inner lock in Python
 code, where an interrupt in the main thread can leave it locked for ever; `SimpleQueue` has no such place.
@@ -44,13 +44,13 @@ class Flusher:
         return not self._stopping and self._thread.is_alive()
 
     def tell(self, action: Callable[[], None]) -> Reply:
-        """Have the thread call `action` as soon as it is free; the reply will hold what it raised, or `None`."""
+        """Have the thread call `action` as soon as it is free; the reply will hold its exception, or `None`."""
         reply: Reply = SimpleQueue()
         self._orders.put((action, reply))
         return reply
 
     def do(self, action: Callable[[], None], timeout: float | None = None) -> None:
-        """Have the thread call `action`, wait for it and raise what it raised.
+        """Have the thread call `action`, wait for it, and raise its exception.
 
         Raises `TimeoutError` if it has not ended in time; it is not called off then.
         """

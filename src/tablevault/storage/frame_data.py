@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _LEADS_OUT = r"^/|(?:^|/)\.\.(?:/|$)"
-"""What no path of an artifact has: it is written without."""
+"""Prefix that paths of artifacts do not have."""
 
 _Labelled = TypeVar("_Labelled", pd.DataFrame, "pd.Series[Any]")
 _MOST_POLARS_DIGITS = 38
@@ -39,7 +39,7 @@ ROW_NUMBER = "index"
 
 @dataclass(frozen=True, slots=True)
 class FrameData:
-    """A frame: an Arrow table, and what its columns are."""
+    """A frame: an Arrow table, and the types of its columns."""
 
     table: pa.Table
     types: Mapping[str, ColumnType]
@@ -103,7 +103,7 @@ def with_artifact_folder(data: FrameData, folder: Path) -> FrameData:
 def to_pandas(data: FrameData) -> pd.DataFrame:
     """Return a frame for pandas, with exactly the dtypes that it was written with; the caller owns it.
 
-    Raises `ValueError` if what the types say does not fit the columns.
+    Raises `ValueError` if the types do not fit the columns.
     """
     if not data.types:
         return pd.DataFrame()
@@ -302,9 +302,9 @@ def _plain_column(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, ColumnType]
 
 
 def _check_field(name: str, field: pa.Field) -> None:
-    """Raise `TVTableError` if a column, or what is in it, is of an extension type that pyarrow does not know.
+    """Raise `TVTableError` if a column, or a part of it, is of an extension type that pyarrow does not know.
 
-    It comes as the type that it is stored as, with the name of what it means in its metadata.
+    It arrives as its storage type, with the name of the extension in its metadata.
     """
     extension = (field.metadata or {}).get(b"ARROW:extension:name")
     if extension is not None:
@@ -467,7 +467,7 @@ def _parquet_takes(field: pa.Field) -> bool:
     try:
         written = io.BytesIO()
         pq.ParquetWriter(written, pa.schema([pa.field("column", plain)])).close()
-        if plain.num_fields:  # What is nested too deeply can be written, but not read.
+        if plain.num_fields:  # Types that are nested too deeply can be written, but not read.
             pq.read_schema(written)
     except (pa.ArrowException, OSError):
         return False

@@ -130,7 +130,7 @@ def whole_frame(path: Path) -> FrameRecord | None:
 def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _ALL_ROWS) -> FrameData:
     """Return the frame in a file: the named columns (`None`: all) in that order, and the rows of a page.
 
-    Only what is asked for is read, and checked.
+    Only the requested columns are read and checked.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None, page: Page = _A
             table = _read_distant(file, parquet, guard, groups, stored, names, page)
             if table is None:
                 table = _read(parquet, groups, None if columns is None else names, page)
-        # Arrow takes `a` to mean also a column called `a.b`: what is too much is dropped by name.
+        # Arrow takes `a` to mean also a column called `a.b`; surplus columns are dropped by name.
         return _restored(table.select(names), stored, metadata)
 
 
@@ -347,7 +347,7 @@ def _damaged(path: Path, error: Exception) -> TVFileError:
 def _metadata(parquet: pq.ParquetFile) -> _Metadata:
     stored = (parquet.metadata.metadata or {}).get(_KEY)
     if stored is None:
-        raise DamagedFileError("it does not say what its columns are")
+        raise DamagedFileError("its column metadata is missing")
     metadata = msgspec.json.decode(stored, type=_Metadata)
     if metadata.format not in _FORMATS:
         raise DamagedFileError(f"its format {metadata.format} is unknown; a newer TableVault may read it")
@@ -357,7 +357,7 @@ def _metadata(parquet: pq.ParquetFile) -> _Metadata:
 def _stored_schema(metadata: _Metadata) -> pa.Schema:
     schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(metadata.arrow_schema)))
     if len(schema) != len(metadata.types) or len(set(schema.names)) != len(schema):
-        raise DamagedFileError("what it says about its columns does not fit together")
+        raise DamagedFileError("its column metadata is inconsistent")
     return schema
 
 
@@ -485,7 +485,7 @@ def _restored_arrays(column: pa.ChunkedArray, arrow: pa.DataType, column_type: C
         storage = column.type.storage_type
         column = pa.chunked_array([chunk.storage for chunk in column.chunks], type=storage)
     if array_form(column_type) is None or has_null_items(column):
-        raise DamagedFileError(f"a column of {column_type.name} has null items or is none")
+        raise DamagedFileError(f"a column of {column_type.name} has null items or an invalid form")
     found = retyped(column, is_nullable=True)
     if found.type != arrow:
         raise DamagedFileError(f"a column of {column_type.name} is stored as {column.type}")

@@ -58,7 +58,7 @@ def read_manifest(path: Path, sha256: str) -> dict[str, FileRecord]:
         records = msgspec.json.decode(data, type=list[FileRecord])
         outside = [record.path for record in records if not is_inner_path(record.path)]
         if outside:
-            raise ValueError(f"it lists {outside[0][:200]!r}, which is no file of the folder")
+            raise ValueError(f"it lists {outside[0][:200]!r}, which is not a file of the folder")
         return {record.path: record for record in records}
     except (ValueError, RecursionError) as error:
         raise TVFileError(f"The manifest {path} is not one ({error}).") from error

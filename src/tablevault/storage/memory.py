@@ -9,7 +9,7 @@ _WORTHWHILE = 2**26
 
 
 def release_memory() -> None:
-    """Give back what Arrow's allocator keeps of what was freed: until it is used again, which may be never.
+    """Return freed memory that Arrow's allocator retains to the system.
 
     Without it a notebook that once read a large frame would hold on to the memory of that frame for good.
     """

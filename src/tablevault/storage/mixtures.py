@@ -101,7 +101,7 @@ def _examples(values: Sequence[Any]) -> Iterable[object]:
 
 
 def _trait(value: Any) -> Hashable:
-    """Return what decides, together with the traits of others, whether a value that is no list can stand with them."""
+    """Return the traits of a value that is not a list; they decide whether it can share a column with others."""
     kind: type[Any] = type(value)
     if kind is np.ndarray:
         exact = value.dtype.kind not in "iu" or not value.size or max(-int(value.min()), int(value.max()))

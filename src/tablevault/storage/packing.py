@@ -84,7 +84,7 @@ def size_of(parts: Iterable[Any]) -> int:
 
 
 def unpack(data: bytes | memoryview) -> Any:
-    """Return the value that `pack` was given; raises `ValueError` if the bytes are not what it returned."""
+    """Return the value that `pack` was given; raises `ValueError` for bytes that `pack` does not produce."""
     try:
         return _decode(data)
     except (msgspec.MsgspecError, TypeError, LookupError, ArithmeticError) as error:
@@ -96,7 +96,7 @@ def canonical(value: object) -> bytes:
 
     `1`, `1.0`, `True` and `"1"` differ, a list and a tuple differ. NumPy scalars count as their Python values, arrays
     by type, shape and content; frames (pandas without the row index, polars, Arrow) by names, types and content.
-    Raises `TypeError` for what has no content that can be compared, such as an open file.
+    Raises `TypeError` for objects without comparable content, such as an open file.
     """
     if _is_simple(value):
         try:
@@ -192,7 +192,7 @@ def _array_parts(values: Sequence[Any]) -> list[Any]:
     shapes = {None if value is None else value.shape for value in values}
     listed = first.shape if shapes == {first.shape} else [None if value is None else value.shape for value in values]
     head = _encode([first.dtype.str, len(values), shapes == {first.shape}, listed])
-    # Joined once: what is in an array of MessagePack would be copied into it.
+    # Joined once: items of a MessagePack array would be copied into it.
     return [len(head).to_bytes(4, "little"), head, *(value for value in values if value is not None)]
 
 
@@ -368,7 +368,7 @@ def _canonical_form(value: Any) -> Any:
 
 
 def _canonical_foreign(value: Any) -> Any:
-    """Return the canonical form of what is not built in: dates, paths, NumPy, frames."""
+    """Return the canonical form of an object that is not built in: dates, paths, NumPy, frames."""
     if isinstance(value, (decimal.Decimal, datetime.date, datetime.time, datetime.timedelta)):
         return _wrapped_scalar(value)
     for plain in _PLAIN_TYPES:

@@ -11,7 +11,7 @@ The *form* of a column is a text that says with which dtype pandas gets it back:
          | "object" [ ":" null [ ":" cells ] ]                Python objects
 
 where `null` is the object that stands for null, and `cells` is `tuple` or `array[…]` if the lists of the column had
-been tuples or NumPy arrays. What a form says is looked up nowhere but here: a file cannot make it run code.
+been tuples or NumPy arrays. Forms are looked up only here, so that a file cannot make them run code.
 """
 
 from __future__ import annotations

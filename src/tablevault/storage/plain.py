@@ -1,4 +1,4 @@
-"""Plain values: what a cell is while it is in memory, whatever library made it.
+"""Plain values: the form of cells in memory, independent of the library that made them.
 
 A plain value is `None`, a bool, int, float, str, bytes, datetime, date, time, timedelta, Decimal, a list of such, or a
 dict that JSON can express, of exactly these classes. A pandas Timestamp or Timedelta is one only where it is finer than
@@ -41,7 +41,8 @@ _MICROSECOND = datetime.timedelta(microseconds=1)
 def natural_value(value: Any) -> Any:
     """Return the plain value that a value stands for; a missing value of any library, also NaN, is `None`.
 
-    Raises `TypeError` for what no column can hold, and `ValueError` for a text, number, time or dict that none can.
+    Raises `TypeError` for a type that no column can hold, and `ValueError` for a text, number, time or dict that
+    none can.
     """
     kind = type(value)
     if kind is str:
@@ -114,7 +115,7 @@ def is_missing(value: object) -> bool:
 def unwrapped(value: Any) -> Any:
     """Return the value of a built-in class that a scalar of NumPy or pandas, or of a subclass, equals; others as is.
 
-    Of a subclass its content counts, whatever it prints. A number or time that is finer than Python's stays what it is.
+    Of a subclass its content counts, whatever it prints. A number or time that is finer than Python's stays unchanged.
     Raises `ValueError` for a time that Python cannot express.
     """
     if isinstance(value, np.generic):
@@ -143,7 +144,7 @@ def array_items(array: np.ndarray[Any, Any]) -> list[Any]:
 def in_stored_zone(value: datetime.datetime, zone: datetime.tzinfo | None = None) -> datetime.datetime:
     """Return the same moment in a time zone: without one in its own, if every reader knows that by name, or in UTC.
 
-    Raises `ValueError` if the moment is beyond what can be expressed there, or its own zone does not say where it is.
+    Raises `ValueError` if the moment is out of range there, or ambiguous in its own zone.
     """
     own = value.tzinfo
     if own is None:
@@ -176,7 +177,7 @@ def type_name(value: object) -> str:
 
 
 def refusal(value: object, error: Exception) -> TypeError | ValueError:
-    """Return the error that says why a value is no cell, from whatever was raised when it was read."""
+    """Return the error that says why a value is not a cell, from the exception raised when it was read."""
     if isinstance(error, RecursionError):
         return ValueError(f"{shown(value)} contains itself, or is nested too deeply")
     if isinstance(error, (TypeError, ValueError)):
@@ -238,11 +239,11 @@ _SCALARS: dict[type, Callable[[Any], Any]] = {
     datetime.time: _checked_time,
     decimal.Decimal: _checked_decimal,
 }
-"""What is looked at before it may be a cell, by its class."""
+"""Converters of classes whose values need a check before they become cells."""
 
 
 def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return the plain value of what is not built in, as `convert` takes the parts of it."""
+    """Return the plain value of an object that is not built in; `convert` takes its parts."""
     if isinstance(value, np.ndarray):
         return _array_items(value, convert)
     if isinstance(value, np.void):
@@ -262,7 +263,7 @@ def _converted(value: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def remedy(value: object) -> str:
-    """Return what to do with an object that is no cell; nothing of the object itself is asked, which may be hostile."""
+    """Return the remedy for an object that is not a cell, without touching the object, which may be hostile."""
     attributes = set().union(*(vars(base) for base in type(value).__mro__))
     if "model_dump" in attributes:
         return "use its .model_dump(mode='json')"
@@ -280,7 +281,7 @@ def _array_items(array: np.ndarray[Any, Any], convert: Callable[[Any], Any]) -> 
 
 
 def _record(record: Any, convert: Callable[[Any], Any]) -> Any:
-    """Return what a NumPy record holds, by the names of its fields; of one without fields its bytes."""
+    """Return the items of a NumPy record by the names of its fields; its bytes if it has no fields."""
     if record.dtype.names is None:
         return record.tobytes()
     return json_value({name: record[name] for name in record.dtype.names})
@@ -298,10 +299,10 @@ def _unwrapped_numpy(value: Any) -> Any:
 def _unwrapped_numpy_time(value: Any) -> Any:
     if np.datetime_data(value.dtype)[0] == "generic" and not np.isnat(value):
         raise ValueError(
-            f"{shown(value)} has no unit, so it is no time span; use one such as numpy.timedelta64(5, 's')"
+            f"{shown(value)} has no unit, so it is not a time span; use one such as numpy.timedelta64(5, 's')"
         )
     whole = pd.Timestamp(value) if isinstance(value, np.datetime64) else pd.Timedelta(value)
-    if not pd.isna(whole) and whole.to_numpy() != value:  # pandas drops what is finer than a nanosecond.
+    if not pd.isna(whole) and whole.to_numpy() != value:  # pandas drops fractions of a nanosecond.
         raise ValueError(f"{shown(value)} is finer than a nanosecond, which no column can express")
     return unwrapped(whole)
 

@@ -36,7 +36,7 @@ class StoredFrame:
     Parameters
     ----------
     path
-        The file. It is opened at once, so that what is wrong with it is known before any function runs.
+        The file. It is opened at once, so that its errors are raised before any function runs.
     artifact_folder
         Where the instance's artifacts are: then paths of artifacts come back as full paths.
     """
@@ -51,7 +51,7 @@ class StoredFrame:
         self._unread: dict[str, FrameData] = {}
         """Columns that were read along with others, until they are asked for."""
         self._blocks: dict[str, list[str]] = {}
-        """What is read along with each column of a wide frame, of which every read takes a look at all columns."""
+        """Columns that are read along with each column of a wide frame, since every read scans all column metadata."""
         if len(self._names) > _FEW_COLUMNS:
             for block in column_blocks(path, self._names, _BYTES_PER_READ):
                 self._blocks.update(dict.fromkeys(block, block))
@@ -113,7 +113,7 @@ class StoredFrame:
         except TVFileError:
             if len(block) == 1:
                 raise
-            data = read_frame(self._path, [column])  # What was not asked for is checked when it is.
+            data = read_frame(self._path, [column])  # Other columns are checked when they are asked for.
         if self._artifact_folder is not None:
             data = with_artifact_folder(data, self._artifact_folder)
         for name in data.types:

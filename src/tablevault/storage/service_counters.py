@@ -1,6 +1,6 @@
 """Counters of services: limits on the usage of all processes of a vault in any window of time.
 
-A window is counted in parts of a hundredth of its length. What is used within a part counts until the whole part lies
+A window is counted in parts of a hundredth of its length. Usage within a part counts until the whole part lies
 more than the window back, so that the limit holds for every window, wherever it begins, and at most a hundredth of the
 time is lost.
 
@@ -40,7 +40,7 @@ class _Service(msgspec.Struct, array_like=True):
 
     hold_until: float = 0.0
     uses: dict[str, dict[int, float]] = {}
-    """By limit, what was used in each part of time."""
+    """By limit, the usage in each part of the window."""
     slots: dict[str, int] = {}
     """Calls in flight of each attempt, by the name of its lock file."""
 
@@ -98,7 +98,7 @@ class ServiceCounters:
         """Changes to be written with the next one."""
 
     def take(self, services: Sequence[str], amounts: Mapping[str, float]) -> Permit | Refused:
-        """Take what one call is expected to use: of all services, or of none.
+        """Reserve the expected usage of one call: of all services, or of none.
 
         Parameters
         ----------
@@ -134,7 +134,7 @@ class ServiceCounters:
             self._looked_at = now
 
     def settle(self, permit: Permit, used: Mapping[str, float]) -> None:
-        """Let the counters have what a call has used, and free its slots; at the latest with `flush`."""
+        """Count the usage of a call, and free its slots; takes effect with `flush` at the latest."""
         for name in permit.services:
             self._held[name] = max(0, self._held.get(name, 0) - 1)
 
@@ -146,7 +146,7 @@ class ServiceCounters:
                 difference = used.get(amount, taken if amount == CALLS else 0.0) - taken
                 if difference:
                     parts = _of(counters, name).uses.setdefault(limit, {})
-                    # What was not used is given back where it was taken; what was used beyond counts from now on.
+                    # Unused amounts are returned where they were reserved; the excess counts from now on.
                     place = part if difference < 0 else _part(_seconds_of(limit), now)
                     parts[place] = max(0.0, parts.get(place, 0.0) + difference)
 
@@ -173,7 +173,7 @@ class ServiceCounters:
         self._waiting.append(change)
 
     def flush(self) -> None:
-        """Write what is to be written; an error leaves it to the next call."""
+        """Write pending changes; after an error they stay pending."""
         if self._waiting:
             with self._file.change() as counters:
                 self._settle_into(counters)

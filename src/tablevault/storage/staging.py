@@ -1,4 +1,4 @@
-"""A hidden folder beside the place where something is to appear whole; what a crash leaves there does not stay."""
+"""Hidden folders beside the place where something is to appear whole; leftovers of crashes are removed."""
 
 from __future__ import annotations
 

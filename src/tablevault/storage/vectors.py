@@ -38,7 +38,7 @@ _KNOWN_ARRAYS = frozenset({np.ndarray, np.memmap})
 
 @dataclass(frozen=True)
 class ArrayForm:
-    """What the arrays of a column have in common."""
+    """The common form of the arrays of a column."""
 
     name: str
     item: pa.DataType
@@ -173,7 +173,7 @@ def owned(value: Array, dtype: np.dtype[Any]) -> Array:
 
 
 def settled(value: Any) -> Any:
-    """Return what a function returned with copies of its arrays, which the function may change in its next call."""
+    """Return the result of a function with its arrays copied, since the function may reuse them in its next call."""
     kind = type(value)
     if kind is list or kind is tuple:
         if any(map(_is_changeable, value)):
@@ -247,7 +247,7 @@ def _converted(value: Any, convert: Callable[[Any], Any], form: ArrayForm) -> Ar
 
 
 def _tensor_remedy(value: Any) -> str:
-    """Return what to do with a tensor of torch that NumPy cannot read."""
+    """Return the remedy for a torch tensor that NumPy cannot read."""
     if getattr(value, "requires_grad", False) is True:
         return "; call its .detach() first"
     device = getattr(value, "device", None)
@@ -273,7 +273,7 @@ def _of_items(value: Sequence[Any], form: ArrayForm) -> Array:
 
 
 def _of_objects(value: Sequence[Any], found: Array, form: ArrayForm) -> Array:
-    """Return a list that NumPy takes for objects as an array; raises for what is missing in it."""
+    """Return a list of objects as an array; raises for missing items."""
     flat = found.reshape(-1)
     if any(item is not None and not isinstance(item, float) and not isinstance(item, int) for item in flat):
         raise TypeError(f"{shown(value)} has items that are not numbers, which do not fit {form.name}")
@@ -365,7 +365,7 @@ class ColumnBuffer:
     Parameters
     ----------
     form
-        What the cells have in common.
+        The common form of the cells.
     """
 
     def __init__(self, form: ArrayForm) -> None:
@@ -537,7 +537,7 @@ def rows_of_chunk(chunk: pa.Array, shape: tuple[int, ...]) -> Array:
 
 
 def _flat(items: pa.Array, start: int, count: int) -> Array:
-    """Return items as a read-only array; what is null under null rows has no meaning."""
+    """Return items as a read-only array; nulls under null rows are ignored."""
     data = items.buffers()[1]
     start += items.offset
     dtype = np.dtype(items.type.to_pandas_dtype())

@@ -1,4 +1,4 @@
-"""Time zones: those whose names every reader of a column knows, and what is stored in the place of others."""
+"""Time zones: names that every reader of a column knows, and the replacements of others."""
 
 from __future__ import annotations
 

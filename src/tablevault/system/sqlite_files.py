@@ -45,7 +45,7 @@ def distrust(connection: sqlite3.Connection) -> None:
             if kind not in ("table", "index") or not _is_plain(text):
                 raise StrangeSchemaError(f"its schema has a {kind!s:.40} {name!s:.100}, which TableVault never makes")
     except UnicodeDecodeError as error:
-        raise StrangeSchemaError(f"its schema is no text ({error})") from error
+        raise StrangeSchemaError(f"its schema is not text ({error})") from error
 
 
 def _is_plain(text: object) -> bool:

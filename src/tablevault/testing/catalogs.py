@@ -1,4 +1,4 @@
-"""What every catalog must do, whatever database it is in."""
+"""Conformance checks of catalogs."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
 
 
 def a_child_may_read_the_locks_of_its_ancestors(make: MakeCatalog) -> None:
-    """What an ancestor holds blocks only changes."""
+    """A lock of an ancestor blocks only changes."""
     catalog = _made(make)
     parent = _begin(catalog, _locked("table/a"))
     child = _begin(catalog, parent=parent)
@@ -230,7 +230,7 @@ def a_child_may_read_the_locks_of_its_ancestors(make: MakeCatalog) -> None:
 
 
 def many_locks_are_looked_for_at_once(make: MakeCatalog) -> None:
-    """There is no limit to the number of locks of a process."""
+    """The number of locks of a process is unlimited."""
     catalog = _made(make)
     resources = [f"table/t{number}/instance/1" for number in range(1_500)]
     serial = _begin(catalog, _locked(*resources, shared=True))
@@ -295,7 +295,7 @@ def an_id_of_the_user_is_used_once(make: MakeCatalog) -> None:
 
 
 def a_plan_can_be_replaced(make: MakeCatalog) -> None:
-    """The new plan takes the place of the first one, with what it creates."""
+    """The new plan replaces the first one, including its creations."""
     catalog = _made(make)
     first = CreateTablePlan(table_name="a", creates=(Creation("a"),), folder="a")
     second = CreateTablePlan(table_name="a", creates=(Creation("a~1"),), folder="a~1")

@@ -1,4 +1,4 @@
-"""What every way of running rows side by side must do.
+"""Conformance checks of executors.
 
 The functions that are called are those of this module: an executor may run them in another interpreter.
 """
@@ -77,7 +77,7 @@ def _note(folder: Path, what: str) -> None:
 
 
 def _noted(folder: Path) -> list[str]:
-    """Return what was noted in a folder."""
+    """Return the notes in a folder."""
     return sorted(path.stem for path in folder.iterdir())
 
 

@@ -47,7 +47,7 @@ def read_delimited(path: str | PathLike[str]) -> pa.Table:
 
 
 def with_nullable_types(table: pa.Table) -> pd.DataFrame:
-    """Return what was read as a frame with pandas' nullable types."""
+    """Return the fields as a frame with pandas' nullable types."""
     return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
 
 
@@ -89,7 +89,7 @@ def _is_unicode(name: str) -> bool:
 
 
 def _read_texts(path: str | PathLike[str], separator: str, names: list[str]) -> pa.Table:
-    """Return every field as text; what is empty and not in quotation marks is null."""
+    """Return every field as text; empty fields without quotation marks are null."""
     numbered = [str(position) for position in range(len(names))]
     try:
         texts = pa_csv.read_csv(

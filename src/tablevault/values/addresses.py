@@ -31,7 +31,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return what an address names.
+    """Return the selection that an address names.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def parse_address(text: str) -> Address:
     Raises
     ------
     TVArgumentError
-        If it is no address.
+        If it is not an address.
 
     Examples
     --------

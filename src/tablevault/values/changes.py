@@ -122,7 +122,7 @@ class MaterializedInstance:
 
 @dataclass(frozen=True, slots=True)
 class WrittenInstance:
-    """A materialized instance appears that was no temporary one before."""
+    """A materialized instance appears that was not a temporary one before."""
 
     table_name: str
     """Of a table that may appear in the same decision, before it."""
@@ -150,7 +150,7 @@ class WrittenInstance:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedInstance:
-    """A temporary instance disappears, because its execution made what its origin holds already.
+    """A temporary instance disappears, because its execution made the same cells as its origin.
 
     The process is about the origin from then on.
     """

@@ -239,7 +239,7 @@ class RunPlan(Plan, frozen=True, kw_only=True, tag="run"):
 
 
 class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What is applied to one table."""
+    """The changes that are applied to one table."""
 
     name: str
     table_id: int | None = None
@@ -418,7 +418,7 @@ def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -
     Raises
     ------
     ValueError
-        If the text is no plan of this operation.
+        If the text is not a plan of this operation.
     """
     recorded = _ANY.decode(text)
     if "data" in recorded:

@@ -87,7 +87,7 @@ def _checked(service: str, name: str, value: object) -> float:
         )
     is_whole = match is None or match[1] == CALLS
     if match is not None and match[1] != CALLS and match[1] in RESERVED_AMOUNTS:
-        raise TVArgumentError(f"Service '{service}' cannot have a limit {name!r}: '{match[1]}' is no amount.")
+        raise TVArgumentError(f"Service '{service}' cannot have a limit {name!r}: '{match[1]}' is not an amount.")
     shape = "a whole number from 0" if is_whole else "a number from 0"
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TVArgumentError(f"{name} of service '{service}' must be {shape}, not {type(value).__name__}.")

@@ -1,1 +1,1 @@
-"""A catalog in SQL that databases share; `sqlite.py` beside this package holds what is particular to one."""
+"""A catalog in SQL, shared by all databases; `sqlite.py` beside this package is specific to one."""

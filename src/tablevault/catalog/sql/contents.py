@@ -470,7 +470,7 @@ class Contents:
 
 
 def _of_added(connection: Connection, table: Table, read: Callable[[], Result], without: Result) -> Result:
-    """Return what a table of format 2 holds; `without` in format 1, which lacks it."""
+    """Return the content of a table of format 2; `without` in format 1, which lacks it."""
     try:
         return read()
     except OperationalError:

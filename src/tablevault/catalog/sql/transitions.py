@@ -133,7 +133,7 @@ class Transitions:
         progress: Progress | None,
         waiting: str | None = None,
     ) -> None:
-        """Pause a process: it keeps its locks. `None` leaves the former error, progress, or what it waits for."""
+        """Pause a process: it keeps its locks. `None` keeps the former error, progress or wait reason."""
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
             values["error"] = encode_error(error)
@@ -145,7 +145,7 @@ class Transitions:
                 connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
-        """Record the progress of an execution, and what its calls wait for."""
+        """Record the progress of an execution, and the reason why its calls wait."""
         with self._store.write() as connection:
             self._update_in(connection, serial, attempt, progress=encode_progress(progress))
             connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
