@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tablevault.errors import TVArgumentError
@@ -61,7 +62,7 @@ class NotebookMagics:
         frame, _ = self._vault().query(cell, as_of=as_of)
         if not options.name:
             return frame
-        if not options.name.isidentifier():
+        if not options.name.isidentifier() or iskeyword(options.name):
             raise TVArgumentError(
                 f"%%vault_sql: '{options.name}' is not the name of a variable; write {_STATEMENT.usage}"
             )

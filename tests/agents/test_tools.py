@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from mcp import Client
 
-from tablevault import TableVault, TableVaultWarning
+from tablevault import TableVault, TableVaultWarning, TVArgumentError
 from tablevault.mcp import access, reading
 
 PATIENCE = 60
@@ -336,6 +336,8 @@ def test_limited_tables_are_all_that_there_is(halves, vault, agent):
     assert "no process 'secret-write'" in limited.refused("get_process", id="secret-write")
     assert "secret" not in str(limited.call("list_processes"))
     assert "whole vault" in limited.refused("query", sql="SELECT * FROM vault.tables")
+    with pytest.raises(TVArgumentError, match="Forbidden Table Name"):
+        agent("read", ["halves(v2)"])
     assert limited.call("query", sql="SELECT count(*) AS n FROM halves")["rows"] == [{"n": 4}]
 
 

@@ -129,7 +129,7 @@ def test_a_statement_is_displayed_or_assigned(shell, vault):
     assert earlier["word"].tolist() == ["fig", "kiwi"]
 
 
-@pytest.mark.parametrize("line", ["two names", "9lives", "--as of"])
+@pytest.mark.parametrize("line", ["class", "two names", "9lives", "--as of"])
 def test_a_wrong_line_of_a_statement_is_refused(shell, line):
     with pytest.raises(tv_errors.TVArgumentError, match=r"write %%vault_sql \[NAME\]"):
         shell.run_cell_magic("vault_sql", line, "SELECT 1")

@@ -124,6 +124,8 @@ def test_a_page_is_read_by_rows_and_columns(vault):
         vault.show("many", rows=0)
     with pytest.raises(TVArgumentError, match="did you mean 'many'"):
         vault.show("manny")
+    with pytest.raises(tv_errors.TVTableError, match="no column .c."):
+        vault.show("many", columns=["a", "c"])
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ class Access:
     def __init__(self, vault: TableVault, tables: Collection[str] = ()) -> None:
         self.vault = vault
         self.rates = Rates()
-        self._allowed = {names.fold(name): name for name in tables}
+        self._allowed = {names.fold(name): name for name in map(names.check_table_name, tables)}
         self._acting: dict[str, TableVault] = {}
 
     @property

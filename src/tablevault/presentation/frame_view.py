@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from tablevault.display.frames import frame_html, frame_text
 from tablevault.display.html import Cell as DisplayedCell
 from tablevault.display.html import Embedded, Muted, Number
+from tablevault.errors import TVTableError
 from tablevault.presentation.cells import Cell, ShownFrame
 from tablevault.presentation.content_types import content_type
 from tablevault.presentation.instances import read_page
@@ -93,10 +94,17 @@ def read_view(vault: TableVault, address: Address, rows: int, offset: int, colum
         Maximum number of rows, and the position of the first.
     columns
         The columns; `None` for all.
+
+    Raises
+    ------
+    TVTableError
+        If a materialized instance does not have one of the columns.
     """
     details = vault._instance_details()
     facts = details.facts(address)
     frame, problem, _ = read_page(vault, facts, offset, rows, columns)
+    if problem and columns is not None and not facts.line.temporary:
+        raise TVTableError(problem)
     links = [cell.artifact for row in frame.rows for cell in row.cells if cell.artifact is not None]
     small = {link.name: link.shown_as for link in links if link.shown_as in _MOST_BYTES}
     exact = Address(facts.table_name, facts.line.instance_id)
