@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
+from http.client import HTTPConnection
 from urllib.parse import quote
 
 import pytest
@@ -14,7 +16,7 @@ from tablevault.presentation.errors import read_errors
 from tablevault.presentation.graphs import graph_of_lineage
 from tablevault.presentation.instances import instance_address
 from tablevault.records import Lineage, LineageStep
-from tablevault.web import application, site
+from tablevault.web import application, pages, site
 from tablevault.web.layered_graph import HEIGHT, WIDTH, lay_out
 
 
@@ -91,6 +93,25 @@ def test_statement_that_takes_too_long_is_ended(reader, monkeypatch):
     answer = reader.get(f"/sql?q={quote(endless)}")
     assert answer.status == 400
     assert "took longer" in answer.text
+
+
+def test_statements_that_wait_leave_the_other_pages_alone(shown, monkeypatch):
+    monkeypatch.setattr(application, "_MOST_SECONDS", 5.0)
+    gate = threading.Event()
+    monkeypatch.setattr(pages, "run_statement", lambda vault, statement: gate.wait(60) and statements.unrun(statement))
+    server = shown.vault.serve(block=False)
+    client = Client(server.url)
+    waiting = [HTTPConnection("127.0.0.1", client.port, timeout=60) for _ in range(60)]
+    try:
+        for connection in waiting:
+            connection.request("GET", "/sql?q=SELECT+1", headers=client.bearer)
+        assert client.get("/processes").status == 200
+    finally:
+        gate.set()
+        for connection in waiting:
+            assert connection.getresponse().status in (200, 503)
+            connection.close()
+        server.close()
 
 
 def test_page_that_takes_too_long_is_given_up(reader, monkeypatch):

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _MOST_SECONDS = 10.0
 """Of one request."""
+_MOST_WAITING = 10
+"""Requests that run a statement or wait for one; the threads of all others are left to the other pages."""
 _JSON = ".json"
 _logger = logging.getLogger("tablevault")
 
@@ -100,6 +102,7 @@ class _Answering:
     def __init__(self, site: Site, rendering: Rendering) -> None:
         self._site = site
         self._rendering = rendering
+        self._waiting = anyio.CapacityLimiter(_MOST_WAITING)
 
     def page(self, show: Show) -> Endpoint:
         """Return an endpoint that answers with HTML."""
@@ -161,8 +164,11 @@ class _Answering:
         return await self._answer(acted, False, request)
 
     async def _answer(self, show: Show, is_data: bool, request: Request) -> Response:
+        limiter = self._waiting if show in _ONE_AT_A_TIME else None
         with anyio.move_on_after(_MOST_SECONDS):
-            return await anyio.to_thread.run_sync(self._shown, show, is_data, request, abandon_on_cancel=True)
+            return await anyio.to_thread.run_sync(
+                self._shown, show, is_data, request, abandon_on_cancel=True, limiter=limiter
+            )
         return self._problem(request, 503, f"This page took longer than {_MOST_SECONDS:.0f} seconds.")
 
     def _shown(self, show: Show, is_data: bool, request: Request) -> Response:
@@ -228,6 +234,8 @@ _PAGES: tuple[tuple[str, Show], ...] = (
     ("/table/{table}/{instance}/tag", actions.ask_to_tag),
 )
 """Pages that also exist as JSON, at their path with `.json` appended."""
+
+_ONE_AT_A_TIME = (pages.show_sql, pages.show_difference)
 
 _FORMS: tuple[tuple[str, Act], ...] = (
     ("/process/{process_id}/resume", actions.resume),
