@@ -143,7 +143,7 @@ class MaterializedOrigin:
 
     def stored(self, columns: Sequence[str]) -> FrameData:
         """Return columns of its frame as they are stored."""
-        return read_frame(self._frame_path, columns)
+        return self._frame.stored(columns)
 
     def has_column(self, name: str, column: Column, column_type: ColumnType) -> bool:
         """Return whether its frame has a column with this name, type and cells, in this order."""

@@ -316,12 +316,16 @@ class _Planning:
         """
         spec = builder.spec
         may_differ = spec.untracked or spec.keep_old or has_placeholder(dict(spec.arguments))
-        rows = committed.rows(spec.changed_columns, is_index=True) if committed is not None else None
-        if committed is None or rows is None or may_differ or set(rows.versions) != {builder.version}:
+        facts = committed.facts(spec.changed_columns, is_index=True) if committed is not None else None
+        if committed is None or facts is None or may_differ or builder.version not in facts.versions:
+            return None
+        # Before the rows, which are made of the same columns.
+        stored = committed.stored(spec.changed_columns)
+        rows = committed.rows(spec.changed_columns, is_index=True)
+        if rows is None or set(rows.versions) != {builder.version}:
             return None
         if rows.whole is None or not self._has_arguments_of(rows.whole, builder):
             return None
-        stored = committed.stored(spec.changed_columns)
         if any(names_artifacts(column_type) for column_type in stored.types.values()):
             return None
         for name, column_type in stored.types.items():

@@ -82,12 +82,16 @@ class StoredFrame:
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
         """Return columns and rows of the frame, in pandas' nullable types."""
-        with self._reading:
-            parts = {name: self._column(name) for name in (self._names if columns is None else columns)}
-        data = frame_of_columns({name: (part.table.column(0), part.types[name]) for name, part in parts.items()})
+        data = self.stored(self._names if columns is None else columns)
         if positions is not None:
             data = FrameData(data.table.take(pa.array(positions, type=pa.int64())), data.types)
         return to_pandas(with_nullable_types(data))
+
+    def stored(self, columns: Sequence[str]) -> FrameData:
+        """Return columns as they are stored, and keep them; raises `KeyError` for an unknown column."""
+        with self._reading:
+            parts = {name: self._column(name) for name in columns}
+        return frame_of_columns({name: (part.table.column(0), part.types[name]) for name, part in parts.items()})
 
     def _column(self, column: str) -> FrameData:
         if column not in self._data:
