@@ -147,7 +147,7 @@ def test_stop_says_what_is_lost_and_can_keep_it(acted, materialize):
     assert acted.vault.get_process(f"{name}-1").status == "stopped"
     assert len(acted.vault.get_table_instances(name)) == materialize
     assert acted.vault.get_history(operation="stop_process")[0].author == "ada via page"
-    assert "nothing to stop" in acted.client.get(f"/process/{name}-1/stop").text
+    assert "has ended (stopped): there is nothing to stop" in acted.client.get(f"/process/{name}-1/stop").text
 
 
 @pytest.mark.filterwarnings("default::tablevault.TableVaultWarning")
@@ -273,6 +273,16 @@ def test_actions_on_what_is_not_there(acted):
     for path in ("/", "/processes", "/table/x", "/static/page.css", "/nowhere"):
         assert acted.client.post(path).status in (404, 405)
     assert acted.client.get("/process/none/resume").status in (404, 405)
+
+
+def test_nothing_is_offered_that_would_be_refused(writer):
+    page = writer.get("/table/broken/TEMP_base/execute.json").json
+    assert page["sentences"] == ["Process 'broken.json' (execute_instance) is paused: resume or stop it on its page."]
+    assert (page["choices"], page["commands"]) == ([], [])
+    page = writer.get("/table/stories/base/retry.json").json
+    assert (page["choices"], page["commands"]) == ([], [])
+    answer = writer.post("/table/stories/base/tag", tag="two words")
+    assert (answer.status, "Not done" in answer.text) == (409, True)
 
 
 def test_forms_are_read_strictly(acted):

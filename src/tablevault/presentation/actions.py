@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tablevault.errors import TVArgumentError
-from tablevault.presentation.instances import instance_plan
+from tablevault.presentation.instances import instance_plan, read_active
 from tablevault.presentation.processes import read_process
 from tablevault.records import InstancePlan, Remedy
 from tablevault.values.addresses import Address
@@ -43,7 +43,7 @@ class Action:
     sentences: tuple[str, ...]
     choices: tuple[Choice, ...]
     commands: tuple[Remedy, ...]
-    """What does the same elsewhere."""
+    """What does the same elsewhere; none where nothing can be done."""
     plan: InstancePlan | None = None
     table_name: str = ""
     instance_id: str = ""
@@ -55,7 +55,7 @@ def plan_stop(vault: TableVault, process_id: str, rates: Rates) -> Action:
     status = process.line.status
     computed = sum(builder.computed for builder in process.builders)
     if not process.line.is_active:
-        return Action("stop", process_id, (f"It is {status}: there is nothing to stop.",), (), ())
+        return Action("stop", process_id, (f"It has ended ({status}): there is nothing to stop.",), (), ())
     sentences = [f"It is {status}. Stopping it reverts it and releases its locks."]
     can_keep = process.line.operation in _KEEPING
     if process.line.waiting:
@@ -88,6 +88,11 @@ def plan_execution(vault: TableVault, address: Address) -> Action:
         f"execute_instance({facts.table_name!r}, {version!r}, background=True)",
         ["execute-instance", facts.table_name, "--version", version, "--background"],
     )
+    at_work = next(iter(read_active(vault, address).processes), None)
+    if at_work is not None:
+        way_on = "resume or stop it" if at_work.status == "paused" else "wait for it or stop it"
+        sentence = f"Process '{at_work.process_id}' ({at_work.operation}) is {at_work.status}: {way_on} on its page."
+        return _of_instance("execute", facts, (sentence,), (), None)
     choices = () if problem else (Choice("Execute it in the background"),)
     sentences = (
         problem or "Its builders run in a background worker. An error pauses the run.",
@@ -107,7 +112,7 @@ def plan_retry(vault: TableVault, address: Address) -> Action:
         ["retry-failed", facts.table_name, "--instance-id", line.instance_id, "--background"],
     )
     if line.temporary or not (line.failed_cells or line.skipped_cells or not line.success):
-        return _of_instance("retry", facts, ("There are no failed or skipped rows.",), (), command)
+        return _of_instance("retry", facts, ("There are no failed or skipped rows.",), (), None)
     sentences = (
         f"{line.failed_cells:,} failed and {line.skipped_cells:,} skipped rows would be computed again, by the code as "
         "it is now, into a new instance. All other cells are taken over.",
@@ -143,11 +148,12 @@ def _of_instance(
     facts: InstanceFacts,
     sentences: tuple[str, ...],
     choices: tuple[Choice, ...],
-    command: Remedy,
+    command: Remedy | None,
     plan: InstancePlan | None = None,
 ) -> Action:
     subject = f"{facts.table_name}({facts.line.instance_id})"
-    return Action(name, subject, sentences, choices, (command,), plan, facts.table_name, facts.line.instance_id)
+    commands = () if command is None else (command,)
+    return Action(name, subject, sentences, choices, commands, plan, facts.table_name, facts.line.instance_id)
 
 
 def _remedy(vault: TableVault, action: str, call: str, words: list[str]) -> Remedy:

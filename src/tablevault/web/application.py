@@ -51,14 +51,17 @@ _STATUS: Mapping[type[Exception], int] = {
     Busy: 503,
 }
 _TITLES = {
-    400: "Not a request",
+    400: "Bad request",
     403: "Refused",
     404: "Not found",
-    405: "Not a method",
+    405: "Not allowed",
     409: "Not now",
-    500: "Not readable",
+    500: "Failed",
     503: "Busy",
 }
+
+_KNOWN = {404: "There is no such page.", 405: "This page takes no forms."}
+"""Texts of errors that Starlette finds."""
 
 
 def make_application(vault: TableVault, allow_writes: bool) -> ASGIApp:
@@ -139,8 +142,7 @@ class _Answering:
     def refused(self, request: Request, error: Exception) -> Response:
         """Answer a request that leads nowhere."""
         assert isinstance(error, HTTPException)
-        known = "There is no such page." if error.status_code == 404 else error.detail
-        return self._problem(request, error.status_code, known)
+        return self._problem(request, error.status_code, _KNOWN.get(error.status_code, error.detail))
 
     def failed(self, request: Request, error: Exception) -> Response:
         """Answer a request that met an error of the program."""
@@ -194,7 +196,8 @@ class _Answering:
     def _problem(self, request: Request, status: int, text: str) -> Response:
         # Something is in the way of an instance: the page of its table has the process.
         beside = {"table_name": request.path_params.get("table", "") if status == 409 else ""}
-        page = Shown("problem.html", Problem(status, _TITLES.get(status, "Problem"), text), status, beside)
+        title = "Not done" if request.method == "POST" and status == 409 else _TITLES.get(status, "Problem")
+        page = Shown("problem.html", Problem(status, title, text), status, beside)
         if request.url.path.endswith(_JSON):
             return json_response(page, None)
         return self._rendering.html(page, None, "")
