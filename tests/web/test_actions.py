@@ -256,10 +256,10 @@ def test_operations_of_other_kinds_show_the_command(acted):
 def test_ids_of_the_page_are_numbered_within_a_second(acted, monkeypatch):
     moment = datetime(2026, 11, 28, 3, 48, 12, tzinfo=UTC)
     monkeypatch.setattr(process_ids, "datetime", SimpleNamespace(now=lambda zone: moment))
-    for expected in ("page-20261128T034812Z", "page-20261128T034812Z-2", "page-20261128T034812Z-3"):
-        process_id = process_ids.new_process_id(acted.vault, "page")
-        assert process_id == expected
-        acted.vault.create_table(f"made{len(process_id)}{expected[-1]}", process_id=process_id)
+    ids, base = process_ids.ProcessIds(acted.vault, "page"), "page-20261128T034812Z"
+    # Neither of a process, nor given to another request whose process has not begun.
+    acted.vault.create_table("second", process_id=f"{base}-2")
+    assert [ids.take() for _ in range(3)] == [base, f"{base}-3", f"{base}-4"]
 
 
 def test_actions_on_what_is_not_there(acted):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tablevault import names
 from tablevault.display.progress import Rates
 from tablevault.errors import TVArgumentError, TVProcessError, TVTableError
-from tablevault.presentation.process_ids import new_process_id
+from tablevault.presentation.process_ids import ProcessIds
 from tablevault.records import ProcessInfo
 from tablevault.values.addresses import Address, parse_address
 
@@ -34,6 +34,7 @@ class Access:
     def __init__(self, vault: TableVault, tables: Collection[str] = ()) -> None:
         self.vault = vault
         self.rates = Rates()
+        self.process_ids = ProcessIds(vault, "mcp")
         self._allowed = {names.fold(name): name for name in map(names.check_table_name, tables)}
         self._acting: dict[str, TableVault] = {}
 
@@ -115,7 +116,3 @@ class Access:
             vault = self.vault
             self._acting[name] = vault._for_author(f"{vault.author} via {name}")
         return self._acting[name]
-
-    def new_process_id(self) -> str:
-        """Return an id that counts as a user's own, so that errors pause."""
-        return new_process_id(self.vault, "mcp")

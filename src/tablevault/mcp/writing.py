@@ -53,7 +53,7 @@ class WritingTools:
     def start_run(self, tables: list[str], version: str = "base", process_id: str = "") -> Answer:
         """Execute the temporary instances of tables in the background; the same call with the id resumes it."""
         named = list(map(self._access.table, tables))
-        new_id = process_id or self._access.new_process_id()
+        new_id = process_id or self._access.process_ids.take()
         started = self._acting().refresh(named, version=version, upstream=False, process_id=new_id, background=True)
         return answer(facts={"process_id": started, "next": "wait_run"})
 
@@ -64,7 +64,7 @@ class WritingTools:
             address.table_name,
             address.instance_id,
             address.version,
-            process_id=process_id or self._access.new_process_id(),
+            process_id=process_id or self._access.process_ids.take(),
             background=True,
         )
         return answer(facts={"process_id": started, "next": "wait_run"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import UTC, datetime
 from itertools import count
 from typing import TYPE_CHECKING
@@ -11,20 +12,37 @@ from tablevault.errors import TVProcessError
 if TYPE_CHECKING:
     from tablevault.vault import TableVault
 
+_MOST_REMEMBERED = 1_000
 
-def new_process_id(vault: TableVault, door: str) -> str:
-    """Return a free id that counts as a user's own, so that errors pause.
+
+class ProcessIds:
+    """Free ids that count as a user's own, so that errors pause; each is given once.
 
     Parameters
     ----------
     vault
         The vault.
     door
-        What the id begins with: `page` or `mcp`.
+        What each id begins with: `page` or `mcp`.
     """
-    base = f"{door}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    ids = (base if number == 1 else f"{base}-{number}" for number in count(1))
-    return next(name for name in ids if not has_process(vault, name))
+
+    def __init__(self, vault: TableVault, door: str) -> None:
+        self._vault = vault
+        self._door = door
+        self._given: dict[str, None] = {}
+        self._giving = threading.Lock()
+
+    def take(self) -> str:
+        """Return an id that neither a process nor another request of this server has."""
+        base = f"{self._door}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+        ids = (base if number == 1 else f"{base}-{number}" for number in count(1))
+        with self._giving:
+            taken = next(name for name in ids if name not in self._given and not has_process(self._vault, name))
+            self._given[taken] = None
+            # Processes of those that were given long ago have begun.
+            while len(self._given) > _MOST_REMEMBERED:
+                del self._given[next(iter(self._given))]
+        return taken
 
 
 def has_process(vault: TableVault, process_id: str) -> bool:

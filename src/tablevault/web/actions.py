@@ -13,7 +13,6 @@ from starlette.responses import RedirectResponse, Response
 from tablevault.errors import TVArgumentError, TVProcessError
 from tablevault.presentation.actions import plan_execution, plan_retry, plan_stop, plan_tag
 from tablevault.presentation.instances import instance_address
-from tablevault.presentation.process_ids import new_process_id
 from tablevault.presentation.processes import read_process
 from tablevault.web.rendering import Links, Shown
 from tablevault.web.site import Site
@@ -84,7 +83,7 @@ def execute(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     if not action.choices:
         raise TVArgumentError(action.sentences[0])
     facts = site.vault._instance_details().facts(address)
-    process_id = new_process_id(site.vault, "page")
+    process_id = site.process_ids.take()
     site.acting().execute_instance(facts.table_name, facts.line.version, process_id=process_id, background=True)
     return _to_process(process_id)
 
@@ -95,7 +94,7 @@ def retry(site: Site, request: Request, form: Mapping[str, str]) -> Response:
     action = plan_retry(site.vault, address)
     if not action.choices:
         raise TVArgumentError(action.sentences[0])
-    process_id = new_process_id(site.vault, "page")
+    process_id = site.process_ids.take()
     site.acting().retry_failed(action.table_name, action.instance_id, process_id=process_id, background=True)
     return _to_process(process_id)
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tablevault.display.progress import Rates
+from tablevault.presentation.process_ids import ProcessIds
 from tablevault.web.statuses import Statuses
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Site:
         self.allow_writes = allow_writes
         self.rates = Rates()
         self.statuses = Statuses(vault)
+        self.process_ids = ProcessIds(vault, "page")
         self._heavy = threading.Lock()
         self._acting: TableVault | None = None
         self._opening = threading.Lock()
