@@ -39,7 +39,7 @@ def test_a_note_names_the_function_builder_and_row(job):
 
 
 def test_the_note_of_a_reverted_process_says_what_is_kept_and_how_to_take_it_over(job):
-    assert failed(job).__notes__[-1] == "reverted; 14 computed cells are kept, reuse_partial=True takes them over."
+    assert failed(job).__notes__[-1] == "reverted; 14 computed cells are kept; reuse_partial=True reuses them."
     job.forget()
     job.tell("fail")
     job.execute(reuse_partial=True)

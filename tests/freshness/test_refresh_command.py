@@ -46,7 +46,7 @@ def test_error_without_an_id_exits_with_3(made: Lab, run: Run) -> None:
     result = run("refresh", "b")
     assert result.exit_code == 3
     assert "ValueError: bad" in result.stderr
-    assert "steps that had finished stay" in result.stderr
+    assert "finished steps stay" in result.stderr
 
 
 def test_pause_exits_with_4_and_the_printed_command_resumes(made: Lab, run: Run) -> None:

@@ -175,7 +175,7 @@ def test_finished_children_stay_if_a_refresh_without_an_id_is_reverted(diamond: 
         diamond.vault.refresh()
     assert diamond.vault.get_active_processes() == {}
     assert diamond.made == ["top"]
-    assert "steps that had finished stay" in caught.value.__notes__[-1]
+    assert "finished steps stay" in caught.value.__notes__[-1]
     assert any("computed cells are kept" in note for note in caught.value.__notes__)
     diamond.untell("fail", "left-2")
     _ = diamond.calls

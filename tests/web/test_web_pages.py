@@ -172,8 +172,8 @@ def test_history_is_filtered(shown, reader):
         ("/table/stories/bas", "base"),
         ("/table/stories/base/row/999", "no row 999"),
         ("/process/secnd", "second"),
-        ("/nowhere", "no such page"),
-        ("/table/stories/base?part=nothing", "no such part"),
+        ("/nowhere", "This page does not exist"),
+        ("/table/stories/base?part=nothing", "This part of the page does not exist"),
     ],
 )
 def test_unknown_names_are_404_with_the_nearest(reader, path, nearest):

@@ -283,7 +283,7 @@ class DefinedBuilder:
         try:
             signature = inspect.signature(self._called)
         except (TypeError, ValueError):
-            # An object whose signature cannot be known takes what is given.
+            # An object without a known signature accepts any argument.
             signature = Signature([Parameter("arguments", Parameter.VAR_KEYWORD)])
         parameters = iter(signature.parameters.values())
         if inspect.isclass(self.namespace.get(self.function_name)):
@@ -299,7 +299,7 @@ class DefinedBuilder:
         """Check all that is known before the builder is executed."""
         pending = (name for name, value in document.fields.items() if name not in ("arguments", "setup_arguments"))
         if any(find_references(document.fields[name]) for name in pending if name != "dependencies"):
-            # What a reference stands for is known when the builder is executed, which checks it then.
+            # References are resolved and checked when the builder is executed.
             return
         spec = build_spec(document, self.name, lambda value: value)
         if spec.is_custom:

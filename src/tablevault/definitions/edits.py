@@ -142,7 +142,7 @@ def _edited_table(before: TableTexts, after: TableTexts) -> str | None:
 
 
 def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, object], str | None]:
-    """Return the changed policies, and what of the other fields has changed.
+    """Return the changed policies, and the changes of other fields.
 
     Other columns in the vault are no edit: a process goes on with those that it began with.
     """

@@ -47,7 +47,7 @@ class KnownColumns:
 
 
 class KnownTables(Protocol):
-    """What a vault already has, as one version of its tables."""
+    """The existing definitions of a vault, for one version of its tables."""
 
     def snapshot(self) -> AbstractContextManager[None]:
         """Let all that is read inside the block see one state."""
@@ -81,7 +81,7 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
     TVBuilderError
         If a definition is wrong, or stands where it may not; names file and line.
     BaseException
-        What the files raise while they are run.
+        Any exception of the files.
     """
     definitions = read_definitions(source.all_files)
     modules = known.modules()
@@ -387,7 +387,7 @@ def _known_builder(name: str, text: str) -> _KnownBuilder | None:
     try:
         fields = read_document(text, f"{name}{BUILDER_SUFFIX}").fields
     except TableVaultError:
-        # An execution says what is wrong with it.
+        # An execution reports its errors.
         return None
     columns, key = fields.get("changed_columns"), fields.get("primary_key") or ()
     if not isinstance(columns, list) or not isinstance(key, list | tuple):

@@ -138,7 +138,7 @@ def _by_module(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _read(path: Path, module: str) -> SourceFile:
-    # What a link in a folder leads to is read, under the link's name.
+    # A link in a folder is read under its own name.
     data = files.read_bytes(path.resolve())
     # Python's own error about an encoding that is unknown or wrong.
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)

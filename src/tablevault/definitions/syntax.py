@@ -119,7 +119,7 @@ class _Names:
             self._assign(node)
 
     def imports(self, names: Mapping[str, _Names]) -> Iterator[tuple[ast.ImportFrom, ast.alias, str]]:
-        """Yield what the top level imports by name from other files: statement, name, module."""
+        """Yield the names that the top level imports from other files: statement, name, module."""
         for node in self.file.tree.body:
             if (
                 isinstance(node, ast.ImportFrom)

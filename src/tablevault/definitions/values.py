@@ -23,7 +23,7 @@ class UnwritableValueError(Exception):
     path
         The field, and the keys and positions in it.
     sentence
-        What is wrong, and what to do about it.
+        The problem and its remedy.
     """
 
     def __init__(self, path: FieldPath, sentence: str) -> None:

@@ -34,11 +34,11 @@ class BuilderRun:
     builder: PreparedBuilder
     counter: BuilderCounter
     saved: BuilderState | None = field(repr=False)
-    """What earlier attempts of the process finished."""
+    """The finished rows of earlier attempts of the process."""
 
     @classmethod
     def start(cls, execution: Execution, builder: PreparedBuilder) -> BuilderRun:
-        """Begin to count the rows of a builder, and load what earlier attempts finished."""
+        """Begin to count the rows of a builder, and load the finished rows of earlier attempts."""
         spec = builder.spec
         counter = execution.progress.start(spec.name, len(spec.changed_columns))
         return cls(execution, builder, counter, execution.checkpoints.load(spec.name))
@@ -165,7 +165,7 @@ class BuilderRun:
             for records in state.artifacts.values() if state is not None else ():
                 self.frame.artifacts.add_computed(records)
 
-    # --- an execution that was cut off ----------------------------------------------------------------------------
+    # --- an unfinished execution ----------------------------------------------------------------------------------
 
     def rows_so_far(self) -> RowTable:
         """Return the finished rows; those of an IndexBuilder become the rows of the frame."""
@@ -196,7 +196,7 @@ class BuilderRun:
             if unknown and origin.row_count:
                 raise self.spec.error(
                     ("keep_old",),
-                    f"the origin has no column '{unknown[0]}' by which its rows could be told from new ones; set "
+                    f"the origin has no column '{unknown[0]}' to distinguish its rows from new ones by; set "
                     "keep_old to false, or start without an origin",
                 )
 
@@ -250,7 +250,7 @@ class BuilderRun:
         fingerprints, codes
             Of each row of the instance.
         counts
-            How many rows each input row became.
+            The number of rows made from each input row.
         """
         self.add_outcome(tuple(table.versions), fingerprints, codes, failures=table.failures, usage=table.usage.rows)
         keys = self.execution.input_key_columns(self.spec)

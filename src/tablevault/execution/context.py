@@ -39,15 +39,15 @@ class Execution:
     process_key: str
     primary_key: tuple[str, ...]
     reuses_cells: bool = True
-    """Whether cells of the origins may be taken over; their rows are kept either way, where a builder says so."""
+    """Whether cells of the origins may be reused; `keep_old` keeps their rows in any case."""
     input_keys_of: Callable[[PinnedKey], tuple[str, ...]] = lambda _: ()
     """Returns the primary key of a pinned instance."""
     limits: Callable[[], ServiceLimits] | None = None
     """Returns the limits of services; `None` where no function is called."""
     budgets: tuple[Budget, ...] = ()
-    """Budgets of the process, and of those around it."""
+    """Budgets of the process and its ancestors."""
     index_origin: MaterializedOrigin | None = None
-    """Whose frame `self` is for a row-wise IndexBuilder."""
+    """The origin that `self` means for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Sequence[int | None], ...] = ()
     """For each origin: the position in it of each row of the instance."""
@@ -55,14 +55,14 @@ class Execution:
     """The columns of the primary key that were checked last; columns never change."""
 
     def views(self, unfinished: Mapping[str, Sequence[object]], other: MaterializedOrigin | None = None) -> Views:
-        """Return how arguments see the data now.
+        """Return the current data in the views of functions and fingerprints.
 
         Parameters
         ----------
         unfinished
-            Columns of the running builder that it may look at itself, as far as they are filled.
+            Columns of the running builder that it reads itself, as far as they are filled.
         other
-            Whose frame `self` is, where it is not the instance being built.
+            The origin that `self` means, if it is not the instance being built.
         """
         paths = _once(other.as_paths if other is not None else lambda: self.frame.as_paths(unfinished))
         contents = _once(other.as_contents if other is not None else lambda: self.frame.as_contents(unfinished))

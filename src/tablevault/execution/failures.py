@@ -89,12 +89,12 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
 
 
 def read_failures(path: Path) -> list[FailedRow]:
-    """Read what `write_failures` wrote; nothing if there is no such file.
+    """Read the file of `write_failures`; nothing if it does not exist.
 
     Raises
     ------
     TVFileError
-        If the file is damaged, or is something else.
+        If the file is damaged or of another kind.
     """
     if not path.is_file():
         return []

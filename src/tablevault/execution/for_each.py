@@ -1,6 +1,6 @@
 """IndexBuilders that are called for each row of another table: one input row becomes any number of rows.
 
-Everything is decided per input row: reuse, errors, retries, checkpoints. The rows of one input row stand together, in
+Reuse, errors, retries and checkpoints work per input row. The rows of one input row stand together, in
 the order of the input rows.
 """
 
@@ -137,7 +137,7 @@ def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Ad
 def take_input_row(
     table: RowTable, position: int, found: InputRows, place: int, origin: Origin, adopted: Adopted
 ) -> bool:
-    """Take the rows of an input row over, and add the files that they name.
+    """Reuse the rows of an input row, and add the files that they name.
 
     Returns `False` if a file is gone or its name is taken.
     """
@@ -171,7 +171,7 @@ def _files(
 
 
 def _counts(table: RowTable) -> list[int]:
-    """Return how many rows each input row became."""
+    """Return the number of rows made from each input row."""
     if not table.columns:
         return [0] * len(table)
     return [len(cells) if isinstance(cells, list) else 0 for cells in table.columns[0]]

@@ -86,7 +86,7 @@ def shown_origin(run: BuilderRun) -> Origin | None:
 
 
 class Yields:
-    """The rows that a generator yields, on their way into a table.
+    """Adds the rows that a generator yields to a table.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class Yields:
         values
             The result of the function.
         repeated
-            How many of the first rows are there already; they are compared and dropped.
+            Number of rows that exist already: the generator repeats them, and they are compared and dropped.
         """
         iterator = self._iterator(values)
         for position in range(self._first, self._first + repeated):
@@ -147,7 +147,7 @@ class Yields:
             self._check_end(iterator, position, self._total)
 
     def _take(self, iterator: Iterator[object], position: int, count: int) -> int:
-        """Take rows, also one that failed; return their number."""
+        """Take rows, including failed ones; return their number."""
         rows = range(position, position + count)
         kept, failure = self._collector.collect_until_error(rows, self._fingerprint, islice(iterator, count))
         exceeded = self._policy.succeed(kept)
@@ -178,7 +178,7 @@ class Yields:
         raise self._function_error(failure.error, position) from failure.error
 
     def _repeat(self, iterator: Iterator[object], position: int) -> bool:
-        """Let the generator repeat a row that may be there. Return whether it yielded one."""
+        """Let the generator repeat a row that may exist; return whether it yielded one."""
         try:
             value = next(iterator)
         except StopIteration:

@@ -28,7 +28,7 @@ NestedCells = tuple[list[object], ...]
 
 @dataclass(frozen=True)
 class InputRows:
-    """The input rows of an origin, and the rows that each of them became."""
+    """The input rows of an origin, and the rows made from each of them."""
 
     keys: Sequence[object] | None
     """Hashable key of each input row; `None` if they are known by their fingerprints only."""
@@ -68,7 +68,7 @@ def write_input_rows(
     fingerprints, codes
         Of each input row; a code is the place of a version.
     counts
-        How many rows each became.
+        The number of rows made from each.
     """
     columns = {f"{_KEY}{place}": build_column(cells, None) for place, cells in enumerate(keys)}
     columns["fingerprint"] = (fingerprints.column(), _BYTES)
@@ -85,7 +85,7 @@ def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> R
     Parameters
     ----------
     path
-        What `write_input_rows` wrote.
+        The file of `write_input_rows`.
     versions
         The versions of builder and code, to which the file refers by their places.
     row_count
@@ -111,7 +111,7 @@ def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> R
 
 
 def read_input_counts(path: Path) -> list[int]:
-    """Return how many rows each input row became; raises `TVFileError` if the file is damaged."""
+    """Return the number of rows made from each input row; raises `TVFileError` if the file is damaged."""
     try:
         counts: list[int] = read_frame(path, ["rows"]).table.column(0).to_pylist()
     except KeyError as error:
@@ -120,7 +120,7 @@ def read_input_counts(path: Path) -> list[int]:
 
 
 def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Sequence[object]]) -> InputRows | None:
-    """Read what `write_input_rows` wrote; `None` if there is no such file.
+    """Read the file of `write_input_rows`; `None` if it does not exist.
 
     Parameters
     ----------

@@ -71,7 +71,7 @@ class PinnedFrames:
         return self._opened[key]
 
     def forget(self) -> None:
-        """Forget the opened frames, which hold the columns that were looked at."""
+        """Drop the opened frames and their cached columns."""
         self._opened.clear()
 
 
@@ -188,7 +188,7 @@ def pin_inputs(
     lock
         Asks for a shared lock on an instance.
     foreseen
-        Inputs that have no instance yet, or will have another one, and are left out.
+        Inputs to leave out, which have no instance yet or will get another one.
 
     Raises
     ------
@@ -251,7 +251,7 @@ class PinnedInputs:
         self.contents = PinnedFrames({key: self._content_opener(item) for key, item in self._instances.items()})
 
     def forget_frames(self) -> None:
-        """Forget the cells that were read; they are read again where they are needed."""
+        """Drop the cached cells; they are read again when needed."""
         self.paths.forget()
         self.contents.forget()
 

@@ -296,11 +296,11 @@ class PartialOrigin:
         return _adopted(self._artifact_folder, self._records.get(name))
 
     def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
-        """Return `None`: an execution that was reverted has no provenance."""
+        """Return `None`: a reverted execution has no provenance."""
         return None
 
     def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return nothing: rows that an execution did not finish before it was reverted are not told apart."""
+        """Return nothing: a reverted execution does not distinguish failed from skipped rows."""
         return {}
 
     def _load(self, builder: str, is_index: bool) -> None:
@@ -341,7 +341,7 @@ def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
 
 
 def _flat_rows(state: BuilderState) -> ReusableRows:
-    """Return the rows that input rows became; they are reused by their input rows only."""
+    """Return the rows made from input rows; they are reused by input row only."""
     values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
     count = len(values[0]) if values else 0
     return ReusableRows(values, [None] * count, [""] * count, None)

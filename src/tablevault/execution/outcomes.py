@@ -54,7 +54,7 @@ class InputOutcome:
     table: RowTable
     """The input rows, with their nested cells."""
     counts: Sequence[int]
-    """How many rows each became."""
+    """The number of rows made from each."""
     keys: Mapping[str, Sequence[object]]
     """Columns of the input table's primary key; empty without one."""
 
@@ -79,7 +79,7 @@ class BuilderOutcome:
     """Usage of the calls by position, or by input row where there are any."""
     inputs: InputOutcome | None = None
     reused_partial: int = 0
-    """Reused rows that an execution computed which was reverted."""
+    """Rows reused from a reverted execution."""
 
     def facts(self, inputs: Mapping[PinnedKey, InputFacts], policies: PoliciesByAttempt) -> BuilderFacts:
         """Return the facts that provenance keeps.
@@ -129,7 +129,7 @@ class BuilderOutcome:
             last = own
 
     def reads(self, inputs: Mapping[PinnedKey, InputFacts]) -> Iterator[Read]:
-        """Yield from which columns of other instances each column was computed."""
+        """Yield the columns of other instances that each column was computed from."""
         spec = self.builder.spec
         for row_id, input_column in _input_columns(spec.reads, inputs):
             for column in spec.changed_columns:

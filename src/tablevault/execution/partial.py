@@ -17,7 +17,7 @@ from tablevault.storage.frames import read_frame
 
 
 def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
-    """Return the dtypes that builder files declare, as far as they can be read; nothing here is an error."""
+    """Return the dtypes that builder files declare; unreadable files are ignored."""
     types = {}
     for path in builder_files:
         try:
@@ -62,7 +62,7 @@ def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnT
 
 
 def _flattened(state: BuilderState) -> BuilderState:
-    """Return the rows that input rows became, in the order of the input rows."""
+    """Return the rows made from input rows, in the order of the input rows."""
     values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
     return replace(state, positions=list(range(len(values[0]) if values else 0)), values=values)
 

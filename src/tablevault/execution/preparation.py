@@ -128,7 +128,7 @@ class Prepared:
                 raise spec.error(("service",), f"there is no service '{name}'{nearest_or(name, known, advice)}.")
 
     def check_waiting(self, user_given: bool) -> None:
-        """Raise `TVBuilderError` if a builder lets a process pause by itself that has no id of the user's."""
+        """Raise `TVBuilderError` if a builder may pause a process that has no id of the user's."""
         for spec in self.specs:
             if not user_given and spec.policies.runs_jobs and not spec.policies.wait:
                 raise spec.error(
@@ -258,15 +258,15 @@ def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
 
 
 def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
-    """Refuse a builder that overwrites the key by which old rows are to be known among new ones."""
+    """Refuse a builder that overwrites the key by which old rows are distinguished from new ones."""
     index, *others = ordered
     for spec in others if index.keep_old else ():
         overwritten = sorted(set(spec.changed_columns) & set(index.primary_key))
         if overwritten:
             raise index.error(
                 ("keep_old",),
-                f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, by which old rows are known "
-                "among new ones; make it another column, or set keep_old to false",
+                f"builder '{spec.name}' overwrites '{overwritten[0]}' of the primary key, which distinguishes old rows "
+                "from new ones; let it fill another column, or set keep_old to false",
             )
 
 

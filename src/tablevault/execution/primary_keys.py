@@ -43,7 +43,7 @@ def check_keys(
 
 
 def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
-    """Return whether Arrow can say for sure that no key is null and none is there twice."""
+    """Return whether Arrow can prove that no key is null and all are unique."""
     if any(column.null_count or not _compares_as_python_does(kind) for column, kind in columns):
         return False
     if len(columns) == 1 and _ascends(columns[0][0]):
@@ -62,7 +62,7 @@ def _ascends(column: Column) -> bool:
 
 
 def _compares_as_python_does(kind: ColumnType) -> bool:
-    """Return whether what differs in Arrow differs in Python (0.0 and -0.0 do not, nor do two texts of one JSON)."""
+    """Return whether values that differ in Arrow differ in Python; 0.0 and -0.0, or two texts of one JSON, do not."""
     types, arrow = pa.types, kind.arrow
     simple = types.is_integer(arrow) or types.is_string(arrow) or types.is_date(arrow) or types.is_boolean(arrow)
     return kind.kind is not Kind.JSON and bool(simple)

@@ -28,7 +28,7 @@ _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
 _TEXT = type_of_arrow(pa.string())
 _UNKNOWN = -1
-"""Stands for the number of an instance that the catalog does not know."""
+"""Number of an instance that is not in the catalog."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class InputFacts:
 
 @dataclass(frozen=True)
 class PolicyFacts:
-    """How a builder's function was run in an attempt, and in the following ones up to the next such record."""
+    """Policies of a builder from one attempt on, up to the next such record."""
 
     attempt: int
     executor: str
@@ -184,7 +184,7 @@ def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:
-    """Read what `write_fingerprints` wrote; nothing if there is no such file."""
+    """Read the file of `write_fingerprints`; nothing if it does not exist."""
     if not path.is_file():
         return {}
     data = _checked_fingerprints(path, read_frame(path))
@@ -211,7 +211,7 @@ def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> Row
     Parameters
     ----------
     path
-        What `write_fingerprints` wrote.
+        The file of `write_fingerprints`.
     builder
         The builder.
     versions
@@ -259,9 +259,9 @@ def write_artifact_records(path: Path, records: Sequence[ArtifactRecord]) -> Non
 
 
 def read_artifact_records(path: Path) -> dict[str, ArtifactRecord]:
-    """Read what `write_artifact_records` wrote, by path; nothing if there is no such file.
+    """Read the file of `write_artifact_records`, by path; nothing if it does not exist.
 
-    Raises `TVFileError` if it is something else, or names files that are not inside the folder of the artifacts.
+    Raises `TVFileError` if it is of another kind, or names files outside the folder of the artifacts.
     """
     if not path.is_file():
         return {}

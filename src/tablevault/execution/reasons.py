@@ -30,18 +30,18 @@ _NEVER = "never computed"
 _FAILED = "failed"
 _SKIPPED = "skipped"
 OTHER_CHANGE = "the builder or its code changed"
-"""Said where nothing more exact is known."""
+"""Fallback if the exact reason is not known."""
 
 
 class Reasons:
-    """Says why cells have to be computed: what differs from the origin.
+    """Finds the reasons why cells have to be computed: the differences from the origin.
 
     Parameters
     ----------
     lookup
         Finds instances.
     execution
-        Knows the origins, and where the rows are in them.
+        Has the origins, and the positions of the rows in them.
     origin
         The committed instance among the origins; `None` if there is none.
     inputs
@@ -80,7 +80,7 @@ class Reasons:
         )
 
     def has_equal_arguments(self, builder: PreparedBuilder) -> bool:
-        """Return whether a builder would be given for certain what the origin's was: the same texts and instances.
+        """Return whether a builder certainly gets the inputs of the origin's: the same texts and instances.
 
         If it would not, the values may still be equal.
         """
@@ -88,7 +88,7 @@ class Reasons:
         if facts is None or reads.own_columns or reads.reads_whole_self:
             return False
         now = {self._inputs[PinnedKey(fold(read.table), read.instance)].instance_id for read in reads.tables}
-        # Of several instances, each reference might read another one than before.
+        # With several instances, each reference might read a different one than before.
         is_certain = len(now) <= 1 and now == set(self._read_before(facts))
         return is_certain and not any(changes_of_arguments(facts, _planned_facts(builder, facts)))
 
@@ -111,10 +111,10 @@ class Reasons:
         if known:
             return known
         same_rows = any(True for _ in whole_candidates(run))
-        return ("values of arguments changed" if same_rows else "the rows are not those of the origin in their order",)
+        return ("values of arguments changed" if same_rows else "the rows or their order differ from the origin's",)
 
     def of_new_rows(self) -> tuple[str, ...]:
-        """Return how many rows the origins do not have, if any."""
+        """Return a text on the number of rows that no origin has; empty if there are none."""
         execution = self._execution
         places = [matches for _, matches in execution.reusable]
         if not places:

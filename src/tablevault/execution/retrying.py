@@ -1,7 +1,7 @@
 """Another run of the failed, skipped and missing rows of a committed instance.
 
-All other cells are taken over from their positions, without comparing code. In later builders, only rows whose
-arguments changed by that are computed again.
+All other cells are reused by position, without comparing code. In later builders, only rows whose arguments changed
+as a result are computed again.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Retry:
     """Positions of the cells that are not those of the instance, by column."""
 
     def run(self, builders: Sequence[PreparedBuilder]) -> None:
-        """Run the builders in their order, each as far as it is necessary."""
+        """Run the builders in their order, each only for the necessary rows."""
         for builder in builders:
             self.execution.owner.raise_if_stopped()
             run = BuilderRun.start(self.execution, builder)
@@ -77,7 +77,7 @@ class Retry:
     # --- the rows of the instance ---------------------------------------------------------------------------------
 
     def _run_index(self, run: BuilderRun, facts: BuilderFacts) -> None:
-        """Take the rows over; only failed and missing input rows are computed."""
+        """Reuse the rows; only failed and missing input rows are computed."""
         if run.spec.for_each is not None:
             self._run_input_rows(run, facts)
         else:
@@ -141,7 +141,7 @@ class Retry:
         self._note(run.spec, fresh)
 
     def _take_rows(self, run: BuilderRun, table: RowTable, call: FunctionCall, facts: BuilderFacts) -> set[int]:
-        """Take over the rows that are finished, and whose arguments are as they were; return their positions."""
+        """Reuse the finished rows whose arguments have not changed; return their positions."""
         rows = self.origin.recorded_rows(facts)
         failed, passed = self.failures.get(facts.name, {}), self._passed(run.spec, rows)
         places = {
@@ -243,10 +243,10 @@ class Retry:
         run.add_row_outcome(table, outcome.whole)
         return taken
 
-    # --- cells that are taken over --------------------------------------------------------------------------------
+    # --- reused cells ---------------------------------------------------------------------------------------------
 
     def _take_all(self, run: BuilderRun, facts: BuilderFacts) -> None:
-        """Take all rows of a builder over, with the versions under which they were computed."""
+        """Reuse all rows of a builder, with the versions under which they were computed."""
         rows = self.origin.recorded_rows(facts)
         run.builder = replace(
             run.builder, version=facts.versions[0], code_parts=facts.code_parts, packages=facts.packages
@@ -282,7 +282,7 @@ def failures_by_builder(rows: Iterable[FailedRow]) -> dict[str, dict[int, RowFai
 
 
 def _reads_only_its_row(spec: BuilderSpec) -> bool:
-    """Return whether all that a builder reads of its instance are cells of the current row."""
+    """Return whether a builder reads only cells of the current row from its instance."""
     if spec.reads.reads_whole_self:
         return False
     references = (reference for value in spec.arguments.values() for reference in find_references(value))

@@ -101,7 +101,7 @@ def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
 
 
 def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
-    """Take all columns of a builder over from an origin that made them from equal arguments, if there is one."""
+    """Reuse all columns of a builder from an origin that made them from equal arguments, if there is one."""
     count = run.frame.row_count
     for origin, rows in whole_candidates(run):
         if rows.whole != fingerprint:
@@ -131,10 +131,10 @@ def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, versio
 
 
 def take_rows(table: RowTable, places: Mapping[int, int], origin: Origin, rows: ReusableRows) -> set[int]:
-    """Take rows over from an origin; return the positions of those that could be taken.
+    """Reuse rows of an origin; return the positions of those that could be reused.
 
-    Rows that name files are looked at one by one, and so are all if a list or vector does not fit the dtype that is
-    declared now.
+    Rows that name files are checked one by one, as are all rows if a list or vector does not fit the dtype declared
+    now.
     """
     there = list(places.values())
     columns = _fitting_cells(table, rows, there)
@@ -168,7 +168,7 @@ def _gathered(values: Sequence[Value], there: Sequence[int]) -> Sequence[Value]:
 
 
 def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
-    """Take a row over from an origin.
+    """Reuse a row of an origin.
 
     Return `False` if a file that it names is gone or its name is taken, or if a list or vector does not fit the dtype
     that is declared now.

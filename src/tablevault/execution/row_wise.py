@@ -1,4 +1,4 @@
-"""Row-wise builders: each row is reused or computed on its own."""
+"""Row-wise builders: each row is reused or computed separately."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RowDecision:
     table: RowTable
     """Its rows; those that can be reused are filled."""
     undecided: frozenset[int]
-    """Rows whose arguments are not known yet, and that may be reused."""
+    """Rows that may be reused, but whose arguments are not known yet."""
 
 
 def run_row_wise(run: BuilderRun) -> None:
@@ -48,7 +48,7 @@ def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
 
 
 def call_plan(run: BuilderRun) -> CallPlan:
-    """Return the function of a builder, and how it is run."""
+    """Return the plan for the calls of a builder's function."""
     function, policies = run.builder.loaded, run.spec.policies
     return CallPlan(
         function=function,

@@ -1,4 +1,4 @@
-"""Running the builders of an execution in their order, each as its `return_type` asks for."""
+"""Running the builders of an execution in their order, by their return types."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
 def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
     """Put the computed and the reusable cells of an unfinished execution into the frame, nulls elsewhere.
 
-    No function is called. Cells are reused as far as the execution had come.
+    No function is called. Cells are reused for the builders that the execution had reached.
     """
     complete = True
     for builder in builders:

@@ -50,12 +50,12 @@ def write_usage(path: Path, rows: Iterable[RowUsage]) -> None:
 
 
 def read_usage(path: Path) -> list[RowUsage]:
-    """Read what `write_usage` wrote; nothing if there is no such file.
+    """Read the file of `write_usage`; nothing if it does not exist.
 
     Raises
     ------
     TVFileError
-        If the file is damaged, or is something else.
+        If the file is damaged or of another kind.
     """
     if not path.is_file():
         return []

@@ -82,7 +82,7 @@ class EndedCalls:
 
 
 def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> object:
-    """Call the function once, or more often as its policies say; its exception becomes a `FunctionError`."""
+    """Call the function, with retries by its policies; its exception becomes a `FunctionError`."""
     function, owner = run.builder.loaded, run.execution.owner
     arguments = _arguments(run, call, ended)
     opener = function.opener(run.setup_arguments)
@@ -91,7 +91,7 @@ def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: U
 
 
 def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> RemoteRows:
-    """Return the rows of a generator that a worker elsewhere runs."""
+    """Return the rows of a generator in a remote worker."""
     function, owner = run.builder.loaded, run.execution.owner
     arguments = _arguments(run, call, ended)(CallFacts())
     opener = function.worker_opener(run.setup_arguments)
@@ -100,11 +100,11 @@ def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: U
 
 
 def _arguments(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> Arguments:
-    """Return the way to the arguments of each call."""
+    """Return a callable that makes the arguments of each call."""
     owner = run.execution.owner
 
     def arguments(facts: CallFacts) -> dict[str, object]:
-        # Each call gets arguments of its own: the one before may have changed them.
+        # Each call gets its own arguments, since the previous one may have changed them.
         fresh = call if facts.attempt == 1 else SingleCall.prepare(run, call.unfinished)
         given = fresh.arguments(ended.facts(facts, fresh, run.builder.version))
         owner.secrets.add(written_secrets(run.spec))

@@ -40,10 +40,10 @@ class TableVersion:
 
 
 class Draft(Enum):
-    """What the temporary instance of a table version means for it."""
+    """The state of a table version's temporary instance."""
 
     MISSING = "missing"
-    """There is none."""
+    """It has no temporary instance."""
     EDITED = "edited"
     """Its builders are to be executed: they are not those of the newest instance."""
     UNEDITED = "unedited"
@@ -71,7 +71,7 @@ class Node:
     inputs: Mapping[TableVersion, tuple[BuilderDocument, FieldPath]] = field(default_factory=dict)
     """The table versions that they read, each with the first field that names it."""
     targets: Mapping[PinnedKey, TableVersion] = field(default_factory=dict)
-    """The same, by what the builders wrote to name them."""
+    """The same, by the text that names them in the builders."""
 
     @property
     def is_edited(self) -> bool:
@@ -268,7 +268,7 @@ class _Reader:
         return nodes
 
     def alone(self, key: TableVersion) -> Node:
-        """Return a node without what it reads; reads nothing of other tables."""
+        """Return a node without its inputs; reads nothing of other tables."""
         table = self._lookup.table(key.table_name)
         contents = self._lookup.contents
         newest = contents.newest(table.table_id, key.version)
@@ -302,7 +302,7 @@ class _Reader:
         return Node(key, table, self._current.newest.get(key), self._current.temporary.get(key))
 
     def _complete(self, node: Node, with_inputs: bool) -> Node:
-        """Return a node with its builders, and with what they read; with the error if something of it is wrong."""
+        """Return a node with its builders and their inputs, or with the error if a builder is invalid."""
         try:
             node = self._with_builders(node)
             return self._with_inputs(node) if with_inputs and node.error is None else node
@@ -379,7 +379,7 @@ class _Reader:
                 documents[name] = document
         return documents
 
-    # --- what they read -------------------------------------------------------------------------------------------
+    # --- inputs ---------------------------------------------------------------------------------------------------
 
     def _with_inputs(self, node: Node) -> Node:
         inputs: dict[TableVersion, tuple[BuilderDocument, FieldPath]] = {}

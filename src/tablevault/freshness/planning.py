@@ -49,7 +49,7 @@ _ALWAYS_RUNS = "the IndexBuilder always runs: it is what finds new rows"
 
 
 def plan_execution(context: VaultContext, operation: ExecuteInstance, run_index: bool) -> InstancePlan:
-    """Return what an execution would compute and reuse, and why.
+    """Return the cells that an execution would compute and reuse, with reasons.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class IndexRun(Enum):
 
 @dataclass(frozen=True)
 class Decision:
-    """What an execution would do to the instance that it starts from."""
+    """The plan of an execution, from the instance that it starts from."""
 
     plan: InstancePlan
     changes: tuple[str, ...]
@@ -150,7 +150,7 @@ class Planner:
     def decide(
         self, prepared: Prepared, origin: int | None, index_run: IndexRun, reuses_cells: bool = True
     ) -> Decision:
-        """Decide what an execution would compute and reuse.
+        """Decide which cells an execution would compute and reuse.
 
         Parameters
         ----------
@@ -342,7 +342,7 @@ class _Planning:
         return SingleCall.prepare(BuilderRun.start(self._execution, builder), {}).fingerprint == fingerprint
 
     def run_index(self, builder: PreparedBuilder) -> BuilderPlan:
-        """Run the IndexBuilder, and return what it did."""
+        """Run the IndexBuilder, and return its plan."""
         run_builder(self._execution, builder)
         self._rows = _Rows.MADE
         counter = self._execution.progress.builders[builder.spec.name]

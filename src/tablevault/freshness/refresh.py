@@ -309,7 +309,7 @@ def check_policies(context: VaultContext, version: str, steps: Sequence[PlannedS
         for name in policies:
             if name not in known:
                 raise TVArgumentError(
-                    f"policies names '{name}', which is no builder of the refreshed tables"
+                    f"policies names '{name}', which is not a builder of the refreshed tables"
                     f"{names.nearest(str(name), sorted(known))}"
                 )
         for key, own in builders.items():

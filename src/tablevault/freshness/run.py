@@ -81,7 +81,7 @@ class Run(Operation[RunPlan]):
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> RunPlan:
-        """Check that the source defines tables, that nobody else runs it, and that its definitions can be applied."""
+        """Check that the source defines tables, is not running elsewhere, and can be applied."""
         check_budget(self.budget)
         if not self.source:
             raise TVArgumentError(f"There is no run '{draft.process_id}' to continue; name a source to begin one.")
@@ -164,7 +164,7 @@ class Run(Operation[RunPlan]):
         return Apply(self.source, msgspec.to_builtins(texts), self.version)
 
     def _apply(self, plan: RunPlan, session: Session) -> None:
-        """Apply the definitions, unless this run has; what was edited in the vault since they were read stays."""
+        """Apply the definitions, unless this run has; files edited in the vault since the reading stay."""
         processes, name = session.lookup.context.catalog.processes, Path(self.source).name
         for child in processes.begun_inside(session.serial):
             if child.operation == Apply.name and not child.status.ended:
@@ -292,7 +292,7 @@ def choose_run(
     version, process_id, policies, budget
         As for `run`.
     recover
-        Ends what a dead owner has left of a process.
+        Recovers a process whose owner died.
 
     Raises
     ------
@@ -301,7 +301,7 @@ def choose_run(
     TVArgumentError, TVBuilderError, TableReferenceError
         If the source or a definition in it is wrong.
     BaseException
-        What the source raises while it is run.
+        Any exception of the source.
     """
     version = names.check_version(version)
     if not source:

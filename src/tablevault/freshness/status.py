@@ -95,7 +95,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Decided:
-    """What an execution of a table version would do now."""
+    """The plan of an execution of a table version now."""
 
     checked: Checked
     decision: Decision
@@ -311,7 +311,7 @@ class Freshness:
         return self._checked[key]
 
     def decided(self, key: TableVersion) -> Decided:
-        """Return what an execution would do now; raises `TableVaultError` if it could not begin."""
+        """Return the plan of an execution now; raises `TableVaultError` if it could not begin."""
         if key not in self._decided:
             try:
                 self._decided[key] = self._decide(key)
@@ -394,7 +394,7 @@ class Freshness:
         read = ((key, self._looked[key].state) for key in self.graph.inputs(node.key))
         return tuple(f"`{self.graph.text(key)}` is {state}" for key, state in read if state in states)
 
-    # --- what an execution would do -------------------------------------------------------------------------------
+    # --- plans of executions --------------------------------------------------------------------------------------
 
     def _check(self, node: Node) -> Checked:
         """Check the builders of an edited temporary instance, or of a copy of the newest one."""

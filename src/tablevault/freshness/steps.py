@@ -36,7 +36,7 @@ from tablevault.values.progress import summed
 
 
 class Action(StrEnum):
-    """What a refresh does with a table."""
+    """The step of a refresh for one table."""
 
     EXECUTE = "execute"
     LOOK = "look"
@@ -65,7 +65,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class NextStep:
-    """What a step does at the moment when it begins."""
+    """The action of a step, decided when it begins."""
 
     action: Action
     """`LOOK` if there is nothing to execute: the newest instance is confirmed against `inputs`."""
@@ -150,7 +150,7 @@ class _Steps:
 
     @property
     def plan(self) -> RefreshPlan:
-        """The steps, as people read them."""
+        """The steps as text."""
         return RefreshPlan(tuple(self._step(key, looked) for key, looked in self._looked.items()))
 
     @property
@@ -347,7 +347,7 @@ def _sum(counts: Iterable[int | None]) -> int | None:
 
 
 def plan_step(context: VaultContext, selection: Selection, key: TableVersion) -> NextStep:
-    """Return what the step of a refresh does now, when it begins: others may have changed its table.
+    """Return the action of a refresh's step when it begins, since other processes may have changed its table.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a client may see of a vault, and as whom it acts."""
+"""The tables that a client may see, and the author that it acts as."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Access:
         return name
 
     def address(self, text: str) -> Address:
-        """Return what an address names; raise `TVTableError` if the client does not see its table."""
+        """Return the selection of an address; raise `TVTableError` if its table is hidden from the client."""
         found = parse_address(text)
         self.table(found.table_name)
         return found

@@ -1,4 +1,4 @@
-"""Answers of tools: JSON of bounded size, which says what is left out and how to ask for less."""
+"""Answers of tools: JSON of bounded size, with a note on omitted parts and on narrower requests."""
 
 from __future__ import annotations
 

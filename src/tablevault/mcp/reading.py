@@ -1,4 +1,4 @@
-"""Tools that read: they change nothing for anybody."""
+"""Tools that only read."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ReadingTools:
         try:
             counted, _ = self._vault.query(f"SELECT count(*) AS n FROM ({sql.strip().rstrip(';')}\n)", **limits)
         except (TimeoutError, TVTableError, TVArgumentError):
-            # What is a statement by itself need not be one inside another.
+            # A valid statement need not be valid inside another one.
             return None
         return int(counted.column(0)[0].as_py())
 

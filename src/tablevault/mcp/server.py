@@ -93,7 +93,7 @@ def serve(vault: TableVault, level: Level = "read", tables: Collection[str] = ()
 
 
 def make_server(vault: TableVault, level: Level = "read", tables: Collection[str] = ()) -> MCPServer[Any]:
-    """Return the server of a vault, which answers nobody yet; see `serve`."""
+    """Return the server of a vault, which does not listen yet; see `serve`."""
     access = Access(vault, tables)
     reading = ReadingTools(access)
     writing = WritingTools(access, lambda: access.acting(_client.get()))
@@ -198,7 +198,7 @@ def _like(run: Callable[..., Any], function: Callable[..., Any]) -> Callable[...
 
 
 async def _answered(ctx: Context[Any, Any], call: Callable[[], Result]) -> Result:
-    """Return what a call in another thread returns; every error and warning reaches the client as text."""
+    """Return the result of a call in another thread; errors and warnings reach the client as text."""
     _client.set(_name_of(ctx))
     heard = hear_warnings()
     interruption = Interruption()

@@ -50,7 +50,7 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True)
 class AppliedFile:
-    """A file as a source says it should be."""
+    """A file that a source defines."""
 
     name: str
     """Of the module or builder."""
@@ -60,7 +60,7 @@ class AppliedFile:
     is_defined: bool = True
     """Whether the source still defines it."""
     diff: str = ""
-    """What changes in the content of the vault's file."""
+    """The difference from the vault's file."""
 
     @property
     def is_written(self) -> bool:
@@ -193,7 +193,7 @@ class VersionInstances:
 
 
 class VaultTables:
-    """What a vault already has, for reading a source.
+    """The existing files of a vault, for reading a source.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class VaultTables:
         self._version = version
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let all that is read inside the block see one state of the catalog."""
+        """Read everything inside the block in one snapshot of the catalog."""
         return self._lookup.context.catalog.snapshot()
 
     def modules(self) -> Mapping[str, ModuleFile]:
@@ -243,7 +243,7 @@ class VaultTables:
 
 
 def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -> Comparison:
-    """Compare what a source defines with the vault.
+    """Compare the definitions of a source with the vault.
 
     Parameters
     ----------

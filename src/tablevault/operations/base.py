@@ -22,7 +22,7 @@ from tablevault.values.contents import JsonObject, TableRecord
 from tablevault.values.processes import Creation, Plan
 
 PAYLOAD = {"payload": True}
-"""Metadata of an argument that is recorded by its content's digest only, and staged instead of being stored."""
+"""Metadata of an argument that is staged; only the digest of its content is recorded."""
 LONG = {"long": True}
 """Metadata of an argument that is recorded as it is, and too long to be repeated where a call is shown."""
 
@@ -57,7 +57,7 @@ _DEFINED_IN = {
     "write": "tablevault.operations.write",
     "write_instance": "tablevault.operations.write",
 }
-"""The module of each operation; a listing of processes need not import what computes rows."""
+"""The module of each operation, so that a listing of processes does not import the row machinery."""
 _operations: dict[str, type[Operation[Any]]] = {}
 
 
@@ -95,7 +95,7 @@ class Operation(ABC, Generic[PlanType]):
     waits: ClassVar[bool] = True
     """Whether it waits for a process that holds its locks; an operation that does not is planned again without them."""
     runs_children: ClassVar[bool] = False
-    """Whether its work is done by its children: they stay when it is reverted, and are stopped as it is."""
+    """Whether its work is done by its children, which persist when it is reverted and are stopped with it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -119,7 +119,7 @@ class Operation(ABC, Generic[PlanType]):
         """Compute, in invisible places only, and return the visible changes. May run again after a pause."""
 
     def abandon(self, plan: PlanType, session: Session) -> tuple[Tidying, ...]:
-        """Return the steps that make a process which did not succeed as if it had never started."""
+        """Return the steps that undo a process that did not succeed."""
         created = chain.from_iterable(remove_created(session.lookup, item) for item in plan.creates)
         return (*created, *session.clean_workspace())
 
@@ -136,7 +136,7 @@ class Operation(ABC, Generic[PlanType]):
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
-        """The most that the calls of functions may use in this process, by amount; `None` for no limit."""
+        """Budget for the calls of functions in this process, by amount; `None` for no limit."""
         return None
 
     # --- arguments as plain data ----------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ class Operation(ABC, Generic[PlanType]):
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
     def continued_by(self, other: Operation[Any]) -> Self:
-        """Return this operation as another call continues it: with its payload, and the arguments that it replaces."""
+        """Return this operation with the payload and the replaced arguments of a call that continues it."""
         taken = [
             item.name
             for item in fields(self)
@@ -196,7 +196,7 @@ class Operation(ABC, Generic[PlanType]):
         return None
 
     def refused_edit(self, recorded: Mapping[str, Any], is_over: bool) -> str | None:
-        """Return why this call cannot continue a recorded one whose other arguments are equal; `None` if it can.
+        """Return the reason why this call cannot continue a recorded one with equal arguments; `None` if it can.
 
         Parameters
         ----------

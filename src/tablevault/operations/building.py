@@ -1,4 +1,4 @@
-"""Building instances: the steps that operations share whose builders make the frame."""
+"""Building instances: steps shared by operations whose builders make the frame."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ from tablevault.values.plans import BuildPlan
 from tablevault.values.progress import ExecutionProgress
 
 _FEWEST_ROWS_FOR_A_THREAD = 10_000
-"""To start one takes longer than to write the fingerprints of fewer rows."""
+"""Starting a thread takes longer than writing the fingerprints of fewer rows."""
 _POLICIES = "policies-"
-"""Begins the names of texts that note the policies of attempts."""
+"""Prefix of the staged texts that record the policies of attempts."""
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where an execution puts its results, and the owner that it listens to."""
+    """The destination of an execution's results, and its owner."""
 
     checkpoints: CheckpointStore
     artifacts: InstanceArtifacts
@@ -77,7 +77,7 @@ class Workplace:
     limits: Callable[[], ServiceLimits] | None = None
     """Returns the limits of services; `None` where no function is called."""
     budgets: tuple[Budget, ...] = ()
-    """Budgets of the process, and of those around it."""
+    """Budgets of the process and its ancestors."""
 
 
 @dataclass(frozen=True)
@@ -112,12 +112,12 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
         The files, by the names that their builders have in the snapshot.
     """
     builders = session.workspace.builders
-    # An earlier attempt may have been cut off in the middle of this.
+    # An earlier attempt may have been interrupted here.
     files.remove_tree(builders)
     files.make_folder(builders)
     for name, path in builder_files.items():
         files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
-    # The snapshot of the code comes last: once it exists, that of the builders is complete.
+    # The snapshot of the code comes last, so that its existence implies that of the builders.
     files.fsync_tree(builders)
     snapshot_code(session, 1)
 
@@ -198,7 +198,7 @@ def snapshot_code(session: Session, attempt: int) -> None:
 
 
 def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
-    """Open a committed instance whose cells are taken over."""
+    """Open a committed instance whose cells are reused."""
     instance = lookup.instance_by_row(row_id)
     folder = lookup.folder_of(instance)
     try:

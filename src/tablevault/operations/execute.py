@@ -81,7 +81,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> ExecutePlan:
-        """Check the builders, pin the inputs, and choose where the new instance will be."""
+        """Check the builders, pin the inputs, and choose the folder of the new instance."""
         check_budget(self.budget)
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
@@ -149,7 +149,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         pin_builders(session, session.lookup.builder_files(table, temporary))
 
     def _pin_unless_done(self, plan: ExecutePlan, session: Session) -> None:
-        """Take the snapshots if an earlier attempt was cut off before they were complete."""
+        """Take the snapshots if an earlier attempt was interrupted before they were complete."""
         if not is_pinned(session):
             self.pin(plan, session)
 
@@ -205,7 +205,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return Changes((change,), (*sealed.tidying, *_drop_temporary(plan, session)), warnings=sealed.warnings)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
-        """Return the attempt whose code runs: the first, or after a pause this one, with the modules of now."""
+        """Return the attempt whose code runs: the first, or after a pause this one, with the current modules."""
         if not session.resumed:
             return 1
         edited = edited_builders(plan, session)
@@ -249,7 +249,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
             computed = layout.relative(workspace.partial)
             folder = InstanceFolder(layout.absolute(created))
             steps = [
-                # The first that there is: it has the files of those before it.
+                # The newest one, which includes the files of the earlier ones.
                 *(
                     Tidying(TidyingAction.MOVE_FOLDER, layout.relative(place.artifacts), f"{computed}/artifacts")
                     for place in (folder, *folder.set_aside())
@@ -272,7 +272,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
 def _unchanged(
     plan: ExecutePlan, session: Session, execution: Execution, origin: InstanceRecord, table: TableRecord
 ) -> Changes:
-    """Return the changes of an execution whose origin stands for its result, too."""
+    """Return the changes of an execution whose result equals its origin."""
     inputs = [pinned.row_id for pinned in plan.inputs]
     return Changes(
         (
@@ -327,13 +327,13 @@ def open_execution(
     prepared
         The builders.
     place
-        Where their results go.
+        The destination of their results.
     origins
-        Whose cells may be reused, the preferred one first.
+        The instances whose cells may be reused, the preferred one first.
     committed
         The instance among the origins; `None` if there is none.
     reuses_cells
-        Whether cells may be taken over; rows are kept either way, where a builder says so.
+        Whether cells may be reused; `keep_old` keeps rows in any case.
     """
     return Execution(
         frame=DraftFrame(place.artifacts),

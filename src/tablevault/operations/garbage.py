@@ -27,7 +27,7 @@ _HELD = "a process holds it"
 
 @dataclass(frozen=True)
 class Gc(Operation[RemovalPlan]):
-    """Removes instances and other files, as far as they are not held or needed by now."""
+    """Removes instances and other files, except those that are held or needed by now."""
 
     name: ClassVar[str] = "gc"
     waits: ClassVar[bool] = False
@@ -42,7 +42,7 @@ class Gc(Operation[RemovalPlan]):
     vault_id: str
     """Of the vault that the plan was made for."""
     logs_before: str = ""
-    """The moment until which processes had to end whose worker logs go; empty if none do."""
+    """Worker logs of processes that ended before this moment are removed; empty for none."""
 
     def plan(self, draft: Draft) -> RemovalPlan:
         """Leave out instances that are gone, held or needed by now."""
@@ -66,7 +66,7 @@ class Gc(Operation[RemovalPlan]):
             {row_id: _locks_on(tables[item.table_id], item, row_id in shown) for row_id, item in wanted.items()}
         )
         needed = Protection.find(lookup, records, set(wanted) - held, self.keep_inputs)
-        # Where the newest instance is about to go, the one before it would be the newest.
+        # If the newest instance is about to be removed, the one before it becomes the newest.
         guards = {row_id: records[row_id] for row_id in needed.guards}
         going = others.holding({row_id: (_shared(tables[item.table_id], item),) for row_id, item in guards.items()})
         unguarded = {(guards[row_id].table_id, guards[row_id].version) for row_id in going}
@@ -91,7 +91,7 @@ class Gc(Operation[RemovalPlan]):
         )
 
     def work(self, plan: RemovalPlan, session: Session) -> Changes:
-        """Say which folders and files go."""
+        """Return the steps that remove folders and files."""
         steps: list[Tidying] = []
         for item in plan.instances:
             target = session.lookup.layout.relative(session.lookup.layout.archived(session.serial, item.archived))
@@ -103,7 +103,7 @@ class Gc(Operation[RemovalPlan]):
         return Changes(tuple(DeletedInstance(item.row_id) for item in plan.instances), tuple(steps))
 
     def _removable_paths(self, lookup: Lookup) -> set[str]:
-        """Return the leftovers and worker logs that may go now."""
+        """Return the leftovers and worker logs that may be removed now."""
         if not self.paths:
             return set()
         found = {lookup.layout.relative(path) for path in Leftovers(lookup.context).removable()}
@@ -141,7 +141,7 @@ def _removed(lookup: Lookup, table: TableRecord, instance: InstanceRecord, is_sh
 
 
 class _OtherProcesses:
-    """The locks of other processes than the one that is planned.
+    """The locks of all processes except the planned one.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ class _OtherProcesses:
 
 @dataclass(frozen=True)
 class Protection:
-    """The instances that must not be removed, of those that are to be removed."""
+    """The instances among those to remove that must stay."""
 
     reasons: Mapping[int, tuple[str, ...]]
     """By row id."""

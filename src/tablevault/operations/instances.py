@@ -199,7 +199,7 @@ class DeleteInstance(Operation[DeleteInstancePlan]):
         )
 
     def work(self, plan: DeleteInstancePlan, session: Session) -> Changes:
-        """Say which folder goes."""
+        """Return the steps that archive the folder."""
         folder = plan.folder
         archived = session.lookup.layout.archived(session.serial, f"{plan.table_name}_{plan.instance_id}")
         target = session.lookup.layout.relative(archived)
@@ -245,7 +245,7 @@ def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], *
 
 
 def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
-    """Return the builders of an origin, as a copy has them."""
+    """Return the builders of an origin in the form for a copy."""
     table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None
     return copied_texts(lookup.builder_files(table, origin), table_name)

@@ -109,7 +109,7 @@ def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:
 
 
 def reopen(folder: InstanceFolder, kept: Path) -> None:
-    """Make the folder of an attempt that was cut off while it was filled fit for the next one.
+    """Prepare the partly filled folder of an interrupted attempt for the next one.
 
     A folder that another user has sealed is set aside, because only its owner may empty it; the files to keep are
     copied from it. Modes of files stay: a link shares them with a committed file, into which no function may write.
@@ -119,7 +119,7 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
     folder
         The instance's folder; fine if it is missing.
     kept
-        The file or folder in it that an earlier attempt finished; everything else is made again.
+        The file or folder in it that an earlier attempt finished; everything else is removed.
     """
     if folder.root.is_dir():
         if _is_made_writable(folder.root):
@@ -170,7 +170,7 @@ def _is_made_again(path: Path) -> bool:
 
 
 def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts: bool) -> Tidying:
-    """Return the step that lets `<table>/artifacts` lead to an instance's artifacts, or nowhere if it has none."""
+    """Return the step that links `<table>/artifacts` to an instance's artifacts, or removes the link."""
     parent = lookup.layout.relative(lookup.table_folder(table))
     if not has_artifacts:
         return Tidying(TidyingAction.UNLINK, target=f"{parent}/{ARTIFACTS}")
@@ -178,7 +178,7 @@ def artifact_link(lookup: Lookup, table: TableRecord, folder: str, has_artifacts
 
 
 def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
-    """Bring the artifacts of reused cells in, and check that files and cells agree.
+    """Link the artifacts of reused cells, and check that files and cells agree.
 
     Parameters
     ----------
@@ -186,12 +186,12 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
         The finished columns.
     strict
         Whether a missing or unnamed file is an error; if not, unnamed files are dropped. Unnamed files that were
-        written while a call ran that failed, was repeated or took too long are dropped with a warning in any case.
+        written during a call that failed, was repeated or timed out are dropped with a warning in any case.
 
     Raises
     ------
     TVArtifactError
-        Listing all files that fail.
+        Listing all violations.
     """
     folder = ArtifactFolder(frame.artifacts.folder)
     named = frame.artifact_names()

@@ -1,4 +1,4 @@
-"""Jobs at a provider that nothing is expected of any more: they are cancelled before their process ends."""
+"""Cancellation of a provider's jobs before their process ends without a result."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | No
         return {}
     try:
         return _cancel(plan, session, policies, found)
-    except Exception as error:  # noqa: BLE001 - the process ends, whatever its code does
+    except Exception as error:  # noqa: BLE001 - the process ends even if its code raises
         reason = f"{type(error).__name__}: {in_line(message_of(error))}"
         return {job.job_id or f"token {job.token}": reason for jobs in found.values() for job in jobs}
 
 
 def _open_jobs(session: Session, policies: Overrides | None) -> OpenJobs:
-    # Checkpoints can be large: they are read only where there may be jobs.
+    # Checkpoints can be large, so they are read only if there may be jobs.
     files = pinned_builders(session)
     if not any(JOBS in path.read_text(encoding="utf-8") for path in files.values()) and JOBS not in repr(policies):
         return {}

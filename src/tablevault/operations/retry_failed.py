@@ -65,7 +65,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> RetryPlan | UnchangedPlan:
-        """Check the builders of the instance with the code as it is now, and that its inputs are there."""
+        """Check the builders of the instance with the current code, and that its inputs exist."""
         check_budget(self.budget)
         lookup = draft.lookup
         key = names.fold(str(self.table_name))
@@ -135,7 +135,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         return {} if isinstance(plan, UnchangedPlan) else cancel_open_jobs(plan, session, self.policies)
 
     def work(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Changes:
-        """Compute the rows that have no result, take all others over, and fill the folder of the new instance."""
+        """Compute the rows without a result, reuse all others, and fill the folder of the new instance."""
         if isinstance(plan, UnchangedPlan):
             told = f"Instance '{plan.instance_id}' of table '{plan.table_name}' has no failed rows; nothing was done."
             return Changes(warnings=(told,))
@@ -179,7 +179,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
 
 
 def _open(session: Session, prepared: Prepared, instance: InstanceRecord, place: Workplace) -> tuple[Execution, Retry]:
-    """Return the shared state of the builders, and the instance whose cells are taken over."""
+    """Return the shared state of the builders, and the instance whose cells are reused."""
     origin = open_origin(session.lookup, instance.row_id)
     execution = Execution(
         frame=DraftFrame(place.artifacts),

@@ -60,7 +60,7 @@ class Draft:
 
 
 class Leavable(Protocol):
-    """A process that another one holds."""
+    """A process that is held by another one."""
 
     def leave(self) -> None:
         """Give up ownership."""
@@ -115,7 +115,7 @@ class Session(Protocol):
 
     @property
     def secrets(self) -> Secrets:
-        """Values that must not be recorded; they are added when a function that was given them has failed."""
+        """Secrets, which must not be recorded; added when a function that was given them has failed."""
         ...
 
     @property
@@ -130,7 +130,7 @@ class Session(Protocol):
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """The budgets of this process, and of those around it."""
+        """The budgets of this process and its ancestors."""
         ...
 
     def service_limits(self) -> ServiceLimits:

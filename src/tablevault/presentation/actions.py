@@ -28,7 +28,7 @@ class Choice:
 
     label: str
     fields: Mapping[str, str] = field(default_factory=dict)
-    """What it sends."""
+    """The fields that it sends."""
     loses_work: bool = False
 
 
@@ -39,7 +39,7 @@ class Action:
     name: str
     """`execute`, `retry`, `stop` or `tag`."""
     subject: str
-    """What it is about: a process id, or the address of an instance."""
+    """Its object: a process id, or the address of an instance."""
     sentences: tuple[str, ...]
     choices: tuple[Choice, ...]
     commands: tuple[Remedy, ...]

@@ -24,7 +24,7 @@ MOST_IN_FULL = 1_000_000
 _BYTES = 16
 """That are shown of each value."""
 _ITEM_CHARACTERS = 8
-"""About so long is one item of a list."""
+"""Approximate length of one item of a list."""
 
 State = Literal[
     "null", "text", "number", "json", "list", "bytes", "artifact", "failed", "skipped", "not computed"

@@ -90,7 +90,7 @@ def read_lineage(vault: TableVault, table_name: str, instance_id: str, column: s
     column
         Empty for the whole instance: then a node is an instance, else a column.
     up, down
-        How many steps are followed to what it comes from, and to what comes from it.
+        Number of steps to follow upstream, and downstream.
     """
     lineage = vault.get_lineage(table_name, instance_id, column)
     whole = lineage if not column else vault.get_lineage(table_name, instance_id)
@@ -147,7 +147,7 @@ class _Walk:
         self._hidden: dict[tuple[str, bool], set[str]] = {}
 
     def graph(self, up: int, down: int) -> Graph:
-        """Return the nodes that are so many steps away, with their edges."""
+        """Return the nodes at a distance, with their edges."""
         self._follow(_above, up, is_up=True)
         self._follow(_below, down, is_up=False)
         nodes = tuple(self._node(key, step) for key, step in self._steps.items())
@@ -180,7 +180,7 @@ class _Walk:
                 return False
             self._steps[there] = other
         ends = (there, here) if is_up else (here, there)
-        # What is read as well as taken over counts as read.
+        # A column that is both read and reused counts as read.
         self._edges[ends] = self._edges.get(ends, True) and is_origin
         return True
 

@@ -93,7 +93,7 @@ class InstanceDetail:
     processes: tuple[ProcessLine, ...]
     """The active processes that are about it."""
     plan: InstancePlan | None = None
-    """What an execution of it would do, if it is temporary."""
+    """The plan of its execution, if it is temporary."""
     plan_problem: str = ""
     """Why there is no plan."""
 

@@ -23,7 +23,7 @@ class ProcessIds:
     vault
         The vault.
     door
-        What each id begins with: `page` or `mcp`.
+        Prefix of the ids: `page` or `mcp`.
     """
 
     def __init__(self, vault: TableVault, door: str) -> None:

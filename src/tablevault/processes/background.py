@@ -49,7 +49,7 @@ def hand_over(context: VaultContext, process: Process) -> None:
             env={**os.environ, "PYTHONPATH": os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)},
         )
 
-    # Not as arguments, which any user of the machine can list.
+    # Not as arguments, which are visible to all users of the machine.
     with contextlib.suppress(BrokenPipeError), worker.stdin or contextlib.nullcontext() as options:
         if options is not None:
             options.write(json.dumps(context.ray.plain).encode())

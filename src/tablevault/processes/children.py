@@ -1,4 +1,4 @@
-"""Operations that a process runs inside itself, each as a process of its own: its children."""
+"""Children of a process: operations that it runs inside itself, each as a process of its own."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ChildProcesses:
         process_id
             The id of the child.
         shown_as
-            Stands before the names of its builders in the progress of the parent.
+            Prefix of the names of its builders in the progress of the parent.
         """
         self.raise_if_stopped()
         engine = self._engine()
@@ -76,9 +76,9 @@ class ChildProcesses:
 
 
 def _is_from_outside(error: BaseException, outcome: Outcome) -> bool:
-    """Return whether the parent may be paused by an error of a child, although its class may be one of TableVault.
+    """Return whether an error of a child may pause the parent, even if it is a `TableVaultError`.
 
-    One of TableVault that has reverted the child reverts the parent, too.
+    A `TableVaultError` that has reverted the child reverts the parent, too.
     """
     if outcome.cause is Cause.FUNCTION:
         return True

@@ -105,7 +105,7 @@ class Decisions:
             steps = self._drop_artifacts(serial) if remaining.has_superseded else remaining.steps
             self._transitions.finish(serial, self._tidy_all(serial, steps, told))
         self.write_log()
-        # Last of all: a program may have turned warnings into errors.
+        # Last, since a program may turn warnings into errors.
         for message in told:
             warn(message)
 
@@ -121,7 +121,7 @@ class Decisions:
     def _tidy_all(
         self, serial: int, steps: Sequence[tuple[int, Tidying]], told: list[str], edited: list[str] | None = None
     ) -> list[tuple[int, str]]:
-        """Do steps on disk; return the ids of those that failed, each with its reason.
+        """Apply steps on disk; return the ids of those that failed, each with its reason.
 
         Parameters
         ----------
@@ -146,13 +146,13 @@ class Decisions:
                 if edited is None:
                     self._tidy(step)
                 else:
-                    # Meanwhile nothing newer can be decided for the place, and nothing be created there.
+                    # Until then, nothing can be decided for or created at this path.
                     self._tidying.while_undone(serial, step_id, partial(self._tidy_again, step, edited))
             except OSError as error:
                 failed.append(step)
                 problems.append((step_id, str(error)))
                 if edited is None and step.action is TidyingAction.PUT_FILE:
-                    # So that a later edit by hand is told from the content that is to be replaced.
+                    # To distinguish a later edit by hand from the content to be replaced.
                     with contextlib.suppress(OSError):
                         note_content(self._place(step.source), self._place(step.target))
                 told.append(
@@ -226,7 +226,7 @@ class Decisions:
         files.fsync_folder(source.parent)
 
     def _tidy_again(self, step: Tidying, edited: list[str]) -> None:
-        """Do a step that failed, but leave a file that was edited by hand since then."""
+        """Retry a failed step, but keep a file that was edited by hand since then."""
         if step.action is not TidyingAction.PUT_FILE:
             self._tidy(step)
             return
@@ -251,7 +251,7 @@ class Decisions:
 
 
 def _needs(step: Tidying, other: Tidying) -> bool:
-    """Return whether a step depends on another: that one was to free or fill a place inside its own."""
+    """Return whether a step depends on another one, which frees or fills a path inside its own."""
     return (
         _is_inside(other.source, step.source)
         or _is_inside(step.source, other.target)
@@ -267,7 +267,7 @@ def _remove(path: Path) -> None:
     """Remove a file or folder; a sealed instance's folder around it is read-only again afterwards."""
     if not path.parent.is_dir():
         return
-    # The folder's mode does not tell: an owner that was killed during this step left it writable.
+    # The folder's mode is not reliable: an owner killed during this step left it writable.
     sealed = names.is_materialized(path.parent.name) and path.parent.joinpath(MANIFEST).exists()
     if sealed and os.path.lexists(path):
         files.make_writable(path.parent)

@@ -78,9 +78,9 @@ class Engine:
         self.recovery = Recovery(context, self.decisions)
         self._failing = Failing(context, self.decisions)
         self.secrets = Secrets()
-        """Values that must not be shown of the error of the attempt that failed last."""
+        """Secrets in the error of the attempt that failed last."""
 
-    # --- entering -------------------------------------------------------------------------------------------------
+    # --- entry points ---------------------------------------------------------------------------------------------
 
     def run(self, operation: Operation[Any], process_id: str | None = None, background: bool = False) -> Outcome:
         """Run an operation to its end, or continue the process of this id.
@@ -97,7 +97,7 @@ class Engine:
         Raises
         ------
         BaseException
-            The error that stopped the work; it carries the outcome, and a note that says the same.
+            The error that stopped the work; it carries the outcome, and a note that describes it.
         """
         self._context.check_writable()
         migrate(self._context)
@@ -114,9 +114,9 @@ class Engine:
             return self._hand_over(process) if background else self._carry_out(process, interrupts)
 
     def run_child(self, operation: Operation[Any], process_id: str, shown_as: str) -> bool:
-        """Run an operation as a child of this engine's parent; as `run`, but for its warnings, which it omits.
+        """Run an operation as a child of this engine's parent, like `run` but without its warnings.
 
-        Return whether it did something: one that has succeeded before is only shown.
+        Return whether it did any work; one that has already succeeded does none.
         """
         with Interrupts() as interrupts:
             record = self._existing(process_id)
@@ -140,7 +140,7 @@ class Engine:
             ended.show_in(self._parent.progress, shown_as)
 
     def resume(self, record: ProcessRecord) -> Outcome:
-        """Continue a process with its recorded arguments; as `run`."""
+        """Continue a process with its recorded arguments, like `run`."""
         migrate(self._context)
         with Interrupts() as interrupts:
             process = self._take_up(record, None)
@@ -154,7 +154,7 @@ class Engine:
                 self._carry_out(process, interrupts)
 
     def _carry_out(self, process: Process, interrupts: Interrupts) -> Outcome:
-        """Work, decide and apply; on an error revert, pause or let go."""
+        """Work, decide and apply; on an error, revert, pause or give up ownership."""
         outcome = Outcome(OutcomeKind.SUCCEEDED, process.process_id)
         if self._parent is not None:
             # Its warnings are left to its parent.
@@ -223,7 +223,7 @@ class Engine:
         if self._parent is None:
             tell(original, outcome)
         else:
-            # Its parent tells what becomes of both.
+            # The parent's note describes both.
             set_outcome(original, outcome)
             add_note(original, messages.note_of_child(outcome, process.operation.name, process.plan.table_name))
 
@@ -257,7 +257,7 @@ class Engine:
         return self._resume_in_restart(record)
 
     def _parent_of_step(self, record: ProcessRecord) -> ProcessRecord | None:
-        """Return the process whose work a process is part of; `None` if it is one of its own."""
+        """Return the ancestor that a process is resumed with; `None` if it is resumed by itself."""
         parent = self._processes.get(record.parent_serial) if record.parent_serial is not None else None
         return parent if parent is not None and operation_named(parent.operation).runs_children else None
 
@@ -278,7 +278,7 @@ class Engine:
     # --- beginning ------------------------------------------------------------------------------------------------
 
     def _existing(self, process_id: str | None) -> ProcessRecord | None:
-        """Return the process that this id continues; `None` if the id is free."""
+        """Return the process that a call with this id continues; `None` if the id is unused."""
         if process_id is None:
             return None
         names.check_process_id(process_id)
@@ -352,13 +352,13 @@ class Engine:
                 if not isinstance(outcome, Blocked):
                     return outcome
                 if not operation.waits and clock.monotonic() < deadline:
-                    # It is planned again, without what others hold by now.
+                    # Plan again, without the objects that other processes hold by now.
                     return None
                 if self._clear_the_way(outcome, deadline):
                     return None
 
         begun = poll(try_to_begin, growing(_SHORTEST_WAIT, _LONGEST_WAIT))
-        assert begun is not None  # The pauses never end, and neither does the wait but by an error.
+        assert begun is not None  # The loop of pauses is endless; only an error ends the wait.
         return begun
 
     def _try_to_begin(self, operation: Operation[Any], new: NewProcess, owner: Owner) -> tuple[int, Plan] | Blocked:
@@ -369,7 +369,7 @@ class Engine:
                 generation = self._lookup.contents.generation()
                 plan = _with_locks(operation.plan(draft), draft.locks)
         except TVProcessError:
-            # It tells of a process, and so more than a conflict would.
+            # An error about a process explains more than a conflict.
             raise
         except (TableVaultError, OSError):
             # A conflict explains more than an object that is missing or exists already, and may be about to change. And
@@ -391,7 +391,7 @@ class Engine:
     def _plan_again(
         self, operation: Operation[Any], new: NewProcess, begun: Begun, plan: Plan
     ) -> tuple[int, Plan] | Blocked:
-        """Plan once more with the locks in hand: another process committed, or left steps that are done only now."""
+        """Plan again with the locks held: another process has committed, or its remaining steps were done only now."""
         draft = Draft(self._lookup, new.process_id)
         try:
             if begun.has_failed_steps:
@@ -480,7 +480,7 @@ class Engine:
             raise self._still_paused(record, text) if is_paused else TVProcessError(text)
 
     def _still_paused(self, record: ProcessRecord, text: str) -> TVProcessError:
-        """Return the error of a call that leaves a paused process as it is."""
+        """Return the error for a call that leaves a paused process unchanged."""
         error = TVProcessError(text)
         remedies = RecordedCall.of(self._context.layout.root, record).while_paused
         set_outcome(error, Outcome(OutcomeKind.STILL_PAUSED, record.process_id, Cause.VAULT, remedies=remedies))
@@ -488,14 +488,14 @@ class Engine:
 
 
 def _told(record: ProcessRecord, error: BaseException) -> str:
-    """Return an error in a line, as it was recorded if it was."""
+    """Return an error in one line, in its recorded form if there is one."""
     if record.error is not None:
         return messages.error_in_line(record.error)
     return f"{type(error).__name__}: {in_line(message_of(error))}"
 
 
 def _raise_as_it_was(error: BaseException) -> NoReturn:
-    """Raise an error of user code with the cause and context that it had there."""
+    """Raise an error of user code with its original cause and context."""
     had = origin_of(error)
     try:
         raise error

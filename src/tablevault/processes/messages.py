@@ -22,11 +22,9 @@ def note(outcome: Outcome) -> str:
         case OutcomeKind.STILL_PAUSED:
             return f"process '{outcome.process_id}' is still paused, unchanged; correct the error and resume it again."
         case OutcomeKind.REVERTED if outcome.kept_cells:
-            return f"reverted; {outcome.kept_cells:,} computed cells are kept, reuse_partial=True takes them over."
+            return f"reverted; {outcome.kept_cells:,} computed cells are kept; reuse_partial=True reuses them."
         case OutcomeKind.REVERTED if outcome.has_children:
-            return (
-                "reverted; steps that had finished stay, and the same call takes over the computed cells of the others."
-            )
+            return "reverted; finished steps stay, and the same call reuses the computed cells of the others."
         case OutcomeKind.REVERTED:
             return "reverted: the vault is as if the operation had never started."
         case OutcomeKind.STOPPED:
@@ -37,7 +35,7 @@ def note(outcome: Outcome) -> str:
             return "another owner took the process over; this interpreter does not run it any more."
         case OutcomeKind.UNKNOWN:
             return (
-                "the catalog could not report whether the change was committed: nothing was deleted, and opening the "
+                "the catalog could not report whether the change was committed. Nothing was deleted; opening the "
                 "vault again settles it."
             )
         case OutcomeKind.UNRECORDED:
@@ -109,7 +107,7 @@ def needs_payload(root: Path, record: ProcessRecord) -> str:
 
 
 def error_in_line(error: ErrorInfo) -> str:
-    """Return a recorded error as it is told within a sentence."""
+    """Return a recorded error as part of a sentence."""
     return in_line(f"{error.type}: {error.message}".removesuffix(": "))
 
 
@@ -123,9 +121,9 @@ def blocked_by_paused(root: Path, record: ProcessRecord, whole: ProcessRecord, h
     record
         The process.
     whole
-        The process with which it goes on.
+        The process that resumes it: itself or an ancestor.
     held
-        Its lock that is in the way.
+        Its conflicting lock.
     """
     error = f" by {error_in_line(record.error)}" if record.error else ""
     return (
@@ -219,7 +217,7 @@ _BUILDING = frozenset({"create_instance", "execute_instance", "write_instance", 
 
 
 def _in_the_way(record: ProcessRecord, held: Lock | None) -> str:
-    """Return the lock that is in the way, as the beginning of a sentence that goes on with the process."""
+    """Return the beginning of a sentence about a conflicting lock, to be completed by its process."""
     if held is None:
         return f"{_target(record)} is used by"
     if not held.exclusive:

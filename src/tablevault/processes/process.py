@@ -69,16 +69,16 @@ class Process:
     stop_requested: bool = field(default=False, init=False)
     """Whether the work should end at its next row: a stop was requested, or this is a forked child."""
     functions_started: bool = field(default=False, init=False)
-    """Whether an error is one of the work, not of the call that resumed it."""
+    """Whether functions have started, so that an error belongs to the work, not to the resuming call."""
     secrets: Secrets = field(default_factory=Secrets, init=False)
-    """Values that functions were given and that are recorded nowhere; known once one of them has failed."""
+    """Secrets given to functions, which are not recorded anywhere; collected after a failure."""
     _checkpoints: CheckpointStore | None = field(default=None, init=False)
     _counters: ServiceCounters | None = field(default=None, init=False)
     _others: list[Leavable] = field(default_factory=list, init=False)
     _made_by: int = field(default_factory=os.getpid, init=False)
 
     def __post_init__(self) -> None:
-        """Let a forked child know the process as one that it must not go on with."""
+        """Mark the process in a forked child, which must not continue it."""
         self.lookup = Lookup(self.context)
         _open_here.add(self)
 
@@ -86,12 +86,12 @@ class Process:
 
     @property
     def is_decided(self) -> bool:
-        """Whether nothing was left to do when this attempt claimed the process, but to tidy up."""
+        """Whether only tidying was left when this attempt claimed the process."""
         return self.status is Status.COMMITTING or self.status.ended
 
     @property
     def is_owned(self) -> bool:
-        """Whether the process is still in this attempt, and has not ended."""
+        """Whether this attempt still owns the process, which has not ended."""
         record = self.context.catalog.processes.get(self.serial)
         return record is not None and record.attempt == self.attempt and not record.status.ended
 
@@ -100,9 +100,9 @@ class Process:
         self._others.append(other)
 
     def leave(self) -> None:
-        """Give up ownership: this attempt has no part in the process any more.
+        """Give up ownership of the process.
 
-        A child that the user's function forked, and that left it by an exception, owns nothing that it could give up.
+        A forked child that left the user's function by an exception has no ownership to give up.
         """
         if self.lease.is_inherited:
             return
@@ -127,7 +127,7 @@ class Process:
 
     @property
     def budgets(self) -> tuple[Budget, ...]:
-        """The budgets of this process, and of those around it."""
+        """The budgets of this process and its ancestors."""
         around = self.parent.budgets if self.parent is not None else ()
         most = self.operation.budget_of_process
         if most is None:
@@ -180,7 +180,8 @@ class Process:
 
     def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
         """Open the checkpoints of the process; their background thread polls for stop requests."""
-        from tablevault.storage.checkpoints import CheckpointStore  # With Arrow, which most processes do without.
+        # Imported here because it needs Arrow, which most processes do not.
+        from tablevault.storage.checkpoints import CheckpointStore
 
         watch = OwnerWatch(self)
         self._checkpoints = CheckpointStore.open(self.workspace.checkpoints, artifacts, watch.look)
@@ -197,7 +198,7 @@ class Process:
             self._checkpoints.settle()
 
     def save_checkpoints(self) -> None:
-        """Make as much as possible of the computed rows durable; `unsaved_rows` counts the others."""
+        """Make as many computed rows durable as possible; `unsaved_rows` counts the others."""
         try:
             self.close_checkpoints()
         except Exception:  # noqa: BLE001 - the attempt ends by its first error, not by one that follows from it
@@ -209,7 +210,7 @@ class Process:
 
     @property
     def unsaved_rows(self) -> int:
-        """How many computed rows are not durable: they would be computed again."""
+        """Number of computed rows that are not durable, and would be computed again."""
         return self._checkpoints.unflushed if self._checkpoints is not None else 0
 
     # --- cancellation ---------------------------------------------------------------------------------------------
@@ -219,7 +220,7 @@ class Process:
         self.stop_requested = True
 
     def look_for_stop(self) -> None:
-        """Read from the catalog whether this process, or one around it, was asked to stop or taken over."""
+        """Read from the catalog whether this process or an ancestor was asked to stop, or taken over."""
         if not self.context.catalog.processes.may_go_on(self.serial, self.attempt):
             self.request_stop()
         if self.parent is not None:
@@ -233,7 +234,7 @@ class Process:
             raise TVProcessError(CAME_BACK_IN_CHILD)
         if self.stop_requested:
             raise TVForcedError(
-                f"Process '{self.process_id}' was stopped by stop_process(force=True); to do it after all, call it "
+                f"Process '{self.process_id}' was stopped by stop_process(force=True); to run it after all, call it "
                 "again with another process id."
             )
 
@@ -254,7 +255,7 @@ class OwnerWatch:
     _STOP_SECONDS = 0.2
     _PROGRESS_SECONDS = 1.0
     _FIRST_PROGRESS_SECONDS = 0.2
-    """Less than later on, so that progress is known of an execution that is killed at its beginning."""
+    """Shorter at first, so that the progress of an execution that is killed early is known."""
 
     def __init__(self, process: Process) -> None:
         self._process = process
@@ -265,7 +266,7 @@ class OwnerWatch:
         self._published = process.progress.snapshot(), ""
 
     def look(self) -> None:
-        """Poll and publish if it is time; called at every interval of the checkpoints."""
+        """Poll and publish if due; called at every interval of the checkpoints."""
         now = clock.monotonic()
         if now - self._stop_polled >= self._STOP_SECONDS:
             self._stop_polled = now
@@ -320,7 +321,7 @@ def claim(context: VaultContext, record: ProcessRecord, resumed: bool = True, ki
 
 
 def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | None:
-    """Claim a process, after an owner that only recovers it; `None` if it has a live owner or is over."""
+    """Claim a process, waiting for a recovery to end; `None` if it has a live owner or has ended."""
     liveness, processes = Liveness(context), context.catalog.processes
     current = record
 
@@ -340,9 +341,9 @@ def claim_when_free(context: VaultContext, record: ProcessRecord) -> Process | N
 
 
 def _is_gone(context: VaultContext, record: ProcessRecord) -> bool:
-    """Return whether the interpreter of an owner is seen to be gone, whose workers hold its lock for a moment more.
+    """Return whether an owner's interpreter is gone, while its workers may hold its lock a moment longer.
 
-    It is worth waiting for the lock then, and no more: a process number proves nothing.
+    This only makes it worth waiting for the lock: a process number proves nothing.
     """
     if record.owner_host != context.owners.host:
         return False
@@ -358,7 +359,7 @@ _open_here: weakref.WeakSet[Process] = weakref.WeakSet()
 
 
 def _stop_in_child() -> None:
-    """Keep a child that comes back from the function that forked it from calling that function for another row."""
+    """Keep a forked child that returns from the user's function from calling it for another row."""
     for process in list(_open_here):
         process.request_stop()
 

@@ -1,4 +1,4 @@
-"""Recovery of processes whose owner died: the last steps of the life cycle, entered half-way."""
+"""Recovery of processes whose owner died, by the last steps of the life cycle."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 
 class Recovery:
-    """Finds processes of dead owners and brings each to the state that the contract gives it.
+    """Finds processes of dead owners, and finishes, pauses or reverts each.
 
     Parameters
     ----------
     context
         The open vault.
     decisions
-        How processes are ended.
+        Ends processes.
     """
 
     def __init__(self, context: VaultContext, decisions: Decisions) -> None:
@@ -38,7 +38,7 @@ class Recovery:
         self._tidying = context.catalog.tidying
 
     def recover_all(self) -> None:
-        """Deal with every process whose owner is dead, unless this user may only read the vault."""
+        """Recover every process whose owner is dead, unless this user may only read the vault."""
         if not self._context.is_writable:
             return
         for record in self._processes.unfinished():
@@ -49,10 +49,10 @@ class Recovery:
         self._decisions.write_log()
 
     def recover(self, record: ProcessRecord) -> Outcome | None:
-        """Deal with one process whose owner is dead; `None` if there was nothing to do, or another owner did it.
+        """Recover one process whose owner is dead; `None` if there was nothing to do, or another process did it.
 
-        It is claimed first, in a transaction of its own: only after that is its state in the catalog beyond doubt,
-        even if its owner's last commit had failed half-way.
+        The process is claimed first, in a separate transaction. Only then is its state in the catalog certain, even
+        if its owner's last commit failed half-way.
         """
         if (record.status is Status.PAUSED and record.user_given) or not self._context.is_writable:
             return None
@@ -72,7 +72,7 @@ class Recovery:
             # It was paused after the record was read, with a better reason.
             return OutcomeKind.PAUSED
         if record.stop_requested and not self._liveness.is_being_stopped(record.serial):
-            # Its owner was asked to stop, and died before it did; the call that asked has given up.
+            # Its owner died before it handled a stop request, and the requesting call has given up.
             self._decisions.revert(process, None, Status.STOPPED)
             return OutcomeKind.STOPPED
         if process.user_given:
@@ -106,7 +106,7 @@ class Recovery:
             _remove_if_allowed(path)
 
     def _is_over(self, serial: int) -> bool:
-        """Return whether the folder of a process is not needed any more, not even by failed tidying."""
+        """Return whether the folder of a process is no longer needed, even by failed tidying."""
         record = self._processes.get(serial)
         return (record is None or record.finished) and not self._tidying.of(serial)
 

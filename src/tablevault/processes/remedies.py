@@ -31,20 +31,20 @@ _POSITIONAL: dict[str, tuple[str, ...]] = {
 """Positional arguments of commands; the table, unless listed here."""
 
 _ALL_WITHOUT = {"create_tag": "instances", "refresh": "table_names"}
-"""Arguments that mean everything if they are left out; commands say so by an option."""
+"""Arguments whose absence means everything; commands need an explicit option for it."""
 
 _FOUND_BY_SOURCE = frozenset({"run"})
 """Operations whose call continues their paused process without its id."""
 
 _WITH_RECORDED_PLAN = frozenset({"gc"})
-"""Operations that are continued with the plan that they recorded, which their call does not repeat."""
+"""Operations that continue with their recorded plan, which the call does not repeat."""
 
 _OPTIONS = {
     "allow_multiple_artifacts": "multiple-artifacts",
     "force_execute": "force",
     "has_side_effects": "side-effects",
 }
-"""Options that have another name than the argument."""
+"""Options whose name differs from that of the argument."""
 
 FRAME = "frame"
 """Placeholder for a frame, which cannot be written into a call."""
@@ -52,7 +52,7 @@ FRAME = "frame"
 
 @dataclass(frozen=True)
 class RecordedCall:
-    """A process, as far as calls and commands are made from it."""
+    """The facts about a process that calls and commands are made from."""
 
     root: Path
     """The vault's folder."""
@@ -62,12 +62,12 @@ class RecordedCall:
 
     @property
     def resume(self) -> Remedy:
-        """How the process is continued."""
+        """The remedy that continues the process."""
         return Remedy("resume", self._resuming_call(), self._resuming_command())
 
     @property
     def stop(self) -> Remedy:
-        """How the process is reverted."""
+        """The remedy that reverts the process."""
         return Remedy(
             "stop",
             f"{_opened(self.root)}.stop_process({self.process_id!r})",
@@ -76,7 +76,7 @@ class RecordedCall:
 
     @property
     def force_stop(self) -> Remedy:
-        """How the process is stopped while it is running."""
+        """The remedy that stops the running process."""
         return Remedy(
             "stop",
             f"{_opened(self.root)}.stop_process({self.process_id!r}, force=True)",
@@ -137,7 +137,7 @@ class RecordedCall:
 
 
 def whole_of(record: ProcessRecord, processes: Processes) -> ProcessRecord:
-    """Return the process with which a paused process goes on: the active one whose work it is part of, or itself."""
+    """Return the process that resumes a paused one: its active topmost ancestor, or itself."""
     parent = processes.get(record.parent_serial) if record.parent_serial is not None else None
     if parent is None or parent.is_decided or not operation_named(parent.operation).runs_children:
         return record

@@ -42,7 +42,7 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._give_back()
-        # An error does not swallow an interrupt that came while it was dealt with; another interrupt does.
+        # An error does not swallow an interrupt that arrived during its handling; another interrupt does.
         if error is None or isinstance(error, Exception):
             try:
                 self.check()
@@ -53,7 +53,7 @@ class Interrupts:
                 raise
 
     def check(self) -> None:
-        """Call the handler of a signal that was kept until now."""
+        """Call the handler of a pending signal."""
         number, self._pending = self._pending, None
         if number is not None:
             self._previous[number](number, None)

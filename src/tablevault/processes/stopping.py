@@ -60,7 +60,7 @@ class StopProcess(Operation[StopPlan]):
         return StopPlan(table_name=record.table_name, instance_id=record.instance_id, serial=record.serial)
 
     def work(self, plan: StopPlan, session: Session) -> Changes:
-        """Ask live owners to stop, claim the process and its children, and end them."""
+        """Ask live owners to stop; then claim the process and its children, and end them."""
         context = session.lookup.context
         target = _get(context, plan.serial)
         if self.force:
@@ -68,7 +68,7 @@ class StopProcess(Operation[StopPlan]):
         passes_on = operation_named(target.operation).runs_children
         ends: list[Decision] = []
         left: dict[str, str] = {}
-        # The target may have begun children until its owner saw the request.
+        # The target may have begun children before its owner saw the request.
         for record in _family(context, target):
             claimed = _claim(context, record)
             if claimed is not None:
@@ -139,7 +139,7 @@ def _wait_until_dead(context: VaultContext, target: ProcessRecord, timeout: floa
 
 
 def _claim(context: VaultContext, record: ProcessRecord) -> Process | None:
-    """Take a process over for as long as the stop runs; `None` if it was reverted meanwhile."""
+    """Claim a process for the duration of the stop; `None` if it was reverted meanwhile."""
     if _get(context, record.serial).status is Status.REVERTED:
         return None
     claimed = claim_when_free(context, record)

@@ -60,7 +60,7 @@ _TITLES = {
     503: "Busy",
 }
 
-_KNOWN = {404: "There is no such page.", 405: "This page takes no forms."}
+_KNOWN = {404: "This page does not exist.", 405: "This page takes no forms."}
 """Texts of errors that Starlette finds."""
 
 
@@ -97,7 +97,7 @@ class _Answering:
     Parameters
     ----------
     site
-        The vault that is shown, and what the server knows of it.
+        The served vault, and the state of its server.
     rendering
         Makes responses.
     """
@@ -183,7 +183,7 @@ class _Answering:
                 return json_response(page, etag)
             part = request.query_params.get("part", "")
             if part and not self._rendering.has_part(page, part):
-                return self._problem(request, 404, "There is no such part of the page.")
+                return self._problem(request, 404, "This part of the page does not exist.")
             is_looked_at = request.method == "GET" and not part
             warnings = self._site.take_warnings(request.scope["path"]) if is_looked_at else ()
             return self._rendering.html(page, etag, part, warnings)

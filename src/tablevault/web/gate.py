@@ -53,7 +53,7 @@ class Gate:
     application
         Sees only requests that have passed.
     token
-        What a request has to show.
+        Authenticates requests.
     port
         The server's port.
     address

@@ -1,4 +1,4 @@
-"""What the server of one vault holds between requests."""
+"""The state that the server of one vault keeps between requests."""
 
 from __future__ import annotations
 
