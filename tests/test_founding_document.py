@@ -121,7 +121,7 @@ def fails(tablevault, **options):
 # --- 1. External errors without a process id, and internal errors -------------------------------------------------
 
 
-def test_an_external_error_is_reverted_and_the_rerun_restarts_from_the_beginning(tablevault, service):
+def test_external_error_is_reverted_and_the_rerun_starts_over(tablevault, service):
     error = fails(tablevault)
     assert "reverted" in error.__notes__[-1]
     assert tablevault.get_active_processes() == {}
@@ -136,7 +136,7 @@ def test_an_external_error_is_reverted_and_the_rerun_restarts_from_the_beginning
     assert responses(tablevault) == ALL
 
 
-def test_partially_executed_dataframes_are_not_reverted_for_debugging_purposes(tablevault):
+def test_partially_executed_dataframes_stay_readable_for_debugging(tablevault):
     fails(tablevault)
     assert responses(tablevault, instance_id="TEMP_base") == [*ALL[:2], None, None]
 
@@ -175,7 +175,7 @@ def test_an_internal_error_reverts_whether_or_not_there_is_a_process_id(tablevau
 # --- 2. External errors with a process id, and interrupts ---------------------------------------------------------
 
 
-def test_with_a_process_id_an_error_only_pauses_and_the_rerun_restarts_from_the_checkpoint(tablevault, service):
+def test_error_with_a_process_id_pauses_and_the_rerun_resumes(tablevault, service):
     # generate process_id
     process_id = tablevault.generate_process_id()
     # execute process

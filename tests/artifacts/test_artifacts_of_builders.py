@@ -98,9 +98,7 @@ def test_a_second_stray_file_does_not_cost_the_work_that_the_first_left(gallery)
         pytest.param(7, {}, [], "", id="a number"),
     ],
 )
-def test_a_path_that_cannot_be_an_artifact_is_the_functions_error_and_pauses(
-    gallery, kind, cell, links, folders, reason
-):
+def test_invalid_artifact_path_is_an_error_of_the_function_and_pauses(gallery, kind, cell, links, folders, reason):
     gallery.plan(cells={"bob": cell}, files={"bob": {}}, links={"bob": links}, folders={"bob": folders})
     gallery.create(kind)
     with pytest.raises((ValueError, TypeError), match=reason or None) as caught:
@@ -180,7 +178,7 @@ def test_several_rows_may_name_one_file(gallery):
 
 
 @kinds
-def test_what_is_recorded_of_a_file_that_a_later_row_wrote_again_is_its_last_content(gallery, kind):
+def test_file_rewritten_by_a_later_row_is_recorded_with_its_last_content(gallery, kind):
     gallery.plan(
         files={"ann": {"log.png": "one"}, "bob": {"log.png": "one two"}, "cleo": {"log.png": "one two three"}},
         cells=dict.fromkeys(["ann", "bob", "cleo"], "log.png"),
@@ -229,7 +227,7 @@ def test_altered_files_are_found_by_verify(gallery):
     assert [problem for problem in problems if "bob.png" in problem.path or "bob.png" in problem.detail]
 
 
-def test_files_that_are_written_after_their_rows_were_finished_count_with_their_last_content(gallery, tmp_path):
+def test_file_written_after_its_row_counts_with_its_last_content(gallery, tmp_path):
     code = gallery.vault.get_code_module_str("gallery") + (
         "\n\ndef late(picture, folder):\n"
         "    Path(folder, 'ann.png').write_text('painted over')\n"
@@ -244,7 +242,7 @@ def test_files_that_are_written_after_their_rows_were_finished_count_with_their_
     assert gallery.vault.verify().problems == ()
 
 
-def test_a_full_disk_pauses_and_the_rows_that_are_there_are_not_painted_again(gallery):
+def test_full_disk_pauses_and_finished_rows_are_not_recomputed(gallery):
     gallery.plan(fail={"cleo": "no room"})
     gallery.create()
     with pytest.raises(RuntimeError, match="no room"):

@@ -62,7 +62,7 @@ def test_of_a_new_row_only_the_file_is_new(archive):
     assert inode(archive.paths(first)[0]) == inode(archive.paths(second)[2])
 
 
-def test_while_executing_reused_cells_have_the_origins_paths_and_computed_ones_this_runs(archive):
+def test_reused_cells_have_paths_of_the_origin_while_executing(archive):
     first = archive.make()
     archive.plan(rows=["ann", "bob", "dan"])
     archive.vault.create_instance("pictures", copy=True, builders={"look": archive.builders(look=True)["look"]})
@@ -72,7 +72,7 @@ def test_while_executing_reused_cells_have_the_origins_paths_and_computed_ones_t
     assert archive.cells(column="seen") == ["picture of ann", "picture of bob", "picture of dan"]
 
 
-def test_the_artifact_folder_holds_only_files_of_this_run_while_functions_run(archive):
+def test_artifact_folder_holds_only_files_of_this_run_during_functions(archive):
     archive.make()
     code = archive.vault.get_code_module_str("gallery") + (
         "\n\ndef list_folder(name, folder, control):\n"
@@ -96,7 +96,7 @@ arguments: {name: "<<self.picture[index]>>", folder: ~ARTIFACT_FOLDER~, control:
     assert [path.name for path in archive.paths()] == ["ann.png", "dan.png"]
 
 
-def test_a_new_file_of_a_reused_files_name_is_refused_and_never_reaches_the_committed_one(archive):
+def test_new_file_under_a_reused_name_is_refused_and_not_committed(archive):
     first = archive.make()
     archive.plan(rows=["ann", "dan"], files={"dan": {"ann.png": "by dan"}}, cells={"dan": "ann.png"})
     with pytest.raises(ValueError, match="row 1: 'ann.png' is the file of a cell that was taken over"):
@@ -228,7 +228,7 @@ def test_a_set_is_dropped_when_the_process_that_held_it_is_stopped(gallery):
     assert not kept.exists()
 
 
-def test_a_stopped_process_keeps_the_files_of_computed_cells_with_its_instance(gallery):
+def test_materialized_stop_keeps_the_files_of_computed_cells(gallery):
     first = gallery.make()
     gallery.plan(rows=["ann", "dan", "eve"], files={"dan": {"dan.png": "d", "scratch.txt": "s"}}, fail={"eve": "stop"})
     gallery.create()

@@ -177,7 +177,7 @@ def test_field_that_holds_a_reference_is_not_checked_before_it_is_resolved(field
     assert read(changed(field, "<<settings.value[key::x]>>")).fields[field] == "<<settings.value[key::x]>>"
 
 
-def test_escaped_reference_is_no_reference():
+def test_escaped_reference_is_not_evaluated():
     assert "must be a whole number" in refusal(changed("n_threads", r"'\<<settings.value>>'"))
 
 
@@ -211,7 +211,7 @@ def test_wrong_reference_is_refused_with_its_place(field, value):
         ("a: !!set {b}", "the tag !!set is not allowed here"),
     ],
 )
-def test_text_that_is_no_plain_yaml_is_refused_with_its_line(text, sentence):
+def test_text_that_is_not_plain_yaml_is_refused_with_its_line(text, sentence):
     message = refusal(text)
     assert message.startswith("stories.yaml")
     assert sentence in message

@@ -75,7 +75,7 @@ def test_column_is_produced_once():
     assert message.startswith("b.yaml, line 3, changed_columns[0]: column 'x' is produced by a.yaml already (line 3)")
 
 
-def test_one_column_builder_may_overwrite_a_column_of_the_index_builder_and_read_its_old_values():
+def test_one_column_builder_may_overwrite_and_read_an_index_column():
     over = reading("over", "title", changed_columns=["title"])
     assert order(index_builder(), over, reading("after", "title")) == ["stories_index", "over", "after"]
     assert "is produced by over.yaml already" in refusal(
@@ -83,7 +83,7 @@ def test_one_column_builder_may_overwrite_a_column_of_the_index_builder_and_read
     )
 
 
-def test_column_that_nobody_produces_is_refused_with_the_nearest():
+def test_column_without_a_producer_is_refused_with_the_nearest_name():
     message = refusal(index_builder(), reading("a", "titel"))
     assert message.startswith("a.yaml, line 8, arguments.a0: no builder produces the column self.titel")
     assert "did you mean 'title'?" in message
@@ -118,7 +118,7 @@ def test_index_builder_reads_only_what_is_there_before_all_others():
 
 @settings(max_examples=40, deadline=None)
 @given(st.permutations(range(6)), st.data())
-def test_order_follows_any_acyclic_dependencies_whatever_the_order_of_the_files(ranks, data):
+def test_builder_order_follows_dependencies_in_any_order_of_files(ranks, data):
     names = [f"b{number}" for number in range(6)]
     before = {
         name: data.draw(st.sets(st.sampled_from(earlier)) if earlier else st.just(set()))

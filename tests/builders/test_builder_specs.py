@@ -91,7 +91,7 @@ def test_primary_key_must_be_produced():
     assert "primary_key[0]: 'titel' is not one of its changed_columns; did you mean 'title'?" in message
 
 
-def test_what_only_an_index_builder_has_may_be_absent_or_off_in_a_column_builder():
+def test_index_builder_fields_may_be_absent_or_off_in_a_column_builder():
     spec = column_builder("stories", primary_key=[], keep_old=False)
     assert not spec.keep_old
 
@@ -101,7 +101,7 @@ def test_threads_mean_nothing_for_what_is_not_run_by_row(return_type):
     assert column_builder("stories", return_type=return_type, n_threads=4).policies.max_concurrency == 4
 
 
-def test_references_are_resolved_once_in_all_fields_but_three_and_the_arguments():
+def test_references_in_most_fields_are_resolved_once():
     asked = []
 
     def resolve(value):

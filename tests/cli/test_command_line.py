@@ -159,7 +159,7 @@ def test_a_file_that_is_no_frame_is_refused_in_one_line_that_names_it(run, folde
     assert refused.stderr.count("\n") == 1
 
 
-def test_frames_are_written_by_the_suffix_of_the_file_and_read_from_csv_and_parquet(run, folder, tmp_path):
+def test_frames_are_written_by_suffix_and_read_from_csv_and_parquet(run, folder, tmp_path):
     frame = pd.DataFrame({"x": [1, 2], "y": ["a", "b"]})
     frame.to_parquet(tmp_path / "given.parquet")
     frame.to_csv(tmp_path / "given.csv", index=False)

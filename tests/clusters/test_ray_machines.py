@@ -87,7 +87,7 @@ def test_rows_of_lost_machines_run_elsewhere_until_the_cluster_is_lost(machines,
     assert work.noted("called")[before:] == ["30"]
 
 
-def test_rows_of_a_machine_that_is_cut_off_run_elsewhere_and_its_workers_end(machines, tmp_path, monkeypatch):
+def test_rows_of_a_disconnected_machine_run_elsewhere_and_its_workers_end(machines, tmp_path, monkeypatch):
     monkeypatch.setattr(ray_executor, "PING_SECONDS", 0.5)
     monkeypatch.setattr(ray_executor, "SILENCE_SECONDS", 3.0)
     cluster, _ = machines

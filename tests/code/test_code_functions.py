@@ -276,7 +276,7 @@ def asking(**fields):
         ({"prompts": "x = 1\ndef ask(:"}, {}, "prompts.py, line 2: "),
     ],
 )
-def test_builder_that_cannot_run_is_refused_before_and_after_its_code_is_loaded(load, check, modules, fields, message):
+def test_invalid_builder_is_refused_before_and_after_loading_its_code(load, check, modules, fields, message):
     if check == "static":
         found = refusal(check_source, modules, asking(**fields))
     else:
@@ -337,6 +337,6 @@ def test_template_of_a_module_can_be_loaded(load):
     assert load(mine=module_template("mine")).load_function("mine", "shout")(text="a") == "A"
 
 
-def test_snapshots_of_the_same_code_that_are_open_together_have_names_of_their_own(load):
+def test_concurrent_snapshots_of_the_same_code_have_distinct_names(load):
     first, second = load(m="def f(): return __name__"), load(m="def f(): return __name__")
     assert first.load_function("m", "f")() != second.load_function("m", "f")()

@@ -97,7 +97,7 @@ def test_docstring_counts_where_a_program_can_read_it(text, read):
     assert counts(text, "Doc.", "Other.") is read
 
 
-def test_docstring_of_a_function_imported_under_another_name_counts_where_it_is_read():
+def test_docstring_of_a_renamed_import_counts_where_it_is_read():
     text = "from texts import search as tool\ndef f(): return agent(tool)\ndef g(): return tool(1)"
     first, second = (CodeIndex({"m": text, "texts": f"def search(q):\n    '''{doc}.'''"}) for doc in ("Doc", "Other"))
     assert first.version("m", "f") != second.version("m", "f")

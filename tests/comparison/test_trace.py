@@ -83,7 +83,7 @@ def test_failed_and_skipped_cells_have_the_error(survey, vault):
     assert skipped.notes == ("skipped, because `vote` of its row failed in builder vote",)
 
 
-def test_arguments_that_read_other_tables_are_resolved_from_the_pinned_instances(vault, monkeypatch):
+def test_arguments_from_other_tables_come_from_the_pinned_instances(vault, monkeypatch):
     monkeypatch.setenv("SECRET_KEY", "s3cret")
     vault.write("prices", pd.DataFrame({"fruit": ["fig", "kiwi"], "price": [3, 4]}), primary_key="fruit")
     vault.create_tag("old", "prices")

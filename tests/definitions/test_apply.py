@@ -237,7 +237,7 @@ def test_fix_reaches_a_paused_run_and_a_changed_builder_does_not(vault, save, wo
 # --- states -----------------------------------------------------------------------------------------------------------
 
 
-def test_builder_edited_by_hand_is_refused_with_the_diff_and_overwritten_on_request(vault, save):
+def test_hand_edited_builder_is_refused_with_its_diff_unless_overwrite(vault, save):
     vault.apply(save(FILE))
     text = vault.get_builder_str("words", "loud")
     vault.create_builder_file("words", "loud", text=text.replace("max_concurrency: 1", "max_concurrency: 7"))
@@ -333,7 +333,7 @@ def test_another_version_has_builders_of_its_own(vault, save, work):
 # --- refusals ---------------------------------------------------------------------------------------------------------
 
 
-def test_other_flags_of_a_table_are_refused_and_another_description_is_ignored(vault, save):
+def test_changed_table_flags_are_refused_and_its_description_is_ignored(vault, save):
     vault.create_table("words", description="Other")
     with pytest.raises(tv_errors.TVArgumentError, match="exists with has_side_effects=False, not True"):
         vault.apply(save(FILE.replace('description="Words"', "has_side_effects=True")))

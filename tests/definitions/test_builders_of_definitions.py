@@ -61,7 +61,7 @@ def test_parameters_are_bound_to_columns_by_name(builders):
 
 
 @pytest.mark.parametrize("kind", ["dataframe", "generator"])
-def test_parameters_are_bound_to_whole_columns_where_the_function_is_called_once(builders, kind):
+def test_parameters_of_a_function_called_once_get_whole_columns(builders, kind):
     found = builders(f"@table.column(return_type='{kind}')\ndef answer(name):\n    yield from name\n")
     assert found["answer"]["arguments"] == {"name": "<<self.name>>"}
 

@@ -129,7 +129,7 @@ def fields(text: str) -> dict[str, object]:
 @pytest.mark.slow
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(tables())
-def test_definitions_and_yaml_by_hand_make_equal_builders_that_reuse_one_anothers_cells(columns):
+def test_definitions_and_handwritten_yaml_reuse_each_others_cells(columns):
     module, texts = by_hand(columns)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "file.py"

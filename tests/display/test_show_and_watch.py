@@ -139,7 +139,7 @@ def test_a_running_instance_shows_the_cells_computed_so_far(vault):
     assert vault.watch("night").status == "succeeded"
 
 
-def test_watching_returns_a_process_that_has_paused_and_leaves_one_that_runs(vault):
+def test_watch_returns_at_a_pause_and_leaves_a_running_process_alone(vault):
     make(vault, 3, slow=SLOW.replace("slow\ncode", "missing\ncode"))
     with pytest.raises(tv_errors.TVBuilderError):
         vault.execute_instance("shown", process_id="night")
@@ -164,7 +164,7 @@ HELD = SLOW.replace("slow", "held").replace("folder", "gate").replace(']>>"}', '
 
 
 @pytest.mark.slow
-def test_a_notebook_follows_a_process_in_one_output_until_it_is_interrupted(vault, tmp_path):
+def test_notebook_follows_a_process_in_one_output_until_interrupted(vault, tmp_path):
     gate = tmp_path / "gate"
     make(vault, 20, held=HELD.replace("GATE", str(gate)))
     manager, client = start_new_kernel(kernel_name="python3")

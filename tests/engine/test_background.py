@@ -187,7 +187,7 @@ def test_a_caller_killed_before_its_worker_claims_leaves_a_paused_process(job, t
 
 
 @pytest.mark.slow
-def test_a_stop_that_comes_before_the_worker_has_claimed_the_process_reaches_it(job):
+def test_stop_before_the_worker_claims_the_process_reaches_it(job):
     code = job.vault.get_code_module_str("jobs").partition("def answer")[0]
     slow = 'def answer(x, control):\n    note(control, "called", x)\n    time.sleep(0.1)\n    return f"{x}-ok"\n'
     job.vault.create_code_module("jobs", text=code + slow)

@@ -128,7 +128,7 @@ def test_an_index_generator_that_looks_at_itself_continues_after_its_rows(genera
     assert generators.answers() == generators.complete()
 
 
-def test_a_column_generator_that_looks_at_itself_continues_with_the_rows_not_filled(generators):
+def test_generator_that_reads_itself_continues_with_unfilled_rows(generators):
     column(generators, "filling", "frame: <<self>>")
     pause(generators)
     generators.execute("nightly")
@@ -154,7 +154,7 @@ def test_a_column_generator_is_replayed_likewise(generators):
     assert generators.answers() == generators.complete()
 
 
-def test_a_replay_that_yields_another_key_is_an_error_that_names_the_row_and_stays_paused(generators):
+def test_replay_that_yields_another_key_names_the_row_and_stays_paused(generators):
     index(generators, "replayed")
     pause(generators)
     generators.tell("shift", 2)

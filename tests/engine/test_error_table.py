@@ -119,7 +119,7 @@ def test_an_interrupt_with_an_id_pauses(job, number):
 
 
 @pytest.mark.slow
-def test_a_killed_owner_without_an_id_is_reverted_by_whoever_opens_the_vault(job):
+def test_killed_owner_without_an_id_is_reverted_when_the_vault_is_opened(job):
     before = tree(job.path)
     job.killed_at(4)
     TableVault(job.path)
@@ -127,7 +127,7 @@ def test_a_killed_owner_without_an_id_is_reverted_by_whoever_opens_the_vault(job
 
 
 @pytest.mark.slow
-def test_a_killed_owner_without_an_id_is_reverted_by_whoever_needs_the_vault_next(job):
+def test_killed_owner_without_an_id_is_reverted_when_its_locks_are_needed(job):
     job.killed_at(4)
     killed = only_process(job)
     job.execute()
@@ -196,7 +196,7 @@ def test_a_kill_after_the_decision_is_rolled_forward_by_whoever_comes_next(slow_
 
 
 @pytest.mark.slow
-def test_a_call_with_the_same_id_after_such_a_kill_finishes_it_and_runs_nothing(slow_to_tidy):
+def test_same_call_after_a_kill_past_the_decision_finishes_without_running(slow_to_tidy):
     job = slow_to_tidy
     interrupted_while_committing(job, "nightly", signal.SIGKILL)
     with pytest.warns(tv_errors.TableVaultWarning, match="already succeeded"):
@@ -207,7 +207,7 @@ def test_a_call_with_the_same_id_after_such_a_kill_finishes_it_and_runs_nothing(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
-def test_an_interrupt_after_the_decision_ends_the_interpreter_but_takes_nothing_back(slow_to_tidy, process_id):
+def test_interrupt_after_the_decision_undoes_nothing(slow_to_tidy, process_id):
     job = slow_to_tidy
     left = interrupted_while_committing(job, process_id, signal.SIGTERM)
     assert left.status == 143
@@ -218,7 +218,7 @@ def test_an_interrupt_after_the_decision_ends_the_interpreter_but_takes_nothing_
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process_id", ["", "nightly"])
-def test_an_error_after_the_decision_says_that_it_is_committed_and_will_be_rolled_forward(slow_to_tidy, process_id):
+def test_error_after_the_decision_says_that_the_process_is_committed(slow_to_tidy, process_id):
     job = slow_to_tidy
     other = job.interpreter(f"vault.execute_instance('stories', process_id={process_id!r})")
     until(lambda: is_committing(job), other)

@@ -38,7 +38,7 @@ def test_a_note_names_the_function_builder_and_row(job):
     assert "answer() of builder 'answer' for row 4" in failed(job).__notes__[0]
 
 
-def test_the_note_of_a_reverted_process_says_what_is_kept_and_how_to_take_it_over(job):
+def test_note_of_a_reverted_process_counts_kept_cells_and_names_the_remedy(job):
     assert failed(job).__notes__[-1] == "reverted; 14 computed cells are kept; reuse_partial=True reuses them."
     job.forget()
     job.tell("fail")
@@ -52,7 +52,7 @@ def test_the_note_of_a_paused_process_says_how_to_resume_and_stop_it(job):
     assert note == f"paused as 'nightly':\n{job.vault.get_process('nightly').hint}"
 
 
-def test_an_internal_error_before_anything_was_computed_says_that_nothing_happened(vault):
+def test_internal_error_before_any_computation_says_that_nothing_happened(vault):
     vault.create_code_module("raising", text="raise ValueError('at import')\ndef index():\n    return []\n")
     vault.create_table("stories")
     vault.create_instance("stories")

@@ -95,7 +95,7 @@ USUAL = [("one after the other", "StopIteration"), ("side by side", "StopIterati
         for failure in FAILURES
     ],
 )
-def test_an_exception_of_any_class_pauses_and_is_the_callers_and_no_row_moves(vault, kind, failure):
+def test_exception_of_any_class_pauses_unchanged_and_keeps_row_positions(vault, kind, failure):
     vault.create_code_module("raising", text=CODE.replace("FAIL", FAILURES[failure]))
     vault.create_instance("stories", builders={"stories_index": INDEX, "y": builder(BUILDERS[kind])})
     # Python itself turns what ends iterations into a RuntimeError when it escapes from a generator.
@@ -117,7 +117,7 @@ def test_an_exception_of_any_class_pauses_and_is_the_callers_and_no_row_moves(va
     )
 
 
-def test_a_function_without_arguments_that_raises_what_ends_iterations_pauses(vault):
+def test_stop_iteration_of_a_function_without_arguments_pauses(vault):
     vault.create_code_module("raising", text=CODE.replace("return 7", "raise StopIteration"))
     about = builder("python_function: number\nreturn_type: row-wise")
     vault.create_instance("stories", builders={"stories_index": INDEX, "y": about})

@@ -79,7 +79,7 @@ def test_an_interrupt_waits_for_rows_in_flight_and_keeps_them(threads):
 
 
 @pytest.mark.slow
-def test_when_a_row_fails_rows_in_flight_are_finished_and_no_new_ones_start(threads):
+def test_failed_row_lets_rows_in_flight_finish_and_starts_no_new_ones(threads):
     threads.tell("hold", 0, 1, 2)
     threads.tell("fail", 3)
     other = threads.interpreter("vault.execute_instance('stories', process_id='nightly')")

@@ -191,7 +191,7 @@ with multiprocessing.get_context("fork").Pool(2) as pool:
 
 
 @pytest.mark.slow
-def test_a_child_that_a_function_forks_dies_of_the_signal_that_is_sent_to_it(job):
+def test_forked_child_dies_of_a_signal_sent_to_it(job):
     forking(
         job,
         """

@@ -334,7 +334,7 @@ def test_a_write_whose_frame_was_staged_whole_is_finished(staged, job):
 
 
 @pytest.mark.slow
-def test_a_write_whose_frame_was_staged_whole_can_be_materialized_by_a_stop(staged, job):
+def test_write_with_a_fully_staged_frame_can_be_materialized_by_a_stop(staged, job):
     staged.stop_process("w", materialize=True)
     frame, instance_id = staged.get_dataframe("frames")
     assert Path(frame["file"][0]).stat().st_size == 20_000_000

@@ -64,7 +64,7 @@ def test_a_process_can_pause_and_go_on_any_number_of_times(paused):
     assert paused.answers() == paused.complete()
 
 
-def test_a_paused_process_is_shown_with_its_error_progress_and_how_to_go_on(paused):
+def test_paused_process_is_shown_with_its_error_progress_and_remedies(paused):
     info = paused.vault.get_active_processes()["nightly"]
     assert info.error is not None
     assert (info.error.type, info.error.message) == ("RuntimeError", "no answer for 4")
@@ -83,7 +83,7 @@ def test_a_paused_process_is_shown_with_its_error_progress_and_how_to_go_on(paus
     assert paused.answers(instance_id="TEMP_base") == [f"{x}-ok" for x in range(4)] + [None] * 6
 
 
-def test_an_environment_variable_that_is_missing_where_it_is_resumed_costs_nothing(job, monkeypatch):
+def test_missing_environment_variable_on_resume_leaves_the_process_paused(job, monkeypatch):
     monkeypatch.setenv("JOB_KEY", str(job.control))
     builder = job.vault.get_builder_str("stories", "answer")
     job.vault.create_builder_file("stories", "answer", text=builder.replace(str(job.control), "~ENV:JOB_KEY~"))
@@ -162,7 +162,7 @@ def test_an_argument_that_equals_its_default_counts_as_left_out(job):
     ],
     ids=["syntax error", "no such function", "other arguments", "error at import"],
 )
-def test_an_error_found_before_any_function_runs_leaves_it_paused_unchanged(paused, old, new, expected):
+def test_error_before_any_function_runs_leaves_the_process_paused(paused, old, new, expected):
     before = paused.vault.get_process("nightly")
     fix(paused, old, new)
     with pytest.raises(expected) as caught:
@@ -246,7 +246,7 @@ def length(frame, control):
 """
 
 
-def test_a_finished_builder_is_not_run_again_and_an_unfinished_frame_is_one_unit(job):
+def test_finished_builder_is_not_rerun_and_unfinished_frame_is_one_unit(job):
     job.vault.create_code_module("lengths", text=LENGTHS)
     job.vault.create_builder_file("stories", "length", text=FRAME.replace("CONTROL", f"'{job.control}'"))
     job.tell("fail", "length")

@@ -120,7 +120,7 @@ def test_materialize_makes_what_was_computed_an_unsuccessful_instance(paused):
     assert paused.vault.get_dataframe("stories", instance_id=instance_id)[1] == instance_id
 
 
-def test_after_a_materialized_stop_the_remaining_rows_can_be_computed_alone(paused):
+def test_remaining_rows_can_be_computed_after_a_materialized_stop(paused):
     paused.vault.stop_process("nightly", materialize=True)
     paused.forget()
     paused.vault.create_instance("stories", copy=True)
@@ -309,7 +309,7 @@ def test_force_kills_a_background_worker_that_does_not_answer(job):
 
 
 @pytest.mark.slow
-def test_force_does_not_kill_the_users_interpreter_that_goes_on_with_a_background_process(job):
+def test_force_spares_a_user_interpreter_running_a_background_process(job):
     job.tell("fail", 4)
     job.execute("nightly", background=True)
     with pytest.raises(RuntimeError):
@@ -324,7 +324,7 @@ def test_force_does_not_kill_the_users_interpreter_that_goes_on_with_a_backgroun
 
 
 @pytest.mark.slow
-def test_force_kills_a_worker_that_goes_on_with_a_process_of_the_foreground(paused):
+def test_force_kills_a_worker_that_runs_a_foreground_process(paused):
     paused.tell("hold", 5)
     paused.execute("nightly", background=True)
     until(lambda: paused.noted("held"))
@@ -354,7 +354,7 @@ def test_of_two_stops_at_the_same_moment_one_is_refused(paused):
     assert TableVault(paused.path).get_process("nightly").status == "stopped"
 
 
-def test_what_was_taken_over_is_there_when_a_copy_is_stopped_and_materialized(job):
+def test_reused_cells_are_in_the_instance_of_a_materialized_stop(job):
     job.execute()
     job.vault.create_instance("stories", copy=True)
     job.build(count=12)

@@ -79,7 +79,7 @@ def test_first_call_of_a_resumed_row_that_had_failed_has_another_id(make, seen, 
     assert seen.distinct() == 6
 
 
-def test_row_that_waited_for_a_retry_when_the_process_paused_has_another_id(make, seen):
+def test_row_waiting_for_a_retry_at_a_pause_gets_a_new_call_id(make, seen):
     def answer(x, call_id):
         seen.note(x, call_id)
         if len(seen.by_row[x]) == 1:
@@ -145,7 +145,7 @@ def test_builder_that_is_called_once_has_one_id_for_a_call(make, seen):
     assert seen.distinct() == 3
 
 
-def test_generator_that_fails_while_it_yields_has_another_id_when_it_is_resumed(make, seen):
+def test_resumed_generator_that_failed_while_yielding_has_a_new_call_id(make, seen):
     def answer(x, call_id):
         seen.note(0, call_id)
         yield "a"

@@ -229,7 +229,7 @@ def test_percentage_never_ends_a_run_of_fewer_than_twenty_rows(make):
     assert positions(table.errors()) == list(range(19))
 
 
-def test_note_of_an_exceeded_limit_says_what_is_kept_and_where_errors_are_listed(make):
+def test_note_of_an_exceeded_limit_counts_kept_rows_and_points_to_errors(make):
     table = make(raises_for({1, 9, 10, 11}), on_error="collect", max_failures="100%", max_consecutive_failures=3)
     error = run(table)
     assert (
@@ -238,7 +238,7 @@ def test_note_of_an_exceeded_limit_says_what_is_kept_and_where_errors_are_listed
     )
 
 
-def test_rows_that_fail_again_after_a_resumption_are_no_consecutive_failures(make):
+def test_rows_that_fail_again_after_a_resume_are_not_consecutive_failures(make):
     table = make(raises_for({*range(0, 30, 3)}), on_error="collect", max_failures="100%", max_consecutive_failures=5)
     table.tell(
         raises_for({*range(0, 30, 3)}, lambda x: tv_errors.StopRun("later") if x == 27 else ValueError(f"row {x}"))
@@ -362,7 +362,7 @@ def test_get_errors_has_the_columns_of_the_contract(make):
     assert pd.isna(skipped["error"])
 
 
-def test_get_errors_answers_for_a_paused_and_a_running_process_and_a_temporary_instance(make):
+def test_get_errors_covers_unfinished_processes_and_temporary_instances(make):
     seen = {}
 
     def answer(x):

@@ -238,7 +238,7 @@ def test_function_that_reads_the_whole_column_runs_again(bench):
     assert bench.column("known") == [6] * 6
 
 
-def test_rows_that_were_computed_from_failed_inputs_are_computed_again_with_them(bench):
+def test_rows_with_failed_inputs_are_recomputed_with_them(bench):
     bench.build(answer=bench.answer(), loud=bench.shout("return_type: row-wise\nfailed_inputs: pass"))
     bench.bad(1, 4)
     bench.execute()
@@ -378,7 +378,7 @@ def test_run_that_pauses_goes_on_with_the_rows_that_are_left(bench):
     assert bench.vault.verify().ok
 
 
-def test_run_that_is_killed_is_resumed_and_one_that_is_stopped_leaves_nothing(bench):
+def test_killed_run_is_resumed_and_stopped_run_leaves_nothing(bench):
     bench.build(answer=bench.answer(), loud=bench.shout())
     bench.bad(1, 4)
     bench.execute()

@@ -109,7 +109,7 @@ def test_exception_object_is_collected_or_retried(make):
 
 @pytest.mark.parametrize("bad", [{0}, {31}, {13}, {3, 17}, {0, 1, 2}])
 @pytest.mark.parametrize("size", [32, 20, 7])
-def test_failing_batch_is_halved_with_few_extra_calls_and_no_good_row_is_lost(make, bad, size):
+def test_failing_batch_is_halved_with_few_extra_calls_and_loses_no_row(make, bad, size):
     calls = []
 
     def answer(x):
@@ -208,7 +208,7 @@ def test_close_that_raises_is_a_warning(make):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["threads", "async"])
-def test_call_that_takes_too_long_is_its_rows_error_and_its_late_result_is_dropped(make, way):
+def test_timed_out_call_fails_its_row_and_its_late_result_is_dropped(make, way):
     def answer(x):
         time.sleep(3 if x == 2 else 0)
         return f"a{x}"
@@ -312,9 +312,7 @@ class _Interrupting:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("way", ["batch", "threads", "async"])
 @pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 60))])
-def test_after_an_interrupt_at_any_line_no_finished_row_is_lost_and_nothing_is_waited_for(
-    make, way, seed, no_collections
-):
+def test_interrupt_at_any_line_loses_no_finished_row_and_never_hangs(make, way, seed, no_collections):
     finished = set()
 
     def by_row(x):

@@ -26,7 +26,7 @@ SAMPLES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("experiment", "tries"), SAMPLES)
-def test_what_many_do_at_once_and_is_cut_off_at_any_moment_keeps_every_promise(experiment, tries):
+def test_concurrent_operations_killed_at_any_moment_keep_all_guarantees(experiment, tries):
     figures = experiment.run(Budget(seconds=60, tries=tries, seed=1), lambda figures: None)
     found = [f"{command(experiment.code, each.case)}\n{each.problem}" for each in figures.violations]
     assert not found, "\n\n".join(found)

@@ -30,7 +30,7 @@ def prepared():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", INTERRUPTS)
-def test_an_interrupt_in_any_phase_leaves_everything_before_or_everything_after(prepared, operation):
+def test_interrupt_in_any_phase_leaves_the_state_before_or_after(prepared, operation):
     sweep = prepared[operation, INTERRUPTS[operation]]
     choice = random.Random(operation)
     moments = [1, sweep.count, *choice.sample(range(1, sweep.count + 1), MOMENTS)]
@@ -45,7 +45,7 @@ def test_an_interrupt_in_any_phase_leaves_everything_before_or_everything_after(
 
 
 @pytest.mark.slow
-def test_an_io_error_of_the_commit_deletes_nothing_and_the_catalog_tells_later_what_happened(prepared):
+def test_io_error_of_the_commit_deletes_nothing_and_is_resolved_later(prepared):
     sweep = prepared["create_table", ""]
     left = []
     for n in range(1, sweep.count + 1):
@@ -59,7 +59,7 @@ def test_an_io_error_of_the_commit_deletes_nothing_and_the_catalog_tells_later_w
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_from_the_decision_on_costs_nothing_that_was_computed(prepared):
+def test_disk_full_after_the_decision_loses_no_computed_cell(prepared):
     sweep = prepared["execute_copy", "mine"]
     outcomes = set()
     # The last calls are those that decide, tidy up, finish and log; some of the work comes before. How many there are

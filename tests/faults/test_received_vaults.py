@@ -104,7 +104,7 @@ def test_a_step_that_a_link_leads_out_is_reported_and_not_done(db_dir, outside):
 
 
 @pytest.mark.parametrize("name", ["../../../outside/kept.txt", "/etc/hostname", "..", "owner-1-x"])
-def test_an_owner_that_is_no_lock_file_is_nobody(db_dir, name):
+def test_owner_without_a_valid_lock_file_name_is_dead(db_dir, name):
     change(db_dir, f"UPDATE processes SET owner_lock = '{name}', status = 'running' WHERE process_id = 'mine'")
     vault = TableVault(db_dir)
     assert vault.get_process("mine").status == "paused"
@@ -138,7 +138,7 @@ def test_a_catalog_that_does_more_than_hold_rows_is_refused(db_dir, statement):
         TableVault(db_dir)
 
 
-def test_a_catalog_whose_schema_is_no_text_is_damaged(db_dir):
+def test_catalog_whose_schema_is_not_text_is_damaged(db_dir):
     change(db_dir, "PRAGMA wal_checkpoint(TRUNCATE)")
     path = db_dir / "metadata" / "catalog.db"
     content = path.read_bytes()
@@ -282,7 +282,7 @@ def test_what_a_reverted_process_had_done_is_not_read_through_a_link(db_dir, tmp
     assert any("symbolic link" in problem.detail for problem in vault.verify().problems)
 
 
-def test_a_declared_type_that_is_no_text_is_in_nobodys_way(db_dir):
+def test_declared_type_that_is_not_text_is_ignored(db_dir):
     path = next(db_dir.glob("_temp/*/builders/draw.yaml"))
     path.write_text(path.read_text().replace("{picture: artifact_string}", "{picture: }"))
     assert len(TableVault(db_dir).get_dataframe("paused", "TEMP_base")[0]) == 3

@@ -23,7 +23,7 @@ print(json.dumps([figures.tried, [violation.problem for violation in figures.vio
 
 
 @pytest.mark.slow
-def test_descriptors_threads_memory_and_working_folders_return_to_where_they_were():
+def test_descriptors_threads_memory_and_working_folders_do_not_grow():
     # In an interpreter of its own, in which nothing else comes and goes.
     paths = os.pathsep.join([str(Path(__file__).parent), str(Path(tablevault.__file__).parents[1])])
     answer = subprocess.run(

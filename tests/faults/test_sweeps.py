@@ -74,15 +74,13 @@ def test_a_fault_at_any_point_leaves_everything_before_or_everything_after(prepa
         pytest.param("decompress_vault", "", (14, 53), marks=pytest.mark.slow),
     ],
 )
-def test_the_same_call_made_again_leaves_nothing_of_the_attempt_that_was_killed(
-    prepared, operation, process_id, points
-):
+def test_repeated_call_leaves_nothing_of_the_killed_attempt(prepared, operation, process_id, points):
     for n in points:
         _try(prepared, operation, process_id, Fault(n))
 
 
 @pytest.mark.slow
-def test_a_disk_that_is_full_while_checkpoints_are_read_leaves_the_process_paused(prepared):
+def test_disk_full_while_checkpoints_are_read_leaves_the_process_paused(prepared):
     for n in range(44, 54):
         _try(prepared, "resume", "mine", Fault(n, errno.ENOSPC))
 
@@ -107,7 +105,7 @@ def test_a_deletion_that_failed_in_its_last_steps_can_be_repeated(prepared):
         _try(prepared, "delete_vault", "", Fault(n, errno.EIO))
 
 
-def test_a_vault_whose_mark_of_creation_could_not_be_removed_loses_it_when_it_is_opened(prepared):
+def test_leftover_mark_of_creation_is_removed_when_the_vault_is_opened(prepared):
     last = prepared["create_vault", ""].count
     for n in range(last - 3, last + 1):
         _try(prepared, "create_vault", "", Fault(n, errno.EIO))
@@ -126,7 +124,7 @@ def test_recovery_converges_whatever_happens_to_it(prepared, operation):
 
 
 @pytest.mark.parametrize("operation", ["create_code_module", "create_builder_file", "create_instance_with_builders"])
-def test_a_restart_does_not_go_on_without_the_texts_that_had_not_been_staged(prepared, operation):
+def test_restart_does_not_resume_without_unstaged_texts(prepared, operation):
     sweep = prepared[operation, "mine"]
     restart = {"action": "restart", "part": 0.999, "error": KILL, "lasting": False}
     for n in range(26, 38, 2):

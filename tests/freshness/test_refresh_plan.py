@@ -178,7 +178,7 @@ def test_side_effects_run_only_if_they_are_named(mails):
     assert step.reasons[-1] == "it has side effects and is not named"
 
 
-def test_a_fresh_table_with_side_effects_is_no_obstacle(mails):
+def test_fresh_table_with_side_effects_does_not_block_a_refresh(mails):
     assert mails.actions("notes") == {"terms": "skip", "mails": "skip", "notes": "skip"}
     assert mails.steps("notes")["mails"].reasons == ()
 

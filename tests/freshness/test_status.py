@@ -483,7 +483,7 @@ def test_a_reference_without_version_falls_back_to_the_newest_instance(lab):
     assert lab.status()["notes"].inputs == ("terms(v2)",)
 
 
-def test_a_reference_to_an_instance_is_no_edge(lab):
+def test_reference_to_an_instance_does_not_make_an_edge(lab):
     first = lab.table("terms", words("terms", "a"))
     lab.table("notes", copied("notes", f"terms({first})"))
     lab.edit("terms", words("terms", "b"))
@@ -491,7 +491,7 @@ def test_a_reference_to_an_instance_is_no_edge(lab):
     assert lab.states() == {"notes": "fresh", "terms": "pending"}
 
 
-def test_a_reference_to_the_table_itself_is_no_edge(lab):
+def test_reference_to_the_table_itself_does_not_make_an_edge(lab):
     lab.table("terms", words("terms", "a"))
     lab.again("terms", column("joined", "lab.joined", {"words": "<<terms.word>>", "word": "<<self.word[index]>>"}))
     assert lab.status()["terms"].inputs == ()
@@ -588,7 +588,7 @@ def test_deleted_tables_are_not_there(lab):
     assert reason.startswith("notes_index.yaml, line 8, arguments.df: There is no table 'terms'")
 
 
-def test_a_builder_that_is_no_plain_file_leaves_its_table_unknown(lab):
+def test_builder_that_is_not_a_regular_file_leaves_its_table_unknown(lab):
     lab.table("terms", words("terms", "a"))
     lab.table("more", words("more", "a"))
     lab.vault.create_instance("terms", copy=True)

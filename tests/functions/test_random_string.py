@@ -32,7 +32,7 @@ def test_a_row_of_one_column_is_the_string_itself():
     assert is_random_string(random_row_string(["only"]))
 
 
-def test_a_generator_yields_one_row_for_each_row_of_a_frame_without_the_columns():
+def test_generator_yields_one_row_per_row_of_a_frame_without_its_columns():
     rows = list(random_gen_string(["left", "right"], pd.DataFrame({"fruit": ["apple", "pear"]})))
 
     assert [len(row) for row in rows] == [2, 2]
@@ -44,7 +44,7 @@ def test_a_generator_of_one_column_yields_the_strings_themselves():
 
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=20))
-def test_a_generator_yields_exactly_the_rows_that_are_not_filled_in_every_column(filled):
+def test_generator_yields_exactly_the_rows_with_an_unfilled_column(filled):
     frame = pd.DataFrame(
         {
             "left": pd.array(["set" if left else None for left, _ in filled], dtype="string"),

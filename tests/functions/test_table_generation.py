@@ -46,7 +46,7 @@ class TestPaperTable:
             ["beta", "beta.pdf", str(papers / "beta.pdf")],
         ]
 
-    def test_every_named_artifact_is_a_copy_of_its_file_and_every_file_is_named(self, papers, artifacts):
+    def test_named_artifacts_are_copies_of_files_and_all_files_are_named(self, papers, artifacts):
         frame = create_paper_table_from_folder(str(papers), 1, str(artifacts))
 
         contents = {name: (artifacts / name).read_bytes() for name in frame["artifact_name"]}

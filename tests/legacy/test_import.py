@@ -96,7 +96,7 @@ def test_artifacts_come_with_their_instances(imported):
     assert relative["photo"][0] == "small/plum.bin"
 
 
-def test_the_one_set_of_artifacts_of_a_table_belongs_to_its_newest_instance(imported):
+def test_single_set_of_artifacts_belongs_to_the_newest_instance(imported):
     frame, newest = imported.get_dataframe("labels")
     assert Path(frame["label"][0]).read_text() == "label of apple.txt\n"
     assert newest == imported.get_table_instances("labels")[-1]
@@ -156,7 +156,7 @@ def test_history_begins_the_log_of_the_new_vault(imported_dir):
     assert lines[-1]["operation"] == "import_legacy_vault"
 
 
-def test_provenance_says_that_an_instance_was_imported_and_what_it_was_made_from(imported, imported_dir):
+def test_provenance_of_an_imported_instance_names_its_inputs(imported, imported_dir):
     labels, fruits = imported.get_table_instances("labels")[-1], imported.get_table_instances("fruits")[-1]
     provenance = json.loads((imported_dir / "labels" / labels / "provenance.json").read_text())
     assert provenance["operation"] == "import_legacy_vault"
@@ -226,7 +226,7 @@ def test_the_id_of_a_process_of_old_is_taken(tmp_path):
         vault.write_instance(pd.DataFrame({"who": ["Cy"]}), "orders", process_id="ledger-2024")
 
 
-def test_a_vault_that_git_has_stripped_of_empty_folders_is_one_all_the_same(legacy, tmp_path):
+def test_vault_without_its_empty_folders_can_be_imported(legacy, tmp_path):
     shutil.rmtree(legacy / "locks", ignore_errors=True)
     assert not (legacy / "_temp").exists()
     assert instance_folder(legacy, "orders", "base").is_dir()

@@ -124,7 +124,7 @@ def test_columns_are_followed_up_to_the_inputs(desk: Desk) -> None:
     assert letters.inputs[0].inputs[0].inputs[0].inputs == ()
 
 
-def test_a_column_names_its_builder_function_code_arguments_author_time_and_process(desk: Desk) -> None:
+def test_column_lineage_names_builder_code_arguments_author_and_process(desk: Desk) -> None:
     process_id = "night-1"
     desk.execute(process_id=process_id)
     step = desk.step("answer")

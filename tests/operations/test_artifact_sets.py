@@ -91,7 +91,7 @@ def test_a_table_with_several_sets_keeps_them_all(vault, path):
     assert not (path / "made" / "artifacts").exists()
 
 
-def test_a_set_that_a_paused_process_reads_is_dropped_only_when_it_has_ended(vault):
+def test_artifacts_read_by_a_paused_process_are_dropped_after_its_end(vault):
     first = executed(made(vault))
     code = "def fail(file):\n    raise LookupError(file)\n"
     vault.create_code_module("reader", text=code)
@@ -240,7 +240,7 @@ def test_without_reuse_partial_everything_is_built_again(vault):
     assert (process.progress["file"].reused, process.progress["file"].computed) == (0, 2)
 
 
-def test_different_versions_that_make_artifacts_wait_for_each_other_only_with_one_set(vault):
+def test_versions_with_artifacts_wait_for_each_other_only_with_one_set(vault):
     build(vault, index_builder("x", "rows"), CODE, "one", file=files("fail"))
     with pytest.raises(LookupError):
         vault.execute_instance("one", process_id="mine")

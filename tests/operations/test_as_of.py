@@ -57,7 +57,7 @@ def test_moment_or_process_stands_for_the_instances_until_then(vault, clock):
         vault.get_dataframe("t", as_of=START - timedelta(seconds=1))
 
 
-def test_process_without_an_instance_stands_for_all_that_was_committed_before_its_end(vault):
+def test_process_without_an_instance_stands_for_the_state_at_its_end(vault):
     write(vault, "t", 1)
     between = vault.create_table("u")
     write(vault, "t", 2)

@@ -79,7 +79,7 @@ def test_an_origin_in_another_table_has_its_index_builder_renamed(stories, optio
     assert reused(stories, stories.execute_instance("images")) == 4
 
 
-def test_builders_given_as_a_list_are_templates_and_the_index_builder_is_added(stories):
+def test_builders_given_as_a_list_are_templates_with_an_index_builder(stories):
     stories.create_table("images")
     stories.create_instance("images", builders=["size", "colour"])
     assert stories.get_builders_list("images") == ["colour", "images_index", "size"]
@@ -118,7 +118,7 @@ def test_an_instance_for_an_external_edit_has_no_builders(stories):
         stories.execute_instance("written")
 
 
-def test_an_existing_temporary_instance_is_an_argument_error_that_says_how_to_remove_it(stories):
+def test_existing_temporary_instance_is_refused_with_the_call_to_remove_it(stories):
     with pytest.raises(tv_errors.TVArgumentError, match=r"delete_instance\('TEMP_base', 'stories'\)"):
         stories.create_instance("stories")
     stories.delete_instance("TEMP_base", "stories")

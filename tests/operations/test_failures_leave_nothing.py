@@ -228,7 +228,7 @@ def test_an_error_in_a_module_that_is_imported_leaves_nothing(vault, path):
 
 
 @pytest.mark.slow
-def test_an_execution_interrupted_by_a_kill_is_reverted_by_whoever_opens_the_vault(vault, path):
+def test_killed_execution_is_reverted_when_the_vault_is_opened(vault, path):
     code = "import os\ndef rows():\n    os.kill(os.getpid(), 9)\n"
     build(vault, index_builder("x", "rows"), code)
     before = picture(path)
@@ -242,7 +242,7 @@ def test_an_execution_interrupted_by_a_kill_is_reverted_by_whoever_opens_the_vau
     assert without_partial(picture(path)) == before
 
 
-def test_a_bad_artifact_is_found_at_the_end_and_reverts_even_with_a_process_id(vault, path):
+def test_bad_artifact_reverts_at_the_end_even_with_a_process_id(vault, path):
     code = "import pandas as pd\ndef rows():\n    return pd.DataFrame({'f': ['missing.txt', 'gone.txt']})\n"
     build(vault, index_builder("f", "rows", more="dtypes: {f: artifact_string}"), code)
     before = picture(path)

@@ -146,7 +146,7 @@ def test_instances_that_a_paused_process_holds_stay_without_waiting(vault):
     assert vault.get_table_instances("t") == [ids[0], ids[2]]
 
 
-def test_newest_of_a_version_stays_though_a_later_one_was_deleted_meanwhile(vault):
+def test_newest_of_a_version_stays_after_a_later_one_was_deleted(vault):
     ids = written(vault, "t", 3)
     plan = vault.plan_gc(keep_last=1)
     vault.delete_instance(ids[2], "t")

@@ -346,7 +346,7 @@ def wait(word):
 
 
 @pytest.mark.slow
-def test_lock_error_names_what_is_in_the_way_and_whether_it_is_read_or_built(path, vault):
+def test_lock_error_names_the_resource_and_whether_it_is_read_or_built(path, vault):
     other = holding(path, vault)
     try:
         instance = vault.get_table_instances("stories")[0]

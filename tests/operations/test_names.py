@@ -182,7 +182,7 @@ def test_generated_process_ids_are_new_and_allowed(vault):
     assert vault.create_table("stories", process_id=process_id) == process_id
 
 
-def test_misspelt_versions_process_ids_and_filters_of_the_history_are_answered_with_the_nearest(tmp_path):
+def test_misspelt_versions_ids_and_filters_get_the_nearest_name(tmp_path):
     vault = TableVault(tmp_path / "vault", create=True, author="ada")
     vault.create_table("stories", process_id="make-table")
     vault.create_instance("stories", version="draft", external_edit=True)

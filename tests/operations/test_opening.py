@@ -144,7 +144,7 @@ def test_a_damaged_marker_is_a_file_error(vault, path):
         TableVault(path)
 
 
-def test_a_vault_of_an_old_release_is_refused_with_the_call_that_imports_it(tmp_path):
+def test_vault_of_an_old_release_is_refused_with_the_import_call(tmp_path):
     old = tmp_path / "old"
     for folder in ("code_functions", "metadata", "_temp", "locks", "stories/TEMP_base"):
         (old / folder).mkdir(parents=True)
@@ -237,7 +237,7 @@ def test_a_pickled_or_copied_vault_is_the_vault_opened_anew(tmp_path):
     assert len(vault.get_tables()) == 3
 
 
-def test_a_vault_that_was_moved_while_it_was_open_leaves_nothing_where_it_was(tmp_path):
+def test_vault_moved_while_open_leaves_nothing_at_its_old_place(tmp_path):
     vault = TableVault(tmp_path / "vault", create=True)
     (tmp_path / "vault").rename(tmp_path / "moved")
     with pytest.raises(tv_errors.TVFileError, match="moved or deleted"):

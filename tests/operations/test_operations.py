@@ -191,7 +191,7 @@ def test_a_deleted_temporary_instance_can_be_created_again(stories):
 # --- code modules -------------------------------------------------------------------------------------------------
 
 
-def test_create_code_module_writes_a_template_and_leaves_an_existing_file_alone(vault):
+def test_create_code_module_writes_a_template_but_keeps_an_existing_file(vault):
     vault.create_code_module("fresh")
     compile(vault.get_code_module_str("fresh"), "fresh.py", "exec")
     vault.create_code_module("fresh", text="x = 1\n")
@@ -239,7 +239,7 @@ def test_create_builder_file_without_a_name_writes_the_index_builder(stories):
     assert "builder_type: IndexBuilder" in stories.get_builder_str("stories")
 
 
-def test_create_builder_file_writes_a_template_and_leaves_an_existing_file_alone(stories):
+def test_create_builder_file_writes_a_template_but_keeps_an_existing_file(stories):
     stories.create_builder_file("stories", "loud")
     assert stories.get_builder_str("stories", "loud") == SHOUT
     stories.create_builder_file("stories", "quiet")

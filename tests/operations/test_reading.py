@@ -230,7 +230,7 @@ def test_the_old_name_is_free_after_renaming(executed):
     assert len(executed.get_dataframe("legends")[0]) == 4
 
 
-def test_a_table_whose_instances_are_read_by_a_paused_process_is_not_renamed(executed):
+def test_table_read_by_a_paused_process_is_not_renamed(executed):
     build(
         executed,
         index_builder("l", "take", '{l: "<<stories.loud>>"}'),

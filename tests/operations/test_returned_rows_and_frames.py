@@ -115,7 +115,7 @@ IN_ORDER = [
 ]
 
 
-def test_row_labels_that_are_positions_are_followed_and_other_numbers_dropped(vault):
+def test_row_labels_are_followed_as_positions_and_dropped_otherwise(vault):
     functions = "".join(f"def made_{at}(df):\n    return {result}\n" for at, result in enumerate(IN_ORDER))
     vault.create_code_module("m", text=CODE.replace("KEYS", "[1, 2, 3]").replace("RESULT", "0") + functions)
     columns = {

@@ -75,7 +75,7 @@ def test_results_of_changing_types_are_read_one_by_one(vault, calls):
     assert [None if pd.isna(value) else value for value in execute(vault)] == expected
 
 
-def test_a_list_that_the_function_goes_on_changing_is_kept_as_it_was_returned(vault, calls):
+def test_function_may_change_a_returned_list_afterwards(vault, calls):
     prepare(vault, "kept = []\ndef compute(x):\n    kept[:] = [x, x + 1]\n    return kept\n")
     assert [list(value) for value in execute(vault)] == [[x, x + 1] for x in range(ROWS)]
 
@@ -116,7 +116,7 @@ def test_a_decorated_function_gets_its_arguments_by_name(vault, calls):
     assert execute(vault) == [-x for x in range(ROWS)]
 
 
-def test_the_rows_before_one_whose_reference_fails_are_kept_and_none_is_computed_after_it(vault, calls):
+def test_rows_before_a_failed_reference_are_kept_and_later_ones_not_run(vault, calls):
     vault.create_table("other")
     vault.create_instance("other", external_edit=True)
     vault.write_instance(pd.DataFrame({"key": range(ROWS), "word": ["1"] * 3_000 + ["one"] + ["1"] * 1_999}), "other")
@@ -129,7 +129,7 @@ def test_the_rows_before_one_whose_reference_fails_are_kept_and_none_is_computed
 
 
 @pytest.mark.parametrize("failing", [1, 15, 16, 17, 1_000, 4_999])
-def test_a_failing_row_stops_the_loop_at_once_and_a_resumed_one_goes_on_with_it(vault, calls, failing):
+def test_failing_row_stops_the_loop_and_a_resumed_run_starts_with_it(vault, calls, failing):
     code = (
         "def compute(x):\n"
         "    batch_calls.made.append(x)\n"
@@ -165,7 +165,7 @@ def test_rows_count_as_the_same_in_one_thread_and_in_many(vault, calls, threads)
     assert calls == []
 
 
-def test_a_generator_that_yields_what_it_goes_on_changing_is_kept_as_it_was(vault, calls):
+def test_generator_may_change_yielded_objects_afterwards(vault, calls):
     code = "def compute():\n    row = [0, 0]\n    for x in range(5_000):\n        row[:] = [x, -x]\n        yield row\n"
     vault.create_code_module("job", text=code)
     index = (

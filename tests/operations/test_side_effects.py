@@ -59,7 +59,7 @@ def test_a_success_makes_all_others_inactive_for_good(sending, flag):
     assert sending.get_dataframe("sent", active_only=False)[1] == first
 
 
-def test_nobody_reads_while_it_executes_and_everybody_again_when_it_is_reverted(sending, path):
+def test_reads_are_blocked_while_it_executes_and_open_after_a_revert(sending, path):
     first = sending.get_dataframe("sent")[1]
     with pytest.raises(LookupError):
         sending.execute_instance("sent", process_id="mine")
@@ -135,7 +135,7 @@ def _killed_while_executing(path, process_id):
     assert done.returncode == -signal.SIGKILL
 
 
-def test_one_whose_owner_was_killed_without_a_process_id_can_be_read_at_once(sending, path):
+def test_table_of_a_killed_owner_without_an_id_can_be_read_at_once(sending, path):
     first = sending.get_dataframe("sent")[1]
     sending.create_code_module("made", text=KILLED)
     _killed_while_executing(path, "")

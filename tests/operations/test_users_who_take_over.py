@@ -121,7 +121,7 @@ def test_finished_rows_and_their_files_survive_two_users_who_are_killed(shared):
     assert_settled(path)
 
 
-def test_frame_that_was_staged_is_written_by_a_colleague_who_does_not_have_it(shared):
+def test_staged_frame_is_written_by_another_user_without_it(shared):
     path = shared / "vault"
     as_user(OWNER, partial(prepare, path))
     for user in (OWNER, COLLEAGUE):

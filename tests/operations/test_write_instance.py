@@ -123,7 +123,7 @@ def test_dtypes_are_applied(written):
         ({"a": ["yes"]}, {"a": "bool"}, r"'a'.*row 0"),
     ],
 )
-def test_a_value_outside_its_dtype_is_a_table_error_that_names_column_and_row(written, frame, dtypes, match):
+def test_value_outside_its_dtype_is_an_error_naming_column_and_row(written, frame, dtypes, match):
     with pytest.raises(tv_errors.TVTableError, match=match):
         written.write_instance(pd.DataFrame(frame), "written", dtypes=dtypes)
 

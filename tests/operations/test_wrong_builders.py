@@ -149,7 +149,7 @@ def test_a_row_wise_index_builder_needs_an_origin(ready):
         ready.execute_instance("made")
 
 
-def test_a_module_that_cannot_be_parsed_is_refused_before_any_function_runs(ready, tmp_path):
+def test_unparsable_module_is_refused_before_any_function_runs(ready, tmp_path):
     ready.create_code_module("broken", text="def column(x:\n    return x\n")
     ready.create_builder_file("made", "y", text=column().replace("module: made", "module: broken"))
     with pytest.raises(tv_errors.TVBuilderError, match=r"broken(.|\n)*line 1"):
@@ -188,7 +188,7 @@ def test_what_is_reused_does_not_need_the_variables_that_it_was_made_with(ready,
     assert ready.get_dataframe("made")[0]["y"].tolist() == made
 
 
-def test_a_column_builder_may_overwrite_a_column_of_the_index_builder_and_sees_its_old_values(ready, tmp_path):
+def test_column_builder_overwrites_an_index_column_and_reads_old_values(ready, tmp_path):
     ready.create_code_module("made", text=CODE + "\ndef tenfold(x):\n    return 10 * x\n")
     ready.create_builder_file("made", "y", text=column("x", X, function="tenfold"))
     ready.execute_instance("made")

@@ -106,7 +106,7 @@ def test_a_row_wise_function(vault, wrong):
 
 
 @pytest.mark.parametrize("wrong", ["a number of too many digits"])
-def test_what_could_not_be_stored_is_not_kept_so_that_a_mended_function_replaces_it(vault, wrong):
+def test_unstorable_cells_are_recomputed_after_a_fix(vault, wrong):
     columns, dtypes, body, match = ROW_WISE[wrong]
     paused_by_a_plain_error(vault, column_builder(columns, "made", X, f"return_type: row-wise\n{dtypes}"), body, match)
     vault.create_code_module("made", text=f"{ROWS}def made(x):\n    return x\n")
@@ -172,7 +172,7 @@ def mixed(vault, returns):
 
 
 @pytest.mark.parametrize("returns", ["row-wise", "generator"])
-def test_rows_that_do_not_fit_the_first_are_not_kept_so_that_a_mended_function_replaces_them(vault, returns):
+def test_rows_that_do_not_fit_the_first_are_recomputed_after_a_fix(vault, returns):
     code = mixed(vault, returns)
     vault.create_code_module("made", text=code.replace(MIXED, "datetime.date(2020, 1, x)"))
     vault.execute_instance("made", process_id="mine")
@@ -180,7 +180,7 @@ def test_rows_that_do_not_fit_the_first_are_not_kept_so_that_a_mended_function_r
 
 
 @pytest.mark.parametrize("returns", ["row-wise", "generator"])
-def test_rows_that_do_not_fit_the_first_are_null_when_the_process_is_stopped(vault, returns):
+def test_rows_that_do_not_fit_the_first_are_null_after_a_stop(vault, returns):
     mixed(vault, returns)
     vault.stop_process("mine", materialize=True)
     assert vault.get_dataframe("made", successful_only=False)[0]["a"].isna().tolist() == [False, True, True]

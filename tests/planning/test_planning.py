@@ -222,7 +222,7 @@ def _other_dtype(desk: Desk) -> None:
     [_nothing, _new_row, _fewer_rows, _other_order, _other_prompt, _other_code, _other_comment, _other_dtype],
 )
 @pytest.mark.parametrize("force_execute", [False, True])
-def test_what_is_planned_is_what_is_done(desk: Desk, change, force_execute: bool) -> None:
+def test_execution_follows_its_plan(desk: Desk, change, force_execute: bool) -> None:
     builders = {"ask": ASK, "shout": SHOUT, "letters": LETTERS}
     desk.first(builders)
     desk.copy()

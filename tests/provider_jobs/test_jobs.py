@@ -292,7 +292,7 @@ def test_stopping_says_which_jobs_may_still_be_charged(vault, make, provider):
     assert "may still be charged: job-0" in vault.get_process("night").waiting
 
 
-def test_a_cancellation_that_fails_does_not_keep_a_process_from_being_stopped(vault, make, provider):
+def test_failed_cancellation_does_not_prevent_a_stop(vault, make, provider):
     table = make(wait=False)
     with pytest.raises(tv_errors.JobsPending):
         table.execute()

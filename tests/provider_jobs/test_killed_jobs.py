@@ -31,7 +31,7 @@ def test_a_kill_at_each_step_costs_no_second_job(make, provider, step):
 
 
 @pytest.mark.slow
-def test_without_find_a_kill_around_the_submission_warns_of_a_second_payment(make, provider):
+def test_kill_around_the_submission_without_find_warns_of_a_second_payment(make, provider):
     table = make(rows=8, python_function="Forgetful")
     provider.be_ready()
     provider.fail("submitted", "pass", "kill")

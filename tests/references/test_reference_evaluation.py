@@ -95,7 +95,7 @@ def test_one_cell_comes_back_as_a_plain_value(source: MemorySource) -> None:
     assert evaluated(source, "<<one[index::0]>>") == "alone"
 
 
-def test_several_rows_of_one_column_come_back_as_a_list_in_the_frames_order(source: MemorySource) -> None:
+def test_several_rows_of_one_column_are_a_list_in_frame_order(source: MemorySource) -> None:
     assert evaluated(source, "<<other.x[id::2]>>") == ["c", "d"]
     assert evaluated(source, "<<other.x[id::0:3]>>") == ["a", "b", "c", "d"]
     assert evaluated(source, "<<other.x[score::0:9]>>") == ["a", "d", "e"]
@@ -398,7 +398,7 @@ def test_lists_dicts_and_scalars_are_resolved_all_the_way_down(source: MemorySou
         assert evaluated(source, scalar) == scalar
 
 
-def test_literal_text_is_substituted_once_and_never_what_references_bring_in(source: MemorySource) -> None:
+def test_literal_text_is_substituted_once_and_results_never(source: MemorySource) -> None:
     source.frames["self"] = frame(prompt=["~PROCESS_ID~", "b"])
     seen: list[str] = []
 
@@ -509,7 +509,7 @@ def test_a_constant_is_computed_once(source: MemorySource) -> None:
     assert source.frames["other"].asked["x"] == 1
 
 
-def test_the_instance_being_built_is_seen_as_it_is_when_a_value_is_compiled(source: MemorySource) -> None:
+def test_value_sees_the_instance_under_construction_when_compiled(source: MemorySource) -> None:
     evaluator = Evaluator(source)
     before = evaluator.compile("<<self.fruit[number::20]>>", placement=ARGUMENT)
     assert before() == "pear"

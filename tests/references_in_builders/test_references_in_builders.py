@@ -186,7 +186,7 @@ def test_a_reference_that_is_resolved_for_each_row(vault, kind):
     assert told(vault, value) == expected
 
 
-def test_an_instance_is_named_by_its_id_or_version_and_is_the_newest_of_any_if_left_out(vault):
+def test_instance_is_selected_by_id_or_version_or_is_the_newest(vault):
     first = vault.get_dataframe("stock")[1]
     vault.create_instance("stock", "new", external_edit=True)
     vault.write_instance(STOCK.assign(name=["a", "b", "c"]), "stock", "new")
@@ -199,7 +199,7 @@ def test_an_instance_is_named_by_its_id_or_version_and_is_the_newest_of_any_if_l
         assert told(vault, reference) == [text(expected)] * 3
 
 
-def test_a_table_that_is_a_reference_itself_needs_its_dependencies_declared(vault):
+def test_table_named_by_a_reference_needs_declared_dependencies(vault):
     vault.create_table("names")
     vault.create_instance("names", external_edit=True)
     vault.write_instance(pd.DataFrame({"id": [0], "table": ["stock"]}), "names")
@@ -392,7 +392,7 @@ def test_a_condition_on_json_compares_values_with_their_types(vault):
 
 
 @pytest.mark.parametrize("written", ["2", "1.5", "true", "null"])
-def test_what_is_written_and_could_be_a_text_or_a_number_is_refused_for_json(vault, written):
+def test_literal_that_may_be_text_or_number_is_refused_for_json(vault, written):
     json_column(vault, [1, 2, 3])
     with pytest.raises(tv_errors.TableReferenceError, match=f"{written} could be a text or not, in a column of json"):
         told(vault, f"<<mixed.at[n::{written}]>>")
@@ -435,7 +435,7 @@ def test_an_error_in_the_arguments_names_the_builder_and_the_row(vault):
         ("<<stock.name[id::<<stock.id[price::abc]>>]>>", "'abc' is not a number"),
     ],
 )
-def test_what_is_written_and_fits_no_column_is_an_error_before_any_function_runs(vault, tmp_path, reference, said):
+def test_literal_that_fits_no_column_fails_before_any_function_runs(vault, tmp_path, reference, said):
     code = CODE.replace("def rows(count):\n", f"def rows(count):\n    open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     vault.create_code_module("made", text=code)
     vault.create_instance("made", builders={"made_index": INDEX, "t": builder(reference)})

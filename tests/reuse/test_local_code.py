@@ -282,7 +282,7 @@ def test_error_of_a_local_module_is_the_users_own(vault, local):
         run(vault, "import tv_a\ndef f(x): return x")
 
 
-def test_finished_builder_keeps_what_it_reused_when_its_code_is_edited_while_paused(vault, tmp_path):
+def test_finished_builder_keeps_reused_cells_after_an_edit_while_paused(vault, tmp_path):
     """It never runs again in this execution; the next one computes what was reused under the old code."""
     code = "from pathlib import Path\ndef f(x): return x * {}\ndef g(x):\n    if Path({!r}).read_text(): raise OSError('down')\n    return x"
     switch = tmp_path / "switch"

@@ -43,7 +43,7 @@ def test_a_changed_prompt_recomputes_its_column_and_what_depends_on_it(desk: Des
     assert desk.calls() == {"ask": 4, "shout": 4}
 
 
-def test_a_dependent_column_is_recomputed_only_where_the_value_really_changed(desk: Desk) -> None:
+def test_dependent_column_is_recomputed_only_where_values_changed(desk: Desk) -> None:
     desk.first()
     desk.write_code(desk.code.replace('f"{prompt} {name}"', "f\"{prompt} {name.replace('bob', 'Bob')}\""))
     desk.again()
@@ -151,9 +151,7 @@ arguments: {letters: "<<self.letters[index]>>"}
 
 @pytest.mark.parametrize("column", [LENGTH, NUMBER], ids=["dataframe", "generator"])
 @pytest.mark.parametrize("is_stopped", [False, True], ids=["resumed", "stopped"])
-def test_what_earlier_code_computed_before_a_pause_does_not_count_as_computed_by_the_new(
-    desk: Desk, column: str, is_stopped: bool
-) -> None:
+def test_cells_of_earlier_code_keep_its_version_after_a_pause(desk: Desk, column: str, is_stopped: bool) -> None:
     late = "\n\ndef late(letters):\n    return letters\n"
     sound = desk.code + late
     desk.write_code(sound.replace("return letters", "raise OSError('gone')"))
@@ -280,7 +278,7 @@ def test_the_process_reports_rows_reused_and_computed(desk: Desk) -> None:
     assert (progress["shout"].computed, progress["shout"].reused) == (1, 4)
 
 
-def test_a_generator_index_with_self_and_keep_old_is_shown_the_old_rows_and_appends(desk: Desk) -> None:
+def test_generator_index_with_keep_old_sees_old_rows_and_appends(desk: Desk) -> None:
     desk.write_code(
         desk.code
         + """

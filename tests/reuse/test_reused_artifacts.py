@@ -121,7 +121,7 @@ def test_rows_may_share_a_file_that_is_the_same_for_all(drawings: Drawings) -> N
     assert drawings.vault.verify().ok
 
 
-def test_a_row_is_computed_again_where_another_column_has_taken_the_name_of_its_file(drawings: Drawings) -> None:
+def test_row_is_recomputed_if_another_column_took_its_file_name(drawings: Drawings) -> None:
     second = """
 def write(k, folder):
     Path(folder, f"{k}-second.txt").write_text(f"second of {k}")

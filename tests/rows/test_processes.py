@@ -461,7 +461,7 @@ def test_a_failed_row_is_collected(work):
     assert "raise error" in work.vault.get_errors("t")["traceback"][0]
 
 
-def test_an_exception_arrives_as_itself_while_the_same_code_is_open_elsewhere(work):
+def test_exception_keeps_its_class_while_the_same_code_is_open_elsewhere(work):
     work.build("fail")
     with CodeSnapshot(work.folder / "code_functions"), pytest.raises(Exception, match="three") as caught:
         work.run()

@@ -160,7 +160,7 @@ def test_source_without_tables_is_refused(vault, source):
 # --- again ----------------------------------------------------------------------------------------------------------
 
 
-def test_unchanged_file_makes_no_instance_and_calls_only_indexes_that_read_outside(vault, source):
+def test_unchanged_file_makes_no_instance_and_calls_only_external_indexes(vault, source):
     run(vault, source)
     source.forget()
     before = {table: vault.get_table_instances(table, include_temp=True) for table in TABLES}

@@ -83,7 +83,7 @@ def test_no_window_holds_more_than_the_limit_and_nearly_all_of_it_is_used(tmp_pa
     assert len(calls) >= 0.97 * 50 * 300 or sum(amount for _, amount in tokens) >= 0.97 * 100_000 * 5
 
 
-def test_what_was_not_used_is_given_back_and_what_was_used_beyond_delays_later_calls(tmp_path):
+def test_unused_amounts_are_returned_and_excess_delays_later_calls(tmp_path):
     world = World(tmp_path, tokens_per_minute=100)
     first = world.attempt("owner-1")
     permits, refused = taken(first, tokens=40)

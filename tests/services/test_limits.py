@@ -128,7 +128,7 @@ def throttled(x, folder):
     assert stamps[1] - stamps[0] >= 0.6
 
 
-def test_a_throttled_answer_without_retry_fails_its_row_and_holds_back_others(vault, make, tmp_path):
+def test_throttled_answer_without_retry_fails_its_row_and_delays_others(vault, make, tmp_path):
     vault.set_service("api", {})
     code = (
         STAMP

@@ -145,7 +145,7 @@ def test_file_that_cannot_be_written_anew_costs_its_row(root, monkeypatch):
     assert sorted(path.name for path in (root / "a").iterdir()) == [*(f"{number}.bin" for number in range(5)), "b"]
 
 
-def test_folder_whose_sync_fails_costs_none_of_the_files_that_can_be_written_anew(root, monkeypatch):
+def test_failed_sync_of_a_folder_loses_no_rewritable_file(root, monkeypatch):
     put(root, MANY)
     on(monkeypatch, None)
     failed = []

@@ -234,7 +234,7 @@ def test_files_that_exist_are_recorded_with_their_row(open_store, tmp_path):
     assert store.load("fruit").artifacts == {}
 
 
-def test_a_builder_whose_row_was_refused_is_not_complete_although_it_was_said_to_be(open_store, tmp_path):
+def test_builder_with_a_refused_row_is_not_complete_despite_its_finish(open_store, tmp_path):
     (tmp_path / "good").write_text("x")
     store = open_store(ArtifactCommits(tmp_path))
     store.begin("fruit", ("file",), "code")
@@ -249,7 +249,7 @@ def test_a_builder_whose_row_was_refused_is_not_complete_although_it_was_said_to
     assert not state.done
 
 
-def test_a_row_whose_artifact_leaves_the_folder_is_refused_and_the_others_are_kept(open_store, tmp_path):
+def test_row_whose_artifact_leaves_the_folder_is_refused_alone(open_store, tmp_path):
     (tmp_path / "artifacts").mkdir()
     store = open_store(ArtifactCommits(tmp_path / "artifacts"))
     store.begin("fruit", ("file",), "code")

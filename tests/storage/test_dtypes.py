@@ -265,7 +265,7 @@ def test_a_column_without_a_dtype_has_the_natural_type_of_its_values(values, nam
         ([1, datetime.time(1)], 1),
     ],
 )
-def test_values_that_cannot_stand_in_one_column_are_an_error_at_the_first_such_row(values, position):
+def test_values_that_cannot_share_a_column_fail_at_the_first_such_row(values, position):
     with pytest.raises(CellError) as raised:
         build_column(values, None)
     assert raised.value.position == position
@@ -333,7 +333,7 @@ def test_lists_of_one_type_come_back_exactly(values):
     assert plain_values(column, column_type) == values
 
 
-def test_a_column_of_a_million_simple_values_takes_no_step_of_python_per_value():
+def test_column_of_a_million_simple_values_is_not_converted_one_by_one():
     values = list(range(300_000))
     calls = 0
 

@@ -231,7 +231,7 @@ def test_every_cell_of_what_is_returned_may_be_changed(folder):
     assert_frame_equal(to_pandas(read_frame(folder / "frame.parquet")), frame)
 
 
-def test_a_row_index_without_a_name_is_dropped_and_one_with_a_name_is_refused(folder):
+def test_unnamed_row_index_is_dropped_and_named_one_is_refused(folder):
     frame = pd.DataFrame({"a": [1, 2, 3]}).iloc[[2, 0]]
     assert_frame_equal(through(folder, frame), pd.DataFrame({"a": [3, 1]}))
     with pytest.raises(TVTableError, match=r"'key'.*reset_index"):
@@ -281,7 +281,7 @@ def test_a_frame_that_cannot_be_stored_is_a_table_error_that_says_why(frame, mes
         ([datetime.date(2020, 1, 1)], "date", [datetime.date(2020, 1, 1)]),
     ],
 )
-def test_a_column_with_a_declared_type_gets_it_whatever_library_it_comes_from(folder, values, name, back):
+def test_column_gets_its_declared_type_from_any_library(folder, values, name, back):
     column_type = parse_dtype(name)
     frame = pd.DataFrame({"a": values})
     frames = [frame, with_nullable_types(table_from_frame(frame, {})).table]
@@ -299,14 +299,14 @@ def test_a_column_with_a_declared_type_gets_it_whatever_library_it_comes_from(fo
         *[([1.0, 1e300], "Float32"), ([2, 2**53 + 1], "Float64"), (pd.to_datetime([0, 1], unit="ms"), "datetime64[s]")],
     ],
 )
-def test_a_value_outside_its_declared_type_is_a_table_error_that_names_column_and_row(values, name):
+def test_value_outside_its_declared_type_is_an_error_naming_column_and_row(values, name):
     if values[0] != "1":
         table_from_frame(pd.DataFrame({"a": values[:1]}), {"a": parse_dtype(name)})
     with pytest.raises(TVTableError, match=r"column 'a', row [01]: "):
         table_from_frame(pd.DataFrame({"a": values}), {"a": parse_dtype(name)})
 
 
-def test_a_dtype_for_a_column_that_is_not_there_is_refused_with_the_nearest_name():
+def test_dtype_for_a_missing_column_is_refused_with_the_nearest_name():
     with pytest.raises(TVTableError, match="'colour'"):
         table_from_frame(pd.DataFrame({"colour": ["red"]}), {"color": parse_dtype("string")})
 

@@ -213,7 +213,7 @@ def test_columns_are_checked_once_per_vault_object(own, monkeypatch):
     assert checked[2:] == [["a", "b"]]
 
 
-def test_deleted_instance_is_missing_for_a_new_read_and_right_for_an_open_one(own):
+def test_deleted_instance_is_missing_for_new_reads_and_intact_if_open(own):
     lazy, _ = own.scan("t")
     dataset, instance_id = own.scan("t", format="arrow")
     scanner = dataset.scanner(batch_size=10, batch_readahead=0).to_reader()

@@ -187,7 +187,7 @@ DECLARED = [
 ]
 
 
-def test_a_declared_dtype_is_what_the_column_gets(vault):
+def test_column_gets_its_declared_dtype(vault):
     frame = pd.DataFrame({dtype: pd.Series(values, dtype=object) for dtype, values, *_ in DECLARED})
     write(vault, frame, dtypes={dtype: dtype for dtype in frame})
     back = read(vault)

@@ -295,7 +295,7 @@ def arrays_of_one_type(item: str, rows: int):
 
 @settings(max_examples=5)
 @given(data=st.data())
-def test_objects_that_are_arrays_are_stored_as_lists_and_come_back_as_arrays(tmp_path_factory, data):
+def test_array_objects_are_stored_as_lists_and_read_back_as_arrays(tmp_path_factory, data):
     items = [*ITEM_TYPES, "uint16", "uint32", "uint64", ">f4", ">i8"]
     given_cells = {item: data.draw(arrays_of_one_type(item, 4)) for item in items}
     vault = new_vault(tmp_path_factory.mktemp("objects"), "arrays", "lists")

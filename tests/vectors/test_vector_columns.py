@@ -354,7 +354,7 @@ def some(i):
 """
 
 
-def test_a_resumed_run_keeps_arrays_among_nulls_in_a_column_without_a_dtype(tmp_path):
+def test_resumed_run_keeps_arrays_among_nulls_without_a_dtype(tmp_path):
     vault = new_vault(tmp_path, "built")
     vault.create_code_module("made", text=CODE + STOPPING_AMONG_NULLS)
     vault.create_instance("built", builders=ROWS | {"v": builder("some", ["v"], "row-wise", arguments=ROW)})

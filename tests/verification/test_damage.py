@@ -150,7 +150,7 @@ def test_a_damaged_marker_is_named(db_dir, vault):
         TableVault(db_dir)
 
 
-def test_a_log_that_somebody_edited_is_named(db_dir, vault):
+def test_edited_log_is_reported(db_dir, vault):
     log = db_dir / "metadata" / "logs.txt"
     lines = log.read_text().splitlines(keepends=True)
     log.write_text("".join(["no json\n", *lines[1:]]))
@@ -173,7 +173,7 @@ def test_a_catalog_whose_index_does_not_fit_its_table_is_damaged(db_dir):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a database at all, but long enough to be read as one" * 40])
-def test_a_catalog_that_is_none_is_a_named_error(db_dir, content):
+def test_invalid_catalog_is_an_error_that_names_the_file(db_dir, content):
     for path in (db_dir / "metadata").glob("catalog.db-*"):
         path.unlink()
     rewrite(db_dir / "metadata" / "catalog.db", content)

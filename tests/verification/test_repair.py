@@ -271,7 +271,7 @@ delete_vault(folder)
 @pytest.mark.skipif(
     sys.platform != "linux" or os.getuid() != 0, reason="the other tests run without privileges already"
 )
-def test_read_only_folders_are_in_nobodys_way_without_privileges(tmp_path):
+def test_read_only_folders_do_not_block_an_unprivileged_user(tmp_path):
     sources = [str(Path(tablevault.__file__).parents[1]), str(Path(__file__).parent)]
     command = [sys.executable, "-c", UNPRIVILEGED, str(tmp_path / "vault"), *sources]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

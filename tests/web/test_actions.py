@@ -182,7 +182,7 @@ def test_stop_of_a_retry_loses_its_cells(acted):
     assert acted.vault.get_process("retry-1").status == "stopped"
 
 
-def test_instances_of_a_table_with_side_effects_are_closed_while_it_executes(acted):
+def test_table_with_side_effects_cannot_be_read_while_it_executes(acted):
     acted.gate.touch()
     acted.make("mails", rows=3, has_side_effects=True)
     told = "its instances cannot be read"
