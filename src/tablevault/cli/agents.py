@@ -1,4 +1,4 @@
-"""The command that answers agents."""
+"""The command that serves agents."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from tablevault.errors import TVArgumentError
 @click.command()
 @click.option("--allow-writes", is_flag=True, help="Let the client tag, write rows, and start and stop runs.")
 @click.option("--allow-code", is_flag=True, help="Let it also write code and builders: it can run any Python as you.")
-@click.option("--parent-id", default="", envvar="TABLEVAULT_PARENT", help="All operations become children of it.")
-@click.option("--tables", multiple=True, metavar="T", help="The only tables that there are for it; repeatable.")
+@click.option(
+    "--parent-id", default="", envvar="TABLEVAULT_PARENT", help="Make all operations children of this process."
+)
+@click.option("--tables", multiple=True, metavar="T", help="Show the client only this table; repeatable.")
 @click.option(
     "--config",
     "client",

@@ -1,4 +1,4 @@
-"""The group of all commands: the place of the vault, exit statuses, and errors as messages."""
+"""The group of all commands: the vault's folder, exit statuses, and error messages."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ _COMMANDS = {
 }
 
 _BEFORE_USER_CODE = frozenset({"tablevault", "functools", "contextlib"})
-"""Packages whose frames, at the beginning of a traceback, tell nothing of the user's code."""
+"""Packages whose frames at the beginning of a traceback are omitted."""
 
 OPERATIONS = (*_COMMANDS["tablevault.cli.writing"], "import-instances", "stop-process")
 """The commands that are operations."""
@@ -242,7 +242,7 @@ def _end(place: Place, error: BaseException) -> NoReturn:
 
 
 def _cause_of(error: BaseException) -> Cause:
-    """Return the cause of an error that carries none."""
+    """Return the cause of an error without an outcome."""
     if isinstance(error, KeyboardInterrupt | SystemExit):
         return Cause.INTERRUPT
     return Cause.VAULT if isinstance(error, TableVaultError) else Cause.SYSTEM
@@ -260,7 +260,7 @@ def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> 
         _say("Asked to end." if isinstance(error, SystemExit) else "Interrupted.")
     else:
         _say_traceback(error)
-    # A pause is told as commands.
+    # A pause is shown as commands.
     told = note(outcome) if outcome.kind is OutcomeKind.PAUSED else None
     for text in notes_of(error):
         if text != told:
@@ -268,14 +268,14 @@ def _say_what_happened(error: BaseException, outcome: Outcome, cause: Cause) -> 
 
 
 def _say_traceback(error: BaseException) -> None:
-    """Print a traceback that begins where code of the user's does."""
+    """Print a traceback that begins with the user's code."""
     inner = frames_of(error)
     while inner is not None and str(inner.tb_frame.f_globals.get("__name__")).partition(".")[0] in _BEFORE_USER_CODE:
         inner = inner.tb_next
     outcome = outcome_of(error)
     is_from_function = outcome is not None and outcome.cause is Cause.FUNCTION
     if inner is None and (is_from_function or isinstance(error, SyntaxError)):
-        # No code of the user's ran here: it was raised in another process, or shows its own line.
+        # None of the user's code ran here: the error comes from another process, or shows its own line.
         error = error.with_traceback(None)
     _say(traceback_of(error, inner, notes=False).rstrip("\n"))
 
@@ -289,13 +289,13 @@ def _warn(message: Warning | str, category: type[Warning], *where: object, **mor
 
 
 def _say(text: str) -> None:
-    # If standard error cannot be written to, the exit status still tells.
+    # If standard error cannot be written to, the exit status remains.
     with contextlib.suppress(OSError):
         click.echo(shown(_secrets(text)), err=True)
 
 
 def _secrets(text: str) -> str:
-    """Return a text without the values that must not be shown of a function's error."""
+    """Return the text of a function's error without secrets."""
     context = click.get_current_context(silent=True)
     place = context.find_root().obj if context is not None else None
     return place.opened._hide_secrets(text) if isinstance(place, Place) and place.opened is not None else text

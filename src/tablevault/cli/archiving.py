@@ -15,7 +15,7 @@ _EXISTING = click.Path(exists=True, path_type=Path)
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--description", default="", help="For people.")
-@click.option("--exist-ok", is_flag=True, help="Change nothing if it is a vault already.")
+@click.option("--exist-ok", is_flag=True, help="Do nothing if the vault exists.")
 @in_place
 def init(place: Place, folder: Path, description: str, exist_ok: bool) -> None:
     """Make a vault in a folder that is missing or empty."""
@@ -26,7 +26,7 @@ def init(place: Place, folder: Path, description: str, exist_ok: bool) -> None:
 
 @click.command()
 @click.argument("db_dir", type=_EXISTING)
-@click.option("--preset", default=6, show_default=True, type=click.IntRange(0, 9), help="How hard to compress.")
+@click.option("--preset", default=6, show_default=True, type=click.IntRange(0, 9), help="Compression level.")
 @json_option
 @in_place
 def compress(place: Place, db_dir: Path, preset: int) -> None:
@@ -59,7 +59,7 @@ def delete_vault(place: Place, db_dir: Path, yes: bool) -> None:
 
     del place
     if not yes:
-        click.confirm(f"Delete the vault {db_dir} with everything in it, for ever?", abort=True, err=True)
+        click.confirm(f"Delete the vault {db_dir} with everything in it, permanently?", abort=True, err=True)
     delete(db_dir)
     click.echo("Vault deleted ✔")
 

@@ -39,15 +39,15 @@ def _compared(words: Sequence[str]) -> dict[str, str]:
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="TABLE [BEFORE] [AFTER]", shell_complete=tables)
-@click.option("--on", multiple=True, metavar="COLUMN", help="Match rows by this column; may be repeated.")
-@click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; may be repeated.")
+@click.option("--on", multiple=True, metavar="COLUMN", help="Match rows by this column; repeatable.")
+@click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; repeatable.")
 @click.option("--stat", is_flag=True, help="Print counts alone.")
 @click.option("--cells", type=click.IntRange(1), default=None, metavar="N", help="Maximum number of changed cells.")
 @click.option("--builders", is_flag=True, help="Print the changes of builders and code line by line.")
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write the changed cells to, whose suffix says how.",
+    help="File for the changed cells; its suffix selects the format.",
 )
 @click.option("--exit-code", is_flag=True, help="Exit with 6 if the instances differ.")
 @json_option

@@ -19,9 +19,11 @@ _PLAN_COLUMNS = ("table", "action", "to compute", "to reuse", "after", "why")
 
 table_names = click.argument("table_names", nargs=-1, metavar="[TABLE]...", shell_complete=tables)
 version = click.option("--version", default="base", show_default=True, help="Version of the tables.")
-process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
+process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and resume by this id.")
 run_index = click.option(
-    "--run-index", is_flag=True, help="Run IndexBuilders that read outside the vault, to tell fresh from stale."
+    "--run-index",
+    is_flag=True,
+    help="Run IndexBuilders that read outside the vault, to decide between fresh and stale.",
 )
 
 
@@ -48,14 +50,14 @@ def _status(name: str, item: TableStatus) -> dict[str, object]:
 @table_names
 @click.option("--all", "all_tables", is_flag=True, help="All tables of the version.")
 @version
-@click.option("--no-upstream", "upstream", flag_value=False, default=True, help="Not the tables that these read.")
+@click.option("--no-upstream", "upstream", flag_value=False, default=True, help="Leave out the tables that these read.")
 @click.option("--downstream", is_flag=True, help="Also the tables that read these.")
 @click.option("--keep-going", is_flag=True, help="After a failure, first finish the tables that do not depend on it.")
 @policies
 @budget
-@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @process_id
-@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only show the steps.")
 @run_index
 @json_option
 @in_place

@@ -18,7 +18,7 @@ budget = click.option(
     "--budget",
     multiple=True,
     metavar="AMOUNT=NUMBER",
-    help="The most that calls may use, as in calls=1000 or cost=5; repeatable. Once it is spent, the process pauses.",
+    help="Limit on the usage of calls, as in calls=1000 or cost=5; repeatable. The process pauses when it is reached.",
 )
 
 

@@ -159,7 +159,7 @@ def restart(place: Place) -> None:
 
 @click.command()
 @process
-@click.option("--timeout", type=float, default=None, help="Seconds to wait at most.")
+@click.option("--timeout", type=float, default=None, help="Maximum seconds to wait.")
 @in_place
 def wait_process(place: Place, process_id: str, timeout: float | None) -> str:
     """Wait until a process has ended, and exit as it would have."""
@@ -216,7 +216,7 @@ def _in_short(info: ProcessInfo) -> dict[str, object]:
 
 
 def _rows(progress: Mapping[str, BuilderProgress]) -> str:
-    """Return how far the builder is that is at work, or was last."""
+    """Return the progress of the current or last builder."""
     if not progress:
         return ""
     name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])

@@ -41,7 +41,7 @@ def _named(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write, whose suffix says how; without a limit of rows.",
+    help="File to write, without a limit of rows; its suffix selects the format.",
 )
 @click.option("--rows", type=click.IntRange(0), default=None, help=f"Maximum number of rows. [default: {_MOST_ROWS}]")
 @click.option("--timeout", type=float, default=None, help="Seconds.")

@@ -34,7 +34,7 @@ def _moment(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 
 table = click.argument("table_name", shell_complete=tables)
 instance = click.option(
-    "--instance-id", default="", shell_complete=instances, help="Its id, or @TAG; the newest one if it is left out."
+    "--instance-id", default="", shell_complete=instances, help="Its id or @TAG; by default the newest one."
 )
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
 as_of = click.option(
@@ -42,7 +42,7 @@ as_of = click.option(
     default=None,
     callback=_moment,
     metavar="TIME|PROCESS_ID",
-    help="As things were then, e.g. 2026-11-01T12:00Z, or when a process had committed.",
+    help="State at a time, e.g. 2026-11-01T12:00Z, or at the commit of a process.",
 )
 temporary = click.option("--temp/--materialised", default=True, help="Of the temporary instance, or of a finished one.")
 
@@ -100,7 +100,7 @@ def get_table_instances(place: Place, table_name: str, version: str, temp: bool,
 @json_option
 @in_place
 def get_descriptions(place: Place, table_name: str, instance_id: str) -> None:
-    """Show how the vault, a table or an instance is described."""
+    """Show the description of the vault, a table or an instance."""
     show(place, place.vault().get_descriptions(instance_id, table_name))
 
 
@@ -152,7 +152,7 @@ def get_builders_list(place: Place, table_name: str, instance_id: str, version: 
 
 @click.command()
 @table
-@click.option("--builder-name", default="", shell_complete=builders, help="The IndexBuilder if it is left out.")
+@click.option("--builder-name", default="", shell_complete=builders, help="By default the IndexBuilder.")
 @instance
 @version
 @temporary
@@ -171,7 +171,7 @@ def get_builder_str(
 @temporary
 @in_place
 def get_artifact_folder(place: Place, table_name: str, instance_id: str, version: str, temp: bool) -> None:
-    """Show where the artifacts of an instance are."""
+    """Print the artifact folder of an instance."""
     show(place, str(place.vault().get_artifact_folder(table_name, instance_id, version, temp)))
 
 
@@ -188,7 +188,7 @@ def get_artifact_folder(place: Place, table_name: str, instance_id: str, version
 @click.option("--rows", type=int, default=None, help="Maximum number of rows.")
 @click.option("--offset", type=int, default=0, help="Number of rows to skip.")
 @as_of
-@click.option("--include-inactive", is_flag=True, help="Also instances that are not active.")
+@click.option("--include-inactive", is_flag=True, help="Include inactive instances.")
 @click.option("--no-artifact-path", is_flag=True, help="Names of artifacts instead of full paths.")
 @click.option(
     "--failed",
@@ -212,7 +212,7 @@ def get_dataframe(
     no_artifact_path: bool,
     failed: str,
 ) -> None:
-    """Write the frame of an instance to a file, whose suffix says how."""
+    """Write the frame of an instance to a file; its suffix selects the format."""
     if not output.parent.is_dir():
         raise click.UsageError(f"There is no folder '{output.parent}' to write '{output.name}' into.")
     found, count = place.vault()._export_dataframe(
@@ -261,7 +261,9 @@ def _service_columns(services: Mapping[str, Mapping[str, float]]) -> list[str]:
 @instance
 @version
 @click.option("--process-id", default="", help="Rows of a running, paused or ended execution instead.")
-@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write, whose suffix says how.")
+@click.option(
+    "--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write; its suffix selects the format."
+)
 @json_option
 @in_place
 def get_errors(
@@ -284,7 +286,7 @@ def get_errors(
 @json_option
 @in_place
 def get_usage(place: Place, table_name: str, instance_id: str, version: str, process_id: str) -> None:
-    """List what calls have used, by row: calls, seconds, and the amounts that functions reported."""
+    """List the usage of calls by row: calls, seconds, and the amounts that functions reported."""
     frame = place.vault().get_usage(table_name, instance_id, version, process_id, format="arrow")
     show(place, frame.to_pylist(), () if is_json(place) else frame.column_names)
 
@@ -320,7 +322,7 @@ def get_lineage(place: Place, table_name: str, instance_id: str, column: str) ->
 @click.command()
 @table
 @version
-@click.option("--force", is_flag=True, help="As if everything were computed anew.")
+@click.option("--force", is_flag=True, help="Plan to compute everything anew.")
 @click.option("--run-index", is_flag=True, help="Run the IndexBuilder to know the rows.")
 @json_option
 @in_place

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @version
 @policies
 @budget
-@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @process_id
 @in_place
 def run(
@@ -32,7 +32,7 @@ def run(
     """Apply a definitions file, or a folder of them, and compute its tables.
 
     The vault is the folder `vault` beside the file, made if it is missing, unless --db-dir names another. After an
-    error, a kill or an edit, the same command goes on. The exit status is 3 if the file itself fails, 4 if the run has
+    error, a kill or an edit, the same command resumes. The exit status is 3 if the file itself fails, 4 if the run has
     paused, and 5 if rows failed.
     """
     if not source:

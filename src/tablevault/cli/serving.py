@@ -15,10 +15,14 @@ _LAST_PORT = 65_535
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
-    "--port", default=8420, show_default=True, type=click.IntRange(0, _LAST_PORT), help="The next free one if taken."
+    "--port",
+    default=8420,
+    show_default=True,
+    type=click.IntRange(0, _LAST_PORT),
+    help="Port; if taken, the next free one.",
 )
 @click.option("--allow-writes", is_flag=True, help="Offer to resume, stop, execute, retry and tag.")
-@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Also answer for this host.")
+@click.option("--allow-host", "allow_hosts", multiple=True, metavar="NAME", help="Additional host name to accept.")
 @click.option("--no-open", "open_browser", flag_value=False, default=True, help="Do not open a browser.")
 @in_place
 def serve(

@@ -21,10 +21,10 @@ _TARGET = click.Path(path_type=Path)
 @click.argument("target", type=_TARGET)
 @instance
 @version
-@click.option("--format", default="", help="dataset for a folder; else the suffix of TARGET says how.")
-@click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; may be repeated.")
+@click.option("--format", default="", help="dataset for a folder; by default the suffix of TARGET selects the format.")
+@click.option("--column", "columns", multiple=True, metavar="COLUMN", help="Only this column; repeatable.")
 @click.option("--embed-artifacts", is_flag=True, help="Put images and audio into the frame of a dataset folder.")
-@click.option("--license", default="", help="For the card of a dataset folder.")
+@click.option("--license", default="", help="License for the card of a dataset folder.")
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option
 @in_place
@@ -42,7 +42,7 @@ def export_table(place: Place, table_name: str, target: Path, columns: tuple[str
     type=click.Choice(["provenance", "frames"]),
     default="provenance",
     show_default=True,
-    help="Of inputs, the metadata that lineages need, or their frames, too.",
+    help="Inputs: only the metadata for lineages, or frames too.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace an earlier export.")
 @json_option

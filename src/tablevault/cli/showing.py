@@ -22,7 +22,7 @@ _WIDER_THAN_ANY_LINE = 100_000
 _SPACE = 2
 """Between two columns."""
 _LEAST_OF_LAST = 20
-"""Least width of the last column, in which text may be broken into lines."""
+"""Minimum width of the last column, which may wrap."""
 
 
 def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
@@ -31,7 +31,7 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
     Parameters
     ----------
     place
-        Says whether JSON is asked for.
+        Has the option for JSON.
     value
         Text, a list, a mapping or a record.
     columns
@@ -42,7 +42,7 @@ def show(place: Place, value: object, columns: Sequence[str] = ()) -> None:
     elif is_json(place):
         click.echo(_json(plain(value)))
     elif dataclasses.is_dataclass(value):
-        # Records have a `__repr__` that a person can read.
+        # Records have a readable `__repr__`.
         click.echo(repr(value))
     elif isinstance(value, Mapping):
         _print_table((), [(key, item) for key, item in plain(value).items() if item not in (None, "", [], {})])
@@ -68,11 +68,11 @@ def show_tree(place: Place, tree: Tree) -> None:
 
 
 def echo_text(text: str) -> None:
-    """Print a text as it is where a program reads it, and harmless on a terminal."""
+    """Print a text unchanged into a pipe or file, and escaped on a terminal."""
     if sys.stdout.isatty():
         click.echo(shown(text, len(text)))
     else:
-        # A stream that cannot encode a character would have another text in its place.
+        # A stream that cannot encode a character would print a replacement.
         click.echo(text.encode("utf-8", "surrogateescape"))
 
 
@@ -127,7 +127,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     console = Console()
     taken = sum(widths) + _SPACE * len(widths)
     if console.width < taken + _LEAST_OF_LAST:
-        # Rather lines that the terminal breaks than columns that are cut.
+        # Lines wrapped by the terminal are better than truncated columns.
         console.width = taken + max([len(names[-1]), *(row[-1].cell_len for row in texts)])
     console.print(table)
 

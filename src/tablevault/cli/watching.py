@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
-    """End the command without touching the process if the waiting ends before it: by Ctrl-C, or by a time-out."""
+    """End the command without affecting the process, on Ctrl-C or a timeout."""
     try:
         yield
     except (KeyboardInterrupt, TimeoutError) as error:
@@ -26,5 +26,5 @@ def left_alone(vault: TableVault, process_id: str) -> Iterator[None]:
         if isinstance(error, TimeoutError):
             click.echo(str(error), err=True)
             raise click.exceptions.Exit(REFUSED) from None
-        click.echo(f"Process '{process_id}' goes on.", err=True)
+        click.echo(f"Process '{process_id}' continues.", err=True)
         raise click.exceptions.Exit(INTERRUPTED) from None

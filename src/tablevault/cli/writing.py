@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 version = click.option("--version", default="base", show_default=True, help="Version of the table.")
-process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and go on with this id.")
+process_id = click.option("--process-id", default="", help="Pause instead of revert on errors, and resume by this id.")
 
 
 @click.command()
 @click.argument("table_name")
 @click.option("--multiple-artifacts", is_flag=True, help="Give each instance an artifact folder of its own.")
-@click.option("--side-effects", is_flag=True, help="Executing has effects elsewhere: one active instance at a time.")
+@click.option("--side-effects", is_flag=True, help="Executing has external effects: one active instance at a time.")
 @click.option("--description", default="", help="Free text.")
-@click.option("--exist-ok", is_flag=True, help="Change nothing if there is such a table.")
+@click.option("--exist-ok", is_flag=True, help="Do nothing if the table exists.")
 @process_id
 @in_place
 def create_table(place: Place, table_name: str, multiple_artifacts: bool, side_effects: bool, **options: Any) -> str:
@@ -60,7 +60,7 @@ def delete_table(place: Place, table_name: str, process_id: str) -> str:
 @click.argument("source", metavar="FILE|FOLDER", type=click.Path(exists=True, path_type=Path))
 @version
 @click.option("--overwrite", is_flag=True, help="Replace files that were edited since they were applied.")
-@click.option("--dry-run", is_flag=True, help="Print what would be done with each file, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the changes of each file without making them.")
 @json_option
 @process_id
 @in_place
@@ -103,7 +103,7 @@ def delete_instance(place: Place, table_name: str, instance_id: str, process_id:
 @click.argument("table_name", shell_complete=tables)
 @version
 @click.option("--origin-id", default="", help="Instance whose builders are copied and whose cells are reused.")
-@click.option("--origin-table", default="", help="Table of that instance, if it is another one.")
+@click.option("--origin-table", default="", help="Table of that instance, if different.")
 @click.option("--external-edit", is_flag=True, help="The frame will come from write-instance.")
 @click.option("--copy", is_flag=True, help="Take the newest instance as the origin.")
 @click.option("--builder", "builders", multiple=True, help="Write a template for a builder of this name; repeatable.")
@@ -128,7 +128,7 @@ def create_code_module(place: Place, module_name: str, copy_dir: str, process_id
 @click.command()
 @click.argument("name")
 @click.argument("addresses", metavar="[ADDRESS]...", nargs=-1, shell_complete=tables)
-@click.option("--all", "everything", is_flag=True, help="Every table that has an instance of the version.")
+@click.option("--all", "everything", is_flag=True, help="Every table with an instance of the version.")
 @click.option("--version", default="base", show_default=True, help="With --all: version of the tables.")
 @click.option("--move", is_flag=True, help="Let the tag leave other instances that it names.")
 @click.option("--description", default="", help="Free text.")
@@ -160,8 +160,8 @@ def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id
 @click.option("--keep-weekly", type=int, metavar="N", help="Keep the newest instance of each of the last N weeks.")
 @click.option("--keep-monthly", type=int, metavar="N", help="Keep the newest instance of each of the last N months.")
 @click.option("--no-keep-inputs", is_flag=True, help="Remove inputs of kept instances, too.")
-@click.option("--no-leftovers", is_flag=True, help="Leave what crashes left.")
-@click.option("--worker-logs-older-than", metavar="TIME", help="Remove logs of workers that ended before that, too.")
+@click.option("--no-leftovers", is_flag=True, help="Keep leftovers of crashes.")
+@click.option("--worker-logs-older-than", metavar="TIME", help="Also remove logs of workers that ended earlier.")
 @click.option("--apply", "is_applied", is_flag=True, help="Remove everything in the plan; this cannot be undone.")
 @process_id
 @json_option
@@ -169,9 +169,9 @@ def delete_tag(place: Place, name: str, table_names: tuple[str, ...], process_id
 def gc(
     place: Place, is_applied: bool, process_id: str, no_keep_inputs: bool, no_leftovers: bool, **rules: Any
 ) -> str | None:
-    """Show which instances no rule keeps, and with --apply remove them.
+    """Show the instances that no rule keeps; with --apply, remove them.
 
-    With the --process-id of a paused gc, the plan that it recorded is carried out.
+    With the --process-id of a paused gc, apply its recorded plan.
     """
     vault = place.vault()
     if process_id and not any(rules.values()):
@@ -220,9 +220,9 @@ def delete_builder_file(place: Place, table_name: str, builder_name: str, **opti
 @click.argument("table_name", shell_complete=tables)
 @version
 @click.option("--force", "force_execute", is_flag=True, help="Compute everything anew.")
-@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @click.option("--reuse-partial", is_flag=True, help="Reuse the computed cells of a reverted execution.")
-@click.option("--skip-unchanged", is_flag=True, help="Make no instance if the newest one would not change.")
+@click.option("--skip-unchanged", is_flag=True, help="Do not make an instance equal to the newest one.")
 @policies
 @budget
 @process_id
@@ -242,7 +242,7 @@ def execute_instance(
 @click.argument("table_name", shell_complete=tables)
 @click.option("--instance-id", default="", help="The instance; without it, the newest of the version.")
 @version
-@click.option("--background", is_flag=True, help="Go on in another process; `watch` and `wait-process` follow it.")
+@click.option("--background", is_flag=True, help="Run in a background process; `watch` and `wait-process` follow it.")
 @policies
 @budget
 @process_id
@@ -295,11 +295,13 @@ def write_instance(
 @version
 @click.option("--primary-key", multiple=True, help="Column of the primary key; repeatable.")
 @click.option("--description", default="", help="Description of the instance.")
-@click.option("--skip-unchanged/--no-skip-unchanged", default=True, help="Make no instance that equals the newest.")
+@click.option(
+    "--skip-unchanged/--no-skip-unchanged", default=True, help="Do not make an instance equal to the newest one."
+)
 @process_id
 @in_place
 def write(place: Place, table_name: str, file: Path, primary_key: tuple[str, ...], **options: Any) -> str:
-    """Make a frame from a file the newest instance of a table; a missing table is made with it.
+    """Make the frame in a file the newest instance of a table, which is created if missing.
 
     FILE ends in .csv, .tsv, .parquet, .jsonl, .arrow or .feather.
     """
@@ -373,7 +375,7 @@ def _damage_named(file: Path) -> Iterator[None]:
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:
             raise
-        # Also an OSError without a number: what Arrow says of data that cannot be decompressed or decoded.
+        # Also an OSError without a number, which Arrow raises for data that it cannot decompress or decode.
         raise TVTableError(f"'{file}' cannot be read as a {file.suffix} file; it may be damaged: {error}") from None
 
 

@@ -58,7 +58,7 @@ class Refresh(Operation[StepsPlan]):
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
-        """The most that the calls of all steps may use together, by amount."""
+        """Budget for the calls of all steps together, by amount."""
         return self.budget
 
     def plan(self, draft: Draft) -> StepsPlan:
@@ -93,7 +93,7 @@ class Refresh(Operation[StepsPlan]):
 
 @dataclass(frozen=True)
 class _Failed:
-    """A step that failed, while others go on."""
+    """A failed step, while others continue."""
 
     step: PlannedStep
     error: Exception
@@ -175,14 +175,14 @@ class TableSteps:
 
     def _run_step(self, step: PlannedStep) -> None:
         process_id, child = self._child(step)
-        # A child goes on with its own plan; one that has succeeded is only shown.
+        # A child continues with its own plan; one that has succeeded does no work.
         operation = self._prepare(step) if child is None else ExecuteInstance.restore(child.arguments)
         if operation is not None:
             operation = replace(operation, policies=self._policies(step))
             self._session.children.run(operation, process_id, self._text(step))
 
     def _prepare(self, step: PlannedStep) -> ExecuteInstance | None:
-        """Return the execution of a step, whose temporary instance is there; `None` if nothing is to be executed."""
+        """Return the execution of a step with an existing temporary instance; `None` if there is nothing to execute."""
         key = TableVersion(self._lookup.table_by_id(step.table_id).name, step.version)
         following = plan_step(self._lookup.context, self._selection, key)
         if following.action is not Action.EXECUTE:

@@ -75,7 +75,7 @@ class Run(Operation[RunPlan]):
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
-        """The most that the calls of all steps may use together, by amount."""
+        """Budget for the calls of all steps together, by amount."""
         return self.budget
 
     # --- prepare --------------------------------------------------------------------------------------------------
@@ -106,7 +106,7 @@ class Run(Operation[RunPlan]):
         return super(Run, replace(self, definitions=None, edited=None)).first_difference(recorded)
 
     def refused_edit(self, recorded: Mapping[str, Any], is_over: bool) -> str | None:
-        """Return why the source, as it is now, cannot continue a recorded run; `None` if it can."""
+        """Return why the current source cannot continue a recorded run; `None` if it can."""
         if self.definitions is None:
             return None
         began_with = _texts(recorded["definitions"])
@@ -339,7 +339,7 @@ def _newest_paused(
         if liveness.status(record) is Status.PAUSED:
             return record
         if not liveness.is_alive(record):
-            # It had decided when its owner died: nothing is left of it to be continued.
+            # It was decided when its owner died, so nothing is left to continue.
             recover(record)
     return None
 

@@ -113,7 +113,7 @@ def open_freshness(
     is_settled: bool = True,
     looks_closely: bool = True,
 ) -> Iterator[Freshness]:
-    """Look at the tables of a version in one snapshot of the catalog; nothing is written, locked or recorded.
+    """Determine the states of the tables of a version in one snapshot of the catalog, without writes or locks.
 
     Parameters
     ----------
@@ -450,7 +450,7 @@ def _first_line(error: TableVaultError) -> str:
 
 
 def lock_nothing(table: TableRecord, instance: InstanceRecord) -> None:
-    """Take no lock: looking reads one state of the catalog."""
+    """Do nothing: a status takes no locks, since it reads one snapshot of the catalog."""
 
 
 def _edited(node: Node) -> str:

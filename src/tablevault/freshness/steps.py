@@ -1,4 +1,4 @@
-"""Refreshes, planned: which tables are executed, in which order, and what stands in the way before any of them is."""
+"""Plans of refreshes: the tables to execute, their order, and obstacles found before the first execution."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class _Steps:
         return [key for key, action in self._actions.items() if action is not Action.SKIP]
 
     def _check(self) -> None:
-        """Raise if a step is bound to fail, or is not to be taken."""
+        """Raise if a step would certainly fail, or is not allowed."""
         for key in self._executed:
             self._check_is_free(self._looked[key])
             _check_draft(self._looked[key])
@@ -292,7 +292,7 @@ class _Steps:
 
 
 def _check_draft(looked: Looked) -> None:
-    """Raise if there is nothing to execute, or something else has the place of the copy."""
+    """Raise if there is nothing to execute, or another temporary instance blocks the copy."""
     node = looked.node
     name, version = node.table.name, node.key.version
     if looked.state is State.NEVER and not node.is_edited:

@@ -1,4 +1,4 @@
-"""A door for agents: tools over the Model Context Protocol, by which a client reads a vault, and writes if it may.
+"""Access for agents: tools over the Model Context Protocol, to read a vault and, if allowed, to write to it.
 
-No code of the vault runs in the server: whatever computes is a background worker.
+No code of the vault runs in the server; computations run in background workers.
 """

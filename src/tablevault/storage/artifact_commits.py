@@ -1,4 +1,4 @@
-"""Artifacts become durable together: those of all rows of an interval are hashed in a pool and synced at once."""
+"""Group commits of artifacts: the files of an interval's rows are hashed in a pool and synced together."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.storage.file_systems import FileSystem
 from tablevault.values.contents import ArtifactRecord
 
 _FEW = 8
-"""Files that are synced one by one, in the thread that asks: a pool costs more."""
+"""Maximum number of files that are synced one by one in the calling thread, which is cheaper than a pool."""
 _MOST_THREADS = 8
 _SETTLED_NANOSECONDS = 20_000_000
 """Age from which on a file's times tell of later writes: the clocks of file systems tick every 4 to 10 ms."""
@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 
 
 class _Look(NamedTuple):
-    """What changes when a file is written to or replaced."""
+    """Attributes that change when a file is written to or replaced."""
 
     inode: int
     size: int
@@ -50,7 +50,7 @@ class _Hashed(NamedTuple):
 class ArtifactCommits:
     """Makes the artifacts of one attempt durable and records them; an `ArtifactStore`.
 
-    A record comes after its data. A file whose sync failed is never synced again, but written anew; where that fails,
+    A record is written after its data. A file whose sync failed is never synced again but written anew; if that fails
     too, its row is refused.
 
     Parameters
@@ -71,8 +71,8 @@ class ArtifactCommits:
         Returns
         -------
         dict of str to ArtifactRecord, OSError or ValueError
-            The record of each file, or why there is none: it cannot be made durable, is not a file, or lies outside
-            the folder because of a symbolic link. Names without a file are missing.
+            The record of each file, or the error: it cannot be made durable, is not a file, or a symbolic link leads
+            out of the folder. Names without a file are omitted.
         """
         found, outcomes = self._locate(names)
         hashed: dict[str, _Hashed] = {}
@@ -99,7 +99,7 @@ class ArtifactCommits:
     def describe(self, names: Sequence[str]) -> list[ArtifactRecord | None]:
         """Return the records of files as they are now, durable; `None` for those that do not exist.
 
-        A file that is as it was when it was recorded is not read again.
+        A file that has not changed since it was recorded is not read again.
 
         Raises
         ------
@@ -151,7 +151,7 @@ class ArtifactCommits:
             try:
                 self._file_system.sync()
             except OSError as error:
-                # It names no file, and may belong to another program.
+                # It does not name a file, and may belong to another program.
                 return dict.fromkeys(paths, error)
             self._choice.note_all(time.monotonic() - began)
             return {}
@@ -180,7 +180,7 @@ class ArtifactCommits:
             return _write_anew(path, content)
         if _look_at(path) == content.look:
             return content
-        # Its function is still writing: what counts is looked at once more at the end.
+        # Its function is still writing; the file is checked again at the end.
         again = _hash(path)
         if isinstance(again, OSError):
             raise again
@@ -189,13 +189,13 @@ class ArtifactCommits:
 
 
 class SyncChoice:
-    """Which is cheaper: to sync the whole file system, or one file after the other.
+    """Chooses the cheaper way: syncing the whole file system, or one file after the other.
 
-    Both are measured as they are used, so that a program that keeps the same disk busy is noticed.
+    Both are measured in use, which accounts for other programs that keep the same disk busy.
     """
 
     _WEIGHT = 0.25
-    """Of the newest measurement in a mean."""
+    """Weight of the newest measurement in the mean."""
     _TRY_THE_OTHER = 64
 
     def __init__(self) -> None:
@@ -253,13 +253,13 @@ def _fsync(path: Path) -> OSError | None:
 def _look_at(path: Path) -> _Look:
     status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        # It was a file a moment ago. Whatever has taken its place is refused at the end.
+        # It was a file a moment ago. Its replacement is refused at the end.
         raise FileNotFoundError(errno.ENOENT, "It is not a file any more", str(path))
     return _Look(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _write_anew(path: Path, content: _Hashed) -> _Hashed:
-    """Put a copy in the place of a file whose sync failed; raises `OSError` if that fails, too."""
+    """Replace a file whose sync failed by a copy; raises `OSError` if that fails too."""
     files.rewrite(path, content.sha256)
     again = _hash(path)
     if isinstance(again, OSError):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tablevault.values.processes import JobRecord, Usage
 
 UNSTORABLE = (TypeError, ValueError, OverflowError, RecursionError)
-"""What packing a value may raise."""
+"""Exceptions that packing a value may raise."""
 
 PackedArtifact = tuple[str, int, str]
 
@@ -43,7 +43,7 @@ class Notes:
     calls: list[tuple[int, int]] = field(default_factory=list)
     """Positions with their numbers of ended calls."""
     usage: list[tuple[int, Usage]] = field(default_factory=list)
-    """Positions with what their calls have used so far."""
+    """Positions with the usage of their calls so far."""
 
     def __bool__(self) -> bool:
         return bool(self.failures or self.calls or self.usage or self.jobs)
@@ -85,7 +85,7 @@ class RowBatch:
     """The files that the rows name, for a batch of one row."""
     cells: list[Any] = field(default_factory=list)
     durable: int = 0
-    """How many of the rows are durable, or were refused."""
+    """Number of rows that are durable or were refused."""
     refused: set[int] = field(default_factory=set)
     """Which of the rows could not be stored."""
     is_closed: bool = False
@@ -93,7 +93,7 @@ class RowBatch:
 
     @property
     def waiting(self) -> int:
-        """How many rows are not durable."""
+        """Number of rows that are not durable."""
         return len(self.cells) - self.durable
 
     @property
@@ -121,7 +121,7 @@ class Stretch(NamedTuple):
         return not self.batch.refused
 
     def rows(self) -> list[int]:
-        """Return where in the batch the rows stand."""
+        """Return the indices of the rows in the batch."""
         rows = range(self.start, self.stop)
         return [row for row in rows if row not in self.batch.refused] if self.batch.refused else list(rows)
 
@@ -166,11 +166,11 @@ class Chapter:
 
     @property
     def waiting(self) -> int:
-        """How many rows are not durable."""
+        """Number of rows that are not durable."""
         return sum(batch.waiting for batch in tuple(self.batches)) + len(self.notes.failures)
 
     def stretches(self) -> list[Stretch]:
-        """Return the rows that there are now and that are not durable."""
+        """Return the present rows that are not durable."""
         found = []
         for batch in tuple(self.batches):
             count = len(batch.cells)
@@ -224,7 +224,7 @@ class Backlog:
             self._chapters.append(chapter)
 
     def count(self, builder: str) -> int:
-        """Return how many different rows of a builder there are, durable or not."""
+        """Return the number of distinct rows of a builder, durable or not."""
         with self._books:
             pending = [chapter for chapter in self._chapters if chapter.builder == builder]
             covered = self._coverage(builder).copy()
@@ -235,7 +235,7 @@ class Backlog:
         return len(covered)
 
     def record(self, names: Iterable[str]) -> Mapping[str, ArtifactRecord | OSError | ValueError]:
-        """Make artifacts durable; return their records, or why there is none. Missing files are missing there."""
+        """Make artifacts durable; return their records or errors, without missing files."""
         if self._artifacts is None:
             raise TVImplementationError(f"artifacts are named where no builder makes any: {sorted(names)[:3]}")
         return self._artifacts.record(names)
@@ -247,9 +247,9 @@ class Backlog:
                 self._segment = SegmentWriter.create(self.folder)
 
     def write(self) -> None:
-        """Make everything that is there now durable, in one transaction.
+        """Make all present entries durable, in one transaction.
 
-        After an error nothing is lost, the segment is given up, and the next call tries again in a new one.
+        After an error nothing is lost: the segment is abandoned, and the next call retries in a new one.
         """
         entries = [entry for chapter in list(self._chapters) if (entry := self._entry(chapter)) is not None]
         if not entries:
@@ -275,8 +275,8 @@ class Backlog:
                 self._segment = None
 
     def _entry(self, chapter: Chapter) -> _Entry | None:
-        """Return what there is to write of a chapter, without the rows that cannot be stored; `None` if nothing."""
-        # Notes first: a job that is over goes together with its rows.
+        """Return the part of a chapter to write, without the rows that cannot be stored; `None` if it is empty."""
+        # Notes first, so that a finished job is written together with its rows.
         notes = chapter.notes.copy()
         stretches = chapter.stretches()
         if not (stretches or notes) and chapter.is_opened:
@@ -360,7 +360,7 @@ class Backlog:
         self._disk = threading.Lock()
 
     def _hold_still(self) -> threading.Lock:
-        """Wait until SQLite is at rest, and keep it so until the lock that is returned is released."""
+        """Wait until SQLite is idle, and keep it idle until the returned lock is released."""
         self._disk.acquire()
         return self._disk
 

@@ -3,7 +3,7 @@
 A segment `segment-<n>.db` is an SQLite file in WAL mode that one attempt appends to; numbers begin at 1 and have no
 gaps. Each flush is one transaction that inserts one *part* per builder that has something new, nearly always a single
 one. A part is packed columns, guarded by a digest, since SQLite itself does not notice a flipped bit in a row.
-A segment is made under another name and moved to its own when it is whole, so that a reader never meets half of one.
+A segment is created under another name and renamed when it is complete, so that readers never see half of one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _SEGMENT_NAME = re.compile(r"segment-([1-9][0-9]*)\.db")
 _UNFINISHED_SEGMENT = ".segment.db.unfinished"
 _BUSY_SECONDS = 30.0
 _PAGE_BYTES = 2**14  # Large parts cost less in large pages.
-_WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs: rather once per 64 MiB than once per 4.
+_WAL_BYTES = 2**26  # Copying the WAL costs two more fsyncs, so it happens once per 64 MiB instead of 4.
 _LARGE_PART, _LARGE_WAL_BYTES = 2**22, 2**30
 """Vectors are written once rather than twice: while parts are this large, the WAL is copied at this size."""
 _PACKED_FIELDS = (9, 11, 12, 13, 14)
@@ -56,7 +56,7 @@ class Part:
     code: str
     """The code version under which the rows of this part were computed."""
     forgotten: tuple[int, ...] = ()
-    """Positions whose earlier rows do not count any more."""
+    """Positions whose earlier rows are void."""
     finished: dict[str, Any] | None = None
     """Set if the builder is complete: its number of rows and, if it made a whole frame, the facts about that frame."""
     positions: Sequence[int] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Part:
     calls: dict[int, int] = field(default_factory=dict)
     """Number of calls of this process that have ended without a result, by position, where that is counted."""
     usage: dict[int, Usage] = field(default_factory=dict)
-    """What calls have used so far in this process, by position, where that is counted."""
+    """Usage of calls so far in this process, by position, where it is counted."""
     jobs: dict[str, JobRecord] = field(default_factory=dict)
     """Jobs at a provider, by their tokens."""
 
@@ -140,15 +140,15 @@ class Part:
         return part
 
     def check(self) -> None:
-        """Raise `ValueError` or `TypeError` if the fields do not fit together: a digest guards only from accidents."""
+        """Raise `ValueError` or `TypeError` if the fields are inconsistent; a digest guards only against accidents."""
         if not all(isinstance(name, str) for name in (self.builder, self.code, *self.columns)):
             raise ValueError("a name is not text")
         rows = len(self.positions)
         widths = [len(column) for column in self.values]
         if widths != [rows] * len(self.columns) or (not widths and rows > _MOST_EMPTY_ROWS):
-            raise ValueError("its columns are not equally long")
+            raise ValueError("its columns differ in length")
         if len(self.each_fingerprint()) != rows:
-            raise ValueError("it has not one fingerprint per row")
+            raise ValueError("the number of fingerprints differs from the number of rows")
         listed = [
             self.forgotten,
             self.artifacts,
@@ -245,7 +245,7 @@ class SegmentWriter:
             self._connection.close()
 
     def leak(self) -> None:
-        """Keep the connection from ever being closed: a forked child would do that to its parent's files."""
+        """Keep the connection from ever being closed, since a forked child would close its parent's files."""
         import ctypes
 
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._connection))
@@ -328,7 +328,7 @@ def _read_segment(path: Path) -> list[tuple[str, bytes]]:
     try:
         with files.plain_file_expected(path), contextlib.closing(_connect_for_reading(path)) as connection:
             distrust(connection)
-            connection.execute("BEGIN")  # One snapshot for all of it.
+            connection.execute("BEGIN")  # One snapshot for the whole read.
             _check_format(path, connection)
             rows = connection.execute("SELECT number, builder, content, digest FROM part ORDER BY number").fetchall()
     except (sqlite3.Error, UnicodeDecodeError) as error:  # The latter where SQLite quotes damaged text.
@@ -351,7 +351,7 @@ def _check_format(path: Path, connection: sqlite3.Connection) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != _APPLICATION_ID:
-        raise _damaged(path, "it does not carry the mark of a checkpoint file")
+        raise _damaged(path, "it is not marked as a checkpoint file")
     if version > SEGMENT_FORMAT:
         raise TVFileError(f"{path}: written in format {version} by a newer TableVault; update TableVault to read it.")
     if version not in _READABLE_FORMATS:

@@ -36,7 +36,7 @@ class BuilderState:
     done: bool
     """Whether the builder is complete: it must not run again."""
     total: int | None
-    """How many rows it has in all; known once it is done."""
+    """Total number of rows; known once it is done."""
     columns: tuple[str, ...]
     positions: list[int]
     values: tuple[list[object], ...]
@@ -59,7 +59,7 @@ class BuilderState:
     calls: Mapping[int, int] = field(default_factory=dict)
     """Number of calls that have ended without a result, by position, where that is counted."""
     usage: Mapping[int, Usage] = field(default_factory=dict)
-    """What calls have used so far, by position, where that is counted."""
+    """Usage of calls so far, by position, where it is counted."""
     jobs: Mapping[str, JobRecord] = field(default_factory=dict)
     """Jobs at a provider, by their tokens; also those that are over."""
 
@@ -100,7 +100,7 @@ class Coverage:
         return self._present.count(1)
 
     def add(self, positions: Sequence[int]) -> None:
-        """Note that rows are there."""
+        """Mark rows as present."""
         if not positions:
             return
         first, last = positions[0], positions[-1]
@@ -114,7 +114,7 @@ class Coverage:
             self._present[position] = 1
 
     def remove(self, positions: Iterable[int]) -> None:
-        """Note that rows are not there any more."""
+        """Mark rows as absent."""
         for position in positions:
             if position < len(self._present):
                 self._present[position] = 0
@@ -171,7 +171,7 @@ class _Merge:
             self._finish(part.finished, part.code)
 
     def state(self) -> BuilderState:
-        """Return what all parts amount to."""
+        """Return the merged state of all parts."""
         if not all(starmap(lt, pairwise(self.positions))):
             self._select(_last_of_each(self.positions))
         return BuilderState(
@@ -241,7 +241,7 @@ class _Merge:
 
 
 def _last_of_each(positions: list[int]) -> list[int]:
-    """Return where each position stands for the last time, in the order of positions."""
+    """Return the last index of each position, in the order of positions."""
     last = {position: i for i, position in enumerate(positions)}
     return [last[position] for position in sorted(last)]
 

@@ -1,8 +1,8 @@
 """Checkpoints: the computed rows of an execution, made durable in groups, so that they are never computed again.
 
 A row is appended to a list; a background thread takes the new rows of the list every 50 ms and writes it as one record,
-in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after any failure what
-is not durable is still there, to be counted and to be written again.
+in one transaction, to this attempt's own segment. Rows count as durable only afterwards, so that after any failure the
+other rows are still in memory, to be counted and written again.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class CheckpointStore:
         self._on_interval = on_interval
         self._current: dict[str, Chapter] = {}
         self.room = _FIRST_BACKLOG_ROWS
-        """How many rows may wait for the disk; below zero where there is something to raise, which `batch` does."""
+        """Number of rows that may wait for the disk; negative if an error is pending, which `batch` raises."""
         self._failure: BaseException | None = None
         self._noted: list[BaseException] = []
         self._is_open = True
@@ -111,7 +111,7 @@ class CheckpointStore:
             self._catch_up()
 
     def count_calls(self, builder: str, position: int, number: int) -> None:
-        """Note how many calls for a row have ended without a result; durable with the next flush."""
+        """Note the number of calls that ended without a result for a row; durable with the next flush."""
         self._current[builder].notes.calls.append((position, number))
 
     def add_usage(self, builder: str, position: int, usage: Usage) -> None:
@@ -147,7 +147,7 @@ class CheckpointStore:
 
     @property
     def batch_rows(self) -> int:
-        """How many rows a batch may have at most, so that those that wait stay few."""
+        """Maximum number of rows in a batch, which bounds the rows that wait."""
         return min(_MOST_BATCH_ROWS, max(self.room, _FEWEST_BACKLOG_ROWS))
 
     def finish(self, builder: str, total: int) -> None:
@@ -192,12 +192,12 @@ class CheckpointStore:
         return read_checkpoints(self.folder).builders()
 
     def count(self, builder: str) -> int:
-        """Return how many different rows of a builder there are, durable or not."""
+        """Return the number of distinct rows of a builder, durable or not."""
         return self._backlog.count(builder)
 
     @property
     def unflushed(self) -> int:
-        """How many of the appended rows are not durable: they would be computed again."""
+        """Number of appended rows that are not durable and would be computed again."""
         return self._backlog.unflushed
 
     def flush(self, timeout: float | None = None) -> None:
@@ -211,12 +211,12 @@ class CheckpointStore:
         self._raise_noted()
 
     def close(self) -> None:
-        """Flush, and close whatever comes of it; raises what `flush` would. Closing again does nothing."""
+        """Flush, and close even if that fails; raises the errors of `flush`. Closing again is a no-op."""
         self._flusher.stop_after(self._write_and_close)
         self._raise_noted()
 
     def settle(self) -> None:
-        """Flush and close, but spare the work that makes the files quick to read; raises what `flush` would."""
+        """Flush and close without optimizing the files for reading; raises the errors of `flush`."""
         self._flusher.stop_after(self._write_and_abandon)
         self._raise_noted()
 
@@ -242,7 +242,7 @@ class CheckpointStore:
         return path
 
     def _catch_up(self) -> None:
-        """Raise what there is to raise; else wait until the disk has followed."""
+        """Raise a pending error; otherwise wait until the disk has caught up."""
         self._check_open()
         if self._failure is not None:
             raise self._failure
@@ -270,7 +270,7 @@ class CheckpointStore:
         if self._on_interval is not None:
             try:
                 self._on_interval()
-            except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+            except BaseException as error:  # noqa: BLE001  (it is raised in the compute thread)
                 self._noted.append(error)
         self._measure_room()
 
@@ -278,7 +278,7 @@ class CheckpointStore:
         try:
             self._backlog.write()
             self._failure = None
-        except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+        except BaseException as error:  # noqa: BLE001  (it is raised in the compute thread)
             self._failure = error
         self._noted += self._backlog.refusals
         self._backlog.refusals.clear()
@@ -287,7 +287,7 @@ class CheckpointStore:
         if self._failure is None:
             try:
                 self._backlog.prepare()
-            except BaseException as error:  # noqa: BLE001  (whatever it is, it belongs to the thread that computes)
+            except BaseException as error:  # noqa: BLE001  (it is raised in the compute thread)
                 self._failure = error
             self._measure_room()
 

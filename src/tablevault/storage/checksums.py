@@ -9,7 +9,7 @@ So a *seal* stands between the last page and the footer, where every reader of P
            length of that (4), digest of that, TVSEAL01
 
 Digests are 128 bits of XXH3. They guard against accidents, not against forgers. The footer has the places of the
-columns as well; but Arrow ends the interpreter when it is asked for them in a footer that somebody has forged.
+columns as well; but Arrow crashes the interpreter when it reads them from a forged footer.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Seal:
         file.seek(max(footer_start - _SEAL_END, 0))
         end = file.read(_SEAL_END)
         if len(end) != _SEAL_END or not end.endswith(_SEAL_MAGIC):
-            raise DamagedFileError("it has no checksums where TableVault writes them")
+            raise DamagedFileError("its checksums are missing")
         length = int.from_bytes(end[:_LENGTH_BYTES], "little")
         file.seek(max(footer_start - _SEAL_END - length, 0))
         content = file.read(length)
@@ -74,7 +74,7 @@ class Seal:
             for group in columns
             for column in group
         ):
-            raise DamagedFileError("its checksums are said to be those of bytes that it does not have")
+            raise DamagedFileError("its checksums are for bytes beyond its end")
         return cls(footer_digest, columns)
 
     def place(self, row_group: int, column: int) -> Span:
@@ -108,11 +108,11 @@ def _footer(file: BinaryIO) -> tuple[int, bytes]:
     length = int.from_bytes(end[:_LENGTH_BYTES], "little")
     start = size - _FILE_END - length
     if not end.endswith(_MAGIC) or start < len(_MAGIC):
-        raise DamagedFileError("it does not end as Parquet files do, so it may have been cut off")
+        raise DamagedFileError("it does not end like a Parquet file; it may have been truncated")
     file.seek(start)
     footer = file.read(length)
     if len(footer) != length:
-        raise DamagedFileError("it has been cut off")
+        raise DamagedFileError("it is truncated")
     return start, footer
 
 

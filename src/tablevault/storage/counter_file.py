@@ -36,7 +36,7 @@ _COPY = struct.Struct("=QQQ")
 """Before each copy: its number, length and checksum."""
 _SMALLEST = 8 * 1024
 _PATIENCE = 30.0
-"""Seconds to wait for the lock, which others hold for microseconds."""
+"""Seconds to wait for the lock, which is normally held for microseconds."""
 _LONGEST_PAUSE = 0.002
 _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
@@ -95,7 +95,7 @@ class CounterFile(Generic[State]):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if clock.monotonic() >= deadline:
-                    raise OSError(errno.EBUSY, "The counters of services stay locked", str(self._path)) from None
+                    raise OSError(errno.EBUSY, "The counters of services remain locked", str(self._path)) from None
                 clock.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
                 continue
@@ -114,7 +114,7 @@ class CounterFile(Generic[State]):
         for _ in range(2):
             with contextlib.suppress(FileNotFoundError):
                 if not stat.S_ISREG(os.lstat(self._path).st_mode):
-                    # A vault received from elsewhere may have anything under this name.
+                    # An untrusted vault may have anything under this name.
                     self._path.unlink()
             with contextlib.suppress(FileExistsError):
                 return os.open(self._path, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
@@ -132,7 +132,7 @@ class CounterFile(Generic[State]):
             return 0, 0, self._new()
         starts = (_HEADER.size, _HEADER.size + capacity)
         copies = [(*_COPY.unpack_from(content, start), start + _COPY.size) for start in starts]
-        # The newer one first: only if it was cut off does the older one count.
+        # The newer one first; the older one counts only if the newer one is incomplete.
         for number, length, digest, start in sorted(copies, reverse=True):
             packed = content[start : start + length]
             if length <= capacity - _COPY.size and digest == _digest(number, packed):
@@ -150,12 +150,12 @@ class CounterFile(Generic[State]):
         _write_whole(descriptor, copy, _HEADER.size + (number % 2) * capacity)
 
     def _replace(self, capacity: int, number: int, packed: bytes) -> None:
-        """Put a larger file in the place of this one, whose lock is held."""
+        """Replace this file, whose lock is held, by a larger one."""
         unfinished = self._path.with_name(f"{self._path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         unfinished.unlink(missing_ok=True)
         descriptor = os.open(unfinished, _OPEN | os.O_CREAT | os.O_EXCL, 0o666)
         try:
-            # All of its room at once: a change of the counters that a full disk refuses leaves them as they were.
+            # Reserve the whole size at once, so that a full disk leaves the counters unchanged.
             _write_whole(descriptor, _HEADER.pack(_MAGIC, capacity) + bytes(2 * capacity), 0)
             copy = _COPY.pack(number, len(packed), _digest(number, packed)) + packed
             _write_whole(descriptor, copy, _HEADER.size + (number % 2) * capacity)
@@ -183,7 +183,7 @@ _open_files: weakref.WeakSet[CounterFile[Any]] = weakref.WeakSet()
 
 
 def _close_in_child() -> None:
-    """Keep a forked child from holding the lock that its parent had, should the parent die."""
+    """Close the file in a forked child, which would otherwise keep the lock of a dead parent."""
     for file in list(_open_files):
         file.close()
 

@@ -23,7 +23,7 @@ from typing import IO
 from tablevault.errors import TVFileError
 
 TEMPORARY_SUFFIX = ".tablevault-temporary"
-"""Ending of the files that exist only while something is being written; one that a crash left behind is rubbish."""
+"""Suffix of temporary files during a write; a crash may leave one behind, which can be removed."""
 
 _READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH

@@ -1,4 +1,4 @@
-"""The checks that every request passes before anything else sees it. There is no way to switch them off."""
+"""The checks that every request passes before anything else sees it. They cannot be disabled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tablevault.web.tokens import Token
 
 MOST_BODY = 64 * 1024
-"""Bytes of the body of a request."""
+"""Maximum size of a request body, in bytes."""
 _LONGEST_NUMBER = 20
 """Digits of a number that is read."""
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -73,7 +73,7 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
-            # Nothing here speaks another protocol.
+            # No other protocol is served.
             return
         send = _with_headers(send)
         headers = Headers(scope=scope)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 128
 _LOOKS = 0.2
-"""Seconds between two looks of the waiting thread, which Ctrl-C interrupts."""
+"""Seconds between two polls of the waiting thread, so that Ctrl-C can interrupt it."""
 _SECONDS_TO_CLOSE = 5
 
 
