@@ -124,6 +124,18 @@ def test_workers_without_a_place_are_waited_for_and_told(work, monkeypatch):
     assert seen[-1] == "ray: 0 of 1 workers, wanted: 1 moon"
 
 
+@pytest.mark.slow
+def test_an_interrupt_ends_the_wait_for_a_place(work):
+    work.build("square", 3, resources={"cpu": 0, "moon": 1})
+    driver = work.elsewhere("nightly")
+    until(lambda: "nightly" in work.vault.get_active_processes() and work.vault.get_process("nightly").progress)
+    driver.send_signal(signal.SIGINT)
+    _, errors = driver.communicate(timeout=PATIENCE)
+    assert "KeyboardInterrupt" in errors
+    assert work.vault.get_process("nightly").status == "paused"
+    assert work.noted("worker") == []
+
+
 # --- the driver -------------------------------------------------------------------------------------------------------
 
 
@@ -255,6 +267,7 @@ def test_secrets_are_in_no_file_of_ray(work, ray, ray_address, tmp_path, monkeyp
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
     found = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert found
+    found += [path for path in other.folder.rglob("*") if path.is_file() and not path.is_symlink()]
     assert [path for path in found if secret.encode() in path.read_bytes()] == []
 
 
