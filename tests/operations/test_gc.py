@@ -16,6 +16,9 @@ from tablevault import TableVault, tv_errors
 from tablevault.operations.garbage import Protection
 from tablevault.reading.gc_plans import Rules
 
+VAULTS = int(os.environ.get("RANDOM_VAULTS", "2000"))
+"""More of them with `make test RANDOM_VAULTS=10000`."""
+
 FILES = """
 import pandas as pd
 from pathlib import Path
@@ -365,7 +368,7 @@ class Contents:
 
 
 def test_no_random_vault_loses_an_instance_that_is_needed():
-    for seed in range(2000):
+    for seed in range(VAULTS):
         contents = Contents(seed)
         records = {item.row_id: item for item in contents.rows}
         found = Protection.find(SimpleNamespace(contents=contents), records, contents.candidates, keep_inputs=True)

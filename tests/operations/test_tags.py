@@ -25,6 +25,10 @@ def write(x, folder, text):
 """
 
 
+LATER = int(os.environ.get("LATER_EXECUTIONS", "3"))
+"""More of them with `make test LATER_EXECUTIONS=10`."""
+
+
 def written(vault, table, *frames, version="base"):
     """Write frames of one column as instances; return their ids."""
     ids = []
@@ -261,8 +265,8 @@ def test_tagged_instance_keeps_its_artifacts_until_the_tag_goes(vault, path, mas
         vault.delete_instance("TEMP_base", "made")
         first = executed(vault, "first")
         vault.create_tag("paper", "made")
-        for text in ("second", "third", "fourth"):
-            executed(vault, text)
+        for number in range(LATER):
+            executed(vault, f"later {number}")
         cells = vault.get_dataframe("made", "@paper")[0]["file"]
         assert [Path(cell).read_text() for cell in cells] == ["first 1", "first 2"]
         assert vault.verify().ok

@@ -18,6 +18,9 @@ import pytest
 
 from tablevault import TableVault, TableVaultWarning, tv_errors
 
+GENERATIONS = int(os.environ.get("GENERATIONS", "30"))
+"""How often two tables are replaced while a join of both is read; more with `make test-slow GENERATIONS=1000`."""
+
 FAILING = """
 import pandas as pd
 def rows():
@@ -365,7 +368,7 @@ def test_a_join_never_mixes_generations(tmp_path):
 
     def write():
         writer = TableVault(vault.db_dir, author="w")
-        for number in range(1, 30):
+        for number in range(1, GENERATIONS):
             writer.write("a", pd.DataFrame({"n": [number]}))
             writer.write("b", pd.DataFrame({"n": [number]}))
             for table in ("a", "b"):
