@@ -123,6 +123,23 @@ def test_long_names_fit_a_telephone_and_stay_in_their_columns(browser, tmp_path)
         server.close()
 
 
+def test_records_of_a_notebook_fit_a_narrow_cell_in_whole_words(browser, shown):
+    plan = shown.vault.plan_gc(keep_last=1)._repr_html_()
+    context = browser.new_context(viewport={"width": 360, "height": 740})
+    try:
+        visit = Visit(context.new_page())
+        visit.page.set_content(plan)
+        assert visit.overflow() <= 0
+        kept = visit.page.locator("td", has_text="keep").first
+        lines = kept.evaluate(
+            "cell => { const all = document.createRange(); all.selectNodeContents(cell); "
+            "return new Set([...all.getClientRects()].map(line => Math.round(line.bottom / 8))).size; }"
+        )
+        assert lines == 1
+    finally:
+        context.close()
+
+
 def test_pages_are_the_same_without_javascript(browser, writer):
     with (
         visiting(browser, writer, java_script_enabled=False) as plain,

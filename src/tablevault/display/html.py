@@ -38,7 +38,8 @@ _RULE = "1px solid rgba(127,127,127,.3)"
 _MONOSPACE = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
 _SHEET = (
     "font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;font-size:13px;line-height:1.5;"
-    "color:inherit;background:transparent;text-align:left;max-width:64em;padding:4px 0;overflow-wrap:anywhere"
+    "color:inherit;background:transparent;text-align:left;max-width:64em;padding:4px 0;"
+    "overflow-wrap:anywhere;overflow-x:auto"
 )
 _HEADING = "font-size:15px;font-weight:600;margin:0 0 2px;padding:0;color:inherit"
 _MUTED = "opacity:.72"
@@ -50,7 +51,8 @@ _TABLE = (
 _ROW = "background:transparent;border:0"
 _CELL = (
     "text-align:left;vertical-align:top;padding:3px 18px 3px 0;white-space:normal;color:inherit;max-width:34em;"
-    f"overflow-wrap:anywhere;border:0;border-bottom:{_RULE};background:transparent;font-weight:400"
+    # Narrower columns break words.
+    f"min-width:4em;overflow-wrap:anywhere;border:0;border-bottom:{_RULE};background:transparent;font-weight:400"
 )
 _NUMBER = f"{_CELL};text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap"
 _HEAD = f"{_CELL};font-size:12px;white-space:nowrap"
