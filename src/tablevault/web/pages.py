@@ -94,13 +94,13 @@ def show_processes(site: Site, request: Request) -> Shown:
 def show_process(site: Site, request: Request) -> Shown:
     """Show a process."""
     process = read_process(site.vault, request.path_params["process_id"], site.rates)
-    return Shown("process.html", process, beside=_existing(site, (process.line, *process.children)))
+    instance = (process.line.table_name, process.line.instance_id)
+    return Shown("process.html", process, beside=_existing(site, (process.line, *process.children), instance))
 
 
-def _existing(site: Site, processes: Iterable[ProcessLine]) -> dict[str, object]:
-    """Return which tables and instances of processes can be linked to; others were deleted or renamed since."""
-    lines = list(processes)
-    named = [(line.table_name, name) for line in lines for name in ("", line.instance_id)]
+def _existing(site: Site, processes: Iterable[ProcessLine], *instances: tuple[str, str]) -> dict[str, object]:
+    """Return which tables of processes, and which instances, can be linked to; others were deleted since."""
+    named = [*((line.table_name, "") for line in processes), *instances]
     return {"existing": site.vault._listings().existing(named)}
 
 
