@@ -99,7 +99,7 @@ arguments: {name: "<<self.picture[index]>>", folder: ~ARTIFACT_FOLDER~, control:
 def test_new_file_under_a_reused_name_is_refused_and_not_committed(archive):
     first = archive.make()
     archive.plan(rows=["ann", "dan"], files={"dan": {"ann.png": "by dan"}}, cells={"dan": "ann.png"})
-    with pytest.raises(ValueError, match="row 1: 'ann.png' is the file of a cell that was taken over"):
+    with pytest.raises(ValueError, match="row 1: 'ann.png' is also the file of a reused cell"):
         archive.again()
     assert archive.painted() == ["dan"]
     assert archive.paths(first)[0].read_text() == "picture of ann"

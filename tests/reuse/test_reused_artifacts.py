@@ -83,9 +83,7 @@ def test_a_new_row_cannot_take_the_name_of_a_reused_file(drawings: Drawings, thr
     drawings.code(COUNTED)
     drawings.first(10, 11) if threads == 1 else drawings.first(10, threads=threads)
     before = drawings.contents()
-    with pytest.raises(
-        ValueError, match=r"'draw', column 'file', row \d: '0.txt' is the file of a cell that was taken"
-    ):
+    with pytest.raises(ValueError, match=r"'draw', column 'file', row \d: '0.txt' is also the file of a reused"):
         drawings.again(10, 11, 12, process_id="nightly")
     drawings.code(BY_KEY)
     drawings.vault.execute_instance("t", process_id="nightly")
@@ -106,7 +104,7 @@ def meet(k):
 """
     drawings.code("'0.txt'", "write_text(f'drawing of {k}'), meet(k)", meeting)
     drawings.first(10, threads=3)
-    with pytest.raises(ValueError, match="'0.txt' is the file of a cell that was taken"):
+    with pytest.raises(ValueError, match="'0.txt' is also the file of a reused"):
         drawings.again(10, 11, 12, process_id="nightly")
     assert drawings.vault.get_process("nightly").progress["draw"].computed == 0
 
