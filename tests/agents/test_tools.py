@@ -452,6 +452,7 @@ def test_rows_are_written_under_the_name_of_the_client(vault, agent):
     assert [tag.tag for tag in vault.get_tags()] == ["paper"]
 
 
+@pytest.mark.slow
 def test_a_run_is_started_followed_and_ended(vault, agent):
     make_halves(vault, count=40)
     vault.delete_builder_file("half", "halves")
@@ -470,6 +471,7 @@ def test_a_run_is_started_followed_and_ended(vault, agent):
     assert "warnings" not in writer.call("overview")["facts"]
 
 
+@pytest.mark.slow
 def test_failed_rows_are_retried_in_the_background(halves, vault, agent):
     vault.create_code_module("job", text=CODE.replace("FIXED = False", "FIXED = True"))
     writer = agent("write")

@@ -91,7 +91,8 @@ def test_one_row_becomes_many_on_a_cluster(work):
 # --- artifacts --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [1_000, pytest.param(5_000_000, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [1_000, 5_000_000])
 def test_files_of_workers_arrive_and_go_to_others(work, size):
     arguments = {"x": "<<self.x[index]>>", "folder": "~ARTIFACT_FOLDER~", "size": size}
     work.build("write_file", 4, arguments=arguments, dtypes={"a": "artifact_string"})

@@ -32,6 +32,7 @@ def test_ray_that_is_not_installed_is_told(tmp_path, monkeypatch):
         work.run()
 
 
+@pytest.mark.slow
 def test_ray_is_not_imported_before_it_is_needed():
     program = "import sys, tablevault, tablevault.vault, tablevault.rows.ray_executor; print('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout == "False\n"

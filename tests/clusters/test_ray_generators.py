@@ -89,6 +89,7 @@ def streams(work):
     return work
 
 
+@pytest.mark.slow
 def test_rows_of_a_generator_arrive_in_order_from_one_worker(streams):
     index = {"control": str(streams.control), "count": 300}
     fields = {"return_type": "generator", "executor": "ray", "code_module": "streams", "resources": {"cpu": 0.1}}

@@ -139,6 +139,7 @@ def test_a_running_instance_shows_the_cells_computed_so_far(vault):
     assert vault.watch("night").status == "succeeded"
 
 
+@pytest.mark.slow
 def test_watch_returns_at_a_pause_and_leaves_a_running_process_alone(vault):
     make(vault, 3, slow=SLOW.replace("slow\ncode", "missing\ncode"))
     with pytest.raises(tv_errors.TVBuilderError):

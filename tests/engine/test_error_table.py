@@ -135,6 +135,7 @@ def test_killed_owner_without_an_id_is_reverted_when_its_locks_are_needed(job):
     assert job.answers() == job.complete()
 
 
+@pytest.mark.slow
 def test_a_killed_owner_with_an_id_is_paused_for_whoever_looks(job):
     job.killed_at(4, "nightly")
     assert_paused(job, "nightly", "OwnerDied")

@@ -218,6 +218,7 @@ def named(word):
     return pd.DataFrame({"key": range(10), "name": [f"{word}{x}" for x in range(10)]})
 
 
+@pytest.mark.slow
 def test_a_process_started_in_the_foreground_may_go_on_in_the_background(paused):
     paused.tell("fail")
     paused.execute("nightly", background=True)

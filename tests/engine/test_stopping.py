@@ -203,6 +203,7 @@ def test_a_live_owner_is_not_stopped_without_force(job):
     assert job.vault.get_process("nightly").status == "succeeded"
 
 
+@pytest.mark.slow
 def test_force_asks_a_live_owner_to_stop_at_its_next_row(job):
     job.tell("hold", 4)
     catching = (

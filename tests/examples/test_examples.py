@@ -50,6 +50,7 @@ def service(monkeypatch):
         yield server
 
 
+@pytest.mark.slow
 def test_the_readme_shows_how_to_use_other_texts_and_services(service, tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(EXAMPLES.parent / "tests" / "documentation")
     from markdown_blocks import PageRun

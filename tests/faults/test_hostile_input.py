@@ -38,7 +38,7 @@ print(json.dumps([[data, target(bytes.fromhex(data))] for data in inputs]))
 """
 
 
-SLOW = frozenset({"calls", "requests", "statements", "vaults"})
+SLOW = frozenset({"archives", "calls", "references", "requests", "statements", "vaults"})
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in TRIES])

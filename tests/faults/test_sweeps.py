@@ -19,14 +19,11 @@ POINTS = 4
 """Of each operation."""
 SAMPLE = {
     "execute_copy": "mine",
-    "execute_unchanged": "",
     "execute_failing": "mine",
     "create_table": "",
     "write_with_artifacts": "mine",
     "delete_table_with_artifacts": "",
     "apply": "mine",
-    "stop_and_materialize": "mine",
-    "create_vault": "",
     "decompress_vault": "",
 }
 """What is tried in the short tests, and with which process id."""

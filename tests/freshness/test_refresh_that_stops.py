@@ -317,6 +317,7 @@ def test_signal_reaches_the_function_and_pauses_both(diamond: Diamond, number: s
     assert [call for call in diamond.calls if call.startswith("gated-left")] == ["gated-left-2"]
 
 
+@pytest.mark.slow
 def test_killed_refresh_goes_on_with_the_same_call(diamond: Diamond) -> None:
     diamond.untell("go", "left-2")
     running = diamond.interpreter("vault.refresh(process_id='nightly')")

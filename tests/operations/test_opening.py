@@ -93,7 +93,7 @@ TableVault(sys.argv[1], create=True)
 """
 
 
-@pytest.mark.parametrize("step", range(0, 12, 3))
+@pytest.mark.parametrize("step", [0, *(pytest.param(step, marks=pytest.mark.slow) for step in (3, 6, 9))])
 def test_a_creation_that_was_cut_off_can_be_repeated(tmp_path, step):
     path = tmp_path / "vault"
     process = interpreter(CREATION.format(call="fsync"), str(path), str(step))

@@ -107,6 +107,7 @@ def test_reader_without_permission_to_write_leaves_no_trace(shared, mode):
     assert tree(path) == before
 
 
+@pytest.mark.slow
 def test_reader_sees_what_is_committed_while_the_owner_works(shared):
     path = shared / "vault"
     as_user(OWNER, lambda: make(path) and None, umask=0o022)

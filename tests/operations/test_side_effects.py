@@ -135,6 +135,7 @@ def _killed_while_executing(path, process_id):
     assert done.returncode == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_table_of_a_killed_owner_without_an_id_can_be_read_at_once(sending, path):
     first = sending.get_dataframe("sent")[1]
     sending.create_code_module("made", text=KILLED)

@@ -107,6 +107,7 @@ def test_colleague_finishes_what_was_sealed_and_not_decided(shared, work, table)
     assert as_user(COLLEAGUE, look) == (ROWS if table == "made" else [1, 2])
 
 
+@pytest.mark.slow
 def test_finished_rows_and_their_files_survive_two_users_who_are_killed(shared):
     path = shared / "vault"
     as_user(OWNER, partial(prepare, path))

@@ -128,7 +128,7 @@ def test_a_generator(vault, wrong):
 
 
 INDEXES = {
-    "too few columns": ("dataframe", "return pd.DataFrame({'a': [1]})", "the columns a; there"),
+    "too few columns": ("dataframe", "return pd.DataFrame({'a': [1]})", "the columns a; expected"),
     "no frame": ("dataframe", "return 'rows'", "not str"),
     "a generator of too few values": ("generator", "yield 1,", "row 0.*length 1"),
     "a generator that is none": ("generator", "return 7", "not return int"),

@@ -489,6 +489,7 @@ def test_columns_that_another_table_gets_meanwhile_are_no_edit(vault, tmp_path):
 # --- elsewhere ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_background_run_reads_the_source_once_here(vault, source):
     process_id = vault.run(source.file, background=True)
     assert [line[1] for line in source.log() if line[0] == "import"].count(str(os.getpid())) == 1
