@@ -58,7 +58,7 @@ def test_watch_follows_a_process_live_and_is_left_without_touching_it(tmp_path):
         terminal.press(CTRL_C)
         shown = terminal.rest()
     assert terminal.status == 130
-    for text in ("execute_instance on stories", "running", "slow_column", " of 1,000 rows", "/s", "goes on"):
+    for text in ("execute_instance on stories", "running", "slow_column", " of 1,000 rows", "/s", "continues"):
         assert text in shown
     assert vault.get_process(process_id).status == "running"
     assert f"stop_process(&#x27;{process_id}&#x27;, force=True)" in vault._repr_html_()
