@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import warnings
 
@@ -160,16 +162,17 @@ def test_source_without_tables_is_refused(vault, source):
 # --- again ----------------------------------------------------------------------------------------------------------
 
 
-def test_unchanged_file_makes_no_instance_and_calls_only_external_indexes(vault, source):
+@pytest.mark.parametrize("times", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_unchanged_file_makes_no_instance_and_calls_only_external_indexes(vault, source, times):
     run(vault, source)
     source.forget()
     before = {table: vault.get_table_instances(table, include_temp=True) for table in TABLES}
     states = {name: status.state for name, status in vault.get_status().items()}
-    for _ in range(3):
+    for _ in range(times):
         run(vault, source)
     assert {table: vault.get_table_instances(table, include_temp=True) for table in TABLES} == before
     assert {name: status.state for name, status in vault.get_status().items()} == states
-    assert source.calls() == {("x", "0"): 3}
+    assert source.calls() == {("x", "0"): times}
 
 
 def test_edited_function_computes_what_depends_on_it_and_nothing_else(vault, source):
@@ -405,6 +408,98 @@ def test_stopped_run_leaves_nothing_active(vault, source):
     source.check_end(vault)
 
 
+DIAMOND = {
+    "start.py": """
+from tablevault.define import Table
+
+top = Table("top")
+
+
+@top.index(primary_key=["x"])
+def x():
+    return [1, 2]
+""",
+    "sides.py": """
+from pathlib import Path
+
+from tablevault.define import Table
+
+left = Table("left")
+right = Table("right")
+left.index("x", rows_of="top")
+right.index("x", rows_of="top")
+
+
+def note(name):
+    with Path({order!r}).open("a") as file:
+        file.write(f"{{name}}\\n")
+
+
+@left.column()
+def doubled(x):
+    note("left")
+    return 2 * x
+
+
+@right.column()
+def negative(x):
+    note("right")
+    return -x
+""",
+    "end.py": """
+from pathlib import Path
+
+from tablevault.define import Table
+
+bottom = Table("bottom")
+last = Table("last")
+bottom.index("x", rows_of="left")
+last.index("x", rows_of="bottom")
+
+
+@bottom.column("both", arguments={{"doubled": "<<left.doubled[index]>>", "negative": "<<right.negative[index]>>"}})
+def added(doubled, negative):
+    with Path({order!r}).open("a") as file:
+        file.write("bottom\\n")
+    if not Path({order!r}).with_name("gate").exists():
+        raise ConnectionError("the gate is shut")
+    return doubled + negative
+
+
+@last.column(arguments={{"both": "<<bottom.both[index]>>"}})
+def final(both):
+    with Path({order!r}).open("a") as file:
+        file.write("last\\n")
+    return both
+""",
+}
+
+
+@pytest.mark.slow
+def test_folder_of_a_diamond_runs_in_order_and_then_the_rest(tmp_path):
+    order, folder = tmp_path / "order", tmp_path / "quiz"
+    folder.mkdir()
+    for name, text in DIAMOND.items():
+        (folder / name).write_text(text.lstrip().format(order=str(order)))
+    vault = TableVault(tmp_path / "vault", create=True)
+    with pytest.raises(ConnectionError, match="the gate is shut"):
+        vault.run(folder, process_id="night")
+    assert order.read_text().split() == ["left", "left", "right", "right", "bottom"]
+    order.write_text("")
+    (tmp_path / "gate").touch()
+    with pytest.warns(tv_errors.TableVaultWarning, match="Resuming 'night'"):
+        vault.run(folder)
+    assert order.read_text().split() == ["bottom", "bottom", "last", "last"]
+    assert vault.read("last")["final"].tolist() == [1, 2]
+    assert {len(vault.get_table_instances(table, include_temp=True)) for table in vault.get_tables()} == {1}
+    assert len(vault.get_tables()) == 5
+    with pytest.warns(tv_errors.TableVaultWarning, match="already succeeded"):
+        vault.run(folder, process_id="night")
+    (folder / "end.py").write_text((folder / "end.py").read_text().replace("return both", "return both + 1"))
+    with pytest.raises(tv_errors.TVProcessError, match="it was edited since; use another id"):
+        vault.run(folder, process_id="night")
+
+
 # --- ids ------------------------------------------------------------------------------------------------------------
 
 
@@ -495,6 +590,31 @@ def test_background_run_reads_the_source_once_here(vault, source):
     assert [line[1] for line in source.log() if line[0] == "import"].count(str(os.getpid())) == 1
     vault.wait_process(process_id)
     source.check_end(vault)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True], ids=["succeeds", "pauses"])
+def test_background_run_outlives_its_killed_caller(source, fails):
+    held = source.tell("hold", "answer", 2)
+    if fails:
+        source.tell("fail", "answer", 3)
+    text = (
+        "import time\nfrom tablevault import TableVault\n"
+        f"TableVault({str(source.vault)!r}, create=True).run({str(source.file)!r}, process_id='night', background=True)\n"
+        "print('begun', flush=True)\ntime.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as caller:
+        assert caller.stdout.readline() == "begun\n"
+        caller.kill()
+    assert [line[1] for line in source.log() if line[0] == "import"].count(str(caller.pid)) == 1
+    vault = TableVault(source.vault)
+    assert vault.get_process("night").status == "running"
+    held.unlink()
+    ended = source.command("--db-dir", source.vault, "wait-process", "night")
+    assert ended.returncode == (4 if fails else 0), ended.stderr
+    assert vault.get_process("night").status == ("paused" if fails else "succeeded")
+    if not fails:
+        source.check_end(vault)
 
 
 @pytest.mark.slow

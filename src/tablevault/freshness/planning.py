@@ -247,7 +247,7 @@ class _Gap:
 
 
 class _Rows(Enum):
-    """What is known of the rows before the ColumnBuilders run."""
+    """The rows, as they are known before the ColumnBuilders run."""
 
     UNKNOWN = "unknown"
     OF_ORIGIN = "of the origin"
