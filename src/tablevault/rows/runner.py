@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import repeat, starmap
 from types import FunctionType
+from typing import NamedTuple
 
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import add_note, message_of
@@ -22,11 +24,11 @@ from tablevault.rows.gate import CallGate
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
-from tablevault.rows.table import RowTable
+from tablevault.rows.table import RowTable, consecutive
 from tablevault.rows.usage import Metered
 from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
-from tablevault.storage.fingerprints import Fingerprints
+from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.system import clock
 from tablevault.texts.plain import Secrets
 
@@ -39,12 +41,18 @@ _LONGEST_WAIT = 0.1
 """Seconds between two checks for a stop request."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+_FEWEST_TOGETHER = 4
+"""Number of calls from which preparing their arguments together is faster."""
+_MOST_TOGETHER = 256
+"""Calls that are prepared together, between two looks at those that have ended."""
+
+
+class _Call(NamedTuple):
     """A call in flight."""
 
     task: Task
-    fingerprints: Fingerprints
+    fingerprints: bytes
+    """16 bytes for each of its rows."""
     is_counted: bool
     """Whether it is already counted in the usage of its rows."""
 
@@ -96,6 +104,15 @@ class RowRunner:
             table.counter,
             call.process_id,
         )
+        self._is_uniform = (
+            plan.batch_size is None
+            and gate is None
+            and jobs is None
+            and plan.function.validator is None
+            and not call.differs_by_call
+            and not table.artifact_columns
+        )
+        """Whether all there is to do for a call is to keep the result of its row, so that many are handled together."""
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
         self._told: list[tuple[str, str]] = []
@@ -245,7 +262,12 @@ class RowRunner:
         now = clock.monotonic()
         if self._gate is None:
             ended = executor.ended
-            while self._failure is None and not ended and len(self._in_flight) < executor.workers:
+            while self._failure is None and not ended and (room := executor.workers - len(self._in_flight)) > 0:
+                if self._is_uniform and room >= _FEWEST_TOGETHER:
+                    positions = self._schedule.take_new(min(room, _MOST_TOGETHER), now)
+                    if positions:
+                        self._start_first(executor, positions)
+                        continue
                 task = self._schedule.take(now)
                 if task is None:
                     break
@@ -318,6 +340,31 @@ class RowRunner:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
+    def _start_first(self, executor: RowExecutor, positions: Sequence[int]) -> None:
+        """Start the first call for each of some rows, with arguments that are prepared together."""
+        names, in_flight = self._call.names, self._in_flight
+        while positions:
+            try:
+                with ArgumentErrors(self._table.spec, positions[0]):
+                    calls = self._call.calls(positions)
+            except TableReferenceError as error:
+                self._fail_arguments(Task(positions[:1]), error)
+                if self._failure is not None:
+                    return
+                positions = positions[1:]
+                continue
+            content = calls.fingerprints.content
+            for place, (position, *values) in enumerate(zip(calls.positions, *calls.arguments, strict=False)):
+                start = place * FINGERPRINT_BYTES
+                number = next(self._numbers)
+                in_flight[number] = _Call(Task((position,)), content[start : start + FINGERPRINT_BYTES], False)
+                executor.start(number, dict(zip(names, values, strict=True)))
+            positions = positions[len(calls.positions) :]
+
+    def _fail_arguments(self, task: Task, error: TableReferenceError) -> None:
+        """Fail a call whose arguments cannot be made: an error of its row, not of the vault."""
+        self._failed(task._replace(attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
+
     def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
         """Start a call; `is_left` for a job of an earlier attempt, which has counted it."""
         position = task.positions[0]
@@ -331,10 +378,9 @@ class RowRunner:
                     fingerprints = self._call.fingerprints(task.positions)
                     arguments = self._call.batch_arguments(task.positions, self._facts(task, fingerprints))
         except TableReferenceError as error:
-            # A key that cannot be resolved is an error of its row, not of the vault.
             if self._gate is not None:
                 self._gate.cancel(permit)
-            self._failed(replace(task, attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
+            self._fail_arguments(task, error)
             return
         number = next(self._numbers)
         is_counted = is_left and self._table.usage.has_calls(position)
@@ -344,7 +390,7 @@ class RowRunner:
             is_counted = True
         if self._jobs is not None:
             self._jobs.assign(number, task.positions)
-        self._in_flight[number] = _Call(task, fingerprints, is_counted)
+        self._in_flight[number] = _Call(task, fingerprints.content, is_counted)
         executor.start(number, arguments)
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
@@ -363,8 +409,62 @@ class RowRunner:
         ended = executor.ended
         while ended:
             # Removed last, so that an interrupt in between does not lose a row.
-            self._take(ended[0])
-            ended.popleft()
+            group = self._results(ended) if len(ended) > 1 and self._is_uniform else ()
+            if len(group) > 1:
+                self._take_together(group)
+                for number in group:
+                    del self._in_flight[number]
+                    ended.popleft()
+            else:
+                self._take(ended[0])
+                ended.popleft()
+
+    def _results(self, ended: deque[Ended]) -> dict[int, Ended]:
+        """Return the first calls that have ended, as long as all there is to do is to keep their results."""
+        filled, in_flight = self._table.filled, self._in_flight
+        found: dict[int, Ended] = {}
+        # Copied in one step: other threads append meanwhile.
+        for item in list(ended)[: self._collector.most_rows]:
+            call = in_flight.get(item.number)
+            if call is None or item.error is not None or item.usage or filled[call.task.positions[0]]:
+                break
+            found[item.number] = item
+        return found
+
+    def _take_together(self, ended: Mapping[int, Ended]) -> None:
+        """Keep the results of calls for one row each."""
+        calls = [self._in_flight[number] for number in ended]
+        positions = consecutive([call.task.positions[0] for call in calls])
+        fingerprints = Fingerprints(b"".join([call.fingerprints for call in calls]))
+        outcomes = list(ended.values())
+        for place, refused in self._collected(positions, fingerprints, [outcome.value for outcome in outcomes]):
+            self._failed(_after_call(calls[place].task, outcomes[place].seconds), refused)
+
+    def _collected(
+        self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
+    ) -> Iterator[tuple[int, RowError]]:
+        """Keep results in groups; yield the place of each that is refused, with its error.
+
+        Parameters
+        ----------
+        positions, fingerprints
+            Of the rows.
+        results
+            One per row.
+        are_read
+            Whether they come from `read_together` of the collector.
+        """
+        done = 0
+        while done < len(results):
+            rest, numbers = positions[done:], fingerprints.rows(done)
+            kept, refused = self._collector.collect_batch(rest, numbers, results[done:], are_read)
+            self._succeed(kept)
+            done += kept
+            if refused is not None:
+                if is_a(refused.error, KeyboardInterrupt):  # The results are kept, and handled again.
+                    raise refused.error
+                yield done, refused
+                done += 1
 
     def _take(self, ended: Ended) -> None:
         call = self._in_flight.get(ended.number)
@@ -379,14 +479,14 @@ class RowRunner:
             error = error_of(ended, f"computing {_rows_text(task.positions)}")
             if self._jobs is not None:
                 # The executor has already used up the retries of the request.
-                task = replace(task, retries=self._plan.policies.retry.max_retries)
+                task = task._replace(retries=self._plan.policies.retry.max_retries)
             self._failed(task, error, is_setup=type(ended.error) is FunctionError)
         elif self._plan.batch_size is None:
-            self._take_row(task, ended.value, call.fingerprints, 0)
+            self._take_row(task, ended.value, call.fingerprints)
         elif self._jobs is not None:
-            self._take_job(self._jobs, ended.number, task, ended.value, call.fingerprints)
+            self._take_job(self._jobs, ended.number, task, ended.value, Fingerprints(call.fingerprints))
         else:
-            self._take_batch(task, ended.value, call.fingerprints)
+            self._take_batch(task, ended.value, Fingerprints(call.fingerprints))
         self._in_flight.pop(ended.number, None)
 
     def _note_usage(self, number: int, call: _Call, seconds: float, amounts: Mapping[str, float]) -> None:
@@ -404,7 +504,7 @@ class RowRunner:
             self._table.usage.begin(positions)
         self._table.usage.end(positions, seconds, amounts)
 
-    def _take_row(self, task: Task, value: object, fingerprints: Fingerprints, place: int) -> None:
+    def _take_row(self, task: Task, value: object, fingerprint: bytes, place: int = 0) -> None:
         """Keep the result of one row, unless it is refused."""
         position, spec = task.positions[place], self._table.spec
         if self._table.filled[position]:
@@ -424,9 +524,9 @@ class RowRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - the policies decide on any exception of a validator
             refused = RowError(error, is_invalid=True, result=value, note=note)
-            self._failed(replace(task, positions=(position,)), refused, task.positions)
+            self._failed(task._replace(positions=(position,)), refused, task.positions)
             return
-        self._table.keep(position, cells, fingerprints[place] or b"")
+        self._table.keep(position, cells, fingerprint)
         self._succeed(1)
 
     def _take_job(self, jobs: JobJournal, number: int, task: Task, value: object, fingerprints: Fingerprints) -> None:
@@ -447,25 +547,17 @@ class RowRunner:
         simple = self._plan.function.validator is None and not holds_exceptions(results)
         if simple and not any(self._table.filled[position] for position in task.positions):
             together = self._collector.read_together(value)
-            results, done = results if together is None else together, 0
-            while done < len(results):
-                rest, numbers = task.positions[done:], fingerprints.rows(done)
-                kept, refused = self._collector.collect_batch(rest, numbers, results[done:], together is not None)
-                self._succeed(kept)
-                done += kept
-                if refused is not None:
-                    if not is_a(refused.error, Exception):  # An interrupt; the results are kept.
-                        raise refused.error
-                    self._failed(replace(task, positions=(task.positions[done],)), refused, task.positions)
-                    done += 1
+            results = results if together is None else together
+            for place, refused in self._collected(task.positions, fingerprints, results, together is not None):
+                self._failed(task._replace(positions=(task.positions[place],)), refused, task.positions)
             return
         for place, result in enumerate(results):
             if self._table.filled[task.positions[place]]:
                 continue
             if is_exception(result):
-                self._failed(replace(task, positions=(task.positions[place],)), RowError(result), task.positions)
+                self._failed(task._replace(positions=(task.positions[place],)), RowError(result), task.positions)
             else:
-                self._take_row(task, result, fingerprints, place)
+                self._take_row(task, result, fingerprints.rows(place, place + 1).content, place)
 
     def _expire(self, executor: RowExecutor) -> None:
         """Abandon calls that have timed out."""
@@ -502,7 +594,7 @@ class RowRunner:
         self._join_at = None
         for position in task.positions:
             if not self._table.filled[position]:
-                self._failed(replace(task, positions=(position,)), RowError(error), task.positions)
+                self._failed(task._replace(positions=(position,)), RowError(error), task.positions)
         jobs.finish(number)
 
     def _drain(self, executor: RowExecutor) -> None:
@@ -596,14 +688,14 @@ class RowRunner:
             case _:
                 middle = len(task.positions) // 2
                 for half in (task.positions[:middle], task.positions[middle:]):
-                    self._schedule.put(replace(task, positions=half, attempt=task.attempt + 1, last_error=text))
+                    self._schedule.put(task._replace(positions=half, attempt=task.attempt + 1, last_error=text))
 
     def _retry(self, task: Task, not_before: float, is_alone: bool) -> None:
         """Queue a call again; `is_alone` if it has all rows of the last one."""
         if self._jobs is not None and not is_alone:
             # One job for all rows that failed in the same way, instead of one each.
             self._join_at = self._join_at or not_before
-            task, not_before = replace(task, joins=True), self._join_at
+            task, not_before = task._replace(joins=True), self._join_at
         self._schedule.put(task, not_before)
 
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
-from itertools import chain, count
+from itertools import count
+from typing import NamedTuple
 
 from tablevault.builders.policies import Policies, Share
 from tablevault.rows.error_names import ErrorRules, RowError, TimedOut, is_a, is_throttled, stops_run, told_wait
@@ -17,9 +18,8 @@ FEWEST_FOR_SHARE = 20
 """Minimum number of tried rows before a share of failures is checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A call to be made: plain data."""
+class Task(NamedTuple):
+    """A call to be made: plain data, and one per row, so that it has to be made fast."""
 
     positions: Sequence[int]
     attempt: int = 1
@@ -47,49 +47,60 @@ class Schedule:
 
     def __init__(self, size: int = 1) -> None:
         self._size = size
-        self._new: Iterator[Sequence[int]] = iter(())
+        self._new: Sequence[int] = ()
+        """Rows that were never tried."""
+        self._taken = 0
+        """How many of them were taken."""
         self._waiting: list[tuple[float, int, Task]] = []
         self._numbers = count()
-        self._has_new = False
-        self._next: Sequence[int] | None = None
-        """The first of `_new`, if it was peeked at."""
 
     def add(self, positions: Sequence[int]) -> None:
         """Add rows that were never tried, in the order in which they are tried."""
-        parts = (positions[start : start + self._size] for start in range(0, len(positions), self._size))
-        self._new, self._has_new = chain(self._new, parts), True
+        rest = self._new[self._taken :]
+        self._new, self._taken = [*rest, *positions] if rest else positions, 0
 
     def take(self, now: float) -> Task | None:
         """Return the next task that may start now; `None` if there is none."""
-        if self._waiting and self._waiting[0][0] <= now:
+        if self._is_due(now):
             task = heapq.heappop(self._waiting)[2]
             return self._joined(task, now) if task.joins else task
-        if self._has_new:
-            positions, self._next = self._next or next(self._new, None), None
-            if positions is not None:
-                return Task(positions)
-            self._has_new = False
-        return None
+        positions = self._take_new(self._size)
+        return Task(positions) if positions else None
+
+    def take_new(self, most: int, now: float) -> Sequence[int]:
+        """Return rows that were never tried and may start now; none while a retry is due, which comes first.
+
+        Parameters
+        ----------
+        most
+            How many rows may start; at most these are taken.
+        now
+            The monotonic clock.
+        """
+        return () if self._is_due(now) else self._take_new(most)
+
+    def _take_new(self, most: int) -> Sequence[int]:
+        positions = self._new[self._taken : self._taken + most]
+        self._taken += len(positions)
+        return positions
+
+    def _is_due(self, now: float) -> bool:
+        return bool(self._waiting) and self._waiting[0][0] <= now
 
     def _joined(self, task: Task, now: float) -> Task:
         """Return a task, extended by the rows of those that it may be combined with."""
         positions = list(task.positions)
-        while self._waiting and self._waiting[0][0] <= now and len(positions) < self._size:
+        while self._is_due(now) and len(positions) < self._size:
             other = self._waiting[0][2]
             if not other.joins or (other.attempt, other.last_error) != (task.attempt, task.last_error):
                 break
             heapq.heappop(self._waiting)
             positions += other.positions
-        return replace(task, positions=positions)
+        return task._replace(positions=positions)
 
     def is_ready(self, now: float) -> bool:
         """Return whether `take` would return a task now."""
-        if self._waiting and self._waiting[0][0] <= now:
-            return True
-        if self._has_new and self._next is None:
-            self._next = next(self._new, None)
-            self._has_new = self._next is not None
-        return self._has_new
+        return self._taken < len(self._new) or self._is_due(now)
 
     def put(self, task: Task, not_before: float = 0.0) -> None:
         """Queue a task again, not before a time on the monotonic clock."""
@@ -219,7 +230,7 @@ class FailurePolicy:
         if now + wait - first_call > retry.max_seconds:
             return None
         retries = task.retries + (not throttled)
-        following = replace(task, attempt=task.attempt + 1, retries=retries, first_call=first_call, last_error=text)
+        following = task._replace(attempt=task.attempt + 1, retries=retries, first_call=first_call, last_error=text)
         return Decision(Verdict.RETRY, now + wait, following)
 
     def wait_of_service(self, task: Task, error: RowError, decision: Decision, now: float) -> float | None:
