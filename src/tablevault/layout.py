@@ -102,23 +102,45 @@ class VaultLayout:
         return self.trash / f"{serial}_{name}"
 
 
+class _Place:
+    """A path below a folder's `root`, joined when it is first asked for: few of them are, and joining takes time.
+
+    Parameters
+    ----------
+    names
+        Of the folders on the way, and of the file or folder.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._path = "/".join(names)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, folder: ProcessFolder | InstanceFolder, kind: type | None = None) -> Path:
+        path: Path = folder.root / self._path
+        vars(folder)[self._name] = path
+        return path
+
+
 class ProcessFolder:
     """The folder of one process in `_temp/`."""
 
+    builders = _Place(BUILDERS)
+    codes = _Place(CODE)
+    """The code of all attempts, a folder each."""
+    partial = _Place(PARTIAL)
+    """The computed cells; after a revert they stay in the temporary instance's folder."""
+    checkpoints = _Place(PARTIAL, CHECKPOINTS)
+    earlier = _Place(PARTIAL, EARLIER)
+    linking = _Place(EARLIER)
+    """Where `earlier` is while it is not complete."""
+    staged = _Place("staged")
+    unfinished_code = _Place("unfinished_code")
+    """Where a snapshot of the code is while it is not complete."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.builders = root / BUILDERS
-        self.codes = root / CODE
-        """The code of all attempts, a folder each."""
-        self.partial = root / PARTIAL
-        """The computed cells; after a revert they stay in the temporary instance's folder."""
-        self.checkpoints = self.partial / CHECKPOINTS
-        self.earlier = self.partial / EARLIER
-        self.linking = root / EARLIER
-        """Where `earlier` is while it is not complete."""
-        self.staged = root / "staged"
-        self.unfinished_code = root / "unfinished_code"
-        """Where a snapshot of the code is while it is not complete."""
 
     def code(self, attempt: int) -> Path:
         """Return the folder of the code that an attempt runs."""
@@ -128,25 +150,26 @@ class ProcessFolder:
 class InstanceFolder:
     """The folder of one instance, temporary or materialized."""
 
+    description = _Place(DESCRIPTION)
+    frame = _Place(FRAME)
+    artifacts = _Place(ARTIFACTS)
+    builders = _Place(BUILDERS)
+    code = _Place(CODE)
+    provenance = _Place(PROVENANCE)
+    fingerprints = _Place(FINGERPRINTS)
+    errors = _Place(ERRORS)
+    """Failed and skipped rows; only there if there are any."""
+    usage = _Place(USAGE)
+    """What calls have used; only there if any was counted."""
+    input_rows = _Place(INPUT_ROWS)
+    """The rows of another table that an IndexBuilder was called for; only there if it was."""
+    artifact_hashes = _Place(ARTIFACT_HASHES)
+    manifest = _Place(MANIFEST)
+    partial = _Place(PARTIAL)
+    """The computed cells of an execution that was reverted."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.description = root / DESCRIPTION
-        self.frame = root / FRAME
-        self.artifacts = root / ARTIFACTS
-        self.builders = root / BUILDERS
-        self.code = root / CODE
-        self.provenance = root / PROVENANCE
-        self.fingerprints = root / FINGERPRINTS
-        self.errors = root / ERRORS
-        """Failed and skipped rows; only there if there are any."""
-        self.usage = root / USAGE
-        """What calls have used; only there if any was counted."""
-        self.input_rows = root / INPUT_ROWS
-        """The rows of another table that an IndexBuilder was called for; only there if it was."""
-        self.artifact_hashes = root / ARTIFACT_HASHES
-        self.manifest = root / MANIFEST
-        self.partial = root / PARTIAL
-        """The computed cells of an execution that was reverted."""
 
     def set_aside(self) -> list[InstanceFolder]:
         """Return the folders that attempts of other users had filled in this place, the newest first."""

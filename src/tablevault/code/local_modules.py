@@ -68,11 +68,17 @@ def register(name: str, module: ModuleType) -> None:
 
 def unregister(names: Iterable[str]) -> None:
     """Forget modules, and packages that nothing is in any more."""
-    for name in names:
+    gone = list(names)
+    for name in gone:
         sys.modules.pop(name, None)
+    # A program has thousands of modules: they are searched once.
+    top_level = tuple({f"{name.partition('.')[0]}." for name in gone})
+    left = {name for name in tuple(sys.modules) if name.startswith(top_level)}
+    for name in gone:
         package = name.rpartition(".")[0]
-        while package and not any(other.startswith(f"{package}.") for other in tuple(sys.modules)):
+        while package and not any(other.startswith(f"{package}.") for other in left):
             sys.modules.pop(package, None)
+            left.discard(package)
             package = package.rpartition(".")[0]
 
 
