@@ -64,10 +64,10 @@ def test_folders_of_a_vault_are_no_names(path, vault):
     vault.create_table("stories")
     instance = InstanceFolder(path / "stories" / "TEMP_base")
     own = [
-        getattr(place, attribute).name
+        value.name
         for place in (VaultLayout(path), ProcessFolder(path / "_temp" / "1"), instance)
-        for attribute, value in vars(place).items()
-        if attribute != "root" and isinstance(value, Path) and not value.suffix
+        for attribute in dir(place)
+        if attribute != "root" and isinstance(value := getattr(place, attribute), Path) and not value.suffix
     ]
     assert {"worker_logs", "checkpoints", "builders"} <= set(own)
     for name in own:

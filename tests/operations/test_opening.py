@@ -12,7 +12,8 @@ import pickle
 import pytest
 from operated import interpreter, picture
 
-from tablevault import TableVault, tv_errors
+from tablevault import TableVault, TableVaultWarning, tv_errors
+from tablevault.system import mounts
 
 
 def everything(folder):
@@ -244,3 +245,10 @@ def test_vault_moved_while_open_leaves_nothing_at_its_old_place(tmp_path):
         vault.create_table("stories")
     assert not (tmp_path / "vault").exists()
     TableVault(tmp_path / "moved").create_table("stories")
+
+
+def test_a_vault_on_a_network_file_system_is_opened_with_a_warning(vault, path, tmp_path, monkeypatch):
+    (tmp_path / "mountinfo").write_text(f"1 0 0:1 / / rw - ext4 disk rw\n2 1 0:2 / {path} rw - nfs4 server:/ rw\n")
+    monkeypatch.setattr(mounts, "_MOUNTS", tmp_path / "mountinfo")
+    with pytest.warns(TableVaultWarning, match=r"is on a network file system \(nfs4\)"):
+        TableVault(path)

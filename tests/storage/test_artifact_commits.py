@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tablevault.storage import artifact_commits, file_systems, files
+from tablevault.storage import artifact_commits, files
 from tablevault.storage.artifact_commits import ArtifactCommits, SyncChoice
 from tablevault.storage.artifacts import ArtifactFolder
 from tablevault.storage.file_systems import FileSystem
+from tablevault.system import mounts as system_mounts
 from tablevault.values.contents import ArtifactRecord
 
 MANY = [f"{folder}{number}.bin" for folder in ("", "a/", "a/b/") for number in range(5)]
@@ -302,7 +303,7 @@ def test_file_systems_that_may_hide_errors_are_synced_file_by_file(tmp_path, mon
         (f"{tmp_path}/covered", "overlay"),
     ]
     mounts.write_text("".join(f"36 35 98:0 / {point} rw - {kind} /dev/disk rw\n" for point, kind in lines))
-    monkeypatch.setattr(file_systems, "_MOUNTS", mounts)
+    monkeypatch.setattr(system_mounts, "_MOUNTS", mounts)
     trusted = {"a": True, "with space": True, "with space/nested": False, "with": True, "covered": False}
     for name in trusted:
         (tmp_path / name).mkdir(exist_ok=True)

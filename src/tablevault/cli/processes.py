@@ -12,13 +12,13 @@ from tablevault.cli.application import OPERATIONS, Place, end_with_failures, in_
 from tablevault.cli.completion import processes, tables
 from tablevault.cli.showing import is_json, plain, show
 from tablevault.cli.writing import process_id as own_process_id
-from tablevault.display.progress import rows_done
 from tablevault.texts.plain import duration
 from tablevault.values.outcomes import command_of, operation_of
-from tablevault.values.processes import BuilderProgress, Status
+from tablevault.values.processes import Status
 
 if TYPE_CHECKING:
     from tablevault.records import ProcessInfo
+    from tablevault.values.processes import BuilderProgress
 
 
 _ACTIVE_COLUMNS = ("id", "operation", "table", "state", "rows", "age", "error")
@@ -219,5 +219,7 @@ def _rows(progress: Mapping[str, BuilderProgress]) -> str:
     """Return the progress of the current or last builder."""
     if not progress:
         return ""
+    from tablevault.display.progress import rows_done
+
     name, item = next(((name, item) for name, item in progress.items() if not item.done), list(progress.items())[-1])
     return f"{rows_done(item)} ({name})"

@@ -14,7 +14,6 @@ from tablevault.cli.application import REFUSED, Place, in_place, json_option
 from tablevault.cli.completion import builders, instances, modules, tables
 from tablevault.cli.showing import is_json, show, show_tree
 from tablevault.errors import TVArgumentError
-from tablevault.reading.moments import parse_moment
 
 if TYPE_CHECKING:
     from tablevault.records import BuilderPlan
@@ -26,8 +25,12 @@ _PLAN_COLUMNS = ("builder", "rows", "to compute", "to reuse", "why")
 
 def _moment(ctx: click.Context, parameter: click.Parameter, text: str | None) -> datetime | str | None:
     del ctx, parameter
+    if text is None:
+        return None
+    from tablevault.reading.moments import parse_moment
+
     try:
-        return None if text is None else parse_moment(text)
+        return parse_moment(text)
     except TVArgumentError as error:
         raise click.BadParameter(str(error)) from None
 

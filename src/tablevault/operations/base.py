@@ -10,13 +10,12 @@ from importlib import import_module
 from itertools import chain
 from typing import Any, ClassVar, Generic, NoReturn, Self, TypeVar
 
-import yaml
-
 from tablevault.errors import TVArgumentError, TVImplementationError
 from tablevault.layout import InstanceFolder
 from tablevault.operations.session import Draft, Session
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.texts.descriptions import description_text
 from tablevault.values.changes import Changes, Tidying, TidyingAction
 from tablevault.values.contents import JsonObject, TableRecord
 from tablevault.values.processes import Creation, Plan
@@ -28,8 +27,6 @@ LONG = {"long": True}
 
 REPLACEABLE = {"replaceable": True}
 """Metadata of an argument that a later call of the same process may give another value."""
-
-_Dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 PlanType = TypeVar("PlanType", bound=Plan)
 
@@ -267,7 +264,7 @@ def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> Instance
 
 def write_description(folder: InstanceFolder, **facts: object) -> None:
     """Write the human-readable description of an instance or table; the caller makes it durable."""
-    files.write_unsynced(folder.description, yaml.dump(facts, Dumper=_Dumper, sort_keys=False, allow_unicode=True))
+    files.write_unsynced(folder.description, description_text(facts))
 
 
 def _is_payload(argument: Field[Any]) -> bool:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import weakref
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-import psutil
 
 from tablevault.catalog.owners import OwnerLock
 from tablevault.errors import TVForcedError, TVImplementationError, TVProcessError
@@ -147,7 +146,7 @@ class Process:
         """The author that runs the operation."""
         return self.context.author
 
-    @property
+    @cached_property
     def workspace(self) -> ProcessFolder:
         """The process's folder in `_temp/`, invisible to readers."""
         return self.context.layout.process(self.serial)
@@ -347,6 +346,8 @@ def _is_gone(context: VaultContext, record: ProcessRecord) -> bool:
     """
     if record.owner_host != context.owners.host:
         return False
+    import psutil  # For owners that seem to be alive only: most commands meet none.
+
     try:
         return psutil.Process(record.owner_pid).status() == psutil.STATUS_ZOMBIE
     except psutil.Error:

@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import psutil
-import yaml
 from filelock import FileLock
 
 from tablevault.catalog import sqlite_catalog, sqlite_path
@@ -24,8 +22,10 @@ from tablevault.state.formats import Marker, check_same_vault, read_marker, writ
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.system.mounts import file_system_of
 from tablevault.system.permissions import user_name
 from tablevault.system.warnings import warn
+from tablevault.texts.descriptions import description_text
 from tablevault.values import clusters
 from tablevault.values.clusters import RayOptions
 
@@ -192,7 +192,7 @@ def _fill(layout: VaultLayout, description: str, settings: Settings) -> None:
     catalog = sqlite_catalog(sqlite_path(settings.catalog_url) if settings.catalog_url else layout.catalog)
     vault_id = catalog.create(uuid.uuid4().hex, created)
     facts = {"description": description, "author": settings.author or user_name(), "created": created}
-    files.write_text(layout.description, yaml.safe_dump(facts, sort_keys=False, allow_unicode=True))
+    files.write_text(layout.description, description_text(facts))
     write_marker(layout, Marker(FORMAT, vault_id, created, catalog.url if settings.catalog_url else None))
 
 
@@ -205,18 +205,9 @@ def _running_parent(context: VaultContext, parent_id: str) -> int:
 
 def _warn_of_network(root: Path) -> None:
     """Warn where the kernel of another machine would have to keep our locks."""
-    best = ("", "")
-    try:
-        partitions = psutil.disk_partitions(all=True)
-    except (OSError, psutil.Error):
-        # A sandbox may hide its mounts.
-        return
-    for partition in partitions:
-        inside = root == Path(partition.mountpoint) or Path(partition.mountpoint) in root.parents
-        if inside and len(partition.mountpoint) > len(best[0]):
-            best = (partition.mountpoint, partition.fstype.lower())
-    if any(name in best[1] for name in _NETWORK_FILE_SYSTEMS):
+    kind = (file_system_of(root) or "").lower()
+    if any(name in kind for name in _NETWORK_FILE_SYSTEMS):
         warn(
-            f"The vault '{root}' is on a network file system ({best[1]}): locks and durability are not promised "
+            f"The vault '{root}' is on a network file system ({kind}): locks and durability are not promised "
             "there. Keep vaults on a local disk."
         )

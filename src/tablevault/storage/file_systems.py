@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 from typing import Self
 
+from tablevault.system.mounts import file_system_of
+
 _TRUSTED = frozenset({"ext4", "xfs", "btrfs"})
 """File systems on which a failed write-back is an error of the next `syncfs`, too."""
 _REPORTS_ERRORS = (5, 8)
 """Version of Linux from which on `syncfs` returns errors of write-back: its man page says so."""
-_MOUNTS = Path("/proc/self/mountinfo")
-_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class FileSystem:
@@ -34,7 +34,7 @@ class FileSystem:
     @classmethod
     def of(cls, folder: Path) -> Self | None:
         """Return the file system of a folder; `None` where `syncfs` is missing, or might hide errors."""
-        if not _is_known_to_report_errors() or _type_of(folder) not in _TRUSTED:
+        if not _is_known_to_report_errors() or file_system_of(folder) not in _TRUSTED:
             return None
         try:
             return cls(os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
@@ -66,20 +66,3 @@ def _is_known_to_report_errors() -> bool:
         return False
     version = re.match(r"(\d+)\.(\d+)", os.uname().release)
     return version is not None and (int(version[1]), int(version[2])) >= _REPORTS_ERRORS
-
-
-def _type_of(folder: Path) -> str | None:
-    """Return the type of the file system that a folder is on: that of the innermost mount point around it."""
-    real = os.path.realpath(folder)
-    found, innermost = None, -1
-    try:
-        lines = _MOUNTS.read_text(errors="surrogateescape").splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        mount, _, described = line.partition(" - ")
-        point = _ESCAPED.sub(lambda escape: chr(int(escape[1], 8)), mount.split(" ")[4])
-        # The last of several mounts at one point covers the others.
-        if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= innermost:
-            found, innermost = described.split(" ")[0], len(point)
-    return found

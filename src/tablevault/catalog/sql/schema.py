@@ -1,4 +1,4 @@
-"""The catalog's tables: plain SQL that SQLite and PostgreSQL share.
+"""The catalog's tables: plain SQL, but for the conditions of indexes, which are written as SQLite writes them.
 
 A new catalog is made in format 1 and upgraded in the same transaction, so that there is one way to the newest form.
 Columns that format 2 adds have defaults: rows written by an interpreter that had the vault open before are valid, and
@@ -59,7 +59,6 @@ Index(
     tables.c.name_key,
     unique=True,
     sqlite_where=text("deleted = 0"),
-    postgresql_where=text("not deleted"),
 )
 
 instances = Table(
@@ -92,7 +91,6 @@ Index(
     instances.c.instance_id,
     unique=True,
     sqlite_where=text("deleted = 0"),
-    postgresql_where=text("not deleted"),
 )
 Index("instances_by_version", instances.c.table_id, instances.c.version, instances.c.row_id)
 Index(
@@ -101,13 +99,11 @@ Index(
     func.lower(instances.c.version),
     instances.c.version,
     sqlite_where=text("deleted = 0"),
-    postgresql_where=text("not deleted"),
 )
 Index(
     "instances_superseded",
     instances.c.artifact_state,
     sqlite_where=text("artifact_state = 'superseded'"),
-    postgresql_where=text("artifact_state = 'superseded'"),
 )
 Index("instances_by_process", instances.c.serial)
 
@@ -157,14 +153,12 @@ Index(
     processes.c.process_id,
     unique=True,
     sqlite_where=text("status <> 'reverted'"),
-    postgresql_where=text("status <> 'reverted'"),
 )
 Index("processes_all_by_id", processes.c.process_id, processes.c.serial)
 Index(
     "processes_unfinished",
     processes.c.serial,
     sqlite_where=text("finished = 0"),
-    postgresql_where=text("not finished"),
 )
 Index("processes_by_end", processes.c.end_order)
 Index("processes_by_parent", processes.c.parent_serial)
@@ -340,12 +334,10 @@ def added_indexes() -> Iterator[Index]:
         held.c.resource,
         unique=True,
         sqlite_where=text("exclusive = 1"),
-        postgresql_where=text("exclusive"),
     )
     yield Index(
         "instances_shown",
         shown.c.table_id,
         shown.c.row_id,
         sqlite_where=text("temporary = 0 and deleted = 0"),
-        postgresql_where=text("not temporary and not deleted"),
     )
