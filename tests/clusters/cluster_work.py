@@ -154,6 +154,7 @@ def die_slowly(x, control):
 def hold(x, control):
     note(control, "worker", os.getpid())
     note(control, "called", x)
+    note(control, "call", f"{os.getpid()}:{x}")
     while told(control, "hold", x):
         time.sleep(0.01)
     return x
