@@ -38,8 +38,11 @@ demo: $(PACKAGE)
 test: $(DEVELOP)
 	$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
 
+# Seconds after which a test counts as hanging.
+LONGEST ?= 1200
+
 test-slow: $(DEVELOP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow -o faulthandler_timeout=$(LONGEST)
 
 ROUNDS ?= 20
 LOOPS ?= 8
