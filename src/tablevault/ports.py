@@ -126,7 +126,10 @@ class RowExecutor(Protocol):
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight; an adapter may change it."""
+        """Calls that may be in flight; an adapter may change it, to have some at hand when a worker is free.
+
+        No adapter begins such a call after another one has failed, until the owner waits after handling the failure.
+        """
         ...
 
     @property

@@ -13,12 +13,12 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
+from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.usage import CallMeter, meter_context
+from tablevault.rows.wakeup import Wakeup
 from tablevault.storage.vectors import settled
 from tablevault.system import clock
 from tablevault.system.warnings import warn
@@ -37,20 +37,25 @@ class AsyncExecutor:
 
     Parameters
     ----------
-    workers
-        Calls that may be in flight.
+    concurrency
+        Calls that may run at a time.
     open_function
         Returns the function; called once, in the thread of the loop.
     """
 
     waiting = ""
 
-    def __init__(self, workers: int, open_function: OpenFunction) -> None:
-        self.workers = workers
-        self._loop = _Loop(open_function)
+    def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
+        self._concurrency = concurrency
+        self._loop = _Loop(concurrency, open_function)
         self._end = weakref.finalize(self, self._loop.end)
         self._end.atexit = False
         self._is_warned = False
+
+    @property
+    def workers(self) -> int:
+        """Calls that may be in flight: more than may run at a time, while calls are short."""
+        return self._concurrency + self._loop.measure.calls_ahead(self._concurrency)
 
     @property
     def ended(self) -> deque[Ended]:
@@ -63,21 +68,31 @@ class AsyncExecutor:
         return self._loop.begun.copy()
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Start a call on the loop."""
+        """Put a call where the loop begins it as soon as it may."""
         self._loop.waiting[number] = arguments
+        self._loop.orders.append(number)
         self._loop.wake()
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
+        if self._loop.failed:
+            self._forget_failed()
         if not self._loop.ended:
-            with contextlib.suppress(Empty):
-                self._loop.news.get(timeout=seconds)
+            self._loop.news.wait(seconds)
         if self._loop.is_blocked and not self._is_warned:
             self._is_warned = True
             warn(
                 "An async function has blocked its event loop for more than a second, so no other row could continue; "
                 "let it await, or call what blocks with asyncio.to_thread()."
             )
+
+    def _forget_failed(self) -> None:
+        """Let calls begin again once the owner has handled those that have failed."""
+        for number in list(self._loop.failed):
+            if not self.knows(number):
+                self._loop.failed.discard(number)
+        if not self._loop.failed:
+            self._loop.wake()
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls that the loop has not begun; return their numbers."""
@@ -109,14 +124,20 @@ class AsyncExecutor:
 class _Loop:
     """The loop and its thread. It does not refer to the executor, so that dropping the executor ends it."""
 
-    def __init__(self, open_function: OpenFunction) -> None:
+    def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
+        self.orders: deque[int] = deque()
+        """Numbers of the calls to begin, in this order; some may have been taken back."""
         self.begun: dict[int, float] = {}
         """Start times of the running calls."""
         self.ended: deque[Ended] = deque()
-        self.news: SimpleQueue[None] = SimpleQueue()
-        """Wakes the owner; one `None` per ended call."""
+        self.news = Wakeup()
+        """Wakes the owner when a call has ended."""
+        self.failed: set[int] = set()
+        """Calls that have failed and that the owner has not handled; until then no other call begins."""
+        self.measure = CallMeasure()
+        self._concurrency = concurrency
         self._open = open_function
         self._opened: OpenedFunction | None = None
         self._opening_error: FunctionError | None = None
@@ -144,7 +165,7 @@ class _Loop:
         return bool(self._tasks) and clock.monotonic() - self._ticked > _BLOCKED
 
     def wake(self) -> None:
-        """Wake the loop to begin waiting calls."""
+        """Wake the loop to begin calls."""
         if not self._is_woken:
             # Waking the loop costs more than beginning a call.
             self._is_woken = True
@@ -196,21 +217,25 @@ class _Loop:
             await asyncio.sleep(_TICK)
 
     def _begin(self) -> None:
+        """Begin calls, as many as may run at a time."""
         # First of all: a call that is added from now on wakes the loop again.
         self._is_woken = False
-        for number in list(self.waiting):
-            arguments = self.waiting.get(number)
-            if arguments is None:
-                continue
+        while self.orders and not self.failed and len(self.running) < self._concurrency + self._stuck:
+            number = self.orders.popleft()
+            # Always in one of the two, so that the owner knows it.
             self.running.add(number)
-            if self.waiting.pop(number, None) is None:  # It was taken back concurrently.
+            arguments = self.waiting.pop(number, None)
+            if arguments is None:  # It was taken back.
                 self.running.discard(number)
                 continue
-            task = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
-            self._tasks[number] = task
-            task.add_done_callback(partial(self._forget, number))
+            self._tasks[number] = self._loop.create_task(self._call(number, arguments), context=self._context.copy())
 
-    def _forget(self, number: int, task: asyncio.Task[None]) -> None:
+    @property
+    def _stuck(self) -> int:
+        """Abandoned calls that still run, whose places others take."""
+        return sum(number in self.running for number in list(self._abandoned)) if self._abandoned else 0
+
+    def _forget(self, number: int) -> None:
         self._tasks.pop(number, None)
         self.running.discard(number)
         self.meters.pop(number, None)
@@ -223,6 +248,9 @@ class _Loop:
             self._abandoned.pop(number, None)
         else:
             task.cancel()
+            if number not in self.begun:
+                # It will never run.
+                self._forget(number)
 
     def _finish(self) -> None:
         if self._over is not None:
@@ -240,11 +268,16 @@ class _Loop:
             value = settled(await coroutine)
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
-        self.begun.pop(number, None)
         if number not in self._abandoned and not (self._over is not None and self._over.is_set()):
-            usage = meter.amounts or None
-            self.ended.append(Ended(number, value, failure, clock.monotonic() - began, usage=usage))
-            self.news.put(None)
+            seconds = clock.monotonic() - began
+            self.measure.add(seconds)
+            if failure is not None:
+                self.failed.add(number)
+            self.ended.append(Ended(number, value, failure, seconds, usage=meter.amounts or None))
+            self.news.set()
+        self.begun.pop(number, None)
+        self._forget(number)
+        self._begin()
 
     def _function(self) -> OpenedFunction:
         """Return the function, opened by the first call; if that fails, all calls get the error."""

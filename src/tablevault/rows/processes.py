@@ -23,15 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from tablevault.ports import Ended, FunctionError, OpenFunction
-from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
+from tablevault.rows.call_measure import AHEAD_SECONDS, CallMeasure
+from tablevault.rows.remote_calls import RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker import ANSWERS, BROKEN, GIVE_BACK, GIVEN_BACK, LENGTH, MARK, NO_CALL, READY
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.storage.files import anonymous_file
 from tablevault.system import clock
 
-_AHEAD_SECONDS = 0.02
-"""Target duration of the calls that a worker is given ahead, so that it does not wait for its owner."""
 _MOST_AHEAD = 2_000
 """Calls that a worker is given ahead."""
 _MOST_BYTES_AHEAD = 16 * 1024 * 1024
@@ -326,7 +325,7 @@ class _Crew:
         self.calls.answer(answers)
         worker.is_alone = worker.is_alone and bool(worker.outstanding)
         self._measure.add(sum(answer[1] for answer in answers) / len(answers), size / len(answers))
-        ahead = self._measure.calls_in(_AHEAD_SECONDS, _MOST_BYTES_AHEAD, _MOST_AHEAD)
+        ahead = self._measure.calls_in(AHEAD_SECONDS, _MOST_BYTES_AHEAD, _MOST_AHEAD)
         self.capacity = self._processes * ahead
 
     def _give_out(self) -> None:
@@ -393,7 +392,7 @@ class _Crew:
             self.calls.died_idle(fate)
         else:
             self.calls.suspect([running], fate)
-        self.calls.news.put(None)
+        self.calls.news.set()
 
     def _kill_abandoned(self) -> None:
         """Kill workers that run a call that was given up; others of their calls run elsewhere."""

@@ -23,6 +23,7 @@ from typing import Any
 
 from tablevault.builders.resources import Resources
 from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.input_files import InputFiles
 from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, is_innocent, owner_is_lost
 from tablevault.rows.ray_cluster import RayCluster
@@ -39,7 +40,7 @@ from tablevault.rows.ray_worker import (
     versions,
 )
 from tablevault.rows.received_files import PIECE_BYTES, ReceivedFiles
-from tablevault.rows.remote_calls import CallMeasure, RemoteCalls, packed_opening
+from tablevault.rows.remote_calls import RemoteCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker_core import PROTOCOL, Answer
 from tablevault.rows.worker_files import SentFile

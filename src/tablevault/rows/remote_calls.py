@@ -10,10 +10,10 @@ import pickle
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 
 from tablevault.notes import add_note
 from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.rows.wakeup import Wakeup
 from tablevault.rows.worker_core import PROTOCOL, Answer, ended_call
 
 _MOST_DEATHS = 3
@@ -57,8 +57,8 @@ class RemoteCalls:
     suspects: deque[int] = field(default_factory=deque)
     """Calls that may have killed a worker, to be retried once, each alone."""
     ended: deque[Ended] = field(default_factory=deque)
-    news: SimpleQueue[None] = field(default_factory=SimpleQueue)
-    """Wakes the owner."""
+    news: Wakeup = field(default_factory=Wakeup)
+    """Wakes the owner when a call has ended."""
     abandoned: set[int] = field(default_factory=set)
     """Calls that the owner has abandoned."""
     forgets_returned: bool = False
@@ -92,8 +92,7 @@ class RemoteCalls:
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
         if not self.ended:
-            with contextlib.suppress(Empty):
-                self.news.get(timeout=seconds)
+            self.news.wait(seconds)
 
     def take_back(self) -> frozenset[int]:
         """Take back the calls that were not sent to a worker; return their numbers."""
@@ -125,14 +124,14 @@ class RemoteCalls:
             if number not in self.abandoned:
                 self.ended.append(ended_call(answer))
             self.arguments.pop(number, None)
-        self.news.put(None)
+        self.news.set()
 
     def end(self, number: int, error: BaseException) -> None:
         """End a call with an error."""
         self._suspected.discard(number)
         if self.arguments.pop(number, None) is not None and number not in self.abandoned:
             self.ended.append(Ended(number, None, error, 0.0))
-        self.news.put(None)
+        self.news.set()
 
     def give_back(self, numbers: Sequence[int]) -> None:
         """Queue calls that a worker has not begun again, ahead of the others."""
@@ -164,12 +163,12 @@ class RemoteCalls:
             else:
                 self._suspected.add(number)
                 self.suspects.append(number)
-        self.news.put(None)
+        self.news.set()
 
     def _forget(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self.arguments.pop(number, None)
-        self.news.put(None)
+        self.news.set()
 
     def died_opening(self, fate: str) -> None:
         """Count the death of a worker that had not opened the function; too many in a row end the run."""
@@ -199,28 +198,7 @@ class RemoteCalls:
         for number in numbers:
             if self.arguments.pop(number, None) is not None:
                 self.ended.append(Ended(number, None, self.broken, 0.0))
-                self.news.put(None)
-
-
-@dataclass
-class CallMeasure:
-    """Moving averages of the duration of calls and the size of their arguments."""
-
-    seconds: float | None = None
-    size: float = 0.0
-
-    def add(self, seconds: float, size: float) -> None:
-        """Add the means of a group of calls."""
-        if self.seconds is None:
-            self.seconds, self.size = seconds, size
-        self.seconds += (seconds - self.seconds) / 2
-        self.size += (size - self.size) / 2
-
-    def calls_in(self, seconds: float, size: float, most: int) -> int:
-        """Return how many calls fill a duration or a number of bytes: at least one, and not too many."""
-        if self.seconds is None:
-            return 1
-        return max(1, int(min(seconds / max(self.seconds, 1e-6), size / max(self.size, 1.0), most)))
+                self.news.set()
 
 
 def _emptied(numbers: deque[int]) -> list[int]:

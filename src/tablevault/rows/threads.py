@@ -9,11 +9,13 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 
 from tablevault.ports import Ended, OpenFunction
+from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.forked import end_child
 from tablevault.rows.usage import CallMeter, Metered, meter_context
+from tablevault.rows.wakeup import Wakeup
 from tablevault.storage.vectors import settled
 from tablevault.system import clock
 
@@ -80,24 +82,28 @@ class InlineExecutor:
 class ThreadExecutor:
     """Runs calls in daemon threads, so that a function that never returns does not keep the interpreter alive.
 
-    Each call runs in a copy of the context (`contextvars`) in which the executor was made. Of the standard library's
-    queues, only `SimpleQueue` stays usable after an interrupt at any point.
+    Each call runs in a copy of the context (`contextvars`) in which the executor was made.
 
     Parameters
     ----------
-    workers
-        Calls that may be in flight.
+    threads
+        Calls that may run at a time.
     open_function
         Returns the function; called once per thread, before its first call.
     """
 
     waiting = ""
 
-    def __init__(self, workers: int, open_function: OpenFunction) -> None:
-        self.workers = workers
+    def __init__(self, threads: int, open_function: OpenFunction) -> None:
+        self._threads = threads
         self._crew = _Crew(open_function)
         self._dismiss = weakref.finalize(self, self._crew.dismiss)
         self._dismiss.atexit = False
+
+    @property
+    def workers(self) -> int:
+        """Calls that may be in flight: more than there are threads, while calls are short."""
+        return self._threads + self._crew.measure.calls_ahead(self._threads)
 
     @property
     def ended(self) -> deque[Ended]:
@@ -110,18 +116,22 @@ class ThreadExecutor:
         return {number: began for number, (began, _) in self._crew.running.copy().items()}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Hand a call to a free thread; one exists, since the caller starts at most `workers` calls."""
+        """Put a call where the next free thread takes it."""
         crew = self._crew
         crew.waiting[number] = arguments
-        if len(crew.threads) < self.workers and len(crew.threads) < len(crew.waiting) + len(crew.running):
+        if len(crew.threads) < self._threads and len(crew.threads) < len(crew.waiting) + len(crew.running):
             crew.grow()
         crew.orders.put(number)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
-        if not self._crew.ended:
-            with contextlib.suppress(Empty):
-                self._crew.news.get(timeout=seconds)
+        crew = self._crew
+        for number in list(crew.failed):
+            if not self.knows(number):
+                crew.failed.discard(number)
+        crew.release()
+        if not crew.ended:
+            crew.news.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
         """Take back calls that no thread has begun; return their numbers."""
@@ -167,9 +177,14 @@ class _Crew:
         """Start times of the running calls, and their threads."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
         """Numbers of calls to begin; `None` ends one thread, which leaves it to the next one."""
+        self.held: deque[int] = deque()
+        """Numbers of calls that must not begin, because another one has failed."""
         self.ended: deque[Ended] = deque()
-        self.news: SimpleQueue[None] = SimpleQueue()
-        """Wakes the owner; one `None` per ended call."""
+        self.news = Wakeup()
+        """Wakes the owner when a call has ended."""
+        self.failed: set[int] = set()
+        """Calls that have failed and that the owner has not handled; until then no other call begins."""
+        self.measure = CallMeasure()
         self.abandoned: set[int] = set()
         self.meters: dict[int, CallMeter] = {}
         """Meters of the running calls."""
@@ -191,10 +206,21 @@ class _Crew:
         """Let every thread end when its call is done."""
         self.orders.put(None)
 
+    def release(self) -> None:
+        """Let held calls begin once the owner has handled all that have failed."""
+        with contextlib.suppress(IndexError):  # Another thread takes some, too.
+            while self.held and not self.failed:
+                self.orders.put(self.held.popleft())
+
     def _work(self) -> None:
         with contextlib.ExitStack() as closing:
             function = None
             while (number := self.orders.get()) is not None:
+                if self.failed:
+                    self.held.append(number)
+                    # The owner may have handled the failure just before.
+                    self.release()
+                    continue
                 began = clock.monotonic()
                 self.running[number] = began, threading.current_thread()
                 arguments = self.waiting.pop(number, None)
@@ -224,9 +250,12 @@ class _Crew:
                     del self.running[number]
                     return
                 seconds, usage = clock.monotonic() - began, meter.amounts or None
+                self.measure.add(seconds)
+                if failure is not None:
+                    self.failed.add(number)
                 self.ended.append(Ended(number, value, failure, seconds, usage=usage))
                 del self.running[number]
-                self.news.put(None)
+                self.news.set()
                 del value, failure
             self.orders.put(None)
 

@@ -22,6 +22,8 @@ ExecutorCheck = Callable[[MakeExecutor, Path], None]
 """A check, given an empty folder for itself."""
 
 _PATIENCE_SECONDS = 10.0
+_SHORT_CALLS = 500
+"""Number of short calls after which an executor takes calls ahead, if it ever does."""
 _RAISED = (ValueError, KeyError, OSError, RecursionError)
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
@@ -93,6 +95,12 @@ def _fail(task: int) -> int:
 
 def _read_variable() -> str:
     return _variable.get()
+
+
+def _fail_or_wait(seen: threading.Event | None) -> None:
+    if seen is None:
+        raise KeyError("the first call")
+    seen.wait(_PATIENCE_SECONDS)
 
 
 def _note_task(task: int, folder: str) -> None:
@@ -197,6 +205,42 @@ def cancelled_calls_never_run(make: MakeExecutor, folder: Path) -> None:
     assert _noted(tasks) == [f"task{number}" for number in sorted(ended)]
 
 
+def no_call_begins_after_a_failure(make: MakeExecutor, folder: Path) -> None:
+    """Once a call has failed, calls that were started ahead begin only if the owner goes on after handling it."""
+    executor, seen = make(_Opening(_fail_or_wait, folder)), threading.Event()
+    places, first_number = executor.workers, 0
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    seen.set()
+    while executor.workers <= 2 * places and first_number < _SHORT_CALLS:
+        executor.start(first_number, {"seen": seen})
+        first_number += 1
+        while not executor.ended:
+            executor.wait(0.05)
+        executor.ended.clear()
+    seen.clear()
+    calls = range(first_number, first_number + executor.workers)
+    for number in calls:
+        executor.start(number, {"seen": None if number == first_number else seen})
+    while not executor.ended and time.monotonic() < deadline:
+        executor.wait(0.05)
+    assert [item.number for item in executor.ended] == [first_number]
+    seen.set()
+    while any(number in executor.begun for number in calls) and time.monotonic() < deadline:
+        executor.wait(0.05)
+    assert len(executor.ended) <= places
+    executor.ended.clear()
+    begun = len(calls) - sum(map(executor.knows, calls))
+    assert begun <= places
+    ended = 0
+    while ended < len(calls) - begun and time.monotonic() < deadline:
+        executor.wait(0.05)
+        while executor.ended:
+            assert executor.ended.popleft().error is None
+            ended += 1
+    executor.close()
+    assert ended == len(calls) - begun
+
+
 def calls_are_known_until_they_are_taken_over(make: MakeExecutor, folder: Path) -> None:
     """A call is known from its start until it is taken back, or removed from `ended`."""
     executor = make(_Opening(_double, folder))
@@ -262,5 +306,9 @@ EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
 )
 """Every promise of `tablevault.ports.RowExecutor` that holds whatever runs the calls."""
 
-LOCAL_EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (*EXECUTOR_CHECKS, context_is_that_of_the_owner)
+LOCAL_EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
+    *EXECUTOR_CHECKS,
+    context_is_that_of_the_owner,
+    no_call_begins_after_a_failure,
+)
 """The same, and the promises of executors that run calls in the owner's interpreter."""

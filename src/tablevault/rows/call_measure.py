@@ -1,0 +1,37 @@
+"""The duration of calls, as far as it is known, and how many of them to start ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+AHEAD_SECONDS = 0.02
+"""Target duration of the calls that workers are given ahead, so that they do not wait for their owner."""
+_MOST_AHEAD = 500
+_SHORTEST = 1e-6
+
+
+@dataclass
+class CallMeasure:
+    """Moving averages of the duration of calls and the size of their arguments."""
+
+    seconds: float | None = None
+    size: float = 0.0
+
+    def add(self, seconds: float, size: float = 0.0) -> None:
+        """Add the duration and size of a call, or the means of a group of calls."""
+        if self.seconds is None:
+            self.seconds, self.size = seconds, size
+        self.seconds += (seconds - self.seconds) / 2
+        self.size += (size - self.size) / 2
+
+    def calls_in(self, seconds: float, size: float, most: int) -> int:
+        """Return how many calls fill a duration or a number of bytes: at least one, and not too many."""
+        if self.seconds is None:
+            return 1
+        return max(1, int(min(seconds / max(self.seconds, _SHORTEST), size / max(self.size, 1.0), most)))
+
+    def calls_ahead(self, workers: int) -> int:
+        """Return how many calls that many workers end while their owner handles others: none where calls are long."""
+        if self.seconds is None:
+            return 0
+        return min(int(workers * AHEAD_SECONDS / max(self.seconds, _SHORTEST)), _MOST_AHEAD)
