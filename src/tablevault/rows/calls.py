@@ -20,6 +20,7 @@ from tablevault.builders.placeholders import (
     LAST_ERROR,
     PLACEHOLDER,
     differs_by_call,
+    environment_variables,
     has_placeholder,
     names_call,
 )
@@ -237,8 +238,16 @@ class FunctionCall:
         fill = partial(self._fill_in, row=row, facts=facts)
         return self._views.paths.compile(value, placement=self._placement, literal=fill).evaluate(row)
 
+    @cached_property
+    def _has_secrets(self) -> bool:
+        """Whether any argument, of a call or of the constructor, must not be shown."""
+        values = (*self._spec.arguments.values(), *(self._spec.setup_arguments or {}).values())
+        return bool(self._spec.untracked) or any(any(environment_variables(value)) for value in values)
+
     def secrets(self, row: int | None) -> list[tuple[str, str]]:
         """Return the secrets among the arguments of a row, each with its mark."""
+        if not self._has_secrets:
+            return []
         untracked = {name: self._compiled[name] for name in self._spec.untracked if name in self._spec.arguments}
         given = {name: item.evaluate(row) for name, item in untracked.items()}
         return [*written_secrets(self._spec), *given_secrets(self._spec, given)]

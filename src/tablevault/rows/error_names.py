@@ -200,9 +200,10 @@ class ErrorRules:
     def match(self, error: RowError) -> bool:
         """Return whether an error is named by an entry."""
         raised = error.error
-        status = status_of(raised)
-        if status is not None and (status in self._statuses or status // 100 in self._status_classes):
-            return True
+        if self._statuses or self._status_classes:
+            status = status_of(raised)
+            if status is not None and (status in self._statuses or status // 100 in self._status_classes):
+                return True
         if self._codes and code_of(raised) in self._codes:
             return True
         if self._classes and is_a(raised, *self._classes):
@@ -287,6 +288,8 @@ def _item(mapping: object, key: str) -> object:
 
 def _header(headers: object, name: str) -> object:
     """Return a header in any case of its letters: most clients have mappings that ignore it, some plain ones."""
+    if headers is None:
+        return None
     get = _attribute(headers, "get")
     try:
         value = get(name)

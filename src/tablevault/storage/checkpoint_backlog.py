@@ -163,6 +163,15 @@ class Chapter:
     is_nested: bool = False
     is_opened: bool = False
     """Whether everything but the rows is durable."""
+    most_waiting: int = 0
+    """Upper bound of `waiting`, which takes time to count."""
+
+    def has_room(self, rows: int, room: int) -> bool:
+        """Return whether at most `room` rows wait with some more; these are counted from now on."""
+        if self.most_waiting + rows > room:
+            self.most_waiting = self.waiting
+        self.most_waiting += rows
+        return self.most_waiting <= room
 
     @property
     def waiting(self) -> int:

@@ -99,6 +99,7 @@ class CheckpointStore:
         is_wide = len(chapter.columns) > 1 or len(values) != 1
         cells: list[Any] = [values if is_wide else values[0]]
         chapter.batches.append(RowBatch((position,), fingerprint, is_wide, artifacts, cells, is_closed=True))
+        chapter.most_waiting += 1
         if len(chapter.batches) > self.room:
             self._catch_up()
 
@@ -107,6 +108,7 @@ class CheckpointStore:
         chapter = self._current[builder]
         failures = chapter.notes.failures
         failures.append((position, record))
+        chapter.most_waiting += 1
         if len(failures) + len(chapter.batches) > self.room:
             self._catch_up()
 
@@ -139,7 +141,7 @@ class CheckpointStore:
             One per position, or the one that all have.
         """
         chapter = self._current[builder]
-        if chapter.waiting + len(positions) > self.room:
+        if not chapter.has_room(len(positions), self.room):
             self._catch_up()
         batch = RowBatch(positions, fingerprints, is_wide=len(chapter.columns) > 1)
         chapter.batches.append(batch)

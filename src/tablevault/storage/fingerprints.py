@@ -67,7 +67,9 @@ class Fingerprints:
     def rows(self, start: int, stop: int | None = None) -> Self:
         """Return those of a range of rows."""
         end = None if stop is None else stop * FINGERPRINT_BYTES
-        return type(self)(self._content[start * FINGERPRINT_BYTES : end])
+        found = type(self)()
+        found._content = self._content[start * FINGERPRINT_BYTES : end]
+        return found
 
     def put(self, start: int, others: Fingerprints) -> None:
         """Replace those of as many rows as `others` has, or append them."""
