@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         InstanceRecord,
         JsonObject,
         ListedInstance,
+        NamedInstance,
         Selected,
         Selection,
         TableRecord,
@@ -454,8 +455,8 @@ class Contents(Protocol):
         """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
         ...
 
-    def newest_successful(self, version: str) -> list[InstanceRecord]:
-        """Return the newest active successful instance of a version of each table, in the order of their row ids."""
+    def newest_successful(self, version: str) -> list[NamedInstance]:
+        """Return the newest active successful instance of a version of each table, in the order of the tables."""
         ...
 
     def listed_tables(self, after: str, most: int) -> list[TableRecord]:
@@ -503,6 +504,18 @@ class Contents(Protocol):
         """
         ...
 
+    def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
+        """Return the instances that a tag names, in any case of its letters, in the order of the tables.
+
+        Parameters
+        ----------
+        tag
+            The tag.
+        table_ids
+            Only those of these tables; `None` for all.
+        """
+        ...
+
     def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
         """Return the instance of a table that a tag names, in any case of its letters."""
         ...
@@ -513,6 +526,10 @@ class Contents(Protocol):
 
     def confirmed_inputs(self, row_id: int) -> list[int]:
         """Return the row ids of the instances that an instance was found unchanged against, in that order."""
+        ...
+
+    def share_artifacts(self, table_ids: Sequence[int]) -> bool:
+        """Return whether any of the tables has one set of artifacts for all of its instances."""
         ...
 
     def services(self) -> Mapping[str, Mapping[str, float]]:

@@ -131,6 +131,21 @@ def test_run_of_an_unchanged_file_sends_few_statements_per_table(tmp_path, vault
         vault.run(source)
 
 
+def test_tags_of_many_tables_send_few_statements(vault):
+    names = [f"table{number}" for number in range(8)]
+    for name in names:
+        vault.create_table(name, allow_multiple_artifacts=True)
+    for value in range(2):
+        for name in names:
+            vault.write(name, pd.DataFrame({"x": [value]}))
+        with at_most(15):
+            vault.create_tag("paper", move=True)
+    with at_most(15):
+        vault.delete_tag("paper", names[:4])
+    with at_most(15):
+        vault.delete_tag("paper")
+
+
 def test_conflicts_of_many_locks_are_checked_together(vault):
     locks = [Lock(f"table/t{number}", False) for number in range(450)]
     with at_most(23):

@@ -11,10 +11,9 @@ from tablevault.errors import TVArgumentError
 from tablevault.execution.inputs import ARTIFACT_COLUMN
 from tablevault.operations.base import Operation
 from tablevault.operations.session import Draft, Session
-from tablevault.state.lookup import Lookup
 from tablevault.values.addresses import parse_address
 from tablevault.values.changes import Changes, DeletedTag, NewTag
-from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord, TagRecord
+from tablevault.values.contents import ArtifactState, NamedInstance, TagRecord
 from tablevault.values.lock_names import lock_on_instance, lock_on_tag
 from tablevault.values.plans import CreateTagPlan, DeleteTagPlan, TaggedInstance, UnchangedPlan
 
@@ -36,8 +35,8 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         names.check_tag(self.tag)
         names.check_text("description", self.description)
         chosen = self._chosen(draft)
-        known = {item.table_id: item for item in draft.lookup.contents.tags(tag=self.tag)}
-        new = [self._tagged(table, instance, known.get(table.table_id)) for table, instance in chosen.values()]
+        earlier = {item.table_id: item for item in draft.lookup.contents.tagged_instances(self.tag, [*chosen])}
+        new = [self._tagged(instance, earlier.get(table_id)) for table_id, instance in chosen.items()]
         table_name = new[0].table_name if len(new) == 1 else ""
         instance_id = new[0].instance_id if len(new) == 1 else ""
         changed = tuple(item for item in new if item.moved_from != item.instance_id)
@@ -50,49 +49,46 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         if isinstance(plan, UnchangedPlan):
             return Changes(warnings=(f"Tag '{self.tag}' names these instances already; nothing was done.",))
         rows = tuple((item.table_id, item.row_id) for item in plan.instances)
+        moved_in = tuple(item.table_id for item in plan.instances if item.moved_from)
         return Changes(
-            (NewTag(self.tag, rows, self.description),),
+            (NewTag(self.tag, rows, self.description, moved_in),),
             warnings=tuple(
                 f"The artifacts of instance '{item.instance_id}' of table '{item.table_name}' are gone already, since "
                 "the table has one set; the tag keeps its frame only."
                 for item in plan.instances
                 if item.has_lost_artifacts
             ),
-            frees_artifacts=_share_artifacts(
-                session.lookup, (item.table_id for item in plan.instances if item.moved_from)
-            ),
+            frees_artifacts=session.lookup.contents.share_artifacts(moved_in),
         )
 
-    def _chosen(self, draft: Draft) -> dict[int, tuple[TableRecord, InstanceRecord]]:
+    def _chosen(self, draft: Draft) -> dict[int, NamedInstance]:
         """Return the instances to be tagged, by the number of their table."""
-        chosen: dict[int, tuple[TableRecord, InstanceRecord]] = {}
-        found = self._newest(draft) if self.instances is None else self._named(draft)
-        for table, instance in found:
-            other = chosen.setdefault(table.table_id, (table, instance))[1]
+        chosen: dict[int, NamedInstance] = {}
+        for instance in self._newest(draft) if self.instances is None else self._named(draft):
+            other = chosen.setdefault(instance.table_id, instance)
             if other.row_id != instance.row_id:
                 raise TVArgumentError(
                     f"A tag names one instance of a table, and '{other.instance_id}' and '{instance.instance_id}' are "
-                    f"both of table '{table.name}'."
+                    f"both of table '{instance.table_name}'."
                 )
         if not chosen:
             raise TVArgumentError("There is nothing to tag: name at least one instance, or give instances=None.")
         return chosen
 
-    def _newest(self, draft: Draft) -> Iterator[tuple[TableRecord, InstanceRecord]]:
-        """Yield the newest active successful instance of the version of each table that has one."""
+    def _newest(self, draft: Draft) -> list[NamedInstance]:
+        """Return the newest active successful instance of the version of each table that has one."""
         version = names.check_version(self.version)
-        contents = draft.lookup.contents
-        newest = {instance.table_id: instance for instance in contents.newest_successful(version)}
-        if not newest:
+        found = draft.lookup.contents.newest_successful(version)
+        if not found:
             raise TVArgumentError(f"No table has an active successful instance of version '{version}'.")
-        for table in contents.tables():
-            if table.table_id in newest:
-                instance = newest[table.table_id]
-                draft.lock_exclusive(lock_on_tag(names.fold(table.name), names.fold(self.tag)))
-                draft.lock_shared(lock_on_instance(names.fold(table.name), instance.instance_id))
-                yield table, instance
+        tag_key = names.fold(self.tag)
+        for instance in found:
+            key = names.fold(instance.table_name)
+            draft.lock_exclusive(lock_on_tag(key, tag_key))
+            draft.lock_shared(lock_on_instance(key, instance.instance_id))
+        return found
 
-    def _named(self, draft: Draft) -> Iterator[tuple[TableRecord, InstanceRecord]]:
+    def _named(self, draft: Draft) -> Iterator[NamedInstance]:
         """Yield the instances that the call names."""
         for table_name, instance_id, version in _addressed(self.instances):
             key = names.fold(table_name)
@@ -108,19 +104,19 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
                     f"Instance '{instance.instance_id}' of table '{table.name}' is temporary and cannot be tagged; "
                     "execute_instance or write_instance materializes it."
                 )
-            yield table, instance
+            yield NamedInstance.of(table, instance)
 
-    def _tagged(self, table: TableRecord, instance: InstanceRecord, earlier: TagRecord | None) -> TaggedInstance:
+    def _tagged(self, instance: NamedInstance, earlier: NamedInstance | None) -> TaggedInstance:
         """Return an instance with the one that the tag names so far; raise `TVArgumentError` if that may not be."""
         if earlier is not None and earlier.row_id != instance.row_id and not self.move:
             raise TVArgumentError(
-                f"Tag '{earlier.tag}' of table '{table.name}' names instance '{earlier.instance_id}', not "
+                f"Tag '{self.tag}' of table '{instance.table_name}' names instance '{earlier.instance_id}', not "
                 f"'{instance.instance_id}'; move=True moves it."
             )
         moved_from = earlier.instance_id if earlier is not None else ""
         return TaggedInstance(
-            table.table_id,
-            table.name,
+            instance.table_id,
+            instance.table_name,
             instance.row_id,
             instance.instance_id,
             moved_from,
@@ -140,17 +136,18 @@ class DeleteTag(Operation[DeleteTagPlan]):
     def plan(self, draft: Draft) -> DeleteTagPlan:
         """Find the tables that have the tag."""
         contents = draft.lookup.contents
+        tagged = {names.fold(item.table_name): item for item in contents.tagged_instances(self.tag)}
+        if self.table_names is None and not tagged:
+            known = [item.tag for item in contents.tags()]
+            raise TVArgumentError(f"There is no tag '{self.tag}'{names.nearest(self.tag, known)}")
         tables: dict[int, str] = {}
-        if self.table_names is None:
-            tables = {item.table_id: item.table_name for item in contents.tags(tag=self.tag)}
-            if not tables:
-                known = [item.tag for item in contents.tags()]
-                raise TVArgumentError(f"There is no tag '{self.tag}'{names.nearest(self.tag, known)}")
-        for name in self.table_names or tables.values():
-            draft.lock_exclusive(lock_on_tag(names.fold(name), names.fold(self.tag)))
-            table = draft.lookup.table(name)
-            draft.lookup.instance(table, names.with_mark(self.tag))
-            tables[table.table_id] = table.name
+        for name in tagged if self.table_names is None else self.table_names:
+            key = names.fold(name)
+            draft.lock_exclusive(lock_on_tag(key, names.fold(self.tag)))
+            if key not in tagged:
+                # Raises an error that says what is missing.
+                draft.lookup.instance(draft.lookup.table(name), names.with_mark(self.tag))
+            tables[tagged[key].table_id] = tagged[key].table_name
         if not tables:
             raise TVArgumentError("table_names is empty; give table_names=None to delete the tag of every table.")
         return DeleteTagPlan(
@@ -160,8 +157,8 @@ class DeleteTag(Operation[DeleteTagPlan]):
     def work(self, plan: DeleteTagPlan, session: Session) -> Changes:
         """Say which tags go."""
         return Changes(
-            tuple(DeletedTag(table_id, self.tag) for table_id in plan.table_ids),
-            frees_artifacts=_share_artifacts(session.lookup, plan.table_ids),
+            (DeletedTag(self.tag, plan.table_ids),),
+            frees_artifacts=session.lookup.contents.share_artifacts(plan.table_ids),
         )
 
 
@@ -196,11 +193,7 @@ def _addressed(instances: Any) -> Iterator[tuple[str, str, str]]:
             yield address.table_name, address.instance_id, address.version
 
 
-def _has_lost_artifacts(instance: InstanceRecord) -> bool:
-    has_artifacts = any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
-    return has_artifacts and instance.artifact_state is ArtifactState.DROPPED
-
-
-def _share_artifacts(lookup: Lookup, table_ids: Iterable[int]) -> bool:
-    """Return whether any of the tables has one set of artifacts for all of its instances."""
-    return any(not lookup.table_by_id(table_id).allow_multiple_artifacts for table_id in table_ids)
+def _has_lost_artifacts(instance: NamedInstance) -> bool:
+    return instance.artifact_state is ArtifactState.DROPPED and any(
+        column.type_name == ARTIFACT_COLUMN for column in instance.columns
+    )

@@ -40,7 +40,8 @@ def _last_end(log: Any) -> int:
     size = log.seek(0, os.SEEK_END)
     start, tail = size, b""
     while start > 0 and tail.count(b"\n") < 2:
-        start = max(0, start - 4096)
+        # Twice as much each time: the line of an operation on all tables is long.
+        start = max(0, size - max(4096, 2 * len(tail)))
         log.seek(start)
         tail = log.read(size - start)
     whole, newline, torn = tail.rpartition(b"\n")

@@ -29,7 +29,7 @@ from tablevault.values.changes import (
     UnchangedInstance,
     WrittenInstance,
 )
-from tablevault.values.contents import ArtifactState, ColumnRecord, Selection, TableRecord
+from tablevault.values.contents import ArtifactState, ColumnRecord, NamedInstance, Selection, TableRecord
 from tablevault.values.plans import CreateTablePlan, Unplanned
 from tablevault.values.processes import (
     Begun,
@@ -682,14 +682,19 @@ def a_tag_names_one_instance_of_a_table(make: MakeCatalog) -> None:
     assert [(item.table_name, item.instance_id) for item in found] == [("Poems", "base_0_x"), ("stories", "base_0_x")]
     assert (found[1].description, found[1].author) == ("old", "author")
     assert found[1].process_id == _get(catalog, serial).process_id
+    assert catalog.contents.tagged_instances("paper") == [
+        NamedInstance.of(stories, first),
+        NamedInstance.of(poems, poem),
+    ]
+    assert catalog.contents.tagged_instances("PAPER", [poems.table_id, 99]) == [NamedInstance.of(poems, poem)]
     assert catalog.contents.tags(table_id=poems.table_id) == catalog.contents.tags(row_id=poem.row_id) == found[:1]
-    _done(catalog, NewTag("PAPER", ((stories.table_id, second.row_id),), ""))
+    _done(catalog, NewTag("PAPER", ((stories.table_id, second.row_id),), "", moved_in=(stories.table_id,)))
     assert catalog.contents.tagged(stories.table_id, "paper") == second
     selected = catalog.contents.select(Selection("stories", "@paper", "base"))
     assert selected is not None
     assert (selected.table, selected.instance) == (stories, second)
     assert catalog.contents.tags(row_id=first.row_id) == []
-    _done(catalog, DeletedTag(stories.table_id, "paper"))
+    _done(catalog, DeletedTag("paper", (stories.table_id,)))
     assert catalog.contents.tagged(stories.table_id, "paper") is None
     assert catalog.contents.select(Selection("stories", "@paper", "base")) is None
     assert catalog.contents.tags() == found[:1]
@@ -705,7 +710,7 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
     _done(catalog, NewTag("paper", ((table.table_id, old.row_id),), ""))
     _done(catalog, _written("stories", "base_1_x", replaces=True))
     serial = _begin(catalog)
-    changes = Changes((DeletedTag(table.table_id, "paper"),), frees_artifacts=True)
+    changes = Changes((DeletedTag("paper", (table.table_id,)),), frees_artifacts=True)
     assert catalog.contents.superseded(serial) == []
     catalog.tidying.drop_artifacts(serial, old, "stories/base_0_x/artifacts")
     assert catalog.tidying.of(serial) == []

@@ -267,14 +267,16 @@ class NewTag:
     instances: tuple[tuple[int, int], ...]
     """Number of the table, and row id of the instance, each of another table."""
     description: str
+    moved_in: tuple[int, ...] = ()
+    """Numbers of those tables in which the tag names another instance so far."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedTag:
-    """A tag of a table disappears."""
+    """A tag of tables disappears."""
 
-    table_id: int
     tag: str
+    table_ids: tuple[int, ...]
 
 
 Change = (

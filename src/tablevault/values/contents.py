@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+import msgspec
+
 from tablevault.system.clock import datetime
 
 JsonObject = dict[str, Any]
@@ -83,6 +85,29 @@ class InstanceRecord:
     author: str
     created_at: datetime
     process_id: str
+
+
+class NamedInstance(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A materialized instance with the name of its table, where many are read at once."""
+
+    table_id: int
+    table_name: str
+    row_id: int
+    instance_id: str
+    artifact_state: ArtifactState
+    columns: tuple[ColumnRecord, ...]
+
+    @classmethod
+    def of(cls, table: TableRecord, instance: InstanceRecord) -> NamedInstance:
+        """Return it from the records of both."""
+        return cls(
+            table.table_id,
+            table.name,
+            instance.row_id,
+            instance.instance_id,
+            instance.artifact_state,
+            instance.columns,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,6 +19,7 @@ from tablevault.values.contents import (
     ColumnRecord,
     InstanceRecord,
     ListedInstance,
+    NamedInstance,
     TableRecord,
     TagRecord,
 )
@@ -50,7 +51,7 @@ def damage_named(what: str) -> Iterator[None]:
 
 # The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
 # clocks lets `datetime` mean another class.
-for _kind in (TableRecord, InstanceRecord, ListedInstance, ProcessRecord, TagRecord):
+for _kind in (TableRecord, InstanceRecord, ListedInstance, NamedInstance, ProcessRecord, TagRecord):
     msgspec.json.Decoder(_kind)
 
 
@@ -163,6 +164,16 @@ def instance_record(row: RowMapping) -> InstanceRecord:
             "columns": _columns(row["columns"]),
         }
         return as_record(InstanceRecord, {**row, **checked})
+
+
+def named_instances(rows: Iterable[Sequence[Any]]) -> list[NamedInstance]:
+    """Return instances with the names of their tables; the values of rows are in the order of the fields."""
+    with damage_named("instances"):
+        decoded = [
+            (table_id, table_name, row_id, file_name(instance_id), artifact_state, _columns(columns))
+            for table_id, table_name, row_id, instance_id, artifact_state, columns in rows
+        ]
+        return msgspec.convert(decoded, type=list[NamedInstance])
 
 
 def listed_instance(row: RowMapping) -> ListedInstance:

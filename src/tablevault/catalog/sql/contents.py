@@ -15,6 +15,7 @@ from tablevault.catalog.sql.codec import (
     file_name,
     instance_record,
     listed_instance,
+    named_instances,
     read_limits_row,
     read_record,
     table_record,
@@ -22,7 +23,7 @@ from tablevault.catalog.sql.codec import (
 )
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
-from tablevault.catalog.sql.store import Store, current_value
+from tablevault.catalog.sql.store import Store, batches, current_value
 from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
 from tablevault.names import fold, tag_in
 from tablevault.values.changes import Read
@@ -30,6 +31,7 @@ from tablevault.values.contents import (
     ArtifactState,
     InstanceRecord,
     ListedInstance,
+    NamedInstance,
     Selected,
     Selection,
     TableRecord,
@@ -63,11 +65,36 @@ _NEWEST_ACTIVE = (
 _CURRENT = _INSTANCES.where(
     ~instances.c.deleted, or_(instances.c.temporary.is_(True), instances.c.row_id.in_(_NEWEST_ACTIVE))
 ).order_by(instances.c.row_id)
-_NEWEST_SUCCESSFUL = _INSTANCES.where(
-    instances.c.row_id.in_(
-        _NEWEST_ACTIVE.where(instances.c.success.is_(True), instances.c.version == bindparam("version"))
+_NAMED = (
+    select(
+        tables.c.table_id,
+        tables.c.name,
+        instances.c.row_id,
+        instances.c.instance_id,
+        instances.c.artifact_state,
+        instances.c.columns,
     )
-).order_by(instances.c.row_id)
+    .join(tables, tables.c.table_id == instances.c.table_id)
+    .where(~tables.c.deleted)
+    .order_by(tables.c.table_id)
+)
+_CANDIDATES = instances.alias()
+_NEWEST_SUCCESSFUL = _NAMED.where(
+    # One step in the index for each table, however many instances it has.
+    instances.c.row_id
+    == select(_CANDIDATES.c.row_id)
+    .where(
+        _CANDIDATES.c.table_id == tables.c.table_id,
+        _CANDIDATES.c.version == bindparam("version"),
+        ~_CANDIDATES.c.deleted,
+        _CANDIDATES.c.temporary.is_(False),
+        _CANDIDATES.c.active.is_(True),
+        _CANDIDATES.c.success.is_(True),
+    )
+    .order_by(_CANDIDATES.c.row_id.desc())
+    .limit(1)
+    .scalar_subquery()
+)
 _FOLDERS = select(instances.c.folder).where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_NAMED = (
     _INSTANCES.where(instances.c.instance_id == bindparam("instance_id"), instances.c.temporary.is_(False))
@@ -77,6 +104,10 @@ _INSTANCE_NAMED = (
 _TAGGED = _INSTANCES.join(tags, tags.c.row_id == instances.c.row_id).where(
     tags.c.table_id == bindparam("table_id"), tags.c.tag_key == bindparam("tag_key"), ~instances.c.deleted
 )
+_TAGGED_INSTANCES = _NAMED.join(tags, tags.c.row_id == instances.c.row_id).where(
+    tags.c.tag_key == bindparam("tag_key"), ~instances.c.deleted
+)
+_TAGGED_INSTANCES_OF = _TAGGED_INSTANCES.where(tags.c.table_id.in_(bindparam("table_ids", expanding=True)))
 _SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~IS_TAGGED)
 _IS_HELD = exists().where(
     held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
@@ -145,6 +176,11 @@ _LAST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version.desc())
 _READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
 _CONFIRMED_OF = (
     select(confirmed.c.input_row_id).where(confirmed.c.row_id == bindparam("row_id")).order_by(confirmed.c.confirmed_id)
+)
+_SHARE_ARTIFACTS = select(
+    exists().where(
+        tables.c.table_id.in_(bindparam("table_ids", expanding=True)), tables.c.allow_multiple_artifacts.is_(False)
+    )
 )
 _SERVICES = select(services.c.name, services.c.limits).order_by(services.c.name)
 _READERS_OF = select(reads).where(reads.c.input_row_id == bindparam("row_id")).order_by(reads.c.read_id)
@@ -306,11 +342,10 @@ class Contents:
             found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings().all()]
             return [item for item in found if not locks.held_by_others(connection, item, serial)]
 
-    def newest_successful(self, version: str) -> list[InstanceRecord]:
-        """Return the newest active successful instance of a version of each table, in the order of their row ids."""
+    def newest_successful(self, version: str) -> list[NamedInstance]:
+        """Return the newest active successful instance of a version of each table, in the order of the tables."""
         with self._store.read() as connection:
-            rows = connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).mappings()
-            return [instance_record(row) for row in rows]
+            return named_instances(connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).all())
 
     def listed_tables(self, after: str, most: int) -> list[TableRecord]:
         """Return the first tables after a name, in the order of their names regardless of case."""
@@ -383,6 +418,30 @@ class Contents:
             )
             return [tag_record(row) for row in rows]
 
+    def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
+        """Return the instances that a tag names, in any case of its letters, in the order of the tables.
+
+        Parameters
+        ----------
+        tag
+            The tag.
+        table_ids
+            Only those of these tables; `None` for all.
+        """
+        values: dict[str, object] = {"tag_key": fold(tag)}
+        with self._store.read() as connection:
+
+            def read() -> list[NamedInstance]:
+                if table_ids is None:
+                    return named_instances(connection.execute(_TAGGED_INSTANCES, values).all())
+                found: list[NamedInstance] = []
+                for batch in batches(sorted(table_ids)):
+                    rows = connection.execute(_TAGGED_INSTANCES_OF, {**values, "table_ids": batch}).all()
+                    found += named_instances(rows)
+                return found
+
+            return _of_added(connection, tags, read, without=[])
+
     def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
         """Return the instance of a table that a tag names, in any case of its letters."""
         with self._store.read() as connection:
@@ -412,6 +471,11 @@ class Contents:
             )
 
         return list(self._store.read_once((_CONFIRMED_OF, row_id), read))
+
+    def share_artifacts(self, table_ids: Sequence[int]) -> bool:
+        """Return whether any of the tables has one set of artifacts for all of its instances."""
+        with self._store.read() as connection:
+            return any(connection.scalar(_SHARE_ARTIFACTS, {"table_ids": batch}) for batch in batches(table_ids))
 
     def services(self) -> dict[str, dict[str, float]]:
         """Return the limits of each service, by its name."""

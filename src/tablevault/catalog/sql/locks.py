@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select
+from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select, text
 
 from tablevault.catalog.sql.schema import locks, tables
+from tablevault.catalog.sql.store import batches
 from tablevault.values.contents import InstanceRecord
 from tablevault.values.lock_names import lock_on_instance
 from tablevault.values.processes import Lock
@@ -16,6 +18,14 @@ from tablevault.values.processes import Lock
 # Statements are made once: to put one together takes longer than to run it.
 _NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
 _TAKE = insert(locks)
+_MOST_ROWS = 100
+"""Locks that one statement takes."""
+_TAKE_MANY = text(
+    "INSERT INTO locks (serial, resource, exclusive) SELECT :serial, column1, column2 FROM (VALUES "
+    + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MOST_ROWS))
+    + ") AS wanted"
+)
+"""SQLAlchemy would put its own statement for many rows together anew each time."""
 _MOST_AT_ONCE = 20
 """Number of resources in one query: for many more, SQLite would read all locks for each part of it."""
 _HELD_BY = (
@@ -23,8 +33,6 @@ _HELD_BY = (
     .where(locks.c.serial.in_(bindparam("serials", expanding=True)))
     .order_by(locks.c.lock_id)
 )
-_MOST_PROCESSES = 1_000
-"""Processes in one query."""
 _ALL = select(locks.c.serial, locks.c.resource, locks.c.exclusive).order_by(locks.c.lock_id)
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
@@ -38,28 +46,31 @@ def conflicting_holders(
     only changes: a child may read the tables that its ancestors read or build.
     """
     on: dict[str, bool] = {}
-    below: dict[str, bool] = {}
     for lock in wanted:
-        *above, resource = _path_to(lock.resource)
-        on[resource] = on.get(resource, False) or lock.exclusive
-        for parent in above:
-            below[parent] = below.get(parent, False) or lock.exclusive
+        on[lock.resource] = on.get(lock.resource, False) or lock.exclusive
+    ordered = sorted(on)
     holders: set[int] = set()
-    for held_by, held in _overlapping(connection, list(on)):
-        # Whether the wanted locks that it overlaps are exclusive.
-        met = [on[resource] for resource in _path_to(held.resource) if resource in on]
-        if held.resource in below:
-            met.append(below[held.resource])
-        if any(met) or (met and held.exclusive and held_by not in ancestors):
+    for held_by, held in _near(connection, ordered):
+        overlapped = [resource for resource in _path_to(held.resource) if resource in on]
+        first, end = _bounds_below(held.resource)
+        overlapped += ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]
+        is_exclusive = held.exclusive and held_by not in ancestors
+        if overlapped and (is_exclusive or any(on[resource] for resource in overlapped)):
             holders.add(held_by)
     return tuple(sorted(holders))
 
 
-def take(connection: Connection, serial: int, wanted: Iterable[Lock]) -> None:
+def take(connection: Connection, serial: int, wanted: Sequence[Lock]) -> None:
     """Record locks as held by a process."""
-    rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted]
+    left = len(wanted) % _MOST_ROWS
+    rows = [{"serial": serial, "resource": lock.resource, "exclusive": lock.exclusive} for lock in wanted[:left]]
     if rows:
         connection.execute(_TAKE, rows)
+    for start in range(left, len(wanted), _MOST_ROWS):
+        values: dict[str, object] = {"serial": serial}
+        for number, lock in enumerate(wanted[start : start + _MOST_ROWS]):
+            values[f"resource_{number}"], values[f"exclusive_{number}"] = lock.resource, lock.exclusive
+        connection.execute(_TAKE_MANY, values)
 
 
 def release(connection: Connection, serial: int) -> None:
@@ -70,16 +81,15 @@ def release(connection: Connection, serial: int) -> None:
 def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
     """Return the locks of processes, by serial number, in the order of their taking."""
     found: dict[int, list[Lock]] = {serial: [] for serial in serials}
-    for start in range(0, len(serials), _MOST_PROCESSES):
-        rows = connection.execute(_HELD_BY, {"serials": list(serials[start : start + _MOST_PROCESSES])})
-        for serial, resource, exclusive in rows:
+    for batch in batches(serials):
+        for serial, resource, exclusive in connection.execute(_HELD_BY, {"serials": batch}):
             found[serial].append(Lock(resource, bool(exclusive)))
     return {serial: tuple(held) for serial, held in found.items()}
 
 
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of all processes with a lock on the resource, above it or below it."""
-    return tuple(sorted({serial for serial, _ in _overlapping(connection, [resource])}))
+    return tuple(sorted({serial for serial, _ in _near(connection, [resource])}))
 
 
 def held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
@@ -103,22 +113,26 @@ def _path_to(resource: str) -> list[str]:
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
-def _overlapping(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
-    """Yield each lock on the resources, above or below them, with the process that holds it."""
-    above = {path for resource in resources for path in _path_to(resource)}
+def _bounds_below(resource: str) -> tuple[str, str]:
+    """Return the first resource below one, and the end of those below it, in the order of their texts."""
+    # "0" is the character after "/".
+    return f"{resource}/", f"{resource}0"
+
+
+def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
+    """Yield each lock on the resources, above or below them, with its holder; all locks if there are many resources."""
     if len(resources) > _MOST_AT_ONCE:
         # Few locks are held at any time: to look at all of them is faster than to ask for each resource.
-        wanted = set(resources)
-        for serial, resource, exclusive in connection.execute(_ALL):
-            if resource in above or not wanted.isdisjoint(_path_to(resource)):
-                yield int(serial), Lock(resource, bool(exclusive))
-        return
-    bounds: dict[str, str] = {}
-    for number, resource in enumerate(resources):
-        # "0" is the character after "/": the range holds exactly the resources below this one, and uses the index.
-        bounds |= {f"first_{number}": f"{resource}/", f"end_{number}": f"{resource}0"}
-    for row in connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all():
-        yield int(row.serial), Lock(row.resource, bool(row.exclusive))
+        rows = connection.execute(_ALL).all()
+    else:
+        above = {path for resource in resources for path in _path_to(resource)}
+        bounds: dict[str, str] = {}
+        for number, resource in enumerate(resources):
+            # The range uses the index.
+            bounds[f"first_{number}"], bounds[f"end_{number}"] = _bounds_below(resource)
+        rows = connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all()
+    for serial, resource, exclusive in rows:
+        yield int(serial), Lock(resource, bool(exclusive))
 
 
 @cache

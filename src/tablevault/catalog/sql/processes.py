@@ -12,7 +12,7 @@ from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.codec import damage_named, process_record
 from tablevault.catalog.sql.creations import creates_of, was_to_create
 from tablevault.catalog.sql.schema import processes, vault
-from tablevault.catalog.sql.store import Store
+from tablevault.catalog.sql.store import Store, batches
 from tablevault.errors import TVProcessError
 from tablevault.values.plans import names_its_creations
 from tablevault.values.processes import Lock, ProcessRecord, Status
@@ -36,8 +36,6 @@ _ENDED_AFTER = (
 _IDS = select(processes.c.serial, processes.c.process_id).where(
     processes.c.serial.in_(bindparam("serials", expanding=True))
 )
-_MOST_AT_ONCE = 1_000
-"""Processes in one query."""
 # Columns of format 2 are not part of the table that both formats are read by.
 _WAITING = text("SELECT serial, waiting FROM processes WHERE serial IN :serials AND waiting IS NOT NULL").bindparams(
     bindparam("serials", expanding=True)
@@ -89,8 +87,8 @@ class Processes:
             try:
                 return {
                     int(row.serial): str(row.waiting)
-                    for start in range(0, len(serials), _MOST_AT_ONCE)
-                    for row in connection.execute(_WAITING, {"serials": list(serials[start : start + _MOST_AT_ONCE])})
+                    for batch in batches(serials)
+                    for row in connection.execute(_WAITING, {"serials": batch})
                 }
             except OperationalError:
                 # Asked for only now: almost every catalog has the column, which format 1 lacks.
@@ -125,8 +123,8 @@ class Processes:
         """Return the ids of processes, by serial number."""
         found: dict[int, str] = {}
         with self._store.read() as connection:
-            for start in range(0, len(serials), _MOST_AT_ONCE):
-                rows = connection.execute(_IDS, {"serials": list(serials[start : start + _MOST_AT_ONCE])})
+            for batch in batches(serials):
+                rows = connection.execute(_IDS, {"serials": batch})
                 found.update((int(row.serial), str(row.process_id)) for row in rows)
         return found
 

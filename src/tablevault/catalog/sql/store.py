@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
@@ -27,7 +27,11 @@ WRITING = "writing"
 _MOST_KEPT = 10_000
 """Findings that a snapshot keeps; a vault may be larger than memory."""
 
+_MOST_NAMED = 1_000
+"""Rows that one statement names."""
+
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class Database(Protocol):
@@ -213,6 +217,12 @@ def advance(connection: Connection, *counters: str) -> dict[str, int]:
     """Advance counters of the catalog by one and return their new values."""
     rows = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
     return {str(name): int(value) for name, value in rows}
+
+
+def batches(items: Sequence[Item]) -> Iterator[list[Item]]:
+    """Yield items in lists short enough for the parameters of one statement."""
+    for start in range(0, len(items), _MOST_NAMED):
+        yield list(items[start : start + _MOST_NAMED])
 
 
 def current_value(connection: Connection, counter: str) -> int:

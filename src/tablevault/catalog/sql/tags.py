@@ -6,6 +6,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from tablevault.catalog.sql.codec import now
 from tablevault.catalog.sql.schema import instances, processes, tables, tags
+from tablevault.catalog.sql.store import batches
 from tablevault.names import fold
 from tablevault.values.changes import DeletedTag, NewTag
 
@@ -30,26 +31,35 @@ TAGS = (
 IS_TAGGED = exists().where(tags.c.row_id == instances.c.row_id)
 """Whether an instance has a tag; part of a query over instances."""
 _AUTHOR_OF = select(processes.c.author).where(processes.c.serial == bindparam("serial"))
-_INSERT = insert(tags)
-_DELETE = delete(tags).where(tags.c.table_id == bindparam("of_table"), tags.c.tag_key == bindparam("of_key"))
+_COMMON = ("tag", "tag_key", "description", "author", "created_at", "serial")
+"""Columns that are the same for all instances of a tag."""
+_INSERT = insert(tags).from_select(
+    ["table_id", "row_id", *_COMMON],
+    select(instances.c.table_id, instances.c.row_id, *map(bindparam, _COMMON)).where(
+        instances.c.row_id.in_(bindparam("row_ids", expanding=True))
+    ),
+)
+_DELETE = delete(tags).where(
+    tags.c.tag_key == bindparam("of_key"), tags.c.table_id.in_(bindparam("table_ids", expanding=True))
+)
 
 
 def set_tag(connection: Connection, change: NewTag, serial: int) -> None:
     """Let a tag name instances; it leaves those of the same tables that it named before."""
-    key = fold(change.tag)
-    connection.execute(_DELETE, [{"of_table": table_id, "of_key": key} for table_id, _ in change.instances])
+    delete_tag(connection, DeletedTag(change.tag, change.moved_in))
     common = {
         "tag": change.tag,
-        "tag_key": key,
+        "tag_key": fold(change.tag),
         "description": change.description,
         "author": connection.scalar(_AUTHOR_OF, {"serial": serial}),
         "created_at": now(),
         "serial": serial,
     }
-    rows = [{"table_id": table_id, "row_id": row_id, **common} for table_id, row_id in change.instances]
-    connection.execute(_INSERT, rows)
+    for row_ids in batches([row_id for _, row_id in change.instances]):
+        connection.execute(_INSERT, {"row_ids": row_ids, **common})
 
 
 def delete_tag(connection: Connection, change: DeletedTag) -> None:
-    """Delete a tag of a table."""
-    connection.execute(_DELETE, {"of_table": change.table_id, "of_key": fold(change.tag)})
+    """Delete a tag of tables."""
+    for table_ids in batches(change.table_ids):
+        connection.execute(_DELETE, {"of_key": fold(change.tag), "table_ids": table_ids})
