@@ -472,7 +472,7 @@ class RowRunner:
             return
         task = _after_call(call.task, ended.seconds)
         self._note_usage(ended.number, call, ended.seconds, ended.usage or {})
-        if all(self._table.filled[position] for position in task.positions):
+        if all(self._table.marks(task.positions)):
             # An interrupt came after the rows were kept and before the call was removed.
             pass
         elif ended.error is not None:
@@ -545,7 +545,7 @@ class RowRunner:
             self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
             return
         simple = self._plan.function.validator is None and not holds_exceptions(results)
-        if simple and not any(self._table.filled[position] for position in task.positions):
+        if simple and not any(self._table.marks(task.positions)):
             together = self._collector.read_together(value)
             results = results if together is None else together
             for place, refused in self._collected(task.positions, fingerprints, results, together is not None):

@@ -109,6 +109,12 @@ class RowTable:
         never_tried = [position for position in missing if position not in self.failures]
         return [*never_tried, *(position for position in missing if position in self.failures)]
 
+    def marks(self, positions: Sequence[int]) -> bytes:
+        """Return the marks of some rows: 0 for each without cells."""
+        if isinstance(positions, range) and positions.step == 1:
+            return bytes(self.filled[positions.start : positions.stop])
+        return bytes([self.filled[position] for position in positions])
+
     def failed(self) -> Iterator[int]:
         """Yield the positions of the rows that failed, in this attempt or an earlier one."""
         return (position for position, failure in self.failures.items() if failure.kind == "failed")
