@@ -10,7 +10,7 @@ from typing import Any
 
 from tablevault.rows.received_files import PIECE_BYTES
 from tablevault.rows.worker_files import InputFile
-from tablevault.rows.worker_texts import mapped_texts, mark_of_file
+from tablevault.rows.worker_texts import WITHOUT_TEXTS, mapped_texts, mark_of_file
 from tablevault.storage import files
 
 _MOST_KEPT = 32
@@ -37,8 +37,14 @@ class InputFiles:
         """The last call that was started: those after it may be on their way."""
         self._kept: OrderedDict[str, InputFile] = OrderedDict()
 
-    def marked(self, number: int, arguments: Mapping[str, object]) -> dict[str, object]:
+    def marked(self, number: int, arguments: Mapping[str, object]) -> Mapping[str, object]:
         """Return the arguments of a call with marks in place of paths, and keep the paths."""
+        for value in arguments.values():
+            kind = type(value)
+            if kind not in WITHOUT_TEXTS and (kind is not str or value.startswith(self._root)):  # type: ignore[attr-defined]
+                break
+        else:
+            return arguments
         paths: dict[str, int] = {}
 
         def mark(text: str) -> str:

@@ -17,7 +17,7 @@ _DIGITS = secrets.token_hex(16)
 
 ARTIFACT_FOLDER = "ARTIFACT_FOLDER"
 _VARIABLE = "ENV:"
-_WITHOUT_TEXTS = frozenset({int, float, bool, bytes, NoneType})
+WITHOUT_TEXTS = frozenset({int, float, bool, bytes, NoneType})
 _FILE = "FILE:"
 
 
@@ -78,7 +78,7 @@ class WorkerTexts:
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
     """Return a value with every text in it changed: in lists, tuples, mappings, series and frames, too."""
     kind = type(value)
-    if kind in _WITHOUT_TEXTS:
+    if kind in WITHOUT_TEXTS:
         return value
     if kind is str:
         return change(value)
