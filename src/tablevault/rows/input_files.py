@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,11 @@ class InputFiles:
             self._paths[number] = list(paths)
         return found
 
-    def of_call(self, number: int) -> Iterator[tuple[str, InputFile]]:
-        """Yield the files of a call, each with the key that its mark has."""
-        for place, path in enumerate(self._paths.get(number, ())):
-            yield f"{number}.{place}", self._sent(path)
+    def of_calls(self, numbers: Iterable[int]) -> Iterator[tuple[str, InputFile]]:
+        """Yield the files of calls, each with the key that its mark has."""
+        for number in numbers if self._paths else ():
+            for place, path in enumerate(self._paths.get(number, ())):
+                yield f"{number}.{place}", self._sent(path)
 
     def forget_all_but(self, numbers: Collection[int]) -> None:
         """Forget the files of calls that have ended."""

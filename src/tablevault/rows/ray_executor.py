@@ -612,7 +612,7 @@ class _Crew:
         if self.inputs is None:
             return {}
         self.inputs.forget_all_but(self.calls.arguments)
-        return {key: tuple(file) for number, _ in calls for key, file in self.inputs.of_call(number)}
+        return {key: tuple(file) for key, file in self.inputs.of_calls(number for number, _ in calls)}
 
     # --- files ----------------------------------------------------------------------------------------------------
 

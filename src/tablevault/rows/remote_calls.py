@@ -118,12 +118,14 @@ class RemoteCalls:
     def answer(self, answers: Sequence[Answer]) -> None:
         """End the calls that a worker has answered."""
         self._deaths_idle = 0
+        suspected, abandoned, end, forget = self._suspected, self.abandoned, self.ended.append, self.arguments.pop
         for answer in answers:
             number = answer[0]
-            self._suspected.discard(number)
-            if number not in self.abandoned:
-                self.ended.append(ended_call(answer))
-            self.arguments.pop(number, None)
+            if suspected:
+                suspected.discard(number)
+            if number not in abandoned:
+                end(ended_call(answer))
+            forget(number, None)
         self.news.set()
 
     def end(self, number: int, error: BaseException) -> None:

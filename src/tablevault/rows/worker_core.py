@@ -104,7 +104,7 @@ def ended_call(answer: Answer) -> Ended:
     """Return the outcome of a call from a worker's answer, on the owner's side."""
     number, seconds, kind, content, usage = answer
     if kind == PLAIN:
-        return Ended(number, content, None, seconds, usage=usage)
+        return Ended(number, content, None, seconds, False, False, usage)
     if kind == RETURNED:
         try:
             return Ended(number, pickle.loads(content), None, seconds, usage=usage)
