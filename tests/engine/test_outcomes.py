@@ -89,10 +89,10 @@ def test_cause_is_none_in_records_without_one(job):
     failed(job, "nightly")
     catalog = job.vault._context.catalog
     with catalog._store.write() as connection:
-        (text,) = connection.exec_driver_sql("SELECT error FROM processes WHERE process_id = 'nightly'").one()
+        (text,) = connection.send("SELECT error FROM processes WHERE process_id = 'nightly'").one()
         error = json.loads(text)
         del error["cause"]
-        connection.exec_driver_sql("UPDATE processes SET error = ? WHERE process_id = 'nightly'", (json.dumps(error),))
+        connection.send("UPDATE processes SET error = ? WHERE process_id = 'nightly'", (json.dumps(error),))
     assert job.vault.get_process("nightly").error.cause is None
 
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, event
 
 from made_builders import builder_text
 from tablevault import TableVault
+from tablevault.catalog.sql.connection import Connection
 from tablevault.processes.process import OwnerWatch
 from tablevault.values.processes import Lock
 
@@ -42,15 +42,16 @@ DOUBLE = builder_text(
 def at_most(most):
     """Fail with the statements if more than `most` are sent inside the block."""
     sent = []
+    send = Connection.send
 
-    def note(connection, cursor, statement, parameters, context, executemany):
-        sent.append(" ".join(statement.split()))
+    def noted(connection, sql, *more, **options):
+        sent.append(" ".join(sql.split()))
+        return send(connection, sql, *more, **options)
 
-    event.listen(Engine, "before_cursor_execute", note)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Connection, "send", noted)
         yield
-    finally:
-        event.remove(Engine, "before_cursor_execute", note)
+    assert sent or not most
     assert len(sent) <= most, "\n".join(sent)
 
 

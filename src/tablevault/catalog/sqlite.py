@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Dialect, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, InterfaceError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from tablevault.catalog.sql.store import BEGIN, READING, WRITING
+from tablevault.catalog.sql.connection import Connection, Purpose
 from tablevault.errors import TVArgumentError, TVFileError, TVImplementationError
 from tablevault.system.sqlite_files import Snapshot, create_empty, distrust, may_open_live, read_snapshot, state_of
 from tablevault.system.waiting import poll
@@ -27,13 +26,10 @@ _BUSY_TIMEOUT = 60.0
 
 _BUSY_STEP = (0.0005, 0.002)
 
-_COMPILED: dict[Any, Any] = {}
-"""Statements as SQLAlchemy has compiled them: those of this package, so that their number is limited."""
-
 _JITTER = random.Random()
 """Of its own: the numbers that follow from a program's `random.seed` are the program's."""
 
-_BEGIN_STATEMENTS = {READING: "BEGIN", WRITING: "BEGIN IMMEDIATE"}
+_BEGIN_STATEMENTS = {Purpose.READING: "BEGIN", Purpose.WRITING: "BEGIN IMMEDIATE"}
 """A writer takes its lock at once: two that have both read could not both go on to write."""
 
 _ERROR_NUMBERS = {
@@ -83,6 +79,11 @@ class SqliteDatabase:
         """The address under which SQLAlchemy knows the file."""
         return URL.create("sqlite", database=str(self.path))
 
+    @property
+    def dialect(self) -> Dialect:
+        """The language of SQLite: one for all files, so that each statement is compiled once."""
+        return _dialect()
+
     def make(self) -> None:
         """Make an empty database; no-op where one exists."""
         create_empty(self.path)
@@ -90,18 +91,26 @@ class SqliteDatabase:
     def new_engine(self) -> Engine:
         """Return an engine whose connections are prepared for an untrusted file."""
         engine = create_engine(self.url, pool_size=2, max_overflow=-1, creator=partial(_open, self.path))
-        # So that a program with many vaults compiles each statement once.
-        engine.dialect = _dialect()
-        engine.update_execution_options(compiled_cache=_COMPILED)
+        engine.dialect = self.dialect
         event.listen(engine, "connect", _prepare)
         event.listen(engine, "checkout", partial(_check_same_file, self.path))
-        event.listen(engine, "begin", _begin)
         return engine
+
+    def begin(self, connection: Connection, purpose: Purpose) -> None:
+        """Begin a transaction; a writer takes its lock at once."""
+        statement = _BEGIN_STATEMENTS[purpose]
+        if not _begin_soon(connection.driver, statement):
+            connection.send(statement)
+
+    def has_table(self, connection: Connection, name: str) -> bool:
+        """Return whether the file has a table of this name."""
+        found = connection.send("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", [name])
+        return found.first() is not None
 
     def faults(self, connection: Connection) -> list[str]:
         """Return the problems that SQLite finds in the file."""
-        found = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA integrity_check")]
-        orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+        found = [str(row[0]) for row in connection.send("PRAGMA integrity_check")]
+        orphans = connection.send("PRAGMA foreign_key_check")
         return [text for text in found if text != "ok"] + [f"a row of {row[0]} belongs to nothing" for row in orphans]
 
     def backup(self, connection: Connection, target: Path) -> None:
@@ -109,9 +118,7 @@ class SqliteDatabase:
         create_empty(target)
         copy = sqlite3.connect(target)
         try:
-            source = connection.connection.driver_connection
-            assert isinstance(source, sqlite3.Connection)
-            source.backup(copy)
+            connection.driver.backup(copy)
         finally:
             copy.close()
 
@@ -177,13 +184,6 @@ def _check_same_file(path: Path, connection: object, record: ConnectionPoolEntry
     identity = (found.st_dev, found.st_ino)
     if record.info.setdefault("file", identity) != identity:
         raise DisconnectionError(f"The catalog {path} was replaced.")
-
-
-def _begin(connection: Connection) -> None:
-    statement = _BEGIN_STATEMENTS[connection.get_execution_options().get(BEGIN, READING)]
-    driver = connection.connection.driver_connection
-    if not isinstance(driver, sqlite3.Connection) or not _begin_soon(driver, statement):
-        connection.exec_driver_sql(statement)
 
 
 def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import bindparam, insert, select, update
 
 from tablevault.catalog.sql.codec import now
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.names import fold
 from tablevault.values.changes import (
@@ -18,7 +19,10 @@ from tablevault.values.changes import (
 )
 
 _AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
-_INSERT_TABLE = insert(tables).values(author=_AUTHOR)
+_INSERT_TABLE = insert(tables).values(author=_AUTHOR).returning(tables.c.table_id)
+_SET_ORIGIN = update(instances).where(instances.c.row_id == bindparam("of_row"))
+_INSERT_READ = insert(reads)
+_INSERT_TAG = insert(tags).values(author=_AUTHOR)
 _ROW_OF = (
     select(instances.c.row_id)
     .where(instances.c.instance_id == bindparam("instance_id"))
@@ -62,12 +66,12 @@ def insert_imported(
     for place, item in enumerate(change.instances):
         origin = _row(connection, by_id, item.origin_id) if item.origin_id else None
         if origin is not None:
-            connection.execute(instances.update().where(instances.c.row_id == rows[place]).values(origin=origin))
+            connection.execute(_SET_ORIGIN, {"of_row": rows[place], "origin": origin})
         for read in item.reads:
             input_row = _row(connection, by_id, read.input_id)
             if input_row is not None:
                 facts = {"column": read.column, "builder": read.builder, "input_column": read.input_column}
-                connection.execute(insert(reads), {"row_id": rows[place], "input_row_id": input_row, **facts})
+                connection.execute(_INSERT_READ, {"row_id": rows[place], "input_row_id": input_row, **facts})
     for tag in change.tags:
         _tag(connection, tag, rows[tag.instance], serial)
     return rows
@@ -87,9 +91,7 @@ def _table(connection: Connection, table: ImportedTable, serial: int) -> int:
         "deleted": table.is_hidden,
         "by_serial": serial,
     }
-    key = connection.execute(_INSERT_TABLE, row).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+    return int(connection.scalar(_INSERT_TABLE, row))
 
 
 def _instance(item: ImportedInstance, table_id: int) -> dict[str, object]:
@@ -127,5 +129,4 @@ def _tag(connection: Connection, tag: ImportedTag, row_id: int, serial: int) -> 
     if connection.scalar(_TAG, key) is not None:
         return
     row = {**key, "row_id": row_id, "tag": tag.tag, "description": tag.description, "created_at": now()}
-    author = select(processes.c.author).where(processes.c.serial == serial).scalar_subquery()
-    connection.execute(insert(tags).values(author=author), {**row, "serial": serial})
+    connection.execute(_INSERT_TAG, {**row, "serial": serial, "by_serial": serial})

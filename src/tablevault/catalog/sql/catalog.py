@@ -7,10 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tablevault.catalog.sql import migration
+from tablevault.catalog.sql.connection import Database
 from tablevault.catalog.sql.contents import Contents
 from tablevault.catalog.sql.imported import record_imported
 from tablevault.catalog.sql.processes import Processes, unfinished_in
-from tablevault.catalog.sql.store import Database, Store
+from tablevault.catalog.sql.store import Store
 from tablevault.catalog.sql.tidying import TidyingSteps
 from tablevault.catalog.sql.transitions import Transitions
 from tablevault.layout import FORMAT

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import singledispatch
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, text, update
+from sqlalchemy import bindparam, delete, insert, select, text, update
 
 from tablevault.catalog.sql.arrivals import insert_imported
 from tablevault.catalog.sql.codec import now, read_row
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables
 from tablevault.catalog.sql.tags import delete_tag, set_tag
@@ -37,7 +39,7 @@ from tablevault.values.contents import ArtifactState
 _ID_OF_TABLE = select(tables.c.table_id).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
 _AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
 _INSERT_TABLE = insert(tables).values(author=_AUTHOR)
-_INSERT_INSTANCE = insert(instances).values(author=_AUTHOR)
+_INSERT_INSTANCE = insert(instances).values(author=_AUTHOR).returning(instances.c.row_id)
 _INSERT_READS = insert(reads)
 _INSERT_CONFIRMED = insert(confirmed)
 _NEWEST_ACTIVE = (
@@ -115,7 +117,7 @@ def _(change: DeletedTable, connection: Connection, serial: int) -> None:
 def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None:
     table_id = change.table_id
     if table_id is None:
-        table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).scalar_one()
+        table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).one()[0]
     row = {
         "table_id": table_id,
         "instance_id": change.instance_id,
@@ -134,8 +136,7 @@ def _(change: NewTemporaryInstance, connection: Connection, serial: int) -> None
 
 @apply_change.register
 def _(change: MaterializedInstance, connection: Connection, serial: int) -> None:
-    gone = {"of_row": change.temporary_row_id, "deleted": True}
-    temporary = connection.execute(_DELETE_TEMPORARY, gone).mappings().one()
+    temporary = _deleted_temporary(connection, change.temporary_row_id)
     if change.deactivates_others:
         connection.execute(_UPDATE_OF_TABLE, {"of_table": temporary["table_id"], "active": False})
     if change.replaces_artifacts:
@@ -145,7 +146,7 @@ def _(change: MaterializedInstance, connection: Connection, serial: int) -> None
 
 @apply_change.register
 def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
-    table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).scalar_one()
+    table_id = connection.execute(_ID_OF_TABLE, {"name_key": fold(change.table_name)}).one()[0]
     if change.deactivates_others:
         connection.execute(_UPDATE_OF_TABLE, {"of_table": table_id, "active": False})
     if change.replaces_artifacts:
@@ -163,8 +164,7 @@ def _(change: WrittenInstance, connection: Connection, serial: int) -> None:
 
 @apply_change.register
 def _(change: UnchangedInstance, connection: Connection, serial: int) -> None:
-    gone = {"of_row": change.temporary_row_id, "deleted": True}
-    temporary = connection.execute(_DELETE_TEMPORARY, gone).mappings().one()
+    temporary = _deleted_temporary(connection, change.temporary_row_id)
     of_version = {"table_id": temporary["table_id"], "version": temporary["version"]}
     newest = connection.scalar(_NEWEST_ACTIVE, of_version)
     if newest != change.instance_id:
@@ -210,6 +210,14 @@ def _(change: DeletedTag, connection: Connection, serial: int) -> None:
     delete_tag(connection, change)
 
 
+def _deleted_temporary(connection: Connection, row_id: int) -> Mapping[str, Any]:
+    """Delete a temporary instance; return its facts."""
+    found = connection.execute(_DELETE_TEMPORARY, {"of_row": row_id, "deleted": True}).mapping()
+    if found is None:
+        raise ValueError(f"it has no instance number {row_id}")
+    return found
+
+
 def _insert_materialized(
     connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
 ) -> None:
@@ -241,9 +249,7 @@ def _insert_instance(connection: Connection, row: Mapping[str, object], serial: 
         "by_serial": serial,
         "deleted": False,
     }
-    key = connection.execute(_INSERT_INSTANCE, {**made, **row}).inserted_primary_key
-    assert key is not None
-    return int(key[0])
+    return int(connection.scalar(_INSERT_INSTANCE, {**made, **row}))
 
 
 @apply_change.register

@@ -11,7 +11,6 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import RowMapping
 
 from tablevault.names import is_file_name
 from tablevault.values.changes import Read
@@ -55,9 +54,9 @@ for _kind in (TableRecord, InstanceRecord, ListedInstance, NamedInstance, Proces
     msgspec.json.Decoder(_kind)
 
 
-def as_record(kind: type[Record], values: Mapping[Any, Any]) -> Record:
+def as_record(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """Return a record of checked values: SQLite stores any type in any column."""
-    return msgspec.convert({str(name): value for name, value in values.items()}, type=kind)
+    return msgspec.convert(values, type=kind)
 
 
 def file_name(text: Any) -> str:
@@ -75,7 +74,7 @@ def now() -> str:
 # --- processes ---------------------------------------------------------------------------------------------------
 
 
-def process_record(row: RowMapping, creates: tuple[Creation, ...]) -> ProcessRecord:
+def process_record(row: Mapping[str, Any], creates: tuple[Creation, ...]) -> ProcessRecord:
     """Return the record of a process, whose plan is still going to create `creates`."""
     with damage_named("processes"):
         checked = {
@@ -131,7 +130,7 @@ def encode_error(error: ErrorInfo) -> str:
 # --- contents ----------------------------------------------------------------------------------------------------
 
 
-def table_record(row: Mapping[Any, Any]) -> TableRecord:
+def table_record(row: Mapping[str, Any]) -> TableRecord:
     """Return the record of a table."""
     with damage_named("tables"):
         previous = row["previous_folder"]
@@ -151,7 +150,7 @@ def _columns(text: str) -> tuple[ColumnRecord, ...]:
     return msgspec.convert(named, type=tuple[ColumnRecord, ...])
 
 
-def instance_record(row: RowMapping) -> InstanceRecord:
+def instance_record(row: Mapping[str, Any]) -> InstanceRecord:
     """Return the record of an instance."""
     with damage_named("instances"):
         checked = {
@@ -176,14 +175,14 @@ def named_instances(rows: Iterable[Sequence[Any]]) -> list[NamedInstance]:
         return msgspec.convert(decoded, type=list[NamedInstance])
 
 
-def listed_instance(row: RowMapping) -> ListedInstance:
+def listed_instance(row: Mapping[str, Any]) -> ListedInstance:
     """Return an instance as lists show it."""
     with damage_named("instances"):
         flags = {name: bool(row[name]) for name in ("temporary", "active", "success", "external_edit")}
         return as_record(ListedInstance, {**row, "instance_id": file_name(row["instance_id"]), **flags})
 
 
-def tag_record(row: RowMapping) -> TagRecord:
+def tag_record(row: Mapping[str, Any]) -> TagRecord:
     """Return the record of a tag."""
     with damage_named("tags"):
         return as_record(TagRecord, {**row, "instance_id": file_name(row["instance_id"])})
@@ -195,7 +194,7 @@ def read_limits_row(text: str) -> dict[str, float]:
         return msgspec.json.decode(text, type=dict[str, int | float])
 
 
-def read_record(row: RowMapping) -> Read:
+def read_record(row: Mapping[str, Any]) -> Read:
     """Return the record of a read column."""
     with damage_named("reads"):
         return as_record(Read, row)

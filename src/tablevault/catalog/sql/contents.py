@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, RowMapping, Select, Table, bindparam, exists, func, literal, or_, select, text
+from sqlalchemy import Select, Table, bindparam, exists, func, literal, or_, select, text
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import listings, locks
@@ -21,6 +21,7 @@ from tablevault.catalog.sql.codec import (
     table_record,
     tag_record,
 )
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, batches, current_value
@@ -295,7 +296,8 @@ class Contents:
     def place_of(self, serial: int) -> int | None:
         """Return the row id of the last materialized instance that a process has made."""
         with self._store.read() as connection:
-            return connection.scalar(_LAST_MADE_BY, {"serial": serial})
+            place: int | None = connection.scalar(_LAST_MADE_BY, {"serial": serial})
+            return place
 
     def place_after(self, serial: int) -> int:
         """Return the row id of the last materialized instance whose process had ended when a process ended."""
@@ -328,9 +330,7 @@ class Contents:
             query = _newest_selected(selection.active_only, selection.successful_only)
             values["version"] = selection.version
         with self._store.read() as connection:
-            row = _of_added(
-                connection, tags, lambda: connection.execute(query, values).mappings().first(), without=None
-            )
+            row = _of_added(connection, tags, lambda: connection.execute(query, values).mapping(), without=None)
             if row is None:
                 return None
             table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
@@ -339,7 +339,7 @@ class Contents:
     def superseded(self, serial: int) -> list[InstanceRecord]:
         """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
         with self._store.read() as connection:
-            found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings().all()]
+            found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings()]
             return [item for item in found if not locks.held_by_others(connection, item, serial)]
 
     def newest_successful(self, version: str) -> list[NamedInstance]:
@@ -413,8 +413,8 @@ class Contents:
         if row_ids is not None:
             query = query.where(tags.c.row_id.in_(row_ids))
         with self._store.read() as connection:
-            rows: Sequence[RowMapping] = _of_added(
-                connection, tags, lambda: connection.execute(query).mappings().all(), without=()
+            rows: Sequence[Mapping[str, Any]] = _of_added(
+                connection, tags, lambda: connection.execute(query).mappings(), without=()
             )
             return [tag_record(row) for row in rows]
 
@@ -446,9 +446,7 @@ class Contents:
         """Return the instance of a table that a tag names, in any case of its letters."""
         with self._store.read() as connection:
             values = {"table_id": table_id, "tag_key": fold(tag)}
-            row = _of_added(
-                connection, tags, lambda: connection.execute(_TAGGED, values).mappings().first(), without=None
-            )
+            row = _of_added(connection, tags, lambda: connection.execute(_TAGGED, values).mapping(), without=None)
             return None if row is None else instance_record(row)
 
     def reads_of(self, row_id: int) -> list[Read]:
@@ -483,7 +481,7 @@ class Contents:
             return _of_added(
                 connection,
                 services,
-                lambda: {row.name: read_limits_row(row.limits) for row in connection.execute(_SERVICES)},
+                lambda: {name: read_limits_row(limits) for name, limits in connection.execute(_SERVICES)},
                 without=dict[str, dict[str, float]](),
             )
 
@@ -524,10 +522,10 @@ class Contents:
             return locks.exclusive_holders_of(connection, lock_on_table(fold(table_name)))
 
     def _first(
-        self, query: Select[Any], parameters: Mapping[str, object], record: Callable[[RowMapping], Result]
+        self, query: Select[Any], parameters: Mapping[str, object], record: Callable[[Mapping[str, Any]], Result]
     ) -> Result | None:
         def read(connection: Connection) -> Result | None:
-            row = connection.execute(query, parameters).mappings().first()
+            row = connection.execute(query, parameters).mapping()
             return None if row is None else record(row)
 
         return self._store.read_once((query, *parameters.values()), read)
@@ -539,7 +537,7 @@ def _of_added(connection: Connection, table: Table, read: Callable[[], Result], 
         return read()
     except OperationalError:
         # Asked for only now: almost every catalog has the table.
-        if connection.dialect.has_table(connection, table.name):
+        if connection.has_table(table.name):
             raise
         return without
 

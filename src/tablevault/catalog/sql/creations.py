@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, insert, select
 
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import creates, processes
 from tablevault.names import fold
 from tablevault.values.processes import Creation, Plan, Status

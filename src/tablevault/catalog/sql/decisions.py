@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from functools import cache
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, delete, exists, insert, select, update
+from sqlalchemy import Insert, bindparam, case, delete, exists, insert, select, update
 
 from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.changes import apply_change
 from tablevault.catalog.sql.codec import as_record, encode_error, encode_progress, now
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, first_process
 from tablevault.catalog.sql.schema import instances, processes, tidying
@@ -46,13 +47,8 @@ _FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
     end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
 )
 """A process that was reverted or stopped has ended when that was decided, not when it was tidied up."""
-_INSERT_STEPS = insert(tidying).returning(
-    tidying.c.tidying_id,
-    tidying.c.action,
-    tidying.c.source,
-    tidying.c.target,
-    exists().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value).label("has_superseded"),
-)
+_STEP = ("serial", "action", "source", "target")
+"""Columns of a step on disk."""
 _FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
 _DELETE_STEP = delete(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _FORGET_FAILED = delete(tidying).where(tidying.c.problem.is_not(None), tidying.c.source == bindparam("path"))
@@ -66,6 +62,23 @@ _UPDATE_STEP = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _SAVE_PROBLEM = _UPDATE_STEP.where(tidying.c.serial == bindparam("of_serial"))
 """SQLite gives the id of a step that is done to a new one, which may be another process's."""
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
+
+
+@cache
+def _insert_steps(count: int) -> Insert:
+    """Return the statement that inserts so many steps: several are one statement."""
+    rows: list[dict[str, Any]] = [{name: bindparam(f"{name}_{place}") for name in _STEP} for place in range(count)]
+    return (
+        insert(tidying)
+        .values(rows)
+        .returning(
+            tidying.c.tidying_id,
+            tidying.c.action,
+            tidying.c.source,
+            tidying.c.target,
+            exists().where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value).label("has_superseded"),
+        )
+    )
 
 
 def decide_one(connection: Connection, decision: Decision, made: str | None) -> Remaining | None:
@@ -99,7 +112,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     if "end_order" in counters:
         values |= {"end_order": counters["end_order"], "ended_at": now()}
     fence = {"of_serial": decision.serial, "of_attempt": decision.attempt}
-    row = connection.execute(_DECIDE, {**fence, **values}).one_or_none()
+    row = connection.execute(_DECIDE, {**fence, **values}).first()
     if row is None:
         raise not_owned(connection, decision.serial)
     if changes and decision.status is not Status.SUCCEEDED:
@@ -110,10 +123,13 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
             _follow_renaming(connection, change)
         apply_change(change, connection, decision.serial)
     if remaining:
-        if row.has_failed_steps:
+        if row[0]:
             _forget_superseded(connection, remaining)
-        rows = [{"serial": decision.serial, **asdict(step), "action": step.action.value} for step in remaining]
-        inserted = connection.execute(_INSERT_STEPS, rows).mappings().all()
+        rows = [(decision.serial, step.action.value, step.source, step.target) for step in remaining]
+        values = {
+            f"{name}_{place}": value for place, row in enumerate(rows) for name, value in zip(_STEP, row, strict=True)
+        }
+        inserted = connection.execute(_insert_steps(len(rows)), values).mappings()
         steps = sorted(((int(line["tidying_id"]), as_record(Tidying, line)) for line in inserted), key=itemgetter(0))
         return Remaining(tuple(steps), bool(inserted[0]["has_superseded"]))
     if decision.changes.leaves_work:
@@ -216,7 +232,7 @@ def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
     """Let steps that failed in a table's folder follow it, and drop those that would move it elsewhere."""
     connection.execute(_FORGET_MOVES, {"path": change.previous_folder})
     before, after = f"{change.previous_folder}/", f"{change.folder}/"
-    for row in connection.execute(_FAILED_STEPS).mappings().all():
+    for row in connection.execute(_FAILED_STEPS).mappings():
         moved = {
             name: after + row[name].removeprefix(before)
             for name in ("source", "target")

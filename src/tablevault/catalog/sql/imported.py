@@ -6,10 +6,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, Table, insert
+from sqlalchemy import Table, insert
 
 from tablevault.catalog.sql.changes import COUNT_FAILURES
 from tablevault.catalog.sql.codec import encode_error, encode_progress
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, reads, tables, tags
 from tablevault.catalog.sql.store import Store, advance
 from tablevault.names import fold

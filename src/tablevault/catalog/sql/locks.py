@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, delete, insert, or_, select, text
+from sqlalchemy import Select, and_, bindparam, delete, insert, or_, select, text
 
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import locks, tables
 from tablevault.catalog.sql.store import batches
 from tablevault.values.contents import InstanceRecord
@@ -34,6 +35,9 @@ _HELD_BY = (
     .order_by(locks.c.lock_id)
 )
 _ALL = select(locks.c.serial, locks.c.resource, locks.c.exclusive).order_by(locks.c.lock_id)
+_EXCLUSIVE_HOLDERS = (
+    select(locks.c.serial).where(locks.c.resource == bindparam("resource"), locks.c.exclusive.is_(True)).distinct()
+)
 _RELEASE = delete(locks).where(locks.c.serial == bindparam("serial"))
 
 
@@ -101,10 +105,7 @@ def held_by_others(connection: Connection, instance: InstanceRecord, serial: int
 
 def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     """Return the serials of the processes that hold exactly this resource exclusively."""
-    rows = connection.scalars(
-        select(locks.c.serial).where(locks.c.resource == resource, locks.c.exclusive.is_(True)).distinct()
-    )
-    return tuple(int(serial) for serial in rows)
+    return tuple(int(serial) for serial in connection.scalars(_EXCLUSIVE_HOLDERS, {"resource": resource}))
 
 
 def _path_to(resource: str) -> list[str]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from functools import cache
 
-from sqlalchemy import Connection, Dialect, Index, MetaData, delete, insert, select
+from sqlalchemy import Dialect, Index, MetaData, delete, insert, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from tablevault.catalog.sql.codec import damage_named
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import record_creates
 from tablevault.catalog.sql.schema import (
     ADDED_COLUMNS,
@@ -33,10 +34,10 @@ _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.p
 def identity_of(connection: Connection) -> tuple[int, str | None]:
     """Return the format that a catalog has, and the id of its vault, which format 1 does not say."""
     try:
-        row = connection.execute(select(vault.c.format, vault.c.vault_id)).one_or_none()
+        row = connection.execute(select(vault.c.format, vault.c.vault_id)).first()
     except OperationalError:
         # Asked for only now: almost every catalog has the table.
-        if connection.dialect.has_table(connection, vault.name):
+        if connection.has_table(vault.name):
             raise
         return 1, None
     if row is None:
@@ -46,10 +47,10 @@ def identity_of(connection: Connection) -> tuple[int, str | None]:
 
 def create_tables(connection: Connection) -> bool:
     """Make the tables of format 1 in an empty database, and return whether it was empty."""
-    if connection.dialect.has_table(connection, counters.name):
+    if connection.has_table(counters.name):
         return False
     for statement in _tables_of_format_1(connection.dialect):
-        connection.exec_driver_sql(statement)
+        connection.send(statement)
     connection.execute(insert(counters), [{"name": name, "value": 0} for name in ("generation", "end_order")])
     return True
 
@@ -64,8 +65,8 @@ def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_fro
     """
     _check_exclusive_locks(connection)
     for statement in _added_by_format_2(connection.dialect):
-        connection.exec_driver_sql(statement)
-    for serial, operation, plan in connection.execute(_NOT_SUCCEEDED).all():
+        connection.send(statement)
+    for serial, operation, plan in connection.execute(_NOT_SUCCEEDED):
         with damage_named("processes"):
             record_creates(connection, serial, decode_plan(operation, plan))
     connection.execute(
@@ -107,7 +108,7 @@ def _check_exclusive_locks(connection: Connection) -> None:
     """Drop a lock that a process holds twice; raise `ValueError` for one that two hold."""
     holders: dict[str, int] = {}
     query = select(locks).where(locks.c.exclusive.is_(True)).order_by(locks.c.lock_id)
-    for row in connection.execute(query).mappings().all():
+    for row in connection.execute(query).mappings():
         if row["resource"] not in holders:
             holders[row["resource"]] = row["serial"]
         elif holders[row["resource"]] == row["serial"]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, func, or_, select, text
+from sqlalchemy import Select, and_, bindparam, func, or_, select, text
 from sqlalchemy.exc import OperationalError
 
 from tablevault.catalog.sql import locks
 from tablevault.catalog.sql.codec import damage_named, process_record
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import creates_of, was_to_create
 from tablevault.catalog.sql.schema import processes, vault
 from tablevault.catalog.sql.store import Store, batches
@@ -69,7 +70,7 @@ class Processes:
         """Return whether an attempt of a process is the newest one, and was not asked to stop."""
         with self._store.read() as connection:
             row = connection.execute(_STATE, {"serial": serial}).first()
-            return row is not None and row.attempt == attempt and not row.stop_requested
+            return row is not None and row[0] == attempt and not row[1]
 
     def find(self, process_id: str) -> ProcessRecord | None:
         """Return the process with this id: the one that was not reverted if there is one, else the newest."""
@@ -86,13 +87,13 @@ class Processes:
         with self._store.read() as connection:
             try:
                 return {
-                    int(row.serial): str(row.waiting)
+                    int(serial): str(reason)
                     for batch in batches(serials)
-                    for row in connection.execute(_WAITING, {"serials": batch})
+                    for serial, reason in connection.execute(_WAITING, {"serials": batch})
                 }
             except OperationalError:
                 # Asked for only now: almost every catalog has the column, which format 1 lacks.
-                if connection.dialect.has_table(connection, vault.name):
+                if connection.has_table(vault.name):
                     raise
                 return {}
 
@@ -125,7 +126,7 @@ class Processes:
         with self._store.read() as connection:
             for batch in batches(serials):
                 rows = connection.execute(_IDS, {"serials": batch})
-                found.update((int(row.serial), str(row.process_id)) for row in rows)
+                found.update((int(serial), str(process_id)) for serial, process_id in rows)
         return found
 
     def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
@@ -143,7 +144,7 @@ class Processes:
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
         """Return the processes that ended since, in the order of their ends, each with its place in it."""
         with self._store.read() as connection:
-            rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings().all()
+            rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings()
             places = [int(row["end_order"]) for row in rows]
             return list(zip(places, process_records(connection, rows), strict=True))
 
@@ -175,11 +176,11 @@ class Processes:
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
     """Return the first process that a query finds."""
-    found = process_records(connection, connection.execute(query, parameters).mappings().fetchmany(1))
+    found = process_records(connection, connection.execute(query, parameters).mappings()[:1])
     return found[0] if found else None
 
 
-def process_records(connection: Connection, rows: Iterable[RowMapping]) -> list[ProcessRecord]:
+def process_records(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> list[ProcessRecord]:
     """Return rows as records; only the plans of unfinished processes include `creates`."""
     read = list(rows)
     with damage_named("processes"):

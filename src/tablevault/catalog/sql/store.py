@@ -7,22 +7,17 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import URL, Connection, Engine, bindparam, select, update
+from sqlalchemy import URL, Engine, PoolProxiedConnection, bindparam, select, update
 from sqlalchemy.exc import DBAPIError, DisconnectionError, InvalidRequestError
 
 from tablevault.catalog.sql import schema
+from tablevault.catalog.sql.connection import Connection, Database, Purpose, translated
 from tablevault.errors import TVArgumentError, TVFileError
 from tablevault.ports import UnknownOutcomeError
 from tablevault.system.forks import ForkHooks, around_forks
 from tablevault.texts.plain import in_line
-
-BEGIN = "tablevault_begin"
-"""Execution option that says for which purpose a transaction begins."""
-READING = "reading"
-WRITING = "writing"
-"""One at a time, from its beginning on."""
 
 _MOST_KEPT = 10_000
 """Findings that a snapshot keeps; a vault may be larger than memory."""
@@ -32,39 +27,6 @@ _MOST_NAMED = 1_000
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
-
-
-class Database(Protocol):
-    """A database of a catalog, as far as databases differ."""
-
-    @property
-    def url(self) -> URL:
-        """The address under which SQLAlchemy knows the database."""
-        ...
-
-    def make(self) -> None:
-        """Make an empty database; no-op where one exists."""
-        ...
-
-    def new_engine(self) -> Engine:
-        """Return an engine that begins transactions as their execution option `BEGIN` asks for."""
-        ...
-
-    def faults(self, connection: Connection) -> list[str]:
-        """Return the problems that the database itself finds."""
-        ...
-
-    def backup(self, connection: Connection, target: Path) -> None:
-        """Write a copy of the database, as it is at this moment, to a file."""
-        ...
-
-    def error_number(self, error: DBAPIError) -> int:
-        """Return the number of the operating system's error that comes nearest."""
-        ...
-
-    def translated(self, error: DBAPIError) -> Exception:
-        """Return an error of the database as one of the contract."""
-        ...
 
 
 class _Snapshot:
@@ -96,7 +58,6 @@ class Store:
         """For messages: without a password."""
         self._shared = _shared_engine(database)
         self._engine = self._shared.engine
-        self._writing = self._engine.execution_options(**{BEGIN: WRITING})
         self._snapshots = threading.local()
 
     @contextmanager
@@ -128,8 +89,10 @@ class Store:
     @contextmanager
     def read_now(self) -> Iterator[Connection]:
         """Open a transaction that sees the state of now, also inside a snapshot."""
-        with self._translated(), self._engine.connect() as connection, connection.begin(), self._decoded():
-            yield connection
+        with self._translated(), self._begun(Purpose.READING) as (_, connection):
+            with self._decoded():
+                yield connection
+            connection.commit()
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -137,12 +100,13 @@ class Store:
         if self._snapshot() is not None:
             yield
             return
-        with self._translated(), self._engine.connect() as connection, connection.begin():
+        with self._translated(), self._begun(Purpose.READING) as (_, connection):
             self._snapshots.current = _Snapshot(connection)
             try:
                 yield
             finally:
                 self._snapshots.current = None
+            connection.commit()
 
     def faults(self) -> list[str]:
         """Return the problems that the database itself finds."""
@@ -151,7 +115,7 @@ class Store:
 
     def backup(self, target: Path) -> None:
         """Write a copy of the catalog as it is at this moment."""
-        with self._translated(), self._engine.connect() as connection:
+        with self._translated(), self._connected() as (_, connection):
             self._database.backup(connection, target)
 
     @contextmanager
@@ -163,18 +127,13 @@ class Store:
         UnknownOutcomeError
             If the commit itself fails. The connection is gone then; only a later transaction can tell.
         """
-        with self._translated(), self._writing.connect() as connection:
-            transaction = connection.begin()
+        with self._translated(), self._begun(Purpose.WRITING) as (pooled, connection):
+            with self._decoded():
+                yield connection
             try:
-                with self._decoded():
-                    yield connection
-            except BaseException:
-                transaction.rollback()
-                raise
-            try:
-                transaction.commit()
+                connection.commit()
             except DBAPIError as error:
-                connection.invalidate(error)
+                pooled.invalidate(error)
                 number = self._database.error_number(error)
                 message = f"The catalog could not confirm a commit ({error.orig})"
                 raise UnknownOutcomeError(number, message, self.url) from error
@@ -186,6 +145,28 @@ class Store:
     def _snapshot(self) -> _Snapshot | None:
         snapshot: _Snapshot | None = getattr(self._snapshots, "current", None)
         return snapshot
+
+    @contextmanager
+    def _connected(self) -> Iterator[tuple[PoolProxiedConnection, Connection]]:
+        """Take a connection out of the pool."""
+        with translated(self._database.dialect):
+            pooled = self._engine.raw_connection()
+        try:
+            yield pooled, Connection(pooled.driver_connection, self._database)
+        finally:
+            pooled.close()
+
+    @contextmanager
+    def _begun(self, purpose: Purpose) -> Iterator[tuple[PoolProxiedConnection, Connection]]:
+        """Begin a transaction, which the caller commits; an error rolls it back."""
+        with self._connected() as (pooled, connection):
+            self._database.begin(connection, purpose)
+            try:
+                yield pooled, connection
+            except BaseException:
+                if pooled.is_valid:
+                    connection.rollback()
+                raise
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

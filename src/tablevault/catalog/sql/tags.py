@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select
+from sqlalchemy import bindparam, delete, exists, insert, select
 
 from tablevault.catalog.sql.codec import now
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, tables, tags
 from tablevault.catalog.sql.store import batches
 from tablevault.names import fold

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import as_record
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import instances, processes, tidying
 from tablevault.catalog.sql.store import Store
 from tablevault.catalog.sql.tags import IS_TAGGED

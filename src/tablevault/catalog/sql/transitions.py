@@ -6,10 +6,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, delete, exists, insert, select, text
+from sqlalchemy import bindparam, delete, exists, insert, select, text
 
 from tablevault.catalog.sql import decisions, locks
 from tablevault.catalog.sql.codec import encode_error, encode_progress, process_row
+from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.creations import forget_creates, record_creates
 from tablevault.catalog.sql.processes import BY_SERIAL, ancestors_of, check_id_is_free, first_process
 from tablevault.catalog.sql.schema import counters, processes, tidying
@@ -94,7 +95,7 @@ class Transitions:
         """Record a process that failed while it was planned; it leaves a line in the log only."""
         with self._store.write() as connection:
             row = process_row(new, Unplanned(table_name=table_name), None)
-            serial = connection.execute(_INSERT, row).scalar_one()
+            serial = connection.scalar(_INSERT, row)
             decisions.refuse(connection, serial, encode_error(error))
 
     # --- ownership ------------------------------------------------------------------------------------------------

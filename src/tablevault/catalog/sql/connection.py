@@ -1,0 +1,263 @@
+"""Statements of SQLAlchemy, run by the driver: each is compiled once, as SQLAlchemy itself takes longer than SQLite."""
+
+from __future__ import annotations
+
+import re
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol, TypeAlias
+
+from sqlalchemy import URL, Delete, Dialect, Engine, Insert, Select, TextClause, Update
+from sqlalchemy.exc import DBAPIError, NoResultFound
+from sqlalchemy.sql.compiler import SQLCompiler
+
+Statement: TypeAlias = Select[Any] | Insert | Update | Delete | TextClause
+Values: TypeAlias = Mapping[str, Any]
+Row: TypeAlias = tuple[Any, ...]
+
+_EXPANDING = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
+"""Where SQLAlchemy leaves room for the values of a list, whose length it does not know."""
+_NO_VALUES = "SELECT NULL WHERE 1 = 0"
+"""Stands for an empty list: not all databases take `IN ()`."""
+_NOTHING: Values = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    """A statement as a driver runs it with values of certain names."""
+
+    sql: str
+    names: tuple[str, ...]
+    """Of the values, in the order of their places."""
+    constants: Mapping[str, Any]
+    """Values that are part of the statement."""
+    place: str
+    """Stands for a value in the text."""
+    has_lists: bool
+    """Whether the length of the text depends on values."""
+
+    def with_values(self, values: Values) -> tuple[str, list[Any]]:
+        """Return text and values of one run."""
+        given = {**self.constants, **values} if self.constants else values
+        if not self.has_lists:
+            return self.sql, [given[name] for name in self.names]
+        sql = _EXPANDING.sub(lambda found: ", ".join([self.place] * len(given[found[1]])) or _NO_VALUES, self.sql)
+        flat: list[Any] = []
+        for name in self.names:
+            value = given[name]
+            flat.extend(value if isinstance(value, list | tuple) else [value])
+        return sql, flat
+
+
+class Purpose(StrEnum):
+    """Purposes for which transactions begin."""
+
+    READING = "reading"
+    WRITING = "writing"
+    """One at a time, from its beginning on."""
+
+
+class Result:
+    """The rows that a statement returned.
+
+    Parameters
+    ----------
+    columns
+        Their names.
+    rows
+        The rows.
+    rowcount
+        Number of rows that the statement changed.
+    """
+
+    def __init__(self, columns: tuple[str, ...], rows: Sequence[Row], rowcount: int) -> None:
+        self._columns = columns
+        self._rows = rows
+        self.rowcount = rowcount
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self._rows)
+
+    def all(self) -> list[Row]:
+        """Return the rows."""
+        return list(self._rows)
+
+    def first(self) -> Row | None:
+        """Return the first row; `None` if there is none."""
+        return self._rows[0] if self._rows else None
+
+    def one(self) -> Row:
+        """Return the first row; raises `NoResultFound` if there is none."""
+        if not self._rows:
+            raise NoResultFound("No row was found where one was required.")
+        return self._rows[0]
+
+    def mappings(self) -> list[Mapping[str, Any]]:
+        """Return the rows as values by the names of their columns."""
+        return [dict(zip(self._columns, row, strict=True)) for row in self._rows]
+
+    def mapping(self) -> Mapping[str, Any] | None:
+        """Return the first row as values by the names of their columns; `None` if there is none."""
+        row = self.first()
+        return None if row is None else dict(zip(self._columns, row, strict=True))
+
+
+class Database(Protocol):
+    """A database of a catalog, as far as databases differ."""
+
+    @property
+    def url(self) -> URL:
+        """The address under which SQLAlchemy knows the database."""
+        ...
+
+    @property
+    def dialect(self) -> Dialect:
+        """The language of the database."""
+        ...
+
+    def make(self) -> None:
+        """Make an empty database; no-op where one exists."""
+        ...
+
+    def new_engine(self) -> Engine:
+        """Return an engine, whose pool holds the connections."""
+        ...
+
+    def begin(self, connection: Connection, purpose: Purpose) -> None:
+        """Begin a transaction."""
+        ...
+
+    def has_table(self, connection: Connection, name: str) -> bool:
+        """Return whether the database has a table of this name."""
+        ...
+
+    def faults(self, connection: Connection) -> list[str]:
+        """Return the problems that the database itself finds."""
+        ...
+
+    def backup(self, connection: Connection, target: Path) -> None:
+        """Write a copy of the database, as it is at this moment, to a file."""
+        ...
+
+    def error_number(self, error: DBAPIError) -> int:
+        """Return the number of the operating system's error that comes nearest."""
+        ...
+
+    def translated(self, error: DBAPIError) -> Exception:
+        """Return an error of the database as one of the contract."""
+        ...
+
+
+class Connection:
+    """A connection to the catalog's database, for one transaction.
+
+    Parameters
+    ----------
+    driver
+        The connection of the database's driver.
+    database
+        The database.
+    """
+
+    def __init__(self, driver: Any, database: Database) -> None:
+        self.driver = driver
+        self.dialect = database.dialect
+        self._database = database
+
+    def execute(self, statement: Statement, values: Values | Sequence[Values] = _NOTHING) -> Result:
+        """Run a statement with values by their names; given several of them, once for each.
+
+        Raises
+        ------
+        DBAPIError
+            For errors of the database.
+        """
+        if isinstance(values, Mapping):
+            return self.send(*_compiled(statement, self.dialect, tuple(values)).with_values(values))
+        compiled = _compiled(statement, self.dialect, tuple(values[0]))
+        return self.send(compiled.sql, [compiled.with_values(each)[1] for each in values], is_for_each=True)
+
+    def scalar(self, statement: Statement, values: Values = _NOTHING) -> Any:
+        """Return the first value that a query finds; `None` if it finds nothing."""
+        row = self.execute(statement, values).first()
+        return None if row is None else row[0]
+
+    def scalars(self, statement: Statement, values: Values = _NOTHING) -> list[Any]:
+        """Return the first value of each row that a query finds."""
+        return [row[0] for row in self.execute(statement, values)]
+
+    def send(self, sql: str, parameters: Sequence[Any] = (), is_for_each: bool = False) -> Result:
+        """Run a statement in the language of the database; with `is_for_each`, once for each of the parameters."""
+        with translated(self.dialect, sql, parameters):
+            cursor = self.driver.cursor()
+            try:
+                (cursor.executemany if is_for_each else cursor.execute)(sql, parameters)
+                if cursor.description is None:
+                    return Result((), (), cursor.rowcount)
+                rows = cursor.fetchall()
+                return Result(tuple(column[0] for column in cursor.description), rows, cursor.rowcount)
+            finally:
+                cursor.close()
+
+    def has_table(self, name: str) -> bool:
+        """Return whether the database has a table of this name."""
+        return self._database.has_table(self, name)
+
+    def commit(self) -> None:
+        """Commit the transaction; raises `DBAPIError` for errors of the database."""
+        with translated(self.dialect):
+            self.driver.commit()
+
+    def rollback(self) -> None:
+        """Roll the transaction back; raises `DBAPIError` for errors of the database."""
+        with translated(self.dialect):
+            self.driver.rollback()
+
+
+@contextmanager
+def translated(dialect: Dialect, sql: str | None = None, parameters: Any = None) -> Iterator[None]:
+    """Turn errors of a driver into those of SQLAlchemy, which are the same for all databases."""
+    kind = dialect.loaded_dbapi.Error
+    try:
+        yield
+    except kind as error:
+        raise DBAPIError.instance(sql, parameters, error, kind, dialect=dialect) from error
+
+
+_statements: weakref.WeakKeyDictionary[Statement, dict[tuple[str, ...], _Compiled]] = weakref.WeakKeyDictionary()
+"""Statements as they have been compiled, by the names of their values: those made for one call go with it."""
+
+
+def _compiled(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:
+    known = _statements.get(statement)
+    if known is None:
+        known = _statements[statement] = {}
+    compiled = known.get(names)
+    if compiled is None:
+        compiled = known[names] = _compile(statement, dialect, names)
+    return compiled
+
+
+def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:
+    compiled = statement.compile(dialect=dialect, column_keys=list(names))
+    assert isinstance(compiled, SQLCompiler)
+    assert compiled.positiontup is not None  # No driver in use takes values by their names.
+    constants = {}
+    for name in compiled.positiontup:
+        if name not in names:
+            value = compiled.binds[name]
+            if value.required:
+                raise TypeError(f"The statement needs a value for '{name}': {compiled.string}")
+            constants[name] = value.value
+    return _Compiled(
+        compiled.string,
+        tuple(compiled.positiontup),
+        constants,
+        compiled.bindtemplate % {"name": ""},
+        _EXPANDING.search(compiled.string) is not None,
+    )
