@@ -451,10 +451,6 @@ class Contents(Protocol):
         """Return the instance that a selection means, with its table, both as of one moment."""
         ...
 
-    def superseded(self, serial: int) -> list[InstanceRecord]:
-        """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
-        ...
-
     def newest_successful(self, version: str) -> list[NamedInstance]:
         """Return the newest active successful instance of a version of each table, in the order of the tables."""
         ...
@@ -756,10 +752,12 @@ class TidyingSteps(Protocol):
         """Return the steps that failed, in their order, each with its reason."""
         ...
 
-    def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
-        """Let a decided process remove a superseded set of artifacts.
+    def drop_superseded(
+        self, serial: int, folder_of: Callable[[TableRecord, InstanceRecord], str]
+    ) -> list[tuple[int, Tidying]]:
+        """Let a decided process remove all superseded sets of artifacts, each from its folder; return all its steps.
 
-        No-op if the instance is tagged, or another process holds it.
+        Those of instances that are tagged, or held by other processes, stay.
         """
         ...
 

@@ -145,8 +145,8 @@ class ExecuteInstance(Operation[ExecutePlan]):
         for name, place in plan.variables.items():
             if name not in os.environ:
                 raise TVBuilderError(f"{place}: the environment variable {name} is not set; set it and run again.")
-        table, temporary = session.lookup.table_and_temporary(plan.table_name, self.version)
-        pin_builders(session, session.lookup.builder_files(table, temporary))
+        with session.lookup.context.catalog.snapshot():
+            pin_builders(session, _builder_files(plan, session.lookup))
 
     def _pin_unless_done(self, plan: ExecutePlan, session: Session) -> None:
         """Take the snapshots if an earlier attempt was interrupted before they were complete."""
@@ -284,11 +284,16 @@ def _unchanged(
     )
 
 
+def _builder_files(plan: ExecutePlan, lookup: Lookup) -> dict[str, Path]:
+    """Return the builder files of the temporary instance, which the process holds: name -> file."""
+    folder = InstanceFolder(lookup.layout.absolute(plan.temporary_folder)).builders
+    return lookup.current_files(folder, BUILDER_SUFFIX)
+
+
 def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
     """Return the builder files that changed since the process started."""
     snapshot = pinned_builders(session)
-    folder = InstanceFolder(session.lookup.layout.absolute(plan.temporary_folder)).builders
-    current = session.lookup.current_files(folder, BUILDER_SUFFIX)
+    current = _builder_files(plan, session.lookup)
 
     def content(found: Mapping[str, Path], name: str) -> bytes | None:
         return found[name].read_bytes() if name in found else None

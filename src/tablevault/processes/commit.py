@@ -20,6 +20,7 @@ from tablevault.storage import files, log
 from tablevault.system.warnings import warn
 from tablevault.texts.plain import MOST_SHOWN, cut, shortened
 from tablevault.values.changes import Changes, Decision, Remaining, Tidying, TidyingAction
+from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 _ON_FOLDERS = (TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER, TidyingAction.PRUNE)
@@ -174,10 +175,11 @@ class Decisions:
     def _drop_artifacts(self, serial: int) -> Sequence[tuple[int, Tidying]]:
         """Add the removal of superseded artifacts that no other process holds to the steps; return all of them."""
         lookup = Lookup(self._context)
-        for instance in self._context.catalog.contents.superseded(serial):
-            folder = lookup.folder_of(instance).artifacts
-            self._tidying.drop_artifacts(serial, instance, self._layout.relative(folder))
-        return self._tidying.of(serial)
+
+        def folder_of(table: TableRecord, instance: InstanceRecord) -> str:
+            return self._layout.relative(lookup.folder(table, instance).artifacts)
+
+        return self._tidying.drop_superseded(serial, folder_of)
 
     def _tidy(self, step: Tidying) -> None:
         nowhere = self._layout.root

@@ -29,7 +29,14 @@ from tablevault.values.changes import (
     UnchangedInstance,
     WrittenInstance,
 )
-from tablevault.values.contents import ArtifactState, ColumnRecord, NamedInstance, Selection, TableRecord
+from tablevault.values.contents import (
+    ArtifactState,
+    ColumnRecord,
+    InstanceRecord,
+    NamedInstance,
+    Selection,
+    TableRecord,
+)
 from tablevault.values.plans import CreateTablePlan, Unplanned
 from tablevault.values.processes import (
     Begun,
@@ -640,7 +647,7 @@ def an_unchanged_instance_stands_for_a_temporary_one(make: MakeCatalog) -> None:
 
 
 def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> None:
-    """A set of artifacts that another process holds is neither listed nor dropped."""
+    """A set of artifacts that another process holds is not dropped before it lets go."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x", replaces=True))
@@ -651,13 +658,13 @@ def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> No
     old = catalog.contents.instance(table.table_id, "base_0_x")
     assert old is not None
     assert old.artifact_state is ArtifactState.SUPERSEDED
-    assert catalog.contents.superseded(writer) == []
-    catalog.tidying.drop_artifacts(writer, old, "stories/base_0_x/artifacts")
-    assert [step for _, step in catalog.tidying.of(writer)] == [_STEP]
+    assert [step for _, step in catalog.tidying.drop_superseded(writer, _artifacts_of)] == [_STEP]
+    held = catalog.contents.instance_by_row(old.row_id)
+    assert held == old
     _decide(catalog, reader)
-    assert catalog.contents.superseded(writer) == [old]
-    catalog.tidying.drop_artifacts(writer, old, "stories/base_0_x/artifacts")
-    assert [step.source for _, step in catalog.tidying.of(writer)] == [_STEP.source, "stories/base_0_x/artifacts"]
+    steps = catalog.tidying.drop_superseded(writer, _artifacts_of)
+    assert [step.source for _, step in steps] == [_STEP.source, "stories/base_0_x/artifacts"]
+    assert catalog.tidying.drop_superseded(writer, _artifacts_of) == steps == catalog.tidying.of(writer)
     dropped = catalog.contents.instance_by_row(old.row_id)
     assert dropped is not None
     assert dropped.artifact_state is ArtifactState.DROPPED
@@ -700,8 +707,12 @@ def a_tag_names_one_instance_of_a_table(make: MakeCatalog) -> None:
     assert catalog.contents.tags() == found[:1]
 
 
+def _artifacts_of(table: TableRecord, instance: InstanceRecord) -> str:
+    return f"{table.folder}/{instance.folder}/artifacts"
+
+
 def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
-    """A superseded set of artifacts is neither listed nor dropped while its instance is tagged."""
+    """A superseded set of artifacts is not dropped while its instance is tagged, nor by a process that is over."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x", replaces=True))
@@ -711,15 +722,13 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
     _done(catalog, _written("stories", "base_1_x", replaces=True))
     serial = _begin(catalog)
     changes = Changes((DeletedTag("paper", (table.table_id,)),), frees_artifacts=True)
-    assert catalog.contents.superseded(serial) == []
-    catalog.tidying.drop_artifacts(serial, old, "stories/base_0_x/artifacts")
-    assert catalog.tidying.of(serial) == []
+    assert catalog.tidying.drop_superseded(serial, _artifacts_of) == []
     left = catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, changes)])
     assert left == {serial: Remaining((), has_superseded=True)}
     assert _get(catalog, serial).status is Status.COMMITTING
-    assert [item.row_id for item in catalog.contents.superseded(serial)] == [old.row_id]
-    catalog.tidying.drop_artifacts(serial, old, "stories/base_0_x/artifacts")
-    assert [step.source for _, step in catalog.tidying.of(serial)] == ["stories/base_0_x/artifacts"]
+    assert catalog.tidying.drop_superseded(_done(catalog), _artifacts_of) == []
+    steps = catalog.tidying.drop_superseded(serial, _artifacts_of)
+    assert [step.source for _, step in steps] == ["stories/base_0_x/artifacts"]
     catalog.transitions.finish(serial)
     assert _get(catalog, serial).status is Status.SUCCEEDED
 

@@ -244,12 +244,13 @@ def _compiled(statement: Statement, dialect: Dialect, names: tuple[str, ...]) ->
 
 
 def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:
+    given = frozenset(names)
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     assert isinstance(compiled, SQLCompiler)
     assert compiled.positiontup is not None  # No driver in use takes values by their names.
     constants = {}
-    for name in compiled.positiontup:
-        if name not in names:
+    for name in dict.fromkeys(compiled.positiontup):
+        if name not in given:
             value = compiled.binds[name]
             if value.required:
                 raise TypeError(f"The statement needs a value for '{name}': {compiled.string}")

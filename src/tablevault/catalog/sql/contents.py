@@ -25,11 +25,10 @@ from tablevault.catalog.sql.connection import Connection
 from tablevault.catalog.sql.schema import confirmed, instances, processes, reads, services, tables, tags
 from tablevault.catalog.sql.schema import locks as held_locks
 from tablevault.catalog.sql.store import Store, batches, current_value
-from tablevault.catalog.sql.tags import IS_TAGGED, TAGS
+from tablevault.catalog.sql.tags import TAGS
 from tablevault.names import fold, tag_in
 from tablevault.values.changes import Read
 from tablevault.values.contents import (
-    ArtifactState,
     InstanceRecord,
     ListedInstance,
     NamedInstance,
@@ -109,7 +108,6 @@ _TAGGED_INSTANCES = _NAMED.join(tags, tags.c.row_id == instances.c.row_id).where
     tags.c.tag_key == bindparam("tag_key"), ~instances.c.deleted
 )
 _TAGGED_INSTANCES_OF = _TAGGED_INSTANCES.where(tags.c.table_id.in_(bindparam("table_ids", expanding=True)))
-_SUPERSEDED = _INSTANCES.where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~IS_TAGGED)
 _IS_HELD = exists().where(
     held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
 )
@@ -172,8 +170,11 @@ _VERSION_LIKE = (
     )
     .limit(1)
 )
-_FIRST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version)
-_LAST_VERSION_LIKE = _VERSION_LIKE.order_by(instances.c.version.desc())
+_OUTERMOST_VERSIONS_LIKE = select(
+    _VERSION_LIKE.order_by(instances.c.version).scalar_subquery(),
+    _VERSION_LIKE.order_by(instances.c.version.desc()).scalar_subquery(),
+)
+"""The first and the last one: if both are one version, so are all between them."""
 _READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
 _CONFIRMED_OF = (
     select(confirmed.c.input_row_id).where(confirmed.c.row_id == bindparam("row_id")).order_by(confirmed.c.confirmed_id)
@@ -266,11 +267,9 @@ class Contents:
     def version_like(self, table_id: int, version: str) -> str | None:
         """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""
         with self._store.read() as connection:
-            for query in (_FIRST_VERSION_LIKE, _LAST_VERSION_LIKE):
-                found = connection.scalar(query, {"table_id": table_id, "version_key": fold(version)})
-                if found is not None and found != version:
-                    return str(found)
-        return None
+            values = {"table_id": table_id, "version_key": fold(version)}
+            found = connection.execute(_OUTERMOST_VERSIONS_LIKE, values).one()
+        return next((str(other) for other in found if other not in (None, version)), None)
 
     def newest(
         self, table_id: int, version: str | None = None, active_only: bool = True, successful_only: bool = False
@@ -335,12 +334,6 @@ class Contents:
                 return None
             table = {name.removeprefix(_OF_TABLE): value for name, value in row.items() if name.startswith(_OF_TABLE)}
             return Selected(table_record(table), instance_record(row), bool(row["is_held"]))
-
-    def superseded(self, serial: int) -> list[InstanceRecord]:
-        """Return the instances whose artifacts are superseded, untagged, and held or read by this process at most."""
-        with self._store.read() as connection:
-            found = [instance_record(row) for row in connection.execute(_SUPERSEDED).mappings()]
-            return [item for item in found if not locks.held_by_others(connection, item, serial)]
 
     def newest_successful(self, version: str) -> list[NamedInstance]:
         """Return the newest active successful instance of a version of each table, in the order of the tables."""

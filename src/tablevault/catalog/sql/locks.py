@@ -10,14 +10,14 @@ from typing import Any
 from sqlalchemy import Select, and_, bindparam, delete, insert, or_, select, text
 
 from tablevault.catalog.sql.connection import Connection
-from tablevault.catalog.sql.schema import locks, tables
+from tablevault.catalog.sql.schema import locks
 from tablevault.catalog.sql.store import batches
-from tablevault.values.contents import InstanceRecord
+from tablevault.names import fold
+from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.lock_names import lock_on_instance
 from tablevault.values.processes import Lock
 
 # Statements are made once: to put one together takes longer than to run it.
-_NAME_KEY = select(tables.c.name_key).where(tables.c.table_id == bindparam("table_id"))
 _TAKE = insert(locks)
 _MOST_ROWS = 100
 """Locks that one statement takes."""
@@ -96,10 +96,9 @@ def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
     return tuple(sorted({serial for serial, _ in _near(connection, [resource])}))
 
 
-def held_by_others(connection: Connection, instance: InstanceRecord, serial: int) -> bool:
+def held_by_others(connection: Connection, table: TableRecord, instance: InstanceRecord, serial: int) -> bool:
     """Return whether another process holds an instance, or a resource above or below it."""
-    key = str(connection.scalar(_NAME_KEY, {"table_id": instance.table_id}))
-    holders = holders_of(connection, lock_on_instance(key, instance.instance_id))
+    holders = holders_of(connection, lock_on_instance(fold(table.name), instance.instance_id))
     return any(holder != serial for holder in holders)
 
 

@@ -8,26 +8,37 @@ from types import MappingProxyType
 from sqlalchemy import bindparam, insert, select, update
 
 from tablevault.catalog.sql import decisions, locks
-from tablevault.catalog.sql.codec import as_record
+from tablevault.catalog.sql.codec import as_record, instance_record, table_record
 from tablevault.catalog.sql.connection import Connection
-from tablevault.catalog.sql.schema import instances, processes, tidying
+from tablevault.catalog.sql.schema import instances, processes, tables, tidying
 from tablevault.catalog.sql.store import Store
 from tablevault.catalog.sql.tags import IS_TAGGED
 from tablevault.values.changes import Tidying, TidyingAction
-from tablevault.values.contents import ArtifactState, InstanceRecord
+from tablevault.values.contents import ArtifactState, InstanceRecord, TableRecord
 
 _STEPS_OF = (
     select(tidying.c.tidying_id, tidying.c.action, tidying.c.source, tidying.c.target)
     .where(tidying.c.serial == bindparam("serial"))
     .order_by(tidying.c.tidying_id)
 )
-
-
 _PENDING_MOVES = (
     select(tidying.c.action, tidying.c.source, tidying.c.target)
     .where(tidying.c.action.in_([TidyingAction.PUT_FILE.value, TidyingAction.REMOVE.value]))
     .order_by(tidying.c.tidying_id)
 )
+_OWNER = select(tidying.c.serial).where(tidying.c.tidying_id == bindparam("of_id"))
+_HAS_FAILED = tidying.c.problem.is_not(None)
+_PROCESSES_WITH_FAILED = select(tidying.c.serial).where(_HAS_FAILED).distinct()
+_FAILED = select(tidying).where(_HAS_FAILED).order_by(tidying.c.tidying_id)
+_IS_FINISHED = select(processes.c.finished).where(processes.c.serial == bindparam("serial"))
+_TABLE = select(tables).where(tables.c.table_id == bindparam("table_id"))
+_SUPERSEDED = (
+    select(instances, processes.c.process_id)
+    .join(processes, processes.c.serial == instances.c.serial)
+    .where(instances.c.artifact_state == ArtifactState.SUPERSEDED.value, ~IS_TAGGED)
+)
+_UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
+_INSERT_STEP = insert(tidying)
 
 
 class TidyingSteps:
@@ -45,8 +56,7 @@ class TidyingSteps:
     def of(self, serial: int) -> list[tuple[int, Tidying]]:
         """Return the steps of a process in their order, each with its id."""
         with self._store.read() as connection:
-            rows = connection.execute(_STEPS_OF, {"serial": serial})
-            return [(row["tidying_id"], as_record(Tidying, row)) for row in rows.mappings()]
+            return _steps_of(connection, serial)
 
     def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
         """Record which tidying steps of a process that is over still fail; the others are done."""
@@ -57,43 +67,58 @@ class TidyingSteps:
         """Do a step that had failed, if it is still recorded; nothing is begun or decided while this runs."""
         with self._store.write() as connection:
             # SQLite gives the id of a deleted step to a new one, of any process.
-            if connection.scalar(select(tidying.c.serial).where(tidying.c.tidying_id == tidying_id)) == serial:
+            if connection.scalar(_OWNER, {"of_id": tidying_id}) == serial:
                 do()
 
     def processes_with_failed(self) -> list[int]:
         """Return the processes that are over, but for steps on disk that failed."""
         with self._store.read() as connection:
-            rows = connection.scalars(select(tidying.c.serial).where(tidying.c.problem.is_not(None)).distinct())
-            return [int(serial) for serial in rows]
+            return [int(serial) for serial in connection.scalars(_PROCESSES_WITH_FAILED)]
 
     def failed(self) -> list[tuple[Tidying, str]]:
         """Return the steps on disk that failed, each with its reason."""
         with self._store.read() as connection:
-            query = select(tidying).where(tidying.c.problem.is_not(None)).order_by(tidying.c.tidying_id)
-            return [(as_record(Tidying, row), row["problem"]) for row in connection.execute(query).mappings()]
+            return [(as_record(Tidying, row), row["problem"]) for row in connection.execute(_FAILED).mappings()]
 
-    def drop_artifacts(self, serial: int, instance: InstanceRecord, folder: str) -> None:
-        """Let a decided process remove a superseded set of artifacts, unless it is tagged or held by now."""
+    def drop_superseded(
+        self, serial: int, folder_of: Callable[[TableRecord, InstanceRecord], str]
+    ) -> list[tuple[int, Tidying]]:
+        """Let a decided process remove superseded sets of artifacts, unless they are tagged or held by now.
+
+        Parameters
+        ----------
+        serial
+            The process.
+        folder_of
+            Returns the folder of an instance's artifacts.
+
+        Returns
+        -------
+        list[tuple[int, Tidying]]
+            All steps of the process in their order, each with its id.
+        """
         with self._store.write() as connection:
-            finished = connection.scalar(select(processes.c.finished).where(processes.c.serial == serial))
-            if finished or locks.held_by_others(connection, instance, serial):
-                return
-            result = connection.execute(
-                update(instances)
-                .where(
-                    instances.c.row_id == instance.row_id,
-                    instances.c.artifact_state == ArtifactState.SUPERSEDED.value,
-                    ~IS_TAGGED,
-                )
-                .values(artifact_state=ArtifactState.DROPPED.value)
-            )
-            if result.rowcount == 1:
-                values = {"serial": serial, "action": TidyingAction.REMOVE.value, "source": folder, "target": ""}
-                connection.execute(insert(tidying).values(**values))
+            finished = connection.scalar(_IS_FINISHED, {"serial": serial})
+            found = [] if finished else connection.execute(_SUPERSEDED).mappings()
+            for instance in map(instance_record, found):
+                table = table_record(connection.execute(_TABLE, {"table_id": instance.table_id}).mappings()[0])
+                if locks.held_by_others(connection, table, instance, serial):
+                    continue
+                dropped = {"of_row": instance.row_id, "artifact_state": ArtifactState.DROPPED.value}
+                connection.execute(_UPDATE_INSTANCE, dropped)
+                folder = folder_of(table, instance)
+                step = {"serial": serial, "action": TidyingAction.REMOVE.value, "source": folder, "target": ""}
+                connection.execute(_INSERT_STEP, step)
+            return _steps_of(connection, serial)
 
     def pending_moves(self) -> Mapping[str, str]:
         """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
         return self._store.read_once(_PENDING_MOVES, _pending_moves)
+
+
+def _steps_of(connection: Connection, serial: int) -> list[tuple[int, Tidying]]:
+    rows = connection.execute(_STEPS_OF, {"serial": serial}).mappings()
+    return [(row["tidying_id"], as_record(Tidying, row)) for row in rows]
 
 
 def _pending_moves(connection: Connection) -> Mapping[str, str]:
