@@ -1,5 +1,7 @@
 """The command line: what it prints, how it ends, and what stays of version 0.1.1."""
 
+import gc
+import io
 import json
 import os
 import shlex
@@ -7,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import click
@@ -19,6 +22,7 @@ from terminals import Terminal
 
 import tablevault
 from tablevault import TableVault, tv_errors
+from tablevault.cli import application as application_module
 from tablevault.cli.application import application
 
 HERE = Path(__file__).parent
@@ -280,6 +284,27 @@ def test_listings_import_what_they_need(run, folder):
         assert run(word).stdout == stdout
         assert "sqlalchemy.dialects.sqlite" in imported
         assert not imported & (of_frames | of_builders | of_owners | {"sqlalchemy.dialects.postgresql"})
+
+
+def test_garbage_is_looked_for_as_usual_once_a_vault_is_open(folder, monkeypatch):
+    usual, seen = gc.get_threshold(), []
+
+    def command(prog_name):
+        seen.append(gc.get_threshold()[0])
+        application_module.Place(folder, "a", False).vault()
+        seen.append(gc.get_threshold())
+
+    monkeypatch.setattr(application_module, "application", command)
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.StringIO())
+    try:
+        application_module.main()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*usual)
+    assert seen[0] > usual[0]
+    assert seen[1] == usual
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import warnings
 from collections.abc import Callable
@@ -28,6 +29,10 @@ DONE, REFUSED, WRONG_USAGE, REVERTED, PAUSED, FAILED_ROWS, INTERRUPTED, TERMINAT
 """Exit statuses: 3 is an external error that was reverted, 4 any error that paused, 5 a success with failed rows."""
 DIFFERENT = 6
 """Exit status of `diff --exit-code` for instances that differ."""
+
+_THRESHOLDS = gc.get_threshold()
+_MOST_NEW_OBJECTS = 50_000
+"""Before garbage is looked for the first time, while a command is imported."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -125,6 +130,8 @@ class Place:
         ray = {"address": self.ray_address} if self.ray_address else None
         vault = TableVault(self.db_dir, self.author, ray=ray, **options)
         self.opened = self.opened or vault
+        # From here on, programs of users may run.
+        gc.set_threshold(*_THRESHOLDS)
         return vault
 
 
@@ -175,12 +182,18 @@ def application(ctx: click.Context, db_dir: Path | None, author: str, as_json: b
 
 def main() -> None:
     """Run the command line; the entry point `tablevault`."""
+    # Imports make many objects, all of which stay: looking for garbage among them takes a fifth of a short command.
+    gc.set_threshold(_MOST_NEW_OBJECTS)
     warnings.showwarning = _warn
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             # Characters that the encoding lacks are escaped, so that printing them cannot fail.
             stream.reconfigure(errors="backslashreplace")
-    application(prog_name="tablevault")
+    try:
+        application(prog_name="tablevault")
+    finally:
+        # The end of the interpreter frees all of them, found or not.
+        gc.freeze()
 
 
 def _ask_for_json(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
