@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
 from tablevault.errors import TVFileError, TVTableError
-from tablevault.storage import frame_files
+from tablevault.storage import checksums, frame_files
 from tablevault.storage.dtypes import parse_dtype
 from tablevault.storage.frames import (
     frame_of_columns,
@@ -504,6 +504,17 @@ def test_no_flipped_bit_goes_unnoticed(folder, intact):
     for position in range(4, len(data), 5):
         flipped = bytearray(data)
         flipped[position] ^= 1 << draw.randrange(8)
+        assert outcome(folder / "flipped", flipped) is None, position
+    assert_frame_equal(outcome(folder / "flipped", data), frame)
+
+
+def test_no_flipped_bit_of_a_column_goes_unnoticed_by_several_threads(folder, intact, monkeypatch):
+    frame, data = intact
+    monkeypatch.setattr(checksums, "_LARGE_BYTES", 0)
+    footer = int.from_bytes(data[-8:-4], "little")
+    for position in range(4, len(data) - footer, 97):
+        flipped = bytearray(data)
+        flipped[position] ^= 1
         assert outcome(folder / "flipped", flipped) is None, position
     assert_frame_equal(outcome(folder / "flipped", data), frame)
 

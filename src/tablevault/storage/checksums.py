@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO, Self
 
 import msgspec
@@ -30,6 +32,9 @@ _DIGEST_BYTES = 16
 _SEAL_END = _LENGTH_BYTES + _DIGEST_BYTES + len(_SEAL_MAGIC)
 _FILE_END = _LENGTH_BYTES + len(_MAGIC)
 _PIECE_BYTES = 1 << 20
+_MOST_THREADS = 4
+_LARGE_BYTES = 1 << 25
+"""From here on, threads read faster than one alone."""
 
 Span = tuple[int, int]
 """Where the pages of one column of one row group begin, and how many bytes they have."""
@@ -82,10 +87,33 @@ class Seal:
         guarded = self.columns[row_group][column]
         return guarded.start, guarded.length
 
-    def check(self, file: BinaryIO, row_group: int, column: int) -> None:
-        """Compare one column of one row group with its digest; raises `DamagedFileError` if they differ."""
-        guarded = self.columns[row_group][column]
-        if _digest(_pieces(file, self.place(row_group, column))) != guarded.digest:
+    def check(self, file: BinaryIO, parts: Sequence[tuple[int, int]]) -> None:
+        """Compare columns of row groups with their digests; raises `DamagedFileError` if one differs.
+
+        Parameters
+        ----------
+        file
+            The file.
+        parts
+            The row group and column of each.
+        """
+        size = sum(self.columns[row_group][column].length for row_group, column in parts)
+        if size < _LARGE_BYTES or not hasattr(os, "pread"):
+            for part in parts:
+                self._compare(partial(_pieces, file), part)
+            return
+        with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1), "tablevault-checksums") as pool:
+            try:
+                for _ in pool.map(partial(self._compare, partial(_pieces_at, file.fileno())), parts):
+                    pass
+            except BaseException:
+                # Whoever interrupts does not wait for the rest of the file.
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _compare(self, pieces: Callable[[Span], Iterable[bytes]], part: tuple[int, int]) -> None:
+        row_group, column = part
+        if _digest(pieces(self.place(row_group, column))) != self.columns[row_group][column].digest:
             raise DamagedFileError(f"column {column} of row group {row_group} does not match its checksum")
 
 
@@ -123,6 +151,15 @@ def _pieces(file: BinaryIO, span: Span) -> Iterator[bytes]:
         piece = file.read(max(min(_PIECE_BYTES, length - offset), 0))
         if not piece:
             return
+        yield piece
+
+
+def _pieces_at(descriptor: int, span: Span) -> Iterator[bytes]:
+    """Yield pieces as `_pieces` does, for several threads at once: nothing is sought."""
+    start, length = span
+    end = start + length
+    while start < end and (piece := os.pread(descriptor, min(_PIECE_BYTES, end - start), start)):
+        start += len(piece)
         yield piece
 
 

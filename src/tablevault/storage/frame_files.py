@@ -419,9 +419,7 @@ def _groups_needed(parquet: pq.ParquetFile, page: Page) -> tuple[list[int], Page
 
 
 def _check_columns(file: BinaryIO, guard: Seal, groups: Sequence[int], leaves: Sequence[int]) -> None:
-    for group in groups:
-        for leaf in leaves:
-            guard.check(file, group, leaf)
+    guard.check(file, [(group, leaf) for group in groups for leaf in leaves])
 
 
 def _read(parquet: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str] | None, page: Page) -> pa.Table:
