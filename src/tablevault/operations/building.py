@@ -114,7 +114,8 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     builders = session.workspace.builders
     # An earlier attempt may have been interrupted here.
     files.remove_tree(builders)
-    files.make_folder(builders)
+    files.make_folder(session.workspace.root)
+    builders.mkdir()
     for name, path in builder_files.items():
         files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
     # The snapshot of the code comes last, so that its existence implies that of the builders.
@@ -185,7 +186,7 @@ def snapshot_code(session: Session, attempt: int) -> None:
 
     def copy(modules: dict[str, Path]) -> None:
         files.remove_tree(unfinished)
-        files.make_folder(unfinished)
+        unfinished.mkdir()
         for name, path in modules.items():
             with files.plain_file_expected(path):
                 files.copy_unsynced(path, unfinished / f"{name}.py")
@@ -193,7 +194,9 @@ def snapshot_code(session: Session, attempt: int) -> None:
     session.lookup.with_files(session.lookup.code_modules, copy)
     find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
     files.fsync_tree(unfinished)
-    files.make_folder(folder.parent)
+    folder.parent.mkdir(exist_ok=True)
+    # The entries of all folders that were made here, at once.
+    files.fsync_folder(session.workspace.root)
     files.replace(unfinished, folder)
 
 

@@ -158,7 +158,7 @@ class DeleteTable(Operation[DeleteTablePlan]):
 
 def make_table_folder(folder: Path, new: NewTable) -> None:
     """Make the folder of a new table durable, with its description; existing files stay."""
-    files.make_folder(folder)
+    folder.mkdir(exist_ok=True)
     write_description(InstanceFolder(folder), **describe_table(new.name, new.description, new))
     files.fsync_tree(folder)
     files.fsync_folder(folder.parent)
