@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import socket
 import uuid
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tablevault.errors import TVFileError
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover - Windows
-    fcntl = None  # type: ignore[assignment]
+from tablevault.system.kernel_locks import KernelLock
 
 WORKER = "worker"
 """Kind of owner that the vault itself started in the background, and may therefore kill."""
@@ -45,7 +40,7 @@ def kind_of(name: str | None) -> str:
 class OwnerLock:
     """A held claim on one attempt of a process. Forked children do not inherit it."""
 
-    def __init__(self, name: str, lock: FileLock) -> None:
+    def __init__(self, name: str, lock: KernelLock) -> None:
         self.name = name
         self._lock = lock
         self._pid = os.getpid()
@@ -58,16 +53,14 @@ class OwnerLock:
     @property
     def descriptor(self) -> int:
         """The open lock file: a process that is started with it holds the claim, too."""
-        descriptor: int | None = self._lock._context.lock_file_fd
-        assert descriptor is not None
-        return descriptor
+        return self._lock.descriptor
 
     def release(self) -> None:
         """Give up the claim. From now on every process sees this attempt as dead."""
         # A file that is not locked means the same as a missing one; the next recovery removes it.
         with contextlib.suppress(OSError):
-            Path(self._lock.lock_file).unlink()
-        self._lock.release(force=True)
+            self._lock.path.unlink()
+        self._lock.release()
 
 
 class Owners:
@@ -94,12 +87,12 @@ class Owners:
         if not self._folder.parent.is_dir():
             raise TVFileError(f"{self._folder.parent} is gone: the vault was moved or deleted.")
         name = f"{kind}-{os.getpid()}-{uuid.uuid4().hex}"
-        lock = FileLock(self._folder / name, fallback_to_soft=False, thread_local=False)
+        self._folder.mkdir(exist_ok=True)
         try:
             # The name is unique, but another process may be testing the lock at this moment.
-            lock.acquire(timeout=_LONGEST_LOOK, poll_interval=0.001)
-        except (NotImplementedError, OSError) as error:
-            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+            lock = KernelLock.take(self._folder / name, _LONGEST_LOOK)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
                 raise
             raise TVFileError(
                 f"The file system of {self._folder} has no kernel locks, so TableVault cannot write there safely; "
@@ -112,8 +105,6 @@ class Owners:
         if name is None or _NAME.fullmatch(name) is None:
             return False
         path = self._folder / name
-        if fcntl is None:  # pragma: no cover - Windows
-            return path.exists() and _is_held_exclusively(path)
         try:
             descriptor = os.open(path, _LOOKING)
         except (FileNotFoundError, IsADirectoryError):
@@ -154,10 +145,6 @@ class Owners:
 
 def _remove_unless_held(path: Path) -> None:
     """Remove a lock file while holding it: a process that has opened it by then notices, and makes a new one."""
-    if fcntl is None:  # pragma: no cover - Windows, where a held file cannot be removed
-        with contextlib.suppress(OSError):
-            path.unlink()
-        return
     try:
         descriptor = os.open(path, _LOOKING)
     except OSError:
@@ -171,13 +158,3 @@ def _remove_unless_held(path: Path) -> None:
         return
     finally:
         os.close(descriptor)
-
-
-def _is_held_exclusively(path: Path) -> bool:  # pragma: no cover - Windows
-    probe = FileLock(path, fallback_to_soft=False, thread_local=False)
-    try:
-        probe.acquire(blocking=False)
-    except Timeout:
-        return True
-    probe.release(force=True)
-    return False

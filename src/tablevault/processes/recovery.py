@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from filelock import FileLock
-
 from tablevault.catalog.owners import RECOVERY
 from tablevault.processes.commit import Decisions
 from tablevault.processes.process import Process, claim
@@ -14,6 +12,7 @@ from tablevault.state.context import VaultContext
 from tablevault.state.leftovers import Leftovers
 from tablevault.state.liveness import Liveness
 from tablevault.storage import files
+from tablevault.system.kernel_locks import KernelLock
 from tablevault.values.outcomes import Cause, Outcome, OutcomeKind
 from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
@@ -93,7 +92,7 @@ class Recovery:
         """
         creating = self._context.layout.creating
         if creating.exists():
-            with contextlib.suppress(PermissionError), FileLock(creating, fallback_to_soft=False, thread_local=False):
+            with contextlib.suppress(PermissionError), KernelLock.take(creating):
                 files.remove_tree(creating)
         self._context.owners.forget_dead()
         folder = self._context.layout.temporary

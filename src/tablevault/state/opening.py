@@ -10,8 +10,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock
-
 from tablevault.catalog import sqlite_catalog, sqlite_path
 from tablevault.catalog.owners import Owners
 from tablevault.errors import TVArgumentError, TVFileError, TVProcessError
@@ -22,6 +20,7 @@ from tablevault.state.formats import Marker, check_same_vault, read_marker, writ
 from tablevault.state.liveness import Liveness
 from tablevault.state.lookup import Lookup
 from tablevault.storage import files
+from tablevault.system.kernel_locks import KernelLock
 from tablevault.system.mounts import file_system_of
 from tablevault.system.permissions import user_name
 from tablevault.system.warnings import warn
@@ -117,7 +116,7 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         if not is_being_created:
             raise TVArgumentError(f"'{layout.root}' is not empty; a vault needs a folder of its own.")
     files.make_folder(layout.root)
-    with FileLock(layout.creating, fallback_to_soft=False, thread_local=False):
+    with KernelLock.take(layout.creating):
         if not layout.marker.exists():
             _fill(layout, description, settings)
     with contextlib.suppress(OSError):

@@ -8,14 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
+from tablevault.system.kernel_locks import KernelLock
 from tablevault.texts.plain import shown_json
 
 Entry = dict[str, Any]
-
-_POLL = 0.001
-"""Seconds between two looks at the lock of the log, which is held for less than a millisecond."""
 
 
 def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> None:
@@ -28,8 +24,7 @@ def append_ended(path: Path, ended_after: Callable[[int], Sequence[Entry]]) -> N
     ended_after
         Returns the entries behind a place in the order of the ends; each has that place as `"end"`.
     """
-    lock = FileLock(path.with_suffix(".lock"), fallback_to_soft=False, thread_local=False, poll_interval=_POLL)
-    with lock, path.open("a+b") as log:
+    with KernelLock.take(path.with_suffix(".lock")), path.open("a+b") as log:
         entries = ended_after(_last_end(log))
         lines = "".join(shown_json(json.dumps(entry, ensure_ascii=False)) + "\n" for entry in entries)
         log.write(lines.encode("utf-8", "backslashreplace"))

@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from tablevault.storage import files
+from tablevault.system.kernel_locks import KernelLock
 
 
 @contextmanager
@@ -29,10 +28,9 @@ def staged_beside(target: Path, activity: str) -> Iterator[Path]:
     """
     folder = target.with_name(f".{target.name}.{activity}")
     files.make_folder(folder)
-    lock = FileLock(folder / "lock", fallback_to_soft=False, thread_local=False)
     try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
+        lock = KernelLock.take(folder / "lock", longest=0)
+    except (TimeoutError, FileNotFoundError) as error:
         raise BlockingIOError(f"'{folder}' is in use.") from error
     try:
         staged = folder / "staged"
