@@ -55,6 +55,7 @@ WORK: dict[str, Work] = {
     "C1": lambda count, rounds: clusters.computing(rounds, count),
     "P4": lambda count, rounds: policies.batches(count or 1_000_000, rounds),
     "P5": lambda count, rounds: policies.failing(count or 100_000, rounds),
+    "P7": lambda count, rounds: rows.failed_again(count or 1_000_000, rounds),
     "P6": lambda count, rounds: [*services.taken(count or 5_000, rounds), *services.shared(count or 2_400)],
     "S1": lambda count, rounds: querying.statements(count or 10_000_000, rounds),  # And S2, of the same file.
     "S3": lambda count, rounds: querying.lazy_frames(count or 10_000_000, rounds),
