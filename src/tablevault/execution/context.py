@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from operator import is_
 
 from tablevault.builders.spec import BuilderSpec
@@ -119,8 +120,11 @@ class Execution:
         old = origin.keys(self.primary_key)
         if old is None:
             return [None] * count
-        places = {key: place for place, key in enumerate(old)}
         new = row_keys([self.frame.columns[name].values for name in self.primary_key])
+        if new[: len(old)] == old:
+            # Keys are unique, so none of those that follow is among the old ones.
+            return [*range(len(old)), *repeat(None, count - len(old))]
+        places = {key: place for place, key in enumerate(old)}
         return [places.get(key) for key in new]
 
 

@@ -50,7 +50,7 @@ class Origin(Protocol):
         """How many rows it has."""
         ...
 
-    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+    def keys(self, primary_key: Sequence[str]) -> list[object] | None:
         """Return the key of each row; `None` if these columns are not all there."""
         ...
 
@@ -155,7 +155,7 @@ class MaterializedOrigin:
             chunked, column_type
         )
 
-    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+    def keys(self, primary_key: Sequence[str]) -> list[object] | None:
         """Return the key of each row."""
         if not set(primary_key) <= set(self._frame.column_names):
             return None
@@ -276,7 +276,7 @@ class PartialOrigin:
         rows = self._loaded.get(self._index)
         return rows.values[self._index.index(name)] if rows is not None and name in self._index else None
 
-    def keys(self, primary_key: Sequence[str]) -> Sequence[object] | None:
+    def keys(self, primary_key: Sequence[str]) -> list[object] | None:
         """Return the key of each row."""
         rows = self._loaded.get(self._index)
         if rows is None or not set(primary_key) <= set(self._index):

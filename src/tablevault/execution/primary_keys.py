@@ -87,9 +87,14 @@ def _check_unique(names: Sequence[str], keys: Sequence[object]) -> None:
 
 def row_keys(columns: Sequence[Sequence[object]]) -> list[object]:
     """Return one hashable key per row."""
-    if len(columns) == 1:
-        return [_hashable(value) for value in columns[0]]
-    return [tuple(map(_hashable, row)) for row in zip(*columns, strict=True)]
+    hashable = [_hashable_column(column) for column in columns]
+    return list(hashable[0]) if len(hashable) == 1 else list(zip(*hashable, strict=True))
+
+
+def _hashable_column(values: Sequence[object]) -> Sequence[object]:
+    if any(issubclass(kind, bool | list | dict) for kind in set(map(type, values))):
+        return [_hashable(value) for value in values]
+    return values
 
 
 def _hashable(value: object) -> object:

@@ -21,14 +21,13 @@ from tablevault.execution.generator import run_generator
 from tablevault.execution.origins import MaterializedOrigin, ReusableRows
 from tablevault.execution.outcomes import PreparedBuilder
 from tablevault.execution.provenance import BuilderFacts
-from tablevault.execution.reuse import equal_rows, take_rows
+from tablevault.execution.reuse import Counterparts, take_equal_rows, take_rows
 from tablevault.execution.row_wise import call_plan, compute_rows, function_call, restored_rows
 from tablevault.execution.whole import SingleCall, run_dataframe
 from tablevault.references import Literal, find_references
 from tablevault.rows.calls import FunctionCall
-from tablevault.rows.collector import prepared
 from tablevault.rows.failures import RowFailure
-from tablevault.rows.table import FAILED, RowTable, consecutive
+from tablevault.rows.table import FAILED, RowTable
 
 _ComputedWhole = Callable[[BuilderRun], None]
 
@@ -144,20 +143,18 @@ class Retry:
         """Reuse the finished rows whose arguments have not changed; return their positions."""
         rows = self.origin.recorded_rows(facts)
         failed, passed = self.failures.get(facts.name, {}), self._passed(run.spec, rows)
-        places = {
-            position: place
+        pairs = [
+            (position, place)
             for position in table.missing()
             if (place := self.places[position]) is not None
             and place not in failed
             and (rows.fingerprints[place] is not None or place in passed)
-        }
+        ]
         doubtful = self._doubtful(run.spec, len(table))
-        sure = {row: place for row, place in places.items() if row not in doubtful}
-        taken = take_rows(table, sure, self.origin, rows)
-        unsure = consecutive(sorted(position for position in places if position in doubtful))
-        for counted in prepared(table, call.counts, unsure, lambda: self.execution.checkpoints.batch_rows):
-            taken |= take_rows(table, equal_rows(counted, places, rows), self.origin, rows)
-        return taken
+        sure = [pair for pair in pairs if pair[0] not in doubtful] if doubtful else pairs
+        taken = take_rows(table, Counterparts.of(sure), self.origin, rows)
+        unsure = Counterparts.of(pair for pair in pairs if pair[0] in doubtful)
+        return taken | take_equal_rows(table, call, unsure, self.origin, rows, self.execution.checkpoints)
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
         """Return the rows of the instance that were computed although a cell of their own row had failed."""
@@ -230,7 +227,9 @@ class Retry:
         outcome = self.execution.outcomes.pop()
         new = [self.execution.frame.columns[name].values for name in run.spec.changed_columns]
         table.resize(len(self.places))
-        kept = {row: place for row, place in enumerate(self.places) if place is not None and place in finished}
+        kept = Counterparts.of(
+            (row, place) for row, place in enumerate(self.places) if place is not None and place in finished
+        )
         taken = take_rows(table, kept, self.origin, rows)
         for position in table.missing():
             for column, cells in zip(table.columns, new, strict=True):
@@ -253,13 +252,13 @@ class Retry:
         )
         table = run.empty_table()
         table.resize(self.origin.row_count)
-        everywhere = {place: place for place in range(self.origin.row_count)}
-        gone = sorted(everywhere.keys() - take_rows(table, everywhere, self.origin, rows))
+        everywhere = range(self.origin.row_count)
+        gone = sorted(set(everywhere) - take_rows(table, Counterparts(everywhere, everywhere), self.origin, rows))
         if gone:
             raise TVArtifactError(f"A file that builder '{run.spec.name}' made for row {gone[0]} is gone.")
         run.counter.total = len(table)
         run.put_columns(table)
-        by_row = len(facts.versions) > 1 or any(fingerprint is not None for fingerprint in rows.fingerprints)
+        by_row = len(facts.versions) > 1 or any(rows.fingerprints)
         if by_row:
             run.add_row_outcome(table, facts.whole)
         else:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import compress, repeat
+from operator import is_not
+from typing import NamedTuple, Self, TypeVar
 
 from tablevault.execution.builder_run import BuilderRun
 from tablevault.execution.origins import Origin, ReusableRows
@@ -11,8 +13,26 @@ from tablevault.rows.artifacts import AdoptedArtifact
 from tablevault.rows.calls import FunctionCall, RowFingerprints
 from tablevault.rows.collector import prepared
 from tablevault.rows.table import RowTable, consecutive
+from tablevault.storage.checkpoints import CheckpointStore
 
 Value = TypeVar("Value")
+
+
+class Counterparts(NamedTuple):
+    """Rows, and the rows of an origin from which they may be reused: as many."""
+
+    here: Sequence[int]
+    there: Sequence[int]
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[int, int]]) -> Self:
+        """Return pairs of a row here and its counterpart there."""
+        both = list(pairs)
+        return cls(consecutive([here for here, _ in both]), consecutive([there for _, there in both]))
+
+    def part(self, start: int, stop: int) -> Self:
+        """Return a range of them."""
+        return type(self)(self.here[start:stop], self.there[start:stop])
 
 
 def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
@@ -27,31 +47,29 @@ def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Seque
     return [(origin, [row if row < origin.row_count else None for row in range(total)]) for origin in origins]
 
 
-def row_candidates(
-    run: BuilderRun, table: RowTable
-) -> Iterator[tuple[Origin, ReusableRows, Sequence[tuple[int, int]]]]:
-    """Yield the origins with rows of the same builder and code.
-
-    Each with the missing rows that it has computed, as pairs of their positions here and there.
-    """
+def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, ReusableRows, Counterparts]]:
+    """Yield the origins with rows of the same builder and code, each with the missing rows that it has computed."""
     version = run.reused_version
     for origin, matches in matched_origins(run, len(table)):
         rows = origin.rows(run.spec.changed_columns, run.spec.is_index)
-        if rows is not None and version in rows.versions:
-            yield (
-                origin,
-                rows,
-                [
-                    (position, place)
-                    for position in table.missing()
-                    if (place := matches[position]) is not None
-                    and rows.versions[place] == version
-                    and rows.fingerprints[place] is not None
-                ],
-            )
+        if rows is None or version not in rows.versions:
+            continue
+        missing = table.missing()
+        there = _gathered(matches, missing)
+        if rows.versions.count(version) == len(rows.versions) and all(rows.fingerprints):
+            is_there = list(map(is_not, there, repeat(None)))
+        else:
+            is_there = [
+                place is not None and rows.versions[place] == version and rows.fingerprints[place] is not None
+                for place in there
+            ]
+        found: Sequence[int] = there if all(is_there) else list(compress(there, is_there))  # type: ignore[assignment,arg-type]
+        yield origin, rows, Counterparts(consecutive(list(compress(missing, is_there))), consecutive(found))
 
 
-def reuse_rows(run: BuilderRun, table: RowTable, call: FunctionCall, unknown: Collection[int] = ()) -> frozenset[int]:
+def reuse_rows(
+    run: BuilderRun, table: RowTable, call: FunctionCall, unknown: frozenset[int] = frozenset()
+) -> frozenset[int]:
     """Fill the missing rows whose counterpart in an origin was computed from equal arguments.
 
     Parameters
@@ -69,23 +87,38 @@ def reuse_rows(run: BuilderRun, table: RowTable, call: FunctionCall, unknown: Co
     undecided: set[int] = set()
     checkpoints = run.execution.checkpoints
     for origin, rows, pairs in row_candidates(run, table):
-        undecided.update(position for position, _ in pairs if position in unknown)
-        places = {position: place for position, place in pairs if position not in unknown}
-        positions = consecutive(list(places))
-        for counted in prepared(table, call.counts, positions, lambda: checkpoints.batch_rows):
-            take_rows(table, equal_rows(counted, places, rows), origin, rows)
+        if unknown:
+            undecided.update(unknown.intersection(pairs.here))
+            pairs = Counterparts.of(pair for pair in zip(*pairs, strict=True) if pair[0] not in unknown)
+        take_equal_rows(table, call, pairs, origin, rows, checkpoints)
     return frozenset(undecided)
 
 
-def equal_rows(counted: RowFingerprints, places: Mapping[int, int], rows: ReusableRows) -> Mapping[int, int]:
-    """Return the rows that were computed from equal arguments, each with its place in the origin."""
-    there = [places[position] for position in counted.positions]
-    expected = [rows.fingerprints[place] or b"" for place in there]
-    pairs = zip(counted.positions, there, strict=True)
-    if counted.fingerprints.content == b"".join(expected):
-        return dict(pairs)
-    found = zip(pairs, counted.fingerprints, expected, strict=True)
-    return {position: place for (position, place), mine, theirs in found if mine == theirs}
+def take_equal_rows(
+    table: RowTable,
+    call: FunctionCall,
+    pairs: Counterparts,
+    origin: Origin,
+    rows: ReusableRows,
+    checkpoints: CheckpointStore,
+) -> set[int]:
+    """Reuse the rows that were computed from equal arguments; return the positions of those that could be reused."""
+    taken: set[int] = set()
+    done = 0
+    for counted in prepared(table, call.counts, pairs.here, lambda: checkpoints.batch_rows):
+        part = pairs.part(done, done + len(counted.positions))
+        done += len(counted.positions)
+        taken |= take_rows(table, _equal_rows(counted, part, rows), origin, rows)
+    return taken
+
+
+def _equal_rows(counted: RowFingerprints, pairs: Counterparts, rows: ReusableRows) -> Counterparts:
+    """Return the rows that were computed from equal arguments."""
+    expected = _gathered(rows.fingerprints, pairs.there)
+    if all(expected) and counted.fingerprints.content == b"".join(expected):  # type: ignore[arg-type]
+        return pairs
+    found = zip(zip(*pairs, strict=True), counted.fingerprints, expected, strict=True)
+    return Counterparts.of(pair for pair, mine, theirs in found if mine == theirs)
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
@@ -130,21 +163,21 @@ def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, versio
     return count
 
 
-def take_rows(table: RowTable, places: Mapping[int, int], origin: Origin, rows: ReusableRows) -> set[int]:
+def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: ReusableRows) -> set[int]:
     """Reuse rows of an origin; return the positions of those that could be reused.
 
     Rows that name files are checked one by one, as are all rows if a list or vector does not fit the dtype declared
     now.
     """
-    there = list(places.values())
+    here, there = pairs
     columns = _fitting_cells(table, rows, there)
     if columns is None:
-        taken = (row for row, at in places.items() if take_row(table, row, origin, rows, at, rows.versions[at]))
-        return set(taken)
+        both = zip(here, there, strict=True)
+        return {row for row, at in both if take_row(table, row, origin, rows, at, rows.versions[at])}
     fingerprints, versions = _gathered(rows.fingerprints, there), _gathered(rows.versions, there)
-    table.reuse_many(list(places), columns, fingerprints, versions)
-    table.counter.reused_partial += 0 if origin.is_committed else len(places)
-    return set(places)
+    table.reuse_many(here, columns, fingerprints, versions)
+    table.counter.reused_partial += 0 if origin.is_committed else len(here)
+    return set(here)
 
 
 def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) -> list[Sequence[object]] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 from tablevault.execution.builder_run import BuilderRun
@@ -68,7 +67,7 @@ def restore_row_wise(run: BuilderRun, reusing: bool) -> bool:
     return run.is_done or all(table.filled)
 
 
-def decide_rows(run: BuilderRun, unknown: Collection[int] = ()) -> RowDecision:
+def decide_rows(run: BuilderRun, unknown: frozenset[int] = frozenset()) -> RowDecision:
     """Reuse rows without calling the function.
 
     Parameters
@@ -87,7 +86,7 @@ def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
     """Decide about rows while the arguments of none of them can be evaluated."""
     table = restored_rows(run)
     return RowDecision(
-        table, frozenset(position for _, _, pairs in row_candidates(run, table) for position, _ in pairs)
+        table, frozenset(position for _, _, pairs in row_candidates(run, table) for position in pairs.here)
     )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import compress, pairwise
 from operator import eq
+
+import numpy as np
 
 from tablevault.builders.spec import BuilderSpec
 from tablevault.rows.artifacts import AdoptedArtifact, InstanceArtifacts, names_artifacts
@@ -17,6 +20,8 @@ from tablevault.storage.fingerprints import Fingerprints
 from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
+_IS_MISSING = bytes([1]) + bytes(255)
+"""Translates marks of rows: 1 for those without cells."""
 FAILED = 2
 """Marks a row in `RowTable.filled` that has no cells and is not computed in this attempt."""
 
@@ -103,7 +108,7 @@ class RowTable:
         """
         if not any(self.filled) and not self.failures:
             return range(len(self.filled))
-        missing = [position for position, there in enumerate(self.filled) if not there]
+        missing = list(compress(range(len(self.filled)), self.filled.translate(_IS_MISSING)))
         if not self.failures:
             return consecutive(missing)
         never_tried = [position for position in missing if position not in self.failures]
@@ -210,20 +215,17 @@ class RowTable:
             for position in self._failed_before.intersection(positions):
                 self._drop_failure(position)
         columns = list(zip(*batch.cells, strict=True)) if batch.is_wide else [batch.cells]
-        fingerprints = batch.fingerprints_until(count)
-        if isinstance(positions, range):
-            here = slice(positions.start, positions.stop)
+        self._put(positions, columns, batch.fingerprints_until(count))
+        self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
+
+    def _put(self, positions: Sequence[int], columns: Sequence[Sequence[object]], fingerprints: Fingerprints) -> None:
+        """Put cells and fingerprints in their rows, and mark these as filled."""
+        for start, rows in _stretches(positions):
+            here, stop = slice(rows.start, rows.stop), start + len(rows)
             for column, cells in zip(self.columns, columns, strict=False):
-                column[here] = cells
-            self.fingerprints.put(positions.start, fingerprints)
-            self.filled[here] = b"\x01" * count
-            self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
-            return
-        for place, position in enumerate(positions):
-            for column, cells in zip(self.columns, columns, strict=False):
-                column[position] = cells[place]
-            self.fingerprints[position] = fingerprints[place]
-            self.filled[position] = 1
+                column[here] = cells[start:stop]
+            self.fingerprints.put(rows.start, fingerprints.rows(start, stop))
+            self.filled[here] = b"\x01" * len(rows)
 
     def reuse(
         self,
@@ -273,22 +275,9 @@ class RowTable:
         """
         code_of = {version: self._code_of(version) for version in dict.fromkeys(versions)}
         codes = array("q", map(code_of.__getitem__, versions))
-        here = consecutive(positions)
-        if isinstance(here, range):
-            rows = slice(here.start, here.stop)
-            for column, cells in zip(self.columns, columns, strict=True):
-                column[rows] = cells
-            self.fingerprints.put(here.start, Fingerprints.of(fingerprints))
-            self.codes[rows] = codes
-            self.filled[rows] = b"\x01" * len(here)
-        else:
-            for column, cells in zip(self.columns, columns, strict=True):
-                for position, cell in zip(here, cells, strict=True):
-                    column[position] = cell
-            for position, fingerprint, code in zip(here, fingerprints, codes, strict=True):
-                self.fingerprints[position] = fingerprint
-                self.codes[position] = code
-                self.filled[position] = 1
+        for start, rows in _stretches(positions):
+            self.codes[rows.start : rows.stop] = codes[start : start + len(rows)]
+        self._put(positions, columns, Fingerprints.of(fingerprints))
         self.counter.reused += len(positions)
 
     @contextmanager
@@ -349,6 +338,17 @@ class RowTable:
         if version not in self.versions:
             self.versions.append(version)
         return self.versions.index(version)
+
+
+def _stretches(positions: Sequence[int]) -> Iterator[tuple[int, range]]:
+    """Yield the consecutive positions among some, each with its index among them."""
+    if isinstance(positions, range):
+        yield 0, positions
+        return
+    numbers = np.fromiter(positions, np.int64, len(positions))
+    bounds = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(positions)] if len(positions) else [0]
+    for start, stop in pairwise(bounds):
+        yield start, range(positions[start], positions[start] + stop - start)
 
 
 def consecutive(positions: Sequence[int]) -> Sequence[int]:
