@@ -284,7 +284,14 @@ def test_blocked_loop_is_warned_about_once(make):
 
 # --- interrupts ---------------------------------------------------------------------------------------------------
 
-TRACED = ("rows/runner.py", "rows/threads.py", "rows/coroutines.py", "rows/schedule.py", "rows/table.py")
+TRACED = (
+    "rows/runner.py",
+    "rows/error_handling.py",
+    "rows/threads.py",
+    "rows/coroutines.py",
+    "rows/schedule.py",
+    "rows/table.py",
+)
 
 
 class _Interrupting:

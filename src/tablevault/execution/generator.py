@@ -17,9 +17,9 @@ from tablevault.notes import add_note
 from tablevault.ports import FunctionError
 from tablevault.rows.artifacts import names_artifacts
 from tablevault.rows.collector import RowCollector
+from tablevault.rows.error_handling import collect_failure
 from tablevault.rows.error_names import RowError
 from tablevault.rows.results import normal_values
-from tablevault.rows.runner import collect_failure
 from tablevault.rows.schedule import FailurePolicy, Task, Verdict
 from tablevault.rows.single import SingleMeter
 from tablevault.rows.table import FAILED, RowTable

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat, starmap
 from types import FunctionType
 from typing import NamedTuple
 
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
-from tablevault.notes import add_note, message_of
+from tablevault.notes import message_of
 from tablevault.ports import Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
 from tablevault.rows.batch_results import holds_exceptions, is_exception, rows_of_batch
 from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import FIRST_CALL, ArgumentErrors, CallFacts, FunctionCall
 from tablevault.rows.collector import InlineMeter, RowCollector, prepared
+from tablevault.rows.error_handling import ErrorHandler, rows_text
 from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
-from tablevault.rows.failures import describe_failure
 from tablevault.rows.gate import CallGate
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.results import ForEachReader
-from tablevault.rows.schedule import FailurePolicy, Schedule, Task, Verdict
+from tablevault.rows.schedule import FailurePolicy, Schedule, Task
 from tablevault.rows.table import RowTable, consecutive
 from tablevault.rows.usage import Metered
 from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
 from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
 from tablevault.system import clock
-from tablevault.texts.plain import Secrets
 
 INTERRUPT_PATIENCE = 5.0
 """Seconds for which an interrupt or a stop waits for rows in flight in other threads."""
@@ -94,9 +91,8 @@ class RowRunner:
         self._call = call
         self._plan = plan
         self._owner = owner
-        self._collector = RowCollector(table, owner, lambda position: self._error_note((position,)), reader=reader)
         self._schedule = Schedule(plan.batch_size or 1)
-        self._policy = FailurePolicy(
+        policy = FailurePolicy(
             plan.policies,
             plan.function.stop_on,
             plan.function.retry_on,
@@ -104,6 +100,8 @@ class RowRunner:
             table.counter,
             call.process_id,
         )
+        self._errors = ErrorHandler(table, call, policy, self._schedule, owner, gate, joins_retries=jobs is not None)
+        self._collector = RowCollector(table, owner, lambda row: self._errors.note((row,)), reader=reader)
         self._is_uniform = (
             plan.batch_size is None
             and gate is None
@@ -115,13 +113,8 @@ class RowRunner:
         """Whether all there is to do for a call is to keep the result of its row, so that many are handled together."""
         self._in_flight: dict[int, _Call] = {}
         self._numbers = itertools.count()
-        self._told: list[tuple[str, str]] = []
-        """Values of environment variables, as reported by workers."""
         self._noted = -1
         """The call whose usage was added last."""
-        self._failure: BaseException | None = None
-        self._join_at: float | None = None
-        """Time at which the failed rows of the current job are retried, all together."""
 
     def run(self) -> None:
         """Compute all missing rows: those that were never tried first, then those that failed before.
@@ -139,19 +132,19 @@ class RowRunner:
         missing = self._table.missing()
         if not missing:
             return
-        self._policy.failed_before = frozenset(self._table.failed())
+        self._errors.expect_failures(self._table.failed())
         try:
             if self._plan.is_plain and self._gate is None and not self._call.differs_by_call:
                 with Metered(InlineMeter(self._table.usage, self._collector)):
                     missing = self._run_inline(missing)
-            if self._failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
+            if self._errors.failure is None and not self._owner.stop_requested and (missing or self._schedule.waiting):
                 self._run_scheduled(missing)
         finally:
             self._table.counter.retrying = 0
             # Jobs also continue while the process is paused.
             self._table.counter.waiting = self._jobs.text if self._jobs is not None and self._jobs.open else ""
-        if self._failure is not None:
-            raise self._failure
+        if self._errors.failure is not None:
+            raise self._errors.failure
         self._owner.raise_if_stopped()
 
     # --- one after the other --------------------------------------------------------------------------------------
@@ -181,23 +174,23 @@ class RowRunner:
                 positions = calls.positions[done:]
                 began = clock.monotonic()
                 kept, error = self._collector.collect_until_error(positions, calls.fingerprints.rows(done), results)
-                self._succeed(kept)
+                self._errors.succeed(kept)
                 done += kept
-                if error is not None and self._failure is None:
+                if error is not None and self._errors.failure is None:
                     # The start of the call is known only if it was the first one.
                     first_call = None if kept else began
                     task = Task((positions[kept],), first_call=first_call, seconds=clock.monotonic() - began)
-                    self._failed(task, error)
+                    self._errors.fail(task, error)
                     done += 1
-                if self._failure is None and self._schedule.waiting:
+                if self._errors.failure is None and self._schedule.waiting:
                     self._run_due()
-                if self._failure is not None:
+                if self._errors.failure is not None:
                     return
 
     def _run_due(self) -> None:
         """Repeat the calls whose wait is over, in this thread."""
         executor = self._executor()
-        while self._failure is None and not self._owner.stop_requested:
+        while self._errors.failure is None and not self._owner.stop_requested:
             now = clock.monotonic()
             if self._schedule.next_time is None or self._schedule.next_time > now:
                 return
@@ -210,13 +203,9 @@ class RowRunner:
     def _executor(self) -> RowExecutor:
         if self._jobs is not None:
             return self._plan.job_executor(self._jobs, self._table, self._owner.user_given)
-        return self._plan.executor(self._owner, self._learn, self._table.artifacts, one_by_one=self._gate is not None)
-
-    def _learn(self, values: Iterable[tuple[str, str]]) -> None:
-        """Note secrets, each with its mark."""
-        found = list(values)
-        self._told.extend(found)
-        self._owner.secrets.add(found)
+        return self._plan.executor(
+            self._owner, self._errors.learn, self._table.artifacts, one_by_one=self._gate is not None
+        )
 
     # --- side by side ---------------------------------------------------------------------------------------------
 
@@ -257,12 +246,12 @@ class RowRunner:
 
     def _continue(self, executor: RowExecutor) -> bool:
         """Start calls and wait until one has ended; return whether any are left."""
-        if self._failure is not None or self._owner.stop_requested:
+        if self._errors.failure is not None or self._owner.stop_requested:
             return False
         now = clock.monotonic()
         if self._gate is None:
             ended = executor.ended
-            while self._failure is None and not ended and (room := executor.workers - len(self._in_flight)) > 0:
+            while self._errors.failure is None and not ended and (room := executor.workers - len(self._in_flight)) > 0:
                 if self._is_uniform and room >= _FEWEST_TOGETHER:
                     positions = self._schedule.take_new(min(room, _MOST_TOGETHER), now)
                     if positions:
@@ -280,8 +269,7 @@ class RowRunner:
             return False
         if self._jobs is not None and not self._plan.policies.wait and self._is_pending(executor, self._jobs, now):
             pending = JobsPending(f"{self._jobs.text}. Make the same call again to look.")
-            self._failure = FunctionError(pending)
-            self._failure.__cause__ = pending
+            self._errors.end_with(pending)
             return False
         executor.wait(self._seconds_to_wait(executor, now))
         self._expire(executor)
@@ -301,21 +289,20 @@ class RowRunner:
             number, began = min(begun.items(), key=lambda item: item[1], default=(-1, now))
             call = self._in_flight.get(number)
             if call is not None and now - began > _LONG_CALL:
-                text = f"{_rows_text(call.task.positions)}, which may have been running for {now - began:,.0f} s"
+                text = f"{rows_text(call.task.positions)}, which may have been running for {now - began:,.0f} s"
         self._table.counter.waiting = text
 
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
         """Start the calls that services and budgets allow now."""
         # No call is handed over before a worker is free: it would count before it begins.
         most = min(executor.workers, self._plan.concurrency)
-        while self._failure is None and len(self._in_flight) < most and not executor.ended:
+        while self._errors.failure is None and len(self._in_flight) < most and not executor.ended:
             if not self._schedule.is_ready(now) or gate.opens_at > now:
                 break
             admitted = gate.admit()
             if isinstance(admitted, BudgetSpent):
                 if not gate.in_flight:
-                    self._failure = FunctionError(admitted)
-                    self._failure.__cause__ = admitted
+                    self._errors.end_with(admitted)
                 break
             if isinstance(admitted, Refused):
                 break
@@ -349,7 +336,7 @@ class RowRunner:
                     calls = self._call.calls(positions)
             except TableReferenceError as error:
                 self._fail_arguments(Task(positions[:1]), error)
-                if self._failure is not None:
+                if self._errors.failure is not None:
                     return
                 positions = positions[1:]
                 continue
@@ -363,7 +350,7 @@ class RowRunner:
 
     def _fail_arguments(self, task: Task, error: TableReferenceError) -> None:
         """Fail a call whose arguments cannot be made: an error of its row, not of the vault."""
-        self._failed(task._replace(attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
+        self._errors.fail(task._replace(attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
 
     def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
         """Start a call; `is_left` for a job of an earlier attempt, which has counted it."""
@@ -438,7 +425,7 @@ class RowRunner:
         fingerprints = Fingerprints(b"".join([call.fingerprints for call in calls]))
         outcomes = list(ended.values())
         for place, refused in self._collected(positions, fingerprints, [outcome.value for outcome in outcomes]):
-            self._failed(_after_call(calls[place].task, outcomes[place].seconds), refused)
+            self._errors.fail(_after_call(calls[place].task, outcomes[place].seconds), refused)
 
     def _collected(
         self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
@@ -458,7 +445,7 @@ class RowRunner:
         while done < len(results):
             rest, numbers = positions[done:], fingerprints.rows(done)
             kept, refused = self._collector.collect_batch(rest, numbers, results[done:], are_read)
-            self._succeed(kept)
+            self._errors.succeed(kept)
             done += kept
             if refused is not None:
                 if is_a(refused.error, KeyboardInterrupt):  # The results are kept, and handled again.
@@ -476,11 +463,11 @@ class RowRunner:
             # An interrupt came after the rows were kept and before the call was removed.
             pass
         elif ended.error is not None:
-            error = error_of(ended, f"computing {_rows_text(task.positions)}")
+            error = error_of(ended, f"computing {rows_text(task.positions)}")
             if self._jobs is not None:
                 # The executor has already used up the retries of the request.
                 task = task._replace(retries=self._plan.policies.retry.max_retries)
-            self._failed(task, error, is_setup=type(ended.error) is FunctionError)
+            self._errors.fail(task, error, is_setup=type(ended.error) is FunctionError)
         elif self._plan.batch_size is None:
             self._take_row(task, ended.value, call.fingerprints)
         elif self._jobs is not None:
@@ -524,14 +511,14 @@ class RowRunner:
             raise
         except BaseException as error:  # noqa: BLE001 - the policies decide on any exception of a validator
             refused = RowError(error, is_invalid=True, result=value, note=note)
-            self._failed(task._replace(positions=(position,)), refused, task.positions)
+            self._errors.fail(task._replace(positions=(position,)), refused, task.positions)
             return
         self._table.keep(position, cells, fingerprint)
-        self._succeed(1)
+        self._errors.succeed(1)
 
     def _take_job(self, jobs: JobJournal, number: int, task: Task, value: object, fingerprints: Fingerprints) -> None:
         """Keep the results of a job under the version of the code that submitted it."""
-        self._join_at = None
+        self._errors.begin_job()
         with self._table.computed_under(jobs.of(number).code, task.positions):
             self._take_batch(task, value, fingerprints)
             jobs.finish(number)
@@ -541,21 +528,21 @@ class RowRunner:
         try:
             results = rows_of_batch(value, len(task.positions), len(self._table.columns))
         except Exception as error:  # noqa: BLE001 - foreign containers may raise anything
-            located = ValueError(f"{self._table.spec.function_text}, {_rows_text(task.positions)}: {message_of(error)}")
-            self._failed(task, RowError(located, is_invalid=True, result=value, note=""))
+            located = ValueError(f"{self._table.spec.function_text}, {rows_text(task.positions)}: {message_of(error)}")
+            self._errors.fail(task, RowError(located, is_invalid=True, result=value, note=""))
             return
         simple = self._plan.function.validator is None and not holds_exceptions(results)
         if simple and not any(self._table.marks(task.positions)):
             together = self._collector.read_together(value)
             results = results if together is None else together
             for place, refused in self._collected(task.positions, fingerprints, results, together is not None):
-                self._failed(task._replace(positions=(task.positions[place],)), refused, task.positions)
+                self._errors.fail(task._replace(positions=(task.positions[place],)), refused, task.positions)
             return
         for place, result in enumerate(results):
             if self._table.filled[task.positions[place]]:
                 continue
             if is_exception(result):
-                self._failed(task._replace(positions=(task.positions[place],)), RowError(result), task.positions)
+                self._errors.fail(task._replace(positions=(task.positions[place],)), RowError(result), task.positions)
             else:
                 self._take_row(task, result, fingerprints.rows(place, place + 1).content, place)
 
@@ -579,29 +566,29 @@ class RowRunner:
             task = _after_call(call.task, seconds)
             self._note_usage(number, call, seconds, reported)
             if self._jobs is None:
-                self._failed(task, RowError(error))
+                self._errors.fail(task, RowError(error))
             else:
                 self._expire_job(self._jobs, number, task, error)
-            if running > self._plan.concurrency and self._failure is None:
+            if running > self._plan.concurrency and self._errors.failure is None:
                 error.add_note(
                     f"{running} calls that timed out are still running and cannot be ended; limit the time inside "
                     "the function"
                 )
-                self._raise_later(task, RowError(error))
+                self._errors.end(task, RowError(error))
 
     def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
         """Fail the rows of a job that has timed out individually, since smaller jobs would not be faster."""
-        self._join_at = None
+        self._errors.begin_job()
         for position in task.positions:
             if not self._table.filled[position]:
-                self._failed(task._replace(positions=(position,)), RowError(error), task.positions)
+                self._errors.fail(task._replace(positions=(position,)), RowError(error), task.positions)
         jobs.finish(number)
 
     def _drain(self, executor: RowExecutor) -> None:
         """Let rows in flight finish, within a time limit."""
         self._take_back(executor)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
-        patient = self._failure is not None and not self._owner.stop_requested
+        patient = self._errors.failure is not None and not self._owner.stop_requested
         self._handle(executor)
         while self._in_flight and (patient or clock.monotonic() < deadline):
             executor.wait(_LONGEST_WAIT)
@@ -626,148 +613,12 @@ class RowRunner:
                 self._gate.withdraw(number)
                 self._table.usage.withdraw(call.task.positions)
 
-    # --- errors ---------------------------------------------------------------------------------------------------
-
-    def _succeed(self, rows: int) -> None:
-        """Count rows with a result."""
-        exceeded = self._policy.succeed(rows)
-        if exceeded is not None and self._policy.last is not None:
-            task, error = self._policy.last
-            add_note(error.error, exceeded)
-            self._raise_later(task, error)
-
-    def _failed(
-        self,
-        task: Task,
-        error: RowError,
-        given: Sequence[int] | None = None,
-        is_setup: bool = False,
-        was_called: bool = True,
-    ) -> None:
-        """Let the policies decide on the error of a call.
-
-        Parameters
-        ----------
-        task, error
-            The failed rows with their call, and its error.
-        given
-            All rows of the call, which the error may quote; `None`: those of the task.
-        is_setup
-            Whether the function could not be opened.
-        was_called
-            Whether the function was called.
-        """
-        now = clock.monotonic()
-        self._doubt_files(task, error, now)
-        given = task.positions if given is None else given
-        hide = Secrets()
-        hide.add(self._secrets(given))
-        text = hide(message_of(error.error))
-        decision = self._policy.decide(task, error, text, now)
-        if self._gate is not None and not is_setup:
-            wait = self._policy.wait_of_service(task, error, decision, now)
-            if wait is not None:
-                self._gate.hold_back(wait)
-        if is_setup:
-            decision = replace(decision, verdict=Verdict.RAISE)
-        elif was_called and self._call.has_call_ids and not decision.repeats_call(task, error):
-            for position in task.positions:
-                self._table.count_call(position)
-        match decision.verdict:
-            case Verdict.COLLECT:
-                if not collect_failure(self._table, self._policy, task, error, hide):
-                    self._raise_later(task, error, given)
-            case Verdict.RAISE:
-                self._raise_later(task, error, given)
-            case _ if self._failure is not None:
-                # The run is ending: no further calls.
-                pass
-            case Verdict.RETRY if decision.task is not None:
-                self._table.counter.retried += 1
-                self._retry(decision.task, decision.not_before, is_alone=len(given) == len(task.positions))
-            case _:
-                middle = len(task.positions) // 2
-                for half in (task.positions[:middle], task.positions[middle:]):
-                    self._schedule.put(task._replace(positions=half, attempt=task.attempt + 1, last_error=text))
-
-    def _retry(self, task: Task, not_before: float, is_alone: bool) -> None:
-        """Queue a call again; `is_alone` if it has all rows of the last one."""
-        if self._jobs is not None and not is_alone:
-            # One job for all rows that failed in the same way, instead of one each.
-            self._join_at = self._join_at or not_before
-            task, not_before = task._replace(joins=True), self._join_at
-        self._schedule.put(task, not_before)
-
-    def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
-        """Note the interval of a failed try, which may have left files that no cell names."""
-        seconds = task.seconds if task.first_call is None else now - task.first_call
-        self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
-
-    def _raise_later(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
-        """End the run with an error after the rows in flight; the first error is raised."""
-        own_note = self._error_note(task.positions, given)
-        note = own_note if error.note is None else error.note
-        if not self._plan.policies.collects:
-            self._table.counter.raised += is_a(error.error, Exception)
-        if self._failure is not None:
-            return
-        reverts = self._plan.policies.on_error == "revert"
-        if error.is_invalid and not note and not reverts:
-            self._failure = error.error
-            return
-        if note:
-            add_note(error.error, note)
-        self._failure = FunctionError(error.error, reverts)
-        self._failure.__cause__ = error.error
-
-    def _error_note(self, positions: Sequence[int], given: Sequence[int] | None = None) -> str:
-        """Return the note for an error of rows, after registering the secrets that it may quote."""
-        self._owner.secrets.add(self._secrets(positions if given is None else given))
-        return f"raised by {self._table.spec.function_text} for {_rows_text(positions)}"
-
-    def _secrets(self, positions: Sequence[int]) -> list[tuple[str, str]]:
-        """Return the secrets among the arguments of rows, each with its mark."""
-        found = self._told.copy()
-        for position in positions if self._table.spec.untracked else positions[:1]:
-            with contextlib.suppress(Exception):
-                found.extend(self._call.secrets(position))
-        return found
-
-
-def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: RowError, hide: Secrets) -> bool:
-    """Record the error of a call for its rows; return whether the run may go on.
-
-    Parameters
-    ----------
-    table
-        Takes the records.
-    policy
-        Counts the failed rows. An exceeded limit is noted on the error.
-    task, error
-        The call, and its error.
-    hide
-        Replaces secrets in the recorded texts.
-    """
-    failure = describe_failure(error, table.version, task.attempt, task.seconds, clock.time(), hide)
-    for position in task.positions:
-        table.fail(position, failure)
-    exceeded = policy.collect(task, error)
-    if exceeded is None:
-        return True
-    add_note(error.error, exceeded)
-    return False
-
 
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
     """Return a cell in the form for functions: a list for a column of lists, even if it is still an array."""
     if column_type is None or holds_arrays(column_type):
         return cell
     return without_arrays([cell])[0]
-
-
-def _rows_text(positions: Sequence[int]) -> str:
-    first, last = positions[0], positions[-1]
-    return f"row {first}" if first == last else f"rows {first} to {last}"
 
 
 def _after_call(task: Task, seconds: float) -> Task:
