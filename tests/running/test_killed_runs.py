@@ -18,7 +18,7 @@ from sources import PATIENCE, Source
 
 from tablevault import TableVault
 
-KILLS = int(os.environ.get("KILLED_RUNS", "12"))
+KILLS = int(os.environ.get("KILLED_RUNS", "6"))
 """More of them with `make test-slow KILLED_RUNS=200`."""
 ROWS = 500
 STARTS = int(os.environ.get("STARTED_RUNS", "8"))
