@@ -230,13 +230,10 @@ class Contents:
         self, table_id: int, version: str | None = None, temporary: bool | None = None
     ) -> list[InstanceRecord]:
         """Return the instances of a table, oldest first: of one version or all, temporary or materialized or both."""
-        query = _PRESENT.order_by(instances.c.row_id)
-        if version is not None:
-            query = query.where(instances.c.version == version)
-        if temporary is not None:
-            query = query.where(instances.c.temporary.is_(temporary))
+        values = {"table_id": table_id} if version is None else {"table_id": table_id, "version": version}
+        query = _instances_of_table(version is not None, temporary)
         with self._store.read() as connection:
-            return [instance_record(row) for row in connection.execute(query, {"table_id": table_id}).mappings()]
+            return [instance_record(row) for row in connection.execute(query, values).mappings()]
 
     def instance_ids(
         self, table_id: int, version: str | None, with_temporary: bool, until: int | None = None
@@ -533,6 +530,14 @@ def _of_added(connection: Connection, table: Table, read: Callable[[], Result], 
         if connection.has_table(table.name):
             raise
         return without
+
+
+@cache
+def _instances_of_table(of_version: bool, temporary: bool | None) -> Select[Any]:
+    query = _PRESENT.order_by(instances.c.row_id)
+    if of_version:
+        query = query.where(instances.c.version == bindparam("version"))
+    return query if temporary is None else query.where(instances.c.temporary.is_(temporary))
 
 
 @cache
