@@ -114,12 +114,15 @@ KILLING = """
 import random
 import pandas, pyarrow, tablevault.operations.execute
 chance = random.Random({concurrency})
-for _ in range({kills}):
+for number in range({kills}):
     # Each is an interpreter that has opened no vault yet.
     child = os.fork()
     if child == 0:
         run({path!r})
         os._exit(0)
+    # The last one is killed at work, however busy the machine is.
+    while number == {kills} - 1 and not os.path.exists({log!r}):
+        time.sleep(0.005)
     time.sleep(chance.uniform(0.0, {longest}))
     os.kill(child, signal.SIGKILL)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL, "it had ended before"
@@ -172,7 +175,9 @@ def test_job_with_failing_rows_ends_as_if_it_had_not_been_killed(
     job.vault.create_builder_file("stories", text=INDEX.format(count=ROWS))
     fields = {"executor": executor, "function": function, "return_type": return_type, "concurrency": concurrency}
     job.vault.create_builder_file("stories", "answer", text=BUILDER.format(seconds=seconds, **fields))
-    killing = KILLING.format(concurrency=concurrency, path=str(job.path), kills=kills, longest=longest)
+    killing = KILLING.format(
+        concurrency=concurrency, path=str(job.path), log=str(log_path), kills=kills, longest=longest
+    )
     left = finished(job.bare_interpreter(RUN + killing))
     assert left.status == 0, left.errors
     killed = list(map(int, left.output.split()))
