@@ -12,6 +12,8 @@ import pytest
 from cluster_work import Work, is_alive, until
 from filelock import FileLock
 
+from tablevault.rows import ray_executor
+
 # Each test interpreter, and each driver that a test starts, is a client of a cluster without tokens.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -68,8 +70,10 @@ def ray(ray_address):
 
 
 @pytest.fixture
-def work(ray, ray_address, tmp_path):
+def work(ray, ray_address, tmp_path, monkeypatch):
     """A table whose rows run on the cluster; its workers are gone at the end."""
+    # On a busy machine, Ray starts a worker only after a minute, and a warning would be an error.
+    monkeypatch.setattr(ray_executor, "_UNPLACED_SECONDS", 10 * _PATIENCE)
     found = Work(tmp_path, ray_address)
     yield found
     until(lambda: not any(map(is_alive, found.workers())))
