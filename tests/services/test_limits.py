@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -247,6 +248,15 @@ def test_counters_are_in_no_archive_and_no_finding_of_verify(vault, make, tmp_pa
     other = TableVault(decompress_vault(vault.db_dir))
     assert other.get_services() == {"api": {"calls_per_second": 100}}
     assert not os.path.exists(os.path.join(other.db_dir, "metadata", "limits.db"))
+
+
+def test_half_written_counters_of_a_killed_process_are_gone_when_a_vault_is_opened(vault):
+    left = Path(vault.db_dir, "metadata", "limits.db.4711.tablevault-temporary")
+    left.write_bytes(b"half of")
+    assert not vault.verify().ok
+    TableVault(vault.db_dir)
+    assert not left.exists()
+    assert vault.verify().ok
 
 
 def test_an_index_that_is_run_for_a_plan_obeys_the_service(vault, make, tmp_path):

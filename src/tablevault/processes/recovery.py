@@ -86,7 +86,7 @@ class Recovery:
             _remove_if_allowed(path)
 
     def _sweep(self) -> None:
-        """Remove folders of finished processes, stale lock files, and the mark of a creation.
+        """Remove folders of finished processes, stale lock files, half-written files, and the mark of a creation.
 
         The catalog is read after the folders, so that it knows every process that began in between.
         """
@@ -100,6 +100,8 @@ class Recovery:
         for path in found:
             if path.name.isdecimal() and self._is_over(int(path.name)):
                 _remove_if_allowed(path)
+        # The counters of services are replaced in `metadata/`.
+        found.extend(self._context.layout.metadata.iterdir())
         half_written = (path for path in found if path.name.endswith(files.TEMPORARY_SUFFIX))
         for path in Leftovers(self._context).unwritten(half_written):
             _remove_if_allowed(path)
