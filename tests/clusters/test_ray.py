@@ -205,7 +205,8 @@ def test_workers_that_die_while_they_open_the_function_end_the_run(work):
     work.build("Deadly", on_error="collect", setup_arguments={"control": str(work.control)})
     with pytest.raises(ChildProcessError, match="3 Ray workers in a row died while they opened the function"):
         work.run()
-    assert (work.control / "opened").read_text().count("\n") == 3
+    # A worker may die before it opens the function, too.
+    assert 1 <= (work.control / "opened").read_text().count("\n") <= 3
 
 
 @pytest.mark.slow

@@ -62,8 +62,9 @@ ONE_OF_EACH = [path for path in PATHS if path not in (
 """One path of each template."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
+    """A browser of its own for each test, so that one that crashes fails no other test."""
     with opened_browser() as opened:
         yield opened
 
