@@ -1,5 +1,12 @@
 """Every executor keeps the promises of the port."""
 
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import pytest
 
 from tablevault.rows.coroutines import AsyncExecutor
@@ -28,3 +35,39 @@ def test_executor_conforms(check, make, tmp_path):
 @pytest.mark.parametrize("check", EXECUTOR_CHECKS, ids=lambda check: check.__name__)
 def test_process_executor_conforms(check, tmp_path):
     check(two_processes, tmp_path)
+
+
+@dataclass(frozen=True)
+class Opened:
+    call: Callable[..., object]
+
+    def close(self):
+        pass
+
+
+def test_calls_ahead_of_a_deaf_coroutine_begin_when_it_is_abandoned():
+    async def work(is_over):
+        while is_over is not None and not is_over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.01)
+
+    executor, is_over = AsyncExecutor(1, lambda: Opened(work)), threading.Event()
+    deadline, first = time.monotonic() + 60, 0
+    while executor.workers < 3 and time.monotonic() < deadline:
+        executor.start(first, {"is_over": None})
+        first += 1
+        while not executor.ended:
+            executor.wait(0.05)
+        executor.ended.clear()
+    executor.start(first, {"is_over": is_over})
+    while first not in executor.begun and time.monotonic() < deadline:
+        executor.wait(0.01)
+    executor.start(first + 1, {"is_over": None})
+    executor.wait(0.1)
+    assert not executor.ended
+    executor.abandon(first)
+    while not executor.ended and time.monotonic() < deadline:
+        executor.wait(0.05)
+    assert [(item.number, item.error) for item in executor.ended] == [(first + 1, None)]
+    is_over.set()
+    executor.close()

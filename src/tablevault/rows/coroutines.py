@@ -251,6 +251,8 @@ class _Loop:
             if number not in self.begun:
                 # It will never run.
                 self._forget(number)
+        # Another call takes its place, also if it goes on.
+        self._begin()
 
     def _finish(self) -> None:
         if self._over is not None:

@@ -35,8 +35,6 @@ _MOST_AHEAD = 2_000
 """Calls that a worker is given ahead."""
 _MOST_BYTES_AHEAD = 16 * 1024 * 1024
 """Bytes of arguments that a worker is given ahead."""
-_MOST_DEATHS = 3
-"""Deaths in a row, during setup or between calls, that end the run."""
 _LONG_SECONDS = 0.1
 """Seconds after which calls that wait behind another one are given to a worker that is free."""
 _LOOK_SECONDS = 0.1
