@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -84,6 +85,23 @@ class FrameSource(Protocol):
         ...
 
 
+class CallGroup(NamedTuple):
+    """Calls whose arguments were prepared together."""
+
+    numbers: range
+    """One per call."""
+    names: tuple[str, ...]
+    """The parameters of each call."""
+    values: tuple[Sequence[object], ...]
+    """For each parameter, its values: one per call, for this call alone unless it is immutable."""
+
+    def arguments(self) -> Iterator[dict[str, object]]:
+        """Yield the arguments of each call."""
+        if not self.names:
+            return ({} for _ in self.numbers)
+        return map(dict, map(zip, repeat(self.names), zip(*self.values, strict=True)))
+
+
 class Ended(NamedTuple):
     """A call that has ended."""
 
@@ -150,6 +168,10 @@ class RowExecutor(Protocol):
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Start a call under a number that is used once. The owner starts no more calls than `workers`."""
+        ...
+
+    def start_together(self, group: CallGroup) -> None:
+        """Start calls as `start` does, in their order."""
         ...
 
     def wait(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
+from tablevault.ports import CallGroup, Ended, FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.usage import CallMeter, meter_context
 from tablevault.rows.wakeup import Wakeup
@@ -71,6 +71,12 @@ class AsyncExecutor:
         """Put a call where the loop begins it as soon as it may."""
         self._loop.waiting[number] = arguments
         self._loop.orders.append(number)
+        self._loop.wake()
+
+    def start_together(self, group: CallGroup) -> None:
+        """Put calls where the loop begins them as soon as it may."""
+        self._loop.waiting.update(zip(group.numbers, group.arguments(), strict=True))
+        self._loop.orders.extend(group.numbers)
         self._loop.wake()
 
     def wait(self, seconds: float) -> None:

@@ -39,11 +39,7 @@ class InputFiles:
 
     def marked(self, number: int, arguments: Mapping[str, object]) -> Mapping[str, object]:
         """Return the arguments of a call with marks in place of paths, and keep the paths."""
-        for value in arguments.values():
-            kind = type(value)
-            if kind not in WITHOUT_TEXTS and (kind is not str or value.startswith(self._root)):  # type: ignore[attr-defined]
-                break
-        else:
+        if not self.may_name_files(arguments.values()):
             return arguments
         paths: dict[str, int] = {}
 
@@ -56,6 +52,14 @@ class InputFiles:
         if paths:
             self._paths[number] = list(paths)
         return found
+
+    def may_name_files(self, values: Iterable[object]) -> bool:
+        """Return whether any of these values is or contains a text that may name a file to be sent."""
+        for value in values:
+            kind = type(value)
+            if kind not in WITHOUT_TEXTS and (kind is not str or value.startswith(self._root)):  # type: ignore[attr-defined]
+                return True
+        return False
 
     def of_calls(self, numbers: Iterable[int]) -> Iterator[tuple[str, InputFile]]:
         """Yield the files of calls, each with the key that its mark has."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from tablevault.builders.policies import Policies
 from tablevault.code.loading import Function
 from tablevault.notes import add_note, class_name_of, message_of
-from tablevault.ports import Ended, FunctionError, OpenedFunction, OpenFunction
+from tablevault.ports import CallGroup, Ended, FunctionError, OpenedFunction, OpenFunction
 from tablevault.rows.error_names import ErrorRules, RowError, is_transient, status_of, stops_run, told_wait
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.schedule import backoff
@@ -140,6 +140,11 @@ class JobExecutor:
             job.began = clock.monotonic() - max(0.0, clock.time() - record.created_at)
         self._jobs[number] = job
         self._make_requests()
+
+    def start_together(self, group: CallGroup) -> None:
+        """Take jobs on, one after the other."""
+        for number, arguments in zip(group.numbers, group.arguments(), strict=True):
+            self.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
         """Make the requests that are due, and return when a job has ended, at the latest after `seconds`."""

@@ -22,9 +22,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.call_measure import AHEAD_SECONDS, CallMeasure
-from tablevault.rows.remote_calls import RemoteCalls, packed_opening
+from tablevault.rows.remote_calls import RemoteCalls, TakenCalls, packed_opening
 from tablevault.rows.sent_errors import receive_error
 from tablevault.rows.worker import ANSWERS, BROKEN, GIVE_BACK, GIVEN_BACK, LENGTH, MARK, NO_CALL, READY
 from tablevault.rows.worker_core import PROTOCOL, Answer
@@ -89,6 +89,10 @@ class ProcessExecutor:
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
         self._crew.calls.start(number, arguments)
+
+    def start_together(self, group: CallGroup) -> None:
+        """Put calls where free workers take them."""
+        self._crew.calls.start_together(group)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
@@ -162,12 +166,11 @@ class _Worker:
         """Whether it could run a call, and has none."""
         return self.is_ready and not self.outstanding
 
-    def give(self, calls: list[tuple[int, bytes]]) -> None:
+    def give(self, taken: TakenCalls) -> None:
         """Send calls; they run in this order."""
         self.is_fresh = False
-        for number, arguments in calls:
-            self.outstanding[number] = len(arguments)
-        self._put(pickle.dumps(calls, PROTOCOL))
+        self.outstanding.update(taken.sizes)
+        self._put(pickle.dumps(taken.calls, PROTOCOL))
 
     def ask_back(self) -> None:
         """Ask for the calls that wait behind a long one."""
@@ -351,17 +354,9 @@ class _Crew:
             self._start_worker()
 
     def _give(self, worker: _Worker, numbers: deque[int], most: int) -> None:
-        given: list[tuple[int, bytes]] = []
-        while len(given) < most:
-            try:
-                number = numbers.popleft()
-            except IndexError:
-                break
-            arguments = self.calls.arguments.get(number)
-            if arguments is not None:
-                given.append((number, arguments))
-        if given:
-            worker.give(given)
+        taken = self.calls.take(numbers, most)
+        if taken.calls:
+            worker.give(taken)
         elif not worker.outstanding:
             worker.is_alone = False
 

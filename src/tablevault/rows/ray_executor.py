@@ -22,7 +22,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tablevault.builders.resources import Resources
-from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.input_files import InputFiles
 from tablevault.rows.ray_actors import RayActor, SubmittedTask, Transfer, fate_of, is_innocent, owner_is_lost
@@ -165,6 +165,18 @@ class RayExecutor:
         crew.calls.start(number, arguments)
         if crew.inputs is not None:
             crew.inputs.started = number
+
+    def start_together(self, group: CallGroup) -> None:
+        """Queue calls as `start` does."""
+        crew = self._crew
+        if crew.inputs is not None and any(map(crew.inputs.may_name_files, group.values)):
+            for number, arguments in zip(group.numbers, group.arguments(), strict=True):
+                self.start(number, arguments)
+            return
+        crew.calls.forgets_returned = False
+        crew.calls.start_together(group)
+        if crew.inputs is not None:
+            crew.inputs.started = group.numbers[-1]
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
@@ -568,22 +580,12 @@ class _Crew:
                 actor.is_alone = bool(actor.tasks)
 
     def _submit(self, actor: RayActor, numbers: deque[int], most: int) -> None:
-        calls: list[tuple[int, bytes]] = []
-        size = 0
-        while len(calls) < most and size < _MOST_BYTES:
-            try:
-                number = numbers.popleft()
-            except IndexError:
-                break
-            arguments = self.calls.arguments.get(number)
-            if arguments is not None:
-                calls.append((number, arguments))
-                size += len(arguments)
-        if not calls:
+        taken = self.calls.take(numbers, most, _MOST_BYTES)
+        if not taken.calls:
             return
-        task = next(self._numbers)
-        actor.tasks[task] = SubmittedTask([number for number, _ in calls], size, clock.monotonic())
-        content = pickle.dumps(tuple(SentTask(task, calls, self._job.ends_at_failure)), PROTOCOL)
+        task, calls = next(self._numbers), list(taken.sizes)
+        actor.tasks[task] = SubmittedTask(calls, sum(taken.sizes.values()), clock.monotonic())
+        content = pickle.dumps(tuple(SentTask(task, taken.calls, self._job.ends_at_failure)), PROTOCOL)
         self._expect(
             actor, actor.handle.run.remote(content, self._input_files(calls)), partial(self._answered, actor, task)
         )
@@ -607,12 +609,12 @@ class _Crew:
         actor.is_alone = actor.is_alone and bool(actor.transfers)
         actor.idle_since = now
 
-    def _input_files(self, calls: Sequence[tuple[int, bytes]]) -> dict[str, tuple[Any, ...]]:
+    def _input_files(self, calls: Sequence[int]) -> dict[str, tuple[Any, ...]]:
         """Return the files that are sent with calls, in the form that workers read."""
         if self.inputs is None:
             return {}
         self.inputs.forget_all_but(self.calls.arguments)
-        return {key: tuple(file) for key, file in self.inputs.of_calls(number for number, _ in calls)}
+        return {key: tuple(file) for key, file in self.inputs.of_calls(calls)}
 
     # --- files ----------------------------------------------------------------------------------------------------
 

@@ -26,7 +26,17 @@ from tablevault.ports import FunctionError, OpenedFunction
 from tablevault.rows.opened import SnapshotFunction
 from tablevault.rows.pulled_rows import GeneratorOpener, PulledRows
 from tablevault.rows.usage import CallMeter, Metered, meter_context
-from tablevault.rows.worker_core import PLAIN, RAISED, RETURNED, Answer, CallCore, described
+from tablevault.rows.worker_core import (
+    PLAIN,
+    RAISED,
+    RETURNED,
+    Answer,
+    CallCore,
+    ReceivedCall,
+    SentCall,
+    described,
+    received_calls,
+)
 from tablevault.rows.worker_files import InputFile, SentFile, WorkerFiles
 from tablevault.rows.worker_texts import WorkerTexts
 from tablevault.values import clusters
@@ -65,8 +75,7 @@ class SentTask(NamedTuple):
     """Calls to be run one after the other."""
 
     number: int
-    calls: list[tuple[int, bytes]]
-    """Numbers and pickled arguments."""
+    calls: list[SentCall]
     ends_at_failure: bool
     """Whether the calls after a failed one are returned unrun."""
 
@@ -97,12 +106,12 @@ class _RunningTask:
     """A task that a worker has begun."""
 
     number: int
-    calls: deque[tuple[int, bytes]]
+    calls: deque[ReceivedCall]
     """Those that have not begun; two threads take from them."""
     ends_at_failure: bool
     found: TaskAnswer = field(default_factory=lambda: TaskAnswer([], [], {}, {}))
 
-    def next_call(self) -> tuple[int, bytes] | None:
+    def next_call(self) -> ReceivedCall | None:
         """Return the next call; `None` if none is left."""
         try:
             return self.calls.popleft()
@@ -232,7 +241,7 @@ class _RayWorker:
     def _begin(self, content: bytes) -> _RunningTask:
         """Return a task that begins now; empty if its calls run elsewhere."""
         sent = SentTask(*pickle.loads(content))
-        task = _RunningTask(sent.number, deque(sent.calls), sent.ends_at_failure)
+        task = _RunningTask(sent.number, deque(received_calls(sent.calls)), sent.ends_at_failure)
         self._tasks[sent.number] = task
         self._newest_task = max(self._newest_task, sent.number)
         if sent.number in self._returned:

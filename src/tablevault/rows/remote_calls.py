@@ -10,11 +10,13 @@ import pickle
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from typing import NamedTuple
 
 from tablevault.notes import add_note
-from tablevault.ports import Ended, FunctionError, OpenFunction
+from tablevault.ports import CallGroup, Ended, FunctionError, OpenFunction
 from tablevault.rows.wakeup import Wakeup
-from tablevault.rows.worker_core import PROTOCOL, Answer, ended_call
+from tablevault.rows.worker_core import PLAIN, PLAIN_TYPES, PROTOCOL, Answer, SentCall, ended_call
 
 _MOST_DEATHS = 3
 """Deaths in a row, during setup or between calls, that end the run."""
@@ -42,6 +44,41 @@ def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
         raise FunctionError(error) from error
 
 
+class _PlainGroup(NamedTuple):
+    """Calls whose arguments are plain, which are pickled together when they are sent."""
+
+    calls: CallGroup
+    size: int
+    """Bytes of the arguments of a call, about."""
+
+    @classmethod
+    def of(cls, calls: CallGroup) -> _PlainGroup | None:
+        """Return calls with plain arguments; `None` if others are among them."""
+        size = 0
+        for values in calls.values:
+            kinds = set(map(type, values))
+            if not kinds <= PLAIN_TYPES:
+                return None
+            size += sum(len(value) for value in values if isinstance(value, str)) if str in kinds else 8 * len(values)
+        return cls(calls, size // len(calls.numbers))
+
+    def part(self, numbers: range) -> CallGroup:
+        """Return some of the calls."""
+        if numbers == self.calls.numbers:
+            return self.calls
+        first = self.calls.numbers.start
+        here = slice(numbers.start - first, numbers.stop - first)
+        return self.calls._replace(numbers=numbers, values=tuple(values[here] for values in self.calls.values))
+
+
+class TakenCalls(NamedTuple):
+    """Calls that are sent to a worker."""
+
+    calls: list[SentCall]
+    sizes: dict[int, int]
+    """Bytes of the arguments of each call, by its number, in the order of the calls."""
+
+
 @dataclass
 class RemoteCalls:
     """The calls of an executor with remote workers."""
@@ -50,8 +87,8 @@ class RemoteCalls:
     """Name of a worker in messages, such as `worker process`."""
     workers: str
     """Its plural."""
-    arguments: dict[int, bytes] = field(default_factory=dict)
-    """Arguments of calls that have not ended, by their numbers."""
+    arguments: dict[int, bytes | _PlainGroup] = field(default_factory=dict)
+    """Arguments of calls that have not ended, by their numbers: pickled, or those of a group."""
     waiting: deque[int] = field(default_factory=deque)
     """Calls that have not been sent to a worker."""
     suspects: deque[int] = field(default_factory=deque)
@@ -89,6 +126,16 @@ class RemoteCalls:
         self.waiting.append(number)
         return True
 
+    def start_together(self, group: CallGroup) -> None:
+        """Queue calls as `start` does."""
+        plain = _PlainGroup.of(group)
+        if plain is None:
+            for number, arguments in zip(group.numbers, group.arguments(), strict=True):
+                self.start(number, arguments)
+        else:
+            self.arguments.update(zip(group.numbers, repeat(plain)))
+            self.waiting.extend(group.numbers)
+
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""
         if not self.ended:
@@ -107,6 +154,45 @@ class RemoteCalls:
 
     # --- the thread that serves the workers -----------------------------------------------------------------------
 
+    def take(self, numbers: deque[int], most: int, most_bytes: float = float("inf")) -> TakenCalls:
+        """Take calls off a queue; one more than fits into `most_bytes`.
+
+        Parameters
+        ----------
+        numbers
+            The queue: `waiting` or `suspects`.
+        most
+            How many calls to take at most.
+        most_bytes
+            Bytes of arguments.
+        """
+        taken = TakenCalls([], {})
+        group: _PlainGroup | None = None
+        first, following, size = 0, 0, 0
+        while len(taken.sizes) < most and size < most_bytes:
+            try:
+                number = numbers.popleft()
+            except IndexError:
+                break
+            arguments = self.arguments.get(number)
+            if arguments is None:
+                continue
+            if group is not None and (arguments is not group or number != following):
+                taken.calls.append(group.part(range(first, following)))
+                group = None
+            if isinstance(arguments, bytes):
+                taken.calls.append((number, arguments))
+                length = len(arguments)
+            else:
+                if group is None:
+                    group, first = arguments, number
+                following, length = number + 1, arguments.size
+            taken.sizes[number] = length
+            size += length
+        if group is not None:
+            taken.calls.append(group.part(range(first, following)))
+        return taken
+
     def is_suspected(self, number: int) -> bool:
         """Return whether a call is suspected of having killed a worker."""
         return number in self._suspected
@@ -120,11 +206,12 @@ class RemoteCalls:
         self._deaths_idle = 0
         suspected, abandoned, end, forget = self._suspected, self.abandoned, self.ended.append, self.arguments.pop
         for answer in answers:
-            number = answer[0]
+            number, seconds, kind, content, usage = answer
             if suspected:
                 suspected.discard(number)
             if number not in abandoned:
-                end(ended_call(answer))
+                # What most calls return, without the cost of another call.
+                end(Ended(number, content, None, seconds, False, False, usage) if kind == PLAIN else ended_call(answer))
             forget(number, None)
         self.news.set()
 

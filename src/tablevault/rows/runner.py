@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat, starmap
 from types import FunctionType
-from typing import NamedTuple
 
 from tablevault.errors import BudgetSpent, JobsPending, TableReferenceError
 from tablevault.notes import message_of
-from tablevault.ports import Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
+from tablevault.ports import CallGroup, Ended, FunctionError, Interruptible, Permit, Refused, RowExecutor
 from tablevault.rows.batch_results import holds_exceptions, is_exception, rows_of_batch
 from tablevault.rows.call_plan import CallPlan
 from tablevault.rows.calls import FIRST_CALL, ArgumentErrors, CallFacts, FunctionCall
@@ -19,6 +17,7 @@ from tablevault.rows.collector import InlineMeter, RowCollector, prepared
 from tablevault.rows.error_handling import ErrorHandler, rows_text
 from tablevault.rows.error_names import RowError, TimedOut, error_of, is_a, timeout_text
 from tablevault.rows.gate import CallGate
+from tablevault.rows.in_flight import Call, CallsInFlight
 from tablevault.rows.job_journal import JobJournal
 from tablevault.rows.results import ForEachReader
 from tablevault.rows.schedule import FailurePolicy, Schedule, Task
@@ -26,7 +25,7 @@ from tablevault.rows.table import RowTable, consecutive
 from tablevault.rows.usage import Metered
 from tablevault.storage.columns import without_arrays
 from tablevault.storage.dtypes import ColumnType, holds_arrays
-from tablevault.storage.fingerprints import FINGERPRINT_BYTES, Fingerprints
+from tablevault.storage.fingerprints import Fingerprints
 from tablevault.system import clock
 
 INTERRUPT_PATIENCE = 5.0
@@ -42,16 +41,6 @@ _FEWEST_TOGETHER = 4
 """Number of calls from which preparing their arguments together is faster."""
 _MOST_TOGETHER = 256
 """Calls that are prepared together, between two looks at those that have ended."""
-
-
-class _Call(NamedTuple):
-    """A call in flight."""
-
-    task: Task
-    fingerprints: bytes
-    """16 bytes for each of its rows."""
-    is_counted: bool
-    """Whether it is already counted in the usage of its rows."""
 
 
 class RowRunner:
@@ -111,8 +100,7 @@ class RowRunner:
             and not table.artifact_columns
         )
         """Whether all there is to do for a call is to keep the result of its row, so that many are handled together."""
-        self._in_flight: dict[int, _Call] = {}
-        self._numbers = itertools.count()
+        self._in_flight = CallsInFlight()
         self._noted = -1
         """The call whose usage was added last."""
 
@@ -329,7 +317,6 @@ class RowRunner:
 
     def _start_first(self, executor: RowExecutor, positions: Sequence[int]) -> None:
         """Start the first call for each of some rows, with arguments that are prepared together."""
-        names, in_flight = self._call.names, self._in_flight
         while positions:
             try:
                 with ArgumentErrors(self._table.spec, positions[0]):
@@ -340,12 +327,10 @@ class RowRunner:
                     return
                 positions = positions[1:]
                 continue
-            content = calls.fingerprints.content
-            for place, (position, *values) in enumerate(zip(calls.positions, *calls.arguments, strict=False)):
-                start = place * FINGERPRINT_BYTES
-                number = next(self._numbers)
-                in_flight[number] = _Call(Task((position,)), content[start : start + FINGERPRINT_BYTES], False)
-                executor.start(number, dict(zip(names, values, strict=True)))
+            numbers = self._in_flight.numbers(len(calls.positions))
+            self._in_flight.add_together(numbers, calls.positions, calls.fingerprints.content)
+            values = tuple(map(list, calls.arguments))
+            executor.start_together(CallGroup(numbers, self._call.names, values))
             positions = positions[len(calls.positions) :]
 
     def _fail_arguments(self, task: Task, error: TableReferenceError) -> None:
@@ -369,7 +354,7 @@ class RowRunner:
                 self._gate.cancel(permit)
             self._fail_arguments(task, error)
             return
-        number = next(self._numbers)
+        (number,) = self._in_flight.numbers(1)
         is_counted = is_left and self._table.usage.has_calls(position)
         if self._gate is not None and not is_counted:
             self._gate.begin(number, permit)
@@ -377,7 +362,7 @@ class RowRunner:
             is_counted = True
         if self._jobs is not None:
             self._jobs.assign(number, task.positions)
-        self._in_flight[number] = _Call(task, fingerprints.content, is_counted)
+        self._in_flight.add(number, Call(task, fingerprints.content, is_counted))
         executor.start(number, arguments)
 
     def _facts(self, task: Task, fingerprints: Fingerprints) -> CallFacts:
@@ -399,33 +384,35 @@ class RowRunner:
             group = self._results(ended) if len(ended) > 1 and self._is_uniform else ()
             if len(group) > 1:
                 self._take_together(group)
-                for number in group:
-                    del self._in_flight[number]
+                self._in_flight.remove([outcome.number for outcome, _, _ in group])
+                for _ in group:
                     ended.popleft()
             else:
                 self._take(ended[0])
                 ended.popleft()
 
-    def _results(self, ended: deque[Ended]) -> dict[int, Ended]:
-        """Return the first calls that have ended, as long as all there is to do is to keep their results."""
-        filled, in_flight = self._table.filled, self._in_flight
-        found: dict[int, Ended] = {}
+    def _results(self, ended: deque[Ended]) -> Sequence[tuple[Ended, int, bytes]]:
+        """Return the first calls that have ended, as long as all there is to do is to keep their results.
+
+        Each comes with its row and the fingerprint.
+        """
+        filled, found = self._table.filled, []
         # Copied in one step: other threads append meanwhile.
-        for item in list(ended)[: self._collector.most_rows]:
-            call = in_flight.get(item.number)
-            if call is None or item.error is not None or item.usage or filled[call.task.positions[0]]:
+        items = list(ended)[: self._collector.most_rows]
+        for item, row in zip(items, self._in_flight.rows([item.number for item in items]), strict=True):
+            if row is None or item.error is not None or item.usage or filled[row[0]]:
                 break
-            found[item.number] = item
+            found.append((item, *row))
         return found
 
-    def _take_together(self, ended: Mapping[int, Ended]) -> None:
+    def _take_together(self, ended: Sequence[tuple[Ended, int, bytes]]) -> None:
         """Keep the results of calls for one row each."""
-        calls = [self._in_flight[number] for number in ended]
-        positions = consecutive([call.task.positions[0] for call in calls])
-        fingerprints = Fingerprints(b"".join([call.fingerprints for call in calls]))
-        outcomes = list(ended.values())
-        for place, refused in self._collected(positions, fingerprints, [outcome.value for outcome in outcomes]):
-            self._errors.fail(_after_call(calls[place].task, outcomes[place].seconds), refused)
+        outcomes, rows, fingerprints = zip(*ended, strict=True)
+        positions, joined = consecutive(rows), Fingerprints(b"".join(fingerprints))
+        for place, refused in self._collected(positions, joined, [outcome.value for outcome in outcomes]):
+            call = self._in_flight.get(outcomes[place].number)
+            assert call is not None  # they are removed afterwards
+            self._errors.fail(_after_call(call.task, outcomes[place].seconds), refused)
 
     def _collected(
         self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
@@ -474,9 +461,9 @@ class RowRunner:
             self._take_job(self._jobs, ended.number, task, ended.value, Fingerprints(call.fingerprints))
         else:
             self._take_batch(task, ended.value, Fingerprints(call.fingerprints))
-        self._in_flight.pop(ended.number, None)
+        self._in_flight.remove((ended.number,))
 
-    def _note_usage(self, number: int, call: _Call, seconds: float, amounts: Mapping[str, float]) -> None:
+    def _note_usage(self, number: int, call: Call, seconds: float, amounts: Mapping[str, float]) -> None:
         """Add the usage of a call that has ended, if calls are counted or it has reported anything."""
         if number == self._noted:
             # An interrupt came before the call was removed.
@@ -553,14 +540,17 @@ class RowRunner:
         now = clock.monotonic()
         ended = {item.number for item in list(executor.ended)}
         late = [
-            number
+            (number, call)
             for number, deadline in self._deadlines(executor).items()
-            if deadline <= now and number not in ended and (self._jobs is None or self._jobs.is_late(number, deadline))
+            if deadline <= now
+            and number not in ended
+            and (self._jobs is None or self._jobs.is_late(number, deadline))
+            and (call := self._in_flight.get(number)) is not None
         ]
-        for number in late:
+        for number, call in late:
             reported = executor.reported(number)
             running = executor.abandon(number)
-            call = self._in_flight.pop(number)
+            self._in_flight.remove((number,))
             seconds = self._plan.policies.timeout or 0.0
             error = TimedOut(timeout_text(self._plan.function.spec, seconds))
             task = _after_call(call.task, seconds)
@@ -601,9 +591,12 @@ class RowRunner:
         """Take back calls that no worker has begun, and jobs that are left to a later attempt."""
         reported = {number: executor.reported(number) for number in self._in_flight} if self._jobs is not None else {}
         executor.cancel_waiting()
-        for number in [number for number in self._in_flight if not executor.knows(number)]:
+        for number in self._in_flight:
+            call = self._in_flight.get(number)
+            if call is None or executor.knows(number):
+                continue
             # It was taken back, or interrupted before it was handed over.
-            call = self._in_flight.pop(number)
+            self._in_flight.remove((number,))
             if self._jobs is not None and self._jobs.is_out(number):
                 self._note_usage(number, call, 0.0, reported[number])
                 continue

@@ -8,10 +8,10 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from queue import SimpleQueue
 
-from tablevault.ports import Ended, OpenFunction
+from tablevault.ports import CallGroup, Ended, OpenFunction
 from tablevault.rows.call_measure import CallMeasure
 from tablevault.rows.forked import end_child
 from tablevault.rows.usage import CallMeter, Metered, meter_context
@@ -52,6 +52,11 @@ class InlineExecutor:
         except BaseException as error:  # noqa: BLE001 - any exception is the outcome
             failure = error
         self.ended.append(Ended(number, value, failure, clock.monotonic() - began, usage=meter.amounts or None))
+
+    def start_together(self, group: CallGroup) -> None:
+        """Run calls one after the other."""
+        for number, arguments in zip(group.numbers, group.arguments(), strict=True):
+            self.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
         """Sleep unless a call has ended: none is in flight."""
@@ -117,11 +122,21 @@ class ThreadExecutor:
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
         """Put a call where the next free thread takes it."""
+        self._crew.waiting[number] = arguments
+        self._order((number,))
+
+    def start_together(self, group: CallGroup) -> None:
+        """Put calls where free threads take them."""
+        self._crew.waiting.update(zip(group.numbers, group.arguments(), strict=True))
+        self._order(group.numbers)
+
+    def _order(self, numbers: Iterable[int]) -> None:
+        """Let threads begin calls that wait."""
         crew = self._crew
-        crew.waiting[number] = arguments
-        if len(crew.threads) < self._threads and len(crew.threads) < len(crew.waiting) + len(crew.running):
+        while len(crew.threads) < min(self._threads, len(crew.waiting) + len(crew.running)):
             crew.grow()
-        crew.orders.put(number)
+        for number in numbers:
+            crew.orders.put(number)
 
     def wait(self, seconds: float) -> None:
         """Return when a call has ended, at the latest after `seconds`."""

@@ -1,7 +1,7 @@
 """A worker process: an interpreter that runs calls for its owner, and dies with it.
 
 Started by `processes.ProcessExecutor` as `python -m tablevault.rows.worker`; not a public command. It knows nothing of
-vaults: the owner sends it a callable that opens the function, then calls. A call is a number and pickled arguments.
+vaults: the owner sends it a callable that opens the function, then calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 from tablevault.rows.usage import CallMeter, meter_context
-from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, described
+from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, ReceivedCall, described, received_calls
 
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
 """Kinds of messages to the owner: function opened or failed to open, calls ended or returned unrun."""
@@ -57,7 +57,7 @@ class Worker:
     def __init__(self, connection: socket.socket, mark: mmap.mmap) -> None:
         self._connection = connection
         self._mark = mark
-        self._calls: deque[tuple[int, bytes]] = deque()
+        self._calls: deque[ReceivedCall] = deque()
         """Calls that have not begun."""
         self._orders: SimpleQueue[bool] = SimpleQueue()
         """True when calls have arrived, false when there will be no more."""
@@ -139,7 +139,7 @@ class Worker:
             if order == GIVE_BACK:
                 self._give_back()
             else:
-                self._calls.extend(order)
+                self._calls.extend(received_calls(order))
                 self._orders.put(True)
 
     def _give_back(self) -> None:

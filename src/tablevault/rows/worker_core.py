@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any
 
 from tablevault.notes import add_note, frames_of
-from tablevault.ports import Ended, FunctionError
+from tablevault.ports import CallGroup, Ended, FunctionError
 from tablevault.rows.forked import end_child
 from tablevault.rows.sent_errors import receive_error, send_error
 
@@ -21,11 +21,24 @@ PLAIN, RETURNED, RAISED, UNSENDABLE = range(4)
 """Outcomes of a call: a plain value, any other value, an exception, a value that cannot be pickled."""
 PROTOCOL = 5
 
-_PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
+PLAIN_TYPES = frozenset({str, int, float, bool, type(None)})
 """Immutable types, whose values cannot change before they are sent."""
 
+SentCall = tuple[int, bytes] | CallGroup
+"""A call, by its number and pickled arguments, or several calls with plain arguments."""
+ReceivedCall = tuple[int, bytes | dict[str, object]]
+"""Number and arguments of a call; they are pickled, or belong to the call."""
 Answer = tuple[int, float, int, Any, dict[str, float] | None]
 """Number, seconds, kind of outcome, content and usage of a call."""
+
+
+def received_calls(sent: Iterable[SentCall]) -> Iterator[ReceivedCall]:
+    """Yield the calls that a worker was sent, one by one."""
+    for calls in sent:
+        if isinstance(calls, CallGroup):
+            yield from zip(calls.numbers, calls.arguments(), strict=True)
+        else:
+            yield calls
 
 
 class CallCore:
@@ -41,12 +54,12 @@ class CallCore:
         self._worker = worker
         self._process = os.getpid()
 
-    def run(self, call: Callable[..., object], arguments: bytes) -> tuple[int, object]:
+    def run(self, call: Callable[..., object], arguments: bytes | dict[str, object]) -> tuple[int, object]:
         """Run a call; return its kind of outcome with the serialized value, or with an exception for `described`."""
         failure: BaseException | None = None
         value: object = None
         try:
-            given = pickle.loads(arguments)
+            given = pickle.loads(arguments) if isinstance(arguments, bytes) else arguments
         except BaseException as error:  # noqa: BLE001 - classes of arguments may raise anything
             return self._unreadable(error)
         try:
@@ -55,12 +68,14 @@ class CallCore:
             failure = error
         return self._end(value, failure)
 
-    async def run_async(self, call: Callable[..., Awaitable[object]], arguments: bytes) -> tuple[int, object]:
+    async def run_async(
+        self, call: Callable[..., Awaitable[object]], arguments: bytes | dict[str, object]
+    ) -> tuple[int, object]:
         """Do the same for a call of an async function."""
         failure: BaseException | None = None
         value: object = None
         try:
-            given = pickle.loads(arguments)
+            given = pickle.loads(arguments) if isinstance(arguments, bytes) else arguments
         except BaseException as error:  # noqa: BLE001 - classes of arguments may raise anything
             return self._unreadable(error)
         try:
@@ -83,7 +98,7 @@ class CallCore:
 
 def packed_result(value: object) -> tuple[int, object]:
     """Return the outcome of a call that has returned: its kind, and the serialized value or the reason for failure."""
-    if type(value) in _PLAIN_TYPES:
+    if type(value) in PLAIN_TYPES:
         return PLAIN, value
     try:
         return RETURNED, pickle.dumps(value, PROTOCOL)
@@ -104,7 +119,7 @@ def ended_call(answer: Answer) -> Ended:
     """Return the outcome of a call from a worker's answer, on the owner's side."""
     number, seconds, kind, content, usage = answer
     if kind == PLAIN:
-        return Ended(number, content, None, seconds, False, False, usage)
+        return Ended(number, content, None, seconds, usage=usage)
     if kind == RETURNED:
         try:
             return Ended(number, pickle.loads(content), None, seconds, usage=usage)

@@ -9,13 +9,13 @@ import contextvars
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from tablevault.ports import Ended, OpenedFunction, OpenFunction, RowExecutor
+from tablevault.ports import CallGroup, Ended, OpenedFunction, OpenFunction, RowExecutor
 
 MakeExecutor = Callable[[OpenFunction], RowExecutor]
 ExecutorCheck = Callable[[MakeExecutor, Path], None]
@@ -93,6 +93,11 @@ def _fail(task: int) -> int:
     return task
 
 
+def _grow(task: int, seen: list[int]) -> list[int]:
+    seen.append(task)
+    return seen
+
+
 def _read_variable() -> str:
     return _variable.get()
 
@@ -107,8 +112,13 @@ def _note_task(task: int, folder: str) -> None:
     _note(Path(folder), f"task{task}")
 
 
-def _run(make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str, object]]) -> dict[int, Ended]:
-    """Run calls through an executor as its owner does, and return how each ended."""
+def _run(
+    make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str, object]], together: int = 1
+) -> dict[int, Ended]:
+    """Run calls through an executor as its owner does, and return how each ended.
+
+    Calls for consecutive numbers are started in groups of up to `together`.
+    """
     executor = make(opening)
     ended: dict[int, Ended] = {}
     waiting = list(tasks.items())
@@ -116,9 +126,13 @@ def _run(make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str,
     try:
         while waiting or in_flight:
             while waiting and len(in_flight) < executor.workers and not executor.ended:
-                number, arguments = waiting.pop(0)
-                in_flight.add(number)
-                executor.start(number, arguments)
+                given = waiting[: min(together, executor.workers - len(in_flight))]
+                del waiting[: len(given)]
+                in_flight.update(number for number, _ in given)
+                if together == 1:
+                    executor.start(*given[0])
+                else:
+                    executor.start_together(_grouped(given))
             executor.wait(_PATIENCE_SECONDS)
             while executor.ended:
                 item = executor.ended.popleft()
@@ -130,24 +144,43 @@ def _run(make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str,
     return ended
 
 
+def _grouped(calls: Sequence[tuple[int, Mapping[str, object]]]) -> CallGroup:
+    numbers = range(calls[0][0], calls[-1][0] + 1)
+    names = tuple(calls[0][1])
+    return CallGroup(numbers, names, tuple([arguments[name] for _, arguments in calls] for name in names))
+
+
 def every_call_ends_once(make: MakeExecutor, folder: Path) -> None:
-    """Each call appears in `ended` once, with its value and no error."""
-    ended = _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(100)})
-    assert {number: (item.value, item.error) for number, item in ended.items()} == {
-        task: (2 * task, None) for task in range(100)
+    """Each call appears in `ended` once, with its value and no error, whether started alone or together."""
+    for together in (1, 7):
+        ended = _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(100)}, together)
+        assert {number: (item.value, item.error) for number, item in ended.items()} == {
+            task: (2 * task, None) for task in range(100)
+        }
+
+
+def calls_share_no_arguments(make: MakeExecutor, folder: Path) -> None:
+    """Each of the calls that are started together has its own arguments, of whatever type; there may be none."""
+    tasks = {task: {"task": task, "seen": [task, "ä\udc80"]} for task in range(60)}
+    ended = _run(make, _Opening(_grow, folder), tasks, together=20)
+    assert {number: item.value for number, item in ended.items()} == {
+        task: [task, "ä\udc80", task] for task in range(60)
     }
+    ended = _run(make, _Opening(_read_variable, folder), {task: {} for task in range(30)}, together=20)
+    assert {number: item.error for number, item in ended.items()} == dict.fromkeys(range(30))
 
 
 def errors_are_outcomes(make: MakeExecutor, folder: Path) -> None:
     """Whatever a function raises is its call's error, with its traceback; other calls are not touched."""
-    ended = _run(make, _Opening(_fail, folder), {task: {"task": task} for task in range(8)})
-    for task, kind in enumerate(_RAISED):
-        item = ended[task]
-        assert item.value is None
-        assert type(item.error) is kind
-        assert f"task {task}" in str(item.error)
-        assert _deepest_function(item.error) == "_fail"
-    assert all((ended[task].value, ended[task].error) == (task, None) for task in range(len(_RAISED), 8))
+    for together in (1, 8):
+        ended = _run(make, _Opening(_fail, folder), {task: {"task": task} for task in range(8)}, together)
+        for task, kind in enumerate(_RAISED):
+            item = ended[task]
+            assert item.value is None
+            assert type(item.error) is kind
+            assert f"task {task}" in str(item.error)
+            assert _deepest_function(item.error) == "_fail"
+        assert all((ended[task].value, ended[task].error) == (task, None) for task in range(len(_RAISED), 8))
 
 
 def waiting_ends_with_the_time(make: MakeExecutor, folder: Path) -> None:
@@ -297,6 +330,7 @@ def _deepest_function(error: BaseException | None) -> str | None:
 
 EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     every_call_ends_once,
+    calls_share_no_arguments,
     errors_are_outcomes,
     waiting_ends_with_the_time,
     each_worker_closes_its_function,
