@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +108,16 @@ class Sql:
         given = self._given(frames)
 
         def run() -> tuple[Result, dict[str, str]]:
-            resolved = self._resolved(wanted, given, reading)
+            resolved = self._resolved(wanted, given, replace(reading, content=False))
             resolved.warn_of_differences()
             paths = frozenset(file.path for file in resolved.files.values())
             # Tables with a schema would be seen by other statements of the same engine.
             engine = self._engine(paths, memory_limit, is_shared=not resolved.in_schemas)
+            tables = resolved.tables()
+            if reading.content and self._has_unchecked(resolved):
+                self._check(resolved, engine.positions_read(statement, tables, parameters, timeout))
             text = f"EXPLAIN {statement}" if explain else statement
-            return engine.run(text, resolved.tables(), parameters, rows, timeout), resolved.instances
+            return engine.run(text, tables, parameters, rows, timeout), resolved.instances
 
         result, instances = self._queries.again_if_moved(", ".join(name.name for name in wanted), run)
         return frame_of(result), instances
@@ -134,6 +137,19 @@ class Sql:
             return made
 
         return self._queries.again_if_moved(", ".join(addresses), opened)
+
+    # --- content checks -------------------------------------------------------------------------------------------
+
+    def _has_unchecked(self, resolved: _Resolved) -> bool:
+        """Return whether any file has a column that was not compared with its checksum."""
+        checks = self._context.frame_checks
+        return any(checks.unchecked(Path(file.path), file.columns) for file in resolved.files.values())
+
+    def _check(self, resolved: _Resolved, positions: frozenset[int] | None) -> None:
+        """Compare the columns at some positions of each file, or all, with their checksums."""
+        for file in resolved.files.values():
+            columns = [name for position, name in enumerate(file.columns) if positions is None or position in positions]
+            self._context.frame_checks.check(Path(file.path), columns)
 
     # --- names ----------------------------------------------------------------------------------------------------
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from tablevault.errors import TVArgumentError, TVTableError
 from tablevault.sql_engine.frame_views import quoted, text
+from tablevault.sql_engine.read_columns import positions_read
 from tablevault.sql_engine.relations import connection
 from tablevault.system.extras import imported
 
@@ -28,6 +29,8 @@ _OFF = (
 )
 _ROWS_PER_BATCH = 65_536
 _SECONDS_BETWEEN_INTERRUPTS = 0.02
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Interruption:
     """Ends the statements of a block from another thread, now and from now on."""
 
     def __init__(self) -> None:
-        self._waiting: list[Future[Result]] = []
+        self._waiting: list[Future[Any]] = []
         self._lock = threading.Lock()
         self._has_come = False
 
@@ -81,7 +84,7 @@ class Interruption:
             outcome.cancel()
 
     @contextmanager
-    def awaiting(self, outcome: Future[Result]) -> Iterator[None]:
+    def awaiting(self, outcome: Future[Any]) -> Iterator[None]:
         """Cancel an outcome if the interruption comes during the block, or has come before."""
         with self._lock:
             self._waiting.append(outcome)
@@ -153,15 +156,45 @@ class Engine:
         TVTableError
             For any error of the statement.
         """
+        return self._run(lambda cursor: self._result(cursor, statement, tables, parameters, rows), timeout)
+
+    def positions_read(
+        self,
+        statement: str,
+        tables: Tables,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+    ) -> frozenset[int] | None:
+        """Return the positions of the columns that a statement would read from the files; `None` for all.
+
+        Raises
+        ------
+        TimeoutError, CancelledError
+            As `run`.
+        """
+
+        def planned(cursor: Any) -> frozenset[int] | None:
+            duckdb = imported("duckdb", "SQL", "sql")
+            try:
+                show(cursor, tables)
+                plan = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()
+                return positions_read(plan[0][1])
+            except (duckdb.Error, pa.ArrowException, RuntimeError, OSError, ValueError):
+                return None  # Running the statement says what is wrong.
+
+        return self._run(planned, timeout)
+
+    def _run(self, work: Callable[[Any], _Found], timeout: float | None) -> _Found:
+        """Return what is found on a connection of its own."""
         cursor = self._database.cursor()
-        outcome: Future[Result] = Future()
+        outcome: Future[_Found] = Future()
         is_over = threading.Event()
 
-        def work() -> None:
+        def run() -> None:
             try:
-                result = self._result(cursor, statement, tables, parameters, rows)
+                found = work(cursor)
                 with suppress(InvalidStateError):
-                    outcome.set_result(result)
+                    outcome.set_result(found)
             except BaseException as error:  # noqa: BLE001 - the caller's thread raises it
                 with suppress(InvalidStateError):
                     outcome.set_exception(error)
@@ -169,7 +202,7 @@ class Engine:
                 is_over.set()
 
         # The caller's thread waits, so that signals reach it: DuckDB handles none while it computes.
-        thread = threading.Thread(target=work, name="tablevault-sql", daemon=True)
+        thread = threading.Thread(target=run, name="tablevault-sql", daemon=True)
         thread.start()
         interruption = _interruption.get()
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _FileKey = tuple[int, int, int, int]
@@ -39,11 +39,19 @@ class FrameChecks:
         types, _ = read_schema(path)
         if not content:
             return
-        facts = path.stat()
-        key = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        known = self._checked.get(key, frozenset())
-        unchecked = [name for name in (types if columns is None else columns) if name not in known]
+        unchecked = self.unchecked(path, list(types) if columns is None else columns)
         if unchecked:
+            key = _key(path)
             check_columns(path, unchecked)
             with self._lock:
                 self._checked[key] = self._checked.get(key, frozenset()).union(unchecked)
+
+    def unchecked(self, path: Path, columns: Iterable[str]) -> list[str]:
+        """Return those of some columns of a file that were not compared with their checksums."""
+        known = self._checked.get(_key(path), frozenset())
+        return [name for name in columns if name not in known]
+
+
+def _key(path: Path) -> _FileKey:
+    facts = path.stat()
+    return facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime_ns
