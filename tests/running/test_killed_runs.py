@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from sources import PATIENCE, Source
 
+from last_moments import check_last_moments
 from tablevault import TableVault
 
 KILLS = int(os.environ.get("KILLED_RUNS", "6"))
@@ -23,10 +24,6 @@ KILLS = int(os.environ.get("KILLED_RUNS", "6"))
 ROWS = 500
 STARTS = int(os.environ.get("STARTED_RUNS", "8"))
 """How often three runs start at the same moment: a quarter in a new vault each, the others in one vault."""
-BEATS = 3
-"""A thread beside the run writes and fsyncs a byte every 50 ms, as the checkpoints do: that many of its beats before the
-kill, a row has to be durable."""
-
 BEATING = """
 def beat():
     with open(HERE / "beats", "ab", buffering=0) as file:
@@ -48,6 +45,7 @@ if not any(thread.name == "beating" for thread in threading.enumerate()):
 def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
     chance = random.Random(17)
     kills = 0
+    late: dict[float, int] = {}
     while kills < KILLS:
         source = Source(tmp_path / f"quiz-{kills}", rows=ROWS)
         source.edit("import time\n", "import threading\nimport time\n")
@@ -66,6 +64,7 @@ def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
                 assert process.returncode == 0, told
                 break
             kills += 1
+            late[moments[-1]] = 0
         source.check_end(TableVault(source.vault))
         finished = defaultdict(list)
         for name, x, moment in source.log():
@@ -75,9 +74,10 @@ def test_run_that_is_killed_at_random_ends_like_an_undisturbed_one(tmp_path):
         assert len(finished) == 3 * ROWS
         for (name, x), times in finished.items():
             for moment in times[:-1]:
-                killed = min((end for end in moments if end >= moment), default=moment)
-                between = sum(moment < beat < killed for beat in beats)
-                assert between < BEATS, f"row {x} of {name} was finished {between} beats before the kill"
+                killed = min(end for end in moments if end >= moment)
+                assert killed in late, f"row {x} of {name} was computed twice without a kill in between"
+                late[killed] = max(late[killed], sum(moment < beat < killed for beat in beats))
+    check_last_moments(late)
 
 
 @pytest.fixture(scope="module")
