@@ -107,8 +107,18 @@ def timeout_text(spec: BuilderSpec, seconds: float) -> str:
     return f"{spec.function_text} took longer than its timeout of {seconds:g} s"
 
 
+_WITHOUT_STATUS = frozenset(
+    kind
+    for kind in vars(builtins).values()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not hasattr(kind, "code")
+)
+"""Built-in exceptions: most failed rows have one of them, and they carry what was set on the object."""
+
+
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status of an exception or of its response; `None` if it has none."""
+    if type(error) in _WITHOUT_STATUS and not vars(error):
+        return None
     for holder in (error, _attribute(error, "response")):
         for name in ("status_code", "status", "code"):
             value = _attribute(holder, name)
@@ -196,9 +206,12 @@ class ErrorRules:
             else:
                 self._status_classes.add(int(entry[0]))
         self._classes = tuple(classes)
+        self._is_empty = not (self._statuses or self._status_classes or self._codes or self._words or classes)
 
     def match(self, error: RowError) -> bool:
         """Return whether an error is named by an entry."""
+        if self._is_empty:
+            return False
         raised = error.error
         if self._statuses or self._status_classes:
             status = status_of(raised)

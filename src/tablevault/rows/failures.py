@@ -6,8 +6,8 @@ import json
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
-from types import FrameType
 from typing import Literal
 
 import msgspec
@@ -20,6 +20,7 @@ from tablevault.texts.plain import cut, storable
 
 MOST_MESSAGE_BYTES = 4 * 1024
 MOST_RESULT_BYTES = 16 * 1024
+_MOST_BYTES_PER_CHARACTER = 4
 _MOST_FRAMES = 50
 _MOST_NOTES = 20
 
@@ -103,7 +104,7 @@ def describe_failure(
         status=error.status,
         message=text(message_of(raised), MOST_MESSAGE_BYTES),
         frames=tuple(
-            FrameRecord(_file(frame), line, storable(without_namespaces(frame.f_code.co_name)))
+            _frame_record(frame.f_code.co_filename, line, frame.f_code.co_name)
             for frame, line in frames
             if not _is_ours(frame.f_code.co_filename)
         ),
@@ -144,14 +145,18 @@ def _shown(value: object) -> str:
 
 def _cut_bytes(text: str, most: int) -> str:
     """Return a text cut to a maximum size in UTF-8, with a mark where it was cut."""
+    if len(text) * _MOST_BYTES_PER_CHARACTER <= most:
+        return text
     content = text.encode("utf-8", "surrogatepass")
     if len(content) <= most:
         return text
     return content[: most - 3].decode("utf-8", "ignore") + "…"
 
 
-def _file(frame: FrameType) -> str:
-    return storable(frame.f_code.co_filename)
+@lru_cache(maxsize=1_000)
+def _frame_record(file: str, line: int, function: str) -> FrameRecord:
+    """Return the record of a frame; rows fail in the same few places."""
+    return FrameRecord(storable(file), line, storable(without_namespaces(function)))
 
 
 def _is_ours(file: str) -> bool:
