@@ -86,14 +86,14 @@ class FrameSource(Protocol):
 
 
 class CallGroup(NamedTuple):
-    """Calls whose arguments were prepared together."""
+    """Calls with arguments prepared together."""
 
     numbers: range
-    """One per call."""
+    """Numbers of the calls."""
     names: tuple[str, ...]
-    """The parameters of each call."""
+    """Parameter names, equal for all calls."""
     values: tuple[Sequence[object], ...]
-    """For each parameter, its values: one per call, for this call alone unless it is immutable."""
+    """Values of each parameter, one per call. Calls share immutable values only."""
 
     def arguments(self) -> Iterator[dict[str, object]]:
         """Yield the arguments of each call."""
@@ -171,7 +171,7 @@ class RowExecutor(Protocol):
         ...
 
     def start_together(self, group: CallGroup) -> None:
-        """Start calls as `start` does, in their order."""
+        """Start several calls in order; equivalent to `start` for each."""
         ...
 
     def wait(self, seconds: float) -> None:

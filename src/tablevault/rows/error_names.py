@@ -112,7 +112,7 @@ _WITHOUT_STATUS = frozenset(
     for kind in vars(builtins).values()
     if isinstance(kind, type) and issubclass(kind, Exception) and not hasattr(kind, "code")
 )
-"""Built-in exceptions: most failed rows have one of them, and they carry what was set on the object."""
+"""Built-in exceptions without an attribute `code`: they have a status only if it was set on the object."""
 
 
 def status_of(error: BaseException) -> int | None:

@@ -1,4 +1,4 @@
-"""The calls that an executor was given and whose outcomes have not been handled."""
+"""Calls in flight: started by an executor, and not yet handled by the owner."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Call(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """First calls for one row each, which were started together."""
+    """First calls of single rows, started together."""
 
     first: int
     positions: Sequence[int]
@@ -35,7 +35,7 @@ class _Group(NamedTuple):
 
 
 class CallsInFlight:
-    """Calls by their numbers. Those that are started together cost next to nothing until one of them fails."""
+    """Calls by number. Calls started together share one entry, so that a row costs next to nothing."""
 
     def __init__(self) -> None:
         self._calls: dict[int, Call | _Group] = {}
@@ -51,7 +51,7 @@ class CallsInFlight:
         return number in self._calls
 
     def numbers(self, count: int) -> range:
-        """Return numbers that were never used."""
+        """Return unused numbers."""
         first = self._next_number
         self._next_number += count
         return range(first, self._next_number)
@@ -61,21 +61,21 @@ class CallsInFlight:
         self._calls[number] = call
 
     def add_together(self, numbers: range, positions: Sequence[int], fingerprints: bytes) -> None:
-        """Add the first calls for some rows, one each."""
+        """Add the first call of each row."""
         self._calls.update(zip(numbers, repeat(_Group(numbers.start, positions, fingerprints))))
 
     def get(self, number: int) -> Call | None:
-        """Return a call; `None` if it is not in flight."""
+        """Return a call, or `None` if it is not in flight."""
         found = self._calls.get(number)
         return found.call(number) if isinstance(found, _Group) else found
 
     def remove(self, numbers: Iterable[int]) -> None:
-        """Remove calls, as far as they are in flight."""
+        """Remove calls; unknown numbers are ignored."""
         for number in numbers:
             self._calls.pop(number, None)
 
     def rows(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes] | None]:
-        """Yield the first row of each call, with its fingerprint; `None` if the call is not in flight."""
+        """Yield the first row of each call and its fingerprint, or `None` if the call is not in flight."""
         for number in numbers:
             found = self._calls.get(number)
             if isinstance(found, _Group):

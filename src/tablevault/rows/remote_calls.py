@@ -45,15 +45,15 @@ def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
 
 
 class _PlainGroup(NamedTuple):
-    """Calls whose arguments are plain, which are pickled together when they are sent."""
+    """Calls with plain arguments, pickled together when they are sent."""
 
     calls: CallGroup
     size: int
-    """Bytes of the arguments of a call, about."""
+    """Approximate bytes of the arguments of one call."""
 
     @classmethod
     def of(cls, calls: CallGroup) -> _PlainGroup | None:
-        """Return calls with plain arguments; `None` if others are among them."""
+        """Return the group, or `None` if any argument is not plain."""
         size = 0
         for values in calls.values:
             kinds = set(map(type, values))
@@ -72,11 +72,11 @@ class _PlainGroup(NamedTuple):
 
 
 class TakenCalls(NamedTuple):
-    """Calls that are sent to a worker."""
+    """Calls to send to a worker."""
 
     calls: list[SentCall]
     sizes: dict[int, int]
-    """Bytes of the arguments of each call, by its number, in the order of the calls."""
+    """Bytes of the arguments of each call by number, in the order of the calls."""
 
 
 @dataclass
@@ -155,16 +155,16 @@ class RemoteCalls:
     # --- the thread that serves the workers -----------------------------------------------------------------------
 
     def take(self, numbers: deque[int], most: int, most_bytes: float = float("inf")) -> TakenCalls:
-        """Take calls off a queue; one more than fits into `most_bytes`.
+        """Remove calls from a queue and return them; the last one may exceed `most_bytes`.
 
         Parameters
         ----------
         numbers
             The queue: `waiting` or `suspects`.
         most
-            How many calls to take at most.
+            Maximum number of calls.
         most_bytes
-            Bytes of arguments.
+            Maximum bytes of arguments.
         """
         taken = TakenCalls([], {})
         group: _PlainGroup | None = None
@@ -210,7 +210,7 @@ class RemoteCalls:
             if suspected:
                 suspected.discard(number)
             if number not in abandoned:
-                # What most calls return, without the cost of another call.
+                # Inlined for the most frequent kind of outcome.
                 end(Ended(number, content, None, seconds, False, False, usage) if kind == PLAIN else ended_call(answer))
             forget(number, None)
         self.news.set()

@@ -1,4 +1,4 @@
-"""Which columns of frame files a statement reads, by the plan that DuckDB makes for it."""
+"""The columns of frame files that a statement reads, according to DuckDB's plan."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _COLUMN = re.compile(r"c(\d+)")
 
 
 def positions_read(plan: str) -> frozenset[int] | None:
-    """Return the positions of the columns that a statement reads, of one file or another; there may be too many.
+    """Return the positions of the columns that a statement may read, in any of its files.
 
-    `None` stands for all columns: the statement reads none by the plan, or the plan is not of the kind that is known.
+    `None` stands for all columns: the plan has an unknown operator, or reads no column at all.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def positions_read(plan: str) -> frozenset[int] | None:
         if operator.get("name") == _FILES:
             if not facts.get("Projections"):
                 return None
-            # Filters may read columns that are not among the projections. Numbers in texts that look alike do no harm.
+            # Filters may read further columns. A constant that looks like a column only adds to the result.
             read = json.dumps([facts["Projections"], facts.get("Filters", "")])
             found.update(map(int, _COLUMN.findall(read)))
         elif not operator.get("children") and operator.get("name") not in _OTHER_LEAVES:

@@ -47,7 +47,7 @@ class FrameChecks:
                 self._checked[key] = self._checked.get(key, frozenset()).union(unchecked)
 
     def unchecked(self, path: Path, columns: Iterable[str]) -> list[str]:
-        """Return those of some columns of a file that were not compared with their checksums."""
+        """Return the columns of a file that have not been compared with their checksums."""
         known = self._checked.get(_key(path), frozenset())
         return [name for name in columns if name not in known]
 
