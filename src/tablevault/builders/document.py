@@ -1,4 +1,4 @@
-"""Builder files as they are written: safe YAML, with the line of every field and item."""
+"""Builder files as written: parsed YAML with line numbers."""
 
 from __future__ import annotations
 
@@ -31,83 +31,83 @@ ALL_COLUMNS = "*"
 MAXIMUM_PROBLEMS = 10
 
 _REMEMBERED_CHARACTERS = 10_000
-"""The longest text that is remembered as it was read."""
+"""Maximum length of a cached text."""
 _REMEMBERED_TEXTS = 1_000
 
 
 @dataclass(frozen=True)
 class BuilderReads:
-    """The inputs of a builder, as far as they are known before anything runs."""
+    """The statically known inputs of a builder."""
 
     own_columns: Mapping[str, FieldPath]
-    """Columns of the instance being built that it names, each with the first field or item that does."""
+    """Named columns of the instance being built, each with the first field or item that names it."""
     reads_whole_self: bool
-    """Whether it also reads all columns of the instance being built, as bare `<<self>>` does."""
+    """Whether the builder also reads the instance being built as a whole, with a bare `<<self>>`."""
     places: Mapping[Dependency, FieldPath]
-    """Other tables, with the columns that are read, each with the first field or item that names it."""
+    """Other tables and the columns read from them, each with the first field or item that names it."""
 
     @property
     def tables(self) -> tuple[Dependency, ...]:
-        """Other tables, with the columns that are read, in the order of the file."""
+        """Other tables and the columns read from them, in file order."""
         return tuple(self.places)
 
 
 @dataclass(frozen=True)
 class ForEach:
-    """The table for whose rows an IndexBuilder is called."""
+    """The table over whose rows an IndexBuilder iterates."""
 
     table: str
     instance: str | None
-    """Id or version of the instance; `None` for the newest of any version."""
+    """Id or version of the instance; `None` for the newest instance of any version."""
 
 
 @dataclass(frozen=True)
 class BuilderDocument:
-    """One builder file: its fields as written, references and all, and where each of them stands."""
+    """A parsed builder file, with unresolved references and line numbers."""
 
     file: str
-    """The file's name, as error messages show it."""
+    """File name, as shown in error messages."""
     fields: Mapping[str, object]
-    """The fields of the file, without those that are null or ignored (`name`)."""
+    """The fields of the file, except null ones and the ignored `name`."""
     lines: Mapping[FieldPath, int] = field(repr=False, compare=False)
-    """The line of every field and item, by its path."""
+    """Line numbers of fields and items, by path."""
     doubts: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    """Values under `arguments` that YAML 1.1 reads as something else than they look like, each with its place."""
+    """Warnings about ambiguous YAML 1.1 values under `arguments`, each with its location."""
 
     def line(self, *path: object) -> int:
-        """Return the line of a field or item, counted from 1; if it is absent, the line of its parent."""
+        """Return the 1-based line of a field or item; if it is absent, of its nearest parent."""
         for length in range(len(path), 0, -1):
             if path[:length] in self.lines:
                 return self.lines[path[:length]]
         return self.lines.get((), 1)
 
     def place(self, *path: object) -> str:
-        """Return where a field or item stands, as error messages begin: file, line, field."""
+        """Return the location that prefixes an error message (file, line, field)."""
         return place_text(self.file, self.line(*path), path)
 
     def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
-        """Return the error about a field or item."""
+        """Return an error that points at a field or item."""
         return TVBuilderError(f"{self.place(*path)}: {sentence}")
 
     @cached_property
     def reads(self) -> BuilderReads:
-        """The columns and tables that the builder reads, by its references and its `dependencies`.
+        """The columns and tables that the references and `dependencies` name.
 
         Raises
         ------
         TVBuilderError
-            If the name of a table or column is itself a reference, and `dependencies` does not declare it.
+            If a table or column name is itself a reference that `dependencies` does not declare.
         """
         return _reads_of(self)
 
     @cached_property
     def for_each(self) -> ForEach | None:
-        """The table for whose rows the builder is called; `None` if it is not called for another table's rows.
+        """The table over whose rows the builder iterates; `None` without `for_each`.
 
         Raises
         ------
         TVBuilderError
-            If the field names no table.
+            If the field is not a valid table name.
         """
         text = self.fields.get("for_each")
         if text is None:
@@ -119,7 +119,7 @@ class BuilderDocument:
 
     @contextmanager
     def located(self, *path: object) -> Iterator[None]:
-        """Let an error in a reference say in which file, line and field the reference stands."""
+        """Add file, line and field to reference errors raised in the block."""
         try:
             yield
         except TableReferenceError as error:
@@ -127,14 +127,17 @@ class BuilderDocument:
 
 
 def read_document(text: str, file: str) -> BuilderDocument:
-    """Read a builder file without running anything; callers with the same text share its values.
+    """Parse and check a builder file; runs no code.
+
+    The result is cached and shared between callers: treat its values as read-only.
 
     Raises
     ------
     TVBuilderError
-        If the text is not safe YAML, has an unknown field, or a value of the wrong type; names file, line and remedy.
+        If the text is not safe YAML, or has an unknown field or a value of the wrong type. The message gives file,
+        line and remedy.
     TableReferenceError
-        If a reference in it is malformed, or stands where it cannot be resolved.
+        If a reference is malformed or misplaced.
     """
     return (_read_again if len(text) <= _REMEMBERED_CHARACTERS else _read)(text, file)
 
@@ -146,26 +149,26 @@ def _read(text: str, file: str) -> BuilderDocument:
     return document
 
 
-# One operation comes by the same file several times: checked, planned, executed, compared.
+# A single operation reads the same file several times: to check, plan, execute and compare it.
 _read_again = lru_cache(maxsize=_REMEMBERED_TEXTS)(_read)
 
 
 def check_document(document: BuilderDocument) -> None:
-    """Check a builder's fields by themselves, as far as that is possible before their references are resolved.
+    """Check a builder's fields before its references are resolved.
 
     Raises
     ------
     TVBuilderError
-        If there is an unknown field, or a value of the wrong type.
+        If a field is unknown, or a value has the wrong type.
     TableReferenceError
-        If a reference is malformed, or stands where it cannot be resolved.
+        If a reference is malformed or misplaced.
     """
     _check_references(document)
     _check_fields(document)
 
 
 def _present(content: Mapping[object, object]) -> dict[str, object]:
-    """Return the fields that are given; an unknown one stays, null or not, so that it is refused by its name."""
+    """Return the non-null fields; unknown fields are kept even if null, so that a later check rejects them."""
     return {
         str(name): value
         for name, value in content.items()
@@ -185,7 +188,7 @@ def _check_references(document: BuilderDocument) -> None:
 
 
 def _check_fields(document: BuilderDocument) -> None:
-    """Refuse invalid fields; a field that holds a reference is checked once it is resolved."""
+    """Reject invalid fields; fields with references are checked after resolution."""
     pending = {name for name, value in document.fields.items() if _is_pending(name, value)}
     known = {name: value for name, value in document.fields.items() if name not in pending}
     problems = [problem for problem in field_problems(known) if problem.path[0] not in pending]
@@ -198,7 +201,7 @@ def _is_pending(name: object, value: object) -> bool:
 
 
 def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TVBuilderError:
-    """Return one error that lists the problems with their places, in the order of the file."""
+    """Return a single error that lists the problems in file order."""
     ordered = sorted(problems, key=lambda problem: document.line(*problem.path))
     lines = [str(document.error(problem.path, problem.sentence)) for problem in ordered[:MAXIMUM_PROBLEMS]]
     if len(ordered) > MAXIMUM_PROBLEMS:
@@ -207,7 +210,7 @@ def problems_error(document: BuilderDocument, problems: Sequence[Problem]) -> TV
 
 
 def _reads_of(document: BuilderDocument) -> BuilderReads:
-    """Return the inputs of a builder file; its fields need not be resolved for that."""
+    """Return the inputs of a builder file with unresolved fields."""
     declared = _declared(document)
     found: list[tuple[FieldPath, Dependency]] = []
     for path, value in _values_with_references(document):
@@ -235,7 +238,7 @@ def _reads_of(document: BuilderDocument) -> BuilderReads:
 def dependency_error(
     document: BuilderDocument, path: FieldPath, dependency: Dependency, message: str, name: str | None = None
 ) -> TableVaultError:
-    """Return the error about an input of a builder.
+    """Return an error about an input of a builder.
 
     Parameters
     ----------
@@ -246,7 +249,7 @@ def dependency_error(
     message
         The problem.
     name
-        The part of a reference that is to be marked; `None`: its table.
+        The part of the reference to mark; `None` for its table.
     """
     error = dependency.error(message, name)
     if error is None:
@@ -277,7 +280,7 @@ def _declared(document: BuilderDocument) -> dict[FieldPath, Dependency]:
 def _check_declared(
     document: BuilderDocument, path: FieldPath, reference: Reference, declared: Iterable[Dependency]
 ) -> None:
-    """Refuse a reference whose table or column cannot be determined, unless `dependencies` names it."""
+    """Reject a reference with an indeterminate table or column, unless `dependencies` declares it."""
     table = reference.table.value if isinstance(reference.table, Literal) else None
     if any(table is None or entry.table == table for entry in declared):
         return

@@ -1,4 +1,4 @@
-"""The fields of a builder file: their names, their types, and their error messages."""
+"""The schema of builder files and its validation errors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RetryFields(BaseModel):
 
 
 class PolicyFields(BaseModel):
-    """Fields that say how a function is run; `None` where a field is not given."""
+    """Fields that control how a function runs; `None` if absent."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -59,7 +59,7 @@ class PolicyFields(BaseModel):
 
 
 class BuilderFields(PolicyFields):
-    """The fields of a builder file, once their references are resolved."""
+    """The fields of a builder file, with resolved references."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, populate_by_name=False)
 
@@ -84,7 +84,7 @@ FIELD_NAMES = frozenset({"name", *(item.alias or name for name, item in BuilderF
 POLICY_NAMES = frozenset(PolicyFields.model_fields)
 
 UNRESOLVED_FIELDS = frozenset({"arguments", "setup_arguments", "dependencies", "builder_type", "name"})
-"""Fields whose strings are not resolved before anything runs (arguments are, later)."""
+"""Fields that are read without resolving references (arguments are resolved for each call)."""
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "builder_type": ("IndexBuilder", "ColumnBuilder"),
@@ -138,21 +138,21 @@ _SHAPES = {
 
 
 FieldPath = tuple[object, ...]
-"""A field, then the key or position of the item in it, and so on down."""
+"""Path of a field or item: the field name, then keys and positions of nested items."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a builder file."""
+    """A validation error in a builder file."""
 
     path: FieldPath
-    """The field, and the key or position of the item in it."""
+    """Location of the field or item."""
     sentence: str
     """The problem and its remedy."""
 
 
 def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Problem]:
-    """Return the fields if all of them are right, else everything that is wrong with them."""
+    """Return the validated fields, or all problems if any is invalid."""
     values = _spelled(values)
     try:
         return BuilderFields.model_validate(values)
@@ -161,7 +161,7 @@ def validate_fields(values: Mapping[str, object]) -> BuilderFields | list[Proble
 
 
 def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Problem]:
-    """Return policy fields if all of them are right, else everything that is wrong with them."""
+    """Return the validated policy fields, or all problems if any is invalid."""
     values = _spelled(values)
     try:
         return PolicyFields.model_validate(values)
@@ -170,13 +170,13 @@ def validate_policies(values: Mapping[str, object]) -> PolicyFields | list[Probl
 
 
 def field_problems(values: Mapping[str, object]) -> list[Problem]:
-    """Return everything that is wrong with the fields, by themselves."""
+    """Return all problems of the fields."""
     outcome = validate_fields(values)
     return outcome if isinstance(outcome, list) else []
 
 
 def describe(value: object) -> str:
-    """Return a value as an error message shows it: as YAML would spell it, and short."""
+    """Return a short YAML-like description of a value for error messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -193,9 +193,9 @@ def describe(value: object) -> str:
 
 
 def _spelled(values: Mapping[str, object]) -> dict[str, object]:
-    """Return the fields with `on` under `retry` as it was written.
+    """Restore the key `on` under `retry`.
 
-    YAML 1.1 reads that key as true, and JSON turns true into a text.
+    YAML 1.1 parses that key as true, which becomes the string "true" in JSON.
     """
     retry = values.get("retry")
     if not isinstance(retry, Mapping):
@@ -204,7 +204,7 @@ def _spelled(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def _problems(error: ValidationError, values: Mapping[str, object], known: Collection[str]) -> list[Problem]:
-    # A mapping fails as each alternative of a field; only the errors of the mapping are useful.
+    # Pydantic reports a mapping once per alternative of the union; only the errors for the mapping are useful.
     details = [
         detail
         for detail in error.errors(include_url=False)
@@ -243,7 +243,7 @@ def _wrong_type(detail: ErrorDetails, values: Mapping[str, object]) -> Problem:
 
 
 def _path(location: tuple[int | str, ...], values: Mapping[str, object]) -> FieldPath:
-    """Return a location without the names of alternatives, which stand between the parts of the file."""
+    """Strip the names of union alternatives from a Pydantic error location."""
     path: list[object] = []
     value: object = values
     for part in location:

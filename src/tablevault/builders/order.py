@@ -1,4 +1,4 @@
-"""The order in which the builders of an instance run."""
+"""The execution order of an instance's builders."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from tablevault.errors import TVBuilderError
 from tablevault.names import index_builder_name, nearest
 
 Edges = dict[str, set[str]]
-"""For each builder, the builders that have to run before it."""
+"""The predecessors of each builder."""
 
 
 def order_builders(specs: Mapping[str, BuilderSpec], table_name: str) -> tuple[BuilderSpec, ...]:
-    """Return the builders in the order in which they run: the IndexBuilder, then each after its inputs.
+    """Return the builders in topological order.
 
-    Builders that read the whole of `self` come after all that do not. Where nothing else decides, names do.
+    The IndexBuilder comes first, and builders that read the whole of `self` come after all others. Ties are broken by
+    name.
 
     Raises
     ------
     TVBuilderError
-        If there is not exactly one IndexBuilder in its place, a column is produced twice, a builder reads a column
-        that no builder produces, or builders wait for each other; names file, line, field and remedy.
+        If the IndexBuilder is missing, duplicated or in the wrong file, two builders produce the same column, a builder
+        reads a column without a producer, or dependencies form a cycle. The message gives file, line, field and remedy.
     """
     index = _index_builder(specs, table_name)
     others = {name: specs[name] for name in sorted(specs) if not specs[name].is_index}
@@ -58,7 +59,7 @@ def _index_builder(specs: Mapping[str, BuilderSpec], table_name: str) -> Builder
 
 
 def _producers(index: BuilderSpec, others: Mapping[str, BuilderSpec]) -> dict[str, BuilderSpec]:
-    """Return the last producer of each column: one ColumnBuilder may overwrite a column of the IndexBuilder."""
+    """Return the last producer of each column; one ColumnBuilder may overwrite a column of the IndexBuilder."""
     producers = dict.fromkeys(index.changed_columns, index)
     for spec in others.values():
         for position, column in enumerate(spec.changed_columns):
@@ -78,7 +79,7 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
-    """Check the references of an IndexBuilder to `self`; in a row-wise one they mean the origin, unknown here."""
+    """Check an IndexBuilder's references to `self`; in a row-wise one they refer to the origin, unknown here."""
     if index.for_each is not None and (reads.own_columns or reads.reads_whole_self):
         raise index.error(
             next(iter(reads.own_columns.values()), ("arguments",)),
@@ -109,7 +110,7 @@ def _check_reads(
             raise spec.error(
                 reads.own_columns[column], f"no builder produces the column self.{column}{nearest(column, producers)}"
             )
-        # A generator is shown the rows that are there already; an overwriting builder the IndexBuilder's values.
+        # A generator reads the existing rows, an overwriting builder the IndexBuilder's values.
         sees_earlier_values = spec.return_type == "generator" or column in index.changed_columns
         if producers[column] is spec and not sees_earlier_values:
             raise spec.error(
@@ -128,7 +129,7 @@ def _predecessors(
 
 
 def _sorted(specs: Mapping[str, BuilderSpec], edges: Edges, late: set[str]) -> list[str]:
-    """Return the names in topological order; of those that may come next, the first by name that is not late."""
+    """Return the names in topological order; of several ready builders, late ones come last, then names decide."""
     waiting = {name: set(before) for name, before in edges.items()}
     ready = [(name in late, name) for name, before in waiting.items() if not before]
     heapq.heapify(ready)

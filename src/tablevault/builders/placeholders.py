@@ -1,7 +1,7 @@
 """Placeholders in the arguments of builders.
 
-`~ARTIFACT_FOLDER~`, `~PROCESS_ID~` and `~ENV:NAME~` are the same for all calls; `~ATTEMPT~`, `~LAST_ERROR~` and
-`~CALL_ID~` differ from call to call.
+`~ARTIFACT_FOLDER~`, `~PROCESS_ID~` and `~ENV:NAME~` are constant within a run; `~ATTEMPT~`, `~LAST_ERROR~` and
+`~CALL_ID~` vary by call.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _NEAR = 0.75
 
 
 def environment_variables(value: object) -> Iterator[str]:
-    """Yield the names of the environment variables that a value under `arguments` is to be made of."""
+    """Yield the names of the environment variables in a value under `arguments`."""
     for text in _texts(value):
         yield from (match[2] for match in PLACEHOLDER.finditer(text) if match[2])
 
 
 def has_placeholder(value: object) -> bool:
-    """Return whether a placeholder stands in a value under `arguments`."""
+    """Return whether a value under `arguments` contains a placeholder."""
     return any(PLACEHOLDER.search(text) for text in _texts(value))
 
 
 def differs_by_call(value: object) -> bool:
-    """Return whether a placeholder that differs from call to call stands in a value under `arguments`."""
+    """Return whether a value under `arguments` contains a per-call placeholder."""
     return any(_OF_CALLS.search(text) for text in _texts(value))
 
 
 def names_call(value: object) -> bool:
-    """Return whether `~CALL_ID~` stands in a value under `arguments`."""
+    """Return whether a value under `arguments` contains `~CALL_ID~`."""
     return any(f"~{CALL_ID}~" in text for text in _texts(value))
 
 
 def misspelt_placeholder(value: object) -> str | None:
-    """Return the message about the first misspelt placeholder in a value; `None` if there is none."""
+    """Return an error message for the first misspelt placeholder in a value, or `None`."""
     pieces = (piece for text in _texts(value) for piece in parse(text).parts if isinstance(piece, str))
     return next(filter(None, map(_slip, pieces)), None)
 

@@ -1,6 +1,6 @@
-"""Policies: the way in which the function of a builder is run, as opposed to the inputs of its cells.
+"""Policies, which control how a builder's function runs.
 
-Changing a policy recomputes nothing.
+They are not inputs: changing a policy does not invalidate any cells.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tablevault.names import nearest
 OnError = Literal["pause", "collect", "revert"]
 ExecutorName = Literal["threads", "async", "processes", "ray", "jobs"]
 JOBS: ExecutorName = "jobs"
-"""Rows are handed to a provider, and looked for until it has computed them."""
+"""Rows are submitted to a provider, which is polled for the results."""
 FailedInputs = Literal["skip", "pass"]
 ErrorName = int | str
 
@@ -29,7 +29,7 @@ INVALID = "invalid"
 TIMEOUT = "timeout"
 DIED = "died"
 WORDS = (TRANSIENT, INVALID, TIMEOUT, DIED)
-"""Kinds of errors that have no class of their own."""
+"""Error kinds without an exception class."""
 
 _CODE = "code:"
 _STATUS_CLASS = re.compile(r"[1-5]xx")
@@ -52,36 +52,36 @@ _TAKEN_AS_GIVEN = (
     "max_workers",
     "rows_per_worker",
 )
-"""Fields whose values are policies as they are."""
+"""Fields copied to policies unchanged."""
 
 RUN_BY_ROW = ("row-wise", "batch")
-"""Return types whose function is called for rows."""
+"""Return types with calls for single rows or batches."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """A limit relative to the number of tried rows."""
+    """A limit as a percentage of the attempted rows."""
 
     percent: int
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often, when and for which errors a call is repeated."""
+    """Retry policy of a call."""
 
     max_retries: int = 0
     on: tuple[ErrorName, ...] = (TRANSIENT,)
     wait: float = 1.0
-    """Seconds before the first retry; doubled for each further one."""
+    """Seconds before the first retry; doubled for each subsequent one."""
     max_wait: float = 60.0
-    """Longest wait in seconds."""
+    """Maximum wait between retries, in seconds."""
     max_seconds: float = 3600.0
-    """Seconds since the first call of a try, waits included, after which the row fails."""
+    """Seconds since the first call, waits included, after which the row fails."""
 
 
 @dataclass(frozen=True)
 class Policies:
-    """The policy fields of one builder, with their defaults."""
+    """The policies of a builder."""
 
     on_error: OnError = "pause"
     max_failures: int | Share = Share(10)
@@ -89,42 +89,42 @@ class Policies:
     stop_on: tuple[ErrorName, ...] = (401, 402, "code:insufficient_quota", "ImportError", "NameError")
     retry: Retry = field(default_factory=Retry)
     timeout: float | None = None
-    """Seconds that a call may take."""
+    """Maximum duration of a call, in seconds."""
     failed_inputs: FailedInputs = "skip"
     executor: ExecutorName | None = None
     """`None`: async for an async function, else threads."""
     max_concurrency: int | None = None
-    """Calls that may run at once; `None`: as many as suit the executor."""
+    """Maximum number of concurrent calls; `None`: chosen by the executor."""
     batch_size: int | None = None
-    """Rows of a call, or of a job; `None`: as many as suit the executor."""
+    """Maximum number of rows per call or job; `None`: chosen by the executor."""
     poll_seconds: float = 60.0
-    """Seconds between two looks at a job."""
+    """Seconds between two polls of a job."""
     wait: bool = True
-    """Whether a run stays until its jobs are done; else it pauses once they are out."""
+    """Whether a run waits for its jobs; otherwise it pauses once they are submitted."""
     max_poll_retries: int = 5
-    """How often a request about a job is repeated: that of `retry`, where it is given."""
+    """Maximum number of retries of a request about a job; `retry` overrides it."""
     services: tuple[str, ...] = ()
-    """Services that each call needs."""
+    """Services that each call uses."""
     budget: Mapping[str, float] | None = None
-    """The most that all calls of the builder may use in one process, by amount."""
+    """Limits on the total usage of the builder's calls in one process, by amount name."""
     resources: Resources = ONE_CORE
-    """Of one worker on a cluster."""
+    """Resources of one cluster worker."""
     min_workers: int = 1
-    """Workers on a cluster that are kept while rows have to be computed."""
+    """Minimum number of cluster workers while rows are pending."""
     max_workers: int | None = None
-    """Workers on a cluster; `None`: as many as it holds when the builder starts."""
+    """Maximum number of cluster workers; `None`: the cluster's capacity when the builder starts."""
     rows_per_worker: int | None = None
-    """Rows at once in a worker on a cluster; `None`: as many as suit the function."""
+    """Maximum number of concurrent rows in one cluster worker; `None`: chosen for the function."""
 
     @property
     def given(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as JSON."""
+        """The non-default fields, as JSON values."""
         found = {item.name: getattr(self, item.name) for item in fields(self)}
         return {name: msgspec.to_builtins(value) for name, value in found.items() if value != getattr(_DEFAULTS, name)}
 
     @property
     def runs_elsewhere(self) -> bool:
-        """Whether calls run in other interpreters, which may die without this one."""
+        """Whether calls run in other interpreters, which may crash independently of this one."""
         return self.executor in ("processes", "ray")
 
     @property
@@ -134,26 +134,26 @@ class Policies:
 
     @property
     def collects(self) -> bool:
-        """Whether a failed row is recorded while other rows go on."""
+        """Whether failed rows are recorded while the run continues."""
         return self.on_error == "collect"
 
     @property
     def runs_jobs(self) -> bool:
-        """Whether rows are handed to a provider as jobs."""
+        """Whether rows are submitted to a provider as jobs."""
         return self.executor == JOBS
 
     @property
     def rows_of_call(self) -> int:
-        """Most rows of one call of a batch function, or of one job."""
+        """Maximum number of rows per call of a batch function, or per job."""
         return self.batch_size or (_ROWS_OF_JOB if self.runs_jobs else _BATCH_SIZE)
 
     @property
     def are_plain(self) -> bool:
-        """Whether the first failed row ends the run, and no call is repeated or limited."""
+        """Whether the run fails fast, without retries or a timeout."""
         return not self.collects and self.retry.max_retries == 0 and self.timeout is None
 
     def changed(self, fields: PolicyFields) -> Policies:
-        """Return these policies with the fields that are given."""
+        """Return a copy with the given fields applied."""
         given: dict[str, object] = {}
         for name in _TAKEN_AS_GIVEN:
             value = getattr(fields, name)
@@ -187,23 +187,23 @@ _DEFAULTS = Policies()
 
 @dataclass(frozen=True)
 class PolicyContext:
-    """The facts about a builder that decide which policies have a meaning."""
+    """The properties of a builder that decide which policies apply."""
 
     is_index: bool
     return_type: str
     makes_artifacts: bool
     overwrites_key: bool = False
-    """Whether it overwrites a column of the primary key; known once all builders of the instance are."""
+    """Whether the builder overwrites a primary key column; known once all builders of the instance are."""
     executor: str | None = None
-    """The executor that it has if no field says otherwise."""
+    """The executor, unless a field overrides it."""
 
     @property
     def runs_by_row(self) -> bool:
-        """Whether its function is called for rows."""
+        """Whether the function is called for single rows or batches."""
         return self.return_type in RUN_BY_ROW
 
     def may_run_on(self, executor: str | None) -> bool:
-        """Return whether its function may be run by an executor."""
+        """Return whether an executor supports the function."""
         if executor == JOBS:
             return self.return_type == "batch"
         if self.return_type == "dataframe":
@@ -215,7 +215,7 @@ KEY_OVERWRITTEN = "'collect' would leave nulls in the primary key that this buil
 
 
 def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[FieldPath, str] | None:
-    """Return the first policy field that has no meaning for a builder, with the reason and the remedy."""
+    """Return the first inapplicable policy field, with the reason and the remedy."""
     by_row = "has a meaning for row-wise and batch functions only"
     of_executor = by_row if fields.executor != JOBS else "jobs has a meaning for 'return_type: batch' only"
     executor = fields.executor or context.executor
@@ -251,7 +251,7 @@ def meaningless_field(fields: PolicyFields, context: PolicyContext) -> tuple[Fie
 
 
 def _wrong_workers(fields: PolicyFields) -> tuple[FieldPath, str] | None:
-    """Return the first field about workers on a cluster that contradicts others, or itself."""
+    """Return the first invalid or contradictory field about cluster workers."""
     if fields.resources is not None:
         problem = resource_problem(fields.resources)
         if problem is not None:
@@ -262,7 +262,7 @@ def _wrong_workers(fields: PolicyFields) -> tuple[FieldPath, str] | None:
 
 
 def invalid_error_name(entry: ErrorName) -> str | None:
-    """Return the problem with an entry of `stop_on` or `retry.on`; `None` if it is well-formed."""
+    """Return the problem with an entry of `stop_on` or `retry.on`; `None` if it is valid."""
     if isinstance(entry, int):
         return None if 100 <= entry <= 599 else f"{entry} is not an HTTP status; write a number from 100 to 599."
     if entry in WORDS or _STATUS_CLASS.fullmatch(entry) or (entry.startswith(_CODE) and len(entry) > len(_CODE)):
@@ -305,16 +305,16 @@ def _retry(value: int | RetryFields, before: Retry) -> Retry:
 EVERY_BUILDER = "*"
 
 Overrides = Mapping[str, Mapping[str, object]]
-"""Policies of a call: the name of a builder, or `*`, to policy fields and their values."""
+"""Policies of one call: builder names, or `*`, mapped to policy fields and their values."""
 
 
 def check_overrides(overrides: Overrides, builders: Collection[str]) -> dict[str, PolicyFields]:
-    """Return the policy fields of a call, by the name of the builder or `*`.
+    """Validate the policies of a call, by builder name or `*`.
 
     Raises
     ------
     TVArgumentError
-        If a builder does not exist, or a field or its value is wrong.
+        If a builder does not exist, or a field or its value is invalid.
     """
     found = {}
     for name, values in overrides.items():
@@ -339,19 +339,19 @@ def check_overrides(overrides: Overrides, builders: Collection[str]) -> dict[str
 def overridden(
     policies: Policies, name: str, context: PolicyContext, overrides: Mapping[str, PolicyFields]
 ) -> Policies:
-    """Return the policies of a builder in a call.
+    """Apply the policies of a call to a builder's own.
 
     Parameters
     ----------
     policies, name, context
-        Of the builder.
+        The builder's policies, name and context.
     overrides
-        What `check_overrides` returned. The fields for `*` apply where they have a meaning.
+        The result of `check_overrides`. Inapplicable fields under `*` are ignored.
 
     Raises
     ------
     TVArgumentError
-        If a field for this builder has no meaning.
+        If a field given for this builder does not apply to it.
     """
     general = overrides.get(EVERY_BUILDER)
     if general is not None:
@@ -366,7 +366,7 @@ def overridden(
 
 
 def _meaningful(fields: PolicyFields, context: PolicyContext) -> PolicyFields:
-    """Return the fields without those that have no meaning for a builder."""
+    """Return the fields that apply to a builder."""
     while (problem := meaningless_field(fields, context)) is not None:
         fields = fields.model_copy(update={str(problem[0][0]): None})
     return fields

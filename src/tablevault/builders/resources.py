@@ -1,4 +1,4 @@
-"""Resources that one worker on a cluster needs, as the field `resources` of a builder names them."""
+"""Resources of cluster workers, from a builder's `resources` field."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _MISTAKEN = {"cpus": _CPU, "num_cpus": _CPU, "gpus": _GPU, "num_gpus": _GPU, "ra
 
 @dataclass(frozen=True)
 class Resources:
-    """Resources that one worker needs."""
+    """Resources of one worker."""
 
     cpu: float = 1.0
     gpu: float = 0.0
     memory: float = 0.0
     """In bytes."""
     custom: Mapping[str, float] = field(default_factory=dict)
-    """Resources that only the cluster knows, by name."""
+    """Cluster-defined resources, by name."""
 
     @classmethod
     def parse(cls, given: Mapping[str, float | str]) -> Self:
-        """Return the resources that a builder names; `resource_problem` has found nothing wrong with them."""
+        """Parse the resources of a builder, which must have passed `resource_problem`."""
         numbers = {name: _number(value) or 0.0 for name, value in given.items()}
         own = (_CPU, _GPU, _MEMORY_NAME)
         custom = {name: value for name, value in numbers.items() if name.lower() not in own}
@@ -34,13 +34,13 @@ class Resources:
 
     @property
     def amounts(self) -> dict[str, float]:
-        """The amounts above 0, by the names that Ray's clusters have for them."""
+        """The nonzero amounts, by Ray's resource names."""
         named = {"CPU": self.cpu, "GPU": self.gpu, "memory": self.memory, **self.custom}
         return {name: amount for name, amount in named.items() if amount}
 
     @property
     def text(self) -> str:
-        """The resources in a message, such as `1 CPU, 0.5 GPU`."""
+        """The resources as shown in messages, such as `1 CPU, 0.5 GPU`."""
         shown = {
             name: f"{amount / 2**30:.3g} GiB" if name == "memory" else f"{amount:g}"
             for name, amount in self.amounts.items()
@@ -53,7 +53,7 @@ ONE_CORE = Resources()
 
 
 def resource_problem(given: Mapping[str, float | str]) -> tuple[str, str] | None:
-    """Return the first entry that is wrong, with the reason and the remedy; `None` if all are right."""
+    """Return the first invalid entry with the reason and the remedy, or `None`."""
     for name, value in given.items():
         if name.lower() in _MISTAKEN:
             return name, f"there is no resource {name!r}; did you mean {_MISTAKEN[name.lower()]!r}?"
@@ -64,7 +64,7 @@ def resource_problem(given: Mapping[str, float | str]) -> tuple[str, str] | None
 
 
 def _number(value: float | str) -> float | None:
-    """Return a number, or the bytes that a text names; `None` if it names none."""
+    """Return a number, or the byte count of a text such as `4GiB`; `None` if the text is invalid."""
     if not isinstance(value, str):
         return float(value)
     match = _MEMORY.fullmatch(value.strip())

@@ -1,4 +1,4 @@
-"""Which values that functions are given must not be told: variables of the environment, and untracked arguments."""
+"""Secret values to redact, from environment variables and untracked arguments."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from tablevault.builders.spec import BuilderSpec
 from tablevault.references import parse
 
 _MOST_VALUES = 10_000
-"""Of one argument: a whole column may be one."""
+"""Maximum number of values per argument, which may be a whole column."""
 _LEAST_DIGITS = 6
-"""Shorter numbers are settings, and stand in any text by chance."""
+"""Shorter numbers are not treated as secrets: they are usually settings, and occur in any text by chance."""
 
 
 def written_secrets(spec: BuilderSpec) -> Iterator[tuple[str, str]]:
-    """Yield the values that a builder's file names, each with its mark: those that are the same for every row."""
+    """Yield the row-independent secrets of a builder file, each with its replacement."""
     for value in (*spec.arguments.values(), *(spec.setup_arguments or {}).values()):
         for name in environment_variables(value):
             if name in os.environ:
@@ -28,7 +28,7 @@ def written_secrets(spec: BuilderSpec) -> Iterator[tuple[str, str]]:
 
 
 def given_secrets(spec: BuilderSpec, arguments: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield the untracked ones of the values that a function was given, each with its mark."""
+    """Yield the values of a call's untracked arguments, each with its replacement."""
     for name in spec.untracked:
         if name in arguments:
             yield from _marked(name, arguments[name])
@@ -45,7 +45,7 @@ def _has_reference(value: object) -> bool:
 
 
 def _leaves(value: object) -> Iterator[str]:
-    """Yield the texts, and the long numbers, that a value is made of."""
+    """Yield the texts and long numbers in a value, recursively."""
     if isinstance(value, str):
         yield str.__str__(value)
     elif isinstance(value, bytes):

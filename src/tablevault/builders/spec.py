@@ -1,4 +1,4 @@
-"""The specification of a builder: its fields, resolved and checked."""
+"""Resolved and validated builder specifications."""
 
 from __future__ import annotations
 
@@ -25,56 +25,56 @@ from tablevault.storage.dtypes import ColumnType, Kind, holds_arrays, parse_dtyp
 
 @dataclass(frozen=True)
 class BuilderSpec:
-    """One builder: which columns a function produces, from which arguments."""
+    """A builder, which computes columns with a function."""
 
     name: str
-    """Name of the builder: that of its file without `.yaml`."""
+    """Builder name: its file name without `.yaml`."""
     kind: BuilderKind
-    """Whether it makes the rows, or columns for rows that are there."""
+    """Whether the builder creates rows, or computes columns of existing rows."""
     changed_columns: tuple[str, ...]
-    """Columns it produces, in the order in which the function returns them."""
+    """Produced columns, in the order in which the function returns them."""
     python_function: str
     """Name of the function."""
     code_module: str
-    """Module that the function is in, without `.py`."""
+    """Module of the function, without `.py`."""
     is_custom: bool
-    """Whether the module is one of the vault's; if not, it is built in."""
+    """Whether the module belongs to the vault; otherwise it is built in."""
     return_type: ReturnType
-    """How the function gives its rows back."""
+    """How the function returns its rows."""
     arguments: Mapping[str, object]
-    """As written: references and placeholders are resolved when the function is called."""
+    """Arguments as written; references and placeholders are resolved for each call."""
     dtypes: Mapping[str, ColumnType]
-    """Declared types; a column that is not among them keeps the natural type of its values."""
+    """Declared column types; the types of other columns are inferred from their values."""
     dependencies: tuple[str, ...]
-    """`table.column` or `table.*`, where that cannot be read off the references."""
+    """Inputs that the references do not determine, as `table.column` or `table.*`."""
     primary_key: tuple[str, ...]
-    """Columns by which rows are known; an IndexBuilder's only."""
+    """Columns that identify rows; IndexBuilders only."""
     keep_old: bool
-    """Whether the origin's rows that a new run does not produce are kept; an IndexBuilder's only."""
+    """Whether to keep rows of the origin that a new run does not produce; IndexBuilders only."""
     untracked: tuple[str, ...]
-    """Arguments that neither count for reuse nor are recorded."""
+    """Arguments that are not recorded and do not affect reuse."""
     validator: str | None
-    """Function of the same module that may refuse the cells of a row."""
+    """Function of the same module that may reject the cells of a row."""
     setup_arguments: Mapping[str, object] | None
-    """Given where `python_function` names a class: the arguments of its constructor."""
+    """Constructor arguments, if `python_function` names a class."""
     policies: Policies = field(compare=False)
-    """How its function is run."""
+    """How the function runs."""
     document: BuilderDocument = field(repr=False, compare=False)
-    """The file it was read from."""
+    """The source file."""
 
     @property
     def file(self) -> str:
-        """The builder's file, as error messages show it."""
+        """File name, as shown in error messages."""
         return self.document.file
 
     @property
     def reads(self) -> BuilderReads:
-        """The columns and tables that it reads."""
+        """The columns and tables that the builder reads."""
         return self.document.reads
 
     @cached_property
     def own_row_columns(self) -> tuple[str, ...]:
-        """Columns whose cell of the current row it reads, as `<<self.c[index]>>` does, also inside other references."""
+        """Columns read from the current row, as in `<<self.c[index]>>`, including nested references."""
         found = {
             operand.value
             for value in self.arguments.values()
@@ -88,27 +88,27 @@ class BuilderSpec:
 
     @property
     def function_text(self) -> str:
-        """Its function, as error messages name it."""
+        """The function, as shown in error messages."""
         return f"{self.python_function}() of builder '{self.name}'"
 
     @property
     def for_each(self) -> ForEach | None:
-        """The table for whose rows it is called; `None` if it is not called for another table's rows."""
+        """The table over whose rows the builder iterates; `None` without `for_each`."""
         return self.document.for_each
 
     @property
     def is_index(self) -> bool:
-        """Whether it is an IndexBuilder."""
+        """Whether the builder is an IndexBuilder."""
         return self.kind == "IndexBuilder"
 
     @property
     def runs_by_row(self) -> bool:
-        """Whether its function is called for rows, one at a time or in batches."""
+        """Whether the function is called for single rows or batches."""
         return self.return_type in RUN_BY_ROW
 
     @property
     def policy_context(self) -> PolicyContext:
-        """The facts that decide which policies have a meaning."""
+        """The properties that decide which policies apply."""
         makes_artifacts = any(kind.kind is Kind.ARTIFACT for kind in self.dtypes.values())
         return PolicyContext(
             self.is_index and self.for_each is None,
@@ -119,33 +119,32 @@ class BuilderSpec:
 
     @property
     def tracked_arguments(self) -> dict[str, object]:
-        """The arguments as written, without those that are recorded nowhere."""
+        """The arguments as written, without the untracked ones."""
         return {name: value for name, value in self.arguments.items() if name not in self.untracked}
 
     def error(self, path: tuple[object, ...], sentence: str) -> TVBuilderError:
-        """Return the error about one of its fields or items."""
+        """Return an error that points at a field or item."""
         return self.document.error(path, sentence)
 
 
 def build_spec(document: BuilderDocument, name: str, resolve: Callable[[object], object]) -> BuilderSpec:
-    """Return the builder that a builder file describes.
+    """Resolve and validate the fields of a builder file.
 
     Parameters
     ----------
     document
-        The file, as `read_document` returned it.
+        The parsed file, from `read_document`.
     name
         Name of the builder.
     resolve
-        Returns a YAML value with its references resolved; called for each field but `arguments`, `dependencies` and
-        `builder_type`.
+        Resolves the references in a YAML value; called for every field except `UNRESOLVED_FIELDS`.
 
     Raises
     ------
     TVBuilderError
-        If a value is wrong, or fields contradict one another; names file, line, field and remedy.
+        If a value is invalid, or fields contradict one another. The message gives file, line, field and remedy.
     TableReferenceError
-        If a reference cannot be resolved, or stands where it has no meaning.
+        If a reference cannot be resolved or is misplaced.
     """
     values = {key: _resolved(document, key, value, resolve) for key, value in document.fields.items()}
     fields = validate_fields({key: value for key, value in values.items() if value is not None})
@@ -234,7 +233,7 @@ def _check_index_only(document: BuilderDocument, fields: BuilderFields) -> None:
 
 
 def _check_names(document: BuilderDocument, key: str, names: Collection[str], known: Collection[str]) -> None:
-    """Refuse a name that is not among those that the field may hold, and one that is there twice."""
+    """Reject unknown and duplicate names."""
     role = "an argument of this builder" if key == "untracked" else "one of its changed_columns"
     seen: set[str] = set()
     for position, name in enumerate(names):
@@ -291,7 +290,7 @@ def _check_error_names(document: BuilderDocument, fields: BuilderFields) -> None
 
 
 def _check_policies(document: BuilderDocument, fields: BuilderFields, spec: BuilderSpec) -> None:
-    """Refuse policy fields that have no meaning where they stand."""
+    """Reject inapplicable policy fields."""
     if fields.n_threads is not None and fields.max_concurrency is not None:
         raise document.error(("n_threads",), "this is the older name of max_concurrency; give one of them.")
     for name in ("max_failures", "max_consecutive_failures"):

@@ -1,4 +1,4 @@
-"""The text of new builder files and code modules: valid, and explained by comments."""
+"""Templates of new builder files and code modules."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def shout(text: str) -> str:
 
 
 def index_builder_template(table: str) -> str:
-    """Return the text of a new index builder of a table: it makes three rows with a built-in function."""
+    """Return a new IndexBuilder file, which creates three rows with a built-in function."""
     fields = _FIELDS.format(function="create_data_table_from_list", module="table_generation", is_custom="false")
     return _INDEX.format(table=table, fields=fields.rstrip())
 
 
 def column_builder_template(name: str) -> str:
-    """Return the text of a new builder of columns: it fills one column with a built-in function."""
+    """Return a new ColumnBuilder file, which fills one column with a built-in function."""
     fields = _FIELDS.format(function="random_row_string", module="random_string", is_custom="false")
     return _COLUMN.format(name=name, column=f"'{name}'", fields=fields.rstrip())
 

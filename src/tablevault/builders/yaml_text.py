@@ -1,4 +1,4 @@
-"""Safe YAML as plain values, with the line of every field and item."""
+"""A safe YAML reader that keeps line numbers."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TEXT_TAGS = frozenset({_TAG + "str", _TAG + "value"})
 _SCALAR_TAGS = frozenset(_TAG + name for name in ("null", "bool", "int", "float", "timestamp"))
 _MERGE_TAG = _TAG + "merge"
 _SCANNER_TOO_DEEP = "exceeded maximum nesting depth"
-"""Message of newer versions of libyaml for 1,000 open brackets, which their scanner reads ahead of the first event."""
+"""Message of newer libyaml versions for 1,000 open brackets; their scanner fails before it emits an event."""
 _NO_CHARACTER = "found invalid Unicode character escape code"
 _SURROGATES = re.compile(r"\\u[dD][89a-bA-B][0-9a-fA-F]{2}(\\u[dD][c-fC-F][0-9a-fA-F]{2})?")
 _NUMBER_AS_TEXT = re.compile(r"[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+|0o[0-7]+")
-"""Numbers of YAML 1.2 and of most languages, which YAML 1.1 takes for text."""
+"""Number formats of YAML 1.2 and most languages that YAML 1.1 reads as text."""
 _Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -35,25 +35,25 @@ class YamlMapping:
 
     content: Mapping[object, object]
     lines: Mapping[FieldPath, int]
-    """The line of every field and item, by its path."""
+    """Line numbers of fields and items, by path."""
     doubts: tuple[str, ...]
-    """Values under `arguments` that YAML 1.1 reads differently than they look, each with its place."""
+    """Warnings about ambiguous YAML 1.1 values under `arguments`, each with its location."""
 
 
 def read_yaml(text: str, file: str) -> YamlMapping:
-    """Read a mapping of fields without running anything.
+    """Read a mapping of fields; constructs plain values only.
 
     Parameters
     ----------
     text
         Content of the file.
     file
-        Name of the file, as error messages show it.
+        File name, as shown in error messages.
 
     Raises
     ------
     TVBuilderError
-        If the text is not safe YAML or not a mapping; names file, line and remedy.
+        If the text is not safe YAML or not a mapping. The message gives file, line and remedy.
     """
     _check_bounds(text, file)
     root = _compose(text, file)
@@ -68,13 +68,13 @@ def read_yaml(text: str, file: str) -> YamlMapping:
 
 
 def place_text(file: str, line: int, path: FieldPath) -> str:
-    """Return a place in a builder file as error messages begin: file, line, field."""
+    """Return the location that prefixes an error message (file, line, field)."""
     names = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
     return f"{file}, line {line}, {names}" if names else f"{file}, line {line}"
 
 
 def _check_bounds(text: str, file: str) -> None:
-    """Refuse an oversized or deeply nested text before it is parsed as a whole."""
+    """Reject an oversized or deeply nested text before building its node tree."""
     if len(text) > MAXIMUM_CHARACTERS:
         raise TVBuilderError(
             f"{file} has {len(text):,} characters, but a builder file may have {MAXIMUM_CHARACTERS:,}; "
@@ -116,7 +116,7 @@ def _compose(text: str, file: str) -> yaml.Node | None:
 
 @contextmanager
 def _yaml_errors(text: str, file: str) -> Iterator[None]:
-    """Translate errors of the YAML parser into one that names file, line and remedy."""
+    """Convert YAML parser errors to errors that give file, line and remedy."""
     try:
         yield
     except yaml.MarkedYAMLError as error:
@@ -147,7 +147,7 @@ def _remedy(text: str, number: int) -> str:
 
 
 class _Reader:
-    """Converts YAML nodes to plain values and records the line of each."""
+    """Converts YAML nodes to plain values and records their lines."""
 
     def __init__(self, file: str) -> None:
         self.file = file
@@ -175,7 +175,7 @@ class _Reader:
         return self._scalar(node, path)
 
     def _check_bounds(self, node: yaml.Node) -> None:
-        # Aliases make small files large and finite ones endless: the values that they expand to are counted.
+        # Aliases can expand a small file without bound (or recursively): count the expanded values.
         self._count += 1
         if self._count > MAXIMUM_VALUES:
             raise self._error(node, (), f"the file stands for more than {MAXIMUM_VALUES:,} values; use fewer aliases.")
@@ -234,8 +234,8 @@ class _Reader:
         raise self._tag_error(node, path)
 
     def _doubt(self, node: yaml.ScalarNode, path: FieldPath, value: object) -> None:
-        """Record a value under `arguments` that the author may have meant differently."""
-        # libyaml gives a plain scalar the style '', the Python scanner None.
+        """Record a warning about an ambiguous value under `arguments`."""
+        # The style of a plain scalar is '' in libyaml, None in the Python scanner.
         sentence = _doubt(node.value, value) if path[:1] == ("arguments",) and not node.style else None
         if sentence is not None:
             self.doubts.append(f"{place_text(self.file, _line(node), path)}: {sentence}")
@@ -261,7 +261,7 @@ class _Reader:
 
 
 def _doubt(written: str, value: object) -> str | None:
-    """Return the warning for a plain scalar that YAML 1.1 reads differently than it looks; `None` if there is none."""
+    """Return a warning if YAML 1.1 may misread a plain scalar, else `None`."""
     if isinstance(value, bool) and written.lower() not in ("true", "false"):
         meant = str(value).lower()
     elif isinstance(value, int | float) and not isinstance(value, bool) and _looks_otherwise(written):
@@ -277,7 +277,7 @@ def _doubt(written: str, value: object) -> str | None:
 
 
 def _looks_otherwise(written: str) -> bool:
-    """Return whether a number is written with a base of 8 or 60, or with underscores."""
+    """Return whether a number is octal, sexagesimal or has underscores."""
     digits = written.lstrip("+-")
     return ":" in digits or "_" in digits or (len(digits) > 1 and digits[0] == "0" and digits.isdecimal())
 
