@@ -129,7 +129,7 @@ class BuilderDocument:
 def read_document(text: str, file: str) -> BuilderDocument:
     """Parse and check a builder file; runs no code.
 
-    The result is cached and shared between callers: treat its values as read-only.
+    Results are cached: callers with the same text share the values, which must not be modified.
 
     Raises
     ------

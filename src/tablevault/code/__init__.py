@@ -1,1 +1,1 @@
-"""Functions of builders: parsing, versions, and loading of code modules."""
+"""Parsing, versioning and loading of code modules."""

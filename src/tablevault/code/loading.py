@@ -1,7 +1,7 @@
-"""The Python functions that builders name: the vault's own modules, and the built-in ones.
+"""Loading of builder functions from the vault's modules and the built-in ones.
 
-The vault's modules are loaded from one folder, the attempt's own snapshot of `code_functions/`, and from nowhere else.
-Each snapshot is isolated from every other in the same interpreter, and none of them writes bytecode.
+The vault's modules are loaded only from the attempt's snapshot of `code_functions/`. Snapshots are isolated from one
+another within an interpreter, and write no bytecode.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _names_of_packages = threading.Lock()
 
 
 def describe_modules(folder: Path) -> tuple[str, ...]:
-    """Return the names of the code modules in a folder, without `.py`, in alphabetical order."""
+    """Return the sorted names, without `.py`, of the code modules in a folder."""
     return tuple(sorted(path.stem for path in folder.glob("*.py") if path.is_file() and _is_module_name(path.stem)))
 
 
 def read_sources(folder: Path) -> dict[str, str]:
-    """Return the source text of each code module in a folder, by the module's name; as `files.read_source` does."""
+    """Return the source of each code module in a folder, by name; read with `files.read_source`."""
     return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
 
 
 def built_in_sources() -> dict[str, str]:
-    """Return the source text of each built-in module, by the module's name; nothing is imported."""
+    """Return the source of each built-in module, by name, without importing it."""
     files = importlib.resources.files(_BUILT_IN_PACKAGE).iterdir()
     names = {file.name.removesuffix(".py"): file for file in files if file.name.endswith(".py")}
     return {name: names[name].read_text("utf-8") for name in sorted(names) if not name.startswith("_")}
@@ -62,7 +62,7 @@ def built_in(module: str, name: str) -> Function:
     Raises
     ------
     TVBuilderError
-        If there is no such module, or no such function in it; says which there are.
+        If the module or the function does not exist. The message suggests the nearest name.
     """
     if module not in (modules := built_in_sources()):
         raise TVBuilderError(f"there is no built-in module {module!r}{nearest(module, modules)}")
@@ -76,17 +76,17 @@ def built_in(module: str, name: str) -> Function:
 
 
 def check_accepts(function: Function, argument_names: Iterable[str]) -> None:
-    """Check that a function can be called with exactly these keyword arguments.
+    """Check that a function accepts exactly these keyword arguments.
 
-    A function whose signature cannot be known (a decorator may take or add any argument) passes.
+    Functions without a known signature pass; for example, a decorator may accept or add any argument.
 
     Raises
     ------
     TVBuilderError
-        If an argument is missing, or one is given that the function does not take; names them.
+        If an argument is missing or unexpected. The message names it.
     """
     try:
-        # The wrapped function says nothing about the arguments that the decorator passes on.
+        # The wrapped function's signature does not show which arguments the decorator accepts.
         signature = inspect.signature(function, follow_wrapped=False)
     except (ValueError, TypeError):
         return
@@ -101,32 +101,32 @@ class ModuleFile:
 
     path: Path
     shown_as: Path
-    """The path that tracebacks name."""
+    """The path shown in tracebacks."""
     text: str | None = None
-    """Its content; `None` to read it when the module is run."""
+    """The source; `None` to read the file when the module runs."""
 
     def read(self) -> str:
-        """Return the module's text."""
+        """Return the module's source."""
         return files.read_source(self.path) if self.text is None else self.text
 
 
 class CodeSnapshot:
-    """The code modules of one folder, loaded into this interpreter apart from everything else.
+    """The code modules of a folder, loaded in isolation.
 
-    Inside, `import other` finds the folder's own module first, also `from . import other`. Safe to use from threads.
+    Inside, `import other` and `from . import other` prefer modules of the folder. Thread-safe.
 
     Parameters
     ----------
     folder
-        Holds the modules, as `*.py`; must not change while the snapshot is open.
+        Contains the modules as `*.py`; must not change while the snapshot is open.
     shown_as
-        The folder that tracebacks name, which holds the editable files; by default `folder` itself.
+        The folder shown in tracebacks, which contains the editable files; defaults to `folder`.
     local
-        The local modules outside the vault that they lead to.
+        The local modules outside the vault that the modules import.
     package
-        Name of the package that the modules are in; by default one that is free in this interpreter.
+        Package name of the modules; defaults to one that is unused in this interpreter.
     modules
-        The modules by name; by default those of the folder.
+        The modules by name; defaults to those of the folder.
     """
 
     def __init__(
@@ -144,7 +144,7 @@ class CodeSnapshot:
         self._files = _files_of(folder, self.shown_as) if modules is None else dict(modules)
         self._names = frozenset(self._files)
         self._lock = threading.RLock()
-        # Modules being loaded are seen only by the thread that holds the lock, as circular imports need it.
+        # Partially loaded modules: circular imports need them, so the thread that holds the lock sees them.
         self._loading: dict[str, ModuleType] = {}
         self._loaded: dict[str, ModuleType] = {}
         self._builtins = {**vars(builtins), "__import__": self._import}
@@ -159,25 +159,26 @@ class CodeSnapshot:
         self.close()
 
     def load_function(self, module: str, name: str) -> Function:
-        """Return a function of a code module; the module is run if it has not been.
+        """Return a function of a code module, running the module on first use.
 
-        An exception that the module's own top level raises is the user's and escapes as it is.
+        Exceptions from the module's top level belong to the user and propagate unchanged.
 
         Raises
         ------
         TVBuilderError
-            If the module does not exist or has a syntax error, or has no such function; names the nearest.
+            If the module or the function does not exist (the message suggests the nearest name), or the module has a
+            syntax error.
         """
         if module not in self._names:
             raise TVBuilderError(f"there is no code module {module!r}{nearest(module, self._names)}")
         return _function_of(vars(self._module(module)), f"{module}.py", name)
 
     def namespace(self, module: str) -> Mapping[str, object]:
-        """Return the names of a code module, which is run if it has not been."""
+        """Return the namespace of a code module, running the module on first use."""
         return vars(self._module(module))
 
     def close(self) -> None:
-        """Forget the modules; functions that were loaded still work."""
+        """Unregister the modules; functions already loaded keep working."""
         with self._lock:
             unregister(module.__name__ for module in self._loaded.values())
         with _names_of_packages:
@@ -220,7 +221,7 @@ class CodeSnapshot:
         fromlist: tuple[str, ...] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Stand in for `__import__` in the snapshot's modules: look among them first."""
+        """Replace `__import__` in the snapshot's modules, which take precedence."""
         head, _, rest = name.partition(".")
         if level == 0 and head not in self._names:
             found = self._local.import_(name, globals, locals, fromlist or (), level)
@@ -236,12 +237,12 @@ class CodeSnapshot:
         return self._module(head)
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
-        """Stand in for `importlib.import_module`: look among the snapshot's modules first."""
+        """Replace `importlib.import_module`; the snapshot's modules take precedence."""
         own = name.removeprefix(".") if name.startswith(".") and package == self.package else name
         return self._module(own) if own in self._names else self._local.import_module(name, package)
 
     def _siblings(self, names: Iterable[str]) -> ModuleType:
-        """Return what `from . import a, b` takes its names from."""
+        """Return the package for `from . import a, b`."""
         package = ModuleType(self.package)
         for name in names:
             if name in self._names:
@@ -250,7 +251,7 @@ class CodeSnapshot:
 
 
 class _Loader(importlib.abc.Loader):
-    """Tells tracebacks and `inspect` where a module's source is."""
+    """Provides a module's source to tracebacks and `inspect`."""
 
     def __init__(self, file: ModuleFile) -> None:
         self._file = file
@@ -259,7 +260,7 @@ class _Loader(importlib.abc.Loader):
         return None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Do nothing: the snapshot runs its modules itself."""
+        """No-op; the snapshot executes its modules."""
 
     def get_source(self, name: str) -> str:
         return self._file.read()
@@ -270,10 +271,10 @@ def _files_of(folder: Path, shown_as: Path) -> dict[str, ModuleFile]:
 
 
 def _show_lines(file: ModuleFile, text: str) -> None:
-    """Let tracebacks and `inspect` show the text that runs, even if the editable file has changed since."""
+    """Make tracebacks and `inspect` show the executed source, even if the editable file has changed since."""
     shown = str(file.shown_as)
-    # Lines without a time of modification are not looked up again. They stay until the next snapshot's: tracebacks
-    # are put into words when the snapshot has been closed.
+    # linecache does not revalidate entries without a modification time. The entry outlives the snapshot, since
+    # tracebacks are formatted after it is closed; the next snapshot replaces it.
     linecache.cache[shown] = len(text), None, [f"{line}\n" for line in text.splitlines()], shown
 
 
@@ -285,16 +286,16 @@ def _compiled(file: ModuleFile, text: str) -> CodeType:
 
 
 def _reserved(package: str) -> str:
-    """Return the name of a package, and keep other snapshots from taking it."""
+    """Reserve a package name against other snapshots, and return it."""
     with _names_of_packages:
         _open_packages.add(package)
     return package
 
 
 def _free_package(folder: Path, local: LocalCode) -> str:
-    """Return the name of a snapshot's package: the same for the same code, so that caches by name find their entries.
+    """Reserve a package name derived from the code, so that caches keyed by name hit.
 
-    While another snapshot of the same code is open, it is one of its own.
+    The name is random if another snapshot of the same code is open.
     """
     contents = [(name, files.read_bytes(folder / f"{name}.py")) for name in describe_modules(folder)]
     digest = hashlib.sha256(repr((contents, digest_of(list(local.modules.values())))).encode()).hexdigest()

@@ -1,7 +1,8 @@
-"""Local code outside the vault: modules on the import path that are neither of Python itself nor installed.
+"""Local modules outside the vault.
 
-They are found by following imports through their text, without running any of it, and count as whole files. What a
-snapshot keeps of them lies beside the vault's own modules, in the folder `local/`.
+A local module is on the import path, but neither installed nor part of Python. Local modules are found by statically
+following imports, and are versioned as whole files. A snapshot stores them in its folder `local/`, next to the vault's
+own modules.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tablevault.code.parsing import parse_module
 from tablevault.errors import TVBuilderError
 
 FOLDER = "local"
-"""Where a snapshot of code keeps it."""
+"""Subfolder of a code snapshot for local modules."""
 _INDEX = "modules.json"
 _REMEMBERED_MODULES = 200
 _MOST_ATTEMPTS = 100
@@ -36,38 +37,38 @@ _NEVER_LOCAL = frozenset({*sys.stdlib_module_names, "tablevault", "__main__"})
 
 @dataclass(frozen=True)
 class LocalModule:
-    """One module or package; a namespace package is one without a file."""
+    """A module or package; namespace packages have no file."""
 
     name: str
-    """Its full name, with dots."""
+    """Fully qualified name."""
     path: str
-    """Where its file is; empty for a namespace package."""
+    """File path; empty for a namespace package."""
     folders: tuple[str, ...] | None
-    """Where a package looks for its modules; `None` for a module."""
+    """Search path of a package; `None` for a module."""
     content: bytes
-    """The content of its file when the snapshot was taken."""
+    """File content at the time of the snapshot."""
 
     @cached_property
     def imports(self) -> frozenset[str]:
-        """Full names of its possible imports: modules, and names in modules."""
+        """Fully qualified names of possible imports: modules, and names in modules."""
         if not self.path.endswith(".py"):
             return frozenset()
         try:
             tree = parse_module(importlib.util.decode_source(self.content), self.path)
         except (TVBuilderError, SyntaxError, UnicodeDecodeError):
-            # It cannot be imported either.
+            # An import would fail as well.
             return frozenset()
         package = self.name if self.folders is not None else self.name.rpartition(".")[0]
         return frozenset(imported_names(tree, package))
 
     @cached_property
     def digest(self) -> str:
-        """Digest of its file."""
+        """Digest of the file."""
         return hashlib.sha256(self.content).hexdigest()
 
     @property
     def file(self) -> str:
-        """Its file, relative to the folder that its top-level package is in."""
+        """File path relative to the parent of the top-level package."""
         if self.folders is not None:
             return f"{self.name.replace('.', '/')}/__init__{Path(self.path).suffix}"
         return f"{self.name.replace('.', '/')}{Path(self.path).suffix}"
@@ -75,17 +76,17 @@ class LocalModule:
 
 @dataclass(frozen=True)
 class Reached:
-    """The files that some imports lead to."""
+    """The transitive closure of some imports."""
 
     modules: tuple[LocalModule, ...]
-    """Local modules, by name."""
+    """Local modules, sorted by name."""
     packages: tuple[str, ...]
-    """Top-level names of installed packages, in alphabetical order."""
+    """Sorted top-level names of installed packages."""
 
 
 @dataclass(frozen=True)
 class LocalCode:
-    """The local modules that the code modules of a vault reach, as they were at one time."""
+    """A snapshot of the local modules that a vault's code modules reach."""
 
     modules: Mapping[str, LocalModule] = field(default_factory=dict)
 
@@ -95,7 +96,7 @@ class LocalCode:
         return frozenset(name.partition(".")[0] for name in self.modules)
 
     def reached(self, names: Iterable[str]) -> Reached:
-        """Return what imports of these full names lead to, with everything that is imported in turn."""
+        """Return the transitive closure of imports of these fully qualified names."""
         found: dict[str, LocalModule] = {}
         packages: set[str] = set()
         waiting = list(names)
@@ -112,7 +113,7 @@ class LocalCode:
         return Reached(tuple(found[name] for name in sorted(found)), tuple(sorted(packages - _NEVER_LOCAL)))
 
     def write(self, folder: Path) -> None:
-        """Write the modules into a folder; the caller makes it durable."""
+        """Write the modules into a folder, which the caller flushes to disk."""
         if not self.modules:
             return
         folder.mkdir()
@@ -126,7 +127,7 @@ class LocalCode:
 
     @classmethod
     def read(cls, folder: Path) -> LocalCode:
-        """Read what `write` wrote; empty if there is nothing."""
+        """Read modules stored with `write`; empty if there are none."""
         if not (folder / _INDEX).is_file():
             return cls()
         index = json.loads((folder / _INDEX).read_text(encoding="utf-8"))
@@ -140,12 +141,12 @@ class LocalCode:
 
 
 def find_local_code(sources: Mapping[str, str]) -> LocalCode:
-    """Return the local modules that code modules lead to, found on this interpreter's import path.
+    """Find the local modules that code modules reach on the current import path.
 
     Parameters
     ----------
     sources
-        Text of each code module, by its name; they hide everything else of their names.
+        Source of each code module, by name. Code modules shadow all other modules of the same names.
     """
     waiting = list(chain.from_iterable(map(_imported_by, sources.values())))
     found: dict[str, LocalModule | None] = dict.fromkeys(sources)
@@ -163,19 +164,19 @@ def find_local_code(sources: Mapping[str, str]) -> LocalCode:
 
 
 def _look_at_folders_again() -> None:
-    """Let the import path find files that are new."""
+    """Invalidate import caches, so that new files are found."""
     for _ in range(_MOST_ATTEMPTS):
         try:
             importlib.invalidate_caches()
         except (RuntimeError, KeyError):
-            # Another thread imported meanwhile; Python reads what is shared by all of them without a lock.
+            # Raced with an import in another thread: Python iterates over shared caches without a lock.
             continue
         return
 
 
 @lru_cache(maxsize=_REMEMBERED_MODULES)
 def _imported_by(text: str) -> tuple[str, ...]:
-    """Return the names that a code module may import; none if it has a syntax error."""
+    """Return the names that a code module may import; empty after a syntax error."""
     try:
         return tuple(imported_names(parse_module(text, "module.py"), ""))
     except TVBuilderError:
@@ -183,14 +184,16 @@ def _imported_by(text: str) -> tuple[str, ...]:
 
 
 def imported_names(root: ast.AST, package: str) -> Iterator[str]:
-    """Yield the full names of all that code may import, whenever it runs: modules, and names that may be modules.
+    """Yield the fully qualified names that code may import.
+
+    Includes imports inside functions, and imported names that may be modules.
 
     Parameters
     ----------
     root
         The syntax tree.
     package
-        The package that relative imports start from; empty where there is none.
+        The anchor of relative imports; empty for top-level modules.
     """
     for node in ast.walk(root):
         match node:
@@ -223,7 +226,7 @@ def _prefixes(name: str) -> Iterator[str]:
 
 
 def _find(name: str, parent: LocalModule | None) -> LocalModule | None:
-    """Return a module if it is a local one; nothing is run or imported."""
+    """Find a local module without importing it; `None` if it is not local."""
     if "." not in name:
         spec = _top_level_spec(name)
     elif parent is None or parent.folders is None:
@@ -242,7 +245,7 @@ def _find(name: str, parent: LocalModule | None) -> LocalModule | None:
     try:
         return LocalModule(name, str(Path(spec.origin).absolute()), folders, Path(spec.origin).read_bytes())
     except OSError:
-        # In an archive, or gone meanwhile: what cannot be read cannot count.
+        # In an archive, or deleted since: unreadable files cannot be versioned.
         return None
 
 
@@ -250,7 +253,7 @@ def _top_level_spec(name: str) -> ModuleSpec | None:
     for finder in sys.meta_path:
         try:
             spec: ModuleSpec | None = finder.find_spec(name, None)
-        except Exception:  # noqa: BLE001 - finders are foreign code; the import itself will show their errors
+        except Exception:  # noqa: BLE001 - third-party finders; the actual import will surface their errors
             continue
         if spec is not None:
             return spec
@@ -262,6 +265,6 @@ def _is_installed(path: str) -> bool:
 
 
 def digest_of(modules: Sequence[LocalModule]) -> str:
-    """Return the digest of some modules with all their files."""
+    """Return the combined digest of modules."""
     content = [[module.name, module.digest] for module in modules]
     return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()

@@ -1,8 +1,8 @@
-"""Local modules as one execution sees them: from its snapshot of their files, whatever the interpreter has loaded.
+"""Import of local modules from an execution's snapshot.
 
-What this interpreter has loaded already is used as it is only if none of the files has changed since the interpreter
-started. Else all of them are loaded from the snapshot, once per content: under their own names where these are free,
-and else under others. So two versions never mix, nor do they share what modules change in one another.
+Modules that the interpreter has already loaded are reused only if none of the snapshot's files has changed since the
+interpreter started. Otherwise all are loaded from the snapshot, once per content, under their own names if free and
+under aliases if not. Thus versions never mix, and do not share mutable module state.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ import psutil
 from tablevault.code.local_code import LocalCode, LocalModule, digest_of
 
 NAMESPACE = "tablevault_local"
-"""Begins the names of modules whose own name is taken by another version."""
+"""Prefix of module names that are taken by another version."""
 _CLOCK_MARGIN = 1.5
-"""Seconds by which the start of a process may be wrong: the kernel counts from a whole second."""
+"""Tolerance of a process's start time in seconds; the kernel's boot time is rounded to whole seconds."""
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str], tuple[ModuleType, ModuleSpec]] = {}
-"""Modules that were loaded from snapshots, by name and digest of the whole snapshot.
+"""Modules loaded from snapshots, by name and digest of the whole snapshot.
 
-`importlib.reload` runs another text in the same module, and gives it another specification.
+The spec detects `importlib.reload`, which runs other source in the same module and replaces its spec.
 """
 
 
 class ImportlibOfCode(ModuleType):
-    """Stands for `importlib` in code of a snapshot, so that `import_module` goes the way of `import`.
+    """Replacement for `importlib` in snapshot code; its `import_module` resolves names like `import`.
 
     Parameters
     ----------
     import_module
-        Stands for `importlib.import_module`.
+        Replacement for `importlib.import_module`.
     """
 
     def __init__(self, import_module: Callable[..., ModuleType]) -> None:
@@ -56,7 +56,7 @@ class ImportlibOfCode(ModuleType):
 
 
 def register(name: str, module: ModuleType) -> None:
-    """Make a module known under its name, with the packages that the name begins with: pickle looks there."""
+    """Register a module and stubs of its parent packages in `sys.modules`, where pickle looks them up."""
     parts = name.split(".")
     for length in range(1, len(parts)):
         package = ".".join(parts[:length])
@@ -67,11 +67,11 @@ def register(name: str, module: ModuleType) -> None:
 
 
 def unregister(names: Iterable[str]) -> None:
-    """Forget modules, and packages that nothing is in any more."""
+    """Remove modules and empty parent packages from `sys.modules`."""
     gone = list(names)
     for name in gone:
         sys.modules.pop(name, None)
-    # A program has thousands of modules: they are searched once.
+    # Scan once: a program may have thousands of modules.
     top_level = tuple({f"{name.partition('.')[0]}." for name in gone})
     left = {name for name in tuple(sys.modules) if name.startswith(top_level)}
     for name in gone:
@@ -88,7 +88,7 @@ class LocalModules:
     Parameters
     ----------
     code
-        The files, as the snapshot holds them.
+        The files in the snapshot.
     """
 
     def __init__(self, code: LocalCode) -> None:
@@ -99,7 +99,7 @@ class LocalModules:
         self._importlib = ImportlibOfCode(self.import_module)
 
     def has(self, name: str) -> bool:
-        """Return whether a module is a local one, by the first part of its name."""
+        """Return whether a module is local, judging by its top-level name."""
         return name.partition(".")[0] in self._top_level
 
     def import_(
@@ -110,7 +110,7 @@ class LocalModules:
         fromlist: tuple[str, ...] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """Stand in for `__import__`: local modules come from the snapshot, all others from where they always do."""
+        """Replace `__import__`; local modules come from the snapshot, all others from the usual place."""
         absolute = name
         if level:
             package = (globals or {}).get("__tablevault_package__") or (globals or {}).get("__package__") or ""
@@ -130,13 +130,13 @@ class LocalModules:
         return module
 
     def import_module(self, name: str, package: str | None = None) -> ModuleType:
-        """Stand in for `importlib.import_module`."""
+        """Replace `importlib.import_module`."""
         plain = (package or "").removeprefix(f"{NAMESPACE}.").split(".", 1)[-1] if package else ""
         absolute = importlib.util.resolve_name(name, plain if (package or "").startswith(f"{NAMESPACE}.") else package)
         return self._import_whole(absolute) if self.has(absolute) else importlib.import_module(name, package)
 
     def _import_whole(self, name: str) -> ModuleType:
-        """Import a module after the packages that it is in."""
+        """Import a module and its parent packages."""
         known = self._imported.get(name)
         if known is not None:
             return known
@@ -145,7 +145,7 @@ class LocalModules:
         for length in range(1, len(parts) + 1):
             prefix = ".".join(parts[:length])
             if prefix not in self._code.modules:
-                # Not found when the snapshot was taken: an installed part of a namespace, or nothing at all.
+                # Not in the snapshot: an installed part of a namespace package, or missing.
                 return importlib.import_module(name)
             child = self._module(prefix)
             if module is not None and getattr(module, parts[length - 1], None) is not child:
@@ -172,10 +172,10 @@ class LocalModules:
 
     @cached_property
     def _are_unchanged(self) -> bool:
-        """Whether all files are older than this interpreter, so that it cannot have loaded others."""
+        """Whether all files predate this interpreter, so that it cannot have loaded other versions."""
         started = psutil.Process().create_time() - _CLOCK_MARGIN
         try:
-            # The status of a file cannot be set back, unlike the time of its last modification.
+            # ctime cannot be set back, unlike mtime.
             files = [Path(module.path) for module in self._code.modules.values() if module.path]
             return all(file.stat().st_ctime < started for file in files)
         except OSError:
@@ -202,20 +202,20 @@ class LocalModules:
 
 
 class _SnapshotLoader(importlib.machinery.SourceFileLoader):
-    """Loads a module from its file's content of an earlier time."""
+    """Loads a module from the content recorded in a snapshot."""
 
     def __init__(self, name: str, source: LocalModule) -> None:
         super().__init__(name, source.path)
         self._source = source
 
     def get_data(self, path: str) -> bytes:
-        """Return the content of the module itself; of other files, the current content."""
+        """Return the recorded content of the module, or the current content of any other file."""
         if os.fspath(path) == self._source.path:
             return self._source.content
         return super().get_data(path)
 
     def get_code(self, fullname: str) -> CodeType:
-        """Return the code; no bytecode is read or written."""
+        """Compile the recorded content; reads and writes no bytecode."""
         return compile(self._source.content, self._source.path, "exec", dont_inherit=True)
 
 
@@ -236,7 +236,7 @@ def _specification(source: LocalModule, name: str) -> ModuleSpec:
 
 
 def _is_module_of(source: LocalModule, loaded: ModuleType) -> bool:
-    """Return whether a loaded module was loaded from the file of a local one, to the end."""
+    """Return whether a loaded module is fully initialized and comes from a local module's file."""
     if getattr(getattr(loaded, "__spec__", None), "_initializing", False):
         return False
     file = getattr(loaded, "__file__", None)

@@ -1,4 +1,4 @@
-"""Versions of installed packages: recorded in provenance, and not compared."""
+"""Versions of installed packages, which are recorded as provenance but do not affect reuse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Return the versions of installed packages by the names that they are imported by; unknown ones are left out."""
+    """Return the versions of installed packages, by import name; unknown packages are omitted."""
     found = ((name, _version(name)) for name in names)
     return {name: version for name, version in found if version is not None}
 
@@ -16,7 +16,7 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
 @functools.cache
 def _version(name: str) -> str | None:
     try:
-        # Most packages are imported by their own name; the others are looked for in all of them, once.
+        # Most import names equal the distribution name; only the others need a scan of all distributions.
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         distributions = _distributions().get(name, ())

@@ -1,4 +1,4 @@
-"""The text of code modules as syntax trees; needs nothing but Python itself."""
+"""Parsing of code modules, with the standard library only."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 from tablevault.errors import TVBuilderError
 
-# Filters of warnings belong to the whole interpreter: two threads must not change them at once.
+# Warning filters are global to the interpreter: two threads must not change them at once.
 _warnings = threading.Lock()
 
 
@@ -18,11 +18,11 @@ def parse_module(source: str, file: str) -> ast.Module:
     Raises
     ------
     TVBuilderError
-        If the module has a syntax error; names file and line.
+        If the module has a syntax error. The message gives file and line.
     """
     try:
         with _warnings, warnings.catch_warnings():
-            # A warning about a questionable escape belongs to running the module, not to parsing it.
+            # Warnings, such as about an invalid escape, are due when the module runs, not when it is parsed.
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             compile(source, file, "exec", dont_inherit=True)
@@ -32,16 +32,16 @@ def parse_module(source: str, file: str) -> ast.Module:
 
 
 def syntax_problem(file: str, error: BaseException, source: str) -> str:
-    """Return the sentence about a module that cannot be compiled.
+    """Return the error message for a module that cannot be compiled.
 
     Parameters
     ----------
     file
-        The module's file, as messages show it.
+        The module's file, as shown in messages.
     error
         The exception.
     source
-        The module's text: Python takes the line that it shows from whatever file is called `file`.
+        The module's source. The line in the exception is unreliable: Python reads it from any file called `file`.
     """
     if isinstance(error, SyntaxError):
         lines = source.splitlines()[(error.lineno or 1) - 1 :][:1]

@@ -1,4 +1,4 @@
-"""Names that code looks up in its module, read off the syntax tree: the same under every Python version."""
+"""Static analysis of global names, independent of the Python version."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(eq=False)
 class _Scope:
-    """A function, class, lambda, comprehension or list of type parameters; or the module itself, without a parent."""
+    """A function, class, lambda, comprehension or type parameter scope; the module scope has no parent."""
 
     parent: _Scope | None
     is_class: bool = False
@@ -33,7 +33,7 @@ class _Scope:
 
 
 def global_names(nodes: Iterable[ast.AST]) -> set[str]:
-    """Return the names that statements and expressions of a module's top level look up or bind in the module."""
+    """Return the global names that top-level nodes of a module look up or bind."""
     module = _Scope(None)
     waiting: list[tuple[ast.AST, _Scope]] = [(node, module) for node in nodes]
     while waiting:
@@ -49,12 +49,12 @@ def global_names(nodes: Iterable[ast.AST]) -> set[str]:
 
 
 def _is_global(name: str, scope: _Scope) -> bool:
-    """Return whether a name that a scope loads is looked up in the module, at least sometimes."""
+    """Return whether a name loaded in a scope may resolve to a global."""
     current: _Scope | None = scope
     while current is not None and not current.is_module:
         if name in current.global_names:
             return True
-        # A class looks up names in the module that it has not bound yet; its functions never look in the class.
+        # A class body looks up names that it has not bound yet as globals; its functions skip the class scope.
         if name in current.binds and name not in current.outer_names and not current.is_class:
             return False
         current = current.parent
@@ -62,7 +62,7 @@ def _is_global(name: str, scope: _Scope) -> bool:
 
 
 def _parts(node: ast.AST, scope: _Scope) -> Iterator[tuple[ast.AST, _Scope]]:
-    """Note the bindings and uses of a node itself; yield its parts, each with its scope."""
+    """Record the bindings and uses of a node; yield its children with their scopes."""
     if isinstance(node, _FUNCTION):
         yield from _of_function(node, scope)
     elif isinstance(node, ast.Lambda):
@@ -97,7 +97,7 @@ def _note(node: ast.AST, scope: _Scope) -> None:
         else:
             _bind(node.id, scope)
     elif isinstance(node, ast.NamedExpr):
-        # It binds outside of the comprehension that it stands in.
+        # Binds in the scope that contains the comprehension.
         outer = scope
         while outer.is_comprehension and outer.parent is not None:
             outer = outer.parent
@@ -159,7 +159,7 @@ def _of_comprehension(
 ) -> Iterator[tuple[ast.AST, _Scope]]:
     inner = _Scope(scope, is_comprehension=True)
     first, *others = node.generators
-    # The first iterable is evaluated outside.
+    # The first iterable is evaluated in the enclosing scope.
     yield first.iter, scope
     yield first.target, inner
     yield from ((condition, inner) for condition in first.ifs)
@@ -168,7 +168,7 @@ def _of_comprehension(
 
 
 def _type_parameters(node: ast.AST, scope: _Scope) -> _Scope:
-    """Return the scope of a definition's type parameters; the scope itself if it has none."""
+    """Return the scope of a definition's type parameters; without any, the enclosing scope."""
     parameters = getattr(node, "type_params", None)
     if not parameters:
         return scope

@@ -1,4 +1,4 @@
-"""Whether a signature takes the arguments that a builder gives."""
+"""Checks of function signatures against builder fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str | None:
-    """Return why a function cannot be called with exactly these keyword arguments; `None` if it can."""
+    """Return the reason why a function does not accept exactly these keyword arguments, or `None`."""
     given = list(argument_names)
     parameters = signature.parameters.values()
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _BY_NAME}
@@ -30,21 +30,21 @@ def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str
 
 
 def async_generator_problem(name: str) -> str:
-    """Return the sentence about an async generator, which no executor runs."""
+    """Return the error message for an async generator, which no executor supports."""
     return f"{name}() is an async generator; return one result for each call, or yield from a plain generator."
 
 
 def executor_problem(name: str, is_async: bool, return_type: str, executor: str | None) -> str | None:
-    """Return the problem with running a function as its builder says; `None` if there is none.
+    """Return the conflict between a function and its builder's fields, or `None`.
 
     Parameters
     ----------
     name
         Name of the function.
     is_async
-        Whether its calls have to be awaited.
+        Whether its calls must be awaited.
     return_type, executor
-        The fields of the builder; `None` lets the function decide about the executor.
+        The fields of the builder; executor `None` lets the function decide.
     """
     if is_async and return_type == "generator":
         return f"{name}() is an async function, and 'return_type: generator' calls plain generators; use 'row-wise'."
@@ -56,7 +56,7 @@ def executor_problem(name: str, is_async: bool, return_type: str, executor: str 
 
 
 def function_problem(name: str) -> str:
-    """Return the sentence about a function where a class is needed, whose methods make requests about jobs."""
+    """Return the error message for a function in place of a class with job methods."""
     return f"{name} is a function; 'executor: jobs' needs a class with submit(token, …) and poll(job)."
 
 

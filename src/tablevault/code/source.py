@@ -1,4 +1,4 @@
-"""Facts about code modules that follow from their text, before any of it runs."""
+"""Static checks of code modules."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tablevault.names import nearest
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
-# Code that uses one of these can make names that its text does not show.
+# Code that uses one of these can bind names dynamically.
 _NAME_MAKERS = frozenset({"globals", "exec", "eval", "setattr", "vars", "locals", "__dict__", "__getattr__"})
 
 
 def static_functions(source: str, file: str = "module") -> dict[str, Signature | None]:
-    """Return the names that a module binds at its top level, with the signatures that its text gives away.
+    """Return a module's top-level names and the signatures of its plain functions.
 
     Parameters
     ----------
@@ -34,18 +34,18 @@ def static_functions(source: str, file: str = "module") -> dict[str, Signature |
     Returns
     -------
     dict of str to Signature or None
-        The signature of each plain function; `None` where the text does not determine it.
+        The signature of each name; `None` if it cannot be determined statically.
 
     Raises
     ------
     TVBuilderError
-        If the module has a syntax error; names file and line.
+        If the module has a syntax error. The message gives file and line.
     """
     return dict(_read(source, file).bound)
 
 
 def definition_text(source: str, name: str) -> str:
-    """Return the statements of a module's top level that bind a name; the whole text if none is found.
+    """Return the top-level statements that bind a name; the whole source if there are none.
 
     Parameters
     ----------
@@ -71,21 +71,21 @@ def definition_text(source: str, name: str) -> str:
 
 
 def check_source(module_sources: Mapping[str, str], spec: BuilderSpec) -> None:
-    """Check from its text that a builder's function exists and accepts the builder's arguments.
+    """Check statically that a builder's function exists and accepts the builder's arguments.
 
-    Names that the text does not determine (star imports, decorators, assignments) pass; loading checks them.
+    Names that cannot be determined statically (star imports, decorators, assignments) pass; loading checks them.
 
     Parameters
     ----------
     module_sources
-        Text of each module that the builder may name: the vault's if it `is_custom`, else the built-in ones.
+        Source of each available module: the vault's if the builder `is_custom`, else the built-in ones.
     spec
         The builder.
 
     Raises
     ------
     TVBuilderError
-        If it is certain that the builder cannot run; names file, line, field and the nearest right names.
+        If the builder certainly cannot run. The message gives file, line, field and the nearest valid names.
     """
     module, name = spec.code_module, spec.python_function
     if module not in module_sources:
@@ -127,18 +127,18 @@ def _unknown_module(module: str, known: Mapping[str, str], spec: BuilderSpec) ->
 
 @dataclass(frozen=True)
 class _Module:
-    """The names of a module, as far as its text determines them."""
+    """The statically known names of a module."""
 
     bound: dict[str, Signature | None]
     makes_names: bool
-    """Whether there may be others."""
+    """Whether the module may bind other names dynamically."""
     asynchronous: frozenset[str]
-    """The functions of which the text decides that they are async ones: a decorator could make anything of one."""
+    """Undecorated async functions; a decorator could return anything."""
 
 
 @lru_cache(maxsize=64)
 def _read(source: str, file: str) -> _Module:
-    """Return the names in a module's text; cached, since builders of one instance mostly share a module."""
+    """Analyze a module; cached, since builders of one instance usually share a module."""
     tree = parse_module(source, file)
     last = {node.name: node for node in tree.body if isinstance(node, _FUNCTION)}
     asynchronous = [
@@ -157,7 +157,7 @@ def _bound_names(tree: ast.Module) -> dict[str, Signature | None]:
 
 
 def _top_level(tree: ast.Module) -> Iterator[ast.AST]:
-    """Yield what runs in the module's own scope, in the order of the text."""
+    """Yield the nodes in the module's own scope, in source order."""
     waiting: list[ast.AST] = list(reversed(tree.body))
     while waiting:
         node = waiting.pop()

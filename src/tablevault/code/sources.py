@@ -1,4 +1,4 @@
-"""The code that an execution runs, as text: the vault's modules, and the local ones that they reach."""
+"""The source code of an execution: vault modules and reached local modules."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from tablevault.code.versions import CodeIndex
 
 @dataclass(frozen=True)
 class Sources:
-    """Code modules at one time."""
+    """A snapshot of code modules."""
 
     modules: Mapping[str, str]
-    """Text of each module of the vault, by its name."""
+    """Source of each vault module, by name."""
     local: LocalCode = field(default_factory=LocalCode)
 
     @cached_property
     def index(self) -> CodeIndex:
-        """The code that each of their functions reaches."""
+        """The index of reachable code, by function."""
         return CodeIndex(self.modules, self.local)
 
     @classmethod
     def of_now(cls, modules: Mapping[str, str]) -> Sources:
-        """Return the modules of the vault with the local ones that are found on the import path now.
+        """Return the vault's modules and the local ones on the current import path.
 
-        Code that has not changed since the last call is not analyzed again.
+        The analysis is reused if no code has changed since the last call.
         """
         global _latest
         latest, found = _latest, cls(modules, find_local_code(modules))
@@ -39,9 +39,9 @@ class Sources:
 
     @classmethod
     def of_snapshot(cls, folder: Path) -> Sources:
-        """Return the code that a snapshot holds."""
+        """Return the code in a snapshot."""
         return cls(read_sources(folder), LocalCode.read(folder / FOLDER))
 
 
 _latest = Sources({})
-"""The code that was analysed last, with the results."""
+"""The most recently analyzed code, with cached results."""

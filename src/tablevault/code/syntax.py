@@ -1,7 +1,7 @@
-"""Code modules split into statements: the names that each binds and uses, and the code that it runs on import.
+"""Analysis of code modules, statement by statement.
 
-Statements are compared by their syntax trees, and by those docstrings that a program can read; comments and layout are
-not part of these anyway.
+For each statement, the analysis gives the names that it binds and uses, and the code that it runs on import. Statements
+are compared by their syntax trees, and thus without comments and layout; docstrings count only if code can read them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tablevault.code.syntax_text import docstring, names_used_as_values, syntax_
 from tablevault.code.text_annotations import annotations_in_text
 
 WHOLE = "*"
-"""In a use: everything in the module."""
+"""The name in a `Use` of a whole module."""
 EVERYTHING = ("*", "*")
-"""The use that stands for all modules, where the text does not determine the uses."""
+"""The `Use` of all modules, for code with indeterminate uses."""
 
 Use = tuple[str, str]
-"""A name that is used: module and name."""
+"""A used name, as (module, name)."""
 
 _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 _DEFINITION = (*_FUNCTION, ast.ClassDef)
@@ -47,7 +47,7 @@ _EFFECTS = (ast.Call, ast.AugAssign, ast.NamedExpr, ast.Await)
 
 
 class Reading(enum.Enum):
-    """What code can read of other code."""
+    """Parts of other code that code can read."""
 
     DOCSTRINGS = "docstrings"
     SOURCE = "source text"
@@ -55,70 +55,70 @@ class Reading(enum.Enum):
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """One top-level statement of a code module, or one name of an import statement."""
+    """A top-level statement of a code module, or one name of an import statement."""
 
     module: str
-    """The module it is in."""
+    """The containing module."""
     position: int
-    """Its place among the module's statements."""
+    """Index among the module's statements."""
     binds: frozenset[str]
-    """Names that it gives a value to."""
+    """Bound names."""
     uses: frozenset[Use]
-    """Names that its code uses, whenever that runs."""
+    """Names used by the code, on import or later."""
     runs: frozenset[Use]
-    """Names that it uses when the module is imported, if that could change their meaning."""
+    """Names used on import in a way that could mutate their objects."""
     imports: frozenset[str]
-    """Modules of the vault that it imports when the module is imported."""
+    """Vault modules imported together with the module."""
     outside: frozenset[str]
-    """Full names of its possible imports from outside the vault."""
+    """Fully qualified names of possible imports from outside the vault."""
     always: bool
-    """Whether it does more than bind names, so that it counts for whatever uses the module."""
+    """Whether it does more than bind names, and so belongs to every use of the module."""
     changeable: bool
-    """Whether code that uses its name can change the bound object later."""
+    """Whether code that uses its names can mutate the bound object later."""
     movable: bool
-    """Whether its place in the module does not matter."""
+    """Whether its position in the module is irrelevant."""
     mentions: frozenset[str]
-    """Names and attributes that it uses otherwise than by calling them: what gets them can read their docstrings."""
+    """Names and attributes used other than by a call; code that receives them can read their docstrings."""
     renames: tuple[tuple[str, str], ...]
-    """Other names that it imports something under, each with its own name."""
+    """Import aliases, as (alias, original name)."""
     functions: frozenset[str]
-    """Names of the functions and methods that are defined in it."""
+    """Names of the functions and methods defined in it."""
     reads: frozenset[Reading]
-    """The parts of the code that it reads in addition to running it."""
+    """Parts of code that it reads in addition to running it."""
     digest: str
-    """Digest of its syntax tree, with the docstrings that are read wherever it is used."""
+    """Digest of its syntax tree, with the docstrings that are readable wherever it is used."""
     documented_digest: str
     """Digest of its syntax tree with all docstrings."""
 
     def version(self, mentions: Collection[str], reads: Collection[Reading]) -> str:
-        """Return the digest that counts where these names are mentioned, and this is read."""
+        """Return the digest for a context with these mentions and readings."""
         is_read = Reading.DOCSTRINGS in reads or not self.functions.isdisjoint(mentions)
         return self.documented_digest if is_read else self.digest
 
 
 def split_module(name: str, source: str, modules: Iterable[str]) -> tuple[Statement, ...]:
-    """Return the statements of a module.
+    """Split a module into statements.
 
     Parameters
     ----------
     name
         The module's name.
     source
-        The module's text.
+        The module's source.
     modules
-        Names of all modules of the vault; everything else is imported from outside and does not count.
+        Names of all vault modules; other imports are external and not followed.
 
     Raises
     ------
     TVBuilderError
-        If the module has a syntax error; names file and line.
+        If the module has a syntax error. The message gives file and line.
     """
     return _split(name, source, frozenset(modules))
 
 
 @functools.lru_cache(maxsize=128)
 def _split(name: str, source: str, modules: frozenset[str]) -> tuple[Statement, ...]:
-    # Every execution asks again for the same texts.
+    # Cached: every execution splits the same sources again.
     return _Splitter(name, parse_module(source, f"{name}.py"), modules).split()
 
 
@@ -136,7 +136,7 @@ class _Splitter:
         return (*self._docstring_statement(), *statements)
 
     def _docstring_statement(self) -> Iterator[Statement]:
-        """Yield the module's docstring as what binds `__doc__`."""
+        """Yield the module's docstring as a statement that binds `__doc__`."""
         if self._docstring is not None:
             digest = _digest(self._docstring)
             yield Statement(
@@ -180,7 +180,7 @@ class _Splitter:
         )
 
     def _module_aliases(self, node: ast.AST) -> Iterator[tuple[str, str]]:
-        """Yield the names under which an import statement makes modules of the vault known."""
+        """Yield the names that an import statement gives to vault modules, as (alias, module)."""
         if isinstance(node, ast.Import):
             for alias in node.names:
                 head = alias.name.partition(".")[0]
@@ -192,7 +192,7 @@ class _Splitter:
                     yield alias.asname or alias.name, alias.name
 
     def _source_of(self, node: ast.ImportFrom) -> str | None:
-        """Return the module of the vault that `from … import` takes names from, if it is one."""
+        """Return the vault module of a `from … import`, or `None`."""
         return node.module if node.level <= 1 and node.module in self._modules else None
 
     def _uses(self, nodes: Iterable[ast.AST]) -> Iterator[Use]:
@@ -222,7 +222,7 @@ class _Splitter:
                 yield EVERYTHING
 
     def _uses_of_attributes(self, nodes: Iterable[ast.AST], aliases: dict[str, str]) -> Iterator[Use]:
-        """Yield what `module.name` uses; a module that is used in any other way is used as a whole."""
+        """Yield the uses in `module.name` expressions; any other use of a module counts as a whole."""
         bases = set()
         for node in nodes:
             if not isinstance(node, ast.Attribute):
@@ -252,7 +252,7 @@ def _heads(node: ast.Import) -> set[str]:
 
 
 def _parts(node: ast.stmt) -> Iterator[ast.stmt]:
-    """Split an import statement by name, so that names do not depend on what else is imported with them."""
+    """Split an import statement by name, so that each name is independent of the others."""
     if isinstance(node, ast.Import):
         for alias in node.names:
             yield ast.copy_location(ast.Import([alias]), node)
@@ -260,7 +260,7 @@ def _parts(node: ast.stmt) -> Iterator[ast.stmt]:
         for alias in node.names:
             yield ast.copy_location(ast.ImportFrom(node.module, [alias], node.level), node)
     elif isinstance(node, ast.If) and _is_main_guard(node.test):
-        # Modules are imported here, never run as scripts.
+        # Code modules are only imported, never run as scripts.
         yield from (part for inner in node.orelse for part in _parts(inner))
     else:
         yield node
@@ -327,7 +327,7 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _is_unchanging(value: ast.expr) -> bool:
-    """Return whether a value is certainly immutable, such as a constant."""
+    """Return whether an expression is certainly immutable, such as a constant."""
     if isinstance(value, ast.Call):
         function = value.func
         name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
@@ -346,7 +346,7 @@ def _is_movable(node: ast.stmt) -> bool:
 
 
 def _effects_at_import(node: ast.stmt) -> list[ast.AST]:
-    """Return the parts of a statement that run when the module is imported, and could do more than bind names."""
+    """Return the parts of a statement that run on import and may have side effects."""
     if isinstance(node, _FUNCTION):
         defaults = (default for default in (*node.args.defaults, *node.args.kw_defaults) if default is not None)
         return [*node.decorator_list, *filter(_has_effects, defaults)]
@@ -363,7 +363,7 @@ def _has_effects(node: ast.AST) -> bool:
 
 
 def _walk_at_import(nodes: Iterable[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the nodes whose code runs when the module is imported: bodies of functions do not."""
+    """Yield the nodes that run on import, which excludes function bodies."""
     waiting = list(nodes)
     while waiting:
         node = waiting.pop()
@@ -379,7 +379,7 @@ def _renames(node: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def _readings(node: ast.AST) -> Iterator[Reading]:
-    """Yield the parts of code that a statement reads, as far as the names it uses show this."""
+    """Yield the parts of code that a statement reads, judging by the names it uses."""
     for part in ast.walk(node):
         match part:
             case ast.Import(names):

@@ -1,4 +1,4 @@
-"""Syntax trees as text: the same text if and only if the code is the same, under every Python version."""
+"""Canonical text of syntax trees, independent of the Python version."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _FUNCTION = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def docstring(body: list[ast.stmt]) -> str | None:
-    """Return the docstring of a module, class or function as it is written; `None` if there is none."""
+    """Return the raw docstring of a module, class or function, or `None`."""
     match body:
         case [ast.Expr(ast.Constant(str(text))), *_]:
             return text
@@ -17,12 +17,12 @@ def docstring(body: list[ast.stmt]) -> str | None:
 
 
 def without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
-    """Return the statements of a module, class or function, its docstring aside."""
+    """Return the body of a module, class or function without its docstring."""
     return body if docstring(body) is None else body[1:]
 
 
 def names_used_as_values(root: ast.AST) -> Iterator[str]:
-    """Yield the names and attributes that are used otherwise than by being called, or as decorators."""
+    """Yield the names and attributes used other than in calls or as decorators."""
     called = set()
     for node in ast.walk(root):
         if isinstance(node, ast.Call):
@@ -37,15 +37,15 @@ def names_used_as_values(root: ast.AST) -> Iterator[str]:
 
 
 def syntax_text(root: ast.AST, *, all_docstrings: bool = False) -> str:
-    """Return a text that two syntax trees share if and only if they mean the same.
+    """Return the canonical text of a syntax tree; equal if and only if the code is.
 
     Parameters
     ----------
     root
         The tree.
     all_docstrings
-        Whether all docstrings count. If not, those do that something can read by what stands in the tree: of classes,
-        of decorated functions, and of functions that are used as values.
+        Whether to include all docstrings. If not, only those that code in the tree can read: of classes, of decorated
+        functions, and of functions used as values.
     """
     read = None if all_docstrings else frozenset(names_used_as_values(root))
     words: list[str] = []
@@ -66,7 +66,7 @@ def syntax_text(root: ast.AST, *, all_docstrings: bool = False) -> str:
 
 
 class _Mark(str):
-    """A word that stands for itself, unlike a constant of the code."""
+    """A structural token, as opposed to a constant of the code."""
 
     __slots__ = ()
 
@@ -90,7 +90,7 @@ def _is_read(function: ast.FunctionDef | ast.AsyncFunctionDef, read: Collection[
 
 
 def _pieces(values: list[ast.expr]) -> list[ast.expr]:
-    """Return the parts of an f-string with neighbouring text in one piece: Python versions cut it differently."""
+    """Merge adjacent text pieces of an f-string, which Python versions split differently."""
     pieces: list[ast.expr] = []
     for value in values:
         match value, pieces[-1:]:
@@ -104,6 +104,6 @@ def _pieces(values: list[ast.expr]) -> list[ast.expr]:
 
 
 def _constant(value: object) -> str:
-    # repr refuses integers of thousands of digits; hex takes any. Which characters are printable, as repr shows them,
-    # differs between Python versions.
+    # Not repr: it rejects integers of thousands of digits, and its set of printable characters depends on the Python
+    # version.
     return hex(value) if type(value) is int else ascii(value)

@@ -1,4 +1,4 @@
-"""Annotations that are written as text: libraries look the names in them up in the module."""
+"""String annotations, whose names libraries resolve in the module."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _TAKES_TYPES = frozenset(
         *("TypedDict", "TypeAdapter", "create_model", "make_dataclass", "relationship", "TypeAliasType"),
     }
 )
-"""Functions whose arguments may be types, or the texts of types."""
+"""Functions whose arguments may be types, or types as strings."""
 
 
 def annotations_in_text(statements: Sequence[ast.AST]) -> list[ast.AST]:
-    """Return the expressions that the texts in annotations and other types of some statements stand for."""
+    """Return the parsed string annotations and other string types in statements."""
     found: list[ast.AST] = []
     waiting = list(_types(statements))
     while waiting:
@@ -30,9 +30,9 @@ def annotations_in_text(statements: Sequence[ast.AST]) -> list[ast.AST]:
 
 
 def _types(statements: Sequence[ast.AST]) -> Iterator[ast.AST]:
-    """Yield the expressions that are, or may be, types."""
+    """Yield the expressions that may be types."""
     for statement in statements:
-        # An alias such as `Items = list["Item"]`; in functions such a subscript is most likely a look-up by a key.
+        # An alias such as `Items = list["Item"]`; inside functions, a subscript is more likely a lookup by key.
         aliases = [statement, *(statement.body if isinstance(statement, ast.ClassDef) else ())]
         yield from (
             alias.value
@@ -60,7 +60,7 @@ def _bounds(part: ast.AST) -> Iterable[ast.AST]:
 
 
 def _texts(expression: ast.AST) -> Iterator[str]:
-    """Yield the texts in a type; those of `Literal` are values."""
+    """Yield the strings in a type, except the values of `Literal`."""
     waiting = [expression]
     while waiting:
         part = waiting.pop()

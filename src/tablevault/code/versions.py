@@ -1,4 +1,4 @@
-"""Versions of code: two are equal if nothing that a function reaches has changed."""
+"""Code versions, which are equal if all code that a function reaches is unchanged."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from tablevault.storage.column_types import reused_name
 from tablevault.texts.json_forms import json_form
 
 MODULE_LEVEL = "module level"
-"""Stands for the statements of a module that do more than bind names."""
+"""Part name for the statements of a module that do more than bind names."""
 
 
 SOURCE_TEXT = "source text"
-"""Stands for a whole text, comments and all, where code reads it."""
+"""Part name for a module's whole source, comments included, if code reads it."""
 
 
 WHOLE_FILE = "whole file"
-"""Stands for a local module outside the vault."""
+"""Part name for a local module outside the vault."""
 
 
 @dataclass(frozen=True)
 class _Reached:
-    """All that a function reaches."""
+    """All code that a function reaches."""
 
     parts: tuple[tuple[str, tuple[str, ...], str], ...]
-    """For each part its module, the names that it is known by, and its digest."""
+    """Parts, as (module, names, digest)."""
     packages: tuple[str, ...]
     """Top-level names of installed packages."""
 
 
 class CodeIndex:
-    """The code modules of a vault at one time, and the code that each of their functions reaches.
+    """A snapshot of a vault's code modules, with the code that each function reaches.
 
-    A function reaches the definitions that its code names, and theirs, through all modules of the vault; a whole module
-    where its text does not determine its uses. Comments and layout do not count; docstrings do if code can read them.
+    A function reaches the definitions that its code names, transitively across the vault's modules, or a whole module
+    if its uses are indeterminate. Comments and layout are ignored; docstrings count if code can read them.
 
     Parameters
     ----------
     sources
-        Text of each module, by its name. A module that nothing reaches may have errors.
+        Source of each module, by name. Unreached modules may have errors.
     local
-        The local modules outside the vault that they lead to.
+        The local modules outside the vault that the modules import.
     """
 
     def __init__(self, sources: Mapping[str, str], local: LocalCode | None = None) -> None:
@@ -65,23 +65,23 @@ class CodeIndex:
         return cls(built_in_sources())
 
     def version(self, module: str, function: str) -> str:
-        """Return the digest of all that a function reaches.
+        """Return the digest of all code that a function reaches.
 
         Raises
         ------
         TVBuilderError
-            If the module does not exist, or a module that is reached has a syntax error.
+            If the module does not exist, or a reached module has a syntax error.
         """
         reached = self._reach((module, function))
         return _digest([[owner, digest] for owner, _, digest in reached.parts])
 
     def reaches(self, module: str, function: str) -> dict[str, tuple[str, ...]]:
-        """Return the names that a function reaches, by module, in alphabetical order.
+        """Return the sorted names that a function reaches, by module.
 
         Raises
         ------
         TVBuilderError
-            If the module does not exist, or a module that is reached has a syntax error.
+            If the module does not exist, or a reached module has a syntax error.
         """
         names: dict[str, set[str]] = defaultdict(set)
         for owner, name in self.parts(module, function):
@@ -94,7 +94,7 @@ class CodeIndex:
         Raises
         ------
         TVBuilderError
-            If the module does not exist, or a module that is reached has a syntax error.
+            If the module does not exist, or a reached module has a syntax error.
         """
         digests: dict[tuple[str, str], list[str]] = defaultdict(list)
         for owner, names, digest in self._reach((module, function)).parts:
@@ -113,11 +113,11 @@ class CodeIndex:
         return self._reached[start]
 
     def packages(self, module: str, function: str) -> tuple[str, ...]:
-        """Return the top-level names of installed packages that a function's code imports, in alphabetical order."""
+        """Return the sorted top-level names of installed packages that a function reaches."""
         return self._reach((module, function)).packages
 
     def _read(self, statements: Sequence[Statement], outside: Reached) -> _Reached:
-        """Return what counts of statements: also the docstrings and texts that some of them read."""
+        """Return the versioned parts of statements, including the docstrings and sources that they read."""
         mentions = set[str]().union(*(statement.mentions for statement in statements))
         mentions.update(name for statement in statements for other, name in statement.renames if other in mentions)
         reads = frozenset[Reading]().union(*(statement.reads for statement in statements))
@@ -155,7 +155,7 @@ class CodeIndex:
 
 
 class _Reach:
-    """The code that one function reaches: the closure of the names it uses and of the code that runs on import."""
+    """Computes the code that a function reaches: the closure of its used names and of code run on import."""
 
     def __init__(self, index: CodeIndex, start: Use) -> None:
         self._index = index
@@ -174,9 +174,9 @@ class _Reach:
         return self._included
 
     def importing(self) -> set[Statement]:
-        """Return the statements whose imports count, once those that are reached are known.
+        """Return the statements with relevant imports; call after `statements`.
 
-        A module that is imported and whose name is never used is imported for its side effects.
+        Unused imports are included, since a module may be imported for its side effects.
         """
         everything = [item for module in self._executed for item in self._index.statements(module)]
         used = {use for item in everything for use in item.uses if use[1] not in item.binds}
@@ -202,14 +202,14 @@ class _Reach:
             self._follow(self._add(statement))
 
     def _add(self, statement: Statement) -> list[Use]:
-        """Include a statement; return the names to follow because of it."""
+        """Include a statement; return the names to follow next."""
         if statement in self._included:
             return []
         self._included.add(statement)
         return list(statement.uses) + self._execute(statement.module)
 
     def _execute(self, module: str) -> list[Use]:
-        """Include the code that runs when a module is imported; return the names to follow because of it."""
+        """Include the code that runs when a module is imported; return the names to follow next."""
         waiting, uses = [module], list[Use]()
         while waiting:
             current = waiting.pop()
@@ -231,11 +231,11 @@ class _Reach:
         if name == WHOLE:
             return list(statements)
         found = [statement for statement in statements if name in statement.binds]
-        # A name that the module does not bind may be made by its __getattr__; star imports are included whole anyway.
+        # An unbound name may come from the module's __getattr__; star imports are always included as a whole.
         return found or [statement for statement in statements if "__getattr__" in statement.binds]
 
     def _touching(self) -> list[Statement]:
-        """Return statements that nothing names, but that run on import with something reached that they can change."""
+        """Return the unreached statements that run on import and may mutate reached objects."""
         changeable = {statement for statement in self._included if statement.changeable}
         return [
             statement
@@ -247,7 +247,7 @@ class _Reach:
         ]
 
     def _touched(self, statement: Statement) -> frozenset[Statement]:
-        """Return the statements whose names are used when a statement runs, directly or through functions."""
+        """Return the statements whose names a statement uses on import, directly or through functions."""
         if statement not in self._touches:
             seen: set[Use] = set()
             found: set[Statement] = set()
@@ -264,12 +264,12 @@ class _Reach:
 
 
 def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple[str, str], str]) -> tuple[str, ...]:
-    """Return why two versions of a function's code differ, one clause per name.
+    """Describe the differences between two versions of a function's code, one clause per module.
 
     Parameters
     ----------
     before, after
-        What `CodeIndex.parts` returned for each.
+        The results of `CodeIndex.parts`.
 
     Examples
     --------
@@ -289,14 +289,14 @@ def describe_changes(before: Mapping[tuple[str, str], str], after: Mapping[tuple
 
 
 def builder_version(spec: BuilderSpec, code_version: str, validator_version: str = "") -> str:
-    """Return the digest of all that counts for reusing a builder's cells, apart from the values of its arguments.
+    """Return the digest that decides on reuse of cells, except for argument values.
 
     Parameters
     ----------
     spec
         The builder.
     code_version, validator_version
-        What `CodeIndex.version` returned for its function and for its validator, if it has one.
+        The results of `CodeIndex.version` for the function and the validator; empty without a validator.
     """
     counted: list[object] = [
         [spec.kind, spec.code_module, spec.python_function, spec.is_custom, spec.return_type, code_version],

@@ -1,1 +1,1 @@
-"""Progress and records, as terminals and notebooks show them."""
+"""Rendering of progress and records for terminals and notebooks."""

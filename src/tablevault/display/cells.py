@@ -1,4 +1,4 @@
-"""Traces of cells, as text, as HTML, and as plain data."""
+"""Rendering of cell traces as text, HTML and JSON."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def _facts(trace: CellTrace) -> list[tuple[str, str]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON; values without a form in JSON as text."""
+    """Return a value as JSON data; values without a JSON form become text."""
     try:
         form = json_form(value)
         json.dumps(form)

@@ -1,4 +1,4 @@
-"""Differences of instances, as text, as HTML, and as plain data."""
+"""Rendering of instance differences as text, HTML and JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_VALUE = 60
 
 
 def diff_text(diff: InstanceDiff) -> str:
-    """Return differences as text: counts, columns, definitions and examples."""
+    """Return differences as text, with counts, columns, definitions and examples."""
     lines = [counts_text(diff), *_definitions(diff)]
     if diff.examples:
         lines.append("examples:")
@@ -28,7 +28,7 @@ def diff_text(diff: InstanceDiff) -> str:
 
 
 def counts_text(diff: InstanceDiff) -> str:
-    """Return how many rows and cells differ, as text."""
+    """Return the counts of differing rows and cells as text."""
     lines = [f"{_before(diff)} -> {_after(diff)}", f"rows: {_rows(diff)}"]
     lines += _notes(diff)
     quiet = [name for name, item in diff.columns.items() if not _says_something(item)]
@@ -97,7 +97,7 @@ def diff_json(diff: InstanceDiff) -> JsonObject:
 
 
 def definition_text(diff: InstanceDiff) -> str:
-    """Return the changes of builders and code line by line."""
+    """Return the changes of builders and code as a line diff."""
     lines = _definitions(diff)
     lines += [builder.text for builder in diff.definition.builders.values() if builder.text]
     lines += diff.definition.code.values()

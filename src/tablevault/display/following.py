@@ -1,4 +1,4 @@
-"""Following a process that another interpreter runs: on a terminal, or below the cell of a notebook."""
+"""Live display of a process that runs in another interpreter."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 
 
 def follow(read: Callable[[], ProcessInfo]) -> ProcessInfo:
-    """Show a process until it has ended or paused; return it as it is then.
+    """Show a process until it ends or pauses, then return its final state.
 
-    Where there is neither a notebook nor a terminal on standard output, nothing is shown. An interrupt passes through:
-    only the showing ends by it.
+    Nothing is shown unless standard output is a notebook or a terminal. An interrupt propagates; it ends the display,
+    not the process.
 
     Parameters
     ----------
     read
-        Returns the process as it is.
+        Returns the current state of the process.
     """
     show = _shower()
 
@@ -42,7 +42,7 @@ def follow(read: Callable[[], ProcessInfo]) -> ProcessInfo:
         found = poll(look, repeat(_SECONDS_BETWEEN_UPDATES))
     finally:
         show.close()
-    assert found is not None  # it waits without a limit
+    assert found is not None  # polls without a timeout
     return found
 
 
@@ -52,13 +52,13 @@ def has_stopped(info: ProcessInfo) -> bool:
 
 
 class _Shower:
-    """Shows nothing."""
+    """A display that shows nothing."""
 
     def __call__(self, info: ProcessInfo) -> None:
-        """Show the process as it is."""
+        """Show the current state of the process."""
 
     def close(self) -> None:
-        """Leave the last output on the screen."""
+        """Stop updating; the last output stays on the screen."""
 
 
 class _InMarimo(_Shower):
@@ -72,7 +72,7 @@ class _InMarimo(_Shower):
 
 
 class _InNotebook(_Shower):
-    """Updates one output of the cell, by its display id."""
+    """Updates one output of the cell by its display id."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -87,7 +87,7 @@ class _InNotebook(_Shower):
 
 
 class _OnTerminal(_Shower):
-    """Updates lines at the bottom of a terminal."""
+    """Updates lines at the bottom of the terminal."""
 
     def __init__(self) -> None:
         from rich.live import Live

@@ -1,4 +1,4 @@
-"""Rows of frames, as text and as HTML for notebooks."""
+"""Rendering of frames as text and HTML."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tablevault.display.html import Cell, Embedded, Muted, Number, Sheet
 from tablevault.texts.plain import shown
 
 _WIDEST = 60
-"""Characters of a column in text."""
+"""Maximum width of a text column, in characters."""
 
 
 def frame_text(title: str, note: str, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return rows as aligned text, numbers to the right."""
+    """Return rows as aligned text, with numbers right-aligned."""
     cells = [[_as_text(cell) for cell in row] for row in rows]
     widths = [max([len(header), *(len(row[place]) for row in cells)]) for place, header in enumerate(headers)]
     numbers = [any(isinstance(row[place], Number) for row in rows) for place in range(len(headers))]
@@ -28,7 +28,7 @@ def frame_text(title: str, note: str, headers: Sequence[str], rows: Sequence[Seq
 
 
 def frame_html(title: str, note: str, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
-    """Return rows as HTML: pictures and sounds are inside, and nothing is fetched."""
+    """Return rows as self-contained HTML; images and audio are embedded."""
     sheet = Sheet()
     sheet.heading("table", title)
     if note:

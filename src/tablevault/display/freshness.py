@@ -1,4 +1,4 @@
-"""States of tables and plans of refreshes, as text and as HTML."""
+"""Rendering of table states and refresh plans as text and HTML."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def status_html(status: TableStatus) -> str:
 
 
 def refresh_text(plan: RefreshPlan) -> str:
-    """Return the plan of a refresh as text."""
+    """Return a refresh plan as text."""
     return shown("\n".join(map(_step, plan.steps)), MOST_RECORDED) or "nothing to do"
 
 
@@ -54,7 +54,7 @@ def _step(step: RefreshStep) -> str:
 
 
 def refresh_html(plan: RefreshPlan) -> str:
-    """Return the plan of a refresh as HTML."""
+    """Return a refresh plan as HTML."""
     sheet = Sheet()
     sheet.heading("", "What a refresh would do")
     sheet.table(

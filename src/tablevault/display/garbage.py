@@ -1,4 +1,4 @@
-"""Plans of garbage collection, as text and as HTML."""
+"""Rendering of garbage collection plans as text and HTML."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 def gc_text(plan: GcPlan) -> str:
-    """Return a plan as text: two lists per group, then one line with the sum."""
+    """Return a plan as text, with two lists per group and a summary line."""
     lines: list[str] = []
     for group in plan.groups:
         lines.append(_title(group))
@@ -49,7 +49,7 @@ def gc_html(plan: GcPlan) -> str:
 
 
 def sum_text(plan: GcPlan) -> str:
-    """Return how much a plan removes."""
+    """Return the summary of a plan."""
     removed, kept = len(plan.removed), sum(len(group.keep) for group in plan.groups)
     other = f" and {len(plan.other):,} other file{'' if len(plan.other) == 1 else 's'}" if plan.other else ""
     instances = f"{removed:,} instance{'' if removed == 1 else 's'}"
@@ -57,7 +57,7 @@ def sum_text(plan: GcPlan) -> str:
 
 
 def size_text(count: int) -> str:
-    """Return a number of bytes in the largest unit that it has one of."""
+    """Return a size in the largest unit that gives at least 1."""
     size, unit = float(count), _UNITS[0]
     for larger in _UNITS[1:]:
         if size < 1024:

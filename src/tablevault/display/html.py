@@ -1,7 +1,7 @@
-"""HTML for notebooks: no scripts, everything escaped, legible on light and dark pages.
+"""Escaped HTML without scripts, for notebooks with light and dark themes.
 
-Frontends bring style sheets of their own, and some drop ours: so each element carries its style, and none sets a colour
-of text or a background that a light or a dark page could contradict.
+Some frontends strip style sheets, and all add their own. Therefore every element has inline styles, and none sets a
+text colour or background that clashes with a theme.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from tablevault.texts.plain import shown
 from tablevault.values.outcomes import Remedy
 
 MOST_ROWS = 100
-"""Rows of a table that are shown; a sentence says how many more there are."""
+"""Maximum number of rows shown in a table; a note gives the number of omitted rows."""
 
 _COLOURS = {
     "running": "#2f80ed",
@@ -32,7 +32,7 @@ _COLOURS = {
     "execute": "#c77700",
     "wrong": "#d64545",
 }
-"""Of the dots before states: as strong on white as on black."""
+"""Colours of the dots before states, with equal contrast on white and on black."""
 
 _RULE = "1px solid rgba(127,127,127,.3)"
 _MONOSPACE = "ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace"
@@ -51,7 +51,7 @@ _TABLE = (
 _ROW = "background:transparent;border:0"
 _CELL = (
     "text-align:left;vertical-align:top;padding:3px 18px 3px 0;white-space:normal;color:inherit;max-width:34em;"
-    # Narrower columns break words.
+    # Words would break in narrower columns.
     f"min-width:4em;overflow-wrap:anywhere;border:0;border-bottom:{_RULE};background:transparent;font-weight:400"
 )
 _NUMBER = f"{_CELL};text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap"
@@ -68,28 +68,28 @@ _ITEM = "margin:3px 0;padding:0"
 
 @dataclass(frozen=True)
 class State:
-    """A state, shown with a dot in its colour."""
+    """A state, shown with a coloured dot."""
 
     name: str
     colour_of: str | None = None
-    """The state whose colour it has; its own unless given."""
+    """The state whose colour is used; defaults to `name`."""
 
     @property
     def colour(self) -> str:
-        """The colour of its dot."""
+        """The colour of the dot."""
         return _COLOURS.get(self.colour_of or self.name, "#808080")
 
 
 @dataclass(frozen=True)
 class Count:
-    """A number, `None` where it is not known."""
+    """A number; `None` if unknown."""
 
     value: int | None
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One item of a tree."""
+    """A node of a tree."""
 
     name: str
     text: str
@@ -97,13 +97,13 @@ class Branch:
 
     @property
     def label(self) -> str:
-        """The item as plain text."""
+        """The node as plain text, without its children."""
         return f"{self.name}: {self.text}" if self.text else self.name
 
 
 @dataclass(frozen=True)
 class Number:
-    """A number as text, aligned to the right."""
+    """A right-aligned number as text."""
 
     text: str
 
@@ -117,20 +117,20 @@ class Muted:
 
 @dataclass(frozen=True)
 class Embedded:
-    """A file inside the page."""
+    """An embedded file."""
 
     kind: str
     """`picture` or `sound`."""
     name: str
     uri: str
-    """A `data:` address."""
+    """A `data:` URI."""
 
 
 Cell = str | State | Count | Number | Muted | Embedded | Sequence[str]
 
 
 class Sheet:
-    """One record as HTML, made from top to bottom."""
+    """HTML of one record, built from top to bottom."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
@@ -151,7 +151,7 @@ class Sheet:
         self._parts.append(f'<div style="{_NOTE}">{_escaped(text)}</div>')
 
     def table(self, headers: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        """Add a table; a `Count` is aligned to the right."""
+        """Add a table; columns of numbers are right-aligned."""
         shown = rows[:MOST_ROWS]
         numbers = [any(isinstance(row[place], Count | Number) for row in shown) for place in range(len(headers))]
         head = "".join(
@@ -166,7 +166,7 @@ class Sheet:
             self.note(f"… and {len(rows) - MOST_ROWS:,} more")
 
     def facts(self, facts: Iterable[tuple[str, Cell]]) -> None:
-        """Add names with values."""
+        """Add a table of names and values."""
         body = "".join(
             f'<tr style="{_ROW}"><th style="{_CELL};white-space:nowrap"><span style="{_MUTED}">{_escaped(name)}'
             f"</span></th>{_table_cell(value)}</tr>"
@@ -175,7 +175,7 @@ class Sheet:
         self._parts.append(f'<table style="{_TABLE}"><tbody>{body}</tbody></table>')
 
     def remedies(self, remedies: Iterable[Remedy]) -> None:
-        """Add calls and commands, each in a block of its own that can be copied."""
+        """Add calls and commands, each in its own copyable block."""
         for place, remedy in enumerate(remedies):
             name = f"{'or ' if place else ''}{remedy.action} it with"
             codes = "".join(
@@ -186,14 +186,14 @@ class Sheet:
             )
 
     def folded(self, name: str, text: str) -> None:
-        """Add a long text that opens on a click."""
+        """Add a collapsible long text."""
         self._parts.append(
             f'<details style="margin:4px 0"><summary style="{_MUTED};cursor:pointer">{_escaped(name)}</summary>'
             f'<pre style="{_CODE};overflow-x:auto">{_escaped(text)}</pre></details>'
         )
 
     def card(self, state: State, inner: Sheet) -> None:
-        """Add another sheet, marked by the colour of a state."""
+        """Add another sheet, with a border in the colour of a state."""
         self._parts.append(f'<div style="{_CARD} {state.colour}">{"".join(inner._parts)}</div>')
 
     def tree(self, branches: Iterable[Branch]) -> None:

@@ -1,4 +1,4 @@
-"""Lineages as text, as HTML, as a tree for a terminal, and as a graph of plain data."""
+"""Rendering of lineages as text, HTML, terminal trees and JSON graphs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tablevault.records import CodeVersion, Lineage, LineageStep
 
 _DEEPEST = 40
-"""Number of levels that are shown; `to_dict` has all."""
+"""Maximum number of levels shown; `to_dict` has all."""
 _MOST_RANGES = 4
 _LONGEST_ARGUMENT = 80
 
@@ -47,13 +47,13 @@ def lineage_html(lineage: Lineage) -> str:
 
 
 def lineage_tree(lineage: Lineage) -> Tree:
-    """Return a lineage as a tree for a terminal."""
+    """Return a lineage as a terminal tree."""
     from rich.text import Text
     from rich.tree import Tree
 
     def grow(tree: Tree, branches: Iterable[Branch]) -> None:
         for branch in branches:
-            # Not a string, whose brackets would be taken for markup.
+            # Brackets in a plain string would be parsed as markup.
             grow(tree.add(Text(branch.label)), branch.branches)
 
     root = Tree(Text(_title(lineage)))
@@ -62,7 +62,7 @@ def lineage_tree(lineage: Lineage) -> Tree:
 
 
 def lineage_graph(lineage: Lineage) -> JsonObject:
-    """Return a lineage as plain JSON data, in which each step is written once and named by its key."""
+    """Return a lineage as JSON data, with each step stored once and referenced by key."""
     steps: dict[str, JsonObject] = {}
     roots = [_key(step) for step in lineage.columns]
     waiting = list(zip(roots, lineage.columns, strict=True))
@@ -91,7 +91,7 @@ def _branches(lineage: Lineage) -> tuple[Branch, ...]:
 
 
 def _branch(relation: str, step: LineageStep, expanded: set[int], depth: int) -> Branch:
-    """Return a step as a branch; its relations are expanded only at its first place."""
+    """Return a step as a branch; its relations are expanded only on first occurrence."""
     name, text = relation + step.name, _text(step)
     relations = [(kind, others) for kind, others in _relations(step) if others]
     if not relations:
@@ -115,7 +115,7 @@ def _relations(step: LineageStep) -> tuple[tuple[str, tuple[LineageStep, ...]], 
 
 
 def _key(step: LineageStep) -> str:
-    """Return a text that no other step of a lineage has: a builder may overwrite a column of another."""
+    """Return a unique key; the builder is part of it, as builders may overwrite a column of another."""
     return f"{step.name} by {step.builder}" if step.builder else step.name
 
 

@@ -1,4 +1,4 @@
-"""Progress lines where standard error is a pipe or a log file: one now and then."""
+"""Periodic progress lines for pipes and log files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class LogView:
     Parameters
     ----------
     lines
-        Returns the lines of the moment; the last one is of the running builder.
+        Returns the current lines; the last one is that of the running builder.
     """
 
     def __init__(self, lines: Callable[[], Sequence[Sequence[str]]]) -> None:
@@ -25,7 +25,7 @@ class LogView:
         self._thread = threading.Thread(target=self._write_now_and_then, name="tablevault-progress", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -38,6 +38,6 @@ class LogView:
             lines = self._lines()
             if lines:
                 text = ", ".join(part for part in lines[-1] if part)
-                # The log may be on a full disk, or its reader gone: the work goes on.
+                # Best effort: the disk may be full, or the pipe closed.
                 with suppress(OSError, ValueError):
                     print(f"tablevault: {text}", file=sys.stderr, flush=True)

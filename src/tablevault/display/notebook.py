@@ -1,4 +1,4 @@
-"""Lines in a notebook, below the cell that takes its time."""
+"""Progress lines below a running notebook cell."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _SECONDS_BETWEEN_UPDATES = 0.5
 
 
 class NotebookView:
-    """Shows lines as an output of the cell, and keeps them up to date.
+    """Shows lines as an output of the cell, and updates them.
 
     Parameters
     ----------
     lines
-        Returns the lines of the moment.
+        Returns the current lines.
     """
 
     def __init__(self, lines: Callable[[], Sequence[Sequence[str]]]) -> None:
@@ -27,14 +27,14 @@ class NotebookView:
         self._thread = threading.Thread(target=self._refresh, name="tablevault-progress", daemon=True)
 
     def start(self) -> None:
-        """Begin to show them."""
+        """Show the lines and start updating them."""
         from IPython.display import display
 
         self._display = display(_Lines(self._lines()), display_id=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave them as they are."""
+        """Update the lines a last time, and stop."""
         self._ended.set()
         self._thread.join()
         self._display.update(_Lines(self._lines()))
@@ -45,7 +45,7 @@ class NotebookView:
 
 
 class _Lines:
-    """The lines of one moment."""
+    """A snapshot of the lines."""
 
     def __init__(self, lines: Sequence[Sequence[str]]) -> None:
         self._lines = lines

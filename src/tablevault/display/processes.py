@@ -1,4 +1,4 @@
-"""Processes, and the vault that they run in, as text and as HTML."""
+"""Rendering of processes and vault overviews as text and HTML."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def process_html(process: ProcessInfo) -> str:
 
 
 def usage_text(usage: Mapping[str, float]) -> str:
-    """Return amounts as text, calls first."""
+    """Return usage amounts as text, with calls first."""
     ordered = sorted(usage.items(), key=lambda item: (item[0] != "calls", item[0]))
     return ", ".join(f"{_amount(value)} {name}" for name, value in ordered)
 
@@ -100,7 +100,7 @@ def _facts(process: ProcessInfo) -> Iterable[tuple[str, str]]:
 
 
 def overview_text(overview: Overview) -> str:
-    """Return a vault as text."""
+    """Return a vault overview as text."""
     lines = [f"vault: {overview.root}"]
     if overview.hidden_tables:
         lines.append(_of_hidden(overview))
@@ -113,7 +113,7 @@ def overview_text(overview: Overview) -> str:
 
 
 def overview_html(overview: Overview) -> str:
-    """Return a vault as HTML."""
+    """Return a vault overview as HTML."""
     sheet = Sheet()
     sheet.heading("Vault", str(overview.root))
     tables = "1 table" if overview.table_count == 1 else f"{overview.table_count:,} tables"

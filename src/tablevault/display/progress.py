@@ -1,7 +1,7 @@
-"""Progress on a terminal or in a notebook; silent everywhere else.
+"""Progress display on terminals, in notebooks and in logs.
 
-Nothing is done per row: a thread reads the counters a few times a second. Output of functions appears above the
-progress lines, unchanged.
+There is no per-row overhead: a background thread polls the counters. Output of functions appears above the progress
+lines, unchanged.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ _RATE_SECONDS = 30.0
 _BYTES_PER_MEGABYTE = 1_000_000
 
 Line = tuple[str, ...]
-"""The cells of one line; the first is its name."""
+"""The cells of a line; the first is its name."""
 
 _alone = threading.Lock()
-"""A vault that a function opens while it runs shows nothing of its own."""
+"""Suppresses nested displays, such as of a vault that a running function opens."""
 
 
 class View(Protocol):
-    """Where lines are shown."""
+    """A target for progress lines."""
 
     def start(self) -> None:
-        """Begin to show them."""
+        """Start showing the lines."""
 
     def stop(self) -> None:
-        """Leave them as they are."""
+        """Stop updating the lines; the last state remains visible."""
 
 
 class ProgressDisplay:
-    """Shows executions that take longer than a moment, on a terminal or in a notebook."""
+    """Shows the progress of executions, after a short delay."""
 
     @contextmanager
     def working(self, progress: ExecutionProgress) -> Iterator[None]:
-        """Show the progress of the execution inside the block."""
+        """Show the progress of an execution for the duration of the block."""
         rates = Rates()
         progress.on_told = _say
 
@@ -63,7 +63,7 @@ class ProgressDisplay:
 
 
 def _say(sentence: str) -> None:
-    """Show a sentence on standard error, if there is one."""
+    """Write a sentence to standard error, if available."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         sys.stderr.write(f"{shown(sentence)}\n")
         sys.stderr.flush()
@@ -71,7 +71,7 @@ def _say(sentence: str) -> None:
 
 @contextmanager
 def shown_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many bytes the block has dealt with, which it tells the function that it is given."""
+    """Show the number of bytes processed, which the block reports to the yielded function."""
     rates, count = Rates(), 0
 
     def advance(size: int) -> None:
@@ -90,7 +90,7 @@ def shown_bytes(name: str, total: int) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def shown_files(name: str) -> Iterator[Callable[[], None]]:
-    """Show how many files the block has dealt with: it calls the function that it is given for each."""
+    """Show the number of files processed; the block calls the yielded function for each."""
     rates, count = Rates(), 0
 
     def advance() -> None:
@@ -121,7 +121,7 @@ def _shown(lines: Callable[[], Sequence[Line]]) -> Iterator[None]:
 
 
 class _DelayedView:
-    """Starts a view after a short delay, unless the work has ended by then."""
+    """Starts a view after a short delay, unless the work is done by then."""
 
     def __init__(self, view: View) -> None:
         self._view = view
@@ -138,7 +138,7 @@ class _DelayedView:
                 self._is_shown = True
 
     def end(self) -> None:
-        """Leave the view as it is."""
+        """Cancel the timer, or stop the view."""
         self._timer.cancel()
         with self._lock:
             self._is_over = True
@@ -147,7 +147,7 @@ class _DelayedView:
 
 
 def _view(lines: Callable[[], Sequence[Line]]) -> View | None:
-    """Return a view for the terminal, the notebook or the log; `None` if there is no standard error."""
+    """Return a view for the notebook, terminal or log; `None` without standard error."""
     if in_notebook():
         from tablevault.display.notebook import NotebookView
 
@@ -172,7 +172,7 @@ def on_terminal() -> bool:
 
 
 def in_notebook() -> bool:
-    """Return whether IPython runs with a kernel, which is how every notebook does."""
+    """Return whether IPython runs in a kernel, as it does in every notebook."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
@@ -181,7 +181,7 @@ def in_notebook() -> bool:
 
 
 class Rates:
-    """Growth rates, over a sliding window so that a long wait or a quick start is forgotten."""
+    """Growth rates over a sliding window, which discards old waits and bursts."""
 
     def __init__(self) -> None:
         self._samples: dict[str, deque[tuple[float, int]]] = {}
@@ -193,7 +193,7 @@ class Rates:
             now = clock.monotonic()
             samples = self._samples.setdefault(name, deque())
             if samples and count < samples[-1][1]:
-                # It is counted anew.
+                # The counter was reset.
                 samples.clear()
             samples.append((now, count))
             while len(samples) > 2 and now - samples[0][0] > _RATE_SECONDS:
@@ -211,19 +211,19 @@ def builder_lines(
 ) -> list[Line]:
     """Return a line for each builder.
 
-    Its cells are the name, rows done, reused, failed, skipped and retrying, the usage so far and to be expected, the
-    rate, the reason why it waits, and the time left.
+    Its cells are the name, the rows done, reused, failed, skipped and retrying, the current and expected usage, the
+    rate, the awaited services, and the time left.
 
     Parameters
     ----------
     progress
-        The builders.
+        Progress by builder.
     rates
-        Takes a sample of each.
+        Receives a sample for each builder.
     raised
-        Rows whose error ended the run, by builder; only known to the interpreter that runs it.
+        Number of rows whose error ended the run, by builder; known only to the interpreter that runs it.
     errors
-        The most frequent errors, by builder; likewise.
+        The most frequent errors, by builder; known only to the interpreter that runs it.
     waiting
         The services that calls wait for, by builder.
     """
@@ -255,13 +255,13 @@ def _builder_line(name: str, item: BuilderProgress, rates: Rates, raised: int, e
 
 
 def rows_done(item: BuilderProgress) -> str:
-    """Return how many rows are there, of how many if that is known."""
+    """Return the number of finished rows, and the total if known."""
     done = item.computed + item.reused
     return f"{done:,}" if item.total is None else f"{done:,} of {item.total:,}"
 
 
 def _usage(item: BuilderProgress, missing: int) -> str:
-    """Return what calls have used, and how much more the missing rows are expected to, by the mean of those tried."""
+    """Return the current usage, and the expected usage of the remaining rows, extrapolated from the attempted ones."""
     tried = item.computed + item.failed
     reported = {name: value for name, value in item.usage.items() if name != CALLS}
     if item.done or missing <= 0 or not tried or not reported:
@@ -271,7 +271,7 @@ def _usage(item: BuilderProgress, missing: int) -> str:
 
 
 def _left(missing: int, per_second: float) -> str:
-    """Return the remaining time as text; empty if it is not known."""
+    """Return the remaining time as text; empty if unknown."""
     return f"{duration(missing / per_second)} left" if missing > 0 and per_second > 0 else ""
 
 

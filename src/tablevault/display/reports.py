@@ -1,4 +1,4 @@
-"""Plans of executions and reports of `verify`, as text and as HTML."""
+"""Rendering of execution plans and `verify` reports as text and HTML."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 _QUIET = frozenset({"new", "same"})
-"""States of services that are not worth a line of their own."""
+"""States of services that are not listed."""
 
 
 def plan_text(plan: InstancePlan) -> str:
@@ -53,7 +53,7 @@ def plan_html(plan: InstancePlan) -> str:
 
 
 def apply_plan_text(plan: ApplyPlan) -> str:
-    """Return the plan of an `apply` as text: a line for each file, and the lines that differ."""
+    """Return an `apply` plan as text, with a line and a diff for each file."""
     lines = [f"{state} service: {name}" for name, state in plan.services.items() if state == "new"]
     lines += [f"service {name}: keeps its own limits" for name, state in plan.services.items() if state not in _QUIET]
     lines += [f"new table: {name}" for name in plan.tables]
@@ -64,7 +64,7 @@ def apply_plan_text(plan: ApplyPlan) -> str:
 
 
 def apply_plan_html(plan: ApplyPlan) -> str:
-    """Return the plan of an `apply` as HTML."""
+    """Return an `apply` plan as HTML."""
     sheet = Sheet()
     sheet.heading("", "What apply would do")
     for name, state in plan.services.items():

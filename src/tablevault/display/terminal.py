@@ -20,12 +20,12 @@ SECONDS_BETWEEN_UPDATES = 0.2
 
 
 class TerminalView:
-    """Shows progress lines on standard error, and other output above them.
+    """Shows progress lines on standard error, below all other output.
 
     Parameters
     ----------
     lines
-        Returns the lines of the moment.
+        Returns the current lines.
     """
 
     def __init__(self, lines: Callable[[], Sequence[Sequence[str]]]) -> None:
@@ -36,7 +36,7 @@ class TerminalView:
             console=self._console,
             get_renderable=self._renderable,
             auto_refresh=False,
-            # They would wrap long lines, and read square brackets as markup.
+            # Rich's redirection would wrap long lines, and parse square brackets as markup.
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -44,7 +44,7 @@ class TerminalView:
         self._thread = threading.Thread(target=self._refresh, name="tablevault-progress", daemon=True)
 
     def start(self) -> None:
-        """Begin to show them."""
+        """Show the lines, and redirect the terminal's streams above them."""
         self._live.start()
         if sys.stdout.isatty():  # A redirected stream stays redirected.
             sys.stdout = self._taken_over(sys.stdout)
@@ -52,7 +52,7 @@ class TerminalView:
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave them as they are, and everything else as it was."""
+        """Stop updating the lines, and restore the streams."""
         self._ended.set()
         self._thread.join()
         for above in self._above:
@@ -71,7 +71,7 @@ class TerminalView:
                 for above in self._above:
                     above.show()
                 self._live.refresh()
-            except OSError:  # The terminal is gone; the work goes on.
+            except OSError:  # The terminal is gone; stop updating.
                 return
 
     def _renderable(self) -> RenderableType:
@@ -80,7 +80,7 @@ class TerminalView:
 
 
 def table_of(lines: Iterable[Sequence[str]]) -> Table:
-    """Return lines as a table without rules, the name at the left."""
+    """Return lines as a borderless table, with left-aligned names."""
     table = Table(box=None, pad_edge=False, show_header=False)
     for line in lines:
         while len(table.columns) < len(line):
@@ -90,16 +90,16 @@ def table_of(lines: Iterable[Sequence[str]]) -> Table:
 
 
 class StreamProxy:
-    """Replaces a stream of the terminal: complete lines go above the progress lines, byte for byte.
+    """Proxy for a terminal stream that writes above the progress lines.
 
-    A line without its end is shown among the progress lines, and written when it is complete.
+    Complete lines are written unchanged. An incomplete line is shown among the progress lines until it is complete.
 
     Parameters
     ----------
     stream
         The stream.
     console
-        Shows the lines at the bottom.
+        The console of the progress lines.
     """
 
     def __init__(self, stream: TextIO, console: Console) -> None:
@@ -118,14 +118,14 @@ class StreamProxy:
 
     @property
     def begun(self) -> str:
-        """The lines that have no end yet, as a terminal would show them."""
+        """The incomplete lines, as a terminal would show them."""
         with self._lock:
             return " ".join(text.rpartition("\r")[2] for text in self._begun.values() if text)
 
     def write(self, text: str) -> int:
-        """Take a text; the lines of several threads are kept apart."""
+        """Buffer a text; lines of different threads are not interleaved."""
         if os.getpid() != self._process:
-            # A forked child has no thread that would show it.
+            # The refresh thread does not survive a fork.
             return self._stream.write(text)
         thread = threading.get_ident()
         with self._lock:
@@ -136,23 +136,23 @@ class StreamProxy:
         return len(text)
 
     def writelines(self, lines: Iterable[str]) -> None:
-        """Take several texts."""
+        """Buffer several texts."""
         self.write("".join(lines))
 
     def flush(self) -> None:
-        """Do nothing, except in a forked child: complete lines are shown within a moment."""
+        """No-op, except in a forked child; the refresh thread writes complete lines shortly."""
         if os.getpid() != self._process:
             self._stream.flush()
 
     def show(self) -> None:
-        """Write the lines that are whole."""
+        """Write the complete lines."""
         with self._lock:
             text, self._whole = "".join(self._whole), []
         if text:
             self._console.print(_AsItIs(text), soft_wrap=True)
 
     def give_back(self) -> None:
-        """Write the rest, and restore the stream."""
+        """Flush incomplete lines, and restore the stream."""
         for name in ("stdout", "stderr"):
             if getattr(sys, name) is self:
                 setattr(sys, name, self._stream)
@@ -168,7 +168,7 @@ class StreamProxy:
 
 
 class _AsItIs:
-    """A text that is written as it is."""
+    """A text that the console writes verbatim."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -178,7 +178,7 @@ class _AsItIs:
 
 
 def _handlers_of(stream: TextIO) -> Iterator[logging.StreamHandler[TextIO]]:
-    """Yield the log handlers that write to a stream; they hold on to it."""
+    """Yield the log handlers that hold a reference to a stream."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         for handler in getattr(logger, "handlers", ()):
