@@ -1,1 +1,1 @@
-"""Whole vaults as archives: packing, unpacking, deleting."""
+"""Archiving, exporting and importing of vaults and instances."""

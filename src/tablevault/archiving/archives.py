@@ -1,4 +1,4 @@
-"""Vaults as a whole: packed into one file, unpacked again, deleted."""
+"""Compressing, decompressing and deleting of vaults."""
 
 from __future__ import annotations
 
@@ -27,27 +27,28 @@ SUFFIX = ".tar.xz"
 
 @public
 def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
-    """Pack a vault into `<db_dir>.tar.xz` and return the path of that file; the vault stays as it is.
+    """Pack a vault into `<db_dir>.tar.xz` and return the archive's path.
 
-    The file appears whole or not at all, in the place of an older one. Paused processes are packed too.
+    The vault is not changed. The archive is written atomically, and replaces an existing one. Paused processes are
+    included.
 
     Parameters
     ----------
     db_dir
         The vault's folder.
     preset
-        From 0 (fast) to 9 (small).
+        Compression preset, from 0 (fastest) to 9 (smallest).
 
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     TVArgumentError
-        If it is not a vault.
+        If the folder is not a vault, or the preset is invalid.
     TVProcessError
-        If a process is running in it.
+        If a process is running in the vault, or the vault changes while it is packed.
     TVFileError
-        If its catalog is not in it, or a link leads out of it.
+        If the catalog is missing, or a symbolic link to a non-file leads out of the vault.
     """
     if isinstance(preset, bool) or not isinstance(preset, int) or not 0 <= preset <= 9:
         raise TVArgumentError(f"preset is a number from 0 (fast) to 9 (small), not {preset!r}.")
@@ -72,22 +73,22 @@ def compress_vault(db_dir: str | Path, preset: int = 6) -> str:
 def decompress_vault(db_dir: str | Path) -> str:
     """Unpack `<db_dir>.tar.xz` into the folder `db_dir` and return its path.
 
-    The archive is untrusted: nothing in it is executed, and nothing outside the new folder is touched. The
-    folder appears whole or not at all.
+    The archive is untrusted: no code in it is executed, and no file outside the new folder is touched. The folder
+    is created atomically.
 
     Parameters
     ----------
     db_dir
-        The folder to make, or the archive.
+        The folder to create, or the path of the archive.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such archive.
+        If the archive does not exist.
     TVArgumentError
-        If there is something in the folder's place already, or the archive is not one of a vault.
+        If the folder already exists, or the archive does not contain a vault.
     TVFileError
-        If the archive is damaged, or tries to reach out of the folder.
+        If the archive is damaged, or has a member outside the folder.
     """
     target = Path(str(db_dir).removesuffix(SUFFIX)).expanduser().absolute()
     archive = Path(f"{target}{SUFFIX}")
@@ -108,10 +109,10 @@ def decompress_vault(db_dir: str | Path) -> str:
 
 @public
 def delete_vault(db_dir: str | Path) -> None:
-    """Delete a vault with everything in its folder. Links are removed, never followed.
+    """Delete a vault and its folder; links are removed, never followed.
 
-    A deletion that was cut off leaves a folder that cannot be opened as a vault, but deleted again; if it was cut off
-    before its last step, that folder is empty.
+    An interrupted deletion leaves a folder that cannot be opened as a vault, but can be deleted again. Before the very
+    last step, this folder is empty.
 
     Parameters
     ----------
@@ -121,11 +122,11 @@ def delete_vault(db_dir: str | Path) -> None:
     Raises
     ------
     FileNotFoundError
-        If there is no such folder.
+        If the folder does not exist.
     TVArgumentError
-        If it is not a vault.
+        If the folder is not a vault.
     TVProcessError
-        If a process is running in it.
+        If a process is running in the vault.
     """
     layout = _existing_vault(db_dir)
     is_empty = layout.root.is_dir() and not any(layout.root.iterdir())
@@ -133,7 +134,7 @@ def delete_vault(db_dir: str | Path) -> None:
         marker_of(layout)
         _check_nobody_works(layout)
         files.replace(layout.marker, layout.deleting)
-        # A process that began before the rename is seen now; a later one does not find a vault.
+        # This check detects processes that began before the rename; later ones find no vault.
         try:
             _check_nobody_works(layout)
         except TVProcessError:
@@ -156,7 +157,7 @@ def _existing_vault(db_dir: str | Path) -> VaultLayout:
 
 
 def _check_nobody_works(layout: VaultLayout) -> None:
-    """Raise `TVProcessError` if some process has a live owner; the catalog, which may be damaged, is not needed."""
+    """Raise `TVProcessError` if any process has a live owner; does not read the catalog, which may be damaged."""
     owners = Owners(layout.owners)
     for name in owners.names():
         if owners.is_alive(name):
@@ -172,7 +173,7 @@ def _moment(context: VaultContext) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _staging(target: Path, activity: str) -> Iterator[Path]:
-    """Offer a folder of its own beside the target."""
+    """Yield a staging folder next to the target."""
     try:
         with staged_beside(target, activity) as folder:
             yield folder
@@ -214,7 +215,7 @@ def _add(archive: tarfile.TarFile, path: Path, inside: str, advance: Callable[[i
 
 
 def _packed(layout: VaultLayout) -> Iterator[Path]:
-    """Yield the files, folders and links of a vault, but for what belongs to this machine and moment."""
+    """Yield the files, folders and links of a vault, except transient ones."""
     waiting = [layout.root]
     while waiting:
         for path in sorted(waiting.pop().iterdir()):
@@ -229,7 +230,7 @@ def _packed(layout: VaultLayout) -> Iterator[Path]:
 
 
 def _is_momentary(layout: VaultLayout, path: Path) -> bool:
-    """Return whether a file is a lock or counts uses, or is part of the live catalog, whose copy is archived."""
+    """Return whether a file is a lock, a usage counter, or part of the live catalog, which is archived as a copy."""
     catalog = path.name.startswith(layout.catalog.name)
     counters = path.name.startswith(layout.limits.name)
     return path.parent == layout.owners or catalog or counters or path == layout.log.with_suffix(".lock")
@@ -241,7 +242,7 @@ def _leads_inside(link: Path, root: Path) -> bool:
 
 
 def _linked_file(link: Path) -> Path:
-    """Return the target of a link to a file outside, to be packed in its place: an archive is self-contained."""
+    """Return the external target of a link, which is packed in its place to make the archive self-contained."""
     source = link.resolve()
     if not source.is_file():
         raise TVFileError(f"'{link}' leads out of the vault, and not to a file; remove it, or put a copy in its place.")
@@ -249,7 +250,13 @@ def _linked_file(link: Path) -> Path:
 
 
 def check_unpacked(layout: VaultLayout, archive: Path) -> None:
-    """Raise `TVArgumentError` unless the unpacked folder is a vault; make the folders that archives leave out."""
+    """Check that an unpacked folder is a vault, and create the folders that archives omit.
+
+    Raises
+    ------
+    TVArgumentError
+        If it is not a vault.
+    """
     if not layout.marker.is_file() or not layout.catalog.is_file():
         raise TVArgumentError(f"'{archive}' is not the archive of a vault: it has no marker, or no catalog.")
     marker_of(layout)

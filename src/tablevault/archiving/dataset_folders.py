@@ -1,4 +1,4 @@
-"""Dataset folders: a frame with its artifacts, its provenance, a card and a Croissant description."""
+"""Export of instances as dataset folders, with provenance and a Croissant description."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from tablevault.values.contents import ArtifactState, InstanceRecord, Page, Tabl
 
 CARD, CROISSANT, PROVENANCE, ARTIFACTS = "README.md", "croissant.json", "provenance", "artifacts"
 _EMBEDDED = {"image": "Image", "audio": "Audio"}
-"""Kinds of files that `datasets` decodes, with the names of its features."""
+"""Media types that `datasets` decodes, with its feature names."""
 _FEATURES = b"huggingface"
 
 
 def is_dataset_folder(path: Path) -> bool:
-    """Return whether a folder is one that an earlier export has made."""
+    """Return whether a folder comes from an earlier export."""
     return (path / CROISSANT).is_file() and (path / PROVENANCE / "provenance.json").is_file()
 
 
 class DatasetFolder:
-    """One instance as a dataset folder.
+    """Writes an instance as a dataset folder.
 
     Parameters
     ----------
@@ -56,18 +56,18 @@ class DatasetFolder:
         self._folder = self._lookup.folder(table, instance)
 
     def write(self, target: Path, columns: Sequence[str] | None, embed_artifacts: bool, licence: str) -> None:
-        """Fill a new folder.
+        """Create the folder and write its files.
 
         Parameters
         ----------
         target
             The folder.
         columns
-            Only these; `None` for all.
+            Columns to export; `None` for all.
         embed_artifacts
-            Whether images and audio are put into the frame.
+            Whether to embed images and audio in the frame.
         licence
-            For the card; empty for none.
+            Licence for the card; may be empty.
         """
         check_listed(self._folder.manifest, self._instance.manifest, self._folder.provenance)
         provenance = read_provenance(self._folder.provenance)
@@ -104,7 +104,7 @@ class DatasetFolder:
     # --- artifacts ------------------------------------------------------------------------------------------------
 
     def _copy_artifacts(self, target: Path, data: FrameData) -> list[DescribedFile]:
-        """Copy the files that cells name, each compared with its record."""
+        """Copy the referenced artifacts, and verify each against its record."""
         named = self._named(data)
         if named and self._instance.artifact_state is ArtifactState.DROPPED:
             raise TVArtifactError(
@@ -147,7 +147,7 @@ class DatasetFolder:
         return DescribedFile(name, path.stat().st_size, files.sha256(path), "application/x-parquet")
 
     def _embedded(self, target: Path, data: FrameData) -> pa.Table:
-        """Return a frame with the content of images and audio, and with the features that `datasets` decodes."""
+        """Return the frame with embedded images and audio, and feature metadata for `datasets`."""
         table, features = data.table, dict[str, Any]()
         for position, (name, kind) in enumerate(data.types.items()):
             if kind.kind is not Kind.ARTIFACT:
@@ -225,7 +225,7 @@ _MEDIA_TYPES: Mapping[str, str] = {
     ".yaml": "application/yaml",
     ".zip": "application/zip",
 }
-"""By suffix; the tables of the system differ from machine to machine."""
+"""Media types by suffix; unlike the system's tables, the same on every machine."""
 
 
 def _media_type(name: str) -> str:
@@ -233,5 +233,5 @@ def _media_type(name: str) -> str:
 
 
 def _jsonable(value: Any) -> Any:
-    """Return a value without what JSON has no form for."""
+    """Return a value as JSON data; values without a JSON form become text."""
     return json.loads(json.dumps(value, default=str))

@@ -1,4 +1,4 @@
-"""The texts of a dataset folder: its card, and its description in the Croissant format."""
+"""Dataset cards and Croissant descriptions."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ _LONGEST_VALUE = 200
 
 @dataclass(frozen=True)
 class DescribedFile:
-    """A file of the folder."""
+    """A file of a dataset folder."""
 
     path: str
-    """From the folder on."""
+    """Path relative to the folder."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     sha256: str
     """Hexadecimal digest of the content."""
     media_type: str
@@ -77,11 +77,11 @@ class DescribedColumn:
     name: str
     type: ColumnType
     builder: BuilderFacts | None
-    """The builder that made it; `None` if a program wrote it."""
+    """The builder that produced the column; `None` if a program wrote it."""
 
     @property
     def meaning(self) -> str:
-        """How its cells came to be, in one sentence."""
+        """The origin of the cells, as a short text."""
         if self.builder is None:
             return "written by a program"
         arguments = ", ".join(f"{name}={_shortened(value)}" for name, value in self.builder.arguments.items())
@@ -90,7 +90,7 @@ class DescribedColumn:
 
 @dataclass(frozen=True)
 class Described:
-    """All that the texts say about a dataset."""
+    """The facts for the texts about a dataset."""
 
     table_name: str
     description: str
@@ -105,12 +105,12 @@ class Described:
     frame: str
     """Path of the frame's file."""
     failures: tuple[int, int]
-    """Failed and skipped cells."""
+    """Numbers of failed and skipped cells."""
     provenance: Provenance
 
 
 def card(described: Described) -> str:
-    """Return the card of a dataset, as hubs show it."""
+    """Return a dataset card in the format of dataset hubs."""
     config = {"config_name": "default", "data_files": [{"split": "train", "path": described.frame}]}
     facts: dict[str, Any] = {"configs": [config]}
     if described.licence:
@@ -158,7 +158,7 @@ def _sections(described: Described) -> Iterator[str]:
 
 
 def croissant(described: Described) -> dict[str, Any]:
-    """Return the description of a dataset in the Croissant format."""
+    """Return the Croissant description of a dataset."""
     frame = next(item for item in described.files if item.path == described.frame)
     failed, skipped = described.failures
     about = described.description or f"Table {described.table_name} of a TableVault vault."
@@ -226,7 +226,7 @@ def _instance(described: Described, instance_id: str) -> str:
 
 
 def _origins(described: Described) -> dict[str, Any]:
-    """Return the process and author of an instance, and the instances that it was made from, in terms of PROV."""
+    """Return the process, author and input instances of an instance as PROV terms."""
     facts = described.provenance
     inputs = {item.instance_id: item for item in (*facts.inputs, *facts.dependencies)}
     if facts.origin is not None:
@@ -249,14 +249,14 @@ def _origins(described: Described) -> dict[str, Any]:
 
 
 def _making(described: Described, column: DescribedColumn) -> dict[str, Any]:
-    """Return the builder of a column and the columns that it read, in terms of PROV."""
+    """Return the builder and input columns of a column as PROV terms."""
     facts = column.builder
     if facts is None:
         return {}
     there = {item.name for item in described.columns}
     used = [f"{described.table_name}/{name}" for name in facts.own_columns if name in there]
     known = {item.row_id: item.instance_id for item in described.provenance.inputs}
-    # A fragment names one column; without one, any may have been read.
+    # A fragment names a single column; without a fragment, the columns are unknown.
     used += [
         _instance(described, known[row_id]) + (f"#{quote(name)}" if name != "*" else "")
         for row_id, name in facts.inputs
@@ -309,5 +309,5 @@ def _shortened(value: object) -> str:
 
 
 def _in_cell(text: str) -> str:
-    """Return a text for a cell of a Markdown table."""
+    """Escape a text for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|").replace("`", "'")

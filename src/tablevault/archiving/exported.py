@@ -1,4 +1,4 @@
-"""Where an export appears: whole or not at all, outside the vault, and over nothing else than an earlier export."""
+"""Atomic exports outside the vault, which replace earlier exports only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ _PIECE_BYTES = 1 << 20
 
 
 def export_target(context: VaultContext, target: str | Path) -> Path:
-    """Return the path of an export; raise `TVArgumentError` if it is in the vault, or has no folder to be in."""
+    """Return the absolute path of an export.
+
+    Raises
+    ------
+    TVArgumentError
+        If the path is inside the vault, or its parent folder does not exist.
+    """
     path = Path(target).expanduser().absolute()
     root = context.layout.root.resolve()
     if path.resolve() == root or files.is_inside(root, path):
@@ -29,21 +35,23 @@ def export_target(context: VaultContext, target: str | Path) -> Path:
 
 @contextlib.contextmanager
 def exported(target: Path, overwrite: bool, is_earlier: Callable[[Path], bool]) -> Iterator[Path]:
-    """Offer a path beside the target, and move the file made there into the target's place.
+    """Yield a path next to the target, then move the file or folder made there to the target.
 
     Parameters
     ----------
     target
         The file or folder of the export.
     overwrite
-        Whether an earlier export is replaced.
+        Whether to replace an earlier export.
     is_earlier
-        Returns whether a file or folder in the target's place is one.
+        Returns whether an existing file or folder is an earlier export.
 
     Raises
     ------
     TVArgumentError
-        If something is in the target's place that is not to be replaced.
+        If the target exists and must not be replaced.
+    TVProcessError
+        If another export is writing the same target.
     """
     exists = target.exists() or target.is_symlink()
     if exists and not overwrite:
@@ -73,7 +81,7 @@ def copy_artifact(source: Path, target: Path, record: ArtifactRecord) -> None:
 
 
 def copied_digest(source: Path, target: Path) -> str:
-    """Copy the content of a file, and return its SHA-256; the caller makes it durable."""
+    """Copy the content of a file, and return its SHA-256; the caller flushes it to disk."""
     digest = hashlib.sha256()
     files.check_is_file(source)
     with source.open("rb") as read, target.open("xb") as written:

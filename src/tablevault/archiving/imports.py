@@ -1,4 +1,4 @@
-"""Importing instances of another vault, which is untrusted."""
+"""Import of instances from another, untrusted vault."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from tablevault.values.processes import Creation
 
 @dataclass(frozen=True)
 class ImportInstances(Operation[ImportPlan]):
-    """Imports the materialized instances of tables of another vault."""
+    """Imports materialized instances of another vault's tables."""
 
     name: ClassVar[str] = "import_instances"
 
@@ -51,19 +51,19 @@ class ImportInstances(Operation[ImportPlan]):
     tables: Any = None
 
     def plan(self, draft: Draft) -> ImportPlan:
-        """Choose the instances, and compare them with those that are here."""
+        """Choose the instances, and compare them with the existing ones."""
         with opened_source(self.source) as source:
             if source.vault_id == draft.lookup.context.vault_id:
                 raise TVArgumentError(f"'{self.source}' is this vault itself; name another one.")
             return _Planning(draft, source).plan(_chosen_names(self.tables, source))
 
     def work(self, plan: ImportPlan, session: Session) -> Changes:
-        """Check the instances as those of a received vault, and copy them."""
+        """Verify the instances, which are untrusted, and copy them."""
         lookup, layout = session.lookup, session.lookup.layout
         for table in plan.content.tables:
             if table.table_id is None and not table.is_hidden:
                 root = layout.table(table.folder)
-                files.remove_tree(root)  # An attempt that was killed may have left half a file in it.
+                files.remove_tree(root)  # A killed attempt may have left a partial file.
                 make_table_folder(
                     root,
                     NewTable(
@@ -102,7 +102,7 @@ class ImportInstances(Operation[ImportPlan]):
     def _stage_metadata(
         self, plan: ImportPlan, item: ImportedInstance, instance: InstanceRecord, theirs: Lookup, session: Session
     ) -> Iterator[Tidying]:
-        """Stage the metadata of an input; yield the step that puts it among the archived ones."""
+        """Stage the metadata of an input; yield the step that moves it to the archived metadata."""
         table = theirs.table_by_id(instance.table_id)
         source = MetadataFolders(theirs).of(table, instance)
         if source is None:
@@ -126,7 +126,7 @@ class _Planning:
     draft
         Collects locks.
     source
-        The vault that they come from.
+        The source vault.
     """
 
     def __init__(self, draft: Draft, source: VaultContext) -> None:
@@ -141,7 +141,7 @@ class _Planning:
         self._warnings: list[str] = []
 
     def plan(self, tables: Mapping[str, str]) -> ImportPlan:
-        """Return the plan of an import of tables: name there -> name here."""
+        """Plan the import of tables, given as source name to target name."""
         with self._source.catalog.snapshot():
             chosen: list[InstanceRecord] = []
             for there, here in tables.items():
@@ -163,7 +163,7 @@ class _Planning:
         )
 
     def _choose(self, table: TableRecord, name: str) -> list[InstanceRecord]:
-        """Return the materialized instances of a table, and note those that are to be imported."""
+        """Return the materialized instances of a table, and add the new ones to the plan."""
         self._draft.lock_exclusive(lock_on_table(names.fold(name)))
         existing = self._ours.contents.table(name)
         place = len(self._tables)
@@ -197,7 +197,7 @@ class _Planning:
         )
 
     def _is_here(self, existing: TableRecord | None, table: TableRecord, instance: InstanceRecord) -> bool:
-        """Return whether an instance is here already; raise if one of its id is, with other content."""
+        """Return whether an instance already exists; raise if its id exists with different content."""
         if existing is None:
             return False
         ours = self._ours.contents.instance(existing.table_id, instance.instance_id)
@@ -213,7 +213,7 @@ class _Planning:
         return True
 
     def _hide(self, needed: Sequence[InstanceRecord]) -> None:
-        """Note instances that only lineages name, unless they are known here."""
+        """Add instances that only lineages refer to, unless they are known."""
         places: dict[int, int] = {}
         for item in sorted(needed, key=lambda item: item.row_id):
             if self._ours.contents.instance_named(item.instance_id) is not None:
@@ -276,7 +276,7 @@ class _Planning:
                 yield ImportedRead(read.column, read.builder, found.instance_id, read.input_column)
 
     def _tags(self, chosen: Sequence[InstanceRecord]) -> Iterator[ImportedTag]:
-        """Yield the tags of instances that name nothing else here."""
+        """Yield the tags of imported instances, except those that conflict with existing tags."""
         ours = {table.name: table.table_id for table in self._tables if table.table_id is not None}
         places = {
             source.row_id: place
@@ -308,7 +308,7 @@ class _Planning:
 
 @contextlib.contextmanager
 def opened_source(source: str) -> Iterator[VaultContext]:
-    """Open a vault, or an archive of one that is unpacked meanwhile, to be read as one that was received."""
+    """Open a received vault for reading; an archive is unpacked into a temporary folder."""
     path = Path(source).expanduser().absolute()
     if not path.name.endswith(SUFFIX):
         if not path.is_dir():
@@ -337,7 +337,7 @@ def opened_source(source: str) -> Iterator[VaultContext]:
 
 
 def _chosen_names(tables: Any, source: VaultContext) -> dict[str, str]:
-    """Return the tables of a call: name there -> name here."""
+    """Return the tables of a call, as source name to target name."""
     if tables is None:
         return {table.name: table.name for table in source.catalog.contents.tables()}
     theirs = Lookup(source)
@@ -351,7 +351,7 @@ def _chosen_names(tables: Any, source: VaultContext) -> dict[str, str]:
 
 
 def _still_there(theirs: Lookup, origin: ImportSource, planned: ImportedInstance) -> InstanceRecord:
-    """Return an instance of the source; raise `TVFileError` if it is not the one that was planned to be imported."""
+    """Return an instance of the source; raise `TVFileError` if it differs from the planned one."""
     found = theirs.contents.instance_by_row(origin.row_id)
     if found is None or found.instance_id != origin.instance_id or (found.manifest or "") != planned.manifest:
         raise TVFileError(f"The source has another instance in the place of '{origin.instance_id}' now; import again.")
@@ -359,7 +359,7 @@ def _still_there(theirs: Lookup, origin: ImportSource, planned: ImportedInstance
 
 
 def _check_received(source: VaultContext, theirs: Lookup, instance: InstanceRecord) -> None:
-    """Raise `TVFileError` if anything in the folder of an instance is not as its manifest and records say."""
+    """Raise `TVFileError` if an instance's folder does not match its manifest and records."""
     findings = Findings(source.layout)
     InstanceInspection(instance, theirs.folder_of(instance), findings).inspect()
     for problem in findings.problems.values():
@@ -369,7 +369,7 @@ def _check_received(source: VaultContext, theirs: Lookup, instance: InstanceReco
 
 
 def _link(plan: ImportPlan, item: ImportedInstance, layout: VaultLayout, target: InstanceFolder) -> Iterator[Tidying]:
-    """Yield the step that lets the link of a table with one set of artifacts lead to those of its new holder."""
+    """Yield the step that points the artifact link of a single-set table to its new holder."""
     if item.replaces_artifacts:
         link = layout.relative(target.root.parent / ARTIFACTS)
         if target.artifact_hashes.exists() and item.artifact_state is not ArtifactState.DROPPED:

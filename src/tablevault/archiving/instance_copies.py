@@ -1,4 +1,4 @@
-"""Copies of materialized instances, each file checked against the manifest."""
+"""Copies of materialized instances, verified against their manifests."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tablevault.storage.manifest import read_manifest
 from tablevault.values.contents import ArtifactState, InstanceRecord
 
 CONTENT = (FRAME, FINGERPRINTS, ERRORS, USAGE, INPUT_ROWS, "artifacts.parquet")
-"""The files of an instance that hold cells, or facts about single cells."""
+"""The files of an instance with cells or per-cell facts."""
 
 
 def copy_whole(source: InstanceFolder, target: InstanceFolder, instance: InstanceRecord) -> None:
-    """Copy an instance with its frame and artifacts into a new folder, which is read-only then.
+    """Copy an instance with its frame and artifacts into a new, read-only folder.
 
     Raises
     ------
@@ -37,12 +37,12 @@ def copy_whole(source: InstanceFolder, target: InstanceFolder, instance: Instanc
 
 
 def copy_metadata(source: InstanceFolder, target: InstanceFolder, instance: InstanceRecord) -> None:
-    """Copy an instance without its frame and artifacts into a new folder; errors as of `copy_whole`."""
+    """Copy an instance without its frame and artifacts into a new folder; raises like `copy_whole`."""
     _copy_listed(source, target, instance, without=(FRAME,))
 
 
 def content_digests(folder: InstanceFolder, instance: InstanceRecord) -> dict[str, str]:
-    """Return the SHA-256 of the files that hold an instance's cells and facts about them."""
+    """Return the SHA-256 of an instance's `CONTENT` files, by name."""
     records = read_manifest(folder.manifest, _digest_of(folder, instance))
     return {name: record.sha256 for name, record in records.items() if name in CONTENT}
 

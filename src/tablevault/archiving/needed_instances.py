@@ -1,4 +1,4 @@
-"""The instances that lineages name: inputs and origins, also those that are gone."""
+"""Instances that lineages refer to, including deleted ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tablevault.values.contents import InstanceRecord
 def with_needed(
     lookup: Lookup, metadata: MetadataFolders, instances: Iterable[InstanceRecord]
 ) -> dict[int, InstanceRecord]:
-    """Return instances and all that their lineages name, by row id.
+    """Return instances and all inputs and origins in their lineages, by row id.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Exports of single instances: to a file, or to a dataset folder."""
+"""Export of single instances to files or dataset folders."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class TableExports:
         licence: str,
         overwrite: bool,
     ) -> str:
-        """Export an instance, and return the path; parameters as of `TableVault.export_table`."""
+        """Export an instance and return the path; see `TableVault.export_table` for the parameters."""
         path = export_target(self._context, target)
         kind = _kind_of(format_name, path)
         is_dataset = kind in _DATASETS
@@ -67,7 +67,7 @@ class TableExports:
         return str(path)
 
     def _select(self, table_name: str, instance_id: str, version: str) -> tuple[TableRecord, InstanceRecord]:
-        """Return the instance: by its id, else the newest active successful one."""
+        """Return the instance with the given id, or the newest active successful one."""
         selection = selection_of(table_name, instance_id, version, successful_only=not instance_id)
         table, instance = self._queries.select(selection)
         if instance.temporary:
@@ -79,7 +79,7 @@ class TableExports:
 
 
 def _kind_of(format_name: str, path: Path) -> str:
-    """Return the kind of an export: as it is named, else by the suffix of its path."""
+    """Return the export format, which defaults to the suffix of the path."""
     known = (*_FILES, *_DATASETS)
     if format_name:
         if format_name not in known:

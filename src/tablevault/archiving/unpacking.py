@@ -1,8 +1,8 @@
-"""Unpacking an untrusted archive, into a folder of its own and nowhere else.
+"""Unpacking of untrusted archives, confined to one folder.
 
-Folders and files are made first, links last, so that nothing is ever written through a link of the archive. A link
-may lead only to what lies in the same folder tree: up first, then down, so that no other link on its way can lead it
-out.
+Links are created after all folders and files, so that no write follows a link of the archive. The target of a link must
+be inside the folder, and its path must go up first and then only down, so that other links on the way cannot make it
+escape.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _MOST_HEADER_BYTES = 1 << 24
 _LONGEST_PATH = 4096
 _MOST_ENTRIES = 10_000_000
 _OF_NAMES = (errno.ENAMETOOLONG, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, errno.EILSEQ, errno.ENOENT)
-"""Error numbers for names that are impossible or exist already; all others are about the disk."""
+"""Error numbers for invalid or duplicate names; all others concern the disk."""
 _MOST_MEMORY = 1 << 28
-"""For decompressing; what `compress_vault` packs with the highest preset takes a quarter."""
+"""Memory limit of the decompressor in bytes; archives of `compress_vault` with the highest preset need a quarter."""
 _BLOCK_BYTES = 1 << 12
 """Minimum disk space of a member."""
 
 
 class _Decompressed:
-    """The content of an xz file. Python's own reader would take as much memory as the file asks for."""
+    """Reader of an xz file with a memory limit, which Python's own reader lacks."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._decompressor = lzma.LZMADecompressor(memlimit=_MOST_MEMORY)
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, at most `size`; none at the end."""
+        """Return up to `size` bytes; empty at the end."""
         while True:
             if self._decompressor.eof:
                 rest = self._decompressor.unused_data or self._file.read(_PIECE_BYTES)
@@ -60,7 +60,7 @@ class _Decompressed:
 
 
 class Counted:
-    """A file that tells how much of it is read.
+    """File wrapper that reports the bytes read.
 
     Parameters
     ----------
@@ -82,22 +82,22 @@ class Counted:
 
 
 class _Metered:
-    """A decompressed stream that refuses headers without end: Python would read them into memory."""
+    """Decompressed stream with a limit on headers, which `tarfile` reads into memory."""
 
     def __init__(self, stream: _Decompressed) -> None:
         self._stream = stream
         self._header_bytes: int | None = 0
 
     def expect_header(self) -> None:
-        """Count from here."""
+        """Start counting header bytes."""
         self._header_bytes = 0
 
     def expect_content(self) -> None:
-        """Do not count: the reader takes it in pieces."""
+        """Stop counting; content is read in bounded pieces."""
         self._header_bytes = None
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes, `size` of them if there are as many."""
+        """Return exactly `size` bytes, or fewer at the end."""
         data = self._stream.read(size)
         while len(data) < size and (more := self._stream.read(size - len(data))):
             data += more
@@ -109,7 +109,7 @@ class _Metered:
 
 
 class Unpacking:
-    """One archive on its way into one folder.
+    """Unpacks one archive into one folder.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Unpacking:
     target
         An empty folder.
     read
-        Called with the size of each piece of the archive that is read.
+        Called with the size of each piece read from the archive.
     """
 
     def __init__(self, archive: Path, target: Path, read: Callable[[int], None] = lambda size: None) -> None:
@@ -131,21 +131,21 @@ class Unpacking:
         self._read_only: list[str] = []
         disk = os.statvfs(target)
         self._room = disk.f_bavail * disk.f_frsize
-        self._entries = disk.f_favail or _MOST_ENTRIES  # Some file systems do not count.
+        self._entries = disk.f_favail or _MOST_ENTRIES  # Some file systems report no inode count.
 
     def run(self) -> None:
-        """Unpack everything; read-only files become read-only again.
+        """Unpack the archive, and restore read-only modes.
 
         Raises
         ------
         TVFileError
-            If the archive is damaged, too large for the disk, or tries to reach out of the folder.
+            If the archive is damaged, too large for the disk, or has a member outside the folder.
         """
         try:
             with self._archive.open("rb") as file:
                 compressed = _Decompressed(cast("BinaryIO", Counted(file, self._read)))
                 self._unpack_all(_Metered(compressed))
-                # The checksum of the whole stream stands at its end.
+                # Read to the end, which verifies the checksum of the stream.
                 while compressed.read(_PIECE_BYTES):
                     pass
         except (tarfile.TarError, lzma.LZMAError, EOFError, ValueError, OverflowError) as error:
@@ -170,7 +170,7 @@ class Unpacking:
 
     @contextlib.contextmanager
     def _refusals_named(self, member: tarfile.TarInfo) -> Iterator[None]:
-        """Refuse a member whose name the file system refuses, or that is in the place of another."""
+        """Convert file system errors about a member's name to `TVFileError`."""
         try:
             yield
         except OSError as error:
@@ -238,7 +238,7 @@ class Unpacking:
         return name
 
     def _inside(self, member: tarfile.TarInfo, name: str) -> str:
-        """Return a name without the archive's top folder; it must stay below it."""
+        """Strip the archive's top folder from a name, which must not escape it."""
         parts = PurePosixPath(name).parts
         if not parts or name.startswith("/") or ".." in parts or "\0" in name or len(name) > _LONGEST_PATH:
             raise self._refused(member, "its name is empty or leads out of the vault")

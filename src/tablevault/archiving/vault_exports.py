@@ -1,4 +1,4 @@
-"""Exports of some instances as a vault of their own, with what their lineage needs."""
+"""Export of instances as a new vault, with the instances in their lineage."""
 
 from __future__ import annotations
 
@@ -35,26 +35,26 @@ _DESCRIPTION = "Exported from vault "
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The contents of an exported vault, with their numbers in this one."""
+    """The contents of an exported vault, with their ids in the source vault."""
 
     whole: tuple[InstanceRecord, ...]
-    """Instances with frames and artifacts, in the order of their commits."""
+    """Instances with frames and artifacts, in commit order."""
     metadata: tuple[InstanceRecord, ...]
-    """Instances of which only the metadata is exported, likewise."""
+    """Instances exported as metadata only, in commit order."""
     tables: Mapping[int, TableRecord]
-    """By number."""
+    """Tables by id."""
     tags: tuple[TagRecord, ...]
     processes: tuple[ProcessRecord, ...]
-    """In the order of their ends."""
+    """Processes in the order in which they ended."""
 
     @property
     def hidden_tables(self) -> frozenset[int]:
-        """The tables of which no whole instance is exported."""
+        """Ids of the tables without a whole instance."""
         return frozenset(self.tables) - {item.table_id for item in self.whole}
 
 
 class VaultExport:
-    """Exports instances of one vault as another vault.
+    """Exports instances of a vault as a new vault.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class VaultExport:
         self._metadata = MetadataFolders(self._lookup)
 
     def export(self, target: str | Path, addresses: Sequence[str], inputs: str, overwrite: bool) -> str:
-        """Write the vault, and return its path; parameters as of `TableVault.export_vault`."""
+        """Write the vault and return its path; see `TableVault.export_vault` for the parameters."""
         path = export_target(self._context, target)
         if inputs not in _INPUTS:
             raise TVArgumentError(f"inputs cannot be '{inputs}'{nearest(inputs, _INPUTS)}")
@@ -125,18 +125,18 @@ class VaultExport:
         return instance
 
     def _archived_by(self, instance: InstanceRecord) -> int | None:
-        """Return the number of the process that deleted an instance; `None` if it is there."""
+        """Return the serial number of the process that deleted an instance; `None` if it still exists."""
         return self._metadata.archived_by(self._lookup.table_by_id(instance.table_id), instance)
 
     def _ended(self, process_ids: Iterable[str], serials: Iterable[int]) -> list[ProcessRecord]:
-        """Return processes, and those around them, as they are once they have ended."""
+        """Return processes and their ancestors, in their ended state."""
         processes = self._context.catalog.processes
         found: dict[int, ProcessRecord] = {}
         for record in (*map(processes.find, process_ids), *map(processes.get, serials)):
             while record is not None and record.serial not in found:
                 found[record.serial] = record
                 parent = processes.get(record.parent_serial) if record.parent_serial is not None else None
-                # One that is still active would be taken for one that was cut off.
+                # An active parent would look like an interrupted process in the new vault.
                 record = parent if parent is not None and parent.finished else None
         ended = [record.serial for _, record in processes.ended_after(0) if record.serial in found]
         return [
@@ -181,7 +181,7 @@ class VaultExport:
             made.catalog.close()
 
     def _copy_instances(self, layout: VaultLayout, chosen: _Chosen) -> list[InstanceRecord]:
-        """Copy the tables with their whole instances; return these as they are in the new vault."""
+        """Copy the whole instances and their tables; return the instances' new records."""
         for table_id, table in chosen.tables.items():
             if table_id not in chosen.hidden_tables:
                 folder = InstanceFolder(layout.table(table.name))
@@ -198,7 +198,7 @@ class VaultExport:
     def _as_exported(
         self, layout: VaultLayout, chosen: _Chosen, table: TableRecord, instance: InstanceRecord
     ) -> InstanceRecord:
-        """Return an instance; the newest one of a table with one set of artifacts that has a set holds them."""
+        """Return an instance's new record; in a single-set table, the newest instance with artifacts holds the set."""
         sets = [
             item.row_id
             for item in chosen.whole
@@ -212,7 +212,7 @@ class VaultExport:
         return replace(instance, artifact_state=ArtifactState.PRESENT)
 
     def _copy_metadata(self, layout: VaultLayout, chosen: _Chosen) -> None:
-        """Copy the metadata of inputs to where that of deleted instances is archived."""
+        """Copy the metadata of inputs to the archive of deleted instances."""
         serials = {record.process_id: record.serial for record in chosen.processes}
         for instance in chosen.metadata:
             table = chosen.tables[instance.table_id]
@@ -223,7 +223,7 @@ class VaultExport:
                 copy_metadata(source, InstanceFolder(target), instance)
 
     def _copy_code(self, layout: VaultLayout, chosen: _Chosen) -> None:
-        """Copy the modules that the builders name, as the newest instances ran them."""
+        """Copy the builders' code modules, in the version that the newest instances ran."""
         for instance in chosen.whole:
             folder = self._lookup.folder(chosen.tables[instance.table_id], instance)
             builders = read_provenance(folder.provenance).builders
@@ -234,7 +234,7 @@ class VaultExport:
 
 
 def _is_exported_vault(path: Path) -> bool:
-    """Return whether a folder is a vault that an export has made."""
+    """Return whether a folder is an exported vault."""
     layout = VaultLayout(path)
     try:
         return layout.marker.is_file() and _DESCRIPTION in files.read_text(layout.description)

@@ -1,4 +1,4 @@
-"""Vaults of TableVault 0.1.x: reading them, and bringing them in."""
+"""Import of TableVault 0.1.x vaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The import as one step: a new vault is built beside the target, and appears there when it is whole."""
+"""Atomic import: the vault is built next to the target, then moved there."""
 
 from __future__ import annotations
 
@@ -18,28 +18,33 @@ from tablevault.system.warnings import warn
 
 @public
 def import_legacy_vault(source_dir: str | Path, db_dir: str | Path) -> str:
-    """Copy a vault of TableVault 0.1.x into a new vault, and return the id of the process that stands for it there.
+    """Copy a TableVault 0.1.x vault into a new vault.
 
-    The source is only read. The new vault appears whole or not at all. What could not be brought over as it was is
-    warned about, and stands in the process's arguments under `notes`.
+    The source is not changed, and the new vault is created atomically. Deviations from the source are reported as
+    warnings, and recorded under `notes` in the arguments of the import process.
 
     Parameters
     ----------
     source_dir
         The vault of version 0.1.x.
     db_dir
-        Folder of the new vault; it must be missing or empty.
+        Folder of the new vault; must be missing or empty.
+
+    Returns
+    -------
+    str
+        Id of the import process in the new vault.
 
     Raises
     ------
     FileNotFoundError
-        If there is no source.
+        If the source does not exist.
     TVArgumentError
-        If the source is not a vault of version 0.1.x, or the target is not empty or lies inside the source.
+        If the source is not a vault of version 0.1.x, or the target is not empty or is inside the source.
     TVLockError
         If another import into the same folder is running.
     TVFileError
-        If a file of the source is damaged, or the source was written to meanwhile.
+        If a file of the source is damaged, or the source changes during the import.
     """
     source, target = Path(source_dir).expanduser().absolute(), Path(db_dir).expanduser().absolute()
     _check_source(source)
@@ -72,7 +77,7 @@ def _check_target(target: Path) -> None:
 
 @contextmanager
 def _staging(target: Path) -> Iterator[Path]:
-    """Offer a free path beside the target."""
+    """Yield an unused staging path next to the target."""
     try:
         with staged_beside(target, "importing") as folder:
             yield folder / "vault"

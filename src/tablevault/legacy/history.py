@@ -1,4 +1,4 @@
-"""The history of version 0.1.x as processes of the new vault: ended ones, with their authors and times."""
+"""Conversion of the version 0.1.x history to ended processes."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from tablevault.values.plans import Unplanned
 from tablevault.values.processes import ErrorInfo, ProcessRecord, Status
 
 _STOPPED = "User Stopped"
-"""The error message that version 0.1.x recorded of a process which was stopped."""
+"""The error message that version 0.1.x recorded for stopped processes."""
 
 _LONGEST_OPERATION = 40
 
 
 def import_history(processes: Sequence[LegacyProcess], notes: list[str]) -> dict[str, ProcessRecord]:
-    """Return the records of processes, by their former ids, in the order of their ends.
+    """Return process records by former id, in the order in which they ended.
 
     Parameters
     ----------
     processes
-        In the order of their ends.
+        The processes, in the order in which they ended.
     notes
-        Takes what could not be brought over as it was.
+        Receives deviations from the source.
     """
     serials: dict[int, int] = {}
     by_start = sorted(range(len(processes)), key=lambda place: (processes[place].started_at, -place))
@@ -92,7 +92,7 @@ def _status(process: LegacyProcess) -> Status:
 
 
 def _arguments(data: Mapping[str, object], instance_id: str) -> JsonObject:
-    """Return the arguments under the names that they have now, so that a script with fixed ids can be run again."""
+    """Return the arguments under their current names, so that scripts with fixed ids can be rerun."""
     arguments = dict(data)
     if instance_id.startswith(TEMPORARY_PREFIX):
         arguments.setdefault("version", instance_id.removeprefix(TEMPORARY_PREFIX))

@@ -1,4 +1,4 @@
-"""Building a new vault from the files of one of version 0.1.x."""
+"""Conversion of version 0.1.x vaults to new vaults."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ _MOST_LISTED = 5
 
 
 class VaultImport:
-    """One import, into a vault that is not visible yet.
+    """Imports a vault into a staging folder.
 
     Parameters
     ----------
     source
         The vault of version 0.1.x.
     target
-        Where the new vault is built.
+        Staging folder of the new vault.
     """
 
     def __init__(self, source: LegacyVault, target: Path) -> None:
@@ -60,20 +60,20 @@ class VaultImport:
         self._context = open_context(target, Settings())
         self.process_id = names.new_process_id()
         self.notes: list[str] = []
-        """What could not be brought over as it was."""
+        """Deviations from the source."""
         self._processes: dict[str, ProcessRecord] = {}
         self._tables: dict[str, TableRecord] = {}
         self._instances: list[InstanceRecord] = []
         self._versions: dict[int, dict[str, str]] = {}
-        """The versions so far, by the number of their table and their former name."""
+        """Versions assigned so far, by table id and former name."""
         self._taken: dict[int, set[str]] = {}
-        """The ids of instances so far, folded, by the number of their table."""
+        """Case-folded instance ids assigned so far, by table id."""
         self._inputs: dict[str, InputFacts] = {}
-        """The materialized instances so far, by their former ids."""
+        """Materialized instances imported so far, by former id."""
         self._reads: list[tuple[int, Read]] = []
 
     def run(self) -> None:
-        """Build the vault, durably; its catalog is closed then."""
+        """Build the vault, flush it to disk, and close its catalog."""
         try:
             self._copy_texts(self._source.code_functions, ".py", self._context.layout.code_functions)
             self._processes = import_history(self._source.processes, self.notes)
@@ -88,7 +88,7 @@ class VaultImport:
             Decisions(self._context).write_log()
         finally:
             self._context.catalog.close()
-        # The vault becomes visible only when all of it is durable, so single files need not be fsynced.
+        # A single fsync of the tree suffices: the vault becomes visible only afterwards.
         files.fsync_tree(self._context.layout.root)
 
     def _copy_trash(self) -> None:
@@ -98,7 +98,7 @@ class VaultImport:
 
     @property
     def _serial(self) -> int:
-        """The number of the process that stands for this import: the last one."""
+        """Serial number of the import process, which is the last one."""
         return max((record.serial for record in self._processes.values()), default=0) + 1
 
     # --- tables ---------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ class VaultImport:
         self._instances.append(record)
 
     def _record(self, instance: LegacyInstance) -> InstanceRecord:
-        """Return the facts about an instance that are known before its files are read."""
+        """Return the record of an instance before its files are read."""
         table_id = self._tables[instance.table].table_id
         version, instance_id = self._identity(table_id, instance)
         origin, maker = self._inputs.get(instance.origin), self._maker(instance)
@@ -176,13 +176,13 @@ class VaultImport:
         )
 
     def _maker(self, instance: LegacyInstance) -> ProcessRecord | None:
-        """Return the process of the history that made an instance, if it did not come to nothing."""
+        """Return the process that created an instance, unless it was reverted."""
         former = self._source.maker_of(instance)
         record = self._processes.get(former.process_id) if former is not None else None
         return None if record is None or record.status is Status.REVERTED else record
 
     def _identity(self, table_id: int, instance: LegacyInstance) -> tuple[str, str]:
-        """Return the version and the id that an instance has from now on: those of before, if they are allowed."""
+        """Return the new version and id of an instance; unchanged if they are valid."""
         taken = self._taken.setdefault(table_id, set())
         if instance.temporary:
             version = self._version(table_id, instance.instance_id.removeprefix(names.TEMPORARY_PREFIX))
@@ -200,7 +200,7 @@ class VaultImport:
         return version, new
 
     def _version(self, table_id: int, former: str) -> str:
-        """Return the version that a former one is from now on."""
+        """Return the new name of a version."""
         known = self._versions.setdefault(table_id, {})
         if former not in known:
             known[former] = _free_name(former, names.check_version, known.values())
@@ -215,7 +215,7 @@ class VaultImport:
     def _materialize(
         self, record: InstanceRecord, table: LegacyTable, instance: LegacyInstance, folder: InstanceFolder
     ) -> InstanceRecord:
-        """Write the files of a materialized instance, and return it with the facts from these files."""
+        """Write the files of a materialized instance, and return its completed record."""
         data, problems = read_legacy_frame(instance.frame, self._source.dtypes(instance))
         self.notes += [f"{instance}: {problem}" for problem in problems]
         stored = write_frame(folder.frame, data)
@@ -340,7 +340,7 @@ class VaultImport:
             shutil.copyfile(path, target / path.name)
 
     def _copy_tree(self, source: Path, target: Path) -> None:
-        """Copy the files below a folder; links that lead out of the vault, or nowhere, stay behind."""
+        """Copy the files in a folder tree; dangling links and links out of the vault are skipped."""
         for path in sorted(source.rglob("*")) if source.is_dir() else ():
             if self._source.is_file(path):
                 copy = target / path.relative_to(source)
@@ -351,13 +351,13 @@ class VaultImport:
 
 
 def _artifact_state(table: LegacyTable, instance: LegacyInstance) -> ArtifactState:
-    """Return whether the artifacts of an instance are still there: a table with one set has those of one instance."""
+    """Return the state of an instance's artifacts; a single-set table keeps those of one instance."""
     own = table.allow_multiple_artifacts or not instance.success
     return ArtifactState.PRESENT if own or instance.instance_id == table.artifact_instance else ArtifactState.DROPPED
 
 
 def _free_name(former: str, check: Callable[[str], str], taken: Collection[str]) -> str:
-    """Return a name as near to the former one as the rules allow, that is not taken in any case of its letters."""
+    """Return a valid name close to the former one, unused in any letter case."""
     keys = {names.fold(name) for name in taken}
     candidates = [former, re.sub(r"[^A-Za-z0-9_-]", "-", former)[:_SHORTENED_NAME]]
     candidates += [re.sub(r"[^A-Za-z0-9-]", "-", candidates[1]), f"imported-{candidates[1]}".replace("_", "-")]

@@ -1,4 +1,4 @@
-"""What stands in a vault of TableVault 0.1.x: read from its files, which are never written and never run."""
+"""Read-only access to TableVault 0.1.x vaults; runs no code from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _METADATA = ("tables_history.json", "tables_temp.json", "active_logs.json", "log
 
 @dataclass(frozen=True)
 class LegacyProcess:
-    """One line of the log: a process that had ended."""
+    """An ended process, from one line of the log."""
 
     process_id: str
     parent_id: str | None
@@ -36,14 +36,14 @@ class LegacyProcess:
     user_given: bool
 
     def fact(self, name: str) -> str:
-        """Return one of the texts that the process recorded; empty if it did not."""
+        """Return a text from the process's data; empty if missing."""
         value = self.data.get(name)
         return value if isinstance(value, str) else ""
 
 
 @dataclass(frozen=True)
 class LegacyTable:
-    """A table: its settings, author and time of creation."""
+    """The settings, author and creation time of a table."""
 
     name: str
     folder: Path
@@ -51,14 +51,14 @@ class LegacyTable:
     allow_multiple_artifacts: bool
     has_side_effects: bool
     artifact_instance: str
-    """Whose artifacts lie in the table's folder, where it has one set of them."""
+    """Id of the instance whose artifacts are in the table's folder, for a table with a single set."""
     author: str
     created_at: datetime | None
 
 
 @dataclass(frozen=True)
 class LegacyInstance:
-    """An instance, temporary or materialized."""
+    """A temporary or materialized instance."""
 
     table: str
     instance_id: str
@@ -72,11 +72,11 @@ class LegacyInstance:
     author: str
     origin: str
     dependencies: tuple[str, ...]
-    """Ids of the instances that were read."""
+    """Ids of the input instances."""
 
     @property
     def frame(self) -> Path:
-        """Its CSV file."""
+        """The CSV file."""
         return self.folder / "table.csv"
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ class LegacyVault:
     Parameters
     ----------
     root
-        Its folder.
+        The vault's folder.
     """
 
     def __init__(self, root: Path) -> None:
@@ -98,18 +98,18 @@ class LegacyVault:
         self.trash = root / "metadata" / "ARCHIVED_TRASH"
         self._read = {name: self._metadata(name) for name in _METADATA}
         self.problems: list[str] = []
-        """What could not be read as it should be."""
+        """Descriptions of unreadable parts."""
 
     def has_changed(self) -> bool:
         """Return whether the vault has been written to since it was opened."""
         return any(self._metadata(name) != data for name, data in self._read.items())
 
     def is_file(self, path: Path) -> bool:
-        """Return whether a path is a file of this vault; one that a link leads to from here is not."""
+        """Return whether a path is a file inside this vault, with links resolved."""
         return path.is_file() and files.is_inside(self.root, path)
 
     def texts(self, folder: Path, suffix: str) -> list[Path]:
-        """Return the files of a folder with a suffix, sorted; hidden ones aside."""
+        """Return the sorted, non-hidden files of a folder with a suffix."""
         found = sorted(folder.glob(f"*{suffix}")) if folder.is_dir() else []
         return [path for path in found if self.is_file(path) and not path.name.startswith(".")]
 
@@ -118,11 +118,11 @@ class LegacyVault:
         return _text(self._yaml(self.root).get("summary"))
 
     def unfinished(self) -> list[str]:
-        """Return the ids of the processes that had not ended."""
+        """Return the ids of the unfinished processes."""
         return sorted(self._json("active_logs.json"))
 
     def dtypes(self, instance: LegacyInstance) -> dict[str, str]:
-        """Return the dtypes that were recorded of an instance's columns."""
+        """Return the recorded dtypes of an instance's columns."""
         path = instance.folder / "dtypes.json"
         with _damaged(path):
             content = path.read_text(encoding="utf-8").strip() if self.is_file(path) else ""
@@ -131,13 +131,13 @@ class LegacyVault:
     # --- tables and instances -------------------------------------------------------------------------------------
 
     def tables(self) -> list[LegacyTable]:
-        """Return the tables in the order of their creation."""
+        """Return the tables in creation order."""
         found = [self._table(name) for name in self._json("tables_history.json")]
         first = datetime.min.replace(tzinfo=UTC)
         return sorted(found, key=lambda table: table.created_at or first)
 
     def materialized(self) -> list[LegacyInstance]:
-        """Return all materialized instances in the order of their commits."""
+        """Return all materialized instances in commit order."""
         found = []
         with _damaged(self._path("tables_history.json")):
             for table, history in self._json("tables_history.json").items():
@@ -153,7 +153,7 @@ class LegacyVault:
             return [self._instance(table, instance_id, None) for table, ids in listed.items() for instance_id in ids]
 
     def maker_of(self, instance: LegacyInstance) -> LegacyProcess | None:
-        """Return the process that made an instance."""
+        """Return the process that created an instance."""
         if instance.temporary:
             return self._creations.get((instance.table, instance.instance_id))
         return self._makers.get(instance.instance_id)
@@ -196,7 +196,7 @@ class LegacyVault:
             description=_text(facts.get("summary")),
             author=_person(_text(facts.get("author")), self._authors),
             origin=_text(origin[0]) if isinstance(origin, list) else "",
-            # Pairs of table and instance, of which version 0.1.x swapped some: only instances have ids.
+            # Pairs of table and instance, some of them swapped by version 0.1.x; the caller matches instance ids only.
             dependencies=tuple(str(part) for pair in dependencies if isinstance(pair, list) for part in pair),
         )
 
@@ -209,7 +209,7 @@ class LegacyVault:
 
     @cached_property
     def processes(self) -> list[LegacyProcess]:
-        """The processes of the log, in the order of their ends."""
+        """The processes of the log, in the order in which they ended."""
         entries = list(self._log_entries())
         authors = {entry["process_id"]: _text(entry["author"]) for entry in entries}
         ids = authors.keys()
@@ -233,7 +233,7 @@ class LegacyVault:
 
     @cached_property
     def _makers(self) -> dict[str, LegacyProcess]:
-        """The process that made each materialized instance."""
+        """The processes that created materialized instances, by instance id."""
         makers = {}
         for process in self.processes:
             made = process.fact("perm_instance_id")
@@ -243,7 +243,7 @@ class LegacyVault:
 
     @cached_property
     def _creations(self) -> dict[tuple[str, str], LegacyProcess]:
-        """The process that made each table (with `""`) and temporary instance, by the name that the table has now."""
+        """The processes that created tables (`""` as id) and temporary instances, by the table's current name."""
         creations: dict[tuple[str, str], LegacyProcess] = {}
         for process in self.processes:
             table = process.fact("table_name")
@@ -306,7 +306,7 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
 
 
 def _person(author: str, authors: Mapping[str, str]) -> str:
-    """Return the actual author: for work inside a process, version 0.1.x recorded that process's id instead."""
+    """Return the actual author; for nested processes, version 0.1.x recorded the parent's process id instead."""
     seen = set()
     while author in authors and author not in seen:
         seen.add(author)
@@ -315,7 +315,7 @@ def _person(author: str, authors: Mapping[str, str]) -> str:
 
 
 def _parent(process_id: str, known: Any) -> str | None:
-    """Return the process inside which another ran: its id is the longest one that this id begins with."""
+    """Return the id of a process's parent, which is the longest known prefix of its id."""
     parts = process_id.split("_")
     prefixes = ("_".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
     return next((prefix for prefix in prefixes if prefix in known), None)
