@@ -88,7 +88,7 @@ def decompress_vault(db_dir: str | Path) -> str:
     TVArgumentError
         If the folder already exists, or the archive does not contain a vault.
     TVFileError
-        If the archive is damaged, or has a member outside the folder.
+        If the archive is damaged, or has a member or link that leads out of the folder.
     """
     target = Path(str(db_dir).removesuffix(SUFFIX)).expanduser().absolute()
     archive = Path(f"{target}{SUFFIX}")

@@ -369,7 +369,7 @@ def _check_received(source: VaultContext, theirs: Lookup, instance: InstanceReco
 
 
 def _link(plan: ImportPlan, item: ImportedInstance, layout: VaultLayout, target: InstanceFolder) -> Iterator[Tidying]:
-    """Yield the step that points the artifact link of a single-set table to its new holder."""
+    """Yield the step that updates the artifact link of a single-set table."""
     if item.replaces_artifacts:
         link = layout.relative(target.root.parent / ARTIFACTS)
         if target.artifact_hashes.exists() and item.artifact_state is not ArtifactState.DROPPED:

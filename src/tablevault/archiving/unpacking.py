@@ -139,7 +139,7 @@ class Unpacking:
         Raises
         ------
         TVFileError
-            If the archive is damaged, too large for the disk, or has a member outside the folder.
+            If the archive is damaged or too large for the disk, or has a member or link that leads out of the folder.
         """
         try:
             with self._archive.open("rb") as file:

@@ -1,1 +1,1 @@
-"""SQL over frame files: which statements pass, and the engine that runs them. Knows nothing of vaults."""
+"""Validation and execution of SQL over frame files, independent of vaults."""

@@ -1,4 +1,4 @@
-"""The engine: an isolated database in memory that can read the files it was made for, and nothing else."""
+"""An in-memory SQL engine with access to given files only."""
 
 from __future__ import annotations
 
@@ -35,40 +35,40 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """A table in memory."""
+    """An in-memory table."""
 
     table: pa.Table
     json: tuple[str, ...] = ()
-    """Columns whose text is JSON."""
+    """Text columns with JSON."""
 
     def query(self, source: str) -> str:
-        """Return the query that reads it, where SQL knows it by a name."""
+        """Return the query that reads the table under its registered name."""
         replaced = ", ".join(f"CAST({quoted(name)} AS JSON) AS {quoted(name)}" for name in self.json)
         return f"SELECT *{f' REPLACE ({replaced})' if replaced else ''} FROM {source}"
 
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables that a statement sees, by their names."""
+    """The tables visible to a statement, by name."""
 
     views: Mapping[str, str] = field(default_factory=dict)
-    """Queries over files of the engine."""
+    """Queries over the engine's files."""
     frames: Mapping[str, MemoryTable] = field(default_factory=dict)
     in_schemas: Mapping[tuple[str, str], MemoryTable] = field(default_factory=dict)
-    """Tables in memory that have a schema."""
+    """In-memory tables, by schema and name."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The rows of a statement."""
+    """The result rows of a statement."""
 
     table: pa.Table
     json: frozenset[int]
-    """Positions of the columns whose text is JSON."""
+    """Positions of text columns with JSON."""
 
 
 class Interruption:
-    """Ends the statements of a block from another thread, now and from now on."""
+    """Cancels current and future statements of a block from another thread."""
 
     def __init__(self) -> None:
         self._waiting: list[Future[Any]] = []
@@ -76,7 +76,7 @@ class Interruption:
         self._has_come = False
 
     def interrupt(self) -> None:
-        """Let the statements end with `CancelledError`."""
+        """Make the statements raise `CancelledError`."""
         with self._lock:
             self._has_come = True
             waiting = list(self._waiting)
@@ -85,7 +85,7 @@ class Interruption:
 
     @contextmanager
     def awaiting(self, outcome: Future[Any]) -> Iterator[None]:
-        """Cancel an outcome if the interruption comes during the block, or has come before."""
+        """Cancel an outcome on an interruption during or before the block."""
         with self._lock:
             self._waiting.append(outcome)
             has_come = self._has_come
@@ -103,7 +103,7 @@ _interruption: ContextVar[Interruption | None] = ContextVar("interruption", defa
 
 @contextmanager
 def interruptible(interruption: Interruption) -> Iterator[None]:
-    """Let the statements of a block, and of threads with its context, be interrupted."""
+    """Make statements in the block, and in threads with its context, interruptible."""
     token = _interruption.set(interruption)
     try:
         yield
@@ -117,11 +117,11 @@ class Engine:
     Parameters
     ----------
     files
-        The only files that it can read.
+        The only files that statements can read.
     memory_limit
-        As DuckDB reads it; empty for DuckDB's default.
+        Memory limit in DuckDB's notation; empty for DuckDB's default.
     spill
-        A folder for what does not fit into memory.
+        Folder for data that exceeds the memory limit.
     """
 
     def __init__(self, files: Sequence[str], memory_limit: str, spill: str) -> None:
@@ -143,18 +143,18 @@ class Engine:
         rows: int | None = None,
         timeout: float | None = None,
     ) -> Result:
-        """Run a statement on a connection of its own; return its rows, or the first of them.
+        """Run a statement on a new connection; return up to `rows` rows.
 
         Raises
         ------
         TimeoutError
-            If it has not ended after `timeout` seconds.
+            If the statement has not ended after `timeout` seconds.
         CancelledError
-            If it was interrupted.
+            If the statement is interrupted.
         FileNotFoundError
-            If one of the files is gone.
+            If one of the files no longer exists.
         TVTableError
-            For any error of the statement.
+            If the statement fails for any other reason.
         """
         return self._run(lambda cursor: self._result(cursor, statement, tables, parameters, rows), timeout)
 
@@ -165,12 +165,12 @@ class Engine:
         parameters: Sequence[Any] | Mapping[str, Any] | None = None,
         timeout: float | None = None,
     ) -> frozenset[int] | None:
-        """Return the positions of the columns that a statement would read from the files; `None` for all.
+        """Return the positions of the file columns that a statement would read; `None` for all.
 
         Raises
         ------
         TimeoutError, CancelledError
-            As `run`.
+            As in `run`.
         """
 
         def planned(cursor: Any) -> frozenset[int] | None:
@@ -180,12 +180,12 @@ class Engine:
                 plan = cursor.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchall()
                 return positions_read(plan[0][1])
             except (duckdb.Error, pa.ArrowException, RuntimeError, OSError, ValueError):
-                return None  # Running the statement says what is wrong.
+                return None  # The error surfaces when the statement runs.
 
         return self._run(planned, timeout)
 
     def _run(self, work: Callable[[Any], _Found], timeout: float | None) -> _Found:
-        """Return what is found on a connection of its own."""
+        """Run work with a new connection in a thread, and return its result."""
         cursor = self._database.cursor()
         outcome: Future[_Found] = Future()
         is_over = threading.Event()
@@ -201,7 +201,7 @@ class Engine:
             finally:
                 is_over.set()
 
-        # The caller's thread waits, so that signals reach it: DuckDB handles none while it computes.
+        # A separate thread, so that signals reach the waiting caller: DuckDB handles none while it computes.
         thread = threading.Thread(target=run, name="tablevault-sql", daemon=True)
         thread.start()
         interruption = _interruption.get()
@@ -212,7 +212,7 @@ class Engine:
             raise TimeoutError(f"The statement has not ended after {timeout} s.") from error
         finally:
             while thread.is_alive():
-                # An interrupt that comes before the statement has begun is lost.
+                # Repeated, because an interrupt before the statement begins is lost.
                 if not is_over.is_set():
                     cursor.interrupt()
                 thread.join(_SECONDS_BETWEEN_INTERRUPTS)
@@ -252,7 +252,7 @@ class Engine:
 
 
 def show(connection: Any, tables: Tables, is_temporary: bool = True) -> None:
-    """Make tables visible to the statements of a connection.
+    """Register tables with a connection.
 
     Parameters
     ----------
@@ -261,7 +261,7 @@ def show(connection: Any, tables: Tables, is_temporary: bool = True) -> None:
     tables
         The tables.
     is_temporary
-        Whether views of files are those of this connection alone, and not of its database.
+        Whether file views are temporary, and thus local to this connection.
     """
     for name, query in tables.views.items():
         connection.execute(f"CREATE {'TEMP ' if is_temporary else ''}VIEW {quoted(name)} AS {query}")
@@ -277,7 +277,7 @@ def show(connection: Any, tables: Tables, is_temporary: bool = True) -> None:
 
 
 def _fetched(relation: Any, rows: int | None) -> pa.Table:
-    """Return the rows of a statement, up to a maximum number."""
+    """Fetch up to a maximum number of rows."""
     reader = relation.to_arrow_reader(_ROWS_PER_BATCH)
     if rows is None:
         return reader.read_all()

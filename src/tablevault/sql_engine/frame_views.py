@@ -1,4 +1,4 @@
-"""A frame file as SQL sees it: a query over the file that gives each column its type in SQL."""
+"""SQL queries over frame files that give each column its SQL type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _MOST_DIGITS = 38
-"""Of a decimal in SQL."""
+"""Maximum number of digits of an SQL decimal."""
 _VALUES = {
     pa.bool_(): "BOOLEAN",
     pa.int8(): "TINYINT",
@@ -25,26 +25,26 @@ _VALUES = {
     pa.float64(): "DOUBLE",
     pa.string(): "VARCHAR",
 }
-"""Types of the values of fixed-size lists."""
+"""Value types of fixed-size lists."""
 
 
 @dataclass(frozen=True)
 class FrameFile:
-    """A frame file, as far as SQL needs to know it."""
+    """The location and columns of a frame file."""
 
     path: str
     columns: Mapping[str, pa.DataType]
-    """All columns of the file, in their order, each with its stored type."""
+    """All columns of the file in order, with their stored types."""
     json: frozenset[str] = frozenset()
-    """Columns whose text is JSON."""
+    """Text columns with JSON."""
     prefixes: Mapping[str, str] | None = None
-    """Text to be put before the values of columns."""
+    """Text to prepend to values, by column."""
 
     def query(self, columns: list[str] | None = None) -> str:
-        """Return the query that reads the file: all of its columns, or some in this order."""
+        """Return the query that reads all columns of the file, or the given ones in this order."""
         stored = list(self.columns)
         names = self.names()
-        # By position: the file may have columns that differ only in case, which SQL has no names for.
+        # By position: the file may have columns that differ only in case, which SQL cannot distinguish.
         aliases = ", ".join(f"c{position}" for position in range(len(stored)))
         selected = ", ".join(
             f"{self._expression(name, f'c{stored.index(name)}')} AS {quoted(names[name])}"
@@ -53,7 +53,7 @@ class FrameFile:
         return f"SELECT {selected or 'NULL'} FROM read_parquet({text(self.path)}) AS frame({aliases})"
 
     def names(self) -> dict[str, str]:
-        """Return the name of each column in SQL, which ignores case: a later one may have a number appended."""
+        """Return the SQL names of all columns; those that collide case-insensitively get a number appended."""
         taken: set[str] = set()
         found = {}
         for name in self.columns:
@@ -66,7 +66,7 @@ class FrameFile:
         return found
 
     def differences(self, columns: list[str] | None = None) -> Iterator[str]:
-        """Yield a sentence for each column, of all or of some, whose type in SQL differs from that in the frame."""
+        """Yield a sentence for each column whose name or type in SQL differs from that in the frame."""
         names = self.names()
         for name in self.columns if columns is None else columns:
             arrow = self.columns[name]
@@ -84,17 +84,17 @@ class FrameFile:
 
 
 def quoted(name: str) -> str:
-    """Return a name as a quoted identifier of SQL."""
+    """Quote a name as an SQL identifier."""
     return '"' + name.replace('"', '""') + '"'
 
 
 def text(value: str) -> str:
-    """Return a text as a literal of SQL."""
+    """Quote a text as an SQL literal."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _typed(value: str, arrow: pa.DataType, column: str, depth: int = 0) -> str:
-    """Return an expression for a value that has the type of `arrow` in SQL, where the file alone does not tell."""
+    """Return an expression that converts a value to the SQL type of `arrow` if DuckDB does not infer it."""
     if pa.types.is_duration(arrow):
         return _interval(value, arrow.unit, column)
     if pa.types.is_fixed_size_list(arrow) and arrow.value_type in _VALUES:

@@ -1,6 +1,6 @@
-"""The gate: lets exactly one statement pass, which only reads, and returns the names of the tables that it reads.
+"""Validation of SQL statements: single, read-only, and limited to known tables.
 
-DuckDB parses the statement. Whatever the gate does not know of the parsed tree is refused.
+DuckDB parses the statement. Unknown nodes of the parse tree are refused.
 """
 
 from __future__ import annotations
@@ -26,36 +26,36 @@ _SOURCES = frozenset(
 )
 _ORDERS = frozenset({"ASCENDING", "DESCENDING", "ORDER_DEFAULT"})
 _PARTS = ("_MODIFIER", "_TYPE_INFO")
-"""Endings of the kinds of parts that are neither a query, nor a source of rows, nor an expression."""
+"""Suffixes of node types other than queries, row sources and expressions."""
 _TABLE_FUNCTIONS = frozenset({"generate_series", "json_each", "json_tree", "range", "repeat", "unnest"})
 _WITH_EFFECTS = frozenset({"currval", "nextval", "setval", "write_log"})
-"""Functions of values that change something outside the statement."""
+"""Scalar functions with side effects."""
 _SHOWN = frozenset({"DESCRIBE", "SUMMARY"})
 
 
 @dataclass(frozen=True)
 class TableName:
-    """A table as a statement names it."""
+    """A table name in a statement."""
 
     schema: str
-    """Empty if none is written."""
+    """Schema name; empty if unqualified."""
     name: str
 
 
 def read_names(statement: str, schemas: Collection[str]) -> list[TableName]:
-    """Return the tables that a statement names, in their order, each as it is first written.
+    """Return the distinct table names in a statement, in order of first occurrence.
 
     Parameters
     ----------
     statement
         The statement.
     schemas
-        The schemas that it may name, in lower case.
+        The allowed schemas, in lower case.
 
     Raises
     ------
     TVArgumentError
-        If it may not pass, or is not one statement.
+        If the text is not a single statement, or the statement is not allowed.
     """
     node = _parsed(statement)
     found: dict[tuple[str, str], TableName] = {}
@@ -68,16 +68,16 @@ def read_names(statement: str, schemas: Collection[str]) -> list[TableName]:
 
 
 def _parsed(statement: str) -> Any:
-    """Return the tree of the one statement of a text."""
+    """Return the parse tree of a single statement."""
     duckdb = imported("duckdb", "SQL", "sql")
     if "\0" in statement:
-        # The parser takes it for the end of the text.
+        # The parser would treat it as the end of the text.
         raise _refused("it has a null character")
     try:
         row = _parser().cursor().execute("SELECT json_serialize_sql(?)", [statement]).fetchone()
         parsed = json.loads(row[0])
     except (duckdb.Error, ValueError, RecursionError) as error:
-        # Text that cannot be encoded, or a tree that is too deep to be read.
+        # The text cannot be encoded, or the tree is too deep.
         raise _refused(f"the statement cannot be read ({error!s:.200})") from error
     if parsed["error"]:
         if parsed["error_type"] == "parser":
@@ -92,26 +92,26 @@ def _parsed(statement: str) -> Any:
 
 
 class _Tree:
-    """Walks a parsed statement.
+    """Walks and checks a parse tree.
 
     Parameters
     ----------
     schemas
-        The schemas that it may name.
+        The allowed schemas.
     """
 
     def __init__(self, schemas: Collection[str]) -> None:
         self._schemas = schemas
 
     def names(self, part: Any, visible: frozenset[str]) -> Iterator[TableName]:
-        """Yield the tables in a part of the tree.
+        """Yield the table names in a part of the tree.
 
         Parameters
         ----------
         part
             The part.
         visible
-            Names of the common table expressions that it sees, in lower case.
+            Names of the common table expressions in scope, in lower case.
         """
         if isinstance(part, list):
             for item in part:
@@ -124,7 +124,7 @@ class _Tree:
                 self._check_source(part)
             if part.get("type") == "RECURSIVE_CTE_NODE":
                 visible |= {part["cte_name"].lower()}
-            # A common table expression sees those before it, and itself only if it is recursive.
+            # The scope of a common table expression has its predecessors, and itself only if it is recursive.
             for entry in part.get("cte_map", {}).get("map", ()):
                 yield from self.names(entry["value"], visible)
                 visible |= {entry["key"].lower()}
@@ -134,7 +134,7 @@ class _Tree:
                     yield name
             for key, item in part.items():
                 if key == "function" and part.get("type") == "TABLE_FUNCTION":
-                    # The function itself is checked as a source of rows, not as an expression.
+                    # The function was already checked as a row source, and is not an expression.
                     yield from self.names(list(item.values()), visible)
                 elif key != "cte_map":
                     yield from self.names(item, visible)
@@ -175,14 +175,14 @@ class _Tree:
 
 
 def _parser() -> Any:
-    """Return the connection that parses; it cannot reach files, whatever it is given."""
-    # The threads of a database do not survive a fork.
+    """Return the parser's connection, which has no file access."""
+    # One per process: the threads of a database do not survive a fork.
     return _parser_of(os.getpid())
 
 
 @cache
 def _parser_of(process: int) -> Any:
-    """Return the connection of an operating system's process."""
+    """Return the connection of an operating system process."""
     made = connection()
     for setting in ("enable_external_access", "autoinstall_known_extensions", "autoload_known_extensions"):
         made.execute(f"SET {setting} = false")
@@ -192,7 +192,7 @@ def _parser_of(process: int) -> Any:
 
 @cache
 def _only_table_functions() -> frozenset[str]:
-    """Return the functions that yield tables or change settings, and are not functions of values as well."""
+    """Return the functions that only return tables or change settings."""
     rows = _parser().cursor().execute("SELECT DISTINCT function_name, function_type FROM duckdb_functions()").fetchall()
     of_values = {name for name, kind in rows if kind in ("scalar", "aggregate", "macro")}
     return frozenset(name for name, _ in rows) - of_values - _TABLE_FUNCTIONS

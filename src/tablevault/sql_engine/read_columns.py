@@ -1,4 +1,4 @@
-"""The columns of frame files that a statement reads, according to DuckDB's plan."""
+"""Columns that a statement reads from frame files, according to DuckDB's plan."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Iterator
 from typing import Any
 
 _FILES = "READ_PARQUET"
-"""The operator that reads frame files."""
+"""Name of the operator that reads frame files."""
 _OTHER_LEAVES = frozenset({"COLUMN_DATA_SCAN", "CTE_SCAN", "DELIM_SCAN", "DUMMY_SCAN", "EMPTY_RESULT", "ARROW_SCAN"})
-"""Operators without inputs that read no file."""
+"""Leaf operators that read no files."""
 _COLUMN = re.compile(r"c(\d+)")
-"""The name of a column in the views of `frame_views`, by its position."""
+"""Positional column names in the queries of `frame_views`."""
 
 
 def positions_read(plan: str) -> frozenset[int] | None:
-    """Return the positions of the columns that a statement may read, in any of its files.
+    """Return a superset of the column positions that a statement reads from any file.
 
-    `None` stands for all columns: the plan has an unknown operator, or reads no column at all.
+    `None` stands for all columns; it is returned if the plan names no columns, or has unknown operators.
 
     Parameters
     ----------
     plan
-        The physical plan, as `EXPLAIN (FORMAT JSON)` returns it.
+        The physical plan, from `EXPLAIN (FORMAT JSON)`.
     """
     found: set[int] = set()
     for operator in _operators(json.loads(plan)):
@@ -31,7 +31,7 @@ def positions_read(plan: str) -> frozenset[int] | None:
         if operator.get("name") == _FILES:
             if not facts.get("Projections"):
                 return None
-            # Filters may read further columns. A constant that looks like a column only adds to the result.
+            # Filters may read columns outside the projections. Literals that look like column names are harmless.
             read = json.dumps([facts["Projections"], facts.get("Filters", "")])
             found.update(map(int, _COLUMN.findall(read)))
         elif not operator.get("children") and operator.get("name") not in _OTHER_LEAVES:

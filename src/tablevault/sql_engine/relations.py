@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def connection() -> DuckDBPyConnection:
-    """Return a new connection to an empty database in memory, which shows times in UTC."""
+    """Return a connection to a new in-memory database with time zone UTC."""
     made: DuckDBPyConnection = imported("duckdb", "SQL", "sql").connect()
     made.execute("SET TimeZone = 'UTC'")
     return made
 
 
 def relation(file: FrameFile, columns: list[str] | None) -> DuckDBPyRelation:
-    """Return a frame file as a relation on a connection of its own."""
+    """Return a frame file as a relation on a new connection."""
     return connection().sql(file.query(columns))

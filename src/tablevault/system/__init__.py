@@ -1,1 +1,1 @@
-"""What TableVault takes from the machine: time, permissions, forks, SQLite files, and libraries that are optional."""
+"""Access to the operating system, SQLite files and optional libraries."""

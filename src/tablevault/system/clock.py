@@ -1,6 +1,6 @@
-"""Clocks for waiting and polling that go on when a program has frozen or replaced those of the standard library.
+"""Clocks for waiting and polling that ignore patched standard library clocks.
 
-Recorded times are those that the program's own `datetime.now()` gives.
+A test may freeze or replace those. Recorded timestamps do follow the program's own `datetime.now()`.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from datetime import datetime as datetime
 else:
-    # While a clock is frozen, the name in the library stands for a subclass.
+    # A frozen clock replaces the library's class with a subclass.
     datetime = next(base for base in _library.datetime.__mro__ if base.__module__ == "datetime")
 
 
 class _Originals:
-    """The library's functions, where nothing that goes through modules' names finds them."""
+    """The original functions, hidden from tools that patch module attributes."""
 
     sleep = staticmethod(_time.sleep)
     monotonic = staticmethod(_time.monotonic)
@@ -30,20 +30,20 @@ _REALTIME = getattr(_time, "CLOCK_REALTIME", 0)
 
 
 def monotonic() -> float:
-    """Return seconds that never go back, whatever `time.monotonic` says."""
+    """Return monotonic seconds, even if `time.monotonic` is patched."""
     return float(_Originals.gettime(_MONOTONIC))
 
 
 def time() -> float:
-    """Return seconds since 1970 in UTC, whatever `time.time` says."""
+    """Return the Unix time in seconds, even if `time.time` is patched."""
     return float(_Originals.gettime(_REALTIME))
 
 
 def sleep(seconds: float) -> None:
-    """Wait, whatever `time.sleep` does."""
+    """Sleep, even if `time.sleep` is patched."""
     _Originals.sleep(seconds)
 
 
 def file_time_ns() -> int:
-    """Return the time as file systems have it, in nanoseconds."""
+    """Return the time in nanoseconds, on the clock of file timestamps."""
     return int(_Originals.gettime_ns(_REALTIME))

@@ -1,4 +1,4 @@
-"""Libraries that not every installation has, imported when a call needs them."""
+"""Lazy imports of optional libraries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tablevault.errors import TVArgumentError
 from tablevault.system.forks import ForkHooks, around_forks
 
 _THREADS = Path("/proc/self/task")
-"""Of this process, on Linux."""
+"""Threads of this process, on Linux."""
 
 
 class _PolarsThreads:
-    """Knows whether polars had threads in the process that this one was forked off: it waits for them forever."""
+    """Detects whether a fork has lost polars' threads, for which polars would wait forever."""
 
     def __init__(self) -> None:
         self._are_running = self.are_lost = False
@@ -30,7 +30,7 @@ class _PolarsThreads:
 
 def _has_thread_named(name: str) -> bool:
     for thread in _THREADS.iterdir() if _THREADS.is_dir() else ():
-        with contextlib.suppress(OSError):  # The thread has ended.
+        with contextlib.suppress(OSError):  # The thread may have ended.
             if (thread / "comm").read_text().strip() == name:
                 return True
     return False
@@ -41,7 +41,7 @@ around_forks(ForkHooks(before=_polars_threads.before_fork, in_child=_polars_thre
 
 
 def check_polars_works() -> None:
-    """Raise `TVArgumentError` in a forked process in which polars would wait forever."""
+    """Raise `TVArgumentError` in a forked process in which polars would deadlock."""
     if _polars_threads.are_lost:
         raise TVArgumentError(
             "polars has run in the process that this one was forked off, and its threads do not survive a fork. Start "
@@ -50,21 +50,21 @@ def check_polars_works() -> None:
 
 
 def imported(module: str, needed_for: str, extra: str) -> Any:
-    """Return a module of an optional library.
+    """Import a module of an optional library.
 
     Parameters
     ----------
     module
-        Its name.
+        Name of the module.
     needed_for
-        The feature that needs it, as a sentence begins with it.
+        The feature that needs it, as the start of a sentence.
     extra
         The extra of this package that installs it.
 
     Raises
     ------
     TVArgumentError
-        If it is not installed.
+        If the library is not installed.
     """
     try:
         return import_module(module)

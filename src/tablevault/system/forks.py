@@ -1,4 +1,4 @@
-"""Hooks around a fork of this interpreter, in an order that does not depend on imports."""
+"""Fork hooks in an order that does not depend on imports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _do_nothing() -> None:
 
 @dataclass(frozen=True)
 class ForkHooks:
-    """The actions of one module around a fork."""
+    """One module's callbacks around a fork."""
 
     before: Callable[[], None] = _do_nothing
     in_parent: Callable[[], None] = _do_nothing
@@ -22,18 +22,18 @@ class ForkHooks:
 
 
 _hooks: list[ForkHooks] = []
-"""The outermost first: those run first before a fork, and last after it."""
+"""Hooks, outermost first; outer hooks run first before a fork, and last after it."""
 
 
 def around_forks(hooks: ForkHooks, *, outermost: bool = False) -> None:
-    """Let hooks run around every fork from now on.
+    """Register hooks for all future forks.
 
     Parameters
     ----------
     hooks
-        The actions; an error is reported by the interpreter, and keeps no other hook from running.
+        The callbacks; the interpreter reports their errors, and all other hooks still run.
     outermost
-        Whether they enclose all others.
+        Whether the hooks enclose all others.
     """
     _hooks.insert(0 if outermost else len(_hooks), hooks)
 

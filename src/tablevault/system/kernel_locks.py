@@ -1,4 +1,7 @@
-"""Locks on files, which the kernel releases when their holder dies. Forked children do not inherit them."""
+"""File locks that the kernel releases when their holder exits.
+
+Forked children do not inherit them.
+"""
 
 from __future__ import annotations
 
@@ -15,21 +18,23 @@ from typing import Self
 from tablevault.system.forks import ForkHooks, around_forks
 from tablevault.system.waiting import poll
 
-# The folder may be another user's: nothing leads elsewhere, and a pipe does not block.
+# The folder may belong to another user: do not follow links, and do not block on a pipe.
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _POLL = 0.001
-"""Seconds between two looks at a lock that another holds: almost all are held for less."""
+"""Seconds between two attempts to lock; almost all locks are held for less."""
 
 
 class KernelLock:
-    """The one lock on a file: held until it is released, or its object or process is gone.
+    """An exclusive lock on a file.
+
+    It is held until it is released or garbage-collected, or its process exits.
 
     Parameters
     ----------
     path
         The file.
     descriptor
-        The open file, which `take` locks.
+        Descriptor of the open file, which `take` locks.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -39,19 +44,19 @@ class KernelLock:
 
     @classmethod
     def take(cls, path: Path, longest: float | None = None) -> Self:
-        """Lock a file, which is made if it is missing; wait while another holds it.
+        """Lock a file, creating it if missing; wait while it is locked.
 
         Parameters
         ----------
         path
-            The file; a process that removes it does so while it holds the lock.
+            The file; it may only be removed while the lock is held.
         longest
-            Seconds to wait at most; `None` for ever.
+            Maximum wait in seconds; `None` for no limit.
 
         Raises
         ------
         TimeoutError
-            If another holds it for longer.
+            If the file is still locked after `longest` seconds.
         """
         while True:
             with _opening:
@@ -64,21 +69,21 @@ class KernelLock:
             except BaseException:
                 lock.release()
                 raise
-            # It was removed before it was locked.
+            # The file was removed before it was locked.
             lock.release()
 
     @property
     def descriptor(self) -> int:
-        """The open file: a process that is started with it holds the lock, too."""
+        """Descriptor of the open file; a process that inherits it also holds the lock."""
         assert self._descriptor is not None
         return self._descriptor
 
     def release(self) -> None:
-        """Unlock the file; no-op if it is unlocked."""
+        """Unlock the file; no-op if already released."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             try:
-                # Also for children that were forked just before.
+                # Unlock explicitly: a child forked just before may still have the file open.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
             finally:
                 os.close(descriptor)
@@ -95,7 +100,7 @@ class KernelLock:
         self.release()
 
     def _is_locked(self) -> bool | None:
-        """Lock the file, and return `True`; `None` while another holds it."""
+        """Try to lock the file; return `True`, or `None` if it is already locked."""
         try:
             fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -103,7 +108,7 @@ class KernelLock:
         return True
 
     def close_in_child(self) -> None:
-        """Close the file in a forked child, to which the lock does not belong; the parent keeps it."""
+        """Close the file in a forked child; the parent keeps the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             with contextlib.suppress(OSError):
@@ -112,7 +117,7 @@ class KernelLock:
 
 _held: weakref.WeakSet[KernelLock] = weakref.WeakSet()
 _opening = threading.RLock()
-"""Held while a file is opened and noted, so that no child is forked in between."""
+"""Prevents a fork between opening a file and registering it."""
 
 
 def _before_fork() -> None:

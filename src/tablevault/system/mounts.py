@@ -1,4 +1,4 @@
-"""The file systems that folders are on."""
+"""File system types of folders."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ _ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 def file_system_of(folder: Path) -> str | None:
-    """Return the type of the file system that a folder is on: that of the innermost mount point around it.
-
-    Returns `None` where the system does not tell.
-    """
+    """Return the file system type of a folder; `None` if it cannot be determined."""
     real = os.path.realpath(folder)
     found, innermost = None, -1
     try:
@@ -25,7 +22,7 @@ def file_system_of(folder: Path) -> str | None:
         mount, _, described = line.partition(" - ")
         escaped = mount.split(" ")[4]
         point = _ESCAPED.sub(lambda escape: chr(int(escape[1], 8)), escaped)
-        # The last of several mounts at one point covers the others.
+        # Of several mounts at the same point, the last one is visible.
         if (real == point or real.startswith(point.rstrip("/") + "/")) and len(point) >= innermost:
             found, innermost = described.split(" ")[0], len(point)
     return found

@@ -1,4 +1,4 @@
-"""The user of this interpreter, and this user's permissions for files."""
+"""The current user and its file permissions."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _ACCESS = {"effective_ids": True} if os.access in os.supports_effective_ids else
 
 
 def may_write(path: Path) -> bool:
-    """Return whether this user may write a file or folder; false on a read-only mount."""
+    """Return whether the current user may write a file or folder; false on a read-only mount."""
     return os.access(path, os.W_OK, **_ACCESS)
 
 
 def user_name() -> str:
-    """Return the system user's name, or `uid-<number>` in a container whose user has none."""
+    """Return the name of the current user, or `uid-<number>` if it has none, as in some containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):

@@ -1,4 +1,4 @@
-"""SQLite files that are untrusted, or that this user may only read."""
+"""Access to untrusted or read-only SQLite files."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from tablevault.system.waiting import poll
 
 _PLAIN = re.compile(r"\s*CREATE\s+(?:TABLE|(?:UNIQUE\s+)?INDEX)\b", re.IGNORECASE)
 _COMPUTED = re.compile(r"\bAS\b", re.IGNORECASE)
-"""Only columns whose values an expression makes need this word in the definition of a table or an index."""
+"""Keyword of generated columns, which no other table or index definition needs."""
 
 
 class StrangeSchemaError(sqlite3.DatabaseError):
-    """The file would do more than hold rows."""
+    """The schema has objects other than plain tables and indexes."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT
 
 
 def distrust(connection: sqlite3.Connection) -> None:
-    """Prepare a new connection to a file that may be damaged, or made to deceive.
+    """Prepare a new connection to a file that may be damaged or tampered with.
 
-    The file is data: its schema must not be able to call anything, and the name of a table must not stand for a view
-    of another author, whose query may never end.
+    The schema must not call any functions, and a table name must not refer to a malicious view, whose query may never
+    end.
 
     Raises
     ------
     sqlite3.DatabaseError
-        If the file is damaged, or its schema holds anything but plain tables and indexes.
+        If the file is damaged, or its schema has anything but plain tables and indexes.
     """
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
@@ -49,7 +49,7 @@ def distrust(connection: sqlite3.Connection) -> None:
 
 
 def _is_plain(text: object) -> bool:
-    if text is None:  # An index that SQLite makes by itself.
+    if text is None:  # An automatic index.
         return True
     return isinstance(text, str) and bool(_PLAIN.match(text)) and not _COMPUTED.search(text)
 
@@ -58,52 +58,51 @@ def _is_plain(text: object) -> bool:
 
 _WAL_HEADER_SIZE = 32
 _TICK = 50_000_000
-"""Nanoseconds within which two changes of a file may carry the same time: more than a tick of any kernel's clock."""
+"""Nanoseconds within which two changes may have the same timestamp; exceeds the clock tick of any kernel."""
 _LONGEST_COPY = 60.0
-"""Seconds in which a copy must succeed between two checkpoints of a busy writer."""
+"""Seconds within which a copy must succeed between two checkpoints of a busy writer."""
 
 State = tuple[object, ...]
 
 
 class Snapshot(sqlite3.Connection):
-    """A copy in memory of a SQLite file, as it was committed at one moment."""
+    """An in-memory copy of a SQLite file's committed state."""
 
     state: State = ()
-    """Of the files that were copied: equal to `state_of` as long as nothing has been written since."""
+    """State of the copied files; equal to `state_of` until the next write."""
 
 
 def create_empty(path: Path) -> None:
-    """Create an empty file for SQLite, with the mode that the umask says; fine if it is there.
+    """Create an empty SQLite file with a mode according to the umask; no-op if it exists.
 
-    SQLite alone would create it readable for all and writable for its owner only. Its companions (`-wal`, `-shm`) get
-    the mode of the file.
+    SQLite itself would create it readable by all and writable only by its owner. Its companions (`-wal`, `-shm`)
+    inherit the mode of the file.
     """
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), 0o666))
 
 
 def may_open_live(path: Path) -> bool:
-    """Return whether SQLite can open a file and its companions without leaving files that lock out their owner."""
+    """Return whether SQLite can open a file without creating companions that lock out the file's owner."""
     return may_write(path) and may_write(path.parent)
 
 
 def state_of(path: Path) -> State:
-    """Return what changes with every commit to a SQLite file in WAL mode."""
+    """Return a value that changes with every commit to a SQLite file in WAL mode."""
     return _stamp(path), _stamp(_wal(path))
 
 
 def read_snapshot(path: Path) -> Snapshot:
-    """Return a copy in memory of a SQLite file, with all that is committed; nothing beside the file is touched.
+    """Return an in-memory copy of a SQLite file's committed state, without touching companions.
 
-    Used where this user cannot write the file or its folder. A live connection would need files beside it, which would
-    belong to this user and keep the file's owner from writing. SQLite itself reads the file, which keeps the
-    locks of other connections of this interpreter; a checkpoint that happens meanwhile is noticed, and the copy is
-    made again.
+    Used if the current user cannot write the file or its folder. A live connection would create companions owned by
+    this user, which would prevent the file's owner from writing. SQLite itself reads the file, which preserves the
+    locks of other connections of this interpreter. After a concurrent checkpoint, the copy is retried.
 
     Raises
     ------
     OSError
-        If the file is written so busily that no copy succeeds, or there is no folder for temporary files.
+        If the file is written too often to be copied, or there is no folder for temporary files.
     """
     copied = poll(lambda: _try_to_copy(path), repeat(_TICK / 1e9), _LONGEST_COPY)
     if copied is None:
@@ -112,7 +111,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 
 def _try_to_copy(path: Path) -> Snapshot | None:
-    """Copy a file and the frames of its WAL, or return `None` if a checkpoint may have come between."""
+    """Copy a file and the frames of its WAL; return `None` if a checkpoint may have interfered."""
     main, state, header = _stamp(path), state_of(path), _read_wal(path, _WAL_HEADER_SIZE)
     if _is_recent(main):
         return None
@@ -127,7 +126,7 @@ def _try_to_copy(path: Path) -> Snapshot | None:
     if _stamp(path) != main or _read_wal(path, _WAL_HEADER_SIZE) != header:
         copy.close()
         return None
-    # A change within the same tick of the clock would not be seen: such a copy serves once.
+    # A change within the same clock tick would go unnoticed, so this copy is not reused.
     copy.state = (object(),) if _is_recent(_stamp(_wal(path))) else state
     return copy
 
@@ -142,8 +141,8 @@ def _copy_into(copy: sqlite3.Connection, path: Path, header: bytes) -> None:
             private = Path(folder) / path.name
             with contextlib.closing(sqlite3.connect(private)) as target:
                 unchanging.backup(target)
-            # No lock is on the WAL itself, so that it may be opened and closed. A commit that is being appended is
-            # cut off by its checksum.
+            # SQLite does not lock the WAL itself, so opening and closing it is safe. The checksums exclude a partially
+            # appended commit.
             _wal(private).write_bytes(_read_wal(path))
             with contextlib.closing(sqlite3.connect(private)) as recovered:
                 recovered.backup(copy)

@@ -1,4 +1,4 @@
-"""The polling loop of everything that waits for another thread, process or interpreter."""
+"""Polling for other threads, processes and interpreters."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Answer = TypeVar("Answer")
 
 
 def poll(ask: Callable[[], Answer | None], pauses: Iterable[float], timeout: float | None = None) -> Answer | None:
-    """Call a function until it has an answer.
+    """Call a function until it returns an answer.
 
     Parameters
     ----------
     ask
-        Returns the answer, `None` while there is none.
+        Returns the answer, or `None` to keep waiting.
     pauses
-        Seconds from each call to the next; the wait is over when they end.
+        Pauses between calls in seconds; polling ends with the last one.
     timeout
-        Seconds after which there is only a last call; `None` for no limit.
+        Seconds after which a last call is made; `None` for no limit.
 
     Returns
     -------
     Answer | None
-        The answer; `None` if there was none in time.
+        The answer; `None` after a timeout.
     """
     deadline = None if timeout is None else clock.monotonic() + timeout
     for pause in pauses:
@@ -37,7 +37,7 @@ def poll(ask: Callable[[], Answer | None], pauses: Iterable[float], timeout: flo
 
 
 def growing(shortest: float, longest: float) -> Iterator[float]:
-    """Yield pauses that double from the shortest to the longest."""
+    """Yield pauses that double from the shortest up to the longest."""
     pause = shortest
     while True:
         yield pause

@@ -1,4 +1,4 @@
-"""Warnings: told at the line of the program that called TableVault, and to callers that listen."""
+"""Warnings that point at the calling program's line."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _late: contextvars.ContextVar[list[TableVaultWarning] | None] = contextvars.Cont
 
 
 class LateWarnings:
-    """Keeps the warnings of a block that are errors to the program, so that none of them stops work in its middle.
+    """Collects warnings that a filter turns into errors, so that none interrupts the work of a block.
 
-    A generator would not do: an exception that passes through one is written to, and some refuse that.
+    Not a generator-based context manager: that would write to exceptions that pass through it, and some are immutable.
     """
 
     def __enter__(self) -> list[TableVaultWarning]:
@@ -32,7 +32,7 @@ class LateWarnings:
 
 
 def hear_warnings() -> list[str]:
-    """Return a list that takes the texts of all warnings of the current context from its first call on."""
+    """Return the current context's list of warning texts; recording starts with the first call."""
     heard = _heard.get()
     if heard is None:
         _heard.set(heard := [])
@@ -40,7 +40,7 @@ def hear_warnings() -> list[str]:
 
 
 def warn(message: str) -> None:
-    """Warn at the line that called TableVault, however deep inside it the reason was found."""
+    """Issue a warning that points at the line that called TableVault."""
     heard = _heard.get()
     if heard is not None and message not in heard:
         heard.append(message)

@@ -1,6 +1,6 @@
-"""Conformance suites: what every adapter of an interface must do, as checks that any test runner can call.
+"""Conformance suites for adapters, usable with any test runner.
 
-A check takes a function that makes the adapter, and raises `AssertionError` if a promise is broken. With pytest::
+A check takes a factory of the adapter, and raises `AssertionError` if the adapter breaks its contract. With pytest::
 
     @pytest.mark.parametrize("check", EXECUTOR_CHECKS)
     def test_my_executor(check, tmp_path):

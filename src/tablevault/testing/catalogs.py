@@ -53,7 +53,7 @@ from tablevault.values.processes import (
 )
 
 MakeCatalog = Callable[[], Catalog]
-"""Makes a catalog whose database does not exist yet."""
+"""Returns a catalog whose database does not exist yet."""
 CatalogCheck = Callable[[MakeCatalog], None]
 
 _ERROR = ErrorInfo("ValueError", "it’s wrong", "Traceback …")
@@ -104,7 +104,7 @@ def _decide(catalog: Catalog, serial: int, *changes: Change, status: Status = St
 
 
 def _done(catalog: Catalog, *changes: Change) -> int:
-    """Run a process that makes changes visible; return its serial number."""
+    """Commit changes with a new process; return its serial number."""
     serial = _begin(catalog)
     _decide(catalog, serial, *changes)
     return serial
@@ -134,7 +134,7 @@ def _refuses(act: Callable[[], object]) -> bool:
 
 
 def creating_again_changes_nothing(make: MakeCatalog) -> None:
-    """A catalog belongs to the vault that it was first made for."""
+    """A catalog keeps the vault id of its first creation."""
     catalog = _made(make)
     _table(catalog)
     assert catalog.create("another", "2026-01-02T00:00:00+00:00") == "vault"
@@ -144,7 +144,7 @@ def creating_again_changes_nothing(make: MakeCatalog) -> None:
 
 
 def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
-    """Reads inside a snapshot see no later commit; `get_now` does, and other threads do."""
+    """Reads in a snapshot see no later commits, unlike `get_now` and other threads."""
     catalog = _made(make)
     serial = _begin(catalog)
     with catalog.snapshot():
@@ -167,7 +167,7 @@ def a_snapshot_sees_one_state(make: MakeCatalog) -> None:
 
 
 def the_generation_grows_with_every_visible_change(make: MakeCatalog) -> None:
-    """It grows when something becomes visible or locks are released, and else stays."""
+    """The generation changes only if changes become visible or locks are released."""
     catalog = _made(make)
     before = catalog.contents.generation()
     begun = _try(catalog, _locked("code"))
@@ -187,7 +187,7 @@ def the_generation_grows_with_every_visible_change(make: MakeCatalog) -> None:
 
 
 def locks_are_taken_together_or_not_at_all(make: MakeCatalog) -> None:
-    """A process that is blocked leaves nothing behind, and is told by what."""
+    """A blocked attempt names the lock holders, and leaves no record or lock."""
     catalog = _made(make)
     holder = _begin(catalog, _locked("table/a"))
     other = _begin(catalog, _locked("table/c/instance/1", shared=True))
@@ -200,7 +200,7 @@ def locks_are_taken_together_or_not_at_all(make: MakeCatalog) -> None:
 
 
 def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
-    """Locks conflict along one path, if one of them is exclusive; names with a common beginning do not conflict."""
+    """Locks on the same path or an ancestor conflict if one is exclusive; common name prefixes do not matter."""
     catalog = _made(make)
     _begin(catalog, _locked("table/a/instance/1"))
     _begin(catalog, _locked("table/b", shared=True))
@@ -224,7 +224,7 @@ def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
 
 
 def a_child_may_read_the_locks_of_its_ancestors(make: MakeCatalog) -> None:
-    """A lock of an ancestor blocks only changes."""
+    """A lock of an ancestor process blocks only exclusive locks."""
     catalog = _made(make)
     parent = _begin(catalog, _locked("table/a"))
     child = _begin(catalog, parent=parent)
@@ -247,7 +247,7 @@ def many_locks_are_looked_for_at_once(make: MakeCatalog) -> None:
 
 
 def one_of_many_gets_an_exclusive_lock(make: MakeCatalog) -> None:
-    """Processes that begin at the same moment never hold the same lock."""
+    """Of several concurrent processes, only one gets an exclusive lock."""
     catalog = _made(make)
     barrier = threading.Barrier(8)
     outcomes: list[Begun | Blocked] = []
@@ -269,7 +269,7 @@ def one_of_many_gets_an_exclusive_lock(make: MakeCatalog) -> None:
 
 
 def a_process_is_read_back_as_it_was_recorded(make: MakeCatalog) -> None:
-    """All that was recorded of a process is in its record."""
+    """A process's record contains all recorded facts."""
     catalog = _made(make)
     locks = (Lock("table/a", True),)
     plan = CreateTablePlan(table_name="a", locks=locks, creates=(Creation("a"),), folder="a")
@@ -287,7 +287,7 @@ def a_process_is_read_back_as_it_was_recorded(make: MakeCatalog) -> None:
 
 
 def an_id_of_the_user_is_used_once(make: MakeCatalog) -> None:
-    """An id is free again only after a revert."""
+    """A user-given id can be reused only after a revert."""
     catalog = _made(make)
     serial = _begin(catalog, process_id="mine")
     assert _refuses(lambda: _try(catalog, process_id="mine"))
@@ -312,7 +312,7 @@ def a_plan_can_be_replaced(make: MakeCatalog) -> None:
 
 
 def a_withdrawn_process_never_was(make: MakeCatalog) -> None:
-    """Its locks and its id are free, and no record remains."""
+    """A withdrawn process releases its locks and id, and leaves no record."""
     catalog = _made(make)
     plan = CreateTablePlan(locks=(Lock("code", True),), creates=(Creation("a"),), folder="a")
     serial = _begin(catalog, plan, "mine")
@@ -323,7 +323,7 @@ def a_withdrawn_process_never_was(make: MakeCatalog) -> None:
 
 
 def a_refused_process_has_ended(make: MakeCatalog) -> None:
-    """It stands in the order of the ends, with its error."""
+    """A refused process is listed as ended, with its error."""
     catalog = _made(make)
     catalog.transitions.record_refused(_new("mine"), "a", _ERROR)
     ((_, record),) = catalog.processes.ended_after(0)
@@ -336,7 +336,7 @@ def a_refused_process_has_ended(make: MakeCatalog) -> None:
 
 
 def a_lost_process_cannot_be_changed(make: MakeCatalog) -> None:
-    """Once another attempt has claimed a process, the former one has no part in it."""
+    """A stale attempt cannot change a process that another attempt has claimed."""
     catalog = _made(make)
     serial = _begin(catalog, _locked("code"))
     old = _get(catalog, serial)
@@ -359,7 +359,7 @@ def a_lost_process_cannot_be_changed(make: MakeCatalog) -> None:
 
 
 def a_paused_process_keeps_its_locks(make: MakeCatalog) -> None:
-    """It keeps error and progress until they are replaced, and loses the error with its success."""
+    """A paused process also keeps its error and progress until replaced; success clears the error."""
     catalog = _made(make)
     serial = _begin(catalog, _locked("code"), "mine")
     progress = {"b": BuilderProgress(3, 1, 0, False)}
@@ -380,7 +380,7 @@ def a_paused_process_keeps_its_locks(make: MakeCatalog) -> None:
 
 
 def a_decision_without_steps_finishes(make: MakeCatalog) -> None:
-    """Locks are released in the transaction that makes the changes visible."""
+    """Locks are released in the transaction that commits the changes."""
     catalog = _made(make)
     serial = _begin(catalog, _locked("code"))
     _decide(catalog, serial, NewTable("a", "a", False, False, ""))
@@ -391,7 +391,7 @@ def a_decision_without_steps_finishes(make: MakeCatalog) -> None:
 
 
 def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
-    """A success with steps is committing until they are done; a revert has ended at once."""
+    """A success with steps is committing until they are done; a revert ends immediately."""
     catalog = _made(make)
     for status, meanwhile in ((Status.SUCCEEDED, Status.COMMITTING), (Status.REVERTED, Status.REVERTED)):
         serial = _begin(catalog, _locked("code"))
@@ -409,7 +409,7 @@ def a_decision_with_steps_keeps_locks_until_finished(make: MakeCatalog) -> None:
 
 
 def nothing_takes_back_a_decision(make: MakeCatalog) -> None:
-    """Not even the attempt that made it."""
+    """A decision is final, even for the attempt that made it."""
     catalog = _made(make)
     serial = _begin(catalog)
     catalog.transitions.decide([Decision(serial, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,)))])
@@ -419,7 +419,7 @@ def nothing_takes_back_a_decision(make: MakeCatalog) -> None:
 
 
 def processes_are_decided_together_or_not_at_all(make: MakeCatalog) -> None:
-    """If one attempt is lost, no change of any of them becomes visible."""
+    """If one attempt is stale, no change of the group becomes visible."""
     catalog = _made(make)
     first, second = _begin(catalog), _begin(catalog)
     changes = Changes((NewTable("a", "a", False, False, ""),))
@@ -434,7 +434,7 @@ def processes_are_decided_together_or_not_at_all(make: MakeCatalog) -> None:
 
 
 def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
-    """A process is listed once it is finished, behind all that ended before."""
+    """A finished process is listed after all processes that finished before it."""
     catalog = _made(make)
     slow, quick = _begin(catalog), _begin(catalog)
     catalog.transitions.decide([Decision(slow, 1, Status.SUCCEEDED, Changes(tidying=(_STEP,)))])
@@ -447,7 +447,7 @@ def ends_are_listed_in_their_order(make: MakeCatalog) -> None:
 
 
 def creations_are_known_until_they_are_visible(make: MakeCatalog) -> None:
-    """A path is known as created by a process that is over only if the process did not succeed."""
+    """A finished process's creation is reported only if the process did not succeed."""
     catalog = _made(make)
     for status, expected in ((Status.REVERTED, True), (Status.SUCCEEDED, False)):
         path = f"folder-{status}"
@@ -461,7 +461,7 @@ def creations_are_known_until_they_are_visible(make: MakeCatalog) -> None:
 
 
 def failed_steps_stay_recorded(make: MakeCatalog) -> None:
-    """They outlive their process until they are settled, or until something is created in their place."""
+    """Failed steps outlive their process until settled, or until a new creation takes their path."""
     catalog = _made(make)
     steps = (Tidying(TidyingAction.REMOVE, "a"), Tidying(TidyingAction.REMOVE, "b"))
     serial = _begin(catalog)
@@ -481,7 +481,7 @@ def failed_steps_stay_recorded(make: MakeCatalog) -> None:
 
 
 def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) -> None:
-    """Two may try the same failed step again; the slower one must not take a newer process's step for it."""
+    """Of two concurrent retries of a failed step, the slower one must not settle a newer process's step."""
     catalog = _made(make)
     over, newer = _begin(catalog), _begin(catalog)
     old, new = Tidying(TidyingAction.REMOVE, "old"), Tidying(TidyingAction.REMOVE, "new")
@@ -489,7 +489,7 @@ def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) ->
     ((step, _),) = catalog.tidying.of(over)
     catalog.transitions.finish(over, [(step, "busy")])
     catalog.tidying.settle(over, [])
-    # From here on the step's id may be another's.
+    # From here on, the step's id may be reused.
     catalog.transitions.decide([Decision(newer, 1, Status.SUCCEEDED, Changes(tidying=(new,)))])
     done: list[int] = []
     catalog.tidying.while_undone(over, step, lambda: done.append(step))
@@ -500,7 +500,7 @@ def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) ->
 
 
 def pending_moves_are_seen_by_readers(make: MakeCatalog) -> None:
-    """A file that is about to be put in place or removed is known until that is done."""
+    """Pending placements and removals of files are listed until done."""
     catalog = _made(make)
     steps = (Tidying(TidyingAction.PUT_FILE, "staged", "file"), Tidying(TidyingAction.REMOVE, "old"))
     serial = _begin(catalog)
@@ -514,7 +514,7 @@ def pending_moves_are_seen_by_readers(make: MakeCatalog) -> None:
 
 
 def tables_are_found_by_their_names(make: MakeCatalog) -> None:
-    """Names differ in more than case; a deleted table is found by its id only."""
+    """Table names are case-insensitive; a deleted table is found only by id."""
     catalog = _made(make)
     table = _table(catalog, "Stories")
     assert catalog.contents.table("sTORIES") == table
@@ -530,7 +530,7 @@ def tables_are_found_by_their_names(make: MakeCatalog) -> None:
 
 
 def an_instance_is_selected_by_id_or_version(make: MakeCatalog) -> None:
-    """`select` returns what `instance` and `newest` return, with the table."""
+    """`select` agrees with `instance` and `newest`, and also returns the table."""
     catalog = _made(make)
     table = _table(catalog)
     for number, version in enumerate(("base", "base", "other")):
@@ -559,7 +559,7 @@ def an_instance_is_selected_by_id_or_version(make: MakeCatalog) -> None:
 
 
 def the_current_instances_of_all_tables_are_read_at_once(make: MakeCatalog) -> None:
-    """`current` returns temporary instances, and of each version the newest active materialized one."""
+    """`current` returns temporary instances, and the newest active materialized instance of each version."""
     catalog = _made(make)
     assert catalog.contents.current() == []
     for name in ("stories", "novels"):
@@ -577,7 +577,7 @@ def the_current_instances_of_all_tables_are_read_at_once(make: MakeCatalog) -> N
 
 
 def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
-    """It says whether a process holds the whole table exclusively."""
+    """A selection tells whether a process holds an exclusive lock on the whole table."""
     catalog = _made(make)
     _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -589,7 +589,7 @@ def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
 
 
 def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog) -> None:
-    """Its process is about it from then on; its reads and its origin are known from both ends."""
+    """The process then refers to the new instance, whose reads and origin can be queried in both directions."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -617,7 +617,7 @@ def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog
 
 
 def an_unchanged_instance_stands_for_a_temporary_one(make: MakeCatalog) -> None:
-    """The temporary one disappears, the origin is confirmed, and nothing of it happens if the origin was overtaken."""
+    """The temporary instance is removed and its origin confirmed, unless the origin is no longer the newest."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -647,7 +647,7 @@ def an_unchanged_instance_stands_for_a_temporary_one(make: MakeCatalog) -> None:
 
 
 def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> None:
-    """A set of artifacts that another process holds is not dropped before it lets go."""
+    """Artifacts are not dropped while another process holds a lock on them."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x", replaces=True))
@@ -671,7 +671,7 @@ def superseded_artifacts_are_dropped_once_they_are_free(make: MakeCatalog) -> No
 
 
 def a_tag_names_one_instance_of_a_table(make: MakeCatalog) -> None:
-    """A tag is set, moved and deleted, in any case of its letters, and is found by it."""
+    """Tags can be set, moved, deleted and looked up case-insensitively."""
     catalog = _made(make)
     stories, poems = _table(catalog), _table(catalog, "Poems")
     for name in ("base_0_x", "base_1_x"):
@@ -712,7 +712,7 @@ def _artifacts_of(table: TableRecord, instance: InstanceRecord) -> str:
 
 
 def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
-    """A superseded set of artifacts is not dropped while its instance is tagged, nor by a process that is over."""
+    """Superseded artifacts are not dropped while their instance is tagged, nor by an ended process."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x", replaces=True))
@@ -734,7 +734,7 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
 
 
 def lists_are_read_by_key(make: MakeCatalog) -> None:
-    """Pages of tables, instances and processes follow one another without gaps, and carry counts and tags."""
+    """Keyset pages of tables, instances and processes have no gaps, and can be joined with tags and counts."""
     catalog = _made(make)
     for name in ("b", "A", "c"):
         _table(catalog, name)
@@ -761,7 +761,7 @@ def lists_are_read_by_key(make: MakeCatalog) -> None:
 
 
 def past_instances_are_found_by_the_order_of_commits(make: MakeCatalog) -> None:
-    """A process, or a moment, stands for the instances that were committed until then, deleted ones included."""
+    """A process or time selects the instances committed until then, including deleted ones."""
     catalog = _made(make)
     table = _table(catalog)
     before = datetime.now(UTC)
@@ -818,4 +818,4 @@ CATALOG_CHECKS: tuple[CatalogCheck, ...] = (
     past_instances_are_found_by_the_order_of_commits,
     lists_are_read_by_key,
 )
-"""Every promise of `tablevault.ports.Catalog` that holds whatever database it is in."""
+"""Checks of the `tablevault.ports.Catalog` contract that apply to all databases."""

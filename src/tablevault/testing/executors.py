@@ -1,6 +1,6 @@
 """Conformance checks of executors.
 
-The functions that are called are those of this module: an executor may run them in another interpreter.
+The called functions are defined at module level, since an executor may run them in another interpreter.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from tablevault.ports import CallGroup, Ended, OpenedFunction, OpenFunction, Row
 
 MakeExecutor = Callable[[OpenFunction], RowExecutor]
 ExecutorCheck = Callable[[MakeExecutor, Path], None]
-"""A check, given an empty folder for itself."""
+"""A check; it receives an empty folder for its own use."""
 
 _PATIENCE_SECONDS = 10.0
 _SHORT_CALLS = 500
-"""Number of short calls after which an executor takes calls ahead, if it ever does."""
+"""Number of short calls after which an executor prefetches calls, if it supports that."""
 _RAISED = (ValueError, KeyError, OSError, RecursionError)
 _variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
 
 
 @dataclass(frozen=True)
 class _Opening:
-    """Opens a function of this module, and notes in a folder how often it is opened and closed."""
+    """Opens a function of this module, and records each open and close in a folder."""
 
     function: Callable[..., object]
     folder: Path
@@ -46,13 +46,13 @@ class _Opened:
     folder: Path
 
     def close(self) -> None:
-        """Note that the worker has closed its function."""
+        """Record that the worker has closed its function."""
         _note(self.folder, "closed")
 
 
 @dataclass(frozen=True)
 class Awaited:
-    """Opens a plain function as an async one, for executors that run only those."""
+    """Opens a plain function as an async one, for executors of async functions."""
 
     open_function: OpenFunction
 
@@ -79,7 +79,7 @@ def _note(folder: Path, what: str) -> None:
 
 
 def _noted(folder: Path) -> list[str]:
-    """Return the notes in a folder."""
+    """Return the records in a folder."""
     return sorted(path.stem for path in folder.iterdir())
 
 
@@ -115,9 +115,9 @@ def _note_task(task: int, folder: str) -> None:
 def _run(
     make: MakeExecutor, opening: _Opening, tasks: Mapping[int, Mapping[str, object]], together: int = 1
 ) -> dict[int, Ended]:
-    """Run calls through an executor as its owner does, and return how each ended.
+    """Run calls like an executor's owner, and return their outcomes by number.
 
-    Calls for consecutive numbers are started in groups of up to `together`.
+    Consecutive calls are started in groups of up to `together`.
     """
     executor = make(opening)
     ended: dict[int, Ended] = {}
@@ -151,7 +151,7 @@ def _grouped(calls: Sequence[tuple[int, Mapping[str, object]]]) -> CallGroup:
 
 
 def every_call_ends_once(make: MakeExecutor, folder: Path) -> None:
-    """Each call appears in `ended` once, with its value and no error, whether started alone or together."""
+    """Each call appears in `ended` exactly once, with its value and no error, for single and grouped starts."""
     for together in (1, 7):
         ended = _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(100)}, together)
         assert {number: (item.value, item.error) for number, item in ended.items()} == {
@@ -160,7 +160,7 @@ def every_call_ends_once(make: MakeExecutor, folder: Path) -> None:
 
 
 def calls_share_no_arguments(make: MakeExecutor, folder: Path) -> None:
-    """Each of the calls that are started together has its own arguments, of whatever type; there may be none."""
+    """Calls of a group have separate arguments of any type, or no arguments."""
     tasks = {task: {"task": task, "seen": [task, "ä\udc80"]} for task in range(60)}
     ended = _run(make, _Opening(_grow, folder), tasks, together=20)
     assert {number: item.value for number, item in ended.items()} == {
@@ -171,7 +171,7 @@ def calls_share_no_arguments(make: MakeExecutor, folder: Path) -> None:
 
 
 def errors_are_outcomes(make: MakeExecutor, folder: Path) -> None:
-    """Whatever a function raises is its call's error, with its traceback; other calls are not touched."""
+    """An exception becomes the outcome of its call, with traceback, and does not affect other calls."""
     for together in (1, 8):
         ended = _run(make, _Opening(_fail, folder), {task: {"task": task} for task in range(8)}, together)
         for task, kind in enumerate(_RAISED):
@@ -184,7 +184,7 @@ def errors_are_outcomes(make: MakeExecutor, folder: Path) -> None:
 
 
 def waiting_ends_with_the_time(make: MakeExecutor, folder: Path) -> None:
-    """`wait` returns after its seconds if no call has ended."""
+    """`wait` returns after its timeout if no call has ended."""
     executor = make(_Opening(_double, folder))
     executor.wait(0.01)
     assert not executor.ended
@@ -192,7 +192,7 @@ def waiting_ends_with_the_time(make: MakeExecutor, folder: Path) -> None:
 
 
 def context_is_that_of_the_owner(make: MakeExecutor, folder: Path) -> None:
-    """A function sees the context variables that were set when the executor was made."""
+    """Functions see the context variables at the executor's creation."""
 
     def run() -> None:
         _variable.set("set")
@@ -203,7 +203,7 @@ def context_is_that_of_the_owner(make: MakeExecutor, folder: Path) -> None:
 
 
 def each_worker_closes_its_function(make: MakeExecutor, folder: Path) -> None:
-    """A function that was opened is closed by the worker that opened it; an unused executor opens none."""
+    """Every opened function is closed; an unused executor opens none."""
     executor = make(_Opening(_double, folder))
     executor.close()
     assert _noted(folder) == []
@@ -221,7 +221,7 @@ def each_worker_closes_its_function(make: MakeExecutor, folder: Path) -> None:
 
 
 def cancelled_calls_never_run(make: MakeExecutor, folder: Path) -> None:
-    """A call that was taken back is not in flight any more, and does not run."""
+    """A cancelled call is no longer in flight, and never runs."""
     tasks = folder / "tasks"
     tasks.mkdir()
     executor = make(_Opening(_note_task, folder))
@@ -239,7 +239,7 @@ def cancelled_calls_never_run(make: MakeExecutor, folder: Path) -> None:
 
 
 def no_call_begins_after_a_failure(make: MakeExecutor, folder: Path) -> None:
-    """Once a call has failed, calls that were started ahead begin only if the owner goes on after handling it."""
+    """After a failed call, prefetched calls begin only if the owner handles it and continues."""
     executor, seen = make(_Opening(_fail_or_wait, folder)), threading.Event()
     places, first_number = executor.workers, 0
     deadline = time.monotonic() + _PATIENCE_SECONDS
@@ -275,7 +275,7 @@ def no_call_begins_after_a_failure(make: MakeExecutor, folder: Path) -> None:
 
 
 def calls_are_known_until_they_are_taken_over(make: MakeExecutor, folder: Path) -> None:
-    """A call is known from its start until it is taken back, or removed from `ended`."""
+    """A call is known from its start until it is cancelled or removed from `ended`."""
     executor = make(_Opening(_double, folder))
     assert not executor.knows(0)
     executor.start(0, {"task": 0})
@@ -297,7 +297,7 @@ def calls_are_known_until_they_are_taken_over(make: MakeExecutor, folder: Path) 
 
 
 def nothing_outlives_its_executor(make: MakeExecutor, folder: Path) -> None:
-    """A closed executor, and one that was dropped, leave no threads and no processes behind."""
+    """A closed or garbage-collected executor leaves no threads or processes behind."""
     before = _threads_and_processes()
     _run(make, _Opening(_double, folder), {task: {"task": task} for task in range(50)})
     _wait_for_threads_and_processes(before)
@@ -338,11 +338,11 @@ EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     calls_are_known_until_they_are_taken_over,
     nothing_outlives_its_executor,
 )
-"""Every promise of `tablevault.ports.RowExecutor` that holds whatever runs the calls."""
+"""Checks of the `tablevault.ports.RowExecutor` contract that apply to all executors."""
 
 LOCAL_EXECUTOR_CHECKS: tuple[ExecutorCheck, ...] = (
     *EXECUTOR_CHECKS,
     context_is_that_of_the_owner,
     no_call_begins_after_a_failure,
 )
-"""The same, and the promises of executors that run calls in the owner's interpreter."""
+"""`EXECUTOR_CHECKS`, and checks for executors that run calls in the owner's interpreter."""

@@ -1,1 +1,1 @@
-"""Texts as they are shown, and as files have them."""
+"""Text formats for display and files."""

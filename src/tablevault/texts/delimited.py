@@ -1,4 +1,4 @@
-"""Delimited text (CSV, TSV) as frames: nothing is guessed that would lose a digit."""
+"""Lossless reading of delimited text (CSV, TSV)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from pyarrow import csv as pa_csv
 
 _MEANS_NULL = ["NA", "N/A", "n/a", "#N/A", "<NA>", "null", "NULL", "None"]
-"""Among numbers and truth values; among texts they are texts."""
+"""Null markers in columns of numbers or truth values; in text columns they are text."""
 _TRUTH = "^(true|True|TRUE|false|False|FALSE)$"
 _WHOLE = "^(0|-?[1-9][0-9]*)$"
 _INFINITE = "^(-?inf|-?Infinity)$"
@@ -27,18 +27,18 @@ _NULLABLE = {
 
 
 def read_delimited(path: str | PathLike[str]) -> pa.Table:
-    """Return the rows of a delimited text file, in UTF-8, as an Arrow table.
+    """Read a UTF-8 delimited text file as an Arrow table.
 
-    A field that is empty and not in quotation marks is null. A column whose fields are all whole numbers, fractions or
-    truth values (`true`, `True`, `TRUE`, …) has that type; among these, `NA`, `N/A`, `null`, `None` and the like are
-    null, too. Every other column is text, exactly as it stands there: also one with `00501` or `+49` in it, or with a
-    whole number of more digits than 64 bits hold, since these are names and not amounts.
+    Empty unquoted fields are null. Columns of only whole numbers, fractions or truth values (`true`, `True`, `TRUE`,
+    …) get that type; in them, `NA`, `N/A`, `null`, `None` and the like are null as well. All other columns are verbatim
+    text, including columns with values such as `00501` or `+49`, or with integers that exceed 64 bits, since these are
+    identifiers rather than amounts.
 
     Raises
     ------
     ValueError
-        If a row has more or fewer fields than the first line, if a column has no name or that of another, if the text
-        is not UTF-8, or if the columns seem to be separated by something else.
+        If a row has more or fewer fields than the first line, a column name is missing or duplicate, the text is not
+        UTF-8, or the separator seems to be a different one.
     """
     separator = "\t" if Path(path).suffix.lower() == ".tsv" else ","
     names = _header(path, separator)
@@ -47,7 +47,7 @@ def read_delimited(path: str | PathLike[str]) -> pa.Table:
 
 
 def with_nullable_types(table: pa.Table) -> pd.DataFrame:
-    """Return the fields as a frame with pandas' nullable types."""
+    """Convert an Arrow table to a frame with pandas' nullable types."""
     return pd.DataFrame({name: _series(table.column(name)) for name in table.column_names})
 
 
@@ -55,7 +55,7 @@ def _series(column: pa.ChunkedArray) -> pd.Series[Any]:
     if column.type != pa.float64():
         series: pd.Series[Any] = column.to_pandas(types_mapper=_NULLABLE.get)
         return series
-    # By themselves, neither pandas nor Arrow keeps NaN apart from null.
+    # The default conversions do not distinguish NaN from null.
     values = pc.fill_null(column, 0.0).to_numpy()
     return pd.Series(pd.arrays.FloatingArray(values, pc.is_null(column).to_numpy()))
 
@@ -89,14 +89,14 @@ def _is_unicode(name: str) -> bool:
 
 
 def _read_texts(path: str | PathLike[str], separator: str, names: list[str]) -> pa.Table:
-    """Return every field as text; empty fields without quotation marks are null."""
+    """Read all fields as text; empty unquoted fields are null."""
     numbered = [str(position) for position in range(len(names))]
     try:
         texts = pa_csv.read_csv(
             str(path),
-            # Only with one thread do the messages name the line.
+            # Error messages give the line only in single-threaded mode.
             pa_csv.ReadOptions(column_names=numbered, skip_rows_after_names=1, use_threads=False),
-            # A blank line of a file of one column is an empty field.
+            # In a file with one column, a blank line is an empty field.
             pa_csv.ParseOptions(delimiter=separator, newlines_in_values=True, ignore_empty_lines=len(names) > 1),
             pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(numbered, pa.string()),
@@ -115,7 +115,7 @@ def _read_texts(path: str | PathLike[str], separator: str, names: list[str]) -> 
 
 
 def _check_quotation_marks(path: str | PathLike[str], separator: str) -> None:
-    """Raise `ValueError` if the last quotation mark is never closed: all that follows would be one field."""
+    """Raise `ValueError` for an unclosed quotation mark, which would turn the rest of the file into one field."""
     if Path(path).read_bytes().count(b'"') % 2 == 0:
         return
     with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
@@ -131,7 +131,7 @@ def _check_quotation_marks(path: str | PathLike[str], separator: str) -> None:
 
 
 def _typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return a column of texts as numbers or truth values if that loses nothing of it."""
+    """Convert a text column to numbers or truth values if that is lossless."""
     trimmed = pc.utf8_trim_whitespace(texts)
     words = pc.is_in(trimmed, pa.array(_MEANS_NULL))
     values = pc.if_else(words, pa.scalar(None, pa.string()), trimmed)
@@ -152,12 +152,12 @@ def _typed(texts: pa.ChunkedArray) -> pa.ChunkedArray:
 def _whole(values: pa.ChunkedArray, texts: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
         return values.cast(pa.int64()) if values.null_count < len(values) else pa.nulls(len(values), pa.int64())
-    except pa.ArrowInvalid:  # More digits than the type has.
+    except pa.ArrowInvalid:  # Out of range for the type.
         return texts
 
 
 def _finite(values: pa.ChunkedArray, texts: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return texts as fractions; as they are if one of them is larger than a fraction can be."""
+    """Convert texts to floats; return them unchanged if one is out of range."""
     fractions = values.cast(pa.float64())
     return fractions if _all(pc.equal(pc.is_inf(fractions), pc.match_substring_regex(values, _INFINITE))) else texts
 

@@ -1,4 +1,4 @@
-"""The text of `description.yaml`: facts for people who look into a vault's folders."""
+"""The content of `description.yaml` files, which document a vault's folders for people."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 
 def description_text(facts: Mapping[str, object]) -> str:
-    """Return facts as YAML, in their order."""
-    import yaml  # Only writes need it: commands that read start without it.
+    """Return facts as YAML, preserving their order."""
+    import yaml  # Lazy, so that read-only commands start faster.
 
     dumper: type[yaml.SafeDumper] = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     return str(yaml.dump(dict(facts), Dumper=dumper, sort_keys=False, allow_unicode=True))

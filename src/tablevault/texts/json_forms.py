@@ -1,7 +1,7 @@
-"""Values of builder files as JSON that loses nothing: what JSON has no notation for stands under its YAML tag.
+"""Lossless JSON encoding of builder file values.
 
-A date is `{"!!timestamp": "2024-01-01"}`, infinity `{"!!float": "inf"}`, and a mapping whose keys are not all text
-`{"!!map": [[key, value], …]}`. Everything else is the JSON that it looks like.
+Values without a JSON notation are tagged as in YAML: a date is `{"!!timestamp": "2024-01-01"}`, infinity
+`{"!!float": "inf"}`, and a mapping with non-string keys `{"!!map": [[key, value], …]}`. All others are plain JSON.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 _TIMESTAMP, _FLOAT, _INTEGER, _MAP = "!!timestamp", "!!float", "!!int", "!!map"
 _TAGS = frozenset({_TIMESTAMP, _FLOAT, _INTEGER, _MAP})
 _EXACT_INTEGERS = range(-(2**63), 2**63)
-"""Those that every reader of JSON keeps as integers."""
+"""Range of integers that JSON readers parse exactly."""
 
 
 def json_form(value: object) -> Any:
-    """Return a value of a builder file as JSON that `from_json_form` reads back equal."""
+    """Encode a value of a builder file; `from_json_form` is the inverse."""
     if isinstance(value, Mapping):
         if all(isinstance(key, str) for key in value) and not (len(value) == 1 and _TAGS.intersection(value)):
             return {key: json_form(item) for key, item in value.items()}
@@ -34,7 +34,7 @@ def json_form(value: object) -> Any:
 
 
 def from_json_form(form: Any) -> Any:
-    """Return the value that `json_form` made a form of."""
+    """Decode a value encoded with `json_form`."""
     if isinstance(form, list):
         return [from_json_form(item) for item in form]
     if not isinstance(form, dict):
@@ -52,9 +52,9 @@ def from_json_form(form: Any) -> Any:
 
 
 def array_json(value: Any) -> list[Any]:
-    """Return an array of NumPy as JSON lists: fractions with the fewest digits that give them again.
+    """Return a NumPy array as JSON lists.
 
-    NaN and infinities are null.
+    Floats have the shortest digits that round-trip; NaN and infinities are null.
     """
     import numpy as np
 
@@ -62,7 +62,7 @@ def array_json(value: Any) -> list[Any]:
         listed: list[Any] = value.tolist()
         return listed
     flat = value.reshape(-1)
-    # The text of a short fraction has few digits; as a double it would have many.
+    # Convert narrow floats through text, which has fewer digits than a direct conversion to double.
     numbers = flat.astype(str).astype(np.float64) if value.dtype.itemsize < np.dtype(float).itemsize else flat
     plain = numbers.astype(object)
     plain[~np.isfinite(numbers)] = None
@@ -71,7 +71,7 @@ def array_json(value: Any) -> list[Any]:
 
 
 def text_of(value: object) -> str:
-    """Return a value as it stands inside a longer text: an array as JSON, which NumPy would shorten."""
+    """Return a value as text; arrays become JSON, since `str` would abbreviate them."""
     kind = type(value)
     if kind.__module__ == "numpy" and kind.__name__ == "ndarray":
         return json.dumps(array_json(value))

@@ -1,4 +1,4 @@
-"""Texts that came from outside: made storable where they are recorded, escaped and bounded where they are shown."""
+"""Sanitizing of untrusted texts for storage and display."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 MOST_RECORDED = 1_000_000
-"""Characters of a text that are recorded; the middle of a longer one is left out, and a remark says so."""
+"""Maximum number of recorded characters; a remark replaces the middle of a longer text."""
 MOST_SHOWN = 20_000
-"""Characters of a text of several lines that are shown."""
+"""Maximum number of shown characters of a multi-line text."""
 MOST_IN_LINE = 500
-"""Characters of a text that is shown within a line."""
+"""Maximum number of shown characters of a text within a line."""
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _ACTIVE = re.compile(
-    # Controls but tab and line feed; what joins letters or emoji (U+200C, U+200D) is text.
+    # Control characters except tab and line feed; the joiners of letters and emoji (U+200C, U+200D) are text.
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\ud800-\udfff\U000e0000-\U000e007f]"
 )
-"""Characters that a terminal, an editor or a page would act on instead of showing, and those without an encoding."""
+"""Characters that a terminal, editor or page would interpret instead of showing, and unencodable ones."""
 
 
 def storable(text: str) -> str:
-    """Return a text as it is recorded: lone surrogates escaped, the middle of a very long one left out."""
+    """Return a text for recording, with lone surrogates escaped and bounded length."""
     return _SURROGATES.sub(_escaped, cut(text, MOST_RECORDED))
 
 
 def shown(text: str, limit: int = MOST_SHOWN) -> str:
-    """Return a text that is safe to show: bounded, with control characters escaped."""
+    """Return a text that is safe to show, with control characters escaped and bounded length."""
     return _ACTIVE.sub(_escaped, cut(text, limit).replace("\r\n", "\n"))
 
 
 def in_line(text: str, limit: int = MOST_IN_LINE) -> str:
-    """Return a text as it is shown within a line."""
+    """Return a text that is safe to show within a line."""
     return " ".join(shown(text, limit).split("\n"))
 
 
 def shown_json(text: str) -> str:
-    """Return JSON that says the same, and in which nothing is obeyed by a terminal."""
+    """Return equivalent JSON that is safe to show on a terminal."""
     return _ACTIVE.sub(_escaped_in_json, text)
 
 
 def cut(text: str, limit: int) -> str:
-    """Return a text with its middle left out if it is longer than a limit; the end of an error often says most."""
+    """Cut the middle of a text to a limit; the end of an error is often the most informative part."""
     if len(text) <= limit:
         return text
     end = limit // 4
@@ -52,7 +52,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds in the two largest units that they fill.
+    """Return a duration in its two largest nonzero units.
 
     >>> duration(3725)
     '1 h 2 min'
@@ -65,7 +65,7 @@ def duration(seconds: float) -> str:
 
 
 def shortened(value: Any, limit: int = MOST_IN_LINE) -> Any:
-    """Return a value of JSON whose texts are cut."""
+    """Return a JSON value with its texts cut to a limit."""
     if isinstance(value, str):
         return cut(value, limit)
     if isinstance(value, Mapping):
@@ -74,27 +74,27 @@ def shortened(value: Any, limit: int = MOST_IN_LINE) -> Any:
 
 
 class Secrets:
-    """Values that must not be recorded or shown, and what stands in their place.
+    """Secret values and their replacements.
 
-    Calling it replaces them in a text.
+    A call redacts them in a text.
     """
 
     def __init__(self) -> None:
         self._marks: dict[str, str] = {}
 
     def add(self, values: Iterable[tuple[str, str]]) -> None:
-        """Add values, each with its mark."""
+        """Add secret values, each with its replacement."""
         for value, mark in values:
             if len(value) >= _SHORTEST_SECRET:
                 for form in _forms(value):
                     self._marks.setdefault(form, mark)
 
     def include(self, others: Secrets) -> None:
-        """Add the values of others."""
+        """Add the secrets of another object; existing ones take precedence."""
         self._marks = {**others._marks, **self._marks}
 
     def __call__(self, text: str) -> str:
-        """Return a text with each value replaced by its mark."""
+        """Replace all secrets in a text."""
         for form in sorted(self._marks, key=len, reverse=True):
             if form in text:
                 text = text.replace(form, self._marks[form])
@@ -102,11 +102,11 @@ class Secrets:
 
 
 _SHORTEST_SECRET = 4
-"""Shorter values stand in any text by chance."""
+"""Minimum length of a redacted value; shorter ones occur in any text by chance."""
 
 
 def _forms(value: str) -> set[str]:
-    """Return how a value may stand in a text: as it is, and escaped as Python, JSON and addresses do."""
+    """Return the forms of a value in texts: verbatim, and with Python, JSON and URL escapes."""
     import json
     from urllib.parse import quote, quote_plus
 
@@ -122,7 +122,7 @@ def _escaped(match: re.Match[str]) -> str:
 def _escaped_in_json(match: re.Match[str]) -> str:
     code = ord(match[0])
     if code < 0x20:
-        # In JSON that is white space between values.
+        # In valid JSON, this is whitespace between values.
         return match[0]
     if code > 0xFFFF:
         code -= 0x10000
