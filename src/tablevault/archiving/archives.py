@@ -111,8 +111,8 @@ def decompress_vault(db_dir: str | Path) -> str:
 def delete_vault(db_dir: str | Path) -> None:
     """Delete a vault and its folder; links are removed, never followed.
 
-    An interrupted deletion leaves a folder that cannot be opened as a vault, but can be deleted again. Before the very
-    last step, this folder is empty.
+    An interrupted deletion leaves a folder that cannot be opened as a vault, but can be deleted again. If only the last
+    step is missing, this folder is empty.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _existing_vault(db_dir: str | Path) -> VaultLayout:
 
 
 def _check_nobody_works(layout: VaultLayout) -> None:
-    """Raise `TVProcessError` if any process has a live owner; does not read the catalog, which may be damaged."""
+    """Raise `TVProcessError` if any process has a live owner; works with a damaged catalog."""
     owners = Owners(layout.owners)
     for name in owners.names():
         if owners.is_alive(name):
@@ -230,7 +230,7 @@ def _packed(layout: VaultLayout) -> Iterator[Path]:
 
 
 def _is_momentary(layout: VaultLayout, path: Path) -> bool:
-    """Return whether a file is a lock, a usage counter, or part of the live catalog, which is archived as a copy."""
+    """Return whether a file is a lock, a usage counter or part of the live catalog (archived as a copy)."""
     catalog = path.name.startswith(layout.catalog.name)
     counters = path.name.startswith(layout.limits.name)
     return path.parent == layout.owners or catalog or counters or path == layout.log.with_suffix(".lock")

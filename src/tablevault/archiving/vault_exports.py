@@ -198,7 +198,7 @@ class VaultExport:
     def _as_exported(
         self, layout: VaultLayout, chosen: _Chosen, table: TableRecord, instance: InstanceRecord
     ) -> InstanceRecord:
-        """Return an instance's new record; in a single-set table, the newest instance with artifacts holds the set."""
+        """Return an instance's new record; the newest one with artifacts holds a single-set table's artifacts."""
         sets = [
             item.row_id
             for item in chosen.whole

@@ -168,7 +168,7 @@ def check_document(document: BuilderDocument) -> None:
 
 
 def _present(content: Mapping[object, object]) -> dict[str, object]:
-    """Return the non-null fields; unknown fields are kept even if null, so that a later check rejects them."""
+    """Drop `name` and null fields; unknown null fields are kept for a later check to reject."""
     return {
         str(name): value
         for name, value in content.items()

@@ -79,7 +79,7 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
-    """Check an IndexBuilder's references to `self`; in a row-wise one they refer to the origin, unknown here."""
+    """Check an IndexBuilder's references to `self`, except row-wise ones, which refer to the origin."""
     if index.for_each is not None and (reads.own_columns or reads.reads_whole_self):
         raise index.error(
             next(iter(reads.own_columns.values()), ("arguments",)),
@@ -129,7 +129,7 @@ def _predecessors(
 
 
 def _sorted(specs: Mapping[str, BuilderSpec], edges: Edges, late: set[str]) -> list[str]:
-    """Return the names in topological order; of several ready builders, late ones come last, then names decide."""
+    """Return the names in topological order, with late builders last and ties broken by name."""
     waiting = {name: set(before) for name, before in edges.items()}
     ready = [(name in late, name) for name, before in waiting.items() if not before]
     heapq.heapify(ready)

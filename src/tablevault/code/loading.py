@@ -45,7 +45,7 @@ def describe_modules(folder: Path) -> tuple[str, ...]:
 
 
 def read_sources(folder: Path) -> dict[str, str]:
-    """Return the source of each code module in a folder, by name; read with `files.read_source`."""
+    """Read the source of each code module in a folder with `files.read_source`, by name."""
     return {name: files.read_source(folder / f"{name}.py") for name in describe_modules(folder)}
 
 
@@ -271,7 +271,7 @@ def _files_of(folder: Path, shown_as: Path) -> dict[str, ModuleFile]:
 
 
 def _show_lines(file: ModuleFile, text: str) -> None:
-    """Make tracebacks and `inspect` show the executed source, even if the editable file has changed since."""
+    """Make tracebacks and `inspect` show the executed source, not the editable file."""
     shown = str(file.shown_as)
     # linecache does not revalidate entries without a modification time. The entry outlives the snapshot, since
     # tracebacks are formatted after it is closed; the next snapshot replaces it.

@@ -12,7 +12,7 @@ _COMPREHENSION = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
 @dataclass(eq=False)
 class _Scope:
-    """A function, class, lambda, comprehension or type parameter scope; the module scope has no parent."""
+    """A scope of names; only the module scope has no parent."""
 
     parent: _Scope | None
     is_class: bool = False

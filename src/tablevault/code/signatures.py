@@ -11,7 +11,7 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 def argument_problem(signature: Signature, argument_names: Iterable[str]) -> str | None:
-    """Return the reason why a function does not accept exactly these keyword arguments, or `None`."""
+    """Return the mismatch between a signature and given keyword arguments, or `None`."""
     given = list(argument_names)
     parameters = signature.parameters.values()
     named = {parameter.name: parameter for parameter in parameters if parameter.kind in _BY_NAME}

@@ -37,7 +37,7 @@ def names_used_as_values(root: ast.AST) -> Iterator[str]:
 
 
 def syntax_text(root: ast.AST, *, all_docstrings: bool = False) -> str:
-    """Return the canonical text of a syntax tree; equal if and only if the code is.
+    """Return a text that is equal for two syntax trees exactly if they are equivalent.
 
     Parameters
     ----------

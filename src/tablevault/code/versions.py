@@ -155,7 +155,7 @@ class CodeIndex:
 
 
 class _Reach:
-    """Computes the code that a function reaches: the closure of its used names and of code run on import."""
+    """Computes the transitive closure of a function's used names and of code run on import."""
 
     def __init__(self, index: CodeIndex, start: Use) -> None:
         self._index = index

@@ -115,7 +115,7 @@ def _relations(step: LineageStep) -> tuple[tuple[str, tuple[LineageStep, ...]], 
 
 
 def _key(step: LineageStep) -> str:
-    """Return a unique key; the builder is part of it, as builders may overwrite a column of another."""
+    """Return a unique key; it includes the builder, since builders may overwrite columns of others."""
     return f"{step.name} by {step.builder}" if step.builder else step.name
 
 

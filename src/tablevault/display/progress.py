@@ -261,7 +261,7 @@ def rows_done(item: BuilderProgress) -> str:
 
 
 def _usage(item: BuilderProgress, missing: int) -> str:
-    """Return the current usage, and the expected usage of the remaining rows, extrapolated from the attempted ones."""
+    """Return the current usage, and an extrapolation to the missing rows from the attempted ones."""
     tried = item.computed + item.failed
     reported = {name: value for name, value in item.usage.items() if name != CALLS}
     if item.done or missing <= 0 or not tried or not reported:

@@ -306,7 +306,7 @@ def _process(entry: dict[str, Any], parent_id: str | None, author: str) -> Legac
 
 
 def _person(author: str, authors: Mapping[str, str]) -> str:
-    """Return the actual author; for nested processes, version 0.1.x recorded the parent's process id instead."""
+    """Return the actual author; version 0.1.x recorded the parent's process id for nested processes."""
     seen = set()
     while author in authors and author not in seen:
         seen.add(author)

@@ -53,7 +53,7 @@ class FrameFile:
         return f"SELECT {selected or 'NULL'} FROM read_parquet({text(self.path)}) AS frame({aliases})"
 
     def names(self) -> dict[str, str]:
-        """Return the SQL names of all columns; those that collide case-insensitively get a number appended."""
+        """Return the SQL names of all columns; a number is appended to case-insensitive duplicates."""
         taken: set[str] = set()
         found = {}
         for name in self.columns:

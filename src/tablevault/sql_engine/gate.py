@@ -1,6 +1,6 @@
-"""Validation of SQL statements: single, read-only, and limited to known tables.
+"""Validation of read-only SQL statements.
 
-DuckDB parses the statement. Unknown nodes of the parse tree are refused.
+DuckDB parses the text, which must be a single statement. Unknown nodes of the parse tree are refused.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Clocks for waiting and polling that ignore patched standard library clocks.
 
-A test may freeze or replace those. Recorded timestamps do follow the program's own `datetime.now()`.
+A program may freeze or replace those. Recorded timestamps, in contrast, come from its `datetime.now()`.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ def poll(ask: Callable[[], Answer | None], pauses: Iterable[float], timeout: flo
     Returns
     -------
     Answer | None
-        The answer; `None` after a timeout.
+        The answer; `None` if polling ended without one.
     """
     deadline = None if timeout is None else clock.monotonic() + timeout
     for pause in pauses:

@@ -200,7 +200,7 @@ def locks_are_taken_together_or_not_at_all(make: MakeCatalog) -> None:
 
 
 def a_lock_covers_whatever_is_below_it(make: MakeCatalog) -> None:
-    """Locks on the same path or an ancestor conflict if one is exclusive; common name prefixes do not matter."""
+    """A lock covers its path and descendants, but not names that share a prefix."""
     catalog = _made(make)
     _begin(catalog, _locked("table/a/instance/1"))
     _begin(catalog, _locked("table/b", shared=True))
@@ -481,7 +481,7 @@ def failed_steps_stay_recorded(make: MakeCatalog) -> None:
 
 
 def late_answers_about_steps_that_are_done_touch_no_others(make: MakeCatalog) -> None:
-    """Of two concurrent retries of a failed step, the slower one must not settle a newer process's step."""
+    """A stale retry of a failed step must not settle a newer process's step."""
     catalog = _made(make)
     over, newer = _begin(catalog), _begin(catalog)
     old, new = Tidying(TidyingAction.REMOVE, "old"), Tidying(TidyingAction.REMOVE, "new")
@@ -577,7 +577,7 @@ def the_current_instances_of_all_tables_are_read_at_once(make: MakeCatalog) -> N
 
 
 def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
-    """A selection tells whether a process holds an exclusive lock on the whole table."""
+    """A selection reports an exclusive lock on the whole table."""
     catalog = _made(make)
     _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -589,7 +589,7 @@ def a_selection_tells_of_side_effects(make: MakeCatalog) -> None:
 
 
 def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog) -> None:
-    """The process then refers to the new instance, whose reads and origin can be queried in both directions."""
+    """The process refers to the new instance, whose reads and origin are known in both directions."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -617,7 +617,7 @@ def a_materialized_instance_takes_the_place_of_a_temporary_one(make: MakeCatalog
 
 
 def an_unchanged_instance_stands_for_a_temporary_one(make: MakeCatalog) -> None:
-    """The temporary instance is removed and its origin confirmed, unless the origin is no longer the newest."""
+    """The temporary instance is removed and its origin confirmed, unless the origin is stale."""
     catalog = _made(make)
     table = _table(catalog)
     _done(catalog, _written("stories", "base_0_x"))
@@ -734,7 +734,7 @@ def tagged_artifacts_are_not_dropped(make: MakeCatalog) -> None:
 
 
 def lists_are_read_by_key(make: MakeCatalog) -> None:
-    """Keyset pages of tables, instances and processes have no gaps, and can be joined with tags and counts."""
+    """Keyset pages of tables, instances and processes have no gaps, and carry tags and counts."""
     catalog = _made(make)
     for name in ("b", "A", "c"):
         _table(catalog, name)

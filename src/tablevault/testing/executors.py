@@ -203,7 +203,7 @@ def context_is_that_of_the_owner(make: MakeExecutor, folder: Path) -> None:
 
 
 def each_worker_closes_its_function(make: MakeExecutor, folder: Path) -> None:
-    """Every opened function is closed; an unused executor opens none."""
+    """Each worker closes the function that it opened; an unused executor opens none."""
     executor = make(_Opening(_double, folder))
     executor.close()
     assert _noted(folder) == []

@@ -115,7 +115,7 @@ def _read_texts(path: str | PathLike[str], separator: str, names: list[str]) -> 
 
 
 def _check_quotation_marks(path: str | PathLike[str], separator: str) -> None:
-    """Raise `ValueError` for an unclosed quotation mark, which would turn the rest of the file into one field."""
+    """Raise `ValueError` for an unclosed quotation mark, after which all text would be one field."""
     if Path(path).read_bytes().count(b'"') % 2 == 0:
         return
     with Path(path).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:

@@ -43,7 +43,7 @@ def shown_json(text: str) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """Cut the middle of a text to a limit; the end of an error is often the most informative part."""
+    """Remove the middle of a long text, since the end of an error is often most informative."""
     if len(text) <= limit:
         return text
     end = limit // 4
