@@ -79,7 +79,7 @@ def _line_of(spec: BuilderSpec, column: str) -> int:
 
 
 def _check_index_reads(index: BuilderSpec, reads: BuilderReads) -> None:
-    """Check an IndexBuilder's references to `self`, except row-wise ones, which refer to the origin."""
+    """Check an IndexBuilder's references to `self`; in a row-wise one, `self` is the origin, unknown here."""
     if index.for_each is not None and (reads.own_columns or reads.reads_whole_self):
         raise index.error(
             next(iter(reads.own_columns.values()), ("arguments",)),
