@@ -26,7 +26,7 @@ import psutil
 from tablevault.code.local_code import LocalCode, LocalModule, digest_of
 
 NAMESPACE = "tablevault_local"
-"""Prefix of module names that are taken by another version."""
+"""Prefix for modules whose own name is taken by another version."""
 _CLOCK_MARGIN = 1.5
 """Tolerance of a process's start time in seconds; the kernel's boot time is rounded to whole seconds."""
 
