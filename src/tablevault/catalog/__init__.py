@@ -1,4 +1,4 @@
-"""The catalog: the truth about a vault's tables, instances, processes and locks."""
+"""Transactional catalog of a vault's tables, instances, processes and locks."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ __all__ = ["SqlCatalog", "sqlite_catalog", "sqlite_path"]
 
 
 def sqlite_catalog(path: Path) -> SqlCatalog:
-    """Return the catalog that is a SQLite file."""
+    """Return the catalog stored in a SQLite file."""
     return SqlCatalog(SqliteDatabase(path))

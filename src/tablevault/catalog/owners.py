@@ -1,4 +1,7 @@
-"""Lock files of owners: one per attempt; the kernel releases its lock when the owner dies."""
+"""Owner lock files, one per attempt.
+
+The kernel releases the lock of an owner that dies.
+"""
 
 from __future__ import annotations
 
@@ -15,25 +18,25 @@ from tablevault.errors import TVFileError
 from tablevault.system.kernel_locks import KernelLock
 
 WORKER = "worker"
-"""Kind of owner that the vault itself started in the background, and may therefore kill."""
+"""Owner kind of a background worker, which the vault started and may therefore kill."""
 
 RECOVERY = "recovery"
-"""Kind of owner that only ends or pauses the process of a dead one: short-lived, and runs no function."""
+"""Owner kind of a short-lived recovery, which ends or pauses an orphaned process and runs no functions."""
 
 _NAME = re.compile(rf"(?:owner|{WORKER}|{RECOVERY})-([0-9]+)-[0-9a-f]{{32}}")
-"""Names of TableVault's own lock files. A file of any other name claims nothing and is left alone."""
+"""Pattern of owner lock file names. Other files hold no claim and are left alone."""
 
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL})
 
-# An untrusted vault may have anything under the name of a lock file, such as a link or a pipe without a writer.
+# In an untrusted vault, a lock file may turn out to be a symbolic link or a FIFO without a writer.
 _LOOKING = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 _LONGEST_LOOK = 10.0
-"""Seconds that others may take to look whether a lock file is held."""
+"""Seconds to wait while other processes test a lock file."""
 
 
 def kind_of(name: str | None) -> str:
-    """Return the kind of owner in a lock file's name; empty if there was no owner."""
+    """Return the owner kind in a lock file's name; empty without an owner."""
     return (name or "").partition("-")[0]
 
 
@@ -47,24 +50,24 @@ class OwnerLock:
 
     @property
     def is_inherited(self) -> bool:
-        """Whether this is a forked child, to which the claim does not belong."""
+        """Whether this interpreter is a forked child, which does not own the claim."""
         return os.getpid() != self._pid
 
     @property
     def descriptor(self) -> int:
-        """The open lock file: a process that is started with it holds the claim, too."""
+        """File descriptor of the lock; a subprocess that inherits it shares the claim."""
         return self._lock.descriptor
 
     def release(self) -> None:
-        """Give up the claim. From now on every process sees this attempt as dead."""
-        # A file that is not locked means the same as a missing one; the next recovery removes it.
+        """Release the claim; every process then sees this attempt as dead."""
+        # An unlocked file is equivalent to a missing one; the next recovery removes it.
         with contextlib.suppress(OSError):
             self._lock.path.unlink()
         self._lock.release()
 
 
 class Owners:
-    """The lock files of a vault's attempts.
+    """Owner lock files of a vault.
 
     Parameters
     ----------
@@ -77,12 +80,12 @@ class Owners:
         self.host = socket.gethostname()
 
     def claim(self, kind: str = "owner") -> OwnerLock:
-        """Make and hold the lock file of a new attempt.
+        """Create and lock the lock file of a new attempt.
 
         Raises
         ------
         TVFileError
-            If the vault is not where it was, or the file system has no kernel locks: there is no soft fallback.
+            If the vault was moved or deleted, or the file system has no kernel locks; there is no fallback.
         """
         if not self._folder.parent.is_dir():
             raise TVFileError(f"{self._folder.parent} is gone: the vault was moved or deleted.")
@@ -101,7 +104,7 @@ class Owners:
         return OwnerLock(name, lock)
 
     def is_alive(self, name: str | None) -> bool:
-        """Return whether a process holds the lock file `name`; a missing file is not held."""
+        """Return whether the lock file `name` exists and is held."""
         if name is None or _NAME.fullmatch(name) is None:
             return False
         path = self._folder / name
@@ -110,10 +113,10 @@ class Owners:
         except (FileNotFoundError, IsADirectoryError):
             return False
         except PermissionError:
-            # Another user's file that cannot be opened: an owner that may be alive is not taken over.
+            # Another user's lock file: assume that its owner is alive rather than take it over.
             return True
         try:
-            # A shared lock: two processes that test at the same moment do not take each other for the owner.
+            # A shared lock, so that concurrent tests do not mistake each other for the owner.
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
@@ -123,12 +126,12 @@ class Owners:
 
     @staticmethod
     def process_number(name: str) -> int:
-        """Return the number of the operating system's process that made the lock file `name`; 0 if it is not ours."""
+        """Return the PID of the process that created the lock file `name`; 0 for a foreign file."""
         found = _NAME.fullmatch(name)
         return int(found[1]) if found else 0
 
     def forget(self, name: str | None) -> None:
-        """Remove the lock file of an attempt that is known to be dead."""
+        """Remove the lock file of a dead attempt."""
         if name is not None and _NAME.fullmatch(name):
             with contextlib.suppress(PermissionError):
                 (self._folder / name).unlink(missing_ok=True)
@@ -138,13 +141,16 @@ class Owners:
         return sorted(path.name for path in self._folder.iterdir()) if self._folder.is_dir() else []
 
     def forget_dead(self) -> None:
-        """Remove the lock files that are not held: a missing file means the same."""
+        """Remove stale lock files, which are equivalent to missing ones."""
         for name in self.names():
             _remove_unless_held(self._folder / name)
 
 
 def _remove_unless_held(path: Path) -> None:
-    """Remove a lock file while holding it: a process that has opened it by then notices, and makes a new one."""
+    """Remove a stale lock file.
+
+    It is removed under its own lock: a process that has it open notices, and creates a new one.
+    """
     try:
         descriptor = os.open(path, _LOOKING)
     except OSError:
@@ -152,7 +158,7 @@ def _remove_unless_held(path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(descriptor), path.stat()):
-            # Otherwise it is a newer file, made after another process removed the opened one.
+            # Otherwise another process has removed the opened file, and this is a newer one.
             path.unlink(missing_ok=True)
     except (BlockingIOError, FileNotFoundError, PermissionError):
         return

@@ -1,4 +1,4 @@
-"""Catalogs in SQLite: opening, locking, checking and copying the file."""
+"""SQLite backend of the catalog."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _BUSY_TIMEOUT = 60.0
 _BUSY_STEP = (0.0005, 0.002)
 
 _JITTER = random.Random()
-"""Of its own: the numbers that follow from a program's `random.seed` are the program's."""
+"""Separate generator, so that the program's own `random` sequence is not disturbed."""
 
 _BEGIN_STATEMENTS = {Purpose.READING: "BEGIN", Purpose.WRITING: "BEGIN IMMEDIATE"}
-"""A writer takes its lock at once: two that have both read could not both go on to write."""
+"""A writer locks immediately, because two readers cannot both upgrade to writers."""
 
 _ERROR_NUMBERS = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -42,12 +42,12 @@ _ERROR_NUMBERS = {
 
 
 def sqlite_path(text: str) -> Path:
-    """Return the file of a catalog whose URL a caller, or the marker of a vault, names.
+    """Return the file that a catalog URL names.
 
     Raises
     ------
     TVArgumentError
-        If it is not the URL of a SQLite file. Other databases are refused: locks are exclusive in SQLite only.
+        If the URL does not name a SQLite file. Other databases are refused, because locks are exclusive only in SQLite.
     """
     try:
         url = make_url(text)
@@ -64,7 +64,7 @@ def sqlite_path(text: str) -> Path:
 
 @dataclass(frozen=True)
 class SqliteDatabase:
-    """A SQLite file as the database of a catalog.
+    """Catalog database in a SQLite file.
 
     Parameters
     ----------
@@ -76,20 +76,20 @@ class SqliteDatabase:
 
     @property
     def url(self) -> URL:
-        """The address under which SQLAlchemy knows the file."""
+        """SQLAlchemy URL of the file."""
         return URL.create("sqlite", database=str(self.path))
 
     @property
     def dialect(self) -> Dialect:
-        """The language of SQLite: one for all files, so that each statement is compiled once."""
+        """SQLAlchemy dialect, shared by all files so that each statement is compiled once."""
         return _dialect()
 
     def make(self) -> None:
-        """Make an empty database; no-op where one exists."""
+        """Create an empty database; no-op if one exists."""
         create_empty(self.path)
 
     def new_engine(self) -> Engine:
-        """Return an engine whose connections are prepared for an untrusted file."""
+        """Return an engine whose connections are hardened against an untrusted file."""
         engine = create_engine(self.url, pool_size=2, max_overflow=-1, creator=partial(_open, self.path))
         engine.dialect = self.dialect
         event.listen(engine, "connect", _prepare)
@@ -97,7 +97,7 @@ class SqliteDatabase:
         return engine
 
     def begin(self, connection: Connection, purpose: Purpose) -> None:
-        """Begin a transaction; a writer takes its lock at once."""
+        """Begin a transaction; a writer locks immediately."""
         statement = _BEGIN_STATEMENTS[purpose]
         if not _begin_soon(connection.driver, statement):
             connection.send(statement)
@@ -114,7 +114,7 @@ class SqliteDatabase:
         return [text for text in found if text != "ok"] + [f"a row of {row[0]} belongs to nothing" for row in orphans]
 
     def backup(self, connection: Connection, target: Path) -> None:
-        """Write a copy of the file as it is at this moment, through SQLite's own interface."""
+        """Write a snapshot of the file with SQLite's backup API."""
         create_empty(target)
         copy = sqlite3.connect(target)
         try:
@@ -123,13 +123,13 @@ class SqliteDatabase:
             copy.close()
 
     def error_number(self, error: DBAPIError) -> int:
-        """Return the number of the operating system's error that comes nearest to one of SQLite."""
+        """Return the `errno` closest to a SQLite error."""
         return _ERROR_NUMBERS.get(_code_of(error), errno.EIO)
 
     def translated(self, error: DBAPIError) -> Exception:
-        """Return an error of SQLite as one of the contract."""
+        """Return the public exception for a SQLite error."""
         code = _code_of(error)
-        # Plain errors of statements that worked before: a table or column is gone, or is not valid text.
+        # Generic errors of known-good statements: a table or column is missing, or is not valid text.
         unreadable = isinstance(error.orig, sqlite3.OperationalError) and code in (0, sqlite3.SQLITE_ERROR)
         if unreadable or code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             return TVFileError(f"The catalog {self.url} is damaged or not a catalog ({error.orig}).")
@@ -142,7 +142,7 @@ class SqliteDatabase:
 
 @cache
 def _dialect() -> Dialect:
-    """Return the dialect of all engines, as SQLAlchemy finds it when it first connects."""
+    """Return the shared dialect, as initialized by SQLAlchemy's first connection."""
     engine = create_engine("sqlite://")
     with engine.connect():
         return engine.dialect
@@ -155,7 +155,7 @@ def _code_of(error: DBAPIError) -> int:
 def _open(path: Path) -> sqlite3.Connection:
     if path.exists() and not may_open_live(path):
         return read_snapshot(path)
-    # Without "create": a catalog that is gone must not come back as an empty one.
+    # Mode "rw", not "rwc": a missing catalog must not be recreated empty.
     uri = f"file:{quote(str(path))}?mode=rw"
     return sqlite3.connect(uri, uri=True, timeout=_BUSY_TIMEOUT, check_same_thread=False)
 
@@ -169,13 +169,13 @@ def _prepare(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _check_same_file(path: Path, connection: object, record: ConnectionPoolEntry, _proxy: object) -> None:
-    """Let the pool open the file anew, if it was replaced, or has changed since it was copied."""
+    """Make the pool reconnect if the file was replaced, or changed since it was copied."""
     try:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DisconnectionError(f"The catalog {path} is gone.") from error
     if isinstance(connection, Snapshot):
-        # The first use is that of a copy just made: under a busy writer a second look would never be satisfied.
+        # A copy is accepted on its first use: under a busy writer, a second check would always fail.
         is_new = "used" not in record.info
         record.info["used"] = True
         if not is_new and (state_of(path) != connection.state or may_open_live(path)):
@@ -187,11 +187,11 @@ def _check_same_file(path: Path, connection: object, record: ConnectionPoolEntry
 
 
 def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
-    """Wait for other writers in short steps; SQLite's own grow to a tenth of a second, and many would sleep in turns.
+    """Begin a transaction, polling in short steps for other writers; return whether it has begun.
 
-    Returns whether the transaction has begun.
+    SQLite's own busy handler backs off to a tenth of a second, so many writers would sleep in turns.
     """
-    if statement == "BEGIN":  # It takes no lock, so there is nothing to wait for.
+    if statement == "BEGIN":  # Takes no lock, so it never waits.
         with contextlib.suppress(sqlite3.Error):
             driver.execute(statement)
             return True
@@ -201,7 +201,7 @@ def _begin_soon(driver: sqlite3.Connection, statement: str) -> bool:
         try:
             driver.execute(statement)
         except sqlite3.OperationalError as error:
-            # Any other error SQLAlchemy is to meet too, and to report in its way.
+            # Leave any other error for SQLAlchemy to run into and report.
             return None if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY else False
         return True
 

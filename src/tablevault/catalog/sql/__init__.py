@@ -1,1 +1,1 @@
-"""A catalog in SQL, shared by all databases; `sqlite.py` beside this package is specific to one."""
+"""Database-independent SQL catalog; `sqlite.py` beside this package is the SQLite backend."""

@@ -1,4 +1,4 @@
-"""Instances of another vault, as they become visible inside the deciding transaction."""
+"""Import of another vault's instances inside the deciding transaction."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def insert_imported(
     insert_instance: InsertInstance,
     supersede: Callable[[Connection, int], object],
 ) -> dict[int, int]:
-    """Insert tables, instances, reads and tags in their order; return the row ids of the instances by position.
+    """Insert imported content in order; return the row ids of its instances by position.
 
     Parameters
     ----------
@@ -52,11 +52,11 @@ def insert_imported(
     insert_instance
         Inserts one instance.
     supersede
-        Lets the artifacts of all instances of a table be superseded.
+        Marks the artifacts of all instances of a table as superseded.
     """
     numbers = [_table(connection, table, serial) for table in change.tables]
     rows: dict[int, int] = {}
-    # What only lineages name comes first, so that the others find it.
+    # Instances known only from lineages come first, so that the others can refer to them.
     for place, item in sorted(enumerate(change.instances), key=lambda placed: not placed[1].is_hidden):
         table_id = numbers[item.table]
         if item.replaces_artifacts:
@@ -115,7 +115,7 @@ def _instance(item: ImportedInstance, table_id: int) -> dict[str, object]:
 
 
 def _row(connection: Connection, rows: Mapping[str, int], instance_id: str) -> int | None:
-    """Return the row id of an instance: of this import, else of one that is known here."""
+    """Return an instance's row id, from this import or else from the catalog."""
     if instance_id in rows:
         return rows[instance_id]
     found = connection.scalar(_ROW_OF, {"instance_id": instance_id})
@@ -123,7 +123,7 @@ def _row(connection: Connection, rows: Mapping[str, int], instance_id: str) -> i
 
 
 def _tag(connection: Connection, tag: ImportedTag, row_id: int, serial: int) -> None:
-    """Set a tag, unless its table has one of this name by now."""
+    """Set a tag, unless its table already has one of this name."""
     table_id = connection.scalar(_TABLE_OF, {"row_id": row_id})
     key = {"table_id": table_id, "tag_key": fold(tag.tag)}
     if connection.scalar(_TAG, key) is not None:

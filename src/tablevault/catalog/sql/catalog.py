@@ -25,7 +25,7 @@ class SqlCatalog:
     Parameters
     ----------
     database
-        Where it is.
+        Backend that holds the catalog.
     """
 
     def __init__(self, database: Database) -> None:
@@ -39,15 +39,15 @@ class SqlCatalog:
 
     @property
     def url(self) -> str:
-        """The address of the database, without a password."""
+        """Database URL without the password."""
         return self._store.url
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
+        """Pin this thread's reads inside the block to one snapshot, which excludes its own writes."""
         return self._store.snapshot()
 
     def create(self, vault_id: str, created_at: str) -> str:
-        """Create the database's tables, where they are missing; return the id of the vault that they are of."""
+        """Create missing tables; return the id of the vault that they belong to."""
         self._database.make()
         with self._store.write() as connection:
             is_new = migration.create_tables(connection)
@@ -57,19 +57,19 @@ class SqlCatalog:
             return known or vault_id
 
     def identity(self) -> tuple[int, str | None]:
-        """Return the format that the catalog has, and the id of its vault, which format 1 does not say."""
+        """Return the catalog's format and vault id, which format 1 does not record."""
         with self._store.read() as connection:
             return migration.identity_of(connection)
 
     def migrate(self, vault_id: str, created_at: str, check: Callable[[Sequence[ProcessRecord]], None]) -> None:
-        """Bring an older catalog to the newest format, in one transaction; nothing happens to one that has it.
+        """Upgrade the catalog to the newest format in one transaction; no-op if it is current.
 
         Parameters
         ----------
         vault_id, created_at
             Of the vault.
         check
-            Is given the processes that are not over, and raises if one of them is in the way.
+            Called with the unfinished processes; raises if one of them blocks the upgrade.
         """
         with self._store.write() as connection:
             number, _ = migration.identity_of(connection)
@@ -78,7 +78,7 @@ class SqlCatalog:
                 migration.upgrade(connection, vault_id, created_at, migrated_from=number)
 
     def record_imported(self, imported: Imported) -> None:
-        """Put the content of another catalog into this one, which is empty."""
+        """Copy the content of another catalog into this empty one."""
         record_imported(self._store, imported)
 
     def faults(self) -> list[str]:
@@ -86,7 +86,7 @@ class SqlCatalog:
         return self._store.faults()
 
     def backup(self, target: Path) -> None:
-        """Write a copy of the catalog as it is at this moment."""
+        """Write a snapshot of the catalog to a file."""
         self._store.backup(target)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""How each kind of change becomes visible, inside the deciding transaction."""
+"""Application of each kind of change inside the deciding transaction."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from tablevault.values.changes import (
 )
 from tablevault.values.contents import ArtifactState
 
-# Statements are made once: to put one together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 _ID_OF_TABLE = select(tables.c.table_id).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
 _AUTHOR = select(processes.c.author).where(processes.c.serial == bindparam("by_serial")).scalar_subquery()
 _INSERT_TABLE = insert(tables).values(author=_AUTHOR)
@@ -55,7 +55,7 @@ _NEWEST_ACTIVE = (
     .limit(1)
 )
 _UPDATE_INSTANCE = update(instances).where(instances.c.row_id == bindparam("of_row"))
-# Columns of format 2 are not part of the table that both formats are read by.
+# The table definition serves both formats and so lacks the columns of format 2.
 COUNT_FAILURES = text("UPDATE instances SET failed_cells = :failed, skipped_cells = :skipped WHERE row_id = :of_row")
 _DELETE_TEMPORARY = _UPDATE_INSTANCE.returning(
     instances.c.table_id,
@@ -172,7 +172,7 @@ def _(change: UnchangedInstance, connection: Connection, serial: int) -> None:
             f"Instance '{newest}' was made while this execution found that '{change.instance_id}', the newest one so "
             "far, would not change; run it again."
         )
-    # The instance that was to be made will never be visible.
+    # The planned instance will never become visible.
     forget_creates(connection, serial)
 
 
@@ -211,7 +211,7 @@ def _(change: DeletedTag, connection: Connection, serial: int) -> None:
 
 
 def _deleted_temporary(connection: Connection, row_id: int) -> Mapping[str, Any]:
-    """Delete a temporary instance; return its facts."""
+    """Delete a temporary instance; return its recorded fields."""
     found = connection.execute(_DELETE_TEMPORARY, {"of_row": row_id, "deleted": True}).mapping()
     if found is None:
         raise ValueError(f"it has no instance number {row_id}")
@@ -221,7 +221,7 @@ def _deleted_temporary(connection: Connection, row_id: int) -> Mapping[str, Any]
 def _insert_materialized(
     connection: Connection, change: MaterializedInstance | WrittenInstance, facts: Mapping[str, object], serial: int
 ) -> None:
-    """Insert an active instance with the columns that it read, and count its failures."""
+    """Insert an active instance with its reads and failure counts."""
     row = {
         **facts,
         "instance_id": change.instance_id,

@@ -1,4 +1,7 @@
-"""Rows of the catalog as records, and records as rows: a row that no version writes is damage."""
+"""Conversion between catalog rows and records.
+
+A row that no version of TableVault writes counts as damage.
+"""
 
 from __future__ import annotations
 
@@ -41,33 +44,33 @@ _encode = msgspec.json.Encoder().encode
 
 @contextmanager
 def damage_named(what: str) -> Iterator[None]:
-    """Turn errors of decoding a row into the one error that the store translates."""
+    """Wrap decoding errors in the `ValueError` that the store translates."""
     try:
         yield
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise ValueError(f"a row of {what} is invalid ({type(error).__name__}: {error!s:.200})") from error
 
 
-# The classes that annotations name are looked up once, when a record is first made: here, before a program that freezes
-# clocks lets `datetime` mean another class.
+# Annotations are resolved once, on first use. Do it here, before a program that freezes the clock replaces the
+# `datetime` class.
 for _kind in (TableRecord, InstanceRecord, ListedInstance, NamedInstance, ProcessRecord, TagRecord):
     msgspec.json.Decoder(_kind)
 
 
 def as_record(kind: type[Record], values: Mapping[str, Any]) -> Record:
-    """Return a record of checked values: SQLite stores any type in any column."""
+    """Return a record of type-checked values, because SQLite stores any type in any column."""
     return msgspec.convert(values, type=kind)
 
 
 def file_name(text: Any) -> str:
-    """Return a text that becomes the name of a file or folder; raise `ValueError` if it could lead elsewhere."""
+    """Return a file or folder name; raise `ValueError` if it could escape its folder."""
     if not isinstance(text, str) or not is_file_name(text):
         raise ValueError(f"{text!r:.100} is not the name of a file or folder")
     return text
 
 
 def now() -> str:
-    """Return the time as the catalog keeps it."""
+    """Return the current time in the catalog's format."""
     return datetime.now(UTC).isoformat()
 
 
@@ -75,7 +78,7 @@ def now() -> str:
 
 
 def process_record(row: Mapping[str, Any], creates: tuple[Creation, ...]) -> ProcessRecord:
-    """Return the record of a process, whose plan is still going to create `creates`."""
+    """Return the record of a process, with the pending creations of its plan."""
     with damage_named("processes"):
         checked = {
             "process_id": file_name(row["process_id"]),
@@ -93,7 +96,7 @@ def process_record(row: Mapping[str, Any], creates: tuple[Creation, ...]) -> Pro
 
 
 def process_row(new: NewProcess, plan: Plan, owner: Owner | None) -> dict[str, object]:
-    """Return the row of a new process, a refused one if it has no owner."""
+    """Return the row of a new process, which is refused if it has no owner."""
     return {
         "process_id": new.process_id,
         "operation": new.operation,
@@ -118,12 +121,12 @@ def process_row(new: NewProcess, plan: Plan, owner: Owner | None) -> dict[str, o
 
 
 def encode_progress(progress: Progress) -> str:
-    """Return progress as the catalog keeps it."""
+    """Encode progress for the catalog."""
     return _encode(progress).decode()
 
 
 def encode_error(error: ErrorInfo) -> str:
-    """Return an error as the catalog keeps it."""
+    """Encode an error for the catalog."""
     return _encode(error).decode()
 
 
@@ -145,7 +148,7 @@ def table_record(row: Mapping[str, Any]) -> TableRecord:
 
 @lru_cache(maxsize=256)
 def _columns(text: str) -> tuple[ColumnRecord, ...]:
-    """Return the recorded columns of an instance; most instances of a table have the same."""
+    """Decode the columns of an instance; cached, as most instances of a table share them."""
     named = [{"name": name, "type_name": kind} for name, kind in json.loads(text)]
     return msgspec.convert(named, type=tuple[ColumnRecord, ...])
 
@@ -166,7 +169,7 @@ def instance_record(row: Mapping[str, Any]) -> InstanceRecord:
 
 
 def named_instances(rows: Iterable[Sequence[Any]]) -> list[NamedInstance]:
-    """Return instances with the names of their tables; the values of rows are in the order of the fields."""
+    """Decode named instances from rows whose values are in field order."""
     with damage_named("instances"):
         decoded = [
             (table_id, table_name, row_id, file_name(instance_id), artifact_state, _columns(columns))
@@ -176,7 +179,7 @@ def named_instances(rows: Iterable[Sequence[Any]]) -> list[NamedInstance]:
 
 
 def listed_instance(row: Mapping[str, Any]) -> ListedInstance:
-    """Return an instance as lists show it."""
+    """Return the list entry of an instance."""
     with damage_named("instances"):
         flags = {name: bool(row[name]) for name in ("temporary", "active", "success", "external_edit")}
         return as_record(ListedInstance, {**row, "instance_id": file_name(row["instance_id"]), **flags})
@@ -201,7 +204,7 @@ def read_record(row: Mapping[str, Any]) -> Read:
 
 
 def read_row(row_id: int, read: Read) -> Mapping[str, object]:
-    """Return the row of a column that an instance has read."""
+    """Return the row that records a read column."""
     return {
         "row_id": row_id,
         "column": read.column,

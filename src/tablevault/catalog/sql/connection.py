@@ -1,4 +1,7 @@
-"""Statements of SQLAlchemy, run by the driver: each is compiled once, as SQLAlchemy itself takes longer than SQLite."""
+"""SQLAlchemy statements run directly by the driver.
+
+Each is compiled once, because SQLAlchemy itself takes longer than SQLite.
+"""
 
 from __future__ import annotations
 
@@ -21,28 +24,28 @@ Values: TypeAlias = Mapping[str, Any]
 Row: TypeAlias = tuple[Any, ...]
 
 _EXPANDING = re.compile(r"__\[POSTCOMPILE_(\w+)\]")
-"""Where SQLAlchemy leaves room for the values of a list, whose length it does not know."""
+"""SQLAlchemy's placeholder for a list of unknown length."""
 _NO_VALUES = "SELECT NULL WHERE 1 = 0"
-"""Stands for an empty list: not all databases take `IN ()`."""
+"""Replaces an empty list, because not all databases accept `IN ()`."""
 _NOTHING: Values = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    """A statement as a driver runs it with values of certain names."""
+    """A statement compiled for one set of parameter names."""
 
     sql: str
     names: tuple[str, ...]
-    """Of the values, in the order of their places."""
+    """Names of the parameters, in positional order."""
     constants: Mapping[str, Any]
-    """Values that are part of the statement."""
+    """Values bound in the statement itself."""
     place: str
-    """Stands for a value in the text."""
+    """Placeholder for one value in the SQL."""
     has_lists: bool
-    """Whether the length of the text depends on values."""
+    """Whether the length of the SQL depends on the values."""
 
     def with_values(self, values: Values) -> tuple[str, list[Any]]:
-        """Return text and values of one run."""
+        """Return the SQL and the positional values of one execution."""
         given = {**self.constants, **values} if self.constants else values
         if not self.has_lists:
             return self.sql, [given[name] for name in self.names]
@@ -55,24 +58,24 @@ class _Compiled:
 
 
 class Purpose(StrEnum):
-    """Purposes for which transactions begin."""
+    """Purpose of a transaction."""
 
     READING = "reading"
     WRITING = "writing"
-    """One at a time, from its beginning on."""
+    """At most one at a time, from its beginning."""
 
 
 class Result:
-    """The rows that a statement returned.
+    """Rows returned by a statement.
 
     Parameters
     ----------
     columns
-        Their names.
+        Names of the columns.
     rows
         The rows.
     rowcount
-        Number of rows that the statement changed.
+        Number of rows changed by the statement.
     """
 
     def __init__(self, columns: tuple[str, ...], rows: Sequence[Row], rowcount: int) -> None:
@@ -98,30 +101,30 @@ class Result:
         return self._rows[0]
 
     def mappings(self) -> list[Mapping[str, Any]]:
-        """Return the rows as values by the names of their columns."""
+        """Return the rows as values by column name."""
         return [dict(zip(self._columns, row, strict=True)) for row in self._rows]
 
     def mapping(self) -> Mapping[str, Any] | None:
-        """Return the first row as values by the names of their columns; `None` if there is none."""
+        """Return the first row as values by column name; `None` if there is none."""
         row = self.first()
         return None if row is None else dict(zip(self._columns, row, strict=True))
 
 
 class Database(Protocol):
-    """A database of a catalog, as far as databases differ."""
+    """Database-specific part of a catalog."""
 
     @property
     def url(self) -> URL:
-        """The address under which SQLAlchemy knows the database."""
+        """SQLAlchemy URL of the database."""
         ...
 
     @property
     def dialect(self) -> Dialect:
-        """The language of the database."""
+        """SQLAlchemy dialect of the database."""
         ...
 
     def make(self) -> None:
-        """Make an empty database; no-op where one exists."""
+        """Create an empty database; no-op if one exists."""
         ...
 
     def new_engine(self) -> Engine:
@@ -141,15 +144,15 @@ class Database(Protocol):
         ...
 
     def backup(self, connection: Connection, target: Path) -> None:
-        """Write a copy of the database, as it is at this moment, to a file."""
+        """Write a snapshot of the database to a file."""
         ...
 
     def error_number(self, error: DBAPIError) -> int:
-        """Return the number of the operating system's error that comes nearest."""
+        """Return the `errno` closest to a database error."""
         ...
 
     def translated(self, error: DBAPIError) -> Exception:
-        """Return an error of the database as one of the contract."""
+        """Return the public exception for a database error."""
         ...
 
 
@@ -159,7 +162,7 @@ class Connection:
     Parameters
     ----------
     driver
-        The connection of the database's driver.
+        Connection of the database driver.
     database
         The database.
     """
@@ -170,12 +173,12 @@ class Connection:
         self._database = database
 
     def execute(self, statement: Statement, values: Values | Sequence[Values] = _NOTHING) -> Result:
-        """Run a statement with values by their names; given several of them, once for each.
+        """Run a statement with named values, once for each mapping of a sequence.
 
         Raises
         ------
         DBAPIError
-            For errors of the database.
+            If the database reports an error.
         """
         if isinstance(values, Mapping):
             return self.send(*_compiled(statement, self.dialect, tuple(values)).with_values(values))
@@ -183,16 +186,16 @@ class Connection:
         return self.send(compiled.sql, [compiled.with_values(each)[1] for each in values], is_for_each=True)
 
     def scalar(self, statement: Statement, values: Values = _NOTHING) -> Any:
-        """Return the first value that a query finds; `None` if it finds nothing."""
+        """Return the first value of a query's result; `None` if it is empty."""
         row = self.execute(statement, values).first()
         return None if row is None else row[0]
 
     def scalars(self, statement: Statement, values: Values = _NOTHING) -> list[Any]:
-        """Return the first value of each row that a query finds."""
+        """Return the first value of each row of a query's result."""
         return [row[0] for row in self.execute(statement, values)]
 
     def send(self, sql: str, parameters: Sequence[Any] = (), is_for_each: bool = False) -> Result:
-        """Run a statement in the language of the database; with `is_for_each`, once for each of the parameters."""
+        """Run a SQL text; with `is_for_each`, once for each set of parameters."""
         with translated(self.dialect, sql, parameters):
             cursor = self.driver.cursor()
             try:
@@ -209,19 +212,19 @@ class Connection:
         return self._database.has_table(self, name)
 
     def commit(self) -> None:
-        """Commit the transaction; raises `DBAPIError` for errors of the database."""
+        """Commit the transaction; raise `DBAPIError` if the database fails."""
         with translated(self.dialect):
             self.driver.commit()
 
     def rollback(self) -> None:
-        """Roll the transaction back; raises `DBAPIError` for errors of the database."""
+        """Roll the transaction back; raise `DBAPIError` if the database fails."""
         with translated(self.dialect):
             self.driver.rollback()
 
 
 @contextmanager
 def translated(dialect: Dialect, sql: str | None = None, parameters: Any = None) -> Iterator[None]:
-    """Turn errors of a driver into those of SQLAlchemy, which are the same for all databases."""
+    """Wrap driver errors in those of SQLAlchemy, which are common to all databases."""
     kind = dialect.loaded_dbapi.Error
     try:
         yield
@@ -230,7 +233,7 @@ def translated(dialect: Dialect, sql: str | None = None, parameters: Any = None)
 
 
 _statements: weakref.WeakKeyDictionary[Statement, dict[tuple[str, ...], _Compiled]] = weakref.WeakKeyDictionary()
-"""Statements as they have been compiled, by the names of their values: those made for one call go with it."""
+"""Cache of compiled statements by parameter names; weak, so that one-off statements are freed."""
 
 
 def _compiled(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> _Compiled:
@@ -247,7 +250,7 @@ def _compile(statement: Statement, dialect: Dialect, names: tuple[str, ...]) -> 
     given = frozenset(names)
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     assert isinstance(compiled, SQLCompiler)
-    assert compiled.positiontup is not None  # No driver in use takes values by their names.
+    assert compiled.positiontup is not None  # All drivers in use take positional values.
     constants = {}
     for name in dict.fromkeys(compiled.positiontup):
         if name not in given:

@@ -1,4 +1,4 @@
-"""Tables and instances in the catalog, as readers see them."""
+"""Read access to the catalog's tables and instances."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ from tablevault.values.processes import Status
 
 Result = TypeVar("Result")
 
-# Statements are made once: to put one together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 _TABLE_BY_NAME = select(tables).where(tables.c.name_key == bindparam("name_key"), ~tables.c.deleted)
 _TABLE_BY_ID = select(tables).where(tables.c.table_id == bindparam("table_id"))
 _TABLES = select(tables).where(~tables.c.deleted).order_by(tables.c.table_id)
 
-# Both tables have a serial number; only the id of the process is selected from the other one.
+# Both tables have a `serial` column, so only the process id is selected from `processes`.
 _INSTANCES = select(instances, processes.c.process_id).join(processes, processes.c.serial == instances.c.serial)
 _PRESENT = _INSTANCES.where(instances.c.table_id == bindparam("table_id"), ~instances.c.deleted)
 _INSTANCE_BY_ID = _PRESENT.where(instances.c.instance_id == bindparam("instance_id"))
@@ -80,7 +80,7 @@ _NAMED = (
 )
 _CANDIDATES = instances.alias()
 _NEWEST_SUCCESSFUL = _NAMED.where(
-    # One step in the index for each table, however many instances it has.
+    # One index step per table, regardless of its number of instances.
     instances.c.row_id
     == select(_CANDIDATES.c.row_id)
     .where(
@@ -112,7 +112,7 @@ _IS_HELD = exists().where(
     held_locks.c.resource == literal(lock_on_table("")) + tables.c.name_key, held_locks.c.exclusive.is_(True)
 )
 _OF_TABLE = "table "
-"""Before the names of a table's columns, where an instance's have the same names."""
+"""Prefix for a table's columns, whose names clash with those of an instance."""
 _SELECTED = (
     select(
         *(column.label(_OF_TABLE + column.name) for column in tables.c),
@@ -148,7 +148,7 @@ _NEWEST_UNTIL = (
     .order_by(instances.c.row_id.desc())
     .limit(1)
 )
-# Columns of format 2 are not part of the table that both formats are read by.
+# The table definition serves both formats and so lacks the columns of format 2.
 _FAILURE_COUNTS = text(
     "SELECT row_id, failed_cells, skipped_cells FROM instances WHERE failed_cells > 0 OR skipped_cells > 0"
 )
@@ -174,7 +174,7 @@ _OUTERMOST_VERSIONS_LIKE = select(
     _VERSION_LIKE.order_by(instances.c.version).scalar_subquery(),
     _VERSION_LIKE.order_by(instances.c.version.desc()).scalar_subquery(),
 )
-"""The first and the last one: if both are one version, so are all between them."""
+"""The first and last match; if both are the same version, so are all between them."""
 _READS_OF = select(reads).where(reads.c.row_id == bindparam("row_id")).order_by(reads.c.read_id)
 _CONFIRMED_OF = (
     select(confirmed.c.input_row_id).where(confirmed.c.row_id == bindparam("row_id")).order_by(confirmed.c.confirmed_id)
@@ -206,15 +206,15 @@ class Contents:
             return current_value(connection, "generation")
 
     def table(self, name: str) -> TableRecord | None:
-        """Return the table of this name, in any case of its letters."""
+        """Return the table of this name, ignoring case."""
         return self._first(_TABLE_BY_NAME, {"name_key": fold(name)}, table_record)
 
     def table_by_id(self, table_id: int) -> TableRecord | None:
-        """Return a table by its immutable id, also a deleted one."""
+        """Return a table by its immutable id, even a deleted one."""
         return self._first(_TABLE_BY_ID, {"table_id": table_id}, table_record)
 
     def tables(self) -> list[TableRecord]:
-        """Return all tables in the order of their creation."""
+        """Return all tables in creation order."""
         with self._store.read() as connection:
             return [table_record(row) for row in connection.execute(_TABLES).mappings()]
 
@@ -223,13 +223,13 @@ class Contents:
         return self._first(_INSTANCE_BY_ID, {"table_id": table_id, "instance_id": instance_id}, instance_record)
 
     def instance_by_row(self, row_id: int) -> InstanceRecord | None:
-        """Return an instance by its row id, also a deleted one."""
+        """Return an instance by its row id, even a deleted one."""
         return self._first(_INSTANCE_BY_ROW, {"row_id": row_id}, instance_record)
 
     def instances(
         self, table_id: int, version: str | None = None, temporary: bool | None = None
     ) -> list[InstanceRecord]:
-        """Return the instances of a table, oldest first: of one version or all, temporary or materialized or both."""
+        """Return the instances of a table, oldest first; `None` stands for all versions, and for both kinds."""
         values = {"table_id": table_id} if version is None else {"table_id": table_id, "version": version}
         query = _instances_of_table(version is not None, temporary)
         with self._store.read() as connection:
@@ -238,18 +238,18 @@ class Contents:
     def instance_ids(
         self, table_id: int, version: str | None, with_temporary: bool, until: int | None = None
     ) -> list[str]:
-        """Return the ids of the instances of a table in the order of their commits; reads no more of them.
+        """Return the ids of a table's instances in commit order, without reading their records.
 
         Parameters
         ----------
         table_id
             The table.
         version
-            Only of this version; `None` for all.
+            Version of the instances; `None` for all.
         with_temporary
-            Whether temporary instances are among them.
+            Whether to include temporary instances.
         until
-            Only up to this row id; `None` for all.
+            Last row id to include; `None` for all.
         """
         query = _IDS
         if version is not None:
@@ -262,7 +262,7 @@ class Contents:
             return [file_name(found) for found in connection.scalars(query, {"table_id": table_id})]
 
     def version_like(self, table_id: int, version: str) -> str | None:
-        """Return the version of a table that equals this one but for the case of its letters; `None` if none does."""
+        """Return a version of a table that differs from this one only in case; `None` if there is none."""
         with self._store.read() as connection:
             values = {"table_id": table_id, "version_key": fold(version)}
             found = connection.execute(_OUTERMOST_VERSIONS_LIKE, values).one()
@@ -277,26 +277,26 @@ class Contents:
         return self._first(query, values, instance_record)
 
     def place_at(self, moment: datetime) -> int:
-        """Return the row id of the last materialized instance up to the last commit that is not later than a moment.
+        """Return the row id of the last materialized instance as of a moment.
 
-        Commits are in their order, whatever clocks said meanwhile; 0 if there is none.
+        Commits keep their order even if the clock was set back; 0 if there is none.
         """
         with self._store.read() as connection:
             values = {"moment": moment.astimezone(UTC).isoformat()}
             made = connection.scalar(_LAST_MADE, values)
-            # A commit that makes no instance may be the last one by its clock, and not by the clocks before it.
+            # The last commit up to the moment may make no instance, and follow instances with later clock times.
             ended = connection.scalar(_LAST_END, values)
             before = connection.scalar(_LAST_ENDED, {"end_order": ended}) if ended is not None else None
             return max(made or 0, before or 0)
 
     def place_of(self, serial: int) -> int | None:
-        """Return the row id of the last materialized instance that a process has made."""
+        """Return the row id of the last instance that a process materialized."""
         with self._store.read() as connection:
             place: int | None = connection.scalar(_LAST_MADE_BY, {"serial": serial})
             return place
 
     def place_after(self, serial: int) -> int:
-        """Return the row id of the last materialized instance whose process had ended when a process ended."""
+        """Return the row id of the last instance materialized by the time a process ended."""
         with self._store.read() as connection:
             ended = connection.scalar(_END_OF, {"serial": serial})
             place = connection.scalar(_LAST) if ended is None else connection.scalar(_LAST_ENDED, {"end_order": ended})
@@ -305,7 +305,7 @@ class Contents:
     def newest_until(
         self, table_id: int, version: str, place: int, successful_only: bool = False
     ) -> InstanceRecord | None:
-        """Return the materialized instance of a version that was committed last up to a row id, also a deleted one."""
+        """Return the newest materialized instance of a version up to a row id, even a deleted one."""
         query = _NEWEST_UNTIL.where(instances.c.success.is_(True)) if successful_only else _NEWEST_UNTIL
         return self._first(query, {"table_id": table_id, "version": version, "place": place}, instance_record)
 
@@ -315,7 +315,7 @@ class Contents:
             return [instance_record(row) for row in connection.execute(_CURRENT).mappings()]
 
     def select(self, selection: Selection) -> Selected | None:
-        """Return the instance that a selection means, in one statement; `None` if there is none."""
+        """Return the selected instance, read in one statement; `None` if there is none."""
         values = {"name_key": fold(selection.table_name)}
         tag = tag_in(selection.instance_id)
         if tag is not None:
@@ -338,13 +338,13 @@ class Contents:
             return named_instances(connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).all())
 
     def listed_tables(self, after: str, most: int) -> list[TableRecord]:
-        """Return the first tables after a name, in the order of their names regardless of case."""
+        """Return the first tables after a name, sorted by name ignoring case."""
         with self._store.read() as connection:
             rows = connection.execute(listings.TABLES_BY_NAME, {"after": fold(after), "most": most}).mappings()
             return [table_record(row) for row in rows]
 
     def newest_listed(self, table_ids: Sequence[int]) -> dict[int, ListedInstance]:
-        """Return the newest materialized instance of each table that has one, by the table's number."""
+        """Return the newest materialized instance of each table that has one, by table id."""
         with self._store.read() as connection:
             rows = connection.execute(listings.NEWEST_OF_EACH, {"table_ids": list(table_ids)}).mappings()
             found = map(listed_instance, rows)
@@ -358,9 +358,9 @@ class Contents:
         table_id
             The table.
         temporary
-            Whether the temporary ones, or the materialized ones.
+            Whether to return temporary rather than materialized instances.
         before
-            Only up to this row id, without it; `None` for all.
+            Exclusive upper bound of the row ids; `None` for all.
         most
             Maximum number of instances.
         """
@@ -370,7 +370,7 @@ class Contents:
             return [listed_instance(row) for row in connection.execute(query, values).mappings()]
 
     def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
-        """Return the failed and skipped rows of the instances that have any, by row id; of some or of all."""
+        """Return nonzero counts of failed and skipped rows, by row id; `None` stands for all instances."""
         query, values = (_FAILURE_COUNTS, {}) if row_ids is None else (_FAILURE_COUNTS_OF, {"row_ids": list(row_ids)})
         with self._store.read() as connection:
             rows: Sequence[Any] = _of_added(
@@ -391,7 +391,7 @@ class Contents:
         Parameters
         ----------
         tag, table_id, row_id, row_ids
-            Only this one, in any case of its letters; only those of a table, of an instance, of some instances.
+            Filters by name (ignoring case), table, instance, and several instances.
         """
         query = TAGS
         if tag is not None:
@@ -409,14 +409,14 @@ class Contents:
             return [tag_record(row) for row in rows]
 
     def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
-        """Return the instances that a tag names, in any case of its letters, in the order of the tables.
+        """Return the instances with a tag, ignoring case, in the order of their tables.
 
         Parameters
         ----------
         tag
             The tag.
         table_ids
-            Only those of these tables; `None` for all.
+            Tables to search; `None` for all.
         """
         values: dict[str, object] = {"tag_key": fold(tag)}
         with self._store.read() as connection:
@@ -433,14 +433,14 @@ class Contents:
             return _of_added(connection, tags, read, without=[])
 
     def tagged(self, table_id: int, tag: str) -> InstanceRecord | None:
-        """Return the instance of a table that a tag names, in any case of its letters."""
+        """Return the instance of a table with a tag, ignoring case."""
         with self._store.read() as connection:
             values = {"table_id": table_id, "tag_key": fold(tag)}
             row = _of_added(connection, tags, lambda: connection.execute(_TAGGED, values).mapping(), without=None)
             return None if row is None else instance_record(row)
 
     def reads_of(self, row_id: int) -> list[Read]:
-        """Return the columns that the columns of an instance were computed from."""
+        """Return the columns from which an instance was computed."""
 
         def read(connection: Connection) -> tuple[Read, ...]:
             return tuple(read_record(row) for row in connection.execute(_READS_OF, {"row_id": row_id}).mappings())
@@ -448,7 +448,7 @@ class Contents:
         return list(self._store.read_once((_READS_OF, row_id), read))
 
     def confirmed_inputs(self, row_id: int) -> list[int]:
-        """Return the row ids of the instances that an instance was found unchanged against, in that order."""
+        """Return the row ids of the inputs that left an instance unchanged, in recorded order."""
 
         def read(connection: Connection) -> tuple[int, ...]:
             return _of_added(
@@ -461,7 +461,7 @@ class Contents:
         return list(self._store.read_once((_CONFIRMED_OF, row_id), read))
 
     def share_artifacts(self, table_ids: Sequence[int]) -> bool:
-        """Return whether any of the tables has one set of artifacts for all of its instances."""
+        """Return whether any of the tables shares one set of artifacts between its instances."""
         with self._store.read() as connection:
             return any(connection.scalar(_SHARE_ARTIFACTS, {"table_ids": batch}) for batch in batches(table_ids))
 
@@ -476,28 +476,28 @@ class Contents:
             )
 
     def readers_of(self, row_id: int) -> list[tuple[int, Read]]:
-        """Return the row ids of the instances that were computed from an instance, each with the read column."""
+        """Return the row ids of the instances computed from an instance, each with its read."""
         with self._store.read() as connection:
             rows = connection.execute(_READERS_OF, {"row_id": row_id}).mappings()
             return [(row["row_id"], read_record(row)) for row in rows]
 
     def instance_folders(self, table_id: int) -> set[str]:
-        """Return the names of the folders of a table's instances, temporary and materialized; reads no more of them."""
+        """Return the folder names of a table's instances, without reading their records."""
         with self._store.read() as connection:
             return {file_name(found) for found in connection.scalars(_FOLDERS, {"table_id": table_id})}
 
     def instance_named(self, instance_id: str) -> InstanceRecord | None:
-        """Return the instance of this id in any table, rather one that is there than a deleted one."""
+        """Return the instance of this id in any table, preferring one that is not deleted."""
         return self._first(_INSTANCE_NAMED, {"instance_id": instance_id}, instance_record)
 
     def input_pairs(self) -> list[tuple[int, int]]:
-        """Return the row ids of instances and of those that they were computed from, also of deleted ones."""
+        """Return the row ids of instances and their inputs in pairs, including deleted ones."""
         query = select(reads.c.row_id, reads.c.input_row_id).distinct().order_by(reads.c.row_id, reads.c.input_row_id)
         with self._store.read() as connection:
             return [(row_id, input_row_id) for row_id, input_row_id in connection.execute(query)]
 
     def origins(self) -> list[tuple[int, int]]:
-        """Return the row ids of the materialized instances that have an origin, deleted ones too, each with it."""
+        """Return the row ids of materialized instances and their origins in pairs, including deleted ones."""
         query = (
             select(instances.c.row_id, instances.c.origin)
             .where(instances.c.origin.is_not(None), instances.c.temporary.is_(False))
@@ -522,11 +522,11 @@ class Contents:
 
 
 def _of_added(connection: Connection, table: Table, read: Callable[[], Result], without: Result) -> Result:
-    """Return the content of a table of format 2; `without` in format 1, which lacks it."""
+    """Return the content of a format 2 table; `without` in format 1, which lacks it."""
     try:
         return read()
     except OperationalError:
-        # Asked for only now: almost every catalog has the table.
+        # Checked only after a failure, because almost every catalog has the table.
         if connection.has_table(table.name):
             raise
         return without

@@ -1,4 +1,4 @@
-"""Tables and instances that processes are going to make visible, inside transactions of the caller."""
+"""Pending tables and instances of processes, inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CREATES_OF = (
 
 
 def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
-    """Record the tables and instances that a process is going to make visible."""
+    """Record the pending tables and instances of a process."""
     rows = [
         {
             "serial": serial,
@@ -47,7 +47,7 @@ def record_creates(connection: Connection, serial: int, plan: Plan) -> None:
 
 
 def forget_creates(connection: Connection, serial: int) -> None:
-    """Forget the creations of a process that was planned anew, or made them visible without a success."""
+    """Delete the creations of a process that was replanned, or made them visible without success."""
     connection.execute(_FORGET_CREATES, {"of_serial": serial})
 
 
@@ -60,5 +60,5 @@ def creates_of(connection: Connection, serials: Sequence[int]) -> dict[int, tupl
 
 
 def was_to_create(connection: Connection, location: str) -> bool:
-    """Return whether a process that is over, without success, had planned to create this path of the vault."""
+    """Return whether a finished, unsuccessful process had planned to create a path."""
     return connection.scalar(_CREATED, {"location": location}) is not None

@@ -1,4 +1,4 @@
-"""The end of processes: decided, tidied up, finished. All of it happens inside a transaction of the caller."""
+"""Deciding, tidying up and finishing processes inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ UPDATE_UNDECIDED = UPDATE_BY_SERIAL.where(
     processes.c.attempt == bindparam("of_attempt"),
     processes.c.status.in_([Status.RUNNING.value, Status.PAUSED.value]),
 )
-"""Only of a process that the attempt owns. Nothing takes back a decision, not even the attempt that made it."""
+"""Applies only to a process that the attempt owns. A decision is final, even for the attempt that made it."""
 _DECIDE = UPDATE_UNDECIDED.returning(exists().where(tidying.c.problem.is_not(None)).label("has_failed_steps"))
 _IS_COMMITTING = processes.c.status == Status.COMMITTING.value
 _FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
@@ -46,7 +46,7 @@ _FINISH = UPDATE_BY_SERIAL.where(~processes.c.finished).values(
     ended_at=case((_IS_COMMITTING, bindparam("ended_at")), else_=processes.c.ended_at),
     end_order=case((_IS_COMMITTING, bindparam("end_order")), else_=processes.c.end_order),
 )
-"""A process that was reverted or stopped has ended when that was decided, not when it was tidied up."""
+"""A reverted or stopped process ended when that was decided, not when it was tidied up."""
 _STEP = ("serial", "action", "source", "target")
 """Columns of a step on disk."""
 _FAILED_STEPS = select(tidying).where(tidying.c.problem.is_not(None))
@@ -57,16 +57,16 @@ _FORGET_MOVES = delete(tidying).where(
     tidying.c.action == TidyingAction.MOVE_FOLDER.value,
     tidying.c.source == bindparam("path"),
 )
-"""Of a folder that could not be moved, and is to have yet another name."""
+"""Applies to a folder that could not be moved and is being renamed again."""
 _UPDATE_STEP = update(tidying).where(tidying.c.tidying_id == bindparam("of_id"))
 _SAVE_PROBLEM = _UPDATE_STEP.where(tidying.c.serial == bindparam("of_serial"))
-"""SQLite gives the id of a step that is done to a new one, which may be another process's."""
+"""Checks the process, because SQLite may reuse the id of a finished step for another one's."""
 _DELETE_STEPS = delete(tidying).where(tidying.c.serial == bindparam("serial"))
 
 
 @cache
 def _insert_steps(count: int) -> Insert:
-    """Return the statement that inserts so many steps: several are one statement."""
+    """Return one statement that inserts `count` steps."""
     rows: list[dict[str, Any]] = [{name: bindparam(f"{name}_{place}") for name in _STEP} for place in range(count)]
     return (
         insert(tidying)
@@ -82,23 +82,23 @@ def _insert_steps(count: int) -> Insert:
 
 
 def decide_one(connection: Connection, decision: Decision, made: str | None) -> Remaining | None:
-    """Make the whole effect of one process visible; return the remaining work on disk.
+    """Apply the decision of one process; return the remaining work on disk.
 
-    A process without remaining work is finished at once.
+    A process without remaining work is finished immediately.
 
     Parameters
     ----------
     connection
         The deciding transaction.
     decision
-        How the process ends.
+        Outcome of the process.
     made
-        The instance that the transaction materializes, or leaves unchanged: the process is about it from now on.
+        Id of the instance that the transaction materializes or leaves unchanged; recorded as the process's own.
 
     Raises
     ------
     TVProcessError
-        If the process is not in the attempt that decides any more.
+        If another attempt has taken the process over.
     """
     remaining, changes = decision.changes.tidying, decision.changes.changes
     values = _decided(decision)
@@ -106,7 +106,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
         values["instance_id"] = made
     advanced = [] if _is_left_open(decision) else ["end_order"]
     if changes or not decision.changes.leaves_work:
-        # A process that waits for released locks may have planned before they were released.
+        # A process waiting for these locks may have planned before their release.
         advanced.append("generation")
     counters = advance(connection, *advanced) if advanced else {}
     if "end_order" in counters:
@@ -116,7 +116,7 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
     if row is None:
         raise not_owned(connection, decision.serial)
     if changes and decision.status is not Status.SUCCEEDED:
-        # A stop that materializes. Of a success the catalog knows that nothing is left to be created.
+        # A stop that materializes. After a success, the status shows that nothing is pending.
         forget_creates(connection, decision.serial)
     for change in changes:
         if isinstance(change, RenamedTable):
@@ -139,9 +139,9 @@ def decide_one(connection: Connection, decision: Decision, made: str | None) -> 
 
 
 def instances_made_by(decisions: Sequence[Decision]) -> dict[int, str]:
-    """Return the ids of the instances that processes materialize or leave unchanged, by serial number.
+    """Return the instance that each process materializes or leaves unchanged, by serial number.
 
-    The first process decides for the others: it is about the first instance that it or another one makes.
+    The first process decides for the others; its instance is the first one that any of them makes.
     """
     made = {
         decision.serial: change.instance_id
@@ -153,7 +153,7 @@ def instances_made_by(decisions: Sequence[Decision]) -> dict[int, str]:
 
 
 def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-    """Record that a decided process is tidied up, but for the problems, and release its locks."""
+    """Record that a decided process is tidied up except for `problems`; release its locks."""
     counters = advance(connection, "generation", "end_order")
     ended = {"end_order": counters["end_order"], "ended_at": now()}
     if connection.execute(_FINISH, {"of_serial": serial, **ended}).rowcount != 1:
@@ -163,7 +163,7 @@ def finish(connection: Connection, serial: int, problems: Iterable[tuple[int, st
 
 
 def refuse(connection: Connection, serial: int, error: str) -> None:
-    """Record that a process ended before it began to work."""
+    """Record that a process ended before it started its work."""
     values = {
         "status": Status.REVERTED.value,
         "ended_at": now(),
@@ -175,7 +175,7 @@ def refuse(connection: Connection, serial: int, error: str) -> None:
 
 
 def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-    """Keep the steps of a process that failed, each with its reason; the others are done."""
+    """Keep the failed steps of a process with their reasons; delete the others."""
     failed = dict(problems)
     if not failed:
         connection.execute(_DELETE_STEPS, {"serial": serial})
@@ -186,13 +186,13 @@ def settle_tidying(connection: Connection, serial: int, problems: Iterable[tuple
 
 
 def forget_moot(connection: Connection, plan: Plan) -> None:
-    """Drop failed steps on paths where something is created: done later, they would remove it."""
+    """Drop failed steps on paths to be created, where a retry would remove the new content."""
     if plan.creates:
         connection.execute(_FORGET_FAILED, [{"path": item.location} for item in plan.creates])
 
 
 def not_owned(connection: Connection, serial: int) -> TVProcessError:
-    """Return the error of an attempt that lost its process to another."""
+    """Return the error of an attempt that no longer owns its process."""
     record = first_process(connection, BY_SERIAL, {"serial": serial})
     name = record.process_id if record else str(serial)
     state = record.status.value if record else "unknown"
@@ -200,11 +200,11 @@ def not_owned(connection: Connection, serial: int) -> TVProcessError:
 
 
 def _decided(decision: Decision) -> dict[str, Any]:
-    """Return the new values in the row of a process, but for the time and order of its end."""
+    """Return the new values of a process's row, except the time and order of its end."""
     status = Status.COMMITTING if _is_left_open(decision) else decision.status
     values: dict[str, Any] = {"status": status.value}
     if decision.status is Status.SUCCEEDED:
-        # Whatever had paused it on the way is over.
+        # Clears the error of an earlier pause.
         values["error"] = None
     elif decision.error is not None:
         values["error"] = encode_error(decision.error)
@@ -216,12 +216,12 @@ def _decided(decision: Decision) -> dict[str, Any]:
 
 
 def _is_left_open(decision: Decision) -> bool:
-    """Return whether a process has succeeded only once it is tidied up."""
+    """Return whether a process succeeds only after it is tidied up."""
     return decision.status is Status.SUCCEEDED and decision.changes.leaves_work
 
 
 def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None:
-    """Drop failed steps on a path whose content is decided anew: done later, they would undo the newer decision."""
+    """Drop failed steps overridden by a newer decision, which a retry would undo."""
     failed = [(row["tidying_id"], as_record(Tidying, row)) for row in connection.execute(_FAILED_STEPS).mappings()]
     moot = [{"of_id": tidying_id} for tidying_id, old in failed if any(_is_moot(old, new) for new in steps)]
     if moot:
@@ -229,7 +229,7 @@ def _forget_superseded(connection: Connection, steps: Iterable[Tidying]) -> None
 
 
 def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
-    """Let steps that failed in a table's folder follow it, and drop those that would move it elsewhere."""
+    """Redirect failed steps in a renamed folder; drop those that would move it elsewhere."""
     connection.execute(_FORGET_MOVES, {"path": change.previous_folder})
     before, after = f"{change.previous_folder}/", f"{change.folder}/"
     for row in connection.execute(_FAILED_STEPS).mappings():
@@ -243,11 +243,11 @@ def _follow_renaming(connection: Connection, change: RenamedTable) -> None:
 
 
 def _is_moot(old: Tidying, new: Tidying) -> bool:
-    """Return whether a step that failed is overruled by a new one: about the same path, or the folder around it."""
+    """Return whether a new step overrides a failed one on the same path or inside its folder."""
     if old.path == new.path:
         return True
     if new.action not in (TidyingAction.REMOVE, TidyingAction.MOVE_FOLDER, TidyingAction.REPLACE_FOLDER):
         return False
     is_renaming = new.action is TidyingAction.MOVE_FOLDER and "/" not in new.target
-    # The folder that the old step would move is gone; so are the files in it, unless it has only another name.
+    # The source of the old step is gone, and so are files in the folder unless it was only renamed.
     return old.source == new.source or (old.path.startswith(f"{new.source}/") and not is_renaming)

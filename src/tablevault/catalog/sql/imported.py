@@ -1,4 +1,4 @@
-"""The content of another catalog, put into a new one with its numbers, ids, authors and times."""
+"""Copying another catalog's content with its numbers, ids, authors and times."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tablevault.values.processes import ProcessRecord, Status
 
 
 def record_imported(store: Store, imported: Imported) -> None:
-    """Put everything into an empty catalog, in one transaction."""
+    """Insert all content into an empty catalog in one transaction."""
     makers = {record.process_id: record.serial for record in imported.processes if record.status is not Status.REVERTED}
     with store.write() as connection:
         ended = [_process(record, advance(connection, "end_order")["end_order"]) for record in imported.processes]

@@ -1,4 +1,4 @@
-"""Pages of tables and instances, read by key: one query a page, however many there are."""
+"""Keyset-paginated lists of tables and instances, one query per page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LISTED = select(
     processes.c.process_id,
 ).join(processes, processes.c.serial == instances.c.serial)
 
-# Written as the index `instances_shown` is, which SQLite uses for nothing else.
+# Spelled like the partial index `instances_shown`, which SQLite would not use otherwise.
 _OF_TABLE = _LISTED.where(
     instances.c.table_id == bindparam("table_id"),
     instances.c.deleted == false(),

@@ -1,4 +1,4 @@
-"""Locks in the catalog: taken all at once or not at all, in the transaction that records their process."""
+"""Locks of processes, taken atomically in the transaction that records the process."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.lock_names import lock_on_instance
 from tablevault.values.processes import Lock
 
-# Statements are made once: to put one together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 _TAKE = insert(locks)
 _MOST_ROWS = 100
-"""Locks that one statement takes."""
+"""Number of locks taken by one statement."""
 _TAKE_MANY = text(
     "INSERT INTO locks (serial, resource, exclusive) SELECT :serial, column1, column2 FROM (VALUES "
     + ", ".join(f"(:resource_{number}, :exclusive_{number})" for number in range(_MOST_ROWS))
     + ") AS wanted"
 )
-"""SQLAlchemy would put its own statement for many rows together anew each time."""
+"""Written by hand, because SQLAlchemy would rebuild a multi-row statement each time."""
 _MOST_AT_ONCE = 20
-"""Number of resources in one query: for many more, SQLite would read all locks for each part of it."""
+"""Maximum number of resources in one query; beyond it, SQLite scans all locks for each term."""
 _HELD_BY = (
     select(locks.c.serial, locks.c.resource, locks.c.exclusive)
     .where(locks.c.serial.in_(bindparam("serials", expanding=True)))
@@ -83,7 +83,7 @@ def release(connection: Connection, serial: int) -> None:
 
 
 def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
-    """Return the locks of processes, by serial number, in the order of their taking."""
+    """Return the locks of processes, by serial number, in the order taken."""
     found: dict[int, list[Lock]] = {serial: [] for serial in serials}
     for batch in batches(serials):
         for serial, resource, exclusive in connection.execute(_HELD_BY, {"serials": batch}):
@@ -108,27 +108,27 @@ def exclusive_holders_of(connection: Connection, resource: str) -> tuple[int, ..
 
 
 def _path_to(resource: str) -> list[str]:
-    """Return the resources that cover a resource, itself last."""
+    """Return the resources that cover a resource, ending with itself."""
     parts = resource.split("/")
     return ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
 
 
 def _bounds_below(resource: str) -> tuple[str, str]:
-    """Return the first resource below one, and the end of those below it, in the order of their texts."""
+    """Return the half-open text range of the resources below one."""
     # "0" is the character after "/".
     return f"{resource}/", f"{resource}0"
 
 
 def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
-    """Yield each lock on the resources, above or below them, with its holder; all locks if there are many resources."""
+    """Yield the locks on, above or below the resources with their holders; all locks for many resources."""
     if len(resources) > _MOST_AT_ONCE:
-        # Few locks are held at any time: to look at all of them is faster than to ask for each resource.
+        # Few locks are held at any time, so reading them all is faster than one lookup per resource.
         rows = connection.execute(_ALL).all()
     else:
         above = {path for resource in resources for path in _path_to(resource)}
         bounds: dict[str, str] = {}
         for number, resource in enumerate(resources):
-            # The range uses the index.
+            # A range can use the index.
             bounds[f"first_{number}"], bounds[f"end_{number}"] = _bounds_below(resource)
         rows = connection.execute(_overlapping_with(len(resources)), {"above": sorted(above), **bounds}).all()
     for serial, resource, exclusive in rows:

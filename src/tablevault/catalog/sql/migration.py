@@ -1,4 +1,4 @@
-"""The format of a catalog, and how an older catalog comes to have the newest."""
+"""Formats of the catalog, and the upgrade to the newest one."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ _NOT_SUCCEEDED = select(processes.c.serial, processes.c.operation, processes.c.p
 
 
 def identity_of(connection: Connection) -> tuple[int, str | None]:
-    """Return the format that a catalog has, and the id of its vault, which format 1 does not say."""
+    """Return a catalog's format and vault id, which format 1 does not record."""
     try:
         row = connection.execute(select(vault.c.format, vault.c.vault_id)).first()
     except OperationalError:
-        # Asked for only now: almost every catalog has the table.
+        # Checked only after a failure, because almost every catalog has the table.
         if connection.has_table(vault.name):
             raise
         return 1, None
@@ -46,7 +46,7 @@ def identity_of(connection: Connection) -> tuple[int, str | None]:
 
 
 def create_tables(connection: Connection) -> bool:
-    """Make the tables of format 1 in an empty database, and return whether it was empty."""
+    """Create the tables of format 1 in an empty database; return whether it was empty."""
     if connection.has_table(counters.name):
         return False
     for statement in _tables_of_format_1(connection.dialect):
@@ -56,12 +56,12 @@ def create_tables(connection: Connection) -> bool:
 
 
 def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_from: int | None) -> None:
-    """Give a catalog of format 1 this one, inside a transaction of the caller's.
+    """Upgrade a catalog of format 1 inside the caller's transaction.
 
     Raises
     ------
     ValueError
-        If two processes hold the same resource exclusively, which no version lets happen.
+        If two processes hold the same resource exclusively, which no version allows.
     """
     _check_exclusive_locks(connection)
     for statement in _added_by_format_2(connection.dialect):
@@ -76,7 +76,7 @@ def upgrade(connection: Connection, vault_id: str, created_at: str, migrated_fro
     )
 
 
-# Put together once: for a new vault that takes longer than all the rest of it.
+# Built once, because building these takes longer than the rest of creating a vault.
 @cache
 def _tables_of_format_1(dialect: Dialect) -> tuple[str, ...]:
     return tuple(_creations(metadata, dialect))
@@ -93,7 +93,7 @@ def _added_by_format_2(dialect: Dialect) -> tuple[str, ...]:
 
 
 def _creations(created: MetaData, dialect: Dialect) -> Iterator[str]:
-    """Yield the statements that make tables, each followed by its indexes."""
+    """Yield the statements that create tables, each followed by its indexes."""
     for table in created.sorted_tables:
         yield str(CreateTable(table).compile(dialect=dialect))
         yield from _index_creations(table.indexes, dialect)
@@ -105,7 +105,7 @@ def _index_creations(indexes: Iterable[Index], dialect: Dialect) -> Iterator[str
 
 
 def _check_exclusive_locks(connection: Connection) -> None:
-    """Drop a lock that a process holds twice; raise `ValueError` for one that two hold."""
+    """Drop duplicate locks of a process; raise `ValueError` if two processes hold one."""
     holders: dict[str, int] = {}
     query = select(locks).where(locks.c.exclusive.is_(True)).order_by(locks.c.lock_id)
     for row in connection.execute(query).mappings():

@@ -1,4 +1,4 @@
-"""Processes in the catalog, as readers see them."""
+"""Read access to the catalog's processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.errors import TVProcessError
 from tablevault.values.plans import names_its_creations
 from tablevault.values.processes import Lock, ProcessRecord, Status
 
-# Statements are made once: to put one together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 BY_SERIAL = select(processes).where(processes.c.serial == bindparam("serial"))
 _STATE = select(processes.c.attempt, processes.c.stop_requested).where(processes.c.serial == bindparam("serial"))
 _NEWEST_FIRST = select(processes).order_by(processes.c.serial.desc()).limit(1)
@@ -37,7 +37,7 @@ _ENDED_AFTER = (
 _IDS = select(processes.c.serial, processes.c.process_id).where(
     processes.c.serial.in_(bindparam("serials", expanding=True))
 )
-# Columns of format 2 are not part of the table that both formats are read by.
+# The table definition serves both formats and so lacks the columns of format 2.
 _WAITING = text("SELECT serial, waiting FROM processes WHERE serial IN :serials AND waiting IS NOT NULL").bindparams(
     bindparam("serials", expanding=True)
 )
@@ -62,28 +62,28 @@ class Processes:
             return first_process(connection, BY_SERIAL, {"serial": serial})
 
     def get_now(self, serial: int) -> ProcessRecord | None:
-        """Return a process as it is at this moment, also inside a snapshot."""
+        """Return the current record of a process, even inside a snapshot."""
         with self._store.read_now() as connection:
             return first_process(connection, BY_SERIAL, {"serial": serial})
 
     def may_go_on(self, serial: int, attempt: int) -> bool:
-        """Return whether an attempt of a process is the newest one, and was not asked to stop."""
+        """Return whether an attempt is still the newest, with no stop requested."""
         with self._store.read() as connection:
             row = connection.execute(_STATE, {"serial": serial}).first()
             return row is not None and row[0] == attempt and not row[1]
 
     def find(self, process_id: str) -> ProcessRecord | None:
-        """Return the process with this id: the one that was not reverted if there is one, else the newest."""
+        """Return the process with this id, preferring one that was not reverted, else the newest."""
         with self._store.read() as connection:
             of_id = {"process_id": process_id}
             newest = first_process(connection, _NEWEST_OF_ID, of_id)
             if newest is None or newest.status is not Status.REVERTED or not newest.finished:
                 return newest
-            # A refused call may be newer than the process whose id it asked for.
+            # A refused call may be newer than the process that holds the id.
             return first_process(connection, _HOLDING_ID, of_id) or newest
 
     def waiting(self, serials: Sequence[int]) -> dict[int, str]:
-        """Return what processes wait for, by their serial numbers; those that wait for nothing are missing."""
+        """Return the wait reasons of those processes that wait, by serial number."""
         with self._store.read() as connection:
             try:
                 return {
@@ -92,22 +92,22 @@ class Processes:
                     for serial, reason in connection.execute(_WAITING, {"serials": batch})
                 }
             except OperationalError:
-                # Asked for only now: almost every catalog has the column, which format 1 lacks.
+                # Checked only after a failure, because only format 1 lacks the column.
                 if connection.has_table(vault.name):
                     raise
                 return {}
 
     def unfinished(self) -> list[ProcessRecord]:
-        """Return the processes that are not ended or not tidied up, oldest first."""
+        """Return the processes not yet ended or not yet tidied up, oldest first."""
         with self._store.read() as connection:
             return unfinished_in(connection)
 
     def children(self, serial: int) -> list[ProcessRecord]:
-        """Return the unfinished processes that were begun inside a process, oldest first."""
+        """Return the unfinished children of a process, oldest first."""
         return [record for record in self.unfinished() if record.parent_serial == serial]
 
     def begun_inside(self, serial: int) -> list[ProcessRecord]:
-        """Return the processes that were begun inside a process, ended or not, oldest first."""
+        """Return the children of a process, ended or not, oldest first."""
         with self._store.read() as connection:
             return process_records(connection, connection.execute(_BEGUN_INSIDE, {"parent_serial": serial}).mappings())
 
@@ -116,7 +116,7 @@ class Processes:
         return self.locks_of_each([serial])[serial]
 
     def locks_of_each(self, serials: Sequence[int]) -> dict[int, tuple[Lock, ...]]:
-        """Return the locks that processes hold, by serial number, in the order of their taking."""
+        """Return the locks that processes hold, by serial number, in the order taken."""
         with self._store.read() as connection:
             return locks.held_by(connection, serials)
 
@@ -130,7 +130,7 @@ class Processes:
         return found
 
     def history(self, filters: Mapping[str, str], limit: int, before: int | None = None) -> list[ProcessRecord]:
-        """Return processes whose columns equal `filters`, newest first, at most `limit` of them.
+        """Return up to `limit` processes whose columns equal `filters`, newest first.
 
         With `before`, only those with a smaller serial number.
         """
@@ -142,7 +142,7 @@ class Processes:
             return process_records(connection, connection.execute(query).mappings())
 
     def ended_after(self, end_order: int) -> list[tuple[int, ProcessRecord]]:
-        """Return the processes that ended since, in the order of their ends, each with its place in it."""
+        """Return the processes after a position in end order, each with its own position."""
         with self._store.read() as connection:
             rows = connection.execute(_ENDED_AFTER, {"end_order": end_order}).mappings()
             places = [int(row["end_order"]) for row in rows]
@@ -154,12 +154,12 @@ class Processes:
             return serial in ancestors_of(connection, of)
 
     def begun(self) -> int:
-        """Return the serial number of the process that began last; 0 if none ever did."""
+        """Return the serial number of the newest process; 0 if there is none."""
         with self._store.read() as connection:
             return int(connection.scalar(select(func.max(processes.c.serial))) or 0)
 
     def created(self, path: str) -> bool:
-        """Return whether a process that is over, without success, had planned to create this path of the vault."""
+        """Return whether a finished, unsuccessful process had planned to create a path."""
         with self._store.read() as connection:
             return was_to_create(connection, path)
 
@@ -175,13 +175,13 @@ class Processes:
 
 
 def first_process(connection: Connection, query: Select[Any], parameters: Mapping[str, object]) -> ProcessRecord | None:
-    """Return the first process that a query finds."""
+    """Return the first process of a query's result."""
     found = process_records(connection, connection.execute(query, parameters).mappings()[:1])
     return found[0] if found else None
 
 
 def process_records(connection: Connection, rows: Iterable[Mapping[str, Any]]) -> list[ProcessRecord]:
-    """Return rows as records; only the plans of unfinished processes include `creates`."""
+    """Decode process rows; only the plans of unfinished processes include `creates`."""
     read = list(rows)
     with damage_named("processes"):
         active = [row["serial"] for row in read if not row["finished"] and not names_its_creations(row["plan"])]
@@ -190,7 +190,7 @@ def process_records(connection: Connection, rows: Iterable[Mapping[str, Any]]) -
 
 
 def unfinished_in(connection: Connection) -> list[ProcessRecord]:
-    """Return the processes that are not ended or not tidied up, oldest first."""
+    """Return the processes not yet ended or not yet tidied up, oldest first."""
     return process_records(connection, connection.execute(_UNFINISHED).mappings())
 
 
@@ -202,7 +202,7 @@ def check_id_is_free(connection: Connection, process_id: str) -> None:
 
 
 def ancestors_of(connection: Connection, serial: int | None) -> set[int]:
-    """Return the serial numbers of a process and of all that it was begun inside of."""
+    """Return the serial numbers of a process and its ancestors."""
     found: set[int] = set()
     while serial is not None and serial not in found:
         found.add(serial)

@@ -1,8 +1,8 @@
-"""The catalog's tables: plain SQL, but for the conditions of indexes, which are written as SQLite writes them.
+"""Tables of the catalog, in plain SQL except for the conditions of SQLite's partial indexes.
 
-A new catalog is made in format 1 and upgraded in the same transaction, so that there is one way to the newest form.
-Columns that format 2 adds have defaults: rows written by an interpreter that had the vault open before are valid, and
-statements that name only columns of format 1 work on both.
+A new catalog is created in format 1 and upgraded in the same transaction, so there is only one path to the newest
+format. The columns added by format 2 have defaults: rows written by an interpreter that opened the vault earlier stay
+valid, and statements that name only columns of format 1 work on both formats.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 metadata = MetaData()
-"""Of format 1."""
+"""Tables of format 1."""
 
 SERIAL = BigInteger().with_variant(Integer, "sqlite")
 
@@ -209,7 +209,7 @@ vault = Table(
     Column("migrated_from", Integer),
     Column("deleting", Boolean, nullable=False),
 )
-"""One row: which vault this is the catalog of."""
+"""A single row that identifies the vault."""
 
 settings = Table(
     "settings",
@@ -230,7 +230,7 @@ creates = Table(
     Column("location", Text, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Tables and instances that a process is going to make visible, or has made visible by its success."""
+"""Tables and instances that a process will make visible, or made visible by succeeding."""
 Index("creates_by_process", creates.c.serial)
 Index("creates_by_location", creates.c.location)
 
@@ -323,7 +323,7 @@ ADDED_COLUMNS: dict[str, tuple[Column[Any], ...]] = {
 def added_indexes() -> Iterator[Index]:
     """Yield the indexes that format 2 adds to tables of format 1.
 
-    They belong to a copy, so that format 1 stays as it is.
+    They belong to copies of the tables, so that format 1 remains unchanged.
     """
     copy = MetaData()
     held, shown = locks.to_metadata(copy), instances.to_metadata(copy)

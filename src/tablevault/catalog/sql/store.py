@@ -1,4 +1,4 @@
-"""The catalog's transactions: how they begin, end and fail. Nothing else opens one."""
+"""Transactions of the catalog; all of them are opened here."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from tablevault.system.forks import ForkHooks, around_forks
 from tablevault.texts.plain import in_line
 
 _MOST_KEPT = 10_000
-"""Findings that a snapshot keeps; a vault may be larger than memory."""
+"""Maximum number of results cached by a snapshot; a vault may be larger than memory."""
 
 _MOST_NAMED = 1_000
-"""Rows that one statement names."""
+"""Maximum number of rows named by one statement."""
 
 Result = TypeVar("Result")
 Item = TypeVar("Item")
 
 
 class _Snapshot:
-    """The transaction of a snapshot, with findings that are the same as long as it lasts.
+    """Transaction of a snapshot, with a cache of its results.
 
     Parameters
     ----------
     connection
-        Sees one state.
+        Connection that sees one state.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -55,16 +55,16 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self.url = database.url.render_as_string()
-        """For messages: without a password."""
+        """URL for messages, without the password."""
         self._shared = _shared_engine(database)
         self._engine = self._shared.engine
         self._snapshots = threading.local()
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """Open a transaction that sees one consistent state; inside a snapshot, that of the snapshot.
+        """Open a read transaction, or join the current snapshot.
 
-        It never waits for a writer.
+        It sees one consistent state and never waits for a writer.
         """
         joined = self._snapshot()
         if joined is None:
@@ -75,7 +75,7 @@ class Store:
                 yield joined.connection
 
     def read_once(self, key: Hashable, read: Callable[[Connection], Result]) -> Result:
-        """Return what `read` finds, a value that does not change; inside a snapshot, it reads once for each key."""
+        """Return the immutable result of `read`, which a snapshot caches by key."""
         joined = self._snapshot()
         found = {} if joined is None else joined.found
         if key not in found:
@@ -88,7 +88,7 @@ class Store:
 
     @contextmanager
     def read_now(self) -> Iterator[Connection]:
-        """Open a transaction that sees the state of now, also inside a snapshot."""
+        """Open a transaction on the current state, even inside a snapshot."""
         with self._translated(), self._begun(Purpose.READING) as (_, connection):
             with self._decoded():
                 yield connection
@@ -96,7 +96,7 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Let all reads of this thread inside the block see one state; its own writes meanwhile are not in it."""
+        """Pin this thread's reads inside the block to one snapshot, which excludes its own writes."""
         if self._snapshot() is not None:
             yield
             return
@@ -114,18 +114,18 @@ class Store:
             return self._database.faults(connection)
 
     def backup(self, target: Path) -> None:
-        """Write a copy of the catalog as it is at this moment."""
+        """Write a snapshot of the catalog to a file."""
         with self._translated(), self._connected() as (_, connection):
             self._database.backup(connection, target)
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a transaction that commits durably when the block ends, and not at all when it raises.
+        """Open a transaction that commits durably at the end of the block, and rolls back on errors.
 
         Raises
         ------
         UnknownOutcomeError
-            If the commit itself fails. The connection is gone then; only a later transaction can tell.
+            If the commit itself fails. The connection is discarded; only a later transaction can tell the result.
         """
         with self._translated(), self._begun(Purpose.WRITING) as (pooled, connection):
             with self._decoded():
@@ -148,7 +148,7 @@ class Store:
 
     @contextmanager
     def _connected(self) -> Iterator[tuple[PoolProxiedConnection, Connection]]:
-        """Take a connection out of the pool."""
+        """Check a connection out of the pool."""
         with translated(self._database.dialect):
             pooled = self._engine.raw_connection()
         try:
@@ -170,7 +170,7 @@ class Store:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn errors of the database into those of the contract."""
+        """Translate database errors into public exceptions."""
         try:
             yield
         except InvalidRequestError as error:
@@ -182,11 +182,11 @@ class Store:
 
     @contextmanager
     def _decoded(self) -> Iterator[None]:
-        """Translate the errors of rows that no version writes."""
+        """Translate decoding errors of invalid rows."""
         try:
             yield
         except UnicodeEncodeError as error:
-            # The text that was looked for is wrong, not the catalog.
+            # The search text is at fault, not the catalog.
             raise TVArgumentError(
                 f"{in_line(error.object)!r} has a lone surrogate, which no text in a vault has; correct it."
             ) from error
@@ -195,7 +195,7 @@ class Store:
 
 
 def advance(connection: Connection, *counters: str) -> dict[str, int]:
-    """Advance counters of the catalog by one and return their new values."""
+    """Increment counters of the catalog and return their new values."""
     rows = connection.execute(_ADVANCE_COUNTERS, {"counters": list(counters)})
     return {str(name): int(value) for name, value in rows}
 
@@ -211,7 +211,7 @@ def current_value(connection: Connection, counter: str) -> int:
     return int(connection.scalar(_READ_COUNTER, {"counter": counter}) or 0)
 
 
-# Made once: to put a statement together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 _COUNTERS = schema.counters.c
 _READ_COUNTER = select(_COUNTERS.value).where(_COUNTERS.name == bindparam("counter"))
 _ADVANCE_COUNTERS = (
@@ -221,17 +221,17 @@ _ADVANCE_COUNTERS = (
     .returning(_COUNTERS.name, _COUNTERS.value)
 )
 
-# Connections must not cross a fork: a child's close would drop the parent's file locks. The child therefore keeps
-# the inherited pools alive, untouched, for ever.
+# Connections must not cross a fork: closing one in the child would drop the parent's file locks. The child therefore
+# keeps the inherited pools alive and untouched.
 _engines: weakref.WeakValueDictionary[URL, _SharedEngine] = weakref.WeakValueDictionary()
 _engines_lock = threading.Lock()
 _inherited: list[Any] = []
 
 
 class _SharedEngine:
-    """The engine of all stores of one catalog; its connections are closed when the last of them is gone.
+    """Engine shared by all stores of one catalog.
 
-    The engine itself cannot tell that moment: its pool refers to it.
+    Its connections are closed with the last store. The engine cannot detect that itself: its pool refers to it.
     """
 
     def __init__(self, engine: Engine) -> None:

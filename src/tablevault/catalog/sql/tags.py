@@ -11,7 +11,7 @@ from tablevault.catalog.sql.store import batches
 from tablevault.names import fold
 from tablevault.values.changes import DeletedTag, NewTag
 
-# Statements are made once: to put one together takes longer than to run it.
+# Statements are built once, because building one takes longer than running it.
 TAGS = (
     select(
         tags.c.tag,
@@ -30,10 +30,10 @@ TAGS = (
     .order_by(tags.c.tag_key, tables.c.name_key)
 )
 IS_TAGGED = exists().where(tags.c.row_id == instances.c.row_id)
-"""Whether an instance has a tag; part of a query over instances."""
+"""Condition of a query over instances: the instance has a tag."""
 _AUTHOR_OF = select(processes.c.author).where(processes.c.serial == bindparam("serial"))
 _COMMON = ("tag", "tag_key", "description", "author", "created_at", "serial")
-"""Columns that are the same for all instances of a tag."""
+"""Columns with the same value for all instances of a tag."""
 _INSERT = insert(tags).from_select(
     ["table_id", "row_id", *_COMMON],
     select(instances.c.table_id, instances.c.row_id, *map(bindparam, _COMMON)).where(
@@ -46,7 +46,7 @@ _DELETE = delete(tags).where(
 
 
 def set_tag(connection: Connection, change: NewTag, serial: int) -> None:
-    """Let a tag name instances; it leaves those of the same tables that it named before."""
+    """Point a tag to instances, moving it from earlier ones of the same tables."""
     delete_tag(connection, DeletedTag(change.tag, change.moved_in))
     common = {
         "tag": change.tag,
@@ -61,6 +61,6 @@ def set_tag(connection: Connection, change: NewTag, serial: int) -> None:
 
 
 def delete_tag(connection: Connection, change: DeletedTag) -> None:
-    """Delete a tag of tables."""
+    """Delete a tag from tables."""
     for table_ids in batches(change.table_ids):
         connection.execute(_DELETE, {"of_key": fold(change.tag), "table_ids": table_ids})

@@ -1,4 +1,4 @@
-"""Steps on disk that processes have left, and how they are recorded as done or failed."""
+"""Pending steps on disk of decided processes, and the record of their results."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _INSERT_STEP = insert(tidying)
 
 
 class TidyingSteps:
-    """Reads and settles the steps that decided processes have left.
+    """Reads and settles the pending steps of decided processes.
 
     Parameters
     ----------
@@ -59,19 +59,19 @@ class TidyingSteps:
             return _steps_of(connection, serial)
 
     def settle(self, serial: int, problems: Iterable[tuple[int, str]]) -> None:
-        """Record which tidying steps of a process that is over still fail; the others are done."""
+        """Record the steps of a finished process that still fail; delete the others."""
         with self._store.write() as connection:
             decisions.settle_tidying(connection, serial, problems)
 
     def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
-        """Do a step that had failed, if it is still recorded; nothing is begun or decided while this runs."""
+        """Retry a failed step if it is still recorded, inside a write transaction."""
         with self._store.write() as connection:
-            # SQLite gives the id of a deleted step to a new one, of any process.
+            # SQLite may reuse the id of a deleted step for one of another process.
             if connection.scalar(_OWNER, {"of_id": tidying_id}) == serial:
                 do()
 
     def processes_with_failed(self) -> list[int]:
-        """Return the processes that are over, but for steps on disk that failed."""
+        """Return the serial numbers of finished processes with failed steps on disk."""
         with self._store.read() as connection:
             return [int(serial) for serial in connection.scalars(_PROCESSES_WITH_FAILED)]
 
@@ -83,7 +83,7 @@ class TidyingSteps:
     def drop_superseded(
         self, serial: int, folder_of: Callable[[TableRecord, InstanceRecord], str]
     ) -> list[tuple[int, Tidying]]:
-        """Let a decided process remove superseded sets of artifacts, unless they are tagged or held by now.
+        """Schedule the removal of superseded artifact sets that are neither tagged nor held.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class TidyingSteps:
             return _steps_of(connection, serial)
 
     def pending_moves(self) -> Mapping[str, str]:
-        """Return the files that are about to be put in place or removed: target -> staged source (or "")."""
+        """Return the pending file changes: target -> staged source, or "" for a removal."""
         return self._store.read_once(_PENDING_MOVES, _pending_moves)
 
 

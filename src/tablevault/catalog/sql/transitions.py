@@ -1,4 +1,4 @@
-"""The transitions of processes between their states: each method is one transaction."""
+"""Transitions of processes between states, one transaction each."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _BEGIN = insert(processes).returning(
     select(counters.c.value).where(counters.c.name == "generation").scalar_subquery(),
     exists().where(tidying.c.problem.is_not(None)),
 )
-# Columns of format 2 are not part of the table that both formats are read by.
+# The table definition serves both formats and so lacks the columns of format 2.
 _SAVE_WAITING = text("UPDATE processes SET waiting = :waiting WHERE serial = :of_serial AND waiting IS NOT :waiting")
 _CLAIM = decisions.UPDATE_BY_SERIAL.where(processes.c.attempt == bindparam("of_attempt"), ~processes.c.finished)
 
 
 class Transitions:
-    """Records the life of processes, from their beginning to their end.
+    """Records the life cycle of processes.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Transitions:
         self._store = store
 
     def begin(self, new: NewProcess, plan: Plan, owner: Owner) -> Begun | Blocked:
-        """Record a process with its plan and take all its locks; if one conflicts, return its holders only.
+        """Record a process and take its locks, or return the holders of conflicting ones.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Transitions:
             return Begun(serial, generation, bool(has_failed_steps))
 
     def save_plan(self, serial: int, plan: Plan) -> None:
-        """Replace the plan of a process that has not begun to work."""
+        """Replace the plan of a process that has not started its work."""
         with self._store.write() as connection:
             values = {"plan": encode_plan(plan), "table_name": plan.table_name, "instance_id": plan.instance_id}
             connection.execute(decisions.UPDATE_BY_SERIAL, {"of_serial": serial, **values})
@@ -85,14 +85,14 @@ class Transitions:
             decisions.forget_moot(connection, plan)
 
     def withdraw(self, serial: int) -> None:
-        """Forget a process that has not begun to work, as if it had never been recorded."""
+        """Delete the record of a process that has not started its work."""
         with self._store.write() as connection:
             locks.release(connection, serial)
             forget_creates(connection, serial)
             connection.execute(delete(processes).where(processes.c.serial == serial))
 
     def record_refused(self, new: NewProcess, table_name: str, error: ErrorInfo) -> None:
-        """Record a process that failed while it was planned; it leaves a line in the log only."""
+        """Record a process that failed during planning, for the log only."""
         with self._store.write() as connection:
             row = process_row(new, Unplanned(table_name=table_name), None)
             serial = connection.scalar(_INSERT, row)
@@ -101,9 +101,9 @@ class Transitions:
     # --- ownership ------------------------------------------------------------------------------------------------
 
     def claim(self, record: ProcessRecord, owner: Owner) -> ProcessRecord | None:
-        """Take a process over, unless another attempt has since `record` was read; return its present record.
+        """Take a process over, unless another attempt has since `record` was read.
 
-        Its owner may have decided in between, and died then: only the returned record is beyond doubt.
+        Its owner may have decided and died in the meantime: only the returned record is authoritative.
         """
         taken = {
             "attempt": record.attempt + 1,
@@ -119,7 +119,7 @@ class Transitions:
             return first_process(connection, BY_SERIAL, {"serial": record.serial})
 
     def replace_arguments(self, serial: int, attempt: int, arguments: JsonObject) -> None:
-        """Replace the recorded arguments of a claimed process, some of which a later call may give again."""
+        """Replace the arguments of a claimed process, some of which a later call may override."""
         self._update_undecided(serial, attempt, arguments=json.dumps(arguments))
 
     def set_running(self, serial: int, attempt: int) -> None:
@@ -134,7 +134,7 @@ class Transitions:
         progress: Progress | None,
         waiting: str | None = None,
     ) -> None:
-        """Pause a process: it keeps its locks. `None` keeps the former error, progress or wait reason."""
+        """Pause a process, which keeps its locks; `None` keeps the previous error, progress or wait reason."""
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
             values["error"] = encode_error(error)
@@ -146,7 +146,7 @@ class Transitions:
                 connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
 
     def save_progress(self, serial: int, attempt: int, progress: Progress, waiting: str = "") -> None:
-        """Record the progress of an execution, and the reason why its calls wait."""
+        """Record the progress and the wait reason of an execution."""
         with self._store.write() as connection:
             self._update_in(connection, serial, attempt, progress=encode_progress(progress))
             connection.execute(_SAVE_WAITING, {"waiting": waiting or None, "of_serial": serial})
@@ -157,7 +157,7 @@ class Transitions:
             connection.execute(decisions.UPDATE_BY_SERIAL, {"of_serial": serial, "stop_requested": True})
 
     def _update_undecided(self, serial: int, attempt: int, **values: Any) -> None:
-        """Change a process that this attempt owns and has not decided."""
+        """Update an undecided process that this attempt owns."""
         with self._store.write() as connection:
             self._update_in(connection, serial, attempt, **values)
 
@@ -169,12 +169,12 @@ class Transitions:
     # --- ending ---------------------------------------------------------------------------------------------------
 
     def decide(self, together: Sequence[Decision]) -> dict[int, Remaining]:
-        """Commit the whole visible effect of one or more processes: all of them or none.
+        """Commit the decisions of one or more processes atomically.
 
         Raises
         ------
         TVProcessError
-            If one of them is not in the attempt that decides any more; nothing is changed then.
+            If another attempt has taken one of them over; nothing is changed then.
         """
         with self._store.write() as connection:
             made = decisions.instances_made_by(together)
@@ -194,7 +194,7 @@ class Transitions:
         serial
             The process.
         problems
-            Tidying steps that failed for good, by their id, each with its reason: they stay recorded.
+            Ids of steps that failed permanently, each with its reason; they stay recorded.
         """
         with self._store.write() as connection:
             decisions.finish(connection, serial, problems)
