@@ -1,1 +1,1 @@
-"""An open vault: where its parts are, its format, its committed records, live owners and leftovers."""
+"""State of an open vault, with its format, committed records, owners and leftovers."""

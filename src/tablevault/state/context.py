@@ -1,4 +1,4 @@
-"""One open vault: its folder, its catalog, and how it was opened."""
+"""Shared context of one open vault."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from tablevault.values.clusters import RayOptions
 
 @dataclass(frozen=True)
 class VaultContext:
-    """Everything that belongs to one open vault, as one object."""
+    """Components and settings of one open vault."""
 
     layout: VaultLayout
     catalog: Catalog
     owners: Owners
     author: str
     lock_timeout: float
-    """Seconds that an operation waits for a live process that is in its way."""
+    """Seconds that an operation waits for a live process that blocks it."""
     vault_id: str
     ray: RayOptions = field(default_factory=RayOptions)
     """The cluster on which `executor: ray` runs rows."""
     parent_serial: int | None = None
-    """The process inside which this vault was opened."""
+    """Serial number of the process inside which this vault was opened."""
     frame_checks: FrameChecks = field(default_factory=FrameChecks, compare=False, repr=False)
-    """The columns of frame files that were found undamaged."""
+    """Frame file columns already verified against their checksums."""
 
     def service_counters(self, owner: str) -> ServiceCounters:
-        """Return the limits of services, for the calls of the attempt that holds a lock file of this name."""
+        """Return the service limits for calls of the attempt with this owner lock file."""
         return ServiceCounters(self.layout.limits, owner, self.catalog.contents.services, self.owners.is_alive)
 
     @property
     def is_writable(self) -> bool:
-        """Whether this user may write the vault's own files; reading does not need it."""
+        """Whether this user may write the vault's own files, which reading does not require."""
         return self._write_protected() is None
 
     def check_writable(self) -> None:

@@ -1,4 +1,4 @@
-"""The format of a vault: its marker, and the upgrade of older vaults."""
+"""Format of a vault, its marker file, and the upgrade of older vaults."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tablevault.values.processes import ProcessRecord
 
 @dataclass(frozen=True)
 class Marker:
-    """The content of the file that marks a folder as a vault."""
+    """Content of the file that marks a folder as a vault."""
 
     format: int
     vault_id: str
     created: str
     catalog: str | None = None
-    """URL of the catalog; `None` for the file in the vault."""
+    """URL of the catalog; `None` for the file inside the vault."""
 
 
 def read_marker(layout: VaultLayout) -> Marker:
@@ -31,7 +31,7 @@ def read_marker(layout: VaultLayout) -> Marker:
     Raises
     ------
     TVArgumentError
-        If the vault has a format that this version does not read.
+        If this version cannot read the vault's format.
     TVFileError
         If the file is damaged.
     """
@@ -56,7 +56,7 @@ def write_marker(layout: VaultLayout, marker: Marker) -> None:
 
 
 def check_same_vault(context: VaultContext) -> None:
-    """Raise `TVFileError` if the catalog in a vault's folder is that of another vault; note its format."""
+    """Raise `TVFileError` if the catalog belongs to another vault; note its format."""
     marker = read_marker(context.layout)
     number, vault_id = context.catalog.identity()
     if number > FORMAT:
@@ -73,9 +73,9 @@ def check_same_vault(context: VaultContext) -> None:
 
 
 def migrate(context: VaultContext) -> None:
-    """Bring a vault to the newest format before something is written; nothing happens to one that has it.
+    """Upgrade a vault to the newest format before a write; no-op if it is current.
 
-    The catalog decides which format a vault has; its marker follows, by the next operation if this one is cut off.
+    The catalog's format is authoritative. The marker follows, in the next operation if this one is interrupted.
 
     Raises
     ------

@@ -30,7 +30,7 @@ _OF_METADATA = frozenset(
 )
 
 _MOMENT = 0.1
-"""Seconds after which a lock file that was just created is locked."""
+"""Maximum seconds between creating and locking a lock file."""
 
 
 class Leftovers:
@@ -53,7 +53,7 @@ class Leftovers:
         self._tidying = context.catalog.tidying
 
     def in_root(self) -> list[Path]:
-        """Return unaccounted files of the vault's folder, except those that users hide."""
+        """Return unaccounted files of the vault's folder, except hidden ones."""
         found = _visible_names(self._layout.root)
         tables = {table.folder for table in self._context.catalog.contents.tables()}
         own = {MARKER, DESCRIPTION, CODE_FUNCTIONS, METADATA, TEMPORARY}
@@ -81,7 +81,7 @@ class Leftovers:
         return found
 
     def in_temporary(self) -> list[Path]:
-        """Return files of `_temp/` that no process needs any more."""
+        """Return files of `_temp/` that are no longer needed by a process."""
         return [path for path in _visible(self._layout.temporary) if not self._is_needed(path.name)]
 
     def dead_owners(self) -> list[Path]:
@@ -92,15 +92,15 @@ class Leftovers:
         unexpected = [name for name in dead if name not in expected]
         if not unexpected:
             return []
-        # An owner creates its file a moment before it locks it.
+        # An owner creates its file shortly before locking it.
         clock.sleep(_MOMENT)
         still_there = set(owners.names())
         return [self._layout.owners / name for name in unexpected if name in still_there and not owners.is_alive(name)]
 
     def removable(self) -> list[Path]:
-        """Return leftovers of crashes in the tables' folders and the vault's own; files of users are not among them.
+        """Return leftovers of crashes in the folders of the vault and its tables, but no user files.
 
-        These are instances that were never committed, and files half written, unless a process may be writing them.
+        These are uncommitted instances, and half-written files unless a running process may be writing them.
         """
         half_written = [path for path in self._layout.root.iterdir() if path.name.endswith(TEMPORARY_SUFFIX)]
         created: list[Path] = []
@@ -120,12 +120,12 @@ class Leftovers:
         return half_written
 
     def _was_created(self, location: str) -> bool:
-        """Return whether a process made this folder for an instance, even if another one has set it aside."""
+        """Return whether a process created this instance folder, even if it was set aside since."""
         created = location.partition(SET_ASIDE)[0]
         return is_materialized(Path(created).name) and self._processes.created(created)
 
     def pending(self) -> set[str]:
-        """Return the paths that running processes create, and those that could not be tidied up."""
+        """Return the paths that unfinished processes create, and those of failed tidying steps."""
         paths: set[str] = set()
         for record in self._processes.unfinished():
             paths.update(item.location for item in record.plan.creates)
@@ -136,7 +136,7 @@ class Leftovers:
         return paths
 
     def _beyond(self, folder: Path, found: Iterable[str], known: set[str]) -> list[Path]:
-        """Return the files that have no known name, no running process creates, and no failed step is about."""
+        """Return the files that are neither known nor pending."""
         unknown = [folder / name for name in sorted(found) if name not in known]
         if not unknown:
             return []
@@ -144,7 +144,7 @@ class Leftovers:
         return [path for path in unknown if pending.isdisjoint((self._layout.relative(path), self._created_as(path)))]
 
     def _created_as(self, path: Path) -> str:
-        """Return the location that a process has recorded for a folder, which may have been set aside since."""
+        """Return the location recorded for a folder before it may have been set aside."""
         return self._layout.relative(path).partition(SET_ASIDE)[0]
 
     def _is_needed(self, name: str) -> bool:
@@ -155,7 +155,7 @@ class Leftovers:
 
 
 def is_hidden(name: str) -> bool:
-    """Return whether users or their system hide a file; remains of an interrupted write of ours do not count."""
+    """Return whether a file is hidden and not one of TableVault's own."""
     return name.startswith(".") and name not in (MARKER, CREATING) and not name.endswith(TEMPORARY_SUFFIX)
 
 
@@ -166,6 +166,6 @@ def _visible(folder: Path) -> list[Path]:
 def _visible_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    # As texts: a table's folder may have many thousands.
+    # As strings, because a table's folder may have many thousands of entries.
     with os.scandir(folder) as entries:
         return [entry.name for entry in entries if not is_hidden(entry.name)]

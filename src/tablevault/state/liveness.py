@@ -1,4 +1,4 @@
-"""Which processes have a live owner."""
+"""Liveness of the owners of processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tablevault.values.processes import ProcessRecord, Status
 
 
 class Liveness:
-    """Answers for processes of one vault whether an owner is running them.
+    """Determines which processes of one vault have a live owner.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class Liveness:
         self._owners = context.owners
 
     def is_alive(self, record: ProcessRecord) -> bool:
-        """Return whether an owner is running a process right now."""
+        """Return whether a process has a live owner now."""
         if record.finished:
             return False
         if self._owners.is_alive(record.owner_lock):
@@ -32,12 +32,12 @@ class Liveness:
         return current is not None and not current.finished and self._owners.is_alive(current.owner_lock)
 
     def is_running(self, record: ProcessRecord) -> bool:
-        """Return whether a process has a live owner that is not just recovering it, as the record says."""
+        """Return whether the recorded owner is alive and does not merely recover the process."""
         is_recovery = kind_of(record.owner_lock) == RECOVERY
         return not is_recovery and not record.finished and self._owners.is_alive(record.owner_lock)
 
     def is_being_stopped(self, serial: int) -> bool:
-        """Return whether a running call of `stop_process` is about to end a process or one of its ancestors."""
+        """Return whether a running `stop_process` targets a process or one of its ancestors."""
         return any(
             isinstance(stop.plan, StopPlan)
             and self.is_alive(stop)
@@ -47,7 +47,7 @@ class Liveness:
         )
 
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
-        """Return a process as it is now, if its owner has gone since the record was read: it may have ended."""
+        """Refresh a record whose owner has gone since it was read, as the process may have ended."""
         while record.status is Status.RUNNING and not self._owners.is_alive(record.owner_lock):
             current = self._processes.get_now(record.serial)
             if current is None or (current.attempt, current.status) == (record.attempt, record.status):
@@ -56,7 +56,7 @@ class Liveness:
         return record
 
     def status(self, record: ProcessRecord) -> Status:
-        """Return a process's state: one whose owner has died is paused, one that is being taken up again runs."""
+        """Return the effective status: orphaned processes are paused, resuming ones are running."""
         current = self.as_it_is(record)
         if current.status not in (Status.RUNNING, Status.PAUSED):
             return current.status

@@ -1,4 +1,4 @@
-"""Committed state: tables, instances, and the files that belong to them."""
+"""Lookup of committed tables and instances, and of their files."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tablevault.values.processes import ProcessRecord
 Result = TypeVar("Result")
 
 _RECENT = 1000
-"""How many of the newest processes are searched for an id like a misspelt one."""
+"""Number of newest processes searched for an id similar to a misspelt one."""
 
 
 class Lookup:
-    """Reads committed state; every name that does not exist is answered with the nearest that does.
+    """Reads committed state; errors about unknown names suggest the nearest known one.
 
     Parameters
     ----------
@@ -117,21 +117,21 @@ class Lookup:
         return found
 
     def table_by_id(self, table_id: int) -> TableRecord:
-        """Return a table that a plan or a record names; raise `TVFileError` if the catalog has lost it."""
+        """Return a recorded table by its id; raise `TVFileError` if the catalog lacks it."""
         found = self.contents.table_by_id(table_id)
         if found is None:
             raise TVFileError(f"The catalog is damaged: it has no table number {table_id}.")
         return found
 
     def instance_by_row(self, row_id: int) -> InstanceRecord:
-        """Return an instance that a plan or a record names; raise `TVFileError` if the catalog has lost it."""
+        """Return a recorded instance by its row id; raise `TVFileError` if the catalog lacks it."""
         found = self.contents.instance_by_row(row_id)
         if found is None:
             raise TVFileError(f"The catalog is damaged: it has no instance number {row_id}.")
         return found
 
     def table_folder(self, table: TableRecord) -> Path:
-        """Return where a table's folder is now, also while a renaming is being applied."""
+        """Return the current folder of a table, even while a renaming is being applied."""
         folder = self.layout.table(table.folder)
         if table.previous_folder is not None and not folder.exists():
             previous = self.layout.table(table.previous_folder)
@@ -144,20 +144,20 @@ class Lookup:
         return InstanceFolder(files.unlinked(self.table_folder(table) / instance.folder))
 
     def folder_of(self, instance: InstanceRecord) -> InstanceFolder:
-        """Return the folder of an instance whose table is not at hand."""
+        """Return an instance's folder, looking up its table."""
         return self.folder(self.table_by_id(instance.table_id), instance)
 
     def workspace_of(self, serial: int) -> ProcessFolder:
-        """Return the folder of a process's invisible work, to be read; raises `TVFileError` if a link is in it."""
+        """Return a process's workspace for reading; raise `TVFileError` if it contains links."""
         workspace = self.layout.process(serial)
         for folder in (workspace.root, workspace.builders, workspace.codes, workspace.partial):
             files.unlinked(folder)
         return workspace
 
     def current_file(self, path: Path) -> Path | None:
-        """Return where the content of an editable file is now, `None` if there is none.
+        """Return the path of an editable file's current content; `None` if there is none.
 
-        A file that is about to be put in place or removed is taken from where it is staged.
+        A pending replacement is read from its staged file; a pending removal counts as done.
         """
         staged = self.context.catalog.tidying.pending_moves().get(self.layout.relative(path))
         if staged is not None:
@@ -169,9 +169,9 @@ class Lookup:
         return path if path.is_file() else None
 
     def current_files(self, folder: Path, suffix: str) -> dict[str, Path]:
-        """Return the files of a folder with this suffix, by stem, as `current_file` sees them."""
+        """Return a folder's files with this suffix, by stem; paths as of `current_file`."""
         here = self.layout.relative(folder) + "/"
-        # The catalog first: a file put in its place after that is in the folder by then.
+        # Read the catalog first: a file put in place afterwards is then found in the folder.
         pending = self.context.catalog.tidying.pending_moves()
         found = {path.stem: path for path in _visible_files(files.unlinked(folder), suffix)}
         for target, staged in pending.items():
@@ -183,10 +183,10 @@ class Lookup:
                 elif source.exists() and not was_edited(source, folder / name):
                     found[Path(name).stem] = source
                     if source.parent == folder:
-                        # It is about to be renamed.
+                        # It is being renamed.
                         found.pop(source.stem, None)
                 elif (folder / name).is_file():
-                    # It was put in its place since the folder was read.
+                    # It was put in place after the folder was read.
                     found[Path(name).stem] = folder / name
         return dict(sorted(found.items()))
 
@@ -199,9 +199,9 @@ class Lookup:
         return self.current_files(self.layout.code_functions, MODULE_SUFFIX)
 
     def with_files(self, look: Callable[[], dict[str, Path]], use: Callable[[dict[str, Path]], Result]) -> Result:
-        """Use the editable files that `look` finds; retry if one was moved to its place meanwhile.
+        """Call `use` with the files found by `look`; retry if one was moved meanwhile.
 
-        Only a lock on code keeps code modules in place, and readers do not take it.
+        Only a lock on the code keeps code modules in place, and readers do not take it.
         """
         while True:
             found = look()
@@ -218,7 +218,7 @@ class Lookup:
         )
 
     def check_version_is_unique(self, table: TableRecord, version: str) -> None:
-        """Raise `TVArgumentError` if a table has this version in another case of its letters."""
+        """Raise `TVArgumentError` if a table has a version that differs only in case."""
         other = self.contents.version_like(table.table_id, version)
         if other is not None:
             raise TVArgumentError(
@@ -227,19 +227,19 @@ class Lookup:
 
 
 def again_if_moved(read: Callable[[], Result]) -> Result:
-    """Read; once more if a file was moved or removed after its place was read from the catalog."""
+    """Call `read`; retry once if a file was moved or removed after the catalog was read."""
     with contextlib.suppress(FileNotFoundError):
         return read()
     return read()
 
 
 def note_content(staged: Path, target: Path) -> None:
-    """Note beside a staged file the content that it could not replace."""
+    """Record beside a staged file the content that it could not replace."""
     files.write_text(_note_of(staged), _content(target))
 
 
 def was_edited(staged: Path, target: Path) -> bool:
-    """Return whether a file was changed since a staged one could not replace it."""
+    """Return whether a file was edited after a staged one failed to replace it."""
     note = _note_of(staged)
     return note.is_file() and target.is_file() and note.read_text(encoding="utf-8") != _content(target)
 
@@ -256,5 +256,5 @@ def _visible_files(folder: Path, suffix: str) -> list[Path]:
     if not folder.is_dir():
         return []
     named = (path for path in folder.iterdir() if path.suffix == suffix and not path.name.startswith("."))
-    # Links and missing files stay, to be refused by their names.
+    # Links and missing files are kept, to be refused by name later.
     return [path for path in named if path.is_symlink() or not path.exists() or path.is_file()]

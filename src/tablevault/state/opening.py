@@ -33,7 +33,7 @@ _NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "sshfs", "9p", "afs", "ceph", "gl
 
 @dataclass(frozen=True)
 class Settings:
-    """How a vault is opened."""
+    """Settings for opening a vault."""
 
     author: str = ""
     lock_timeout: float = 5.0
@@ -42,7 +42,7 @@ class Settings:
     ray: Mapping[str, object] | None = None
 
     def __post_init__(self) -> None:
-        """Raise `TVArgumentError` for what nothing could be opened with."""
+        """Raise `TVArgumentError` for invalid settings."""
         check_text("author", self.author)
         check_text("parent_id", self.parent_id)
         RayOptions.of(self.ray)
@@ -56,7 +56,7 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
     Raises
     ------
     TVArgumentError
-        If the folder is not a vault, or one of another format; nothing is touched then.
+        If the folder is not a vault, or has another format; nothing is modified then.
     TVProcessError
         If `parent_id` does not name a running process.
     """
@@ -88,26 +88,26 @@ def open_context(db_dir: str | Path, settings: Settings) -> VaultContext:
 
 
 def create_vault(db_dir: str | Path, description: str, settings: Settings, exist_ok: bool = False) -> None:
-    """Make a new vault in a folder that is empty or does not exist.
+    """Create a vault in an empty or new folder.
 
     Parameters
     ----------
     db_dir, description, settings
-        Of the new vault.
+        Path, description and settings of the vault.
     exist_ok
-        Leave a vault that is there already as it is. Of several that create it at the same moment, one does.
+        Accept an existing vault and leave it unchanged. Of several concurrent calls, one creates it.
 
     Raises
     ------
     TVArgumentError
-        If there is anything in the folder, but for a creation that was cut off.
+        If the folder contains anything other than an interrupted creation.
     """
     layout = _layout_of(db_dir)
     check_text("description", description)
     if layout.root.exists() and (not layout.root.is_dir() or any(layout.root.iterdir())):
         if is_legacy_vault(layout.root):
             raise TVArgumentError(_why_not_a_vault(layout))
-        # In this order: one that is being created has this file until it has its marker.
+        # In this order, because a vault being created has this file until it has its marker.
         is_being_created = layout.creating.exists()
         if layout.marker.exists():
             if exist_ok:
@@ -120,7 +120,7 @@ def create_vault(db_dir: str | Path, description: str, settings: Settings, exist
         if not layout.marker.exists():
             _fill(layout, description, settings)
     with contextlib.suppress(OSError):
-        # The vault is complete; recovery tries this again.
+        # The vault is complete; recovery retries this.
         files.remove_tree(layout.creating)
 
 
@@ -130,7 +130,7 @@ def marker_of(layout: VaultLayout) -> Marker:
     Raises
     ------
     TVArgumentError
-        If the folder is not a vault, or one of a format that this version does not read.
+        If the folder is not a vault, or has a format that this version cannot read.
     TVFileError
         If the marker is damaged.
     """
@@ -140,7 +140,7 @@ def marker_of(layout: VaultLayout) -> Marker:
 
 
 def _check_own_places(layout: VaultLayout) -> None:
-    """Raise `TVFileError` if a link leads to where the vault itself writes and removes files."""
+    """Raise `TVFileError` if a link replaces a path that the vault writes or removes."""
     inside = list(layout.metadata.iterdir()) if layout.metadata.is_dir() and not layout.metadata.is_symlink() else []
     for path in (*layout.own_folders, *inside):
         if path.is_symlink():
@@ -151,7 +151,7 @@ def _check_own_places(layout: VaultLayout) -> None:
 
 
 def is_legacy_vault(root: Path) -> bool:
-    """Return whether a folder is a vault of TableVault 0.1.x, whose marker file is there too, but empty."""
+    """Return whether a folder is a vault of TableVault 0.1.x, whose marker file is empty."""
     return (root / "metadata" / "tables_history.json").is_file()
 
 
@@ -203,7 +203,7 @@ def _running_parent(context: VaultContext, parent_id: str) -> int:
 
 
 def _warn_of_network(root: Path) -> None:
-    """Warn where the kernel of another machine would have to keep our locks."""
+    """Warn about a network file system, where another machine's kernel would hold the locks."""
     kind = (file_system_of(root) or "").lower()
     if any(name in kind for name in _NETWORK_FILE_SYSTEMS):
         warn(

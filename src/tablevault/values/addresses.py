@@ -1,4 +1,4 @@
-"""Addresses: texts such as `stories(v2)` or `stories@paper` that name an instance of a table."""
+"""Addresses of instances, such as `stories(v2)` or `stories@paper`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _ADDRESS = re.compile(r"(?P<table>[^()@]+)(?:\((?P<inside>[^()@]*)\)|@(?P<tag>[^
 
 @dataclass(frozen=True)
 class Address:
-    """A table, and which of its instances is meant.
+    """Address of one instance of a table.
 
     Parameters
     ----------
     table_name
         The table.
     instance_id
-        The id of the instance, or `@tag`; empty for the newest active one of a version.
+        Instance id or `@tag`; empty for the newest active instance of `version`.
     version
-        The version, where there is no id.
+        Version of the instance, if it has no id here.
     """
 
     table_name: str
@@ -31,7 +31,7 @@ class Address:
 
 
 def parse_address(text: str) -> Address:
-    """Return the selection that an address names.
+    """Parse an address.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def parse_address(text: str) -> Address:
     Raises
     ------
     TVArgumentError
-        If it is not an address.
+        If the text is not an address.
 
     Examples
     --------
@@ -61,5 +61,5 @@ def parse_address(text: str) -> Address:
     inside = found["inside"]
     if inside is None:
         return Address(found["table"])
-    # A version has no underscore, and every id has one.
+    # Every id has an underscore; no version has one.
     return Address(found["table"], inside) if "_" in inside else Address(found["table"], version=inside)

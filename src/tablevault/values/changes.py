@@ -1,4 +1,4 @@
-"""Changes that an operation asks the catalog to make visible."""
+"""Changes that an operation commits to the catalog."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tablevault.values.processes import ErrorInfo, ProcessRecord, Progress, Stat
 
 
 class TidyingAction(StrEnum):
-    """Kinds of steps that may remain on disk once a process is decided. Each is idempotent."""
+    """Kinds of idempotent steps on disk that may remain after a decision."""
 
     REMOVE = "remove"
     """Remove the file or folder `source`."""
@@ -20,7 +20,7 @@ class TidyingAction(StrEnum):
     MOVE_FOLDER = "move folder"
     """Move the folder `source` to the free path `target`."""
     REPLACE_FOLDER = "replace folder"
-    """Move the folder `source` to `target`, and remove the one that is there."""
+    """Move the folder `source` to `target`, removing an existing one."""
     PRUNE = "prune"
     """Drop frames and artifacts from the archived folder `source`, leaving its metadata."""
     LINK = "link"
@@ -39,13 +39,13 @@ class Tidying:
 
     @property
     def path(self) -> str:
-        """The place that the step fills or frees."""
+        """The path that the step writes or removes."""
         return self.target or self.source
 
 
 @dataclass(frozen=True, slots=True)
 class NewTable:
-    """A table appears."""
+    """Creation of a table."""
 
     name: str
     folder: str
@@ -56,28 +56,28 @@ class NewTable:
 
 @dataclass(frozen=True, slots=True)
 class RenamedTable:
-    """A table gets another name and folder."""
+    """Renaming of a table and its folder."""
 
     table_id: int
     name: str
     folder: str
     previous_folder: str
-    """Where its files are until the folder has been moved."""
+    """Location of its files until the folder has been moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedTable:
-    """A table and all its instances disappear."""
+    """Deletion of a table and all its instances."""
 
     table_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewTemporaryInstance:
-    """A temporary instance appears."""
+    """Creation of a temporary instance."""
 
     table_id: int | None
-    """`None`: of the table `table_name`, which appears in the same decision, before it."""
+    """`None` for the table `table_name`, created earlier in the same decision."""
     instance_id: str
     version: str
     folder: str
@@ -89,18 +89,18 @@ class NewTemporaryInstance:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One column was computed from (a column of) another instance."""
+    """Dependency of a column on (a column of) another instance."""
 
     column: str
     builder: str
     input_row_id: int
     input_column: str
-    """`*` where any column may have been read."""
+    """`*` if any column may have been read."""
 
 
 @dataclass(frozen=True, slots=True)
 class MaterializedInstance:
-    """A temporary instance becomes a materialized one."""
+    """Materialization of a temporary instance."""
 
     temporary_row_id: int
     instance_id: str
@@ -109,10 +109,10 @@ class MaterializedInstance:
     row_count: int
     columns: tuple[ColumnRecord, ...]
     manifest: str
-    """SHA-256 of the file that lists all others of the instance."""
+    """SHA-256 of the manifest, which lists all other files of the instance."""
     reads: tuple[Read, ...] = ()
     replaces_artifacts: bool = False
-    """Whether it holds the table's one set of artifacts from now on."""
+    """Whether its artifacts become the table's only set."""
     deactivates_others: bool = False
     failed_cells: int = 0
     """Failed rows, summed over builders."""
@@ -122,26 +122,26 @@ class MaterializedInstance:
 
 @dataclass(frozen=True, slots=True)
 class WrittenInstance:
-    """A materialized instance appears that was not a temporary one before."""
+    """Creation of a materialized instance without a temporary one."""
 
     table_name: str
-    """Of a table that may appear in the same decision, before it."""
+    """Name of the table, which may be created earlier in the same decision."""
     version: str
     instance_id: str
     folder: str
     row_count: int
     columns: tuple[ColumnRecord, ...]
     manifest: str
-    """SHA-256 of the file that lists all others of the instance."""
+    """SHA-256 of the manifest, which lists all other files of the instance."""
     description: str
     reads: tuple[Read, ...] = ()
     replaces_artifacts: bool = False
-    """Whether it holds the table's one set of artifacts from now on."""
+    """Whether its artifacts become the table's only set."""
     deactivates_others: bool = False
     external_edit: bool = True
-    """Whether a program gave its frame; builders made it otherwise."""
+    """Whether its frame was written by a program rather than made by builders."""
     origin: int | None = None
-    """Row id of the instance that it was made from."""
+    """Row id of the instance from which it was made."""
     failed_cells: int = 0
     """Failed rows, summed over builders."""
     skipped_cells: int = 0
@@ -150,21 +150,21 @@ class WrittenInstance:
 
 @dataclass(frozen=True, slots=True)
 class UnchangedInstance:
-    """A temporary instance disappears, because its execution made the same cells as its origin.
+    """Removal of a temporary instance whose cells are the same as its origin's.
 
-    The process is about the origin from then on.
+    The process refers to the origin from then on.
     """
 
     temporary_row_id: int
     row_id: int
-    """Of the origin, which still has to be the newest active instance of its version when this is decided."""
+    """Row id of the origin, which must still be the newest active instance of its version at the commit."""
     instance_id: str
     """Id of the origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfirmedInputs:
-    """An instance would not change if it were computed from these instances now."""
+    """Inputs from which recomputing an instance would not change it."""
 
     row_id: int
     input_row_ids: tuple[int, ...]
@@ -172,31 +172,31 @@ class ConfirmedInputs:
 
 @dataclass(frozen=True, slots=True)
 class ChangedService:
-    """A service appears, gets other limits, or disappears."""
+    """Creation, change or deletion of a service."""
 
     name: str
     limits: Mapping[str, float] | None
-    """`None` if it disappears."""
+    """`None` to delete it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedTable:
-    """A table that instances of another vault are imported into."""
+    """Target table of an import from another vault."""
 
     table_id: int | None
-    """`None` for a table that appears."""
+    """`None` for a new table."""
     name: str
     folder: str
     allow_multiple_artifacts: bool
     has_side_effects: bool
     description: str
     is_hidden: bool = False
-    """Whether only lineages name it."""
+    """Whether it is known only from lineages."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedRead:
-    """One column was computed from (a column of) another instance."""
+    """Dependency of a column on (a column of) another instance."""
 
     column: str
     builder: str
@@ -210,7 +210,7 @@ class ImportedInstance:
     """A materialized instance of another vault."""
 
     table: int
-    """Place of its table in the import."""
+    """Position of its table in the import."""
     instance_id: str
     version: str
     folder: str
@@ -218,7 +218,7 @@ class ImportedInstance:
     success: bool
     external_edit: bool
     origin_id: str
-    """Id of the instance that it was made from; empty for none."""
+    """Id of the instance from which it was made; empty if there is none."""
     artifact_state: ArtifactState
     row_count: int
     columns: tuple[ColumnRecord, ...]
@@ -226,11 +226,11 @@ class ImportedInstance:
     description: str
     reads: tuple[ImportedRead, ...]
     replaces_artifacts: bool
-    """Whether it holds the table's one set of artifacts from now on."""
+    """Whether its artifacts become the table's only set."""
     failed_cells: int
     skipped_cells: int
     is_hidden: bool
-    """Whether only lineages name it."""
+    """Whether it is known only from lineages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,13 +239,13 @@ class ImportedTag:
 
     tag: str
     instance: int
-    """Position of the instance among those of the import: two tables may have one of the same id."""
+    """Position of the instance in the import, because two tables may share an instance id."""
     description: str
 
 
 @dataclass(frozen=True, slots=True)
 class ImportedInstances:
-    """Instances of another vault appear, in their order."""
+    """Import of another vault's instances, in order."""
 
     tables: tuple[ImportedTable, ...]
     instances: tuple[ImportedInstance, ...]
@@ -254,26 +254,26 @@ class ImportedInstances:
 
 @dataclass(frozen=True, slots=True)
 class DeletedInstance:
-    """An instance disappears."""
+    """Deletion of an instance."""
 
     row_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class NewTag:
-    """A tag names instances from now on, and no other ones of their tables."""
+    """Assignment of a tag to instances, one per table."""
 
     tag: str
     instances: tuple[tuple[int, int], ...]
-    """Number of the table, and row id of the instance, each of another table."""
+    """Table id and instance row id, one pair per table."""
     description: str
     moved_in: tuple[int, ...] = ()
-    """Numbers of those tables in which the tag names another instance so far."""
+    """Ids of the tables in which the tag moves from another instance."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeletedTag:
-    """A tag of tables disappears."""
+    """Deletion of a tag from tables."""
 
     tag: str
     table_ids: tuple[int, ...]
@@ -298,36 +298,36 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """The whole visible effect of an operation: decided in one transaction, tidied up afterwards."""
+    """Visible effect of an operation, decided in one transaction and tidied up afterwards."""
 
     changes: tuple[Change, ...] = ()
     tidying: tuple[Tidying, ...] = ()
     ends: tuple[Decision, ...] = ()
     """Other processes that end in the same transaction."""
     warnings: tuple[str, ...] = ()
-    """Told to the caller once the change is visible."""
+    """Warnings issued to the caller once the change is visible."""
     frees_artifacts: bool = False
-    """Whether superseded artifacts may have to go because of the change."""
+    """Whether the change may make superseded artifacts removable."""
 
     @property
     def leaves_work(self) -> bool:
-        """Whether something is left to do on disk after the decision."""
+        """Whether work on disk remains after the decision."""
         return bool(self.tidying) or self.frees_artifacts
 
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """The work on disk that a decision has left."""
+    """Work on disk that remains after a decision."""
 
     steps: tuple[tuple[int, Tidying], ...]
-    """In their order, each with its id."""
+    """Steps in order, each with its id."""
     has_superseded: bool
-    """Whether any instance has artifacts that are superseded, and may be removed."""
+    """Whether any instance has superseded artifacts, which may be removed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How one process ends: the commit point of a success, a revert or a stop."""
+    """Commit point of a process's success, revert or stop."""
 
     serial: int
     attempt: int
@@ -337,7 +337,7 @@ class Decision:
     error: ErrorInfo | None = None
     progress: Progress | None = None
     waiting: str = ""
-    """What there is to wait for after a revert or a stop."""
+    """Wait reason after a revert or stop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,15 +345,15 @@ class Imported:
     """The whole content of another catalog."""
 
     processes: Sequence[ProcessRecord]
-    """Ended ones, in the order of their ends. An instance was made by the process of its id that was not reverted."""
+    """Ended processes, in end order. The maker of an instance is the process of its id that was not reverted."""
     tables: Sequence[TableRecord]
     instances: Sequence[InstanceRecord]
     reads: Sequence[tuple[int, Read]]
-    """Columns that were read, each with the row id of the instance that was computed from it."""
+    """Reads, each with the row id of the dependent instance."""
     tags: Sequence[TagRecord] = ()
     hidden_tables: frozenset[int] = frozenset()
-    """Numbers of tables that are known by name only."""
+    """Ids of tables known only by name."""
     hidden_instances: frozenset[int] = frozenset()
-    """Row ids of instances of which there is only metadata."""
+    """Row ids of instances with metadata only."""
     failures: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     """Failed and skipped cells of the instances that have any, by row id."""

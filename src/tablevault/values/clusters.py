@@ -1,4 +1,4 @@
-"""How an interpreter is connected to a cluster that runs rows, as plain data; nothing here connects."""
+"""Plain-data options of a cluster that runs rows; nothing here connects to it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ class RayOptions:
     """The cluster on which `executor: ray` runs rows."""
 
     address: str = ""
-    """As Ray's own `address`; empty for the variable `RAY_ADDRESS`, or else a cluster on this machine."""
+    """Ray's `address`; empty for the variable `RAY_ADDRESS`, or else a local cluster."""
     runtime_env: Mapping[str, object] = field(default_factory=dict)
-    """As Ray's own `runtime_env`."""
+    """Ray's `runtime_env`."""
     forward_env: tuple[str, ...] = ()
-    """Variables of this interpreter's environment that workers get, too."""
+    """Names of environment variables to forward to workers."""
     vault: Path | None = None
-    """The folder of the vault, whose files are sent to workers that have them as arguments."""
+    """Folder of the vault; its files are sent to workers that receive them as arguments."""
 
     @classmethod
     def of(cls, given: Mapping[str, object] | None) -> RayOptions:
-        """Return the options that the argument `ray` of a vault names.
+        """Return the options given as the `ray` argument of a vault.
 
         Raises
         ------
         TVArgumentError
-            If one of them is unknown or wrong.
+            If an option is unknown or invalid.
         """
         given = {} if given is None else given
         if not isinstance(given, Mapping):
@@ -56,7 +56,7 @@ class RayOptions:
 
     @property
     def plain(self) -> dict[str, object]:
-        """The options as `of` takes them."""
+        """The options in the form accepted by `of`."""
         return {
             "address": self.address,
             "runtime_env": dict(self.runtime_env),

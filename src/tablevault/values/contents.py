@@ -1,4 +1,4 @@
-"""Tables, instances, tags and artifacts, as the catalog records them."""
+"""Catalog records of tables, instances, tags and artifacts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ JsonObject = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ArtifactRecord:
-    """One artifact file as it was when its row was finished."""
+    """An artifact file, as recorded when its row finished."""
 
     path: str
     """Relative to the instance's artifact folder, with `/` between parts."""
@@ -27,14 +27,14 @@ class ArtifactRecord:
 
 @dataclass(frozen=True, slots=True)
 class TableRecord:
-    """A table as the catalog knows it."""
+    """A table as recorded in the catalog."""
 
     table_id: int
     name: str
     folder: str
     """Name of the table's folder in the vault."""
     previous_folder: str | None
-    """Where the folder still may be, while a renaming is being applied."""
+    """Former name of the folder, which may still exist while a renaming is being applied."""
     allow_multiple_artifacts: bool
     has_side_effects: bool
     description: str
@@ -43,7 +43,7 @@ class TableRecord:
 
 
 class ArtifactState(StrEnum):
-    """Whether an instance's artifact files are there."""
+    """Availability of an instance's artifact files."""
 
     PRESENT = "present"
     SUPERSEDED = "superseded"
@@ -61,10 +61,10 @@ class ColumnRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """An instance as the catalog knows it."""
+    """An instance as recorded in the catalog."""
 
     row_id: int
-    """Grows in the order of commits."""
+    """Increases in commit order."""
     table_id: int
     instance_id: str
     version: str
@@ -80,7 +80,7 @@ class InstanceRecord:
     row_count: int | None
     columns: tuple[ColumnRecord, ...]
     manifest: str | None
-    """SHA-256 of the file that lists all others of a materialized instance."""
+    """SHA-256 of the manifest, which lists all other files of a materialized instance."""
     description: str
     author: str
     created_at: datetime
@@ -88,7 +88,7 @@ class InstanceRecord:
 
 
 class NamedInstance(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A materialized instance with the name of its table, where many are read at once."""
+    """A materialized instance with its table's name, compact for reading many at once."""
 
     table_id: int
     table_name: str
@@ -99,7 +99,7 @@ class NamedInstance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def of(cls, table: TableRecord, instance: InstanceRecord) -> NamedInstance:
-        """Return it from the records of both."""
+        """Combine the records of a table and an instance."""
         return cls(
             table.table_id,
             table.name,
@@ -112,10 +112,10 @@ class NamedInstance(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class ListedInstance:
-    """An instance as lists show it, without its columns."""
+    """An instance as shown in lists, without its columns."""
 
     row_id: int
-    """Grows in the order of commits."""
+    """Increases in commit order."""
     table_id: int
     instance_id: str
     version: str
@@ -133,7 +133,7 @@ class ListedInstance:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The instance of a table that a reading method means."""
+    """Selection of one instance of a table by a reading method."""
 
     table_name: str
     instance_id: str
@@ -145,22 +145,22 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The rows of a frame that a reading method returns."""
+    """Range of a frame's rows returned by a reading method."""
 
     offset: int = 0
-    """Rows that are passed over."""
+    """Number of rows to skip."""
     rows: int | None = None
-    """Rows after those at most; `None` for all."""
+    """Maximum number of rows; `None` for all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An instance that a selection means, with its table."""
+    """A selected instance with its table."""
 
     table: TableRecord
     instance: InstanceRecord
     is_held: bool
-    """Whether a process holds the whole table exclusively."""
+    """Whether a process holds an exclusive lock on the whole table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +171,9 @@ class TagRecord:
     table_id: int
     table_name: str
     row_id: int
-    """Of the tagged instance."""
+    """Row id of the tagged instance."""
     instance_id: str
-    """Of the tagged instance."""
+    """Id of the tagged instance."""
     description: str
     author: str
     created_at: datetime

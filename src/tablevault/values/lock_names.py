@@ -1,4 +1,4 @@
-"""Names of the resources that locks are taken on; a name covers every name below it."""
+"""Names of lockable resources; a name covers every name below it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def lock_on_service(name: str) -> str:
 
 
 def lock_on_table(name_key: str) -> str:
-    """Return the resource of a table, which covers all that is inside it."""
+    """Return the resource of a table, which covers everything inside it."""
     return f"table/{name_key}"
 
 
@@ -32,7 +32,7 @@ def lock_on_instance(name_key: str, instance_id: str) -> str:
 
 
 def lock_on_version(name_key: str, version: str) -> str:
-    """Return the resource of the order in which the instances of a version are written."""
+    """Return the resource that serializes writes of a version's instances."""
     return f"table/{name_key}/version/{version}"
 
 

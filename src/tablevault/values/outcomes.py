@@ -1,4 +1,4 @@
-"""Outcomes of processes, and the remedies for them; light enough for the start of the command line."""
+"""Outcomes of processes and their remedies, without imports that slow the command line."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import StrEnum
 
 
 class Cause(StrEnum):
-    """Where an error came from."""
+    """Origin of an error."""
 
     VAULT = "vault"
-    """TableVault itself refused something."""
+    """A refusal by TableVault itself."""
     FUNCTION = "function"
-    """It escaped from a user's function."""
+    """An exception raised by a user's function."""
     INTERRUPT = "interrupt"
     """Ctrl-C or SIGTERM."""
     SYSTEM = "system"
@@ -21,7 +21,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Remedy:
-    """One thing to do about a process, ready to be copied and run."""
+    """A possible action on a process, ready to be copied and run."""
 
     action: str
     """`resume` or `stop`."""
@@ -32,7 +32,7 @@ class Remedy:
 
 
 _COMMANDS = {"create_tag": "tag"}
-"""Operations whose command has another name."""
+"""Operations whose commands have different names."""
 _OPERATIONS = {command: operation for operation, command in _COMMANDS.items()}
 
 
@@ -42,23 +42,23 @@ def command_of(operation: str) -> str:
 
 
 def operation_of(command: str) -> str:
-    """Return the name of the operation that a command is."""
+    """Return the name of a command's operation."""
     return _OPERATIONS.get(command, command.replace("-", "_"))
 
 
 class OutcomeKind(StrEnum):
-    """The end of an attempt, a recovery or a restart of a process."""
+    """Result of an attempt, a recovery or a restart of a process."""
 
     SUCCEEDED = "succeeded"
     HANDED_OVER = "handed over"
     """A background worker runs it."""
     ROLLED_FORWARD = "rolled forward"
-    """Its owner died after the decision; recovery applied the rest."""
+    """Its owner died after the decision; recovery completed it."""
     REVERTED = "reverted"
     STOPPED = "stopped"
     PAUSED = "paused"
     STILL_PAUSED = "still paused"
-    """A call that would have resumed it was refused."""
+    """A call to resume it was refused."""
     RUNNING = "running"
     """Another owner is running it."""
     TAKEN_OVER = "taken over"
@@ -66,7 +66,7 @@ class OutcomeKind(StrEnum):
     COMMITTED = "committed"
     """It is decided; only tidying up remains."""
     UNKNOWN = "unknown"
-    """The commit failed, and its result is not known."""
+    """The commit failed with an unknown result."""
     UNRECORDED = "unrecorded"
     """Its end could not be recorded, and is left to recovery."""
     NOT_BEGUN = "not begun"
@@ -75,21 +75,21 @@ class OutcomeKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The outcome of a process, with the remedies that it leaves."""
+    """Outcome of a process, with the available remedies."""
 
     kind: OutcomeKind
     process_id: str
     cause: Cause | None = None
-    """Where the error came from that led to it; `None` without an error."""
+    """Origin of the error that led to it; `None` without an error."""
     kept_cells: int = 0
-    """Computed cells of a reverted execution that `reuse_partial=True` takes over."""
+    """Computed cells of a reverted execution that `reuse_partial=True` reuses."""
     has_children: bool = False
-    """Whether its work was done by its children, of which those that had finished stay when it is reverted."""
+    """Whether child processes did its work; finished ones survive a revert."""
     unsaved_rows: int = 0
     """Computed rows of a paused execution that could not be saved."""
     remedies: tuple[Remedy, ...] = ()
     detail: str = ""
-    """Why the end could not be recorded."""
+    """Reason why the end could not be recorded."""
 
     @property
     def is_paused(self) -> bool:

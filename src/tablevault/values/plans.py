@@ -1,7 +1,7 @@
-"""Plans: one frozen class per kind of work that a process may record before it begins.
+"""Plans that processes record before they begin, one class per kind of work.
 
-The catalog keeps a plan as JSON. An operation names the classes that its plans may have, so that a stored plan of
-another kind is damage.
+The catalog stores plans as JSON. Each operation lists its plan classes, so that a stored plan of another class counts
+as damage.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ from tablevault.values.processes import Creation, Plan
 
 
 class Unplanned(Plan, frozen=True, kw_only=True, tag="unplanned"):
-    """No plan: the process was refused before it had one, or was imported."""
+    """Plan of a process that was refused before planning, or imported."""
 
 
 class UnchangedPlan(Plan, frozen=True, kw_only=True, tag="unchanged"):
-    """Nothing to do: the result of the call exists already."""
+    """No-op, because the result of the call already exists."""
 
 
 # --- tables -------------------------------------------------------------------------------------------------------
 
 
 class CreateTablePlan(Plan, frozen=True, kw_only=True, tag="create table"):
-    """A new table."""
+    """Creation of a table."""
 
     folder: str
     """Name of the table's folder in the vault."""
 
 
 class RenameTablePlan(Plan, frozen=True, kw_only=True, tag="rename table"):
-    """Another name for a table."""
+    """Renaming of a table."""
 
     table_id: int
     source: str
-    """Name of the table's folder so far."""
+    """Current name of the table's folder."""
     target: str
-    """Name of its folder from now on."""
+    """New name of the table's folder."""
     index_builders: tuple[str, ...]
-    """Folders of the temporary instances whose IndexBuilder follows the table's name."""
+    """Folders of the temporary instances whose IndexBuilder is renamed with the table."""
 
 
 class DeleteTablePlan(Plan, frozen=True, kw_only=True, tag="delete table"):
-    """The end of a table."""
+    """Deletion of a table."""
 
     table_id: int
     folder: str
@@ -60,7 +60,7 @@ class DeleteTablePlan(Plan, frozen=True, kw_only=True, tag="delete table"):
 
 
 class CreateInstancePlan(Plan, frozen=True, kw_only=True, tag="create instance"):
-    """A new temporary instance."""
+    """Creation of a temporary instance."""
 
     table_id: int
     version: str
@@ -69,11 +69,11 @@ class CreateInstancePlan(Plan, frozen=True, kw_only=True, tag="create instance")
     origin: int | None
     """Row id of the instance whose builders are copied."""
     has_builders: bool = False
-    """Whether the call gives builders, which are staged."""
+    """Whether the call provides builders, which are staged."""
 
 
 class DeleteInstancePlan(Plan, frozen=True, kw_only=True, tag="delete instance"):
-    """The end of an instance."""
+    """Deletion of an instance."""
 
     row_id: int
     folder: str
@@ -81,49 +81,49 @@ class DeleteInstancePlan(Plan, frozen=True, kw_only=True, tag="delete instance")
     table_folder: str
     """Path of the table's folder."""
     unlink: bool | None = None
-    """Whether the table's link leads to the artifacts of the instance; `None` if the table cannot have such a link."""
+    """Whether the table's link points to the instance's artifacts; `None` if the table cannot have a link."""
 
 
 class PinnedInput(msgspec.Struct, frozen=True, array_like=True):
-    """A table and instance that references name, resolved to one materialized instance."""
+    """A referenced table and instance, resolved to one materialized instance."""
 
     table: str
     """Key of the table's name."""
     instance: str | None
-    """As the reference writes it; `None` for the newest."""
+    """As written in the reference; `None` for the newest."""
     row_id: int
 
 
 class BuildPlan(Plan, frozen=True, kw_only=True):
-    """The fields of plans whose work is to run builders."""
+    """Common fields of plans that run builders."""
 
     table_id: int
     new_instance_id: str
     """Id of the materialized instance, and name of its folder."""
     inputs: tuple[PinnedInput, ...]
     origin: int | None
-    """Row id of the instance whose cells may be taken over."""
+    """Row id of the instance whose cells may be reused."""
 
 
 class ExecutePlan(BuildPlan, frozen=True, kw_only=True, tag="execute"):
-    """An execution of the builders of a temporary instance."""
+    """Execution of a temporary instance's builders."""
 
     temporary: int
     """Row id of the temporary instance."""
     temporary_folder: str
     """Path of its folder."""
     variables: Mapping[str, str] = {}
-    """Environment variables that must be set, each with the place in a builder that names it."""
+    """Required environment variables, each with its place in a builder."""
 
 
 class RetryPlan(BuildPlan, frozen=True, kw_only=True, tag="retry failed"):
-    """Another run of the failed, skipped and missing rows of a materialized instance, which is the origin."""
+    """Retry of the failed, skipped and missing rows of the origin, a materialized instance."""
 
     version: str
 
 
 class Dependency(msgspec.Struct, frozen=True, array_like=True):
-    """An instance that a written frame was made from."""
+    """An instance from which a written frame was made."""
 
     table_name: str
     instance_id: str
@@ -131,7 +131,7 @@ class Dependency(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WriteInstancePlan(Plan, frozen=True, kw_only=True, tag="write instance"):
-    """A given frame for a temporary instance."""
+    """Write of a given frame to a temporary instance."""
 
     table_id: int
     temporary: int
@@ -144,7 +144,7 @@ class WriteInstancePlan(Plan, frozen=True, kw_only=True, tag="write instance"):
 
 
 class WritePlan(Plan, frozen=True, kw_only=True, tag="write"):
-    """A given frame for a table; its instance is `instance_id`, which is also the name of its folder."""
+    """Write of a given frame to a table, as the instance and folder `instance_id`."""
 
     version: str
     table_id: int
@@ -152,7 +152,7 @@ class WritePlan(Plan, frozen=True, kw_only=True, tag="write"):
 
 
 class WriteTablePlan(Plan, frozen=True, kw_only=True, tag="write table"):
-    """A given frame, and the table that appears with it."""
+    """Write of a given frame to a new table."""
 
     version: str
     table_folder: str
@@ -164,66 +164,66 @@ class WriteTablePlan(Plan, frozen=True, kw_only=True, tag="write table"):
 
 
 class TaggedInstance(msgspec.Struct, frozen=True, array_like=True):
-    """An instance that gets a tag."""
+    """An instance to tag."""
 
     table_id: int
     table_name: str
     row_id: int
     instance_id: str
     moved_from: str = ""
-    """Id of the instance of the same table that the tag names so far."""
+    """Id of the instance of the same table from which the tag moves."""
     has_lost_artifacts: bool = False
-    """Whether its artifacts are gone already."""
+    """Whether its artifacts were already removed."""
 
 
 class CreateTagPlan(Plan, frozen=True, kw_only=True, tag="create tag"):
-    """A tag of instances, each of another table; the table is empty if there are several."""
+    """Tagging of instances, one per table; `table_name` is empty if there are several."""
 
     instances: tuple[TaggedInstance, ...]
 
     def facts(self) -> JsonObject:
-        """Return the instances that were tagged, and those that the tag has left, by table."""
+        """Return the tagged instances, and those from which the tag moved, by table."""
         moved = {item.table_name: item.moved_from for item in self.instances if item.moved_from}
         tagged = {item.table_name: item.instance_id for item in self.instances}
         return {"tagged": tagged, **({"moved_from": moved} if moved else {})}
 
 
 class DeleteTagPlan(Plan, frozen=True, kw_only=True, tag="delete tag"):
-    """The end of a tag."""
+    """Deletion of a tag."""
 
     table_ids: tuple[int, ...]
-    """Numbers of the tables that lose it."""
+    """Ids of the tables that lose it."""
 
 
 # --- builder files and code modules -------------------------------------------------------------------------------
 
 
 class CreateBuilderFilesPlan(Plan, frozen=True, kw_only=True, tag="create builder files"):
-    """New or changed builder files."""
+    """Creation or replacement of builder files."""
 
     builders: tuple[str, ...]
     """Names of the builders to write."""
     folder: str
     """Path of the folder of builder files."""
     wanted: str
-    """Name of the one builder to copy; empty for all of a folder."""
+    """Name of the builder to copy; empty for all builders of a folder."""
 
 
 class DeleteBuilderFilePlan(Plan, frozen=True, kw_only=True, tag="delete builder file"):
-    """The end of a builder file."""
+    """Deletion of a builder file."""
 
     path: str
 
 
 class CreateCodeModulesPlan(Plan, frozen=True, kw_only=True, tag="create code modules"):
-    """New or changed code modules."""
+    """Creation or replacement of code modules."""
 
     modules: tuple[str, ...]
     """Names of the modules to write."""
 
 
 class DeleteCodeModulePlan(Plan, frozen=True, kw_only=True, tag="delete code module"):
-    """The end of a code module."""
+    """Deletion of a code module."""
 
     module: str
 
@@ -232,34 +232,34 @@ class DeleteCodeModulePlan(Plan, frozen=True, kw_only=True, tag="delete code mod
 
 
 class RunPlan(Plan, frozen=True, kw_only=True, tag="run"):
-    """A source to be applied, and its tables to be executed; the steps are chosen once it is applied."""
+    """Application of a source and execution of its tables, planned once it is applied."""
 
     is_applied: bool = False
-    """Whether the vault had all of the source already."""
+    """Whether the vault already had the whole source."""
 
 
 class AppliedTable(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The changes that are applied to one table."""
+    """Changes to one table."""
 
     name: str
     table_id: int | None = None
-    """`None` for a table that appears."""
+    """`None` for a new table."""
     table_folder: str = ""
-    """Name of the folder of a table that appears."""
+    """Folder name of a new table."""
     creates_instance: bool = False
-    """Whether the temporary instance appears."""
+    """Whether the temporary instance is created."""
     instance_folder: str = ""
     """Path of the temporary instance's folder; empty if nothing in it changes."""
     origin: int | None = None
-    """Row id of the instance whose builders the new temporary instance has, too."""
+    """Row id of the instance whose builders are copied to the new temporary instance."""
     written: tuple[str, ...] = ()
     """Names of new and changed builders."""
     removed: tuple[str, ...] = ()
-    """Names of builders that go."""
+    """Names of removed builders."""
 
 
 class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
-    """Builders, modules, tables and services of a definitions file that are new or have changed."""
+    """Application of new and changed builders, modules, tables and services."""
 
     modules: tuple[str, ...]
     """Names of the modules to write."""
@@ -272,7 +272,7 @@ class AppliedPlan(Plan, frozen=True, kw_only=True, tag="apply"):
 
 
 class RemovedInstance(msgspec.Struct, frozen=True, array_like=True):
-    """An instance that is removed."""
+    """An instance to remove."""
 
     row_id: int
     folder: str
@@ -280,19 +280,19 @@ class RemovedInstance(msgspec.Struct, frozen=True, array_like=True):
     archived: str
     """Name under which its metadata is archived."""
     link: str = ""
-    """Path of the table's link to its artifacts; empty if the link leads elsewhere."""
+    """Path of the table's link to its artifacts; empty if the link points elsewhere."""
 
 
 class RemovalPlan(Plan, frozen=True, kw_only=True, tag="gc"):
-    """Instances, leftovers and worker logs that go."""
+    """Removal of instances, leftovers and worker logs."""
 
     instances: tuple[RemovedInstance, ...]
     paths: tuple[str, ...]
     left: Mapping[str, str]
-    """The instances and paths of the call that stay, each with the reason."""
+    """Retained instances and paths of the call, each with the reason."""
 
     def facts(self) -> JsonObject:
-        """Return what stays."""
+        """Return the retained items."""
         return {"left": dict(self.left)}
 
 
@@ -300,26 +300,26 @@ class RemovalPlan(Plan, frozen=True, kw_only=True, tag="gc"):
 
 
 class ImportSource(msgspec.Struct, frozen=True, array_like=True):
-    """An instance in the vault that it is imported from."""
+    """An instance in the source vault of an import."""
 
     row_id: int
     instance_id: str
 
 
 class ImportPlan(Plan, frozen=True, kw_only=True, tag="import"):
-    """Instances of another vault."""
+    """Import of another vault's instances."""
 
     content: ImportedInstances
     sources: tuple[ImportSource, ...]
-    """Of each instance of the content."""
+    """Source of each instance of the content."""
     vault_id: str
-    """Of the vault that they come from."""
+    """Id of the source vault."""
     skipped: tuple[str, ...]
-    """Ids of instances that are here already."""
+    """Ids of instances that already exist here."""
     warnings: tuple[str, ...]
 
     def facts(self) -> JsonObject:
-        """Return where the instances come from, and which they are."""
+        """Return the source vault and the imported instances."""
         found = [item.instance_id for item in self.content.instances if not item.is_hidden]
         return {"vault_id": self.vault_id, "imported": found, "skipped": list(self.skipped)}
 
@@ -328,7 +328,7 @@ class ImportPlan(Plan, frozen=True, kw_only=True, tag="import"):
 
 
 class PlannedStep(msgspec.Struct, frozen=True, array_like=True):
-    """One table, in one version, of a refresh."""
+    """Step of a refresh for one table and version."""
 
     table_id: int
     table_name: str
@@ -337,14 +337,14 @@ class PlannedStep(msgspec.Struct, frozen=True, array_like=True):
     action: str
     """`execute`, `look` or `skip`."""
     after: tuple[str, ...]
-    """The tables whose steps come before, because this one reads them; one in another version as `t(v2)`."""
+    """Tables that this one reads and whose steps run earlier; `t(v2)` for another version."""
 
 
 class StepsPlan(Plan, frozen=True, kw_only=True, tag="steps"):
-    """Tables to be executed one after another."""
+    """Sequential execution of tables."""
 
     named: tuple[int, ...] | None
-    """Ids of the tables that the call names; `None` for all of its version."""
+    """Ids of the tables named in the call; `None` for all of its version."""
     steps: tuple[PlannedStep, ...]
     """In the order of execution."""
 
@@ -353,11 +353,11 @@ class StepsPlan(Plan, frozen=True, kw_only=True, tag="steps"):
 
 
 class ServicePlan(Plan, frozen=True, kw_only=True, tag="service"):
-    """Other limits of a service."""
+    """Change of a service's limits."""
 
 
 class StopPlan(Plan, frozen=True, kw_only=True, tag="stop"):
-    """The end of another process."""
+    """Stop of another process."""
 
     serial: int
     """Number of the process to stop."""
@@ -389,17 +389,17 @@ _KINDS: dict[str, tuple[type[Plan], ...]] = {
     "write": (WritePlan, WriteTablePlan, UnchangedPlan),
     "write_instance": (WriteInstancePlan,),
 }
-"""The plans that each operation may have, beside none."""
+"""Plan classes of each operation, besides `Unplanned`."""
 
 _DECODERS = {operation: msgspec.json.Decoder(reduce(or_, kinds, Unplanned)) for operation, kinds in _KINDS.items()}
 _UNKNOWN = msgspec.json.Decoder(Unplanned)
-"""For operations of other versions, whose processes have ended."""
+"""Decodes plans of other versions' operations, whose processes have ended."""
 _ANY = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
 
 
 def encode_plan(plan: Plan) -> str:
-    """Return a plan as the catalog keeps it, without `creates`, which has a table of its own."""
+    """Encode a plan for the catalog, without `creates`, which has its own table."""
     return _encode(msgspec.structs.replace(plan, creates=())).decode()
 
 
@@ -413,7 +413,7 @@ def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -
     text
         The plan as `encode_plan` or an earlier version recorded it.
     creates
-        The creations of the process; plans of earlier versions hold their own.
+        The creations of the process; plans of earlier versions contain their own.
 
     Raises
     ------
@@ -427,13 +427,13 @@ def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -
 
 
 def names_its_creations(text: str) -> bool:
-    """Return whether a recorded plan is of an earlier version, whose plans hold `creates`."""
-    # To read all of a long plan for it takes as long as to decode it.
+    """Return whether a plan is of an earlier version, whose plans contain `creates`."""
+    # The substring test avoids decoding most long plans twice.
     return '"data"' in text and "data" in _ANY.decode(text)
 
 
 def _earlier_plan(operation: str, recorded: JsonObject) -> Plan:
-    """Return a plan that was recorded as common fields and a dict `data`."""
+    """Return a plan recorded as common fields and a dict `data`."""
     data: JsonObject = dict(recorded["data"])
     common = {
         "table_name": recorded["table_name"],
@@ -459,7 +459,7 @@ def _earlier_kind(operation: str, data: JsonObject) -> type[Plan]:
 
 
 def _earlier_lock(lock: Any) -> JsonObject:
-    """Return a lock that was recorded as a pair, or by an import as an object."""
+    """Return a lock recorded as a pair or, by an import, as an object."""
     if isinstance(lock, dict):
         return lock
     resource, exclusive = lock

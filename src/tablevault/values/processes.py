@@ -1,4 +1,4 @@
-"""Processes, as the catalog records them."""
+"""Catalog records of processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tablevault.values.outcomes import Cause
 
 
 class Status(StrEnum):
-    """Where a process is in its life."""
+    """State of a process."""
 
     RUNNING = "running"
     PAUSED = "paused"
@@ -26,60 +26,60 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing of the process's work can change any more."""
+        """Whether the process's work is final."""
         return self in (Status.SUCCEEDED, Status.REVERTED, Status.STOPPED)
 
 
 @dataclass(frozen=True, slots=True)
 class Lock:
-    """One claim on a part of the vault, held by a process from its start to its end."""
+    """Claim on a part of the vault, held by a process from start to end."""
 
     resource: str
     """A path such as `code` or `table/stories/instance/TEMP_base`; it covers everything below it."""
     exclusive: bool
 
     def conflicts(self, other: Lock) -> bool:
-        """Return whether two processes cannot hold both locks."""
+        """Return whether two processes cannot hold both locks at once."""
         mine, theirs = f"{self.resource}/", f"{other.resource}/"
         return (self.exclusive or other.exclusive) and (mine.startswith(theirs) or theirs.startswith(mine))
 
     @property
     def text(self) -> str:
-        """The lock as messages show it."""
+        """The lock as shown in messages."""
         return f"{'exclusive' if self.exclusive else 'shared'} {self.resource}"
 
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """A table or instance that a process is going to make visible."""
+    """A table or instance that a process will make visible."""
 
     location: str
     """Path of its folder."""
     instance_id: str = ""
     """Empty for a table."""
     table_name: str = ""
-    """Empty for the table that the process is about."""
+    """Empty for the process's own table."""
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind", tag="plan"):
-    """The fields that every plan has; a plan is enough to do the work, or to do it again."""
+    """Common fields of plans; a plan suffices to do the work, or to redo it."""
 
     table_name: str = ""
-    """The table that the process is about."""
+    """Table of the process."""
     instance_id: str = ""
-    """The instance that the process is about, as the call names it."""
+    """Instance of the process, as named in the call."""
     locks: tuple[Lock, ...] = ()
     creates: tuple[Creation, ...] = ()
     """Invisible until the process succeeds; removed if it does not."""
 
     def facts(self) -> JsonObject:
-        """Return the facts that are shown with the arguments of the process."""
+        """Return the facts to show with the arguments of the process."""
         return {}
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """An exception, as it is kept in the catalog."""
+    """An exception as recorded in the catalog."""
 
     type: str
     """Qualified name of its class."""
@@ -90,76 +90,75 @@ class ErrorInfo:
     cause: Cause | None = None
     """`vault`, `function`, `interrupt` or `system`; `None` in records of earlier versions."""
     time: datetime | None = None
-    """When it was recorded, in UTC; `None` where that is not known: of an owner that died, in records of earlier
-    versions."""
+    """When it was recorded, in UTC; `None` if unknown, as for a dead owner or in records of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
 class OwnerInfo:
-    """The present or last owner of a process."""
+    """Current or last owner of a process."""
 
     host: str
-    """The machine's name."""
+    """Host name of its machine."""
     pid: int
-    """The interpreter's process number there."""
+    """PID of its interpreter."""
     alive: bool
-    """Whether it is still at it."""
+    """Whether it is still running the process."""
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):
-    """The use that calls for one row have made in one process."""
+    """Usage by the calls for one row in one process."""
 
     calls: float = 0
-    """A call for a batch counts in equal shares for each of its rows."""
+    """Number of calls; a batch call counts in equal shares for its rows."""
     seconds: float | None = None
-    """`None` where the time of a single call is not known."""
+    """Duration of the calls; `None` if it is not known per call."""
     amounts: dict[str, float] = {}
-    """The amounts that functions reported."""
+    """Amounts reported by functions."""
 
 
 class JobRecord(msgspec.Struct, frozen=True, array_like=True):
-    """A job at a provider, as checkpoints keep it: from before it is submitted until its rows are there."""
+    """A provider job in a checkpoint, kept from before its submission until its rows arrive."""
 
     token: str
-    """Made up before the job is submitted, so that it can be looked for."""
+    """Generated before the submission, so that the job can be found again."""
     positions: list[int]
-    """Its rows, in the order in which they were given."""
+    """Positions of its rows, in the order given."""
     code: str
-    """The version of the builder and its code that made the job."""
+    """Version of the builder and its code that created the job."""
     created_at: float
     """Seconds since the epoch."""
     job_id: str | None = None
-    """The provider's name for it; `None` while it is not known whether the job was submitted."""
+    """The provider's id; `None` while the submission is unconfirmed."""
     is_over: bool = False
-    """Whether nothing more is expected of it."""
+    """Whether no more results are expected."""
 
 
 WHOLE_BUILDER = -1
-"""Stands for the position of a row where a function is called once for its builder."""
+"""Stands for a row position if a function is called once for its builder."""
 
 
 @dataclass(frozen=True, slots=True)
 class BuilderProgress:
-    """How far one builder of an execution is."""
+    """Progress of one builder of an execution."""
 
     total: int | None
-    """Rows in all; `None` while unknown."""
+    """Total number of rows; `None` while unknown."""
     computed: int
-    """Rows computed so far, by all attempts together."""
+    """Rows computed so far, in all attempts."""
     reused: int
-    """Rows taken over from an origin."""
+    """Rows reused from an origin."""
     done: bool
     """Whether it has finished."""
     failed: int = 0
-    """Rows that failed and were recorded, by all attempts together."""
+    """Rows recorded as failed, in all attempts."""
     skipped: int = 0
-    """Rows that were not tried, because a cell that they read failed."""
+    """Rows not tried, because a cell that they read failed."""
     retried: int = 0
-    """Calls that were repeated in this attempt."""
+    """Calls retried in this attempt."""
     retrying: int = 0
-    """Calls that wait to be repeated."""
+    """Calls waiting to be retried."""
     usage: Mapping[str, float] = field(default_factory=dict)
-    """Calls, where they are counted, and the amounts that they reported, by all attempts together."""
+    """Calls, if counted, and the amounts that they reported, in all attempts."""
 
     def __repr__(self) -> str:
         always = f"total={self.total}, computed={self.computed}, reused={self.reused}, done={self.done}"
@@ -168,12 +167,12 @@ class BuilderProgress:
 
 
 Progress = Mapping[str, BuilderProgress]
-"""How far an execution is, by builder in the order in which they run."""
+"""Progress of an execution, by builder in run order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessRecord:
-    """A process as the catalog knows it."""
+    """A process as recorded in the catalog."""
 
     serial: int
     process_id: str
@@ -188,7 +187,7 @@ class ProcessRecord:
     background: bool
     status: Status
     finished: bool
-    """Whether its tidying is over and its locks are released."""
+    """Whether it is tidied up and its locks are released."""
     attempt: int
     owner_lock: str | None
     owner_host: str
@@ -201,13 +200,13 @@ class ProcessRecord:
 
     @property
     def is_decided(self) -> bool:
-        """Whether nothing is left to do but to tidy up."""
+        """Whether at most tidying up remains to be done."""
         return self.status is Status.COMMITTING or self.status.ended
 
 
 @dataclass(frozen=True, slots=True)
 class NewProcess:
-    """A process that begins."""
+    """A process about to begin."""
 
     process_id: str
     operation: str
@@ -220,7 +219,7 @@ class NewProcess:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The owner that claims an attempt."""
+    """Identity of the owner that claims an attempt."""
 
     lock: str
     host: str
@@ -229,19 +228,19 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A process was recorded and holds its locks."""
+    """Successful beginning of a process, which is recorded and holds its locks."""
 
     serial: int
     generation: int
-    """The catalog's generation at that moment: a plan made at an older one has to be made again."""
+    """The catalog's generation at that moment; a plan made at an older one is stale."""
     has_failed_steps: bool = False
-    """Whether steps on disk of any process have failed and are to be tried again."""
+    """Whether any process has failed steps on disk to retry."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A process could not begin, because others hold conflicting locks."""
+    """Refused beginning of a process, because others hold conflicting locks."""
 
     holders: tuple[int, ...]
     wanted: tuple[Lock, ...] = ()
-    """The locks that it needs."""
+    """Locks needed by the process."""

@@ -1,4 +1,4 @@
-"""Progress of executions: counted by row loops, read from any thread."""
+"""Progress of executions, counted by row loops and read from any thread."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ class BuilderCounter:
         self.total: int | None = None
         self.reused = 0
         self.reused_partial = 0
-        """Reused rows that an execution computed which was reverted; they count as reused, too."""
+        """Rows reused from a reverted execution; included in `reused`."""
         self.failed = 0
-        """Rows that failed and are recorded."""
+        """Rows recorded as failed."""
         self.raised = 0
         """Rows whose error ended the run."""
         self.skipped = 0
-        """Rows that were not tried, because a cell that they read failed."""
+        """Rows not tried, because a cell that they read failed."""
         self.retried = 0
-        """Calls that were repeated."""
+        """Calls retried so far."""
         self.retrying = 0
-        """Calls that wait to be repeated."""
+        """Calls waiting to be retried."""
         self.usage: Counter[str] = Counter()
-        """Calls, where they are counted, and the amounts that they reported."""
+        """Calls, if counted, and the amounts that they reported."""
         self.waiting = ""
         """The service that calls wait for, and its limit."""
         self.done = False
         self.errors: Counter[str] = Counter()
-        """How often each class of exception stands among the recorded failures."""
+        """Number of recorded failures by exception class."""
         self._computed = 0
         self._running: Sized = ()
 
     @property
     def computed(self) -> int:
-        """How many rows the function has computed."""
+        """Number of rows computed by the function."""
         return self._computed + len(self._running)
 
     @computed.setter
@@ -48,17 +48,17 @@ class BuilderCounter:
         self._computed = count
 
     def count_along(self, rows: Sized) -> None:
-        """Add the size of `rows`, while it grows, until `computed` is set."""
+        """Include the growing size of `rows` in `computed` until that is set."""
         self._running = rows
 
     @property
     def most_frequent_errors(self) -> str:
         """The two most frequent errors, by name and count; empty if no row has failed."""
-        # Copied first: the rows may be running in another thread.
+        # Copied first, because another thread may be running the rows.
         return ", ".join(f"{count:,} {name}" for name, count in self.errors.copy().most_common(2) if count > 0)
 
     def snapshot(self) -> BuilderProgress:
-        """Return the counts of this moment."""
+        """Return the current counts."""
         return BuilderProgress(
             self.total,
             self.computed,
@@ -73,7 +73,7 @@ class BuilderCounter:
 
 
 class ExecutionProgress:
-    """The counters of all builders of one execution, in the order in which they run."""
+    """Counters of all builders of one execution, in run order."""
 
     def __init__(self) -> None:
         self.builders: dict[str, BuilderCounter] = {}
@@ -83,17 +83,17 @@ class ExecutionProgress:
         self._shown_as = ""
 
     def start(self, builder: str, columns: int) -> BuilderCounter:
-        """Begin to count a builder's rows anew."""
+        """Start a new count of a builder's rows."""
         counter = BuilderCounter(columns)
         self._add(builder, counter)
         return counter
 
     def tell(self, sentence: str) -> None:
-        """Show a sentence to the user, where progress is shown."""
+        """Show a sentence to the user, if progress is shown."""
         self.on_told(sentence)
 
     def show_in(self, outer: ExecutionProgress, shown_as: str) -> None:
-        """Show these builders also in the progress of a process around this one, as `shown_as/builder`."""
+        """Include these builders in the progress of an outer process, as `shown_as/builder`."""
         self._outer, self._shown_as = outer, shown_as
         for builder, counter in self.builders.items():
             outer._add(f"{shown_as}/{builder}", counter)
@@ -104,7 +104,7 @@ class ExecutionProgress:
             self._outer._add(f"{self._shown_as}/{builder}", counter)
 
     def restore(self, progress: Mapping[str, BuilderProgress]) -> None:
-        """Start from the counts of earlier attempts, until the builders count again."""
+        """Show the counts of earlier attempts until the builders count again."""
         for name, item in progress.items():
             counter = self.start(name, 1)
             counter.total, counter.computed, counter.reused, counter.done = (
@@ -118,27 +118,27 @@ class ExecutionProgress:
 
     @property
     def usage(self) -> dict[str, float]:
-        """The usage of all builders together."""
+        """Total usage of all builders."""
         return summed(counter.usage for counter in list(self.builders.values()))
 
     @property
     def waiting(self) -> str:
-        """The service that calls wait for, and its limit; empty if none waits."""
+        """The service that calls wait for, and its limit; empty if no call waits."""
         return next((counter.waiting for counter in list(self.builders.values()) if counter.waiting), "")
 
     def snapshot(self) -> Mapping[str, BuilderProgress]:
-        """Return the state of this moment."""
+        """Return the current progress."""
         return {name: counter.snapshot() for name, counter in list(self.builders.items())}
 
     def kept_cells(self, unsaved_rows: int) -> int:
-        """Return how many cells functions have computed, but for the last rows that could not be saved."""
+        """Return the number of computed cells, without those of the last, unsaved rows."""
         counters = list(self.builders.values())
         computed = sum(counter.computed * counter.columns for counter in counters)
         return max(0, computed - (unsaved_rows * counters[-1].columns if counters else 0))
 
 
 def summed(usages: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Return the sums of amounts."""
+    """Return the total of each amount."""
     total: Counter[str] = Counter()
     for usage in usages:
         total.update(usage.copy() if isinstance(usage, Counter) else usage)
@@ -146,10 +146,10 @@ def summed(usages: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def rounded(usage: Mapping[str, float]) -> dict[str, float]:
-    """Return amounts without the errors of adding fractions, and whole ones as integers."""
+    """Return amounts without floating-point noise, and whole ones as integers."""
     near = {name: round(value, 9) for name, value in dict(usage).items()}
     return {name: int(value) if value == int(value) else value for name, value in near.items()}
 
 
 def _ignore(sentence: str) -> None:
-    """Show nothing: progress is not watched."""
+    """Discard a sentence; progress is not shown."""

@@ -1,4 +1,4 @@
-"""Services: named external resources with limits, and the amounts that calls of them use."""
+"""Limits of services, which are named external resources, and the amounts used by calls."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tablevault.errors import TVArgumentError
 from tablevault.names import nearest
 
 CALLS = "calls"
-"""The amount that TableVault counts itself."""
+"""The amount counted by TableVault itself."""
 MAX_CONCURRENCY = "max_concurrency"
 WINDOWS: Mapping[str, float] = {"second": 1.0, "minute": 60.0, "hour": 3600.0, "day": 86_400.0}
-"""Lengths of the windows that a limit may be for, in seconds."""
+"""Lengths of the windows of limits, in seconds."""
 RESERVED_AMOUNTS = frozenset({CALLS, "seconds", "builder", "index", "table", MAX_CONCURRENCY})
-"""Names that no function may report."""
+"""Names that functions may not report."""
 
 _RATE = re.compile(r"([^\W\d]\w*)_per_(second|minute|hour|day)")
 _SHAPE = "AMOUNT_per_second, AMOUNT_per_minute, AMOUNT_per_hour, AMOUNT_per_day or max_concurrency"
@@ -25,10 +25,10 @@ _EXAMPLES = (*(f"{CALLS}_per_{window}" for window in WINDOWS), "tokens_per_minut
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Maximum of an amount in any window of one length."""
+    """Maximum of an amount in any window of a given length."""
 
     name: str
-    """As it was written, such as `calls_per_minute`."""
+    """As written, such as `calls_per_minute`."""
     amount: str
     seconds: float
     """Length of the window."""
@@ -44,23 +44,23 @@ class Limits:
 
     @property
     def amounts(self) -> frozenset[str]:
-        """The amounts that a rate is for."""
+        """The amounts limited by a rate."""
         return frozenset(rate.amount for rate in self.rates)
 
 
 def check_limits(service: str, limits: Mapping[str, object]) -> dict[str, float]:
-    """Return the limits of a service as they are recorded.
+    """Check the limits of a service; return them in recorded form.
 
     Raises
     ------
     TVArgumentError
-        If the name of a limit or its number is wrong; names the nearest one.
+        If the name or number of a limit is invalid; suggests the nearest name.
     """
     return {name: _checked(service, name, value) for name, value in limits.items()}
 
 
 def check_budget(budget: Mapping[str, object] | None) -> None:
-    """Raise `TVArgumentError` unless a budget is `None`, or numbers from 0 by amount."""
+    """Raise `TVArgumentError` unless a budget is `None` or has nonnegative numbers."""
     for name, most in (budget or {}).items():
         is_number = isinstance(most, int | float) and not isinstance(most, bool)
         if not is_number or not math.isfinite(most) or most < 0:  # type: ignore[arg-type, operator]
@@ -69,7 +69,7 @@ def check_budget(budget: Mapping[str, object] | None) -> None:
 
 
 def read_limits(recorded: Mapping[str, float]) -> Limits:
-    """Return recorded limits as values."""
+    """Parse recorded limits."""
     rates = []
     for name, most in recorded.items():
         match = _RATE.fullmatch(name)
