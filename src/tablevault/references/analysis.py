@@ -11,42 +11,42 @@ from tablevault.references.parser import INDEX, CurrentRow, Literal, Reference, 
 from tablevault.references.tokenizer import Place, reference_error
 
 MAXIMUM_NESTING = 100
-"""How deep lists and dicts may be nested in a value."""
+"""Maximum nesting depth of lists and dicts in a value."""
 MAXIMUM_ITEMS = 1_000_000
-"""How many items a value may have, those of nested lists and dicts included."""
+"""Maximum number of items in a value, including those of nested lists and dicts."""
 
 
 _ROW_WISE = ", or 'return_type: row-wise' in the builder for a function that is called once per row"
 
 
 class Placement(enum.Enum):
-    """The place of a value in a builder, which decides the meaning of its references."""
+    """Place of a value in a builder, which determines the meaning of its references."""
 
     ROW_ARGUMENT = "arguments of a row-wise function"
-    """There is a current row, and an instance being built."""
+    """With a current row and an instance being built."""
     ARGUMENT = "arguments of a dataframe or generator function"
-    """There is an instance being built, but no current row."""
+    """With an instance being built, but no current row."""
     FIELD = "fields other than arguments"
-    """There is neither; and one cell counts as the cell, one column as a list."""
+    """With neither; one cell counts as the cell, one column as a list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """The columns and cells that one reference reads."""
+    """Table and columns read by one reference."""
 
     table: str
     """Name of the table, or `self`."""
     instance: str | None
-    """Instance id or version; `None`: the newest active instance."""
+    """Instance id or version; `None` for the newest active instance."""
     columns: frozenset[str] | None
-    """The columns, those in conditions included; `None`: all of them. The pseudo-column `index` does not count."""
+    """The columns, including those in conditions but not the pseudo-column `index`; `None` for all."""
     text: str
-    """The reference."""
+    """Text of the reference."""
     reference: Reference | None = field(default=None, compare=False, repr=False)
-    """The same, if it is one and not an entry of `dependencies`."""
+    """The parsed reference; `None` for an entry of `dependencies`."""
 
     def error(self, message: str, name: str | None = None) -> TableReferenceError | None:
-        """Return the error that marks a name in the reference, or else its table; `None` if it is not a reference."""
+        """Return an error that marks a name in the reference, or else its table; `None` without a reference."""
         if self.reference is None:
             return None
         conditions = (condition.column for condition in self.reference.conditions)
@@ -60,23 +60,23 @@ class Dependencies:
     """The inputs of all references in a value."""
 
     reads: tuple[Dependency, ...]
-    """The known inputs, in the order of the text. Where only some columns are unknown, the known ones are listed."""
+    """The known inputs, in text order. If only some columns are unknown, the known ones are listed."""
     undecided: tuple[Reference, ...]
-    """The references whose table or columns are themselves references."""
+    """References whose table or columns are themselves references."""
 
 
 def find_references(value: object) -> tuple[Reference, ...]:
-    """Return all references in a value of a builder, outer ones before those nested in them, in the order of the text.
+    """Return all references in a builder's value in text order, outer before nested.
 
     Parameters
     ----------
     value
-        A string, a scalar, or lists and dicts of values. The keys of dicts hold no references.
+        A string, a scalar, or lists and dicts of values. Keys of dicts cannot contain references.
 
     Raises
     ------
     TableReferenceError
-        If a reference is not well formed, or the value is too large or contains itself.
+        If a reference is malformed, or the value is too large or contains itself.
     """
     return tuple(
         nested for text in _strings(value) for reference in parse(text).references for nested in reference.nested()
@@ -84,7 +84,7 @@ def find_references(value: object) -> tuple[Reference, ...]:
 
 
 def dependencies(value: object) -> Dependencies:
-    """Return which tables and columns the references in a value read."""
+    """Return the tables and columns read by the references in a value."""
     references = find_references(value)
     return Dependencies(
         tuple(read for reference in references if (read := _read(reference)) is not None),
@@ -93,17 +93,17 @@ def dependencies(value: object) -> Dependencies:
 
 
 def needs_row(value: object) -> bool:
-    """Return whether any reference in a value means the current row."""
+    """Return whether any reference in a value refers to the current row."""
     return any(reference.means_current_row for reference in find_references(value))
 
 
 def uses_self(value: object) -> bool:
-    """Return whether any reference in a value looks into the instance being built."""
+    """Return whether any reference in a value reads the instance being built."""
     return any(reference.is_self for reference in find_references(value))
 
 
 def check_placement(value: object, *, where: Placement) -> None:
-    """Raise `TableReferenceError` if a reference in a value means something that does not exist where it stands."""
+    """Raise `TableReferenceError` if a reference in a value is meaningless at its place."""
     for reference in find_references(value):
         if where is Placement.FIELD and reference.is_self:
             raise reference_error(
@@ -139,7 +139,7 @@ def _strings(value: object) -> Iterator[str]:
 
 
 def _read(reference: Reference) -> Dependency | None:
-    """Return the known inputs of a reference; `None` if its table is not known."""
+    """Return the known inputs of a reference; `None` if its table is unknown."""
     table, instance = reference.table, reference.instance
     if not isinstance(table, Literal):
         return None

@@ -1,4 +1,4 @@
-"""Values of conditions, coerced without loss into the type of the column that they are compared with."""
+"""Lossless coercion of condition values to the types of the compared columns."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import TypeAlias
 import pyarrow as pa
 
 Coerce: TypeAlias = Callable[[object], object]
-"""Returns the value that a column is searched for; `None` for a null, which matches nothing.
+"""Returns the value to search a column for; `None` for a null, which matches nothing.
 
-Raises `ValueError`, naming the value and the type of the column, if it cannot be coerced without loss.
+Raises `ValueError`, which names the value and the column type, if coercion would lose information.
 """
 
 INDEX_TYPE = pa.int64()
@@ -31,17 +31,17 @@ _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1, "ns": 1}
 
 @dataclass(frozen=True, slots=True)
 class Coercion:
-    """How values are coerced into the type of one column."""
+    """Coercion of values to the type of one column."""
 
     coerce: Coerce
     exact: type | None
-    """Values of exactly this Python type may be looked up as they are: whatever they equal, they match."""
+    """Values of exactly this Python type can be looked up uncoerced, because equal values match."""
     written: Coerce
-    """Coerces a text that stands in the reference itself."""
+    """Coerces literal text in the reference itself."""
 
 
 def coercion_into(arrow: pa.DataType) -> Coercion:
-    """Return how values are coerced into a column's type.
+    """Return the coercion of values to a column's type.
 
     Raises
     ------
@@ -87,14 +87,14 @@ _COMPARABLE = (str, int, float, Decimal, dt.date, dt.time, dt.timedelta, bytes)
 
 
 def _is_not_a_number(value: object) -> bool:
-    """Return whether a value is NaN or NaT: as null does, it matches nothing."""
+    """Return whether a value is NaN or NaT, which match nothing, like null."""
     if isinstance(value, Decimal):
         return value.is_nan()
     return isinstance(value, float | dt.datetime | dt.timedelta) and value != value
 
 
 def describe(value: object) -> str:
-    """Return how an error message calls a value that is not of a kind that could be used."""
+    """Return the description of an unusable value for an error message."""
     if value is None:
         return "null"
     if isinstance(value, list | tuple | dict | set):
@@ -128,7 +128,7 @@ def _nothing(_: object) -> None:
 
 
 def json_key(value: object) -> object:
-    """Return the key that a JSON value is searched by; unlike in Python, `true` does not equal 1."""
+    """Return the search key of a JSON value; unlike in Python, `true` does not equal 1."""
     return f"\0{value}" if isinstance(value, bool) else value
 
 
@@ -148,7 +148,7 @@ def _json_written(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    """Return the text that the value has when a reference stands inside a longer string."""
+    """Return the text of a value, the same as for a reference inside a longer string."""
     if isinstance(value, bytes):
         raise _refused(value, "a text")
     return str(value)
@@ -166,11 +166,11 @@ def _binary(_: pa.DataType) -> Coerce:
 
 
 def _number(value: object, what: str) -> Decimal:
-    """Return a value as an exact number, if it is a finite one."""
+    """Return a finite value as an exact number."""
     if isinstance(value, int | Decimal):
         number = Decimal(value)
     elif isinstance(value, float):
-        # The shortest decimal that means this float, as it would be written.
+        # The shortest decimal that denotes this float.
         number = Decimal(repr(value))
     elif isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         number = Decimal(value.strip())
@@ -189,7 +189,7 @@ def _integer(arrow: pa.DataType) -> Coerce:
 
     def coerce(value: object) -> int:
         number = value if type(value) is int else _number(value, what)
-        # The range comes first: a number with a huge exponent must not be written out.
+        # The range is checked first, so that a huge exponent is never expanded.
         if not low <= number <= high or number != int(number):
             raise _refused(value, what)
         return int(number)
@@ -218,7 +218,7 @@ def _floating(arrow: pa.DataType) -> Coerce:
         else:
             exact = _number(value, what)
             found = nearest_number(value, float(exact))
-            # Fractions mean the nearest number of the type, as everywhere; whole numbers are not rounded.
+            # Fractions denote the nearest float, as usual; whole numbers are not rounded.
             lost = found in _INFINITE or (exact == exact.to_integral_value() and Decimal(found) != exact)
         if lost:
             raise _refused(value, what)
@@ -292,7 +292,7 @@ def _time_from_iso(text: str, what: str) -> dt.time:
     except ValueError:
         raise _refused(text, what) from None
     if nanoseconds:
-        # Python's times end at microseconds, so no cell could ever equal it.
+        # Python's times have microsecond precision, so no cell could equal it.
         raise _refused(text, what)
     return moment
 
@@ -340,12 +340,12 @@ def _timestamp(arrow: pa.DataType) -> Coerce:
 
 
 def _nanoseconds(value: dt.datetime | dt.timedelta) -> int:
-    """Return what pandas' own types have below microseconds."""
+    """Return the nanoseconds of a pandas value beyond its microseconds."""
     return int(getattr(value, "nanosecond", 0) or getattr(value, "nanoseconds", 0))
 
 
 def _zone_of(arrow: pa.DataType) -> dt.tzinfo | None:
-    """Return the time zone of a column, as Arrow itself reads its name."""
+    """Return the time zone of a column, as resolved by Arrow."""
     if arrow.tz is None:
         return None
     zone = pa.scalar(0, pa.timestamp("s", arrow.tz)).as_py().tzinfo
@@ -354,7 +354,7 @@ def _zone_of(arrow: pa.DataType) -> dt.tzinfo | None:
 
 
 def _in_zone(moment: dt.datetime, zone: dt.tzinfo, value: object) -> dt.datetime:
-    """Read a moment without an offset as the column shows it: in the column's zone."""
+    """Interpret a moment without an offset in the column's zone."""
     earlier, later = moment.replace(tzinfo=zone, fold=0), moment.replace(tzinfo=zone, fold=1)
     if earlier.utcoffset() != later.utcoffset():
         raise _refused(
@@ -364,7 +364,7 @@ def _in_zone(moment: dt.datetime, zone: dt.tzinfo, value: object) -> dt.datetime
 
 
 def _from_iso(text: str, what: str) -> dt.datetime:
-    """Return the moment that an ISO text means, to the nanosecond."""
+    """Parse an ISO text with nanosecond precision."""
     try:
         to_microseconds, nanoseconds = _split_fraction(text)
         moment = dt.datetime.fromisoformat(to_microseconds)
@@ -378,7 +378,7 @@ def _from_iso(text: str, what: str) -> dt.datetime:
 
 
 def _split_fraction(text: str) -> tuple[str, int]:
-    """Split an ISO text into a part that the standard library reads, and the nanoseconds that it would drop."""
+    """Split off the nanoseconds of an ISO text, which the standard library would drop."""
     fine = _FINE_FRACTION.search(text)
     if fine is None:
         return text.strip(), 0

@@ -1,4 +1,4 @@
-"""What values of builders are compiled into: closures over plain Python values."""
+"""Compiled values of builders, which are closures over plain Python values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Evaluate: TypeAlias = Callable[[Any], Any]
-"""Returns the value for a row, which is its position, or `None` where there is no current row."""
+"""Returns the value for a row position, or for `None` if there is no current row."""
 
 CONTAINERS = frozenset({list, dict, tuple, set})
-"""Types of cells that have to be copied before a user's function gets them."""
+"""Types of cells that must be copied before they are passed to a user's function."""
 
 _IMMUTABLE = (str, int, float, type(None), bytes, Decimal, dt.date, dt.time, dt.timedelta)
 _IMMUTABLE_TYPES = frozenset({*_IMMUTABLE, bool, dt.datetime})
@@ -33,19 +33,19 @@ class Compiled:
     """
 
     evaluate: Evaluate
-    """The bare closure: the fastest way, for loops over rows."""
+    """The bare closure, for fast loops over rows."""
     is_constant: bool
     """Whether the value is the same for every row."""
 
     column: Callable[[], Sequence[Any]] | None = None
-    """Set where the value of a row is what stands in its place here, or nothing beyond the end."""
+    """If set, returns the values by row position, which may end before the last row."""
     column_type: Callable[[], pa.DataType] | None = None
-    """Set where `column` is: returns the Arrow type of its values."""
+    """Returns the Arrow type of the values of `column`."""
 
     def evaluate_rows(self, rows: Sequence[int]) -> list[object]:
-        """Return the values for several rows; those of a range of rows at the price of a slice, where it can be.
+        """Return the values for several rows, by slicing for a range of rows if possible.
 
-        Unlike those of `evaluate` they may be shared: they are meant for `are_immutable` only.
+        Unlike those of `evaluate`, the values may be shared, so callers must check `are_immutable`.
         """
         if self.column is not None and isinstance(rows, range) and rows.step == 1:
             cells = list(self.column()[rows.start : rows.stop])
@@ -61,7 +61,7 @@ class Compiled:
         TableReferenceError
             If a referenced table, column or row does not exist, or a value of a condition does not fit its column.
         TVImplementationError
-            If the value depends on the row and there is none.
+            If the value depends on the row and none is given.
         """
         if row is None and not self.is_constant:
             raise TVImplementationError("a value that depends on the current row was evaluated without one")
@@ -69,7 +69,7 @@ class Compiled:
 
 
 def once(compute: Callable[[], object]) -> Compiled:
-    """Return a constant that is computed when it is first needed; every caller gets a copy of its own."""
+    """Return a lazily computed constant, of which every caller gets its own copy."""
     copy: Callable[[], object] | None = None
     computing = threading.Lock()
 
@@ -89,7 +89,7 @@ def are_immutable(values: Collection[Any]) -> bool:
     kinds = set(map(type, values)) - _IMMUTABLE_TYPES
     if not kinds:
         return True
-    # Cells that are arrays cannot be written to.
+    # Arrays from cells are read-only.
     return all(map(_is_array_type, kinds)) and not any(
         value.flags.writeable for value in values if _is_array_type(type(value))
     )
@@ -100,7 +100,7 @@ def _is_array_type(kind: type) -> bool:
 
 
 def fresh(value: Any) -> Any:
-    """Return a copy of a value that shares nothing that can be changed with it; what cannot be changed is shared."""
+    """Return a deep copy of a value that shares only immutable parts with it."""
     if isinstance(value, _IMMUTABLE):
         return value
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Conditions of references: which rows of a frame they hold for."""
+"""Conditions of references, matched against the rows of a frame."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tablevault.references.lookup import HashIndex, Lookups, SortedIndex
 from tablevault.references.parser import INDEX
 
 Match: TypeAlias = Callable[[int | None], Sequence[int]]
-"""Returns the positions for which all conditions of a reference hold for the current row, in the frame's order."""
+"""Returns the positions that satisfy all conditions of a reference for the current row, in frame order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +22,16 @@ class Key:
 
     column: str
     value: Evaluate
-    """The value for a row, as it was written or as an inner reference brings it in."""
+    """The value for a row, either literal or from an inner reference."""
     coerce: Coerce
-    """Coerces it into the type of the column; `None` matches nothing. Raises `TableReferenceError`."""
+    """Coerces it to the type of the column; `None` matches nothing. Raises `TableReferenceError`."""
     exact: type | None
-    """Values of exactly this type may be looked up as they are."""
+    """Values of exactly this type can be looked up uncoerced."""
     fault: Callable[[str], TableReferenceError]
     """Makes an error that marks the column in the text of the reference."""
 
     def find(self, row: int | None) -> object:
-        """Return the value that the column is searched for."""
+        """Return the value to search the column for."""
         return self.coerce(self.value(row))
 
 
@@ -39,11 +39,11 @@ class Matching(Protocol):
     """One or several conditions on one frame."""
 
     def candidates(self, row: int | None) -> Sequence[int]:
-        """Return the positions for which they hold, in the frame's order."""
+        """Return the matching positions, in frame order."""
         ...
 
     def narrowed(self, positions: Sequence[int], row: int | None) -> Sequence[int]:
-        """Return those of some positions for which they hold."""
+        """Return the matching ones of some positions."""
         ...
 
 
@@ -53,10 +53,10 @@ class Position:
 
     key: Key
     count: int
-    """How many rows the frame has."""
+    """Number of rows in the frame."""
 
     def candidates(self, row: int | None) -> Sequence[int]:
-        """Return the position itself, if there is such a row."""
+        """Return the position itself, if it exists in the frame."""
         position = self.key.find(row)
         return (position,) if isinstance(position, int) and 0 <= position < self.count else ()
 
@@ -68,13 +68,13 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class SameValues:
-    """Columns equal values: one hash index over all these columns finds the rows."""
+    """Columns equal values; one hash index over all of them finds the rows."""
 
     lookups: Lookups
     keys: tuple[Key, ...]
 
     def candidates(self, row: int | None) -> Sequence[int]:
-        """Return the positions that the hash index has for the values."""
+        """Return the positions found in the hash index."""
         values = [key.find(row) for key in self.keys]
         if None in values:
             return ()
@@ -91,7 +91,7 @@ class SameValues:
         return positions
 
     def index(self) -> HashIndex:
-        """Return the hash index, built when it is first needed."""
+        """Return the hash index, built on first use."""
         try:
             return self.lookups.hashed(tuple(key.column for key in self.keys))
         except TypeError as error:
@@ -100,14 +100,14 @@ class SameValues:
 
 @dataclass(frozen=True, slots=True)
 class Within:
-    """start <= a column < end: a sorted index finds the rows."""
+    """start <= a column < end; a sorted index finds the rows."""
 
     lookups: Lookups
     start: Key
     end: Key
 
     def candidates(self, row: int | None) -> Sequence[int]:
-        """Return the positions that the sorted index has for the range."""
+        """Return the positions found in the sorted index."""
         start, end = self.start.find(row), self.end.find(row)
         if start is None or end is None:
             return ()
@@ -137,13 +137,13 @@ class Within:
 
 
 def matcher(matchings: Sequence[Matching]) -> Match:
-    """Return what finds the rows for which all of some conditions hold; the first finds, the others narrow down."""
+    """Combine conditions; the first one finds candidates, and the others narrow them down."""
     first, *others = matchings
 
     def match(row: int | None) -> Sequence[int]:
         positions = first.candidates(row)
         for matching in others:
-            # Also when there are none left: whether a value is an error must not depend on other conditions.
+            # Even with no positions left, because errors in values must not depend on other conditions.
             positions = matching.narrowed(positions, row)
         return positions
 

@@ -1,4 +1,4 @@
-"""Evaluation of references: values of builders, compiled once and evaluated for every row."""
+"""Compilation of builder values, which are then evaluated for every row."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from tablevault.texts.json_forms import text_of
 
 
 class Evaluator:
-    """Compiles values of builders against the frames of one source; they share the indexes of these frames.
+    """Compiles builder values against the frames of one source, sharing their indexes.
 
     Parameters
     ----------
     source
-        Where references find frames. It is asked whenever a value is compiled, so that values compiled later see
-        the instance being built as it is by then.
+        Source of the referenced frames. It is queried on every compilation, so that values compiled later see
+        the current state of the instance being built.
     """
 
     def __init__(self, source: FrameSource) -> None:
@@ -30,22 +30,22 @@ class Evaluator:
     def compile(
         self, value: object, *, placement: Placement, literal: Callable[[str], str] = lambda text: text
     ) -> Compiled:
-        """Return a value of a builder compiled: a string, a scalar, or lists and dicts of values.
+        """Compile a builder value.
 
         Parameters
         ----------
         value
-            The value as it stands in the builder.
+            A string, a scalar, or lists and dicts of values, as written in the builder.
         placement
-            Where it stands there.
+            Place of the value in the builder.
         literal
-            Applied once to each piece of literal text, never to what references bring in.
+            Applied once to each piece of literal text, never to results of references.
 
         Raises
         ------
         TableReferenceError
-            If a reference is not well formed, means something that does not exist where it stands, or names a table
-            or column that does not exist. What depends on the values of inner references is raised on evaluation.
+            If a reference is malformed, is meaningless at its place, or names a table or column that does not exist.
+            Errors that depend on inner references are raised on evaluation.
         """
         check_placement(value, where=placement)
         resolver = Resolver(self._find_lookups, frames_are_cells=placement is Placement.FIELD)
@@ -101,7 +101,7 @@ class _ValueCompiler:
 
 
 def _joined(parts: Iterable[Compiled], evaluate: Evaluate) -> Compiled:
-    """Return a value made of others: constant if all of them are."""
+    """Return a value composed of others, constant if all of them are."""
     if all(part.is_constant for part in parts):
         return once(lambda: evaluate(None))
     return Compiled(evaluate, is_constant=False)

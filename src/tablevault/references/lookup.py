@@ -1,4 +1,4 @@
-"""Indexes of frames: where a value stands in a column, found without a scan."""
+"""Indexes of frames, which locate values in columns without a scan."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tablevault.references.coerce import json_key
 from tablevault.references.parser import INDEX
 
 HashIndex: TypeAlias = dict[object, int | list[int]]
-"""Position of each value, or its positions where it stands more than once. Over several columns: of each tuple."""
+"""Position of each value, or its positions if it occurs repeatedly; tuples for several columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +27,17 @@ class SortedIndex:
     positions: list[int]
 
     def between(self, start: object, end: object) -> list[int]:
-        """Return the positions of the values with start <= value < end, in the frame's order."""
+        """Return the positions of the values with start <= value < end, in frame order."""
         return sorted(self.positions[bisect_left(self.values, start) : bisect_left(self.values, end)])
 
 
 class Lookups:
-    """The columns of one frame as Python values, with their indexes; each index is built once, when first needed.
+    """Columns of one frame as Python values, with indexes built on first use.
 
     Parameters
     ----------
     frame
-        The frame. A frame object does not change.
+        The frame, which is immutable.
     """
 
     def __init__(self, frame: Frame) -> None:
@@ -45,7 +45,7 @@ class Lookups:
         self._keys: dict[str, Sequence[Any]] = {}
         self._hashed: dict[tuple[str, ...], HashIndex] = {}
         self._sorted: dict[str, SortedIndex] = {}
-        # Rows may run in several threads: the first one builds an index, the others wait for it.
+        # Rows may run in several threads; the first one builds an index while the others wait.
         self._building = threading.RLock()
 
     def column(self, name: str) -> Sequence[Any]:
@@ -53,7 +53,7 @@ class Lookups:
         return range(len(self.frame)) if name == INDEX else self.frame.values(name)
 
     def keys(self, name: str) -> Sequence[Any]:
-        """Return a column as it is searched for values."""
+        """Return the search keys of a column."""
         known = self._keys.get(name)
         if known is None:
             values = self.column(name)
@@ -108,7 +108,7 @@ def _hash(values: Sequence[object]) -> HashIndex:
 
 
 def _sort(values: Sequence[Any]) -> SortedIndex:
-    # NaN differs from itself. It has no place in any order.
+    # NaN differs from itself and cannot be ordered.
     pairs = [(value, position) for position, value in enumerate(values) if value is not None and value == value]
     pairs.sort(key=itemgetter(0))
     return SortedIndex([value for value, _ in pairs], [position for _, position in pairs])

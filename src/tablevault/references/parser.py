@@ -13,21 +13,21 @@ from typing import TypeAlias
 from tablevault.references.tokenizer import Place, Tokenizer, unquote
 
 SELF = "self"
-"""The table name that means the instance being built."""
+"""Table name that stands for the instance being built."""
 INDEX = "index"
-"""The pseudo-column that holds a row's position."""
+"""Pseudo-column that holds a row's position."""
 
 _NOWHERE = Place("", 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Literal:
-    """A name or value that is written out."""
+    """A literal name or value."""
 
     value: str
     """Its value, without quotes."""
     place: Place = field(default=_NOWHERE, compare=False, repr=False)
-    """Where it stands."""
+    """Its place in the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,60 +56,60 @@ class Between:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """One reference. Where it stands does not count when references are compared."""
+    """A reference; comparisons ignore its place."""
 
     table: Operand
     """Name of the table, or `self`."""
     instance: Literal | None = None
-    """Instance id, version or `@tag`; `None`: the newest active instance."""
+    """Instance id, version or `@tag`; `None` for the newest active instance."""
     columns: tuple[Operand, ...] | None = None
-    """Names of the columns; `None`: all of them."""
+    """Names of the columns; `None` for all."""
     conditions: tuple[Condition, ...] = ()
-    """All of them have to hold."""
+    """Conditions that must all hold."""
     place: Place = field(default=_NOWHERE, compare=False, repr=False)
-    """Where it stands."""
+    """Its place in the text."""
 
     @property
     def text(self) -> str:
-        """The reference as it is written."""
+        """The reference as written."""
         return self.place.text
 
     @property
     def offset(self) -> int:
-        """Where it begins in the string that contains it."""
+        """Its offset in the containing string."""
         return self.place.start
 
     @property
     def is_self(self) -> bool:
-        """Whether it looks into the instance being built."""
+        """Whether it reads the instance being built."""
         return is_name(self.table, SELF)
 
     @property
     def is_bare_self(self) -> bool:
-        """Whether it is `<<self>>`: the whole frame of the instance being built."""
+        """Whether it is `<<self>>`, the whole frame of the instance being built."""
         return self.is_self and self.columns is None and not self.conditions
 
     @property
     def is_position(self) -> bool:
-        """Whether it is `<<self.index>>`: the current row's position."""
+        """Whether it is `<<self.index>>`, the current row's position."""
         if not self.is_self or self.conditions or self.columns is None:
             return False
         return len(self.columns) == 1 and is_name(self.columns[0], INDEX)
 
     @property
     def reads_current_row(self) -> bool:
-        """Whether it reads cells of the current row only, as `<<self.c[index]>>` does."""
+        """Whether it reads only cells of the current row, as `<<self.c[index]>>` does."""
         return len(self.conditions) == 1 and (
             isinstance(self.conditions[0], CurrentRow) and is_name(self.conditions[0].column, INDEX)
         )
 
     @property
     def means_current_row(self) -> bool:
-        """Whether it means the current row itself; the references nested in it aside."""
+        """Whether it refers to the current row itself, regardless of nested references."""
         return self.is_position or any(isinstance(condition, CurrentRow) for condition in self.conditions)
 
     def names(self) -> Iterator[Operand]:
-        """Yield the operands that are names: all but the values of conditions."""
+        """Yield all operands except the values of conditions."""
         yield self.table
         if self.instance is not None:
             yield self.instance
@@ -118,7 +118,7 @@ class Reference:
             yield condition.column
 
     def operands(self) -> Iterator[Operand]:
-        """Yield the names and values it is made of, in the order in which they are written."""
+        """Yield all operands, in text order."""
         yield self.table
         if self.instance is not None:
             yield self.instance
@@ -127,7 +127,7 @@ class Reference:
             yield from _operands_of_condition(condition)
 
     def nested(self) -> Iterator[Reference]:
-        """Yield this reference and the ones nested in it, outer before inner, in the order of the text."""
+        """Yield this reference and its nested ones in text order, outer before inner."""
         yield self
         for operand in self.operands():
             if isinstance(operand, Reference):
@@ -143,36 +143,36 @@ class Template:
     """A string of a builder, split into literal text and references."""
 
     parts: tuple[str | Reference, ...]
-    r"""In order; in literal text, `\<<` has become `<<`, and before `<<` each `\\` one backslash."""
+    r"""Parts in order; in literal text, `\<<` is unescaped to `<<`, and `\\` before `<<` to one backslash."""
 
     @property
     def is_constant(self) -> bool:
-        """Whether it holds no reference."""
+        """Whether it contains no references."""
         return not any(isinstance(part, Reference) for part in self.parts)
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The references in it, nested ones aside."""
+        """Its references, without nested ones."""
         return tuple(part for part in self.parts if isinstance(part, Reference))
 
 
 def is_name(operand: Operand, name: str) -> bool:
-    """Return whether an operand is this name, written out.
+    """Return whether an operand is this name as a literal.
 
-    `self` and `index` are special only where they are written out: a value that an inner reference brings in can
-    never mean more than the name of a table or column.
+    `self` and `index` are special only as literals; the result of an inner reference is always an ordinary name of a
+    table or column.
     """
     return isinstance(operand, Literal) and operand.value == name
 
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Template:
-    r"""Return the parts of a string of a builder.
+    r"""Parse a builder string into text and references.
 
     Raises
     ------
     TableReferenceError
-        If a reference in it is not well formed; a literal `<<` is written `\<<`.
+        If a reference in it is malformed; a literal `<<` is written `\<<`.
     """
     return _parse_template(Tokenizer(text))
 

@@ -1,4 +1,7 @@
-"""References compiled into closures: names are looked up and checked once, rows are found through indexes."""
+"""Compilation of references into closures.
+
+Names are looked up and checked once, and rows are found through indexes.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +37,7 @@ from tablevault.references.results import (
 from tablevault.references.tokenizer import Place, reference_error
 
 FindLookups: TypeAlias = Callable[[str, str | None], Lookups]
-"""Returns the look-ups of the frame that a table and an instance name; raises `LookupError` as `FrameSource` does."""
+"""Returns the lookups of a table and instance; raises `LookupError` like `FrameSource`."""
 
 
 class Resolver:
@@ -43,9 +46,9 @@ class Resolver:
     Parameters
     ----------
     find_lookups
-        Where the frames are.
+        Provides the lookups of frames.
     frames_are_cells
-        Whether, without conditions, one cell counts as the cell and one column as a list.
+        Whether a reference without conditions yields one cell as itself and one column as a list.
     """
 
     def __init__(self, find_lookups: FindLookups, *, frames_are_cells: bool) -> None:
@@ -53,12 +56,12 @@ class Resolver:
         self._frames_are_cells = frames_are_cells
 
     def resolve(self, reference: Reference) -> Compiled:
-        """Return a reference compiled.
+        """Compile a reference.
 
         Raises
         ------
         TableReferenceError
-            If a name that is written out does not exist, or a value that is written out does not fit its column.
+            If a literal name does not exist, or a literal value does not fit its column.
         """
         if reference.is_position:
             return Compiled(lambda row: row, is_constant=False)
@@ -76,7 +79,7 @@ class Resolver:
         return once(lambda: evaluate(None))
 
     def _column_row_by_row(self, reference: Reference) -> tuple[Lookups, str] | None:
-        """Return where the column of `<<table.column[index]>>` is; `None` for every other reference."""
+        """Return the column of `<<table.column[index]>>`; `None` for any other reference."""
         if any(isinstance(name, Reference) for name in reference.names()):
             return None
         match reference.conditions:
@@ -105,7 +108,7 @@ class Resolver:
     def _one_column_one_matching(
         self, reference: Reference, lookups: Lookups, column: str, matching: Matching
     ) -> Evaluate:
-        """Choose the fastest closure: these references are evaluated for each of millions of rows."""
+        """Return the fastest closure, as these references may run for millions of rows."""
         if isinstance(matching, Position) and isinstance(reference.conditions[0], CurrentRow):
             return cell_at_current_row(lookups, column)
         if isinstance(matching, SameValues) and len(matching.keys) == 1:
@@ -114,10 +117,10 @@ class Resolver:
         return lambda row: shape(matching.candidates(row))
 
     def _with_names_brought_in(self, reference: Reference) -> Evaluate:
-        """Compile the reference anew for each combination of names that its inner references bring in."""
+        """Compile a reference once per combination of names from its inner references."""
         if isinstance(reference.table, Literal):
             self._lookups(reference)
-        # Those in values are compiled with the others, so that their errors are found now.
+        # References in values are compiled too, so that their errors are raised now.
         compiled = {
             operand: self._inner(reference, operand)
             for operand in reference.operands()
@@ -135,7 +138,7 @@ class Resolver:
         return evaluate
 
     def _inner(self, outer: Reference, inner: Reference) -> Compiled:
-        """Compile a reference that stands inside another one, where one value is needed."""
+        """Compile a nested reference, which must yield one value."""
         if not inner.conditions and not inner.is_position and not self._frames_are_cells:
             raise reference_error(
                 f"{inner.text} has no condition and so is a DataFrame; expected one value, as with a condition such "
@@ -154,7 +157,7 @@ class Resolver:
         try:
             return self._find_lookups(table, instance)
         except LookupError as error:
-            # Not str(error): that of a KeyError is quoted.
+            # Not str(error), which adds quotes for a KeyError.
             message = str(error.args[0]) if error.args else f"there is no table {table!r}"
             raise reference_error(message, reference.place, fault) from error
 
@@ -180,7 +183,7 @@ class Resolver:
         return Position(key, len(lookups.frame)) if key.column == INDEX else SameValues(lookups, (key,))
 
     def _key(self, reference: Reference, lookups: Lookups, operand: Operand, value: Operand | None) -> Key:
-        """Compile the value that a column is compared with; `None` is the current row's position."""
+        """Compile the value to compare a column with; `None` stands for the row position."""
         column = _known_column(reference, lookups, operand)
 
         def fault(message: str) -> TableReferenceError:
@@ -211,7 +214,7 @@ class Resolver:
 
 
 def _combined(lookups: Lookups, matchings: Sequence[Matching]) -> list[Matching]:
-    """Order conditions so that those that leave the fewest rows find them; all equalities share one index."""
+    """Order conditions from most to least selective; all equalities share one index."""
     positions: list[Matching] = [matching for matching in matchings if isinstance(matching, Position)]
     ranges = [matching for matching in matchings if isinstance(matching, Within)]
     keys = tuple(key for matching in matchings if isinstance(matching, SameValues) for key in matching.keys)
@@ -234,7 +237,7 @@ def _written(operand: Operand) -> str:
 
 
 def _name(reference: Reference, inner: Reference, value: object) -> str:
-    """Return the name that an inner reference brings in."""
+    """Return the result of an inner reference, which must be a name."""
     if not isinstance(value, str):
         message = f"{inner.text} is {describe(value)}; expected the name of a table, an instance or a column"
         raise reference_error(message, reference.place, inner.place)
@@ -247,7 +250,7 @@ def _name(reference: Reference, inner: Reference, value: object) -> str:
 
 
 def _renamed(reference: Reference, names: dict[Reference, str]) -> Reference:
-    """Return a reference with the names that inner references brought in; errors still point to the latter."""
+    """Replace inner references by their resulting names; errors still point to the former."""
 
     def written(operand: Operand) -> Operand:
         return Literal(names[operand], operand.place) if isinstance(operand, Reference) else operand

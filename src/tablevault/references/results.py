@@ -1,4 +1,4 @@
-"""Forms of the result of a reference: a cell, a list of cells or a DataFrame."""
+"""Shapes of results of references, which are cells, lists of cells or DataFrames."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tablevault.references.conditions import Key, SameValues
 
 Shape: TypeAlias = Callable[[Sequence[int]], object]
-"""Returns what stands at the positions that conditions found."""
+"""Returns the result for the positions that conditions found."""
 
 
 def cells_of(lookups: Lookups, column: str) -> Shape:
-    """Return the form of one column under conditions: nothing, the cell, or a list."""
+    """Return the shape of one column under conditions, which is `None`, a cell or a list."""
 
     def shape(positions: Sequence[int]) -> object:
         if not positions:
@@ -33,18 +33,18 @@ def cells_of(lookups: Lookups, column: str) -> Shape:
 
 
 def rows_of(lookups: Lookups, columns: Sequence[str]) -> Shape:
-    """Return the form of several columns under conditions: nothing, or a DataFrame."""
+    """Return the shape of several columns under conditions, which is `None` or a DataFrame."""
     return lambda positions: data_frame(lookups, columns, positions) if positions else None
 
 
 def whole_column(lookups: Lookups, column: str) -> object:
-    """Return a column without conditions where a frame makes no sense: the only cell, or a list."""
+    """Return an unconditional column as its only cell or a list, where a frame makes no sense."""
     values = lookups.column(column)
     return fresh(values[0]) if len(values) == 1 else [fresh(value) for value in values]
 
 
 def data_frame(lookups: Lookups, columns: Sequence[str], positions: Sequence[int] | None) -> pd.DataFrame:
-    """Return columns at positions (`None`: all) as a DataFrame, the pseudo-column `index` among them if it is named."""
+    """Return columns at positions (`None` for all) as a DataFrame, including `index` if named."""
     stored = [column for column in columns if column != INDEX]
     if len(stored) == len(columns):
         return lookups.frame.data_frame(stored, positions)
@@ -60,7 +60,7 @@ def data_frame(lookups: Lookups, columns: Sequence[str], positions: Sequence[int
 
 
 def cell_at_current_row(lookups: Lookups, column: str) -> Evaluate:
-    """Return a closure for `<<table.column[index]>>`, which costs little more than an indexing."""
+    """Return a closure for `<<table.column[index]>>`, nearly as fast as plain indexing."""
     values: Sequence[Any] | None = None
 
     def evaluate(row: int) -> object:
@@ -77,7 +77,7 @@ def cell_at_current_row(lookups: Lookups, column: str) -> Evaluate:
 
 
 def cells_with_value(lookups: Lookups, column: str, same: SameValues) -> Evaluate:
-    """Return a closure for `<<table.column[key::value]>>`, which costs little more than a look-up in a dict."""
+    """Return a closure for `<<table.column[key::value]>>`, nearly as fast as a dict lookup."""
     key: Key = same.keys[0]
     value_of, coerce, exact = key.value, key.coerce, key.exact
     shape = cells_of(lookups, column)
@@ -99,7 +99,7 @@ def cells_with_value(lookups: Lookups, column: str, same: SameValues) -> Evaluat
             value = values[found]
             return fresh(value) if type(value) in CONTAINERS else value
         if found is None:
-            # Either no row has it, or no row could: the latter is an error.
+            # No row has the value. Coercion raises an error if no row could have it.
             coerce(wanted)
             return None
         return shape(found)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Tokens of the reference language, and errors that point into its text."""
+"""Tokens of the reference language, and errors that point into the text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from tablevault.errors import TableReferenceError
 
 MAXIMUM_DEPTH = 32
-"""How deep references may stand inside one another."""
+"""Maximum nesting depth of references."""
 
 _EXCERPT_BEFORE = 80
 _EXCERPT_AFTER = 60
@@ -43,36 +43,36 @@ _ESCAPED = {"\\": "\\", "'": "'", '"': '"', "<": "<", "n": "\n", "r": "\r", "t":
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A stretch of the text in which a reference stands."""
+    """A span of the text that contains a reference."""
 
     source: str
     """The whole text."""
     start: int
     """Offset of its first character."""
     end: int
-    """Offset behind its last character."""
+    """Offset after its last character."""
 
     @property
     def text(self) -> str:
-        """What is written there."""
+        """The text at this place."""
         return self.source[self.start : self.end]
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A piece of text that one rule of the language matched."""
+    """A piece of text matched by one rule of the language."""
 
     rule: str
     place: Place
 
     @property
     def text(self) -> str:
-        """What is written there."""
+        """The text at this place."""
         return self.place.text
 
 
 def reference_error(message: str, shown: Place, fault: Place) -> TableReferenceError:
-    """Return an error that shows a reference and marks the place of the fault in it with carets.
+    """Return an error that shows a reference and marks the fault in it with carets.
 
     Parameters
     ----------
@@ -81,20 +81,20 @@ def reference_error(message: str, shown: Place, fault: Place) -> TableReferenceE
     shown
         The reference. Text far from the error is left out.
     fault
-        The part of it that is wrong.
+        The faulty part of it.
     """
     start = max(shown.start, fault.start - _EXCERPT_BEFORE)
     end = min(shown.end, fault.start + _EXCERPT_AFTER)
     before = "…" if start > shown.start else ""
     after = "…" if end < shown.end else ""
-    # One character for one character, so that the carets stay under their place.
+    # Replace character by character, so that the carets stay aligned.
     excerpt = re.sub(r"\s", " ", before + shown.source[start:end] + after)
     carets = "^" * max(1, min(fault.end, end) - fault.start)
     return TableReferenceError(f"{message}\n    {excerpt}\n    {' ' * (len(before) + fault.start - start)}{carets}")
 
 
 class Tokenizer:
-    """Reads a text token by token, as the parser asks for them.
+    """Reads tokens of a text on demand of the parser.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class Tokenizer:
         self._depth = 0
 
     def read_text(self) -> str | None:
-        r"""Read literal text up to the next `<<` or the backslashes before it; `None` if there is none here."""
+        r"""Read literal text up to the next `<<` or the backslashes before it; `None` if there is none."""
         opening = _OPENING.search(self.source, self.position)
         end = opening.start() if opening else len(self.source)
         if end == self.position:
@@ -119,9 +119,9 @@ class Tokenizer:
         return text
 
     def read_escapes(self) -> str | None:
-        r"""Read the backslashes before a `<<`; return the text that they stand for, `None` if there are none.
+        r"""Read the backslashes before a `<<` and return their text; `None` if there are none.
 
-        Two are a backslash, and what follows is a reference; `\<<` is a literal `<<`.
+        Two stand for one backslash, followed by a reference; `\<<` stands for a literal `<<`.
         """
         match = _ESCAPES.match(self.source, self.position)
         if match is None or not match[0]:
@@ -134,12 +134,12 @@ class Tokenizer:
         return self.position == len(self.source)
 
     def check(self, rule: str) -> bool:
-        """Return whether the named token comes next, white space aside."""
+        """Return whether the named token comes next, ignoring white space."""
         self._skip_white_space()
         return _RULES[rule].match(self.source, self.position) is not None
 
     def read(self, rule: str) -> Token | None:
-        """Read the named token if it comes next, white space aside; `None` otherwise."""
+        """Read the named token if it comes next, ignoring white space; `None` otherwise."""
         self._skip_white_space()
         match = _RULES[rule].match(self.source, self.position)
         if match is None:
@@ -156,7 +156,7 @@ class Tokenizer:
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Mark that a reference is being read; raise `TableReferenceError` if it is nested too deeply."""
+        """Enter a reference; raise `TableReferenceError` if it is nested too deeply."""
         if self._depth == 0:
             self._outermost = self.position
         if self._depth == MAXIMUM_DEPTH:
@@ -172,7 +172,7 @@ class Tokenizer:
         return self.error_at(message, self.place(self.position, word.end() if word else self.position + 1))
 
     def error_at(self, message: str, fault: Place) -> TableReferenceError:
-        """Return an error that marks a place that has been read."""
+        """Return an error that marks a place already read."""
         shown = self.place(self._outermost or 0, len(self.source))
         return reference_error(f"Invalid reference: {message}", shown, fault)
 
@@ -187,7 +187,7 @@ class Tokenizer:
 
 
 def unquote(token: Token, tokenizer: Tokenizer) -> str:
-    """Return the text that a quoted token stands for."""
+    """Return the unquoted text of a token."""
 
     def replacement(match: re.Match[str]) -> str:
         character = match.group(1)

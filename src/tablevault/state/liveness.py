@@ -56,7 +56,7 @@ class Liveness:
         return record
 
     def status(self, record: ProcessRecord) -> Status:
-        """Return the effective status: orphaned processes are paused, resuming ones are running."""
+        """Return the effective status; orphaned processes are paused, resuming ones running."""
         current = self.as_it_is(record)
         if current.status not in (Status.RUNNING, Status.PAUSED):
             return current.status
