@@ -1,1 +1,1 @@
-"""Reading a vault: frames, processes, lineage, and whether everything is as the catalog claims."""
+"""Reading and verification of a vault's frames, processes and lineage."""

@@ -14,27 +14,27 @@ if TYPE_CHECKING:
 
 @public
 def to_numpy(column: Any, *, copy: bool = False) -> np.ndarray[Any, Any]:
-    """Return a column of arrays or numeric lists of one shape as one array, a row for each row of the column.
+    """Stack a column of equally shaped arrays or numeric lists into one array.
 
     Parameters
     ----------
     column
         A column of a frame of pandas, Arrow or polars, such as `get_dataframe` returns.
     copy
-        Always return a copy, which may be written to. By default the array is a read-only view of a column in one
-        chunk without nulls, and a copy of any other.
+        Always return a writable copy. By default, the array is a read-only view if the column is one chunk without
+        nulls, and a copy otherwise.
 
     Returns
     -------
     numpy.ndarray
-        With the shape (rows, n), or (rows, a, b, …) for tensors. A null row is NaN, if the items are fractions.
+        Array of shape (rows, n), or (rows, a, b, …) for tensors. Null rows of floating-point items become NaN.
 
     Raises
     ------
     TVArgumentError
-        If it is not a column of arrays or numeric lists.
+        If `column` is not a column of arrays or numeric lists.
     ValueError
-        If the rows differ in length, or a row is null and its items have no NaN; names the first row.
+        If the rows differ in length, or a row of items without NaN is null; names the first such row.
 
     Examples
     --------

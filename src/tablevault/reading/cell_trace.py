@@ -1,4 +1,4 @@
-"""One cell: its value, where it was computed, by which function, and from which arguments."""
+"""Trace of one cell, with its value, its computation and its arguments."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tablevault.values.contents import InstanceRecord
 from tablevault.values.processes import ErrorInfo
 
 _MOST_SUGGESTED = 100_000
-"""Among more keys no similar ones are looked for."""
+"""Maximum number of keys that are searched for similar ones."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class _Cell:
         return self.side.producer(self.column)
 
     def computation(self) -> tuple[str, bytes | None]:
-        """Return version and fingerprint of its row; no fingerprint if none is recorded."""
+        """Return the version and fingerprint of its row; `None` for an unrecorded fingerprint."""
         facts = self.builder
         if facts is None:
             return "", None
@@ -69,7 +69,7 @@ class _Cell:
 
     @property
     def is_recorded_by_row(self) -> bool:
-        """Whether each row of its builder has a fingerprint of its own."""
+        """Whether its builder recorded a fingerprint per row."""
         return self.builder is not None and self.side.records(self.builder.name) is not None
 
 
@@ -140,7 +140,7 @@ class CellTracer:
         return self._with_computation(replace(found, state="computed"), cell)
 
     def _with_computation(self, found: CellTrace, cell: _Cell) -> CellTrace:
-        """Add where and how a cell was computed."""
+        """Add the facts about the computation of a cell."""
         notes: list[str] = []
         cells = [cell, *self._earlier(cell, notes)]
         last = cells[-1]
@@ -164,7 +164,7 @@ class CellTracer:
     # --- failures -------------------------------------------------------------------------------------------------
 
     def _with_failure(self, found: CellTrace, cell: _Cell, facts: BuilderFacts) -> CellTrace:
-        """Add the error of a failed cell, or the one that let a cell be skipped."""
+        """Add the error of a failed cell, or the one that caused a skipped cell."""
         failures = FailureReader(self._context).of_instance(cell.side.table, cell.side.instance)
         shown = {(row["builder"], row["index"]): row for row in failures.shown()}
         row = shown[facts.name, cell.position]
@@ -194,7 +194,7 @@ class CellTracer:
     # --- origins --------------------------------------------------------------------------------------------------
 
     def _earlier(self, cell: _Cell, notes: list[str]) -> Iterator[_Cell]:
-        """Yield the cells that a cell was reused from, the newest first."""
+        """Yield the chain of cells from which a cell was reused, newest first."""
         current: _Cell | None = cell
         while current is not None:
             current = self._origin(current, notes)
@@ -202,7 +202,7 @@ class CellTracer:
                 yield current
 
     def _origin(self, cell: _Cell, notes: list[str]) -> _Cell | None:
-        """Return the cell that a cell was reused from; `None` if it was computed."""
+        """Return the cell from which a cell was reused; `None` if it was computed."""
         facts, origin = cell.builder, cell.side.origin
         if facts is None or origin is None or not facts.reused:
             return None
@@ -230,7 +230,7 @@ class CellTracer:
         return lineage.columns[0].inputs
 
     def _source(self, side: ComparedInstance, facts: BuilderFacts, version: str, notes: list[str]) -> str:
-        """Return the text of a function as it ran."""
+        """Return the source of a function as it ran."""
         try:
             if not facts.is_custom:
                 return definition_text(built_in_sources()[facts.module], facts.function)
@@ -243,7 +243,7 @@ class CellTracer:
             return ""
 
     def _code(self, side: ComparedInstance, facts: BuilderFacts, version: str) -> Path:
-        """Return the folder of the code that computed a version: of the last attempt, or of an earlier one."""
+        """Return the code folder of the attempt, last or earlier, that ran a version."""
         assert side.code is not None
         newest = files.unlinked(side.code)
         earlier = sorted(newest.glob("attempt-*"))
@@ -258,7 +258,7 @@ class CellTracer:
         return newest
 
     def _arguments(self, cell: _Cell, facts: BuilderFacts, notes: list[str]) -> dict[str, Any] | None:
-        """Return the arguments of a call, resolved again; `None` if something that they read is gone."""
+        """Resolve the arguments of a call again; `None` if one of their inputs is gone."""
         own = self._own_frame(cell, facts, notes)
         inputs = self._pinned(cell, facts, notes)
         if own is None or inputs is None:
@@ -277,7 +277,7 @@ class CellTracer:
             return None
 
     def _own_frame(self, cell: _Cell, facts: BuilderFacts, notes: list[str]) -> Callable[[], Frame] | None:
-        """Return how the frame is opened that `self` stood for."""
+        """Return a function that opens the frame denoted by `self`."""
         side = cell.side
         if facts.is_index:
             if side.origin is None or not facts.own_columns:
@@ -296,7 +296,7 @@ class CellTracer:
         return self._frame_of(side.instance)
 
     def _pinned(self, cell: _Cell, facts: BuilderFacts, notes: list[str]) -> PinnedFrames | None:
-        """Return the frames of other tables that the arguments read."""
+        """Return the frames of other tables read by the arguments."""
         read = [item for value in facts.arguments.values() for item in dependencies(value).reads]
         wanted = {PinnedKey(names.fold(item.table), item.instance): item for item in read if item.table != "self"}
         recorded = {item.row_id: item for item in self._recorded_inputs(cell.side)}
@@ -320,10 +320,10 @@ class CellTracer:
         return PinnedFrames(frames)
 
     def _pinned_to(self, keys: Sequence[PinnedKey], candidates: Sequence[InputFacts]) -> dict[PinnedKey, InputFacts]:
-        """Return the instance that each reference was pinned to, as far as that can be told.
+        """Return the instances to which references were pinned, where they can be determined.
 
-        Recorded is which instances were read, not by which reference: of several of one table, an id, a version or a
-        tag tells, and the last one is left for the last reference.
+        The record lists the instances that were read, but not by which reference. Several instances of one table are
+        told apart by id, version or tag; a single remaining one belongs to the remaining reference.
         """
         found: dict[PinnedKey, InputFacts] = {}
         for table in dict.fromkeys(key.table for key in keys):
@@ -355,7 +355,7 @@ class CellTracer:
         return in_catalog(read_provenance(path), self._lookup.contents).inputs
 
     def _row_of_call(self, cell: _Cell, facts: BuilderFacts) -> int:
-        """Return the row that the function was called for: of another table, where its rows are the input."""
+        """Return the row of the call, in the input table if the builder has input rows."""
         path = self._lookup.folder(cell.side.table, cell.side.instance).input_rows
         if not facts.is_index or not path.is_file():
             return cell.position
@@ -386,7 +386,7 @@ def _computed_in(instance: InstanceRecord) -> ComputedIn:
 
 
 def _position(side: ComparedInstance, row: Any) -> int:
-    """Return the position of a row that the caller names by its key, or by its position without a key."""
+    """Return the position of a row given by its key or, without a key, by its position."""
     if not side.primary_key:
         return _checked_position(side, row)
     wanted = row if isinstance(row, tuple | list) else (row,)
@@ -460,7 +460,7 @@ def _value(side: ComparedInstance, column: str, position: int) -> Any:
 
 
 def _counterpart(cell: _Cell, side: ComparedInstance) -> int | None:
-    """Return the position of the same row in an origin; `None` if it has none."""
+    """Return the position of a cell's row in an origin; `None` if it is missing there."""
     key: Sequence[str] = cell.side.primary_key
     if not key:
         return cell.position if cell.position < side.row_count else None

@@ -1,4 +1,4 @@
-"""Instances as they are compared: their columns, and how and under which code each row was computed."""
+"""Instances opened for comparison, with their columns and row records."""
 
 from __future__ import annotations
 
@@ -42,48 +42,48 @@ _TEXT = parse_dtype("string")
 
 @dataclass(frozen=True)
 class ComparedInstance:
-    """One of two instances that are compared."""
+    """One side of a comparison of two instances."""
 
     table: TableRecord
     instance: InstanceRecord
     row_count: int
     types: Mapping[str, ColumnType]
-    """Of each column, as far as it is known."""
+    """Column types, where known."""
     primary_key: tuple[str, ...]
     builders: tuple[BuilderFacts, ...]
-    """In the order in which they run."""
+    """Builders in run order."""
     origin: InputFacts | None
     """The instance whose cells were reused."""
     inputs: Mapping[str, str]
-    """Id of the instance that was read of each other table."""
+    """Ids of the input instances, by table."""
     failures: Mapping[str, Positions]
     """Rows that failed or were skipped, by builder."""
     artifacts: Mapping[str, ArtifactRecord]
     builder_files: Mapping[str, Path]
     code: Path | None
-    """The folder of the modules that ran; `None` if they were not kept."""
+    """Folder of the executed modules; `None` if they were not kept."""
     stored: Mapping[str, StoredColumn]
-    """How its columns are stored; empty for one that is not complete."""
+    """Stored form of its columns; empty for an incomplete instance."""
     missing: Mask
-    """Rows of which some cells are not computed yet."""
+    """Rows with cells that are not computed yet."""
     has_all_rows: bool
-    """Whether its IndexBuilder has ended."""
+    """Whether its IndexBuilder has finished."""
     read: Callable[[str], pa.ChunkedArray]
-    """Returns a column as it is stored."""
+    """Returns a column as stored."""
     records: Callable[[str], RowFingerprints | None]
-    """Returns versions and fingerprints of the rows of a builder; `None` where none were recorded by row."""
+    """Returns the row versions and fingerprints of a builder; `None` if not recorded by row."""
 
     @property
     def has_unique_key(self) -> bool:
-        """Whether its primary key was checked to be unique and not null."""
+        """Whether its primary key is verified to be unique and not null."""
         return not self.instance.temporary
 
     def producer(self, column: str) -> BuilderFacts | None:
-        """Return the last builder of a column; `None` for a column that was written from outside."""
+        """Return the last builder of a column; `None` for an externally written column."""
         return next((facts for facts in reversed(self.builders) if column in facts.columns), None)
 
     def failed_rows(self, column: str) -> Mask:
-        """Return the rows whose cell of a column failed or was skipped."""
+        """Return the mask of rows whose cell in a column failed or was skipped."""
         mask = np.zeros(self.row_count, dtype=np.bool_)
         facts = self.producer(column)
         positions = self.failures.get(facts.name) if facts is not None else None
@@ -92,7 +92,7 @@ class ComparedInstance:
         return mask
 
     def compared(self, column: str) -> tuple[pa.ChunkedArray, ColumnType]:
-        """Return a column as it is compared: in place of artifacts, their contents."""
+        """Return a column for comparison, with content hashes in place of artifacts."""
         cells, column_type = self.read(column), self.types[column]
         if column_type.kind is not Kind.ARTIFACT:
             return cells, column_type
@@ -101,7 +101,7 @@ class ComparedInstance:
         return pa.chunked_array([pa.array(contents, _TEXT.arrow)]), _TEXT
 
     def own_inputs(self, facts: BuilderFacts) -> tuple[str, ...]:
-        """Return the columns of the same row that a builder may have read, in the frame's order."""
+        """Return the columns of the same row that a builder may have read, in frame order."""
         if facts.is_index:
             return ()
         own = set(facts.columns)
@@ -118,7 +118,7 @@ class ComparedInstance:
 
 
 class ComparedInstances:
-    """Opens instances to be compared.
+    """Opens instances for comparison.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ class ComparedInstances:
         )
 
     def _failed_rows(self, table: TableRecord, instance: InstanceRecord, of_inputs: bool) -> dict[str, Positions]:
-        """Return the rows that failed or were skipped; those of an IndexBuilder's input rows have no cells."""
+        """Return the failed and skipped rows, except input rows of an IndexBuilder, which have no cells."""
         found: dict[str, list[int]] = {}
         for row in self._failures.of_instance(table, instance).rows:
             if not (of_inputs and row.builder == index_builder_name(table.name)):
@@ -179,7 +179,7 @@ class ComparedInstances:
     def _unfinished(self, table: TableRecord, instance: InstanceRecord) -> ComparedInstance:
         place = self._queries.unfinished_files(table, instance)
         stored = read_checkpoints(place.checkpoints)
-        # States first: a process that goes on meanwhile only adds cells.
+        # States are read first, because a process running meanwhile only adds cells.
         states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
         data = read_partial(place.checkpoints, place.artifacts, declared_types(place.builders)).data()
         index = index_builder_name(table.name)
@@ -226,7 +226,7 @@ def _by_table(inputs: Sequence[InputFacts]) -> dict[str, str]:
 
 
 def _documents(place: UnfinishedFiles, index: str) -> dict[str, BuilderDocument]:
-    """Return the builders of an unfinished execution as far as they can be read, the IndexBuilder first."""
+    """Return the readable builders of an unfinished execution, the IndexBuilder first."""
     found: dict[str, BuilderDocument] = {}
     for path in sorted(place.builders, key=lambda path: path.stem != index):
         try:

@@ -1,4 +1,4 @@
-"""Changes of the definition of an instance: its builders, their code, and their input instances."""
+"""Changes of an instance's builders, their code and their input instances."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tablevault.storage import files
 
 
 def compare_definitions(before: ComparedInstance, after: ComparedInstance) -> DefinitionDiff:
-    """Return the builders, the code and the inputs that differ."""
+    """Return the differing builders, code and inputs."""
     facts = [{item.name: _with_code(item, side) for item in side.builders} for side in (before, after)]
     inputs = {
         table: (before.inputs.get(table, ""), after.inputs.get(table, ""))
@@ -46,7 +46,7 @@ def compare_definitions(before: ComparedInstance, after: ComparedInstance) -> De
 
 
 def _with_code(facts: BuilderFacts, side: ComparedInstance) -> BuilderFacts:
-    """Return the facts about a builder and the code it reaches, also if the builder has not finished."""
+    """Return the facts about a builder with its reachable code, even if it has not finished."""
     if facts.code_parts or not facts.is_custom or side.code is None or not side.instance.temporary:
         return facts
     try:
@@ -86,7 +86,7 @@ def _reasons(
 def _changed_code(
     before: Mapping[str, BuilderFacts], after: Mapping[str, BuilderFacts], one: Path | None, other: Path | None
 ) -> dict[str, str]:
-    """Return the definitions that functions reach and that differ, line by line."""
+    """Return line diffs of the changed definitions that functions reach."""
     parts = [
         {name: digest for facts in side.values() if facts.is_custom for name, digest in facts.code_parts.items()}
         for side in (before, after)
@@ -100,7 +100,7 @@ def _changed_code(
 
 
 def _definition(code: Path | None, name: str) -> str:
-    """Return the text of one name of a module as it was archived; empty if it was not."""
+    """Return the archived text of one name in a module; empty if it was not archived."""
     module, _, part = name.partition(".")
     if code is None or not is_inner_path(module):
         return ""

@@ -1,4 +1,4 @@
-"""Facts about a vault and its instances as tables in memory, for SQL."""
+"""In-memory SQL tables of facts about a vault and its instances."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ _PROVENANCE = {"index": _INTEGER, "builder": _TEXT, "version": _TEXT, "fingerpri
 
 
 class DescribedInstances:
-    """Makes the tables of the schemas `vault`, `artifacts`, `provenance` and `errors`.
+    """Builds the tables of the schemas `vault`, `artifacts`, `provenance` and `errors`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class DescribedInstances:
         return list(_COLUMNS)
 
     def table(self, name: str) -> MemoryTable:
-        """Return a table of the schema `vault`; raise `TVArgumentError` if there is none of this name."""
+        """Return a table of the schema `vault`; raise `TVArgumentError` if it does not exist."""
         key = names.fold(name)
         if key not in _COLUMNS:
             raise TVArgumentError(f"There is no table 'vault.{name}'{names.nearest(name, _COLUMNS)}")
@@ -253,7 +253,7 @@ class DescribedInstances:
         return read_provenance(self._lookup.folder(table, instance).provenance).builders
 
     def _provenance(self, table: TableRecord, instance: InstanceRecord) -> Iterator[tuple[Any, ...]]:
-        """Yield a row for each row of each builder, and one for each builder that is decided as a whole."""
+        """Yield a row per row of each builder, or a single one if it was recorded as a whole."""
         by_row = read_fingerprints(self._lookup.folder(table, instance).fingerprints)
         states = {
             (row.builder, row.index): row.failure.kind for row in self._failures.of_instance(table, instance).rows

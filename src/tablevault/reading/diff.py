@@ -1,4 +1,4 @@
-"""The differences of two instances: rows, cells with their causes, and definitions."""
+"""Differences of two instances in rows, cells and definitions."""
 
 from __future__ import annotations
 
@@ -110,14 +110,14 @@ class InstanceDiffer:
     # --- instances ------------------------------------------------------------------------------------------------
 
     def _select(self, table_name: str, text: str) -> tuple[TableRecord, InstanceRecord]:
-        """Return the instance that an id, a tag or a version names."""
+        """Return the instance named by an id, a tag or a version."""
         is_id = "_" in text or names.tag_in(text) is not None
         return self._queries.select(selection_of(table_name, text if is_id else "", "" if is_id else text))
 
     def _first(
         self, table_name: str, before: str, other_table: TableRecord, after: InstanceRecord
     ) -> tuple[TableRecord, InstanceRecord]:
-        """Return the instance before another one: the named one, else its origin, else the one that it follows."""
+        """Return the named instance, or else the origin of `after`, or else its predecessor."""
         if before:
             table, instance = self._select(table_name, before)
             if instance.temporary:
@@ -145,7 +145,7 @@ class InstanceDiffer:
 
 
 def _key(one: ComparedInstance, other: ComparedInstance, on: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the columns by which rows are matched; none for positions."""
+    """Return the columns by which rows are matched; empty for positions."""
     if on is None:
         key = one.primary_key if one.primary_key == other.primary_key else ()
         return key if all(name in other.types for name in key) else ()
@@ -160,8 +160,8 @@ def _key(one: ComparedInstance, other: ComparedInstance, on: Sequence[str] | Non
 def _columns(
     one: ComparedInstance, other: ComparedInstance, columns: Sequence[str] | None
 ) -> tuple[list[str], list[str]]:
-    """Return the columns that both instances have, and all columns that are listed."""
-    # The builder of a column of an unfinished instance may not have begun.
+    """Return the common columns, and all listed columns."""
+    # In an unfinished instance, the builder of a column may not have begun.
     later = [name for facts in other.builders for name in facts.columns if name not in other.types]
     known = list(dict.fromkeys([*other.types, *one.types, *later]))
     for name in columns or ():
@@ -180,7 +180,7 @@ def _check_known(side: ComparedInstance, column: str) -> None:
 
 
 def _match(one: ComparedInstance, other: ComparedInstance, key: Sequence[str], is_given: bool) -> tuple[RowMatch, int]:
-    """Return the rows that are compared, and how many are not because they are not computed yet."""
+    """Return the rows to compare, and the number left out as not computed yet."""
     if key:
         columns = [
             KeyColumn(name, one.read(name), one.types[name], other.read(name), other.types[name]) for name in key

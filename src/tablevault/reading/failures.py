@@ -1,4 +1,4 @@
-"""Reading the rows that failed or were skipped: of instances, and of processes wherever they are in their life."""
+"""Failed and skipped rows of instances, and of processes in any state."""
 
 from __future__ import annotations
 
@@ -46,9 +46,9 @@ class Failures:
     columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The columns of each builder."""
     sources: Mapping[str, str] = field(default_factory=dict)
-    """Text of each code module as it ran, by its name."""
+    """Source of each code module as it ran, by name."""
     computed: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    """Of an unfinished execution: the rows that each builder has computed so far, in their order."""
+    """Rows computed so far by each builder of an unfinished execution, in order."""
     _rendered: dict[tuple[FrameRecord, ...], str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def positions(self, columns: list[str]) -> frozenset[int]:
@@ -99,7 +99,7 @@ class FailuresByTable:
     """The failed and skipped rows of a process that executes several tables."""
 
     tables: Mapping[str, Failures]
-    """By the name of the table; of one in another version than that of the process, as `t(v2)`."""
+    """Failures by table name, or by `t(v2)` for a version other than that of the process."""
 
     def frame(self) -> FrameData:
         """Return the rows of all tables as `get_errors` shows them."""
@@ -131,7 +131,7 @@ class FailureReader:
         return self._records.of_instance(table, instance)
 
     def sources(self, table: TableRecord, instance: InstanceRecord) -> dict[str, str]:
-        """Return the code modules that an instance was computed with, by name; none of a temporary one."""
+        """Return the code modules that computed an instance, by name; empty for a temporary one."""
         return {} if instance.temporary else _sources(self._lookup.folder(table, instance).code)
 
     def frame_without(
@@ -142,14 +142,14 @@ class FailureReader:
         Parameters
         ----------
         failed
-            `drop`, or `raise` to refuse a frame that has any.
+            `drop`, or `raise` to refuse a frame with failed rows.
         selection, columns, page, full_paths
             As in `Queries.frame`.
 
         Raises
         ------
         TVTableError
-            If a row failed or was skipped, under `raise`.
+            If a row failed or was skipped, and `failed` is `raise`.
         """
         data, instance_id = self._queries.frame(selection, columns, Page(), full_paths)
         failures = self._records.of_named(selection.table_name, instance_id, selection.version)
@@ -185,7 +185,7 @@ def _frame_of(types: Mapping[str, ColumnType | None], rows: Iterable[Mapping[str
 
 
 def _unfinished(place: Unfinished) -> Failures:
-    """Return the failures in the checkpoints of an execution that is not complete."""
+    """Return the failures in the checkpoints of an unfinished execution."""
     stored = read_checkpoints(place.checkpoints)
     states = {name: state for name in stored.builders() if (state := stored.load(name)) is not None}
     index = states.get(index_builder_name(place.table.name))
@@ -203,7 +203,7 @@ def _unfinished(place: Unfinished) -> Failures:
 
 
 def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[int, dict[str, object]]:
-    """Return the primary keys of some of the rows that an IndexBuilder has made, by position."""
+    """Return the primary keys of some rows of an IndexBuilder, by position."""
     if not set(names) <= set(index.columns):
         return {}
     if index.frame is None:
@@ -218,7 +218,7 @@ def _keys(index: BuilderState, names: Sequence[str], wanted: Set[int]) -> dict[i
 
 
 def declared_primary_key(path: Path) -> tuple[str, ...]:
-    """Return the primary key that an IndexBuilder declares, as far as its file can be read."""
+    """Return the primary key declared by an IndexBuilder; empty if its file is unreadable."""
     try:
         declared = read_document(files.read_text(path), path.name).fields.get("primary_key")
     except (TableVaultError, OSError, UnicodeDecodeError):
@@ -251,7 +251,7 @@ def _line(file: str, number: int, sources: Mapping[str, str]) -> str:
 
 
 def _json(text: str) -> object:
-    """Return a refused result; one that was cut is shown as the text that is left of it."""
+    """Decode a refused result; a truncated one is returned as its remaining text."""
     try:
         value: object = json.loads(text)
     except ValueError:

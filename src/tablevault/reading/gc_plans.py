@@ -1,4 +1,4 @@
-"""Plans of garbage collection: the instances that rules keep, those that go, and the space that comes back."""
+"""Plans of garbage collection, with kept and removed instances and the freed space."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from tablevault.values.lock_names import lock_on_instance
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _TIME = re.compile(r"(\d+)\s*([smhdw])")
 _BYTES_PER_BLOCK = 512
-"""In which `st_blocks` counts."""
+"""Unit of `st_blocks`."""
 _UNKEPT = "kept by no rule"
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The instances of a table and version that stay.
+    """Retention rules for the instances of a table and version.
 
     Parameters
     ----------
     last, daily, weekly, monthly
-        How many to keep; `None` for no such rule.
+        Number of instances to keep; `None` for no rule.
     within
-        Keep those that are not older.
+        Maximum age of the instances to keep.
     """
 
     last: int | None = None
@@ -47,11 +47,11 @@ class Rules:
     weekly: int | None = None
     monthly: int | None = None
     written: Mapping[str, str] = field(default_factory=dict)
-    """The rules as they were given, by name."""
+    """The rules as given, by name."""
 
     @classmethod
     def of(cls, **given: object) -> Rules:
-        """Return the rules of a call; raise `TVArgumentError` if one is wrong, or there is none."""
+        """Return the rules of a call; raise `TVArgumentError` if one is invalid, or none is given."""
         written = {name: str(value) for name, value in given.items() if value is not None}
         if not written:
             raise TVArgumentError(
@@ -70,7 +70,7 @@ class Rules:
         return ", ".join(f"{name}={value}" for name, value in self.written.items())
 
     def kept(self, instances: Sequence[InstanceRecord], now: datetime) -> dict[int, list[str]]:
-        """Return the rules that keep instances, by row id; the newest instance comes first."""
+        """Return the rules that keep each instance, by row id; expects newest instances first."""
         found: dict[int, list[str]] = {}
         for item in instances[: self.last] if self.last is not None else ():
             found.setdefault(item.row_id, []).append(f"keep_last={self.last}")
@@ -89,14 +89,14 @@ class Rules:
 
 
 def checked_count(name: str, value: object) -> int:
-    """Return how many instances a rule keeps; raise `TVArgumentError` if it is not 1 or more."""
+    """Return the count of a rule; raise `TVArgumentError` if it is not a positive integer."""
     if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
         raise TVArgumentError(f"{name} is how many to keep, 1 or more, not {value!r:.100}.")
     return int(value)
 
 
 def checked_time(name: str, value: object) -> timedelta | None:
-    """Return a length of time, given as it is or as text; raise `TVArgumentError` if it is not positive."""
+    """Return a duration, possibly given as text; raise `TVArgumentError` if it is not positive."""
     found = value
     if isinstance(value, str):
         match = _TIME.fullmatch(value.strip())
@@ -116,7 +116,7 @@ def checked_time(name: str, value: object) -> timedelta | None:
 def _newest_of_each(
     instances: Iterable[InstanceRecord], period: Callable[[datetime], object], count: int
 ) -> Iterator[InstanceRecord]:
-    """Yield the newest instance of each of the last periods that have one."""
+    """Yield the newest instance of each of the last `count` nonempty periods."""
     newest: dict[object, InstanceRecord] = {}
     for item in instances:
         newest.setdefault(period(item.created_at.astimezone(UTC)), item)
@@ -137,7 +137,7 @@ def _month(moment: datetime) -> object:
 
 
 class GcPlanner:
-    """Plans which instances and files may be removed from one vault.
+    """Plans the removal of instances and files from one vault.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ class GcPlanner:
         folders = {table.table_id: str(self._lookup.table_folder(table)) for table in tables}
         for item in removed:
             root = f"{folders[item.table_id]}/{item.folder}"
-            # Its metadata stays archived.
+            # Its metadata is archived, not removed.
             sizes.add(item.row_id, [f"{root}/{name}" for name in (FRAME, ARTIFACTS, PARTIAL)])
         for path, _ in paths:
             sizes.add(str(path), [str(path)])
@@ -237,7 +237,7 @@ class GcPlanner:
         raise TVArgumentError(f"{of_table} {verb} instance of version '{version}'{names.nearest(version, known)}")
 
     def _held(self, tables: Iterable[TableRecord], instances: Iterable[InstanceRecord]) -> Iterator[tuple[int, str]]:
-        """Yield the instances that active processes lock, each with a reason."""
+        """Yield the instances locked by active processes, each with a reason."""
         processes = self._context.catalog.processes
         active = {record.serial: record for record in processes.unfinished()}
         if not active:
@@ -270,18 +270,18 @@ def _item(instance: InstanceRecord, reasons: Sequence[str], freed: int) -> GcIte
 
 
 class _Sizes:
-    """Counts the space of files, of those with several hard links only if all of them go."""
+    """Sums the freed space; a file with several hard links counts only if all are removed."""
 
     def __init__(self) -> None:
         self._freed: dict[object, int] = {}
-        """By item: the space of its files, of those with several links only where that is known to come back."""
+        """Space of each item's files with a single link."""
         self._owners: dict[tuple[int, int], list[object]] = {}
-        """Of files with several links, by device and inode: the items with a link to the file, one for each link."""
+        """Items of each file with several links, by device and inode; one entry per link."""
         self._links: dict[tuple[int, int], tuple[int, int]] = {}
-        """Number of links of each such file, and its space."""
+        """Number of links and space of each of these files."""
 
     def add(self, item: object, paths: Sequence[str]) -> None:
-        """Count files and all that is in folders for an item; links are not followed."""
+        """Count files and the content of folders for an item, without following links."""
         found, waiting = 0, []
         for path in paths:
             try:
@@ -302,7 +302,7 @@ class _Sizes:
         self._freed[item] = found
 
     def _counted(self, item: object, facts: os.stat_result) -> int:
-        """Return the space of a file with one link; note those with several."""
+        """Return the space of a file with a single link; record one with several."""
         if facts.st_nlink <= 1:
             return _space(facts)
         key = facts.st_dev, facts.st_ino
@@ -311,7 +311,7 @@ class _Sizes:
         return 0
 
     def freed(self) -> dict[object, int]:
-        """Return the space that comes back for each item; of a file with links in several, the first has it."""
+        """Return the freed space of each item; a file shared by several counts for the first."""
         found = dict(self._freed)
         for key, owners in self._owners.items():
             links, space = self._links[key]

@@ -1,4 +1,4 @@
-"""Inspection of one instance's folder: missing, added and changed files."""
+"""Inspection of an instance's folder for missing, added and changed files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Findings:
     Parameters
     ----------
     layout
-        Where the vault is.
+        Paths of the vault.
     """
 
     def __init__(self, layout: VaultLayout) -> None:
@@ -35,17 +35,17 @@ class Findings:
         self.checked = 0
 
     def add(self, kind: str, path: Path, detail: str) -> None:
-        """Note a problem; of several of one kind with one file the first counts."""
+        """Record a problem; only the first one of each kind and file counts."""
         relative = self._layout.relative(path)
         self.problems.setdefault((kind, relative), Problem(kind, storable(relative), in_line(detail)))
 
     def has(self, path: Path) -> bool:
-        """Return whether anything is wrong with a file."""
+        """Return whether a file has a recorded problem."""
         relative = self._layout.relative(path)
         return any(known == relative for _, known in self.problems)
 
     def examine(self, path: Path, check: Callable[[], object]) -> None:
-        """Run a check of one file or folder, and note its error."""
+        """Run a check of one file or folder, and record its error."""
         self.checked += 1
         try:
             check()
@@ -58,16 +58,16 @@ class Findings:
 
 
 class InstanceInspection:
-    """Looks at the folder of one instance.
+    """Inspects the folder of one instance.
 
     Parameters
     ----------
     instance
-        The instance as the catalog knows it.
+        Catalog record of the instance.
     folder
-        Where its files are.
+        Paths of its files.
     findings
-        Takes the findings.
+        Collects the findings.
     """
 
     def __init__(self, instance: InstanceRecord, folder: InstanceFolder, findings: Findings) -> None:
@@ -76,7 +76,7 @@ class InstanceInspection:
         self._findings = findings
 
     def inspect(self) -> None:
-        """Look at everything in the folder."""
+        """Inspect everything in the folder."""
         self._findings.checked += 1
         if self._folder.root.is_symlink() or not self._folder.root.is_dir():
             self._findings.add("missing", self._folder.root, f"the folder of instance '{self._instance.instance_id}'")
@@ -87,7 +87,7 @@ class InstanceInspection:
             self._findings.examine(self._folder.artifacts, self._inspect_artifacts)
 
     def _inspect_temporary(self) -> None:
-        """Inspect an editable folder: its files are the user's, except the partial results of a reverted execution."""
+        """Inspect an editable folder, whose files are the user's except for reverted partial results."""
         for path in (self._folder.builders, self._folder.artifacts):
             if not path.is_dir():
                 self._findings.add("missing", path, "a folder of a temporary instance; make it again, empty")
@@ -133,7 +133,7 @@ class InstanceInspection:
         self._findings.examine(path, check)
 
     def _check_frame(self) -> None:
-        """Compare the frame with its record in the catalog, and read all of it."""
+        """Check the frame against its catalog record, and read it completely."""
         types, rows = read_schema(self._folder.frame)
         columns = [(column.name, column.type_name) for column in self._instance.columns]
         found = [(name, column_type.name) for name, column_type in types.items()]

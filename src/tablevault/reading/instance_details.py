@@ -1,4 +1,4 @@
-"""One instance in detail: its facts, the cells that have no value and why, its artifacts and its code."""
+"""Details of one instance, including its unset cells, artifacts and code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tablevault.values.contents import ArtifactState, ColumnRecord, InstanceReco
 
 @dataclass(frozen=True)
 class FailedCell:
-    """Why a cell has no value."""
+    """Failure or skip that left a cell without a value."""
 
     state: str
     """`failed` or `skipped`."""
@@ -30,7 +30,7 @@ class FailedCell:
     """Qualified name of the exception's class; empty for a skipped cell."""
     message: str
     cause: str
-    """Builder and column whose failure let the cell be skipped."""
+    """Builder and column whose failure caused the skip."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class UnsetCells:
     """Cells without a value, by position and column."""
 
     failed: Mapping[tuple[int, str], FailedCell]
-    """Those of rows that failed or were skipped."""
+    """Cells of failed and skipped rows."""
     missing: frozenset[tuple[int, str]]
-    """Those that are not computed yet."""
+    """Cells not computed yet."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class InstanceFacts:
     """Empty while it is temporary."""
     primary_key: tuple[str, ...]
     origin_id: str
-    """The instance of the same table that it was copied from; empty if there is none any more."""
+    """Instance of the same table from which it was copied; empty if that no longer exists."""
 
 
 class InstanceDetails:
@@ -73,7 +73,7 @@ class InstanceDetails:
         self._failures = FailureReader(context)
 
     def facts(self, address: Address) -> InstanceFacts:
-        """Return the facts of the instance that an address names."""
+        """Return the facts about the instance at an address."""
 
         def read() -> InstanceFacts:
             with self._context.catalog.snapshot():
@@ -89,7 +89,7 @@ class InstanceDetails:
         return self._queries.again_if_moved(address.table_name, read)
 
     def unset_cells(self, address: Address, positions: range) -> UnsetCells:
-        """Return the cells of some rows that have no value."""
+        """Return the cells without a value in some rows."""
 
         def read() -> UnsetCells:
             table, instance = self._select(address)
@@ -100,12 +100,12 @@ class InstanceDetails:
         return self._queries.again_if_moved(address.table_name, read)
 
     def artifacts(self, address: Address, names: Iterable[str]) -> dict[str, Path]:
-        """Return the files of artifacts that are recorded under exactly these names, as far as there are any.
+        """Return the existing files of artifacts recorded under exactly these names.
 
         Raises
         ------
         TVFileError
-            If one of them, or a folder that it is in, is a symbolic link.
+            If one of them, or a folder on its path, is a symbolic link.
         """
         table, instance = self._select(address)
         if instance.temporary or instance.artifact_state is ArtifactState.DROPPED:
@@ -118,7 +118,7 @@ class InstanceDetails:
         return {name: path for name, path in paths.items() if path.is_file()}
 
     def code(self, address: Address) -> dict[str, str]:
-        """Return the code modules that an instance was computed with, by name; none of a temporary one."""
+        """Return the code modules that computed an instance, by name; empty for a temporary one."""
 
         def read() -> dict[str, str]:
             return self._failures.sources(*self._select(address))
@@ -137,7 +137,7 @@ class InstanceDetails:
 
 
 def _unlinked(folder: Path, path: str) -> Path:
-    """Return a file below a folder; raises `TVFileError` if a link is on the way to it."""
+    """Return a path below a folder; raise `TVFileError` if it contains a symbolic link."""
     found = files.unlinked(folder)
     for part in path.split("/"):
         found = files.unlinked(found / part)

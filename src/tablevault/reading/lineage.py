@@ -1,4 +1,4 @@
-"""Lineage of columns: their inputs and the columns computed from them, step by step across the vault."""
+"""Lineage of columns across the vault, from their inputs to their dependents."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _ANY = "*"
 
 @dataclass(frozen=True)
 class _Node:
-    """One column of one instance, as one builder made it."""
+    """A column of an instance, as made by one builder."""
 
     row_id: int
     column: str
     place: int | None
-    """The builder of the instance that made it; `None` for columns written from outside, and for all columns."""
+    """Position of its builder; `None` for an externally written column, and for all columns."""
 
 
 class LineageReader:
@@ -55,23 +55,23 @@ class LineageReader:
         self._lookup = Lookup(context)
 
     def lineage(self, table_name: str, instance_id: str = "", column: str = "") -> Lineage:
-        """Return the lineage of one column of an instance, or of all.
+        """Return the lineage of one or all columns of an instance.
 
         Parameters
         ----------
         table_name
             The table.
         instance_id
-            Of a materialized instance; empty for the newest active one of version `base`, else of any version.
+            Materialized instance; empty for the newest active one of version `base`, or else of any version.
         column
-            Empty for all columns.
+            Name of the column; empty for all.
 
         Raises
         ------
         TVArgumentError
-            If there is no such table or materialized instance.
+            If the table or materialized instance does not exist.
         TVTableError
-            If the instance has no such column.
+            If the instance does not have the column.
         """
         table = self._lookup.table(table_name)
         instance = self._instance(table, instance_id)
@@ -122,7 +122,7 @@ class _Instance:
 
     @cached_property
     def provenance(self) -> Provenance | None:
-        """Its provenance; `None` if the files of a deleted one are gone altogether."""
+        """Its provenance; `None` for a deleted instance without archived metadata."""
         if self._folder is None:
             return None
         check_listed(self._folder.manifest, self.record.manifest, self._folder.provenance)
@@ -130,21 +130,21 @@ class _Instance:
 
     @property
     def builders(self) -> tuple[BuilderFacts, ...]:
-        """Its builders in the order in which they ran."""
+        """Its builders in run order."""
         return self.provenance.builders if self.provenance is not None else ()
 
     @property
     def origin(self) -> InputFacts | None:
-        """The instance that cells were reused from."""
+        """The instance from which cells were reused."""
         return self.provenance.origin if self.provenance is not None else None
 
     def producer(self, column: str, before: int | None = None) -> int | None:
-        """Return which builder made a column: the last one, or the last before the builder at a place."""
+        """Return the position of a column's last builder, optionally before another builder."""
         places = [place for place, facts in enumerate(self.builders[:before]) if column in facts.columns]
         return places[-1] if places else None
 
     def own_reads(self, place: int) -> dict[tuple[str, int], None]:
-        """Return the columns of the same instance that a builder read, each with the builder that had made it."""
+        """Return the instance's own columns read by a builder, each with its last builder by then."""
         if place not in self._own_reads:
             self._own_reads[place] = dict.fromkeys(self._read_by(place))
         return self._own_reads[place]
@@ -158,7 +158,7 @@ class _Instance:
                 yield column, producer
 
     def code_versions(self, place: int) -> tuple[CodeVersion, ...]:
-        """Return which rows a builder computed under which version of its code."""
+        """Return the code versions of a builder, with the rows computed under each."""
         facts, count = self.builders[place], self.record.row_count or 0
         assert self._folder is not None
         by_row = facts.return_type == "row-wise" or len(facts.versions) > 1
@@ -172,7 +172,7 @@ class _Instance:
 
 
 class _Instances:
-    """Finds instances, each of them once."""
+    """Opens instances and caches them."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -190,19 +190,19 @@ class _Instances:
         return self._found[row_id]
 
     def readers(self, row_id: int) -> list[tuple[int, Read]]:
-        """Return the instances that were computed from an instance, each with the columns it read."""
+        """Return the instances computed from an instance, each with its read."""
         if row_id not in self._readers:
             self._readers[row_id] = self._contents.readers_of(row_id)
         return self._readers[row_id]
 
     def reads(self, row_id: int) -> list[Read]:
-        """Return the inputs of an instance that the catalog lists."""
+        """Return the cataloged inputs of an instance."""
         if row_id not in self._reads:
             self._reads[row_id] = self._contents.reads_of(row_id)
         return self._reads[row_id]
 
     def copies(self, row_id: int) -> list[int]:
-        """Return the instances whose origin is an instance."""
+        """Return the instances that have an instance as their origin."""
         return self._copies.get(row_id, [])
 
     @cached_property
@@ -230,7 +230,7 @@ class _Instances:
         )
 
     def _imported_from(self, process_id: str) -> str:
-        """Return the id of the vault from which a process has imported; empty if it did not."""
+        """Return the id of the source vault of an import; empty for other processes."""
         if process_id not in self._imports:
             record = self._lookup.context.catalog.processes.find(process_id)
             plan = record.plan if record is not None else None
@@ -239,7 +239,7 @@ class _Instances:
 
 
 class _Steps:
-    """Follows columns up and down; each is computed once, however many ways lead to it."""
+    """Follows columns up and down, computing the step of each column once."""
 
     def __init__(self, instances: _Instances) -> None:
         self._instances = instances
@@ -247,7 +247,7 @@ class _Steps:
         self._inputs_of: dict[_Node, list[_Node]] = {}
 
     def of_columns(self, row_id: int, columns: Iterable[str]) -> tuple[LineageStep, ...]:
-        """Return columns of an instance with all that leads to them and from them."""
+        """Return the steps of an instance's columns, with all sources and users."""
         nodes = [self._final(row_id, column) for column in columns]
         above = _joined(nodes, self._sources, self._with_sources)
         below = _joined(nodes, self._users, self._with_users)
@@ -279,7 +279,7 @@ class _Steps:
         return list(dict.fromkeys([*own, *(self._final(row_id, column) for row_id, column in facts.inputs)]))
 
     def _origin(self, node: _Node) -> _Node | None:
-        """Return the column that rows of this one were taken over from."""
+        """Return the column from which rows of this one were reused."""
         instance = self._instances[node.row_id]
         if node.place is None or instance.origin is None or not instance.builders[node.place].reused:
             return None
@@ -305,7 +305,7 @@ class _Steps:
         return list(found)
 
     def _users_inside(self, node: _Node) -> Iterator[_Node]:
-        """Yield the columns of the same instance that were computed from this one."""
+        """Yield the columns of the same instance computed from this one."""
         if node.column == _ANY:
             return
         instance = self._instances[node.row_id]
@@ -319,7 +319,7 @@ class _Steps:
         return _Node(row_id, read.column, places[0]) if places else self._final(row_id, read.column)
 
     def _copied(self, node: _Node) -> Iterator[_Node]:
-        """Yield the columns that took rows of this one over."""
+        """Yield the columns that reused rows of this one."""
         for row_id in self._instances.copies(node.row_id):
             copy = self._final(row_id, node.column)
             if node.column != _ANY and self._origin(copy) == node:
@@ -331,7 +331,7 @@ class _Steps:
     # --- both -----------------------------------------------------------------------------------------------------
 
     def _final(self, row_id: int, column: str) -> _Node:
-        """Return a stored column, whichever process made it."""
+        """Return the node of a column as stored, made by its last builder."""
         return _Node(row_id, column, self._instances[row_id].producer(column))
 
     def _step(self, node: _Node) -> LineageStep:
@@ -367,9 +367,9 @@ def _joined(
     neighbours: Callable[[_Node], list[_Node]],
     make: Callable[[_Node, Mapping[_Node, LineageStep]], LineageStep],
 ) -> dict[_Node, LineageStep]:
-    """Make the steps of all nodes that can be reached, each after its neighbours; without recursion, however deep.
+    """Make the steps of all reachable nodes, each after its neighbours.
 
-    A neighbour that leads back to the node itself has no step yet when the node's is made, and is left out.
+    Iterative, so that the depth is unlimited. A neighbour on a cycle back to the node has no step yet, and is left out.
     """
     made: dict[_Node, LineageStep] = {}
     begun: set[_Node] = set()

@@ -1,4 +1,4 @@
-"""Lists of tables, instances and processes, read by page and by key."""
+"""Keyset-paginated lists of tables, instances and processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.values.contents import ArtifactState, ListedInstance
 
 @dataclass(frozen=True)
 class InstanceLine:
-    """One instance of a list."""
+    """An instance in a list."""
 
     instance_id: str
     version: str
@@ -36,12 +36,12 @@ class InstanceLine:
     created_at: datetime
     process_id: str
     artifacts_replaced: bool
-    """Whether its artifacts were replaced by those of a newer instance, and are gone."""
+    """Whether its artifacts were removed in favour of those of a newer instance."""
 
 
 @dataclass(frozen=True)
 class TableLine:
-    """One table of a list."""
+    """A table in a list."""
 
     table_name: str
     description: str
@@ -54,14 +54,14 @@ class TableLine:
 
 
 class Listings:
-    """Reads pages of lists; the time for a page does not grow with the list.
+    """Reads pages of lists, in time independent of the length of the list.
 
     Parameters
     ----------
     context
         The open vault.
     processes
-        Reads processes.
+        Reader of processes.
     """
 
     def __init__(self, context: VaultContext, processes: ProcessReader) -> None:
@@ -75,7 +75,7 @@ class Listings:
         return self._contents.generation()
 
     def tables(self, after: str, most: int) -> list[TableLine]:
-        """Return the first tables after a name, in the order of their names."""
+        """Return the first tables after a name, sorted by name."""
         with self._context.catalog.snapshot():
             tables = self._contents.listed_tables(after, most)
             newest = self._contents.newest_listed([table.table_id for table in tables])
@@ -101,9 +101,9 @@ class Listings:
         table_name
             The table.
         temporary
-            Whether the temporary ones, or the materialized ones.
+            Whether to return temporary rather than materialized instances.
         before
-            The id of an instance; only those that are older. Empty for all.
+            Id of an instance; only older ones are returned. Empty for all.
         most
             Maximum number of instances.
         """
@@ -114,18 +114,18 @@ class Listings:
             return list(instance_lines(self._contents, found).values())
 
     def history(self, filters: Mapping[str, str], before: int | None, most: int) -> dict[int, ProcessInfo]:
-        """Return processes whose fields equal the filters that are not empty, newest first, by serial number.
+        """Return processes whose fields match all nonempty filters, newest first, by serial number.
 
-        With a serial number as `before`, only those that began earlier.
+        With a serial number as `before`, only earlier processes are returned.
         """
         return self._processes.numbered_history(dict(filters), most, before)
 
     def children(self, process_id: str) -> list[ProcessInfo]:
-        """Return the processes that were begun inside a process, oldest first."""
+        """Return the children of a process, oldest first."""
         return self._processes.children(process_id)
 
     def existing(self, named: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-        """Return those of some tables and instances that exist; a table by itself is named with an empty id."""
+        """Return the existing ones of some tables and instances; a table has an empty id."""
         pairs = frozenset(named)
         with self._context.catalog.snapshot():
             tables = {name: self._contents.table(name) for name, _ in pairs}
@@ -142,7 +142,7 @@ class Listings:
         return owner is not None and kind_of(owner) == WORKER
 
     def worker_log(self, process_id: str, most: int) -> str:
-        """Return the last bytes of the output of a background worker as text; empty if there is none."""
+        """Return the last `most` bytes of a worker's output as text; empty if there is none."""
         path = self._lookup.layout.worker_log(names.check_process_id(process_id))
         if not path.is_file() or path.is_symlink():
             return ""
@@ -150,12 +150,12 @@ class Listings:
             size = file.seek(0, 2)
             file.seek(max(size - most, 0))
             text = file.read(most).decode("utf-8", "replace")
-        # Cut at the beginning of a line.
+        # Drop the truncated first line.
         return text if size <= most else text.partition("\n")[2]
 
 
 def instance_lines(contents: Contents, found: Sequence[ListedInstance]) -> dict[int, InstanceLine]:
-    """Return instances as lines of a list, by row id, in their order."""
+    """Return instances as lines of a list, by row id, in the given order."""
     row_ids = [item.row_id for item in found]
     counts = contents.failure_counts(row_ids)
     tags: dict[int, list[str]] = {}

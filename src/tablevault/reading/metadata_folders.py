@@ -1,4 +1,4 @@
-"""Where the metadata of an instance is: in its place, or among the archived metadata of instances that are gone."""
+"""Location of an instance's metadata, in its own folder or in the archive."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ class MetadataFolders:
     Parameters
     ----------
     lookup
-        Finds instances that are there.
+        Finds existing instances.
     """
 
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
 
     def of(self, table: TableRecord, instance: InstanceRecord) -> InstanceFolder | None:
-        """Return the folder of an instance's metadata; `None` if it is gone altogether."""
+        """Return the folder of an instance's metadata; `None` if it no longer exists."""
         folder = self._lookup.folder(table, instance)
         if folder.provenance.is_file():
             return folder
@@ -33,10 +33,10 @@ class MetadataFolders:
         return next((item for item in found if item.provenance.is_file()), None)
 
     def was_deleted(self, table: TableRecord, instance: InstanceRecord) -> bool:
-        """Return whether an instance was deleted; one that came as metadata only was never there.
+        """Return whether an instance was deleted, rather than imported as metadata only.
 
-        Deletions archive metadata under their own number, exports and imports under that of the process that made the
-        instance.
+        A deletion archives metadata under its own serial number, an export or import under that of the process that
+        made the instance.
         """
         if self._lookup.contents.instance(table.table_id, instance.instance_id) is not None:
             return False
@@ -44,7 +44,7 @@ class MetadataFolders:
         return maker is None or self.archived_by(table, instance) != maker.serial
 
     def archived_by(self, table: TableRecord, instance: InstanceRecord) -> int | None:
-        """Return the number of the process that archived an instance's metadata; `None` if none did."""
+        """Return the serial number of the process that archived an instance's metadata, if any."""
         folder, trash = self.of(table, instance), self._lookup.layout.trash
         if folder is None or not folder.root.is_relative_to(trash):
             return None

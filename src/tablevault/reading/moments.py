@@ -1,4 +1,4 @@
-"""Instances that were the newest ones at an earlier moment, by the catalog's order of commits."""
+"""Newest instances as of an earlier moment, by the catalog's commit order."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tablevault.values.processes import ProcessRecord, Status
 
 
 class Moments:
-    """Finds places in the order of commits, and the newest instances up to them.
+    """Finds positions in commit order, and the newest instances up to them.
 
     Parameters
     ----------
     lookup
-        Reads the vault.
+        Reader of the vault.
     """
 
     def __init__(self, lookup: Lookup) -> None:
@@ -27,16 +27,16 @@ class Moments:
         self._processes = lookup.context.catalog.processes
 
     def place(self, as_of: datetime | str) -> int:
-        """Return the row id of the last instance that was committed until a moment, or by the end of a process.
+        """Return the row id of the last instance committed by a moment, or by a process's end.
 
-        Clocks decide only which commit a moment stands for: the last one whose recorded time is not later.
+        The clock only selects the commit of a moment, which is the last one recorded no later.
 
         Raises
         ------
         TVArgumentError
-            For a time without an offset from UTC, or a process that committed nothing.
+            If the time has no offset from UTC, or the process committed nothing.
         TVProcessError
-            For an unknown process id.
+            If the process id is unknown.
         """
         if isinstance(as_of, datetime):
             if as_of.utcoffset() is None:
@@ -50,14 +50,14 @@ class Moments:
     def newest(
         self, table: TableRecord, version: str, as_of: datetime | str, successful_only: bool = False
     ) -> InstanceRecord:
-        """Return the newest instance of a version at a moment, active or not.
+        """Return the newest instance of a version as of a moment, active or not.
 
         Raises
         ------
         TVArgumentError
-            If the table or version had no instance then.
+            If the table or version had no instance at that moment.
         TVTableError
-            If the instance was deleted since.
+            If the instance has been deleted since.
         """
         place = self.place(as_of)
         found = self._contents.newest_until(table.table_id, version, place, successful_only)
@@ -72,7 +72,7 @@ class Moments:
         return found
 
     def _place_of(self, record: ProcessRecord) -> int:
-        # A stop and the process that it stops are one commit.
+        # A stop and the stopped process share one commit.
         committed = record.plan.serial if isinstance(record.plan, StopPlan) else record.serial
         made = self._contents.place_of(committed)
         if made is not None:
@@ -85,7 +85,7 @@ class Moments:
         return self._contents.place_after(record.serial)
 
     def _deleted_by(self, instance: InstanceRecord) -> str:
-        """Return a clause with the process that deleted an instance, as far as it is recorded."""
+        """Return a clause on the process that deleted an instance; empty if unrecorded."""
         wanted = {"operation": "delete_instance", "instance_id": instance.instance_id, "status": str(Status.SUCCEEDED)}
         for record in self._processes.history(wanted, 1):
             when = f" on {_shown(record.ended_at)}" if record.ended_at is not None else ""
@@ -94,7 +94,7 @@ class Moments:
 
 
 def check_no_id(instance_id: str, as_of: datetime | str | None) -> None:
-    """Raise `TVArgumentError` if a call names an instance as well as a moment."""
+    """Raise `TVArgumentError` if a call gives both an instance and a moment."""
     if not instance_id or as_of is None:
         return
     if names.is_temporary(instance_id):
@@ -109,12 +109,12 @@ def _shown(as_of: datetime | str) -> str:
 
 
 def parse_moment(text: str) -> datetime | str:
-    """Return a moment in ISO 8601 with its offset from UTC, or the id of a process, which has no colon.
+    """Parse an ISO 8601 moment with its UTC offset, or a process id, which has no colon.
 
     Raises
     ------
     TVArgumentError
-        If it is neither.
+        If the text is neither.
     """
     if ":" not in text:
         return text

@@ -1,4 +1,4 @@
-"""A vault at a glance: its newest tables, their newest instances, and the active processes."""
+"""Overview of a vault's newest tables and instances, and its active processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from tablevault.records import Overview, ProcessInfo
 from tablevault.state.context import VaultContext
 
 _MOST_TABLES = 20
-"""Tables that are shown, the newest; `get_tables()` has all."""
+"""Number of newest tables to show; `get_tables()` returns all."""
 
 
 def read_overview(context: VaultContext, processes: Iterable[ProcessInfo]) -> Overview:
-    """Return a vault as it is now."""
+    """Return an overview of a vault's current state."""
     contents = context.catalog.contents
     tables = contents.tables()
     shown = tuple((table, contents.newest(table.table_id)) for table in tables[-_MOST_TABLES:])

@@ -1,4 +1,4 @@
-"""Reading processes: their public records, and waiting for their end."""
+"""Public records of processes, and waiting for their end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ProcessReader:
     context
         The open vault.
     recover
-        Recovers a process whose owner is dead.
+        Recovers an orphaned process.
     """
 
     def __init__(self, context: VaultContext, recover: Callable[[ProcessRecord], object]) -> None:
@@ -55,7 +55,7 @@ class ProcessReader:
         return self._infos([record])[0]
 
     def _infos(self, records: Sequence[ProcessRecord]) -> list[ProcessInfo]:
-        """Return the public records of processes; their parents and locks are read together."""
+        """Return the public records of processes, reading parents and locks in bulk."""
         current = [self._liveness.as_it_is(record) for record in records]
         serials = {record.parent_serial for record in current if record.parent_serial is not None}
         parents = self._processes.ids_of(sorted(serials)) if serials else {}
@@ -105,35 +105,34 @@ class ProcessReader:
         )
 
     def active(self) -> dict[str, ProcessInfo]:
-        """Return the processes that have not ended, oldest first; one that is letting go of its locks has not."""
+        """Return the processes that have not ended, or still hold locks, oldest first."""
         found = self._infos(self._processes.unfinished())
         return {info.process_id: info for info in found if info.ended_at is None}
 
     def has_ended(self, process_id: str) -> bool:
-        """Return whether a process has ended, however it ended."""
+        """Return whether a process has ended, with any outcome."""
         record = self._processes.find(process_id) if isinstance(process_id, str) else None
         if record is not None and record.is_decided and not record.finished and not self._liveness.is_alive(record):
-            # Its owner died while it let go of its locks and files.
+            # Its owner died while releasing its locks and files.
             self._recover(record)
             record = self._processes.find(process_id)
         return record is not None and record.finished
 
     def children(self, process_id: str) -> list[ProcessInfo]:
-        """Return the processes that were begun inside a process, oldest first."""
+        """Return the children of a process, oldest first."""
         return self._infos(self._processes.begun_inside(self.record(process_id).serial))
 
     def history(self, filters: dict[str, str], limit: int) -> list[ProcessInfo]:
-        """Return processes whose recorded columns equal the filters that are not empty, newest first."""
+        """Return processes whose recorded columns match all nonempty filters, newest first."""
         return list(self.numbered_history(filters, limit).values())
 
     def numbered_history(
         self, filters: dict[str, str], limit: int, before: int | None = None
     ) -> dict[int, ProcessInfo]:
-        """Return the same by serial number, which tells processes of one id apart.
+        """Return processes as `history` does, by serial number, because ids may repeat.
 
-        With `before`, only those with a smaller serial number. An unknown filter value is refused with the nearest
-        known one. Known are also names of the past: tables that were deleted since, and operations of a vault that was
-        imported.
+        With `before`, only those with a smaller serial number are returned. An unknown filter value is refused, with a
+        suggestion of the nearest known one. Deleted tables and operations of an imported vault count as known.
         """
         if limit < 1:
             raise TVArgumentError(f"limit is how many processes to return at most, 1 or more, not {limit!r}.")
@@ -153,7 +152,7 @@ class ProcessReader:
             self._lookup.table(table)
 
     def wait(self, process_id: str, timeout: float | None) -> ProcessInfo:
-        """Wait until a process is not running any more; raise its error.
+        """Wait until a process is no longer running; raise its error.
 
         Raises
         ------
@@ -172,7 +171,7 @@ class ProcessReader:
         """Return a process if it has ended or paused."""
         record = self.record(process_id)
         if not record.finished and not self._liveness.is_alive(record):
-            # It may be that no later call ever recovers the process of a dead owner.
+            # No later call may ever recover this orphaned process.
             self._recover(record)
             record = self.record(process_id)
         paused = record.status is Status.PAUSED and not self._liveness.is_alive(record)
@@ -193,16 +192,16 @@ class ProcessReader:
 
 def _argument_of(kind: type[BaseException], message: str) -> object:
     """Return the argument of an exception, given its text."""
-    if kind is SystemExit and message.isdecimal():  # An interpreter's exit status is a number.
+    if kind is SystemExit and message.isdecimal():  # The exit status of an interpreter is a number.
         return int(message)
-    if kind is KeyError:  # Its text shows the key as Python writes it.
+    if kind is KeyError:  # Its text is the `repr` of the key.
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             return ast.literal_eval(message)
     return message
 
 
 def _recorded_error(record: ProcessRecord) -> BaseException:
-    """Return the error of a process that ran in another interpreter, of its own class where that is known."""
+    """Recreate the error of a process from another interpreter, in its own class if known."""
     assert record.error is not None
     name = record.error.type
     known = getattr(errors, name.rpartition(".")[2], None) if name.startswith("tablevault.") else None
@@ -212,7 +211,7 @@ def _recorded_error(record: ProcessRecord) -> BaseException:
         try:
             raised = kind(_argument_of(kind, shown(record.error.message, MOST_RECORDED)))
         except TypeError:
-            # Some built-in exceptions cannot be made from a text alone.
+            # Some built-in exceptions cannot be created from a message alone.
             raised = TVProcessError(f"{name}: {shown(record.error.message)}")
     else:
         raised = TVProcessError(

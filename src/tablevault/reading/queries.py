@@ -1,4 +1,7 @@
-"""Reading frames, builders, artifacts and trees of a vault. Readers never wait for an operation."""
+"""Reading of a vault's frames, builders, artifacts and trees.
+
+Readers never wait for an operation.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 LABEL = "tablevault"
-"""Under this key a frame says which instance it is of."""
+"""Metadata key under which a frame names its instance."""
 _FORMATS: dict[str, Callable[[FrameData], Any]] = {"pandas": to_pandas, "arrow": to_arrow, "polars": to_polars}
 
 
@@ -63,15 +66,15 @@ _WITH_SIDE_EFFECTS = ("execute_instance", "retry_failed")
 
 @dataclass(frozen=True)
 class UnfinishedFiles:
-    """Where an execution that is not complete, or was reverted, keeps its results."""
+    """Locations of the results of an unfinished or reverted execution."""
 
     checkpoints: Path
     artifacts: Path
     folder: Path
-    """Of its builders."""
+    """Folder of its builders."""
     builders: tuple[Path, ...]
     code: Path | None = None
-    """The modules that it runs; `None` if they were not kept."""
+    """Folder of the modules that it runs; `None` if they were not kept."""
     inputs: tuple[int, ...] = ()
     """Row ids of the instances that it reads."""
 
@@ -99,7 +102,7 @@ class Queries:
         successful_only: bool,
         as_of: datetime | str | None,
     ) -> Selection:
-        """Return the selection that a caller describes; as of an earlier moment, it has the id that is found."""
+        """Return the requested selection, resolved to an instance id if `as_of` is given."""
         if as_of is None:
             return selection_of(table_name, instance_id, version, active_only, successful_only)
         check_no_id(instance_id, as_of)
@@ -110,7 +113,7 @@ class Queries:
         return Selection(table.name, found.instance_id, checked)
 
     def selection_at(self, address: Address, as_of: datetime | str | None) -> Selection:
-        """Return the selection that an address describes; one with an id or a tag is the same at any moment."""
+        """Return the selection of an address; `as_of` does not affect ids and tags."""
         if address.instance_id and not names.is_temporary(address.instance_id):
             as_of = None
         return self.selection(address.table_name, address.instance_id, address.version, True, False, as_of)
@@ -148,11 +151,11 @@ class Queries:
         selection
             The instance.
         columns
-            Only these columns; `None` for all.
+            Columns to read; `None` for all.
         page
-            Only these rows.
+            Rows to read.
         full_paths
-            Whether artifacts come back as full paths.
+            Whether artifacts are read as full paths.
         """
         _check_columns_given(columns)
 
@@ -174,7 +177,7 @@ class Queries:
         format_name
             The library.
         content
-            Whether the columns are compared with their checksums.
+            Whether the columns are verified against their checksums.
         """
         if format_name not in _LAZY_FORMATS:
             raise TVArgumentError(f"There is no format '{format_name}'{names.nearest(format_name, _LAZY_FORMATS)}")
@@ -193,7 +196,7 @@ class Queries:
         return self.again_if_moved(selection.table_name, opened)
 
     def frame_path(self, selection: Selection, content: bool) -> Path:
-        """Return the frame file of a materialized instance, compared with its checksums."""
+        """Return the checked frame file of a materialized instance."""
 
         def found() -> Path:
             table, instance = self._materialized(selection)
@@ -211,20 +214,20 @@ class Queries:
         full_paths: bool,
         content: bool,
     ) -> tuple[Path, Path | None]:
-        """Return the frame file of a materialized instance, compared with its checksums, and its artifacts' folder.
+        """Return the checked frame file of a materialized instance, and its artifact folder.
 
-        The folder is `None` if paths stay relative, or no column that is read names artifacts.
+        The folder is `None` if paths stay relative, or if no column to be read contains artifacts.
 
         Parameters
         ----------
         table, instance
             The instance.
         columns
-            The columns that will be read; `None` for all.
+            Columns to be read; `None` for all.
         full_paths
             Whether artifacts are read as full paths.
         content
-            Whether the columns are compared with their checksums.
+            Whether the columns are verified against their checksums.
         """
         _check_columns(table, instance, columns)
         folder = self._lookup.folder(table, instance)
@@ -236,7 +239,7 @@ class Queries:
         return folder.frame, folder.artifacts if has_artifacts else None
 
     def place(self, as_of: datetime | str) -> int:
-        """Return the place of a moment in the order of commits."""
+        """Return the position of a moment in commit order."""
         return Moments(self._lookup).place(as_of)
 
     def _materialized(self, selection: Selection) -> tuple[TableRecord, InstanceRecord]:
@@ -265,11 +268,11 @@ class Queries:
         ]
 
     def vault_id(self) -> str:
-        """Return the id that this vault was given when it was made."""
+        """Return the id assigned to this vault at its creation."""
         return marker_of(self._context.layout).vault_id
 
     def converter(self, format_name: str) -> Callable[[FrameData], Any]:
-        """Return how a frame becomes one of the caller's library."""
+        """Return a function that converts a frame to the caller's library."""
         convert = _conversion(format_name)
 
         def converted(data: FrameData) -> Any:
@@ -281,13 +284,13 @@ class Queries:
         return converted
 
     def result_converter(self, format_name: str) -> Callable[[FrameData], Any]:
-        """Return how the rows of a statement become a frame of the caller's library."""
+        """Return a function that converts a statement's rows to the caller's library."""
         convert = _conversion(format_name)
 
         def converted(data: FrameData) -> Any:
             try:
                 return convert(data)
-            except Exception as error:  # Each library has errors of its own.
+            except Exception as error:  # Each library raises its own errors.
                 raise TVTableError(
                     f"The result has values that {format_name} cannot hold ({error!s:.300}); cast them, or pass "
                     "format='arrow'."
@@ -301,9 +304,9 @@ class Queries:
         Raises
         ------
         TVLockError
-            While the table executes and has side effects.
+            If the table has side effects and is executing.
         TVArgumentError
-            If there is no such table or instance; it names the nearest.
+            If the table or instance does not exist; suggests the nearest.
         """
         name = selection.table_name
         found = self._lookup.contents.select(selection) if isinstance(name, str) else None
@@ -358,7 +361,7 @@ class Queries:
         return with_artifact_folder(data, artifacts) if full_paths else data
 
     def unfinished_files(self, table: TableRecord, instance: InstanceRecord) -> UnfinishedFiles:
-        """Return where the files of an unfinished execution are; raise `TVTableError` if nothing was computed."""
+        """Return the files of an unfinished execution; raise `TVTableError` if nothing was computed."""
         folder = self._lookup.folder(table, instance)
         for record in self._context.catalog.processes.unfinished():
             plan = record.plan
@@ -385,7 +388,7 @@ class Queries:
         return UnfinishedFiles(checkpoints, folder.partial / ARTIFACTS, folder.builders, builders)
 
     def _check_side_effects(self, table_name: str) -> None:
-        """Raise `TVLockError` while a table with side effects executes, but for those inside that execution."""
+        """Raise `TVLockError` while a table with side effects executes, except inside the execution."""
         processes = self._context.catalog.processes
         for serial in self._lookup.contents.side_effects_by(str(table_name)):
             record = processes.get(serial)
@@ -400,7 +403,7 @@ class Queries:
                 raise TVLockError(f"A table with side effects is executing. {blocked(record, 0)}")
 
     def again_if_moved(self, table_name: str, read: Callable[[], Result]) -> Result:
-        """Read; raise `TVTableError` if a file is missing."""
+        """Call `read`, retrying once; raise `TVTableError` if a file is missing."""
         try:
             return again_if_moved(read)
         except FileNotFoundError as error:
@@ -413,7 +416,7 @@ class Queries:
     def instance(
         self, table_name: str, instance_id: str, version: str, is_temp: bool
     ) -> tuple[TableRecord, InstanceRecord]:
-        """Return the instance that the file methods mean: by its id, else the temporary or newest one of a version."""
+        """Return an instance by its id, or else the temporary or newest one of a version."""
         table = self._lookup.table(table_name)
         if instance_id:
             return table, self._lookup.instance(table, instance_id)
@@ -422,7 +425,7 @@ class Queries:
         return table, self._lookup.newest(table, names.check_version(version))
 
     def text(self, find: Callable[[], Path]) -> str:
-        """Return the content of a file; if it was moved since it was found, look for it once more."""
+        """Return the content of a file, finding it once more if it was moved."""
         with files.missing_named():
             return again_if_moved(lambda: files.read_text(find()))
 
@@ -476,7 +479,7 @@ class Queries:
         }
 
     def tree(self, table_name: str, instance_id: str, wanted: Callable[[Path], bool]) -> Tree:
-        """Return the folders and files of the vault, a table or an instance, as a tree for a terminal."""
+        """Return a terminal tree of the files of the vault, a table or an instance."""
         from rich.tree import Tree
 
         root = self._lookup.layout.root
@@ -501,7 +504,7 @@ def _facts(description: Path) -> dict[str, Any]:
 
 
 def _label(path: Path) -> Text:
-    """Return the name of a file as it is shown: neither markup nor escapes in it are obeyed."""
+    """Return a file name for display, without interpreting markup or escapes in it."""
     from rich.text import Text
 
     return Text(in_line(path.name))
@@ -516,7 +519,7 @@ def _grow(tree: Tree, folder: Path, wanted: Callable[[Path], bool]) -> None:
 
 
 def labelled(frame: Any, **facts: str) -> Any:
-    """Return a frame that says which instance it is of, in pandas and Arrow; polars has no place for it."""
+    """Label a pandas or Arrow frame with its instance; polars has no metadata for it."""
     if isinstance(frame, pa.Table):
         kept = frame.schema.metadata or {}
         return frame.replace_schema_metadata({**kept, LABEL: json.dumps(facts)})

@@ -1,4 +1,4 @@
-"""Records of single rows: of instances, and of processes in any state."""
+"""Records of single rows of instances, and of processes in any state."""
 
 from __future__ import annotations
 
@@ -23,31 +23,31 @@ Records = TypeVar("Records")
 
 @dataclass(frozen=True)
 class Unfinished:
-    """Where an execution that is not complete keeps its records."""
+    """Locations of the records of an unfinished execution."""
 
     table: TableRecord
     checkpoints: Path
     builders: Path
     code: Path | None = None
-    """The modules that it runs."""
+    """Folder of the modules that it runs."""
 
 
 @dataclass(frozen=True)
 class RowRecords(Generic[Records]):
-    """Finds one kind of records.
+    """Finds records of one kind.
 
     Parameters
     ----------
     context
         The open vault.
     method
-        The public method that asks, for its errors.
+        Name of the calling public method, for error messages.
     nothing
-        Stands for no records.
+        Value that stands for no records.
     of_materialized
-        Reads those of a materialized instance.
+        Reads the records of a materialized instance.
     of_unfinished
-        Reads those of an execution that is not complete.
+        Reads the records of an unfinished execution.
     """
 
     context: VaultContext
@@ -59,15 +59,15 @@ class RowRecords(Generic[Records]):
     def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Records | Mapping[str, Records]:
         """Return the records of a process, or else of an instance.
 
-        Those of a process that executes several tables are by the name of the table; of one in another version than
-        that of the process, by its name as `t(v2)`.
+        For a process that executes several tables, the records are keyed by table name, or by `t(v2)` for a version
+        other than that of the process.
 
         Raises
         ------
         TVArgumentError
-            If neither a table nor a process is given, or there is no such instance.
+            If neither a table nor a process is given, or the instance does not exist.
         TVProcessError
-            If there is no such process, or it runs no builders.
+            If the process does not exist, or runs no builders.
         """
         if process_id:
             if table_name or instance_id:
@@ -78,7 +78,7 @@ class RowRecords(Generic[Records]):
         return self.of_named(table_name, instance_id, version)
 
     def of_named(self, table_name: str, instance_id: str, version: str) -> Records:
-        """Return the records of an instance; without an id, of the newest of a version."""
+        """Return the records of an instance, by default the newest of a version."""
 
         def read() -> Records:
             return self.of_instance(*Queries(self.context).instance(table_name, instance_id, version, is_temp=False))
@@ -98,7 +98,7 @@ class RowRecords(Generic[Records]):
             return self._of_process(record)
         version = record.arguments["version"]
         found = {}
-        # A step whose child was stopped or reverted has another child, which is newer.
+        # A step whose child was stopped or reverted has another, newer child.
         for child in self.context.catalog.processes.begun_inside(record.serial):
             if isinstance(child.plan, ExecutePlan):
                 own, name = child.arguments["version"], child.plan.table_name
@@ -111,7 +111,7 @@ class RowRecords(Generic[Records]):
             raise TVProcessError(f"Process '{record.process_id}' is a call of {record.operation}, which runs no rows.")
         table = lookup.table_by_id(plan.table_id)
         if record.status in (Status.SUCCEEDED, Status.COMMITTING, Status.STOPPED):
-            # A success without a new instance is about its origin.
+            # A success without a new instance refers to its origin.
             found = plan.new_instance_id if record.status is Status.STOPPED else record.instance_id
             instance = lookup.contents.instance(plan.table_id, found)
             if instance is not None:

@@ -11,30 +11,30 @@ from tablevault.errors import TVArgumentError
 from tablevault.values.contents import Page, Selection
 
 _MOST_ROWS = 2**61
-"""More than any frame has, and no more than Arrow counts to."""
+"""More rows than any frame has, yet within Arrow's integer range."""
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How the instances that a statement names are read."""
+    """Options for reading the instances named in a statement."""
 
     as_of: datetime | str | None
     full_paths: bool
-    """Whether artifacts are full paths."""
+    """Whether artifacts are read as full paths."""
     content: bool
-    """Whether columns are compared with their checksums."""
+    """Whether columns are verified against their checksums."""
 
 
 def selection_of(
     table_name: str, instance_id: str, version: str, active_only: bool = True, successful_only: bool = False
 ) -> Selection:
-    """Return the selection that a caller describes; raise `TVArgumentError` for an invalid version."""
+    """Return the requested selection; raise `TVArgumentError` for an invalid version."""
     checked = version if instance_id else names.check_version(version)
     return Selection(table_name, instance_id, checked, active_only, successful_only)
 
 
 def page(offset: int, rows: int | None) -> Page:
-    """Return the page that a caller asks for; raise `TVArgumentError` if it cannot be one."""
+    """Return the requested page; raise `TVArgumentError` if it is invalid."""
     if rows is not None and (isinstance(rows, bool) or not isinstance(rows, Integral) or rows < 0):
         raise TVArgumentError(f"rows is how many rows are wanted at most, not {rows!r:.100}.")
     if isinstance(offset, bool) or not isinstance(offset, Integral) or offset < 0:

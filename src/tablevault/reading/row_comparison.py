@@ -1,4 +1,4 @@
-"""Cells of two instances: which of them differ, why, and as frames; read column by column."""
+"""Differing cells of two instances and their causes, read column by column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tablevault.storage.fingerprints import RowFingerprints
 from tablevault.storage.frames import FrameData, frame_of_columns
 
 POSITION = "index"
-"""Stands for the key where rows are matched by position."""
+"""Replaces the key if rows are matched by position."""
 _INTEGER, _TEXT = type_of_arrow(pa.int64()), type_of_arrow(pa.string())
 _NEW, _REMOVED = "new row", "removed row"
 _MOST_NAMED_INPUTS = 62
@@ -60,13 +60,13 @@ class RowComparison:
     key
         The columns by which rows were matched; empty for positions.
     match
-        The rows that are compared: only those that are computed.
+        The rows to compare, all of them computed.
     not_computed
-        How many rows are left out, because they are not.
+        Number of rows left out, because they are not computed.
     columns
-        The columns that both instances have and that are compared.
+        The common columns to compare.
     why
-        Whether causes are found.
+        Whether to determine causes.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class RowComparison:
         self._changed: dict[str, Mask] = {}
 
     def counts(self) -> RowCounts:
-        """Return how many rows were added, removed and changed."""
+        """Return the numbers of added, removed and changed rows."""
         any_changed = np.zeros(len(self.match.after), dtype=np.bool_)
         for column in self._columns:
             any_changed |= self.changed(column)
@@ -99,7 +99,7 @@ class RowComparison:
         )
 
     def column_diff(self, column: str) -> ColumnDiff:
-        """Return the changes of a column that either instance has."""
+        """Return the changes of a column of either instance."""
         names = [side.types[column].name if column in side.types else "" for side in (self.before, self.after)]
         types = names[0], names[1]
         failed = int(self.before.failed_rows(column).sum()), int(self.after.failed_rows(column).sum())
@@ -114,13 +114,13 @@ class RowComparison:
         return ColumnDiff(status, changed, self._recomputed_same(column), dict(causes), types, failed)
 
     def changed(self, column: str) -> Mask:
-        """Return which of the matched rows have another cell in a column."""
+        """Return the mask of matched rows whose cell in a column differs."""
         if column not in self._changed:
             self._changed[column] = self._compare(column)
         return self._changed[column]
 
     def examples(self, count: int) -> tuple[ChangedCell, ...]:
-        """Return some of the cells that `frame("cells")` lists, of as many columns as possible."""
+        """Return some of the cells in `frame("cells")`, from as many columns as possible."""
         with_cells = [column for column in self._columns if any(map(len, self._listed(column)))]
         share = max(count // max(len(with_cells), 1), 1)
         parts = [part for column in with_cells for part in _first(self._listed(column), share)]
@@ -171,7 +171,7 @@ class RowComparison:
         return frame_of_columns(columns)
 
     def _listed(self, column: str) -> Iterator[_Cells]:
-        """Yield the changed cells of a column, then those of added and removed rows; those of the key stand there."""
+        """Yield the changed cells of a column outside the key, then those of added and removed rows."""
         if column in self.key:
             return
         match, pairs = self.match, np.flatnonzero(self.changed(column))
@@ -184,7 +184,7 @@ class RowComparison:
     def _key_columns(
         self, parts: Sequence[tuple[Positions | None, Positions | None]]
     ) -> dict[str, tuple[pa.ChunkedArray, ColumnType]]:
-        """Return the key of rows: as it is after, or before for removed rows."""
+        """Return the keys of rows after the change, or before it for removed rows."""
         if not self.key:
             positions = [before if after is None else after for before, after in parts]
             numbers = [pa.array(item, pa.int64()) for item in positions if item is not None]
@@ -203,7 +203,7 @@ class RowComparison:
         return found
 
     def _key_type(self, name: str) -> ColumnType:
-        """Return a type that the key has on both sides."""
+        """Return a common type of a key column on both sides."""
         before, after = self.before.types[name], self.after.types[name]
         if before.arrow == after.arrow or not len(self.match.removed):
             return after
@@ -233,7 +233,7 @@ class RowComparison:
 
     @cached_property
     def _is_whole(self) -> bool:
-        """Whether both instances have the same rows in the same places."""
+        """Whether both instances have the same rows at the same positions."""
         count = len(self.match.after)
         return self.before.row_count == self.after.row_count == count and self.match.is_in_place
 
@@ -244,7 +244,7 @@ class RowComparison:
     # --- causes ---------------------------------------------------------------------------------------------------
 
     def _causes(self, column: str, pairs: Positions) -> list[str]:
-        """Return why the cells of matched rows are others."""
+        """Return the causes of changed cells in matched rows."""
         if not len(pairs):
             return []
         failed = [side.failed_rows(column)[rows[pairs]] for side, rows in self._sides]
@@ -254,7 +254,7 @@ class RowComparison:
         return listed
 
     def _causes_of_computed(self, column: str, pairs: Positions) -> np.ndarray[Any, Any]:
-        """Return the causes by fingerprints."""
+        """Return the causes derived from fingerprints."""
         before, after = self.before.producer(column), self.after.producer(column)
         if before is None or after is None:
             return np.full(len(pairs), "external", dtype=object)
@@ -281,7 +281,7 @@ class RowComparison:
     def _compared_records(
         self, before: RowFingerprints, after: RowFingerprints, pairs: Positions
     ) -> tuple[Mask, Mask, Mask]:
-        """Return where versions differ, where fingerprints differ, and where both are recorded."""
+        """Return masks of differing versions, differing fingerprints, and recorded pairs."""
         numbers = {version: number for number, version in enumerate(dict.fromkeys([*before.versions, *after.versions]))}
         sides = ((before, self.match.before[pairs]), (after, self.match.after[pairs]))
         versions = [
@@ -296,7 +296,7 @@ class RowComparison:
         return versions[0] != versions[1], differ, is_recorded
 
     def _named_inputs(self, after: BuilderFacts, pairs: Positions) -> np.ndarray[Any, Any] | None:
-        """Return which columns of its row a builder read that have changed, as a cause names them; empty for none."""
+        """Return the changed input columns of each row, as text for its cause; empty for none."""
         own = [name for name in self.after.own_inputs(after) if name in self.before.types][:_MOST_NAMED_INPUTS]
         if not own:
             return None
@@ -308,7 +308,7 @@ class RowComparison:
         return np.array([f": {text}" if text else "" for text in texts], dtype=object)[places]
 
     def _recomputed_same(self, column: str) -> int:
-        """Return how many cells were computed anew and are equal."""
+        """Return the number of recomputed cells that are equal."""
         before, after = self.before.producer(column), self.after.producer(column)
         if before is None or after is None or column in self.key:
             return 0
@@ -329,7 +329,7 @@ _CAUSES: Mapping[tuple[bool, bool], str] = {
     (True, True): "code and arguments",
     (False, False): "result",
 }
-"""By whether the version differs, and whether the fingerprint does."""
+"""Causes by whether the version and the fingerprint differ."""
 
 
 def _first(parts: Iterable[_Cells], count: int | None) -> Iterator[_Cells]:
@@ -349,7 +349,7 @@ def _taken(side: ComparedInstance, column: str, positions: Positions) -> pa.Chun
 
 
 def _json_cells(side: ComparedInstance, column: str, positions: Positions) -> list[Any]:
-    """Return cells as JSON holds them; those that it has no form for as text."""
+    """Return cells as JSON values, or as text if JSON cannot represent them."""
     cells = _taken(side, column, positions)
     try:
         return json_values(cells, side.types[column])

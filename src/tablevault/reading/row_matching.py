@@ -1,4 +1,4 @@
-"""Which rows of two frames are the same row: by the values of key columns, or by position."""
+"""Matching of the rows of two frames by key columns or by position."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from tablevault.texts.plain import in_line
 Positions: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 
 _MOST_CODES = 2**62
-"""More combinations of the values of several key columns than this are numbered anew."""
+"""Maximum range of combined key codes before they are renumbered."""
 
 
 @dataclass(frozen=True)
 class RowMatch:
-    """Positions of the rows of two frames."""
+    """Positions of the matched, added and removed rows of two frames."""
 
     before: Positions
     after: Positions
-    """Together with `before`: the rows of both frames, in the order of the second."""
+    """Paired with `before`; the rows of both frames, in the order of the second."""
     added: Positions
     removed: Positions
 
@@ -42,7 +42,7 @@ class RowMatch:
 
 @dataclass(frozen=True)
 class KeyColumn:
-    """One column of the key, of both frames."""
+    """A key column of both frames."""
 
     name: str
     before: pa.ChunkedArray
@@ -59,19 +59,19 @@ def match_positions(before_count: int, after_count: int) -> RowMatch:
 
 
 def match_keys(columns: Sequence[KeyColumn], is_unique: tuple[bool, bool]) -> RowMatch:
-    """Match rows by the values of columns.
+    """Match rows by key columns.
 
     Parameters
     ----------
     columns
-        The key.
+        The columns of the key.
     is_unique
-        Whether the key is known to be unique and not null before, and after.
+        Whether the key is known to be unique and not null, in the first and second frame.
 
     Raises
     ------
     TVTableError
-        If a key is null or repeated; names column and row.
+        If a key is null or repeated; names the column and row.
     """
     pairs = [_comparable(column) for column in columns]
     for place, known in enumerate(is_unique):
@@ -120,7 +120,7 @@ def _digested(column: pa.ChunkedArray, column_type: ColumnType) -> pa.ChunkedArr
 
 
 def _codes(pairs: Sequence[tuple[pa.ChunkedArray, pa.ChunkedArray]]) -> tuple[pa.Array, pa.Array]:
-    """Return a number for each row, which is the same where all columns are."""
+    """Return an integer code per row, equal for rows with equal keys."""
     count = len(pairs[0][0])
     codes: Positions = np.zeros(count + len(pairs[0][1]), dtype=np.int64)
     size = 1

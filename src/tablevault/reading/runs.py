@@ -17,12 +17,12 @@ from tablevault.values.processes import ProcessRecord, Status
 
 @dataclass(frozen=True)
 class TableOutcome:
-    """A table after a run, and the cells that its ColumnBuilders computed."""
+    """A table after a run, with the cell counts of its ColumnBuilders."""
 
     table_name: str
     instance_id: str
     is_new: bool
-    """Whether the run made the instance."""
+    """Whether the run created the instance."""
     rows: int = 0
     computed: int = 0
     reused: int = 0
@@ -31,12 +31,12 @@ class TableOutcome:
 
 
 def table_outcomes(context: VaultContext, process_id: str) -> list[TableOutcome]:
-    """Return the outcome of each table that a run has defined, by name.
+    """Return the outcome of each table defined by a run, sorted by name.
 
     Raises
     ------
     TVProcessError
-        If there is no such run.
+        If the run does not exist.
     """
     lookup = Lookup(context)
     record = context.catalog.processes.find(process_id)
@@ -61,7 +61,7 @@ def table_outcomes(context: VaultContext, process_id: str) -> list[TableOutcome]
 
 @dataclass(frozen=True)
 class _Execution:
-    """A child that executed a table."""
+    """A child process that executed a table."""
 
     plan: ExecutePlan
     process: ProcessRecord

@@ -1,4 +1,4 @@
-"""SQL over instances: which tables a statement names, and how its rows come back."""
+"""SQL over the instances of a vault."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ if TYPE_CHECKING:
 
 _SCHEMAS = ("artifacts", "errors", "provenance", "vault")
 _MOST_ENGINES = 4
-"""Kept per open vault."""
+"""Maximum number of engines kept per open vault."""
 _MOST_TABLES = 1_000
-"""For which `connect` makes views without being told to."""
+"""Maximum number of tables for which `connect` creates views by default."""
 
 
 @dataclass
 class _Resolved:
-    """The tables of a statement, all as of one state of the catalog."""
+    """Tables of a statement, resolved in one snapshot of the catalog."""
 
     files: dict[str, FrameFile]
-    """Frame files, by the name of their view."""
+    """Frame files by view name."""
     frames: dict[str, MemoryTable]
     in_schemas: dict[tuple[str, str], MemoryTable]
     instances: dict[str, str]
     """Address as written -> instance id."""
 
     def tables(self) -> Tables:
-        """Return them as an engine shows them."""
+        """Return the tables in the form that engines take."""
         return Tables({name: file.query() for name, file in self.files.items()}, self.frames, self.in_schemas)
 
     def warn_of_differences(self) -> None:
-        """Warn of columns whose type in SQL differs from that in their frame."""
+        """Warn of columns whose SQL type differs from the type in their frame."""
         for name, file in self.files.items():
             for difference in file.differences():
                 warn(f"{name}: {difference}")
@@ -89,20 +89,20 @@ class Sql:
         memory_limit: str,
         explain: bool = False,
     ) -> tuple[FrameData, dict[str, str]]:
-        """Return the rows of a statement, and the instances that its addresses named.
+        """Return the rows of a statement, and the instances named by its addresses.
 
         Parameters
         ----------
         statement, parameters
-            The statement.
+            The statement and its parameters.
         frames
             Further tables, by name.
         reading
             How instances are read.
         rows, timeout, memory_limit
-            Limits; `None` and an empty text for none.
+            Limits; `None` or an empty string for no limit.
         explain
-            Whether to return the plan of the statement instead.
+            Whether to return the query plan instead.
         """
         wanted = read_names(statement, _SCHEMAS)
         given = self._given(frames)
@@ -111,7 +111,7 @@ class Sql:
             resolved = self._resolved(wanted, given, replace(reading, content=False))
             resolved.warn_of_differences()
             paths = frozenset(file.path for file in resolved.files.values())
-            # Tables with a schema would be seen by other statements of the same engine.
+            # Tables in schemas would be visible to other statements of a shared engine.
             engine = self._engine(paths, memory_limit, is_shared=not resolved.in_schemas)
             tables = resolved.tables()
             if reading.content and self._has_unchecked(resolved):
@@ -141,12 +141,12 @@ class Sql:
     # --- content checks -------------------------------------------------------------------------------------------
 
     def _has_unchecked(self, resolved: _Resolved) -> bool:
-        """Return whether any file has a column that was not compared with its checksum."""
+        """Return whether any file has a column that is not yet verified."""
         checks = self._context.frame_checks
         return any(checks.unchecked(Path(file.path), file.columns) for file in resolved.files.values())
 
     def _check(self, resolved: _Resolved, positions: frozenset[int] | None) -> None:
-        """Compare the columns at some positions of each file, or all, with their checksums."""
+        """Verify the columns at some or all positions of each file against their checksums."""
         for file in resolved.files.values():
             columns = [name for position, name in enumerate(file.columns) if positions is None or position in positions]
             self._context.frame_checks.check(Path(file.path), columns)
@@ -154,7 +154,7 @@ class Sql:
     # --- names ----------------------------------------------------------------------------------------------------
 
     def _resolved(self, wanted: Iterable[TableName], given: Mapping[str, MemoryTable], reading: Reading) -> _Resolved:
-        """Return the tables that a statement names, all in one snapshot of the catalog."""
+        """Resolve the tables of a statement in one snapshot of the catalog."""
         found = _Resolved({}, {}, {}, {})
         with self._context.catalog.snapshot():
             for name in wanted:
@@ -170,7 +170,7 @@ class Sql:
         return found
 
     def _read(self, address: str, found: _Resolved, reading: Reading) -> None:
-        """Let an address be the frame that it names."""
+        """Resolve an address to its frame."""
         selection = self._queries.selection_at(parse_address(address), reading.as_of)
         table, instance = self._queries.select(selection)
         found.instances[address] = instance.instance_id
@@ -182,7 +182,7 @@ class Sql:
             found.files[address] = frame_file(path, artifacts)
 
     def _describe(self, name: TableName, found: _Resolved, reading: Reading) -> None:
-        """Let an address in a schema be the facts about its instance."""
+        """Resolve an address in a schema to the facts about its instance."""
         selection = self._queries.selection_at(parse_address(name.name), reading.as_of)
         table, instance = self._queries.select(selection)
         found.instances[name.name] = instance.instance_id
@@ -190,7 +190,7 @@ class Sql:
         found.in_schemas[name.schema.lower(), name.name] = described
 
     def _given(self, frames: Mapping[str, Any]) -> dict[str, MemoryTable]:
-        """Return the frames of a call, by folded name; raise `TVArgumentError` for one that hides a table."""
+        """Return the frames of a call, by folded name; raise `TVArgumentError` for one that shadows a table."""
         given = {}
         for name, frame in frames.items():
             table = self._context.catalog.contents.table(name)
@@ -202,7 +202,7 @@ class Sql:
         return given
 
     def _all_tables(self, reading: Reading) -> list[str]:
-        """Return the names of the tables that have an instance of version `base`, at the moment."""
+        """Return the names of the tables with an instance of version `base` as of the reading."""
         contents = self._context.catalog.contents
         with self._context.catalog.snapshot():
             found = [table.name for table in contents.tables() if self._has_base(table.table_id, reading)]
@@ -224,7 +224,7 @@ class Sql:
     # --- engines --------------------------------------------------------------------------------------------------
 
     def _engine(self, paths: frozenset[str], memory_limit: str, is_shared: bool) -> Engine:
-        """Return an engine for some files: one that is kept, or a new one."""
+        """Return a cached or new engine for some files."""
         if not is_shared:
             return _new_engine(paths, memory_limit)
         # The threads of an engine do not survive a fork.
@@ -235,18 +235,18 @@ class Sql:
                 engine = self._engines[key] = _new_engine(paths, memory_limit)
             self._engines.move_to_end(key)
             if len(self._engines) > _MOST_ENGINES:
-                # A statement that still runs keeps its engine.
+                # A running statement keeps its engine alive.
                 self._engines.popitem(last=False)
         return engine
 
 
 def tables_named_in(statement: str) -> list[tuple[str, str]]:
-    """Return the tables that a statement names, each with its schema; an empty one is that of the frames."""
+    """Return the tables of a statement, each with its schema, which is empty for frames."""
     return [(name.schema.lower(), name.name) for name in read_names(statement, _SCHEMAS)]
 
 
 def _schemas_of(address: str) -> tuple[str, ...]:
-    """Return the schemas in which an address has a table; an empty text stands for the frame itself."""
+    """Return the schemas in which an address has a table, empty for the frame itself."""
     is_temporary = names.is_temporary(parse_address(address).instance_id)
     return ("", "errors") if is_temporary else ("", "artifacts", "errors", "provenance")
 
@@ -263,6 +263,6 @@ def _new_engine(paths: frozenset[str], memory_limit: str) -> Engine:
 
 
 def _remove_spilled(folder: Path, owner: int) -> None:
-    """Remove the folder of an engine, unless this is a forked child, whose parent uses it."""
+    """Remove an engine's spill folder, except in a forked child, whose parent uses it."""
     if os.getpid() == owner:
         files.remove_tree(folder)

@@ -1,4 +1,4 @@
-"""Reading the usage of calls: of instances, and of processes wherever they are in their life."""
+"""Usage of calls of instances, and of processes in any state."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class UsageReader:
         )
 
     def frame(self, table_name: str, instance_id: str, version: str, process_id: str) -> FrameData:
-        """Return the usage of a process, or else of an instance, as `get_usage` shows it; as `RowRecords.find`."""
+        """Return the `get_usage` frame of a process or instance; parameters as of `RowRecords.find`."""
         found = self._records.find(table_name, instance_id, version, process_id)
         if isinstance(found, Mapping):
             return _frame([(table, row) for table, rows in found.items() for row in rows], with_table=True)

@@ -1,4 +1,4 @@
-"""Verifying a vault: everything that the catalog claims is there and whole, and nothing else is."""
+"""Verification of a vault against its catalog."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from tablevault.values.processes import Status
 
 Check = Callable[[Findings], None]
 Moment = tuple[int, int, tuple[tuple[int, int], ...]]
-"""What changes when a process begins, is taken up, or makes something visible."""
+"""State that changes when a process begins, is resumed, or commits."""
 
 _ROUNDS = 4
-"""How often a check is repeated that finds something while others change the vault."""
+"""Maximum number of runs of a check while other processes change the vault."""
 
 _LEFT_BY_CRASH = "a process that is over left it; verify(repair=True) removes it"
 
 
 class Verification:
-    """Compares a vault with its catalog, without changing anything and without locks.
+    """Checks a vault against its catalog, without modifying anything or taking locks.
 
-    Other processes may write meanwhile. A check that finds something is therefore repeated with the catalog read anew,
-    unless nothing has changed since the last time. A finding that does not recur was a write in progress.
+    Other processes may write concurrently. A check with findings is therefore repeated on a fresh read of the catalog,
+    unless nothing has changed since the last run. A finding that does not recur was a write in progress.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ class Verification:
         self._before: Moment | None = None
 
     def report(self) -> VerifyReport:
-        """Look at everything."""
+        """Check everything, and return the problems."""
         try:
             self._check_everything()
         except TVFileError as error:
-            # Only the catalog's own errors get here: those of files are findings.
+            # Only errors of the catalog itself get here; those of files become findings.
             self._note(Problem("damaged", self._layout.relative(self._layout.catalog), str(error)))
         return VerifyReport(not self._problems, tuple(self._problems), self._checked)
 
@@ -76,7 +76,7 @@ class Verification:
                 self._confirm(partial(self._check_instance, instance))
 
     def _confirm(self, check: Check) -> None:
-        """Make a check, and repeat it as long as its findings may be writes in progress."""
+        """Run a check, and repeat it while its findings may be writes in progress."""
         confirmed: dict[tuple[str, str], Problem] | None = None
         for _ in range(_ROUNDS):
             findings = Findings(self._layout)
@@ -90,12 +90,12 @@ class Verification:
             self._note(problem)
 
     def _nothing_has_changed(self) -> bool:
-        """Return whether no process has written since the last call, or since the beginning."""
+        """Return whether no process has written since the last call, or since the start."""
         before, self._before = self._before, self._moment()
         return before is not None and before == self._before
 
     def _moment(self) -> Moment | None:
-        """Return a value that stays the same as long as nothing changes; `None` while a process is running."""
+        """Return a value that changes with every write; `None` while a process is running."""
         unfinished = self._processes.unfinished()
         if any(map(self._liveness.is_alive, unfinished)):
             return None
@@ -103,7 +103,7 @@ class Verification:
         return self._contents.generation(), self._processes.begun(), attempts
 
     def _note(self, problem: Problem) -> None:
-        # What could not be tidied up is there still, or is missing: that is not a second problem.
+        # A failed tidying step leaves a file in place or missing, which is not a second problem.
         is_told = problem.kind in ("unclaimed", "missing") and any(
             known.kind == "tidying failed" and known.path == problem.path for known in self._problems
         )
@@ -145,7 +145,7 @@ class Verification:
         findings.add("unclaimed", path, _LEFT_BY_CRASH if half_written else detail)
 
     def _check_log(self, findings: Findings) -> None:
-        """Compare the log with the catalog as far as the log goes: the next operation appends the missing lines."""
+        """Compare the log with the catalog, except for lines that the next operation appends."""
         path = self._layout.log
         if not path.exists():
             return
@@ -214,8 +214,8 @@ class Verification:
             findings.add("damaged", link, f"it leads to {found}, not to {expected or 'any set of artifacts'}")
 
     def _artifact_holder(self, table: TableRecord) -> InstanceRecord | None:
-        """Return the instance that holds a table's one set of artifacts, if there are any."""
-        # The newest one has lost its set if it was imported without one, which replaced none.
+        """Return the instance that holds a table's only set of artifacts, if it has artifacts."""
+        # The newest instance may lack its set if it was imported without one, which replaced none.
         there = [
             item
             for item in self._contents.instances(table.table_id, temporary=False)
