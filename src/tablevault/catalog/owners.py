@@ -41,7 +41,7 @@ def kind_of(name: str | None) -> str:
 
 
 class OwnerLock:
-    """A held claim on one attempt of a process. Forked children do not inherit it."""
+    """Held claim on an attempt of a process, which forked children do not inherit."""
 
     def __init__(self, name: str, lock: KernelLock) -> None:
         self.name = name
@@ -126,7 +126,7 @@ class Owners:
 
     @staticmethod
     def process_number(name: str) -> int:
-        """Return the PID of the process that created the lock file `name`; 0 for a foreign file."""
+        """Return the PID in the name of a lock file; 0 for a foreign file."""
         found = _NAME.fullmatch(name)
         return int(found[1]) if found else 0
 

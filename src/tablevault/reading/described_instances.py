@@ -253,7 +253,7 @@ class DescribedInstances:
         return read_provenance(self._lookup.folder(table, instance).provenance).builders
 
     def _provenance(self, table: TableRecord, instance: InstanceRecord) -> Iterator[tuple[Any, ...]]:
-        """Yield a row per row of each builder, or a single one if it was recorded as a whole."""
+        """Yield one row per row of a builder, or one per builder recorded as a whole."""
         by_row = read_fingerprints(self._lookup.folder(table, instance).fingerprints)
         states = {
             (row.builder, row.index): row.failure.kind for row in self._failures.of_instance(table, instance).rows

@@ -233,7 +233,7 @@ def _sources(folder: Path) -> dict[str, str]:
 
 
 def _frames(frames: tuple[FrameRecord, ...], sources: Mapping[str, str]) -> str:
-    """Return the frames of a traceback as Python prints them, with the lines of the archived code."""
+    """Format traceback frames as Python does, with the lines of the archived code."""
     if not frames:
         return ""
     summary = traceback.StackSummary.from_list(

@@ -125,7 +125,7 @@ class Listings:
         return self._processes.children(process_id)
 
     def existing(self, named: Iterable[tuple[str, str]]) -> frozenset[tuple[str, str]]:
-        """Return the existing ones of some tables and instances; a table has an empty id."""
+        """Return the existing pairs of table name and instance id, which is empty for a table."""
         pairs = frozenset(named)
         with self._context.catalog.snapshot():
             tables = {name: self._contents.table(name) for name, _ in pairs}

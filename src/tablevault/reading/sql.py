@@ -202,7 +202,7 @@ class Sql:
         return given
 
     def _all_tables(self, reading: Reading) -> list[str]:
-        """Return the names of the tables with an instance of version `base` as of the reading."""
+        """Return the names of the tables with a `base` instance as of the requested moment."""
         contents = self._context.catalog.contents
         with self._context.catalog.snapshot():
             found = [table.name for table in contents.tables() if self._has_base(table.table_id, reading)]

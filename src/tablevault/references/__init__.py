@@ -1,4 +1,4 @@
-"""The reference language `<<table(instance).{columns}[conditions]>>`: parsing, analysis and evaluation."""
+"""Parsing, analysis and evaluation of references, `<<table(instance).{columns}[conditions]>>`."""
 
 from tablevault.references.analysis import (
     Dependencies,

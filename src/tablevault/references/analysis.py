@@ -1,4 +1,4 @@
-"""Static analysis of the references in a value of a builder, before anything is evaluated."""
+"""Static analysis of the references in builder values, before evaluation."""
 
 from __future__ import annotations
 

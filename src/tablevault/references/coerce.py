@@ -148,7 +148,7 @@ def _json_written(value: object) -> object:
 
 
 def _text(value: object) -> str:
-    """Return the text of a value, the same as for a reference inside a longer string."""
+    """Return the text of a value, as embedded in a longer string by a reference."""
     if isinstance(value, bytes):
         raise _refused(value, "a text")
     return str(value)

@@ -28,7 +28,7 @@ class Key:
     exact: type | None
     """Values of exactly this type can be looked up uncoerced."""
     fault: Callable[[str], TableReferenceError]
-    """Makes an error that marks the column in the text of the reference."""
+    """Creates an error that marks the column in the text of the reference."""
 
     def find(self, row: int | None) -> object:
         """Return the value to search the column for."""

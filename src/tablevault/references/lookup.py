@@ -21,7 +21,7 @@ HashIndex: TypeAlias = dict[object, int | list[int]]
 
 @dataclass(frozen=True, slots=True)
 class SortedIndex:
-    """The values of a column in ascending order, nulls and NaN left out, with their positions."""
+    """Sorted values of a column with their positions, without nulls and NaN."""
 
     values: list[Any]
     positions: list[int]

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from tablevault.references.tokenizer import Place, Tokenizer, unquote
 
 SELF = "self"
-"""Table name that stands for the instance being built."""
+"""Table name of the instance being built."""
 INDEX = "index"
 """Pseudo-column that holds a row's position."""
 
@@ -32,14 +32,14 @@ class Literal:
 
 @dataclass(frozen=True, slots=True)
 class CurrentRow:
-    """Condition: a column equals the current row's position."""
+    """Condition that a column equals the current row's position."""
 
     column: Operand
 
 
 @dataclass(frozen=True, slots=True)
 class Equals:
-    """Condition: a column equals a value."""
+    """Condition that a column equals a value."""
 
     column: Operand
     value: Operand
@@ -47,7 +47,7 @@ class Equals:
 
 @dataclass(frozen=True, slots=True)
 class Between:
-    """Condition: start <= a column < end."""
+    """Condition that start <= a column < end."""
 
     column: Operand
     start: Operand

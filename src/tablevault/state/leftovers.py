@@ -144,7 +144,7 @@ class Leftovers:
         return [path for path in unknown if pending.isdisjoint((self._layout.relative(path), self._created_as(path)))]
 
     def _created_as(self, path: Path) -> str:
-        """Return the location recorded for a folder before it may have been set aside."""
+        """Return the recorded location of a folder that may have been set aside."""
         return self._layout.relative(path).partition(SET_ASIDE)[0]
 
     def _is_needed(self, name: str) -> bool:

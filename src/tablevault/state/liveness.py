@@ -47,7 +47,7 @@ class Liveness:
         )
 
     def as_it_is(self, record: ProcessRecord) -> ProcessRecord:
-        """Refresh a record whose owner has gone since it was read, as the process may have ended."""
+        """Refresh the record of a process whose owner is gone, which may have ended."""
         while record.status is Status.RUNNING and not self._owners.is_alive(record.owner_lock):
             current = self._processes.get_now(record.serial)
             if current is None or (current.attempt, current.status) == (record.attempt, record.status):

@@ -77,7 +77,7 @@ class Lookup:
         return found
 
     def table_and_temporary(self, table_name: str, version: str) -> tuple[TableRecord, InstanceRecord]:
-        """Return a table with its temporary instance of a version; raise `TVArgumentError` if one is missing."""
+        """Return a table and its temporary instance; raise `TVArgumentError` if one is missing."""
         instance_id = names.temporary_instance_id(names.check_version(version))
         selection = Selection(table_name, instance_id, version)
         found = self.contents.select(selection) if isinstance(table_name, str) else None
@@ -191,11 +191,11 @@ class Lookup:
         return dict(sorted(found.items()))
 
     def builder_files(self, table: TableRecord, instance: InstanceRecord) -> dict[str, Path]:
-        """Return the builder files of an instance: name -> file."""
+        """Return the builder files of an instance, by name."""
         return self.current_files(self.folder(table, instance).builders, BUILDER_SUFFIX)
 
     def code_modules(self) -> dict[str, Path]:
-        """Return the vault's code modules: name -> file."""
+        """Return the files of the vault's code modules, by name."""
         return self.current_files(self.layout.code_functions, MODULE_SUFFIX)
 
     def with_files(self, look: Callable[[], dict[str, Path]], use: Callable[[dict[str, Path]], Result]) -> Result:

@@ -131,7 +131,7 @@ class Dependency(msgspec.Struct, frozen=True, array_like=True):
 
 
 class WriteInstancePlan(Plan, frozen=True, kw_only=True, tag="write instance"):
-    """Write of a given frame to a temporary instance."""
+    """Writing of a given frame to a temporary instance."""
 
     table_id: int
     temporary: int
@@ -144,7 +144,7 @@ class WriteInstancePlan(Plan, frozen=True, kw_only=True, tag="write instance"):
 
 
 class WritePlan(Plan, frozen=True, kw_only=True, tag="write"):
-    """Write of a given frame to a table, as the instance and folder `instance_id`."""
+    """Writing of a given frame to a table, as the instance and folder `instance_id`."""
 
     version: str
     table_id: int
@@ -152,7 +152,7 @@ class WritePlan(Plan, frozen=True, kw_only=True, tag="write"):
 
 
 class WriteTablePlan(Plan, frozen=True, kw_only=True, tag="write table"):
-    """Write of a given frame to a new table."""
+    """Writing of a given frame to a new table."""
 
     version: str
     table_folder: str
@@ -346,7 +346,7 @@ class StepsPlan(Plan, frozen=True, kw_only=True, tag="steps"):
     named: tuple[int, ...] | None
     """Ids of the tables named in the call; `None` for all of its version."""
     steps: tuple[PlannedStep, ...]
-    """In the order of execution."""
+    """Steps in execution order."""
 
 
 # --- processes ----------------------------------------------------------------------------------------------------

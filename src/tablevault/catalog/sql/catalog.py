@@ -67,7 +67,7 @@ class SqlCatalog:
         Parameters
         ----------
         vault_id, created_at
-            Of the vault.
+            Id and creation time of the vault.
         check
             Called with the unfinished processes; raises if one of them blocks the upgrade.
         """

@@ -229,7 +229,10 @@ class Contents:
     def instances(
         self, table_id: int, version: str | None = None, temporary: bool | None = None
     ) -> list[InstanceRecord]:
-        """Return the instances of a table, oldest first; `None` stands for all versions, and for both kinds."""
+        """Return the instances of a table, oldest first.
+
+        `None` selects all versions, or both temporary and materialized instances.
+        """
         values = {"table_id": table_id} if version is None else {"table_id": table_id, "version": version}
         query = _instances_of_table(version is not None, temporary)
         with self._store.read() as connection:
@@ -262,7 +265,7 @@ class Contents:
             return [file_name(found) for found in connection.scalars(query, {"table_id": table_id})]
 
     def version_like(self, table_id: int, version: str) -> str | None:
-        """Return a version of a table that differs from this one only in case; `None` if there is none."""
+        """Return a version of a table that differs from this one only in case, if any."""
         with self._store.read() as connection:
             values = {"table_id": table_id, "version_key": fold(version)}
             found = connection.execute(_OUTERMOST_VERSIONS_LIKE, values).one()
@@ -333,7 +336,7 @@ class Contents:
             return Selected(table_record(table), instance_record(row), bool(row["is_held"]))
 
     def newest_successful(self, version: str) -> list[NamedInstance]:
-        """Return the newest active successful instance of a version of each table, in the order of the tables."""
+        """Return each table's newest active successful instance of a version, in table order."""
         with self._store.read() as connection:
             return named_instances(connection.execute(_NEWEST_SUCCESSFUL, {"version": version}).all())
 
@@ -370,7 +373,10 @@ class Contents:
             return [listed_instance(row) for row in connection.execute(query, values).mappings()]
 
     def failure_counts(self, row_ids: Sequence[int] | None = None) -> dict[int, tuple[int, int]]:
-        """Return nonzero counts of failed and skipped rows, by row id; `None` stands for all instances."""
+        """Return nonzero counts of failed and skipped rows, by row id.
+
+        `None` selects all instances.
+        """
         query, values = (_FAILURE_COUNTS, {}) if row_ids is None else (_FAILURE_COUNTS_OF, {"row_ids": list(row_ids)})
         with self._store.read() as connection:
             rows: Sequence[Any] = _of_added(
@@ -409,7 +415,7 @@ class Contents:
             return [tag_record(row) for row in rows]
 
     def tagged_instances(self, tag: str, table_ids: Sequence[int] | None = None) -> list[NamedInstance]:
-        """Return the instances with a tag, ignoring case, in the order of their tables.
+        """Return the instances with a tag, ignoring case, in table order.
 
         Parameters
         ----------

@@ -92,7 +92,7 @@ def held_by(connection: Connection, serials: Sequence[int]) -> dict[int, tuple[L
 
 
 def holders_of(connection: Connection, resource: str) -> tuple[int, ...]:
-    """Return the serials of all processes with a lock on the resource, above it or below it."""
+    """Return the serials of all processes with a lock on, above or below the resource."""
     return tuple(sorted({serial for serial, _ in _near(connection, [resource])}))
 
 
@@ -120,7 +120,10 @@ def _bounds_below(resource: str) -> tuple[str, str]:
 
 
 def _near(connection: Connection, resources: Sequence[str]) -> Iterator[tuple[int, Lock]]:
-    """Yield the locks on, above or below the resources with their holders; all locks for many resources."""
+    """Yield the locks on, above or below the resources, with their holders.
+
+    For many resources, all locks are yielded.
+    """
     if len(resources) > _MOST_AT_ONCE:
         # Few locks are held at any time, so reading them all is faster than one lookup per resource.
         rows = connection.execute(_ALL).all()

@@ -73,7 +73,7 @@ class Processes:
             return row is not None and row[0] == attempt and not row[1]
 
     def find(self, process_id: str) -> ProcessRecord | None:
-        """Return the process with this id, preferring one that was not reverted, else the newest."""
+        """Return the process with this id that was not reverted, or else the newest."""
         with self._store.read() as connection:
             of_id = {"process_id": process_id}
             newest = first_process(connection, _NEWEST_OF_ID, of_id)

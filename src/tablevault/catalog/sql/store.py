@@ -120,7 +120,7 @@ class Store:
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """Open a transaction that commits durably at the end of the block, and rolls back on errors.
+        """Open a transaction that commits durably, or rolls back on errors.
 
         Raises
         ------

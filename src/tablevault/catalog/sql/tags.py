@@ -1,4 +1,4 @@
-"""Tags: names that users give to instances, one instance per table and tag."""
+"""Tags given by users to instances, one instance per table and tag."""
 
 from __future__ import annotations
 

@@ -112,7 +112,7 @@ class TidyingSteps:
             return _steps_of(connection, serial)
 
     def pending_moves(self) -> Mapping[str, str]:
-        """Return the pending file changes: target -> staged source, or "" for a removal."""
+        """Return the pending file changes by target, as the staged source or "" for a removal."""
         return self._store.read_once(_PENDING_MOVES, _pending_moves)
 
 

@@ -134,7 +134,10 @@ class Transitions:
         progress: Progress | None,
         waiting: str | None = None,
     ) -> None:
-        """Pause a process, which keeps its locks; `None` keeps the previous error, progress or wait reason."""
+        """Pause a process, which keeps its locks.
+
+        `None` keeps the previous error, progress or wait reason.
+        """
         values: dict[str, Any] = {"status": Status.PAUSED.value}
         if error is not None:
             values["error"] = encode_error(error)
@@ -187,7 +190,7 @@ class Transitions:
         return {serial: left for serial, left in remaining.items() if left is not None}
 
     def finish(self, serial: int, problems: Iterable[tuple[int, str]] = ()) -> None:
-        """Record that a decided process is tidied up, and release its locks; no-op if it is finished.
+        """Record a decided process as tidied up, and release its locks; no-op if finished.
 
         Parameters
         ----------
