@@ -117,7 +117,7 @@ class InstanceDiffer:
     def _first(
         self, table_name: str, before: str, other_table: TableRecord, after: InstanceRecord
     ) -> tuple[TableRecord, InstanceRecord]:
-        """Return the named instance, or else the origin of `after`, or else its predecessor."""
+        """Return the instance `before`, or else the origin of `after`, or else its predecessor."""
         if before:
             table, instance = self._select(table_name, before)
             if instance.temporary:

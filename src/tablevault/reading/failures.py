@@ -122,7 +122,7 @@ class FailureReader:
         self._records = RowRecords(context, "get_errors", Failures([]), self._of_materialized, _unfinished)
 
     def find(self, table_name: str, instance_id: str, version: str, process_id: str) -> Failures | FailuresByTable:
-        """Return the failures of a process, or else of an instance; as `RowRecords.find`."""
+        """Return the failures of a process or instance; parameters as of `RowRecords.find`."""
         found = self._records.find(table_name, instance_id, version, process_id)
         return FailuresByTable(found) if isinstance(found, Mapping) else found
 

@@ -1,4 +1,4 @@
-"""Arguments of reading methods, checked before anything is read."""
+"""Checked arguments of reading methods."""
 
 from __future__ import annotations
 

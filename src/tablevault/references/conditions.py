@@ -18,7 +18,7 @@ Match: TypeAlias = Callable[[int | None], Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """The value that a condition compares a column with."""
+    """The value with which a condition compares a column."""
 
     column: str
     value: Evaluate

@@ -1,4 +1,4 @@
-"""Parser of the reference language: `<<table(instance).{columns}[conditions]>>`.
+"""Parser of references, `<<table(instance).{columns}[conditions]>>`.
 
 The docstring of each parsing function is its rule of the grammar.
 """

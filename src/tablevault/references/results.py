@@ -38,7 +38,7 @@ def rows_of(lookups: Lookups, columns: Sequence[str]) -> Shape:
 
 
 def whole_column(lookups: Lookups, column: str) -> object:
-    """Return an unconditional column as its only cell or a list, where a frame is useless."""
+    """Return an unconditional column as its only cell or a list, where a frame makes no sense."""
     values = lookups.column(column)
     return fresh(values[0]) if len(values) == 1 else [fresh(value) for value in values]
 

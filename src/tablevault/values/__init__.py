@@ -1,1 +1,1 @@
-"""Immutable values that all layers share."""
+"""Immutable values shared by all layers."""

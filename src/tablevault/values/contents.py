@@ -18,9 +18,9 @@ class ArtifactRecord:
     """An artifact file, as recorded when its row finished."""
 
     path: str
-    """Relative to the instance's artifact folder, with `/` between parts."""
+    """Path relative to the instance's artifact folder, separated by `/`."""
     size: int
-    """In bytes."""
+    """Size in bytes."""
     sha256: str
     """Hexadecimal digest of the content."""
 

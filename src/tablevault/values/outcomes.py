@@ -62,7 +62,7 @@ class OutcomeKind(StrEnum):
     RUNNING = "running"
     """Another owner is running it."""
     TAKEN_OVER = "taken over"
-    """Another owner took it from this attempt."""
+    """Another owner took it over from this attempt."""
     COMMITTED = "committed"
     """It is decided; only tidying up remains."""
     UNKNOWN = "unknown"

@@ -404,7 +404,7 @@ def encode_plan(plan: Plan) -> str:
 
 
 def decode_plan(operation: str, text: str, creates: tuple[Creation, ...] = ()) -> Plan:
-    """Return a recorded plan.
+    """Decode a recorded plan.
 
     Parameters
     ----------

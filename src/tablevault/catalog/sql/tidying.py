@@ -64,7 +64,10 @@ class TidyingSteps:
             decisions.settle_tidying(connection, serial, problems)
 
     def while_undone(self, serial: int, tidying_id: int, do: Callable[[], None]) -> None:
-        """Retry a failed step if it is still recorded, inside a write transaction."""
+        """Retry a failed step, if it is still recorded.
+
+        The write transaction keeps processes from beginning or deciding meanwhile.
+        """
         with self._store.write() as connection:
             # SQLite may reuse the id of a deleted step for one of another process.
             if connection.scalar(_OWNER, {"of_id": tidying_id}) == serial:
