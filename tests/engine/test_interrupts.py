@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 
 import pytest
 from jobs import OPENED, Job, ended, until
@@ -91,6 +92,28 @@ def test_failed_row_lets_rows_in_flight_finish_and_starts_no_new_ones(threads):
     threads.tell("fail")
     threads.execute("nightly")
     assert sorted(threads.noted("called")) == [3, 4, 5, 6, 7, 8, 9]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupt_after_a_failed_row_keeps_rows_in_flight(threads, number):
+    threads.tell("hold", 0, 1, 2)
+    threads.tell("fail", 3)
+    other = threads.interpreter("vault.execute_instance('stories', process_id='nightly')")
+    until(lambda: set(threads.noted("called")) == {0, 1, 2, 3}, other)
+    # By then the owner waits for the rows in flight because of the failure; if not, it is interrupted before.
+    time.sleep(0.5)
+    other.send_signal(number)
+    time.sleep(0.5)
+    threads.tell("hold")
+    left = ended(other)
+    assert left.status == (-number if number == signal.SIGINT else 128 + number), left.errors
+    assert threads.vault.get_process("nightly").progress["answer"].computed == 3
+    threads.forget()
+    threads.tell("fail")
+    threads.execute("nightly")
+    assert sorted(threads.noted("called")) == [3, 4, 5, 6, 7, 8, 9]
+    assert threads.answers() == threads.complete()
 
 
 @pytest.mark.slow

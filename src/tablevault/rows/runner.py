@@ -209,10 +209,12 @@ class RowRunner:
                 self._handle(executor)
         finally:
             # Left early only on an interrupt or an error; rows in flight may still finish.
-            self._drain(executor)
-            executor.close()
-            if self._gate is not None:
-                self._gate.close()
+            try:
+                self._drain(executor)
+            finally:
+                executor.close()
+                if self._gate is not None:
+                    self._gate.close()
 
     def _take_up_jobs(self, executor: RowExecutor, jobs: JobJournal, missing: Sequence[int]) -> Sequence[int]:
         """Continue the jobs of earlier attempts; return the missing rows that are not in any."""
@@ -575,10 +577,19 @@ class RowRunner:
         jobs.finish(number)
 
     def _drain(self, executor: RowExecutor) -> None:
-        """Let rows in flight finish, within a time limit."""
+        """Let rows in flight finish: after a failure without a time limit, until an interrupt sets one."""
+        patient = self._errors.failure is not None and not self._owner.stop_requested
+        try:
+            self._await_in_flight(executor, patient)
+        except (KeyboardInterrupt, SystemExit):
+            if patient:
+                self._await_in_flight(executor, patient=False)
+            raise
+
+    def _await_in_flight(self, executor: RowExecutor, patient: bool) -> None:
+        """Handle rows in flight until all have ended; for `INTERRUPT_PATIENCE` seconds unless `patient`."""
         self._take_back(executor)
         deadline = clock.monotonic() + INTERRUPT_PATIENCE
-        patient = self._errors.failure is not None and not self._owner.stop_requested
         self._handle(executor)
         while self._in_flight and (patient or clock.monotonic() < deadline):
             executor.wait(_LONGEST_WAIT)
