@@ -173,11 +173,12 @@ def fork(work: Callable[[], object]) -> int:
     """Do something in a fork, which ends afterwards, with status 0 if nothing was raised; return its number."""
     child = os.fork()
     if not child:
-        _work_and_exit(work)
+        work_and_exit(work)
     return child
 
 
-def _work_and_exit(work: Callable[[], object]) -> NoReturn:
+def work_and_exit(work: Callable[[], object]) -> NoReturn:
+    """Do something, and end this interpreter, with status 0 if nothing was raised."""
     status = 1
     try:
         signal.alarm(int(HANGS))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -10,8 +11,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from forking import append, opened_log
+from forking import append, opened_log, work_and_exit
 
 from tablevault import TableVault
 
@@ -28,7 +30,6 @@ from pathlib import Path
 
 import local_answer
 import local_file
-import pandas as pd
 import texts
 
 LOG = os.open(os.environ["JOB_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -62,6 +63,8 @@ def work(builder, x):
 
 
 def frame_index(count):
+    import pandas as pd  # Only here, so that worker interpreters start sooner.
+
     work("index", 0)
     return pd.DataFrame({"x": range(count)})
 
@@ -131,6 +134,8 @@ def followed(judged):
 
 
 def whole(xs):
+    import pandas as pd
+
     work("whole", 0)
     return pd.DataFrame({"whole": [f"{x}-whole" for x in xs["x"]]})
 
@@ -365,7 +370,7 @@ class Job:
 def attempt(folder: Path, log: Path, job: Job, restarting: bool) -> None:
     """Take the job up again and again, whatever its functions raise, until it is done.
 
-    Runs in a fork, that is born with interrupts blocked.
+    Runs in a fork, or in a fresh interpreter; both are born with interrupts blocked.
     """
     job.prepare(folder, log)
     descriptor = opened_log(log)
@@ -399,3 +404,16 @@ def _beat(path: Path, log: int) -> None:
         os.write(descriptor, b".")
         os.fsync(descriptor)
         append(log, "beat", 0, begun, os.getpid())
+
+
+def attempt_afresh(request: dict[str, Any]) -> None:
+    """Make an attempt in this interpreter, which was started for it."""
+    os.write(request["begun"], b".")
+    os.set_inheritable(request["begun"], False)
+    log = Path(request["log"])
+    append(opened_log(log), "fresh", 0, time.monotonic(), os.getpid())
+    attempt(Path(request["folder"]), log, Job(**request["job"]), request["restarting"])
+
+
+if __name__ == "__main__":
+    work_and_exit(lambda: attempt_afresh(json.loads(sys.argv[1])))

@@ -8,24 +8,33 @@ code of now would not make otherwise.
 from __future__ import annotations
 
 import contextlib
+import gc
+import importlib
+import json
 import os
+import pkgutil
 import random
+import select
 import signal
 import sys
-import time
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pandas  # noqa: F401
 import pyarrow.compute
 import pyarrow.parquet  # noqa: F401
+import resumed_job
 from experiment import Budget, Figures, Watch
 from forking import Counts, asked, ended, fork, ram_folder, repeat_alone, run_side_by_side, serve
+from orphans import adopt_orphans, left_orphans
 from resumed_job import INTERRUPTS, PROCESS, Job, Texts, attempt
 
+import tablevault
 from tablevault import TableVault
+from tablevault.code.syntax import split_module
 
 BEATS = 3
 """A thread beside the job writes and fsyncs a byte every 50 ms, as the checkpoints do: what it achieves on this machine
@@ -34,7 +43,16 @@ at this moment is the measure of the last moments. That many of its beats before
 ATTEMPTS = 60
 """After so many, a job is left to end undisturbed."""
 
-MARKS = {"beat", "begun", "paused", "interrupted", "done", "died"}
+IMPORTED = tuple(
+    f"tablevault.{name}"
+    for name in ("catalog", "code", "display.log", "execution", "processes", "reading", "rows", "storage")
+)
+"""Packages of which an attempt, or what is asked about its vault, imports some modules late."""
+
+FRESH = 0.02
+"""The share of attempts that start an interpreter, with hashes of its own and nothing imported, instead of a fork."""
+
+MARKS = {"beat", "begun", "fresh", "paused", "interrupted", "done", "died"}
 
 
 @dataclass
@@ -126,6 +144,11 @@ def what_is_wrong(folder: Path, job: Job) -> str:
 
 RECODED = 6
 """How often the code of a job that is done is edited, and the job executed again."""
+FAILURES = 2.0
+"""How many failures an execution after edits expects in each builder, if it is one of those with failures.
+
+Each may be followed by an edit, after which the cells of more texts are right: many would hide a stale cell.
+"""
 
 
 def what_edits_break(folder: Path, log: Path, job: Job, seed: int) -> str:
@@ -143,7 +166,7 @@ def what_edits_break(folder: Path, log: Path, job: Job, seed: int) -> str:
             texts.edit(folder, chance)
         vault.create_instance("made", copy=True)
         is_disturbed, process_id = chance.random() < 0.4, f"recoded-{number}"
-        os.environ["JOB_FAILING"] = "0.1" if is_disturbed else "0"
+        os.environ["JOB_FAILING"] = str(FAILURES / job.rows if is_disturbed else 0)
         seen = [replace(texts, parts=dict(texts.parts))]
         while not vault.get_process_completion(process_id):
             try:
@@ -198,11 +221,13 @@ def soak(case: dict[str, Any], counts: Counts) -> None:
         noted = Log.read(log)
         problem = problem or what_was_lost(noted, killed, job.most_in_flight)
         problem = problem or asked(lambda: what_edits_break(folder, log, job, case["seed"]))
+        problem = problem or left_orphans()
     if problem:
         counts.violate(case, f"{job}: {problem}")
     counts.tried += max(0, noted.total("begun") - 1)
     counts.count("jobs")
     counts.count("executions after edits", RECODED)
+    counts.count("fresh interpreters", noted.total("fresh"))
     counts.count("kills", len(killed))
     counts.count("deaths of workers", noted.total("died"))
     counts.count("failures", noted.total("paused"))
@@ -217,13 +242,12 @@ def _disturbed(folder: Path, log: Path, job: Job, chance: random.Random) -> tupl
     """Run attempts until one is not killed; return which were, and with which status the last one ended."""
     killed: set[int] = set()
     for number in range(ATTEMPTS):
+        is_fresh = chance.random() < FRESH
         restarting = number > 0 and chance.random() < 0.3
-        signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
-        child = fork(lambda restarting=restarting: attempt(folder, log, job, restarting))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
-        if number < ATTEMPTS - 1:
-            _disturb(child, chance)
-        status = ended(child)
+        with _begun(folder, log, job, restarting, is_fresh) as (child, life):
+            if number < ATTEMPTS - 1:
+                _disturb(child, life, chance)
+            status = ended(child)
         # Outside of an operation, SIGTERM ends an interpreter as if it were killed.
         if status not in (-signal.SIGKILL, -signal.SIGTERM):
             return killed, status
@@ -231,14 +255,62 @@ def _disturbed(folder: Path, log: Path, job: Job, chance: random.Random) -> tupl
     return killed, 0
 
 
-def _disturb(child: int, chance: random.Random) -> None:
-    if chance.random() < 0.4:
-        time.sleep(chance.uniform(0, 0.15))
+@contextlib.contextmanager
+def _begun(folder: Path, log: Path, job: Job, restarting: bool, is_fresh: bool) -> Iterator[tuple[int, int]]:
+    """Begin an attempt; the descriptor that comes with its number can be read when its interpreter has ended."""
+    life, held = os.pipe()
+    signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        if is_fresh:
+            arguments = {"folder": str(folder), "log": str(log), "job": asdict(job), "restarting": restarting}
+            child = _started(json.dumps({**arguments, "begun": held}), held)
+        else:
+            child = fork(lambda: attempt(folder, log, job, restarting))
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+        os.close(held)
+    try:
+        if is_fresh:
+            # What is disturbed is the attempt, and not the imports before it.
+            os.read(life, 1)
+        yield child, life
+    finally:
+        os.close(life)
+
+
+def _started(request: str, held: int) -> int:
+    """Start an interpreter that makes an attempt; it holds a descriptor until it ends."""
+    os.set_inheritable(held, True)
+    command = [sys.executable, "-W", "ignore", resumed_job.__file__, request]
+    return os.posix_spawn(sys.executable, command, os.environ)
+
+
+def _disturb(child: int, life: int, chance: random.Random) -> None:
+    """Interrupt and kill an attempt at random moments, unless it ends before."""
+    interrupt = chance.choice(INTERRUPTS) if chance.random() < 0.4 else None
+    before, after = chance.uniform(0, 0.15), chance.uniform(0, chance.choice([0.1, 0.2, 0.5, 2.0]))
+    if interrupt is not None and not _ends_within(life, before):
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, chance.choice(INTERRUPTS))
-    time.sleep(chance.uniform(0, chance.choice([0.1, 0.2, 0.5, 2.0])))
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(child, signal.SIGKILL)
+            os.kill(child, interrupt)
+    if not _ends_within(life, after):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+
+
+def _ends_within(life: int, seconds: float) -> bool:
+    return bool(select.select([life], [], [], seconds)[0])
+
+
+def prepare() -> None:
+    """Import what attempts need, and read the job's code once, so that forks need not: no vault is opened."""
+    adopt_orphans()
+    for module in pkgutil.walk_packages(tablevault.__path__, "tablevault."):
+        if module.name.startswith(IMPORTED):
+            importlib.import_module(module.name)
+    split_module("job", resumed_job.CODE, ["job", "texts"])
+    gc.collect()
+    # What is there now is never looked at again, so that forks share its memory.
+    gc.freeze()
 
 
 class Resuming:
@@ -260,4 +332,5 @@ class Resuming:
 
 
 if __name__ == "__main__":
+    prepare()
     sys.exit(serve(soak))

@@ -19,12 +19,11 @@ from tablevault import TableVault
 
 sys.path.insert(0, os.path.dirname(__file__))
 from faulted_operations import OPERATIONS
+from orphans import adopt_orphans, wait_for_orphans
 from warmth import warm_up
 
 FAULTS = ctypes.CDLL(None)
 FAULTS.fault_disarm.restype = ctypes.c_long
-ADOPT_ORPHANS = 36
-"""`PR_SET_CHILD_SUBREAPER`."""
 
 
 def _operate(request: dict[str, Any], answers: int) -> None:
@@ -64,24 +63,15 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         content += piece
     os.close(ours)
     _, status = os.waitpid(child, 0)
-    _wait_for_orphans()
+    wait_for_orphans()
     answer: dict[str, Any] = json.loads(content) if content else {"returned": False, "error": "", "count": 0}
     answer["signal"] = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     return answer
 
 
-def _wait_for_orphans() -> None:
-    """Wait for the background workers that the child has left."""
-    while True:
-        try:
-            os.waitpid(-1, 0)
-        except ChildProcessError:
-            return
-
-
 def main() -> None:
     held = warm_up(Path(sys.argv[1]))
-    ctypes.CDLL(None).prctl(ADOPT_ORPHANS, 1, 0, 0, 0)
+    adopt_orphans()
     gc.collect()
     # What is there now is never looked at again, so that forks share its memory.
     gc.freeze()
