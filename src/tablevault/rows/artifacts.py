@@ -1,4 +1,4 @@
-"""Artifacts of the instance under construction: the files that its cells name."""
+"""Artifact files named by the cells of an instance under construction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.values.contents import ArtifactRecord
 _CLOCK_STEP = 0.05
 """Maximum difference in seconds between the clocks of a file system and of the interpreter."""
 _CLEANING_UP = 1.0
-"""Seconds in which a call that was cancelled may still write files."""
+"""Seconds for which a cancelled call may still write files."""
 
 
 @dataclass(frozen=True)
@@ -31,34 +31,34 @@ class AdoptedArtifact:
 
 @dataclass
 class InstanceArtifacts:
-    """The files of computed and of reused cells, by their names in the instance's artifact folder."""
+    """Files of computed and reused cells, keyed by name in the instance's artifact folder."""
 
     folder: Path
-    """Where functions write their files."""
+    """The folder that functions write to."""
     computed: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Recorded files of computed cells."""
     adopted: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of reused cells."""
     refused: set[str] = field(default_factory=set)
-    """Names under which rows of this attempt wrote files that differ from those of reused cells."""
+    """Names of files written in this attempt that differ from the same-named files of reused cells."""
     left_on_workers: set[str] = field(default_factory=set)
-    """Files of calls on other machines that no result named; they were not copied here."""
+    """Files of remote calls that no result named; they were not copied here."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
     """Intervals, in seconds since 1970, of calls that failed, were repeated, or timed out."""
 
     def doubt(self, since: float, until: float) -> None:
-        """Note the interval of a failed call, which may have left files that no cell will name."""
+        """Record the interval of a failed call, which may have left orphaned files."""
         self.doubtful.append((since, until))
 
     def doubt_call(self, seconds: float, was_cancelled: bool) -> None:
-        """Note that a call, or the calls of a try, failed just now.
+        """Record that a call, or all calls of a try, have just failed.
 
         Parameters
         ----------
         seconds
-            Seconds since the first of them began.
+            Time since the first call began.
         was_cancelled
-            Whether the last one was cancelled, and may still write files.
+            Whether the last call was cancelled and may still write files.
         """
         now = clock.time()
         self.doubt(now - seconds, now + (_CLEANING_UP if was_cancelled else 0.0))
@@ -73,7 +73,7 @@ class InstanceArtifacts:
 
     @cached_property
     def commits(self) -> ArtifactCommits:
-        """Makes files durable. Must be obtained before the first file is written, so that no error is missed."""
+        """Flushes files to disk; must be opened before the first file is written, to miss no error."""
         return ArtifactCommits(self.folder)
 
     @cached_property
@@ -81,20 +81,20 @@ class InstanceArtifacts:
         return ArtifactFolder(self.folder)
 
     def name_of(self, value: object) -> str:
-        """Return the name of the file that a computed cell names.
+        """Return the file name held by a computed cell.
 
         Raises
         ------
         ValueError
-            If the cell cannot name a file of the folder, or a reused cell names another file of the same name.
+            If the cell cannot name a file in the folder, or a reused cell names a different file of that name.
         """
         folder = self._files
         name = folder.checked_name(value)
         record = self.adopted.get(name)
-        # Two rows may have written the file at once; refusing the first of them removes it.
+        # Two rows may have written the same file; rejecting the first one removes it.
         differs = not folder.matches(record) if record and folder.exists(name) else name in self.refused
         if record is not None and differs:
-            # The row is refused, so no cell may name the file that its function wrote.
+            # The row is rejected, so no cell may name the file that its function wrote.
             files.remove_tree(self.folder / name)
             self.refused.add(name)
             raise ValueError(
@@ -122,7 +122,7 @@ class InstanceArtifacts:
         return all(map(self._files.matches, records))
 
     def remove(self, records: Iterable[ArtifactRecord]) -> None:
-        """Remove files whose rows are computed again, since their function would collide with them."""
+        """Remove the files of rows to recompute, which would collide with the new ones."""
         for record in records:
             (self.folder / record.path).unlink(missing_ok=True)
 

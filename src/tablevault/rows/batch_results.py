@@ -1,4 +1,4 @@
-"""Results of batch functions: one for each row, in any of the containers that functions return."""
+"""Conversion of batch results into one result per row."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ def rows_of_batch(value: object, expected: int, width: int) -> Sequence[object]:
     value
         A sequence, array, Series or frame.
     expected
-        Number of rows that were given.
+        Number of rows passed to the function.
     width
         Number of columns of the builder. The rows of a frame with one column are its cells.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If it has another type.
     ValueError
-        If it has another length.
+        If its length differs from `expected`.
     """
     import numpy as np
     import pandas as pd
@@ -57,7 +57,7 @@ def rows_of_batch(value: object, expected: int, width: int) -> Sequence[object]:
 
 
 def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
-    """Return the rows of a frame or column that Arrow can read, as polars' are."""
+    """Return the rows of an Arrow-compatible frame or column, such as those of polars."""
     import pyarrow as pa
 
     try:
@@ -73,10 +73,10 @@ def _rows_of_arrow(value: object, width: int) -> Sequence[object]:
 
 
 def is_exception(result: object) -> TypeGuard[BaseException]:
-    """Return whether a result is an exception object, whatever it claims its class is."""
+    """Return whether a result is an exception object, ignoring a spoofed `__class__`."""
     return issubclass(type(result), BaseException)
 
 
 def holds_exceptions(results: Sequence[object]) -> bool:
-    """Return whether a result is an exception object."""
+    """Return whether any result is an exception object."""
     return any(issubclass(kind, BaseException) for kind in set(map(type, results)))

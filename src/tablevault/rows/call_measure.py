@@ -1,11 +1,11 @@
-"""The duration of calls, as far as it is known, and how many of them to start ahead."""
+"""Measured call durations, and the number of calls to queue ahead."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 AHEAD_SECONDS = 0.02
-"""Target duration of the calls that workers are given ahead, so that they do not wait for their owner."""
+"""Target duration of the calls queued on workers, so that they do not wait for their owner."""
 _MOST_AHEAD = 500
 _SHORTEST = 1e-6
 
@@ -25,13 +25,13 @@ class CallMeasure:
         self.size += (size - self.size) / 2
 
     def calls_in(self, seconds: float, size: float, most: int) -> int:
-        """Return how many calls fill a duration or a number of bytes: at least one, and not too many."""
+        """Return how many calls, from 1 to `most`, fit a duration in seconds and a size in bytes."""
         if self.seconds is None:
             return 1
         return max(1, int(min(seconds / max(self.seconds, _SHORTEST), size / max(self.size, 1.0), most)))
 
     def calls_ahead(self, workers: int) -> int:
-        """Return how many calls that many workers end while their owner handles others: none where calls are long."""
+        """Return how many calls to queue ahead on a number of workers; 0 for long calls."""
         if self.seconds is None:
             return 0
         return min(int(workers * AHEAD_SECONDS / max(self.seconds, _SHORTEST)), _MOST_AHEAD)

@@ -1,4 +1,4 @@
-"""How the calls of one builder are run: by which executor, and how many at a time."""
+"""Choice of executor and concurrency for a builder's calls."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tablevault.values.clusters import RayOptions
 _ASYNC_CONCURRENCY, _JOB_CONCURRENCY = 16, 4
 
 Learn = Callable[[Iterable[tuple[str, str]]], None]
-"""Takes values that must not be told, each with its mark."""
+"""Registers secret values, each with its mark."""
 
 
 @dataclass(frozen=True)
 class CallPlan:
-    """The function of a builder, and how it is run."""
+    """A builder's function with its execution options."""
 
     function: BuilderFunction
     open: OpenFunction
-    """Returns the function for one worker."""
+    """Opens the function for one worker."""
     policies: Policies
     batch_size: int | None = None
-    """Rows of one call; `None` for a function that is called for one row."""
+    """Rows per call; `None` for a function that takes a single row."""
     ray: RayOptions = field(default_factory=RayOptions)
     """The cluster for `executor: ray`."""
 
     @cached_property
     def concurrency(self) -> int:
-        """Calls that may be in flight."""
+        """Maximum number of calls in flight."""
         if self.function.runs_on_ray:
             from tablevault.rows.ray_cluster import connect
 
@@ -55,7 +55,7 @@ class CallPlan:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the innermost loop can call the function for one row after the other."""
+        """Whether the innermost loop can call the function directly, row by row."""
         function = self.function
         simple = self.batch_size is None and function.validator is None
         simple = simple and not function.is_async and not function.is_class and not self.policies.runs_elsewhere
@@ -64,18 +64,18 @@ class CallPlan:
     def executor(
         self, owner: Interruptible, learn: Learn, artifacts: InstanceArtifacts, one_by_one: bool
     ) -> RowExecutor:
-        """Return the way of running the calls; its workers open the function when they need it.
+        """Return the executor of the calls; its workers open the function lazily.
 
         Parameters
         ----------
         owner
-            Whose locks worker processes hold, too.
+            Provides the locks that worker processes hold as well.
         learn
-            Takes the values of environment variables that only workers know.
+            Registers the values of environment variables known only to workers.
         artifacts
             The files of the instance.
         one_by_one
-            Whether a call must not be handed over long before it begins.
+            Whether calls must not be queued on workers long before they begin.
         """
         if self.function.runs_on_ray:
             from tablevault.rows.on_ray import open_on_ray
@@ -90,7 +90,7 @@ class CallPlan:
         return ThreadExecutor(self.concurrency, self.open)
 
     def job_executor(self, journal: JobJournal, table: RowTable, are_left: bool) -> RowExecutor:
-        """Return the way of running the rows as jobs of a provider.
+        """Return the executor that runs the rows as jobs of a provider.
 
         Parameters
         ----------
@@ -99,7 +99,7 @@ class CallPlan:
         table
             The rows.
         are_left
-            Whether jobs may be left to a later attempt.
+            Whether jobs may be left at the provider for a later attempt.
         """
         function, width = self.function, len(table.columns)
         how = JobPolicies(

@@ -1,4 +1,4 @@
-"""Calls of a builder's function: arguments resolved for each row, and their fingerprints."""
+"""Resolved arguments of function calls, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CallFacts:
     """Values of the placeholders that vary from call to call."""
 
     attempt: int = 1
-    """Number of the call in the try of its rows."""
+    """Number of the call within the current try of its rows."""
     last_error: str | None = None
     """Error text of the previous call."""
     call_ids: Mapping[int, str] = field(default_factory=dict)
@@ -70,11 +70,11 @@ class Views:
     """Two views of the same data in one execution."""
 
     paths: Evaluator
-    """The view of functions: artifacts by path."""
+    """Artifacts by path, as functions see them."""
     contents: Evaluator
-    """The view of fingerprints: artifacts by content."""
+    """Artifacts by content, as fingerprints use them."""
     have_artifacts: bool
-    """Whether the two can differ."""
+    """Whether the two views can differ."""
     artifact_folder: str
     process_id: str
     process_key: str
@@ -82,7 +82,7 @@ class Views:
 
 
 class ArgumentErrors:
-    """Adds a note to errors raised while arguments of a builder were evaluated.
+    """Adds a note to errors raised while evaluating a builder's arguments.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class FunctionCall:
     spec
         The builder.
     views
-        Where its references find frames.
+        Resolve the references in its arguments.
     """
 
     def __init__(self, spec: BuilderSpec, views: Views) -> None:
@@ -140,13 +140,13 @@ class FunctionCall:
 
     @classmethod
     def of_setup(cls, spec: BuilderSpec, views: Views) -> dict[str, object]:
-        """Return the arguments of the constructor of a builder's class, resolved."""
+        """Return the resolved constructor arguments of a builder's class."""
         call = cls(replace(spec, arguments=spec.setup_arguments or {}, untracked=(), return_type="dataframe"), views)
         return call.arguments(None)
 
     @cached_property
     def _compiled(self) -> dict[str, Compiled]:
-        """All arguments, including environment variables; read only if the function will be called."""
+        """All arguments, including environment variables; compiled only if the function will be called."""
         return {name: self._known.get(name) or self._compile(name) for name in self._spec.arguments}
 
     @cached_property
@@ -165,16 +165,16 @@ class FunctionCall:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters that get an argument, in the order of `Calls.arguments`."""
+        """The parameters that receive an argument, in the order of `Calls.arguments`."""
         return tuple(self._spec.arguments)
 
     @property
     def process_id(self) -> str:
-        """The process for which calls are made."""
+        """Id of the process that makes the calls."""
         return self._views.process_id
 
     def make_ready(self) -> None:
-        """Compile the arguments now, before several threads need them."""
+        """Compile the arguments before several threads use them."""
         self._evaluators  # noqa: B018  (reading the property compiles it)
 
     def arguments(self, row: int | None, facts: CallFacts = FIRST_CALL) -> dict[str, object]:
@@ -183,7 +183,7 @@ class FunctionCall:
         return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
     def batch_arguments(self, rows: Sequence[int], facts: CallFacts = FIRST_CALL) -> dict[str, object]:
-        """Return the arguments of a call for several rows: lists where an argument depends on the row."""
+        """Return the arguments of a batch call; row-dependent ones hold one value per row."""
         values: dict[str, object] = {
             name: item.evaluate(rows[0]) if item.is_constant else _row_values(item, rows)
             for name, item in self._compiled.items()
@@ -202,16 +202,16 @@ class FunctionCall:
         return found
 
     def call_id(self, row: int | None, fingerprint: bytes, code: str, number: int) -> str:
-        """Return the id of a call for a row; a call that is repeated because its outcome is unknown keeps it.
+        """Return the id of a call; a retry after an unknown outcome reuses it.
 
         Parameters
         ----------
         row
             Position of the row; `None` for a function that is called once.
         fingerprint, code
-            Of its arguments, and of the builder and its code.
+            Fingerprint of the arguments, and version of the builder and its code.
         number
-            1 + the calls for this row in this process that have ended.
+            1 plus the number of ended calls for this row in this process.
         """
         facts = [self._views.process_key, self._spec.name, row, fingerprint, code, number]
         digest = int.from_bytes(hashlib.sha256(canonical(facts)).digest()[:16], "big")
@@ -222,7 +222,7 @@ class FunctionCall:
     def _of_call(
         self, values: dict[str, object], rows: Sequence[int | None], facts: CallFacts, in_batch: bool = False
     ) -> dict[str, object]:
-        """Return arguments, with those evaluated anew that vary from call to call."""
+        """Re-evaluate the arguments that vary from call to call."""
         for name in self.differs_by_call:
             value = self._spec.arguments[name]
             if value in (f"~{ATTEMPT}~", f"~{LAST_ERROR}~"):
@@ -240,7 +240,7 @@ class FunctionCall:
 
     @cached_property
     def _has_secrets(self) -> bool:
-        """Whether any argument, of a call or of the constructor, must not be shown."""
+        """Whether any call or constructor argument is secret."""
         values = (*self._spec.arguments.values(), *(self._spec.setup_arguments or {}).values())
         return bool(self._spec.untracked) or any(any(environment_variables(value)) for value in values)
 
@@ -253,7 +253,7 @@ class FunctionCall:
         return [*written_secrets(self._spec), *given_secrets(self._spec, given)]
 
     def counted(self, row: int | None) -> dict[str, object]:
-        """Return the arguments of a row that enter its fingerprint with their plain values.
+        """Return the arguments that enter a row's fingerprint as plain values.
 
         The others are not needed to decide on reuse, so no environment variable is read.
         """
@@ -262,7 +262,7 @@ class FunctionCall:
     def completed(
         self, row: int | None, counted: Mapping[str, object], facts: CallFacts = FIRST_CALL
     ) -> dict[str, object]:
-        """Return the arguments of a call for a row, given those that `counted` returned for it."""
+        """Complete the result of `counted` to the arguments of a call."""
         values = {name: counted[name] if name in counted else evaluate(row) for name, evaluate in self._evaluators}
         return self._of_call(values, (row,), facts) if self.differs_by_call else values
 
@@ -274,29 +274,29 @@ class FunctionCall:
         row
             The row's position; `None` for functions that are called once.
         arguments
-            The result of `arguments` or `counted` for it, before a function could change them.
+            The result of `arguments` or `counted`, before a function could mutate it.
         """
         values = [arguments[name] if evaluate is None else evaluate(row) for name, evaluate in self._counted_rows]
         return bytes(xxhash.xxh3_128_digest(canonical(values), self._constants_seed(row)))
 
     def calls(self, positions: Sequence[int]) -> Calls:
-        """Return prepared calls for rows, or for as many of the first ones as can be prepared together.
+        """Prepare calls for as many of the first rows as possible.
 
-        Mutable and large values are prepared for a single row at a time. An error in the arguments of the first row
-        is raised.
+        Rows with mutable or large values are prepared one at a time. An error in the arguments of the first row is
+        raised.
         """
         positions, evaluated = self._evaluated(self._compiled, positions)
         return Calls(positions, self._fingerprints(positions, evaluated), tuple(evaluated.values()))
 
     def counts(self, positions: Sequence[int]) -> RowFingerprints:
-        """Return the fingerprints of `calls`, without evaluating arguments that do not count."""
+        """Return the fingerprints of `calls`, evaluating only the arguments that affect them."""
         positions, evaluated = self._evaluated(self._counted_as_given, positions)
         return RowFingerprints(positions, self._fingerprints(positions, evaluated))
 
     def _evaluated(
         self, items: Mapping[str, Compiled], positions: Sequence[int]
     ) -> tuple[Sequence[int], dict[str, Iterable[object]]]:
-        """Return the values of some arguments, for rows that can be prepared together; at least for the first."""
+        """Evaluate arguments for as many of the first rows as possible, at least one."""
         evaluated = self._evaluated_together(items, positions) if len(positions) > 1 else None
         if evaluated is None:
             positions = positions[:1]
@@ -317,9 +317,9 @@ class FunctionCall:
     def _evaluated_together(
         self, items: Mapping[str, Compiled], positions: Sequence[int]
     ) -> dict[str, Iterable[object]] | None:
-        """Return the values of each argument: a list for those that vary from row to row.
+        """Evaluate arguments for all rows at once; row-dependent ones become lists.
 
-        `None` if this is not safe, or raises an error, which may belong to a later row.
+        Returns `None` if this is unsafe, or on an error, which may belong to a later row.
         """
         evaluated: dict[str, Iterable[object]] = {}
         try:
@@ -331,7 +331,7 @@ class FunctionCall:
         return evaluated if all(map(are_immutable, changing)) else None
 
     def _constants_seed(self, row: int | None) -> int:
-        """Return the part of the fingerprint for arguments that are the same for every row."""
+        """Return the hash of the constant arguments, which seeds the fingerprint of each row."""
         if self._seed is None:
             constants = [[name, item.evaluate(row)] for name, item in self._counted_constants.items()]
             names = [name for name, _ in self._counted_rows]
@@ -343,7 +343,7 @@ class FunctionCall:
         return self._views.paths.compile(value, placement=self._placement, literal=self._fill_in)
 
     def _counts_as_given(self, name: str) -> bool:
-        """Return whether an argument counts by its plain value, without paths and placeholders."""
+        """Return whether an argument is fingerprinted as is, free of paths and placeholders."""
         return not self._views.have_artifacts and not has_placeholder(self._spec.arguments[name])
 
     def _fill_in(self, text: str, row: int | None = None, facts: CallFacts = FIRST_CALL) -> str:
@@ -374,7 +374,7 @@ class FunctionCall:
 
 
 def _row_values(item: Compiled, rows: Sequence[int]) -> object:
-    """Return the value of each row, for a column of arrays as one array; the caller owns mutable values."""
+    """Return one value per row, stacked for a column of arrays; the caller owns mutable values."""
     values = item.evaluate_rows(rows)
     if item.column_type is not None and values:
         arrays = batch_of_arrays(values, item.column_type())
@@ -384,6 +384,6 @@ def _row_values(item: Compiled, rows: Sequence[int]) -> object:
 
 
 def _constant(item: Compiled, positions: Sequence[int]) -> Iterable[object]:
-    """Return the value of every row; mutable values are copied for each call."""
+    """Repeat a constant for every row; mutable values are copied for each call."""
     value = item.evaluate(positions[0])
     return repeat(value, len(positions)) if are_immutable([value]) else map(item.evaluate, positions)

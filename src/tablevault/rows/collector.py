@@ -1,4 +1,4 @@
-"""Collecting rows: results of a function become cells, in memory and in the checkpoints."""
+"""Conversion of function results into cells, in memory and in checkpoints."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tablevault.storage.mixtures import EXACT_IN_FLOAT
 
 _SHORT_SECONDS = 0.005
 _LONG_SECONDS = 0.02
-"""Target duration of the calls that are prepared at once; slow rows are prepared one by one."""
+"""Bounds of the duration of calls prepared together; slow rows are prepared one by one."""
 
 _FIRST_ROWS = 16
 
@@ -36,7 +36,7 @@ class RowCollector:
     table
         The table.
     owner
-        May be asked to stop.
+        Polled for stop requests.
     error_note
         Returns the note for an error that the function raised at a position.
     may_end
@@ -68,25 +68,25 @@ class RowCollector:
 
     @property
     def most_rows(self) -> int:
-        """How many rows may be collected at once."""
+        """Maximum number of rows collected at once."""
         return 1 if self._table.artifact_columns else self._checkpoints.batch_rows
 
     def collect(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
-        """Take results until there are no more, a flush is due, or a stop was requested; return their number.
+        """Collect results until they end, a flush is due, or a stop is requested; return their number.
 
         Parameters
         ----------
         positions, fingerprints
-            Of the rows; at least as many as there are results.
+            Positions and fingerprints of the rows, at least as many as results.
         results
-            Calls the function whenever the next result is asked for.
+            Lazy results; each step calls the function.
 
         Raises
         ------
         FunctionError
             For an exception of the function.
         TypeError, ValueError
-            For a result that is not a row, located. The rows before it are kept in any case.
+            If a result is not a valid row; names the location. Earlier rows are kept in either case.
         """
         kept, failure = self.collect_until_error(positions, fingerprints, results)
         if failure is None:
@@ -101,7 +101,7 @@ class RowCollector:
     def collect_until_error(
         self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
     ) -> tuple[int, RowError | None]:
-        """Do the same; return the number of rows, and the error of the next row or `None`."""
+        """Collect like `collect`, but return the number of rows and the error of the next row, if any."""
         table, failure = self._table, None
         batch = self._batch(positions, fingerprints)
         self.running = positions, batch.cells
@@ -128,9 +128,9 @@ class RowCollector:
     def collect_batch(
         self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
     ) -> tuple[int, RowError | None]:
-        """Take the first of some results, like `collect_until_error`, but faster if all are cells without conversion.
+        """Collect the first results like `collect_until_error`, with a fast path for plain cells.
 
-        `are_read` says that they come from `read_together`.
+        `are_read` marks results of `read_together`.
         """
         count = min(self.most_rows, len(results))
         some = results[:count]
@@ -144,7 +144,7 @@ class RowCollector:
         return self.collect_until_error(positions[:count], fingerprints, iter(some))
 
     def _are_cells(self, results: Sequence[Any]) -> bool:
-        """Return whether results of the function are cells without conversion, by the rules of the loop."""
+        """Return whether results are cells without conversion, by the same rules as the loop."""
         kinds = set(map(type, results))
         if kinds == {self._text}:
             return "".join(results).isascii()
@@ -161,7 +161,7 @@ class RowCollector:
         append, read, positions, cells = batch.cells.append, self._read, batch.positions, batch.cells
         text, whole, unchanged = self._text, self._whole, self._unchanged
         checkpoints, owner = self._checkpoints, self._owner
-        # Not `for`, which would take a StopIteration of the function for the end of the rows.
+        # Not a `for` loop, which would mistake a StopIteration of the function for the end of the rows.
         next_result = results.__next__
         try:
             while True:
@@ -192,7 +192,7 @@ class RowCollector:
         return row if len(row) != 1 else row[0]
 
     def _learn(self) -> None:
-        """Note the types whose values are cells without conversion."""
+        """Cache the types whose values are cells without conversion."""
         self._known = self._reader.unchanged
         self._text = str if str in self._known else None
         self._whole = int if int in self._known else None
@@ -200,14 +200,14 @@ class RowCollector:
 
 
 class InlineMeter:
-    """Takes the amounts that a function reports in the row loop.
+    """Records the usage that a function reports in the row loop.
 
     It derives the row from the number of collected rows, at no cost per row.
 
     Parameters
     ----------
     usage
-        Adds up the amounts.
+        Accumulates the amounts.
     collector
         Collects the rows.
     """
@@ -240,13 +240,13 @@ def prepared(
     Parameters
     ----------
     table
-        Whose rows they are, for error messages.
+        The table of the rows, for error messages.
     prepare
-        Prepares the calls of rows, or of the first of them.
+        Prepares calls for rows, or for the first of them.
     positions
         The rows.
     most_rows
-        Returns how many rows may be prepared at once.
+        Returns the maximum number of rows to prepare at once.
     """
     start, size = 0, _FIRST_ROWS
     while start < len(positions):

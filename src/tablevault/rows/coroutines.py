@@ -1,4 +1,4 @@
-"""Runs calls of async functions concurrently, on an event loop in a thread of its own.
+"""Runs calls of async functions concurrently, on an event loop in its own thread.
 
 This works in scripts, in background workers, and in notebooks, whose main thread runs a loop already.
 """
@@ -33,12 +33,12 @@ _BLOCKED = 1.0
 
 
 class AsyncExecutor:
-    """Runs coroutines on an event loop of its own.
+    """Runs coroutines on its own event loop.
 
     Parameters
     ----------
     concurrency
-        Calls that may run at a time.
+        Maximum number of concurrent calls.
     open_function
         Returns the function; called once, in the thread of the loop.
     """
@@ -54,7 +54,7 @@ class AsyncExecutor:
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight: more than may run at a time, while calls are short."""
+        """Maximum number of calls in flight; exceeds the concurrency while calls are short."""
         return self._concurrency + self._loop.measure.calls_ahead(self._concurrency)
 
     @property
@@ -68,13 +68,13 @@ class AsyncExecutor:
         return self._loop.begun.copy()
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Put a call where the loop begins it as soon as it may."""
+        """Queue a call for the loop."""
         self._loop.waiting[number] = arguments
         self._loop.orders.append(number)
         self._loop.wake()
 
     def start_together(self, group: CallGroup) -> None:
-        """Put calls where the loop begins them as soon as it may."""
+        """Queue calls for the loop."""
         self._loop.waiting.update(zip(group.numbers, group.arguments(), strict=True))
         self._loop.orders.extend(group.numbers)
         self._loop.wake()
@@ -93,7 +93,7 @@ class AsyncExecutor:
             )
 
     def _forget_failed(self) -> None:
-        """Let calls begin again once the owner has handled those that have failed."""
+        """Resume starting calls once the owner has handled the failed ones."""
         for number in list(self._loop.failed):
             if not self.knows(number):
                 self._loop.failed.discard(number)
@@ -118,7 +118,7 @@ class AsyncExecutor:
         return {} if meter is None else meter.amounts.copy()
 
     def abandon(self, number: int) -> int:
-        """Cancel a call; nothing of it appears in `ended`."""
+        """Cancel a call; it will not appear in `ended`."""
         return self._loop.abandon(number)
 
     def close(self) -> None:
@@ -141,14 +141,14 @@ class _Loop:
         self.news = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
-        """Calls that have failed and that the owner has not handled; until then no other call begins."""
+        """Failed calls that the owner has not handled; until it does, no other call begins."""
         self.measure = CallMeasure()
         self._concurrency = concurrency
         self._open = open_function
         self._opened: OpenedFunction | None = None
         self._opening_error: FunctionError | None = None
         self.running: set[int] = set()
-        """Numbers of calls that the loop has begun and that have not ended."""
+        """Numbers of the calls in progress."""
         self.meters: dict[int, CallMeter] = {}
         """Meters of the running calls."""
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -186,8 +186,8 @@ class _Loop:
         return sum(now - since > _DEAF_SECONDS for since in self._abandoned.copy().values())
 
     def end(self) -> None:
-        """Let the loop end."""
-        # The loop is closed already.
+        """Stop the loop."""
+        # Raised if the loop is already closed.
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._finish)
 
@@ -223,12 +223,12 @@ class _Loop:
             await asyncio.sleep(_TICK)
 
     def _begin(self) -> None:
-        """Begin calls, as many as may run at a time."""
-        # First of all: a call that is added from now on wakes the loop again.
+        """Begin waiting calls, up to the concurrency limit."""
+        # Reset first, so that a call added from now on wakes the loop again.
         self._is_woken = False
         while self.orders and not self.failed and len(self.running) < self._concurrency + self._stuck:
             number = self.orders.popleft()
-            # Always in one of the two, so that the owner knows it.
+            # Always in `running` or `waiting`, so that `knows` finds it.
             self.running.add(number)
             arguments = self.waiting.pop(number, None)
             if arguments is None:  # It was taken back.
@@ -238,7 +238,7 @@ class _Loop:
 
     @property
     def _stuck(self) -> int:
-        """Abandoned calls that still run, whose places others take."""
+        """Number of abandoned calls still running, whose slots other calls take."""
         return sum(number in self.running for number in list(self._abandoned)) if self._abandoned else 0
 
     def _forget(self, number: int) -> None:
@@ -257,7 +257,7 @@ class _Loop:
             if number not in self.begun:
                 # It will never run.
                 self._forget(number)
-        # Another call takes its place, also if it goes on.
+        # Another call takes its slot even if it keeps running.
         self._begin()
 
     def _finish(self) -> None:
@@ -288,7 +288,7 @@ class _Loop:
         self._begin()
 
     def _function(self) -> OpenedFunction:
-        """Return the function, opened by the first call; if that fails, all calls get the error."""
+        """Open the function on first use; if that fails, all calls raise the error."""
         if self._opening_error is not None:
             raise self._opening_error
         if self._opened is None:

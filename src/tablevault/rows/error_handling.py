@@ -1,4 +1,4 @@
-"""Handling the errors of calls: each is retried, recorded, or ends the run."""
+"""Error handling of calls by retrying, recording, or ending the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tablevault.texts.plain import Secrets
 
 
 class ErrorHandler:
-    """Does what the policies of a builder decide on the errors of its calls.
+    """Applies a builder's error policies to its calls.
 
     Parameters
     ----------
@@ -28,13 +28,13 @@ class ErrorHandler:
     call
         The arguments of the function, which errors may quote.
     policy
-        Decides.
+        Decides on each error.
     schedule
-        Takes the calls to repeat.
+        Queues the calls to retry.
     owner
-        Takes secrets, which must not be quoted.
+        Registers secrets, which errors must not quote.
     gate
-        Is held back when a service asks to slow down; `None` if no service and no budget limits calls.
+        Applies back-pressure from services; `None` if neither services nor budgets limit calls.
     joins_retries
         Whether rows that failed in the same way are retried together.
     """
@@ -50,7 +50,7 @@ class ErrorHandler:
         joins_retries: bool,
     ) -> None:
         self.failure: BaseException | None = None
-        """The error that ends the run; `None` while it may go on."""
+        """The error that ends the run; `None` while it may continue."""
         self._table = table
         self._call = call
         self._policy = policy
@@ -59,26 +59,26 @@ class ErrorHandler:
         self._gate = gate
         self._joins_retries = joins_retries
         self._join_at: float | None = None
-        """Time at which the failed rows of the current job are retried, all together."""
+        """Time at which all failed rows of the current job are retried together."""
         self._told: list[tuple[str, str]] = []
         """Values of environment variables, as reported by workers."""
 
     def learn(self, values: Iterable[tuple[str, str]]) -> None:
-        """Note secrets, each with its mark."""
+        """Register secrets, each with its mark."""
         found = list(values)
         self._told.extend(found)
         self._owner.secrets.add(found)
 
     def expect_failures(self, rows: Iterable[int]) -> None:
-        """Note the rows that failed in an earlier attempt: their failures say nothing about the others."""
+        """Register rows that failed in an earlier attempt, whose failures say nothing about other rows."""
         self._policy.failed_before = frozenset(rows)
 
     def begin_job(self) -> None:
-        """Let the rows that fail from now on be retried apart from those before."""
+        """Retry rows that fail from now on separately from earlier ones."""
         self._join_at = None
 
     def succeed(self, rows: int) -> None:
-        """Count rows with a result."""
+        """Count rows with a result; an exceeded failure limit ends the run."""
         exceeded = self._policy.succeed(rows)
         if exceeded is not None and self._policy.last is not None:
             task, error = self._policy.last
@@ -93,14 +93,14 @@ class ErrorHandler:
         is_setup: bool = False,
         was_called: bool = True,
     ) -> None:
-        """Let the policies decide on the error of a call.
+        """Handle the error of a call as the policies decide.
 
         Parameters
         ----------
         task, error
             The failed rows with their call, and its error.
         given
-            All rows of the call, which the error may quote; `None`: those of the task.
+            All rows of the call, which the error may quote; `None` for those of the task.
         is_setup
             Whether the function could not be opened.
         was_called
@@ -129,7 +129,7 @@ class ErrorHandler:
             case Verdict.RAISE:
                 self.end(task, error, given)
             case _ if self.failure is not None:
-                # The run is ending: no further calls.
+                # The run is ending; no further calls.
                 pass
             case Verdict.RETRY if decision.task is not None:
                 self._table.counter.retried += 1
@@ -140,7 +140,7 @@ class ErrorHandler:
                     self._schedule.put(task._replace(positions=half, attempt=task.attempt + 1, last_error=text))
 
     def _retry(self, task: Task, not_before: float, is_alone: bool) -> None:
-        """Queue a call again; `is_alone` if it has all rows of the last one."""
+        """Queue a retry; `is_alone` if it has all rows of the failed call."""
         if self._joins_retries and not is_alone:
             # One job for all rows that failed in the same way, instead of one each.
             self._join_at = self._join_at or not_before
@@ -148,12 +148,12 @@ class ErrorHandler:
         self._schedule.put(task, not_before)
 
     def _doubt_files(self, task: Task, error: RowError, now: float) -> None:
-        """Note the interval of a failed try, which may have left files that no cell names."""
+        """Record the interval of a failed try, which may have left orphaned files."""
         seconds = task.seconds if task.first_call is None else now - task.first_call
         self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
 
     def end(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
-        """End the run with an error after the rows in flight; the first error is raised."""
+        """End the run with an error once the rows in flight are done; the first error wins."""
         own_note = self.note(task.positions, given)
         note = own_note if error.note is None else error.note
         if not self._policy.policies.collects:
@@ -170,7 +170,7 @@ class ErrorHandler:
         self.failure.__cause__ = error.error
 
     def end_with(self, error: Exception) -> None:
-        """End the run with an error of its own, after the rows in flight."""
+        """End the run with an error of the run itself, once the rows in flight are done."""
         self.failure = FunctionError(error)
         self.failure.__cause__ = error
 
@@ -189,7 +189,7 @@ class ErrorHandler:
 
 
 def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: RowError, hide: Secrets) -> bool:
-    """Record the error of a call for its rows; return whether the run may go on.
+    """Record the error of a call for its rows; return whether the run may continue.
 
     Parameters
     ----------
@@ -213,6 +213,6 @@ def collect_failure(table: RowTable, policy: FailurePolicy, task: Task, error: R
 
 
 def rows_text(positions: Sequence[int]) -> str:
-    """Return rows as messages name them: the first and the last."""
+    """Return the message text for rows, by their first and last position."""
     first, last = positions[0], positions[-1]
     return f"row {first}" if first == last else f"rows {first} to {last}"

@@ -1,4 +1,4 @@
-"""Naming errors: HTTP statuses, codes, classes, and the errors that are transient or throttle a service.
+"""Classification of errors by HTTP status, code, class, transience and throttling.
 
 Attributes of an exception are read without trusting its class. Message texts are never searched.
 """
@@ -22,7 +22,7 @@ from tablevault.system import clock
 _TRANSIENT_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _TOO_MANY_REQUESTS = 429
 _MAXIMUM_WAIT = 366 * 86_400.0
-"""Seconds; an answer that asks for more is bounded by it."""
+"""Upper bound in seconds on the wait that a response may request."""
 _TRANSIENT_CLASSES = frozenset(
     {
         ("httpx", "TransportError"),
@@ -37,7 +37,7 @@ _TRANSIENT_CLASSES = frozenset(
         ("botocore", "HTTPClientError"),
     }
 )
-"""Top-level package and name of exception classes that are transient, found without importing anything."""
+"""Transient exception classes by top-level package and name, matched without importing anything."""
 
 
 class TimedOut(TimeoutError):
@@ -50,7 +50,7 @@ class InvalidResult(Exception):
     Parameters
     ----------
     original
-        The error that says why.
+        The error that gives the reason.
     result
         The refused result.
     """
@@ -72,9 +72,9 @@ class RowError:
     result: object = None
     """The refused result."""
     has_died: bool = False
-    """Whether a worker process died of the call, and of another one for the same rows."""
+    """Whether two calls for the same rows each killed their worker process."""
     note: str | None = None
-    """The note that says where it was raised, empty if it says so itself; `None`: by the function."""
+    """Note on its origin; empty if the error names it, `None` if the function raised it."""
 
     @property
     def status(self) -> int | None:
@@ -88,7 +88,7 @@ def error_of(ended: Ended, doing: str) -> RowError:
     Parameters
     ----------
     ended
-        The call, which has one.
+        The failed call.
     doing
         The activity of the worker that died, such as `computing row 3`.
     """
@@ -97,13 +97,13 @@ def error_of(ended: Ended, doing: str) -> RowError:
     if ended.has_died:
         return RowError(ChildProcessError(f"the worker {doing} {error}"), has_died=True)
     if type(error) is FunctionError:
-        # The function could not be opened: the error says itself where it was raised.
+        # The function could not be opened; the error already names its origin.
         return RowError(error.original, note="")
     return RowError(error, is_invalid=ended.is_invalid)
 
 
 def timeout_text(spec: BuilderSpec, seconds: float) -> str:
-    """Return the message of a call that took too long."""
+    """Return the message for a call that timed out."""
     return f"{spec.function_text} took longer than its timeout of {seconds:g} s"
 
 
@@ -139,9 +139,9 @@ def code_of(error: BaseException) -> str | None:
 
 
 def told_wait(error: BaseException) -> float | None:
-    """Return the seconds that an exception asks to wait: by `retry_after`, or by a header of its response.
+    """Return the wait in seconds that an exception or its response requests.
 
-    `retry-after-ms` is in milliseconds; `Retry-After` in seconds, or a date.
+    Read from `retry_after`, `retry-after-ms` (milliseconds), or `Retry-After` (seconds or a date).
     """
     wait = _seconds(_attribute(error, "retry_after"))
     if wait is not None:
@@ -178,14 +178,14 @@ def is_transient(error: BaseException) -> bool:
 
 
 class ErrorRules:
-    """Entries of `stop_on` or `retry.on`, with their classes found.
+    """Entries of `stop_on` or `retry.on`, with their classes resolved.
 
     Parameters
     ----------
     entries
         The entries.
     find
-        Returns the exception class of a name; raises `LookupError` if there is none.
+        Resolves the name of an exception class; raises `LookupError` if it is unknown.
     """
 
     def __init__(self, entries: Iterable[ErrorName], find: Callable[[str], type[BaseException]]) -> None:
@@ -209,7 +209,7 @@ class ErrorRules:
         self._is_empty = not (self._statuses or self._status_classes or self._codes or self._words or classes)
 
     def match(self, error: RowError) -> bool:
-        """Return whether an error is named by an entry."""
+        """Return whether an error matches an entry."""
         if self._is_empty:
             return False
         raised = error.error
@@ -230,7 +230,7 @@ class ErrorRules:
 
 
 def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseException]]:
-    """Return how names of exception classes are looked up: among built-ins, in a module, or by import.
+    """Return a resolver of exception class names, by built-ins, module or import.
 
     Parameters
     ----------
@@ -246,7 +246,7 @@ def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseEx
         if not _is_error_class(found) and rest:
             try:
                 found = pkgutil.resolve_name(name)
-            except Exception as error:  # whatever a package raises that cannot be imported here
+            except Exception as error:  # importing a package may raise anything
                 raise LookupError(name) from error
         if isinstance(found, type) and issubclass(found, BaseException):
             return found
@@ -256,20 +256,20 @@ def class_finder(namespace: Mapping[str, object]) -> Callable[[str], type[BaseEx
 
 
 def stops_run(error: BaseException, is_remote: bool = False) -> bool:
-    """Return whether an exception is an error of the run, whatever the policies are.
+    """Return whether an exception ends the run regardless of the policies.
 
     Parameters
     ----------
     error
         The exception.
     is_remote
-        Whether it was raised in a worker process, whose memory is not that of this interpreter.
+        Whether it was raised in a worker process, which has its own memory.
     """
     return not is_a(error, Exception) or is_a(error, StopRun) or (is_a(error, MemoryError) and not is_remote)
 
 
 def is_a(error: BaseException, *kinds: type[BaseException]) -> bool:
-    """Return whether an exception is of a class, whatever it claims its class is."""
+    """Return whether an exception is of a class, ignoring a spoofed `__class__`."""
     return issubclass(type(error), kinds)
 
 
@@ -288,19 +288,19 @@ def _attribute(holder: object, name: str) -> Any:
         return None
     try:
         return getattr(holder, name, None)
-    except BaseException:  # noqa: BLE001 - whatever the class of the exception does
+    except BaseException:  # noqa: BLE001 - a foreign exception may raise anything
         return None
 
 
 def _item(mapping: object, key: str) -> object:
     try:
         return mapping[key]  # type: ignore[index]
-    except BaseException:  # noqa: BLE001 - whatever the class of the mapping does
+    except BaseException:  # noqa: BLE001 - a foreign mapping may raise anything
         return None
 
 
 def _header(headers: object, name: str) -> object:
-    """Return a header in any case of its letters: most clients have mappings that ignore it, some plain ones."""
+    """Return a header by case-insensitive name, even from a plain mapping, which some clients use."""
     if headers is None:
         return None
     get = _attribute(headers, "get")
@@ -308,7 +308,7 @@ def _header(headers: object, name: str) -> object:
         value = get(name)
         if value is None and isinstance(headers, Mapping):
             value = next((headers[key] for key in headers if str(key).lower() == name), None)
-    except BaseException:  # noqa: BLE001 - no mapping, or one that does anything
+    except BaseException:  # noqa: BLE001 - not a mapping, or one that may raise anything
         return None
     return value.decode("latin-1") if isinstance(value, bytes) else value
 

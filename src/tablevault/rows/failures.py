@@ -1,4 +1,4 @@
-"""Records of rows that failed or were skipped: plain data, bounded, and without secrets."""
+"""Bounded records of failed and skipped rows, as plain data without secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class FrameRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 class RowFailure(msgspec.Struct, frozen=True, array_like=True):
-    """Why a row has no cells."""
+    """The reason why a row has no cells."""
 
     kind: Literal["failed", "skipped"]
     code: str
@@ -49,13 +49,13 @@ class RowFailure(msgspec.Struct, frozen=True, array_like=True):
     result: str | None = None
     """The refused result, as JSON."""
     calls: int = 0
-    """Calls that were made for the row in its last try."""
+    """Number of calls for the row in its last try."""
     seconds: float = 0.0
-    """Time that these calls took."""
+    """Duration of these calls."""
     failed_at: float = 0.0
     """Seconds since 1970 in UTC."""
     cause: tuple[str, str] | None = None
-    """Builder and column whose failure let this row be skipped."""
+    """Builder and column whose failure caused the skip."""
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -68,7 +68,7 @@ def pack_failure(failure: RowFailure) -> bytes:
 
 
 def unpack_failure(content: bytes) -> RowFailure:
-    """Return the record that `pack_failure` packed; raise `TVFileError` for anything else."""
+    """Return the record packed by `pack_failure`; raise `TVFileError` if it is damaged."""
     try:
         return _decode(content)
     except (msgspec.DecodeError, ValueError, TypeError, RecursionError) as error:
@@ -122,7 +122,7 @@ def skipped(code: str, cause: tuple[str, str]) -> RowFailure:
 
 
 def counted_kinds(failures: Iterable[RowFailure]) -> dict[str, int]:
-    """Return how many failed rows there are by the last part of their exception's name, the most frequent first."""
+    """Count failed rows by unqualified exception name, most frequent first."""
     counts: dict[str, int] = {}
     for failure in failures:
         if failure.kind == "failed":
@@ -134,7 +134,7 @@ def counted_kinds(failures: Iterable[RowFailure]) -> dict[str, int]:
 def _json_of(result: object, hide: Callable[[str], str]) -> str | None:
     try:
         text = json.dumps(result, ensure_ascii=False, allow_nan=True, default=_shown)
-    except Exception:  # noqa: BLE001 - whatever a foreign object does when it is looked at
+    except Exception:  # noqa: BLE001 - a foreign object may raise anything
         text = json.dumps(f"<a {type(result).__name__} that cannot be shown>")
     return _cut_bytes(storable(hide(text)), MOST_RESULT_BYTES)
 
@@ -144,7 +144,7 @@ def _shown(value: object) -> str:
 
 
 def _cut_bytes(text: str, most: int) -> str:
-    """Return a text cut to a maximum size in UTF-8, with a mark where it was cut."""
+    """Cut a text to a maximum size in UTF-8 bytes, and mark the cut."""
     if len(text) * _MOST_BYTES_PER_CHARACTER <= most:
         return text
     content = text.encode("utf-8", "surrogatepass")
@@ -155,7 +155,7 @@ def _cut_bytes(text: str, most: int) -> str:
 
 @lru_cache(maxsize=1_000)
 def _frame_record(file: str, line: int, function: str) -> FrameRecord:
-    """Return the record of a frame; rows fail in the same few places."""
+    """Return the record of a frame; cached, since rows fail in the same few places."""
     return FrameRecord(storable(file), line, storable(without_namespaces(function)))
 
 

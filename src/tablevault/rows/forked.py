@@ -1,4 +1,4 @@
-"""The end of a child that a function forked."""
+"""Termination of child processes forked by a function."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from tablevault.ports import CAME_BACK_IN_CHILD, FunctionError
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End a child that a function forked, and that came back from it: its parent may wait for that.
+    """End a forked child that returned from the function; its parent may be waiting for it.
 
-    It has no other thread that could give it another row.
+    Threads do not survive a fork, so none could give it another row.
     """
     status = 1
     error = error.original if isinstance(error, FunctionError) else error

@@ -1,4 +1,4 @@
-"""Functions and classes that builders name: loaded, checked, and opened once for each worker."""
+"""Loading, checking and opening of the functions and classes named by builders."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from tablevault.rows.opened import SnapshotFunction, SnapshotPlace, open_functio
 
 @dataclass(frozen=True)
 class BuilderFunction:
-    """The function that a builder names, with everything else that its fields name in the code."""
+    """A builder's function, with the other code that its fields name."""
 
     spec: BuilderSpec
     call: Function
     """A function, or a class whose objects are called."""
     validator: Function | None
-    """Refuses the cells of a row by raising."""
+    """Rejects the cells of a row by raising."""
     stop_on: ErrorRules
     """Errors that end the run."""
     retry_on: ErrorRules
-    """Errors after which a call is repeated."""
+    """Errors after which a call is retried."""
     place: SnapshotPlace | None = None
-    """Where worker processes find the code; `None` for a built-in function."""
+    """Location of the code for worker processes; `None` for a built-in function."""
 
     @classmethod
     def load(cls, spec: BuilderSpec, snapshot: CodeSnapshot) -> Self:
-        """Load the function of a builder, and check that it can be called as its fields say.
+        """Load a builder's function and check it against the builder's fields.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class BuilderFunction:
 
     @property
     def is_class(self) -> bool:
-        """Whether each worker makes an object of its own."""
+        """Whether each worker instantiates a class."""
         return inspect.isclass(self.call)
 
     @property
@@ -93,7 +93,7 @@ class BuilderFunction:
         return self.spec.policies.runs_on_ray
 
     def opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
-        """Return how a worker opens the function: a class is instantiated, anything else is called as it is.
+        """Return the opener for a worker; it instantiates a class and leaves a function unchanged.
 
         Parameters
         ----------
@@ -115,7 +115,7 @@ class BuilderFunction:
         return open_here
 
     def worker_opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> SnapshotFunction:
-        """Return how a worker elsewhere opens the function: plain data, with the constructor's arguments resolved."""
+        """Return a picklable opener for other interpreters, with resolved constructor arguments."""
         place = self.place
         return SnapshotFunction(
             self.spec.code_module,
@@ -189,11 +189,11 @@ def _own_names(kind: type) -> set[str]:
 
 
 _REQUESTS = {"submit": "submit(token, …)", "poll": "poll(job)"}
-"""Methods that a class needs whose rows are jobs of a provider, as they are written."""
+"""Methods that `executor: jobs` requires of a class, with their signatures."""
 
 
 def _missing_request(kind: type) -> str | None:
-    """Return a method that a class lacks whose rows are jobs; `None` if it has all."""
+    """Return a method that `executor: jobs` requires and a class lacks; `None` if it has all."""
     return next((text for name, text in _REQUESTS.items() if not callable(getattr(kind, name, None))), None)
 
 
@@ -203,13 +203,13 @@ def _has_async_requests(function: Function) -> bool:
 
 
 def _bound_method(kind: type, name: str) -> Function:
-    """Return a method of a class as builders call it by name: without its object, and without the token of a job."""
+    """Return a stand-in for a method, without the parameters for its object and a job's token."""
     function: Function = getattr(kind, name)
     given = 1 if name == "__call__" else 2
     parameters = list(inspect.signature(function).parameters.values())[given:]
 
     def called(**arguments: object) -> None:
-        """Stand for the method: only its signature is looked at."""
+        """Stand in for the method; only its signature is used."""
 
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__name__ = f"{kind.__name__}.{name}"

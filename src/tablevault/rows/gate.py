@@ -1,4 +1,4 @@
-"""Admission of the calls of one builder: limits of services, and budgets."""
+"""Admission of a builder's calls by service limits and budgets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tablevault.values.services import CALLS
 LONGEST_REFUSAL = 1.0
 """Maximum seconds between two requests to the services, whose limits may change."""
 _LATE_SECONDS = 0.002
-"""Seconds after which an admitted call that has not begun counts from a later moment."""
+"""Seconds of delay after which the start of an admitted call is postponed in the counters."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Budget:
     """Returns the usage so far, including calls that have begun."""
 
     def exceeded_by(self, mean: Mapping[str, float], in_flight: int) -> str | None:
-        """Return a sentence on the amount that is used up; `None` if another call is allowed.
+        """Return a message on the exhausted amount; `None` if another call is allowed.
 
         Parameters
         ----------
         mean
-            Expected use of each call in flight, and of this one.
+            Expected usage of this call and of each call in flight.
         in_flight
             Calls in flight.
         """
@@ -44,7 +44,7 @@ class Budget:
             if name == CALLS:
                 is_over = used + 1 > most
             else:
-                # Rounding errors of a sum of many fractions.
+                # Tolerates rounding errors in a sum of many fractions.
                 is_over = used >= most or used + (in_flight + 1) * mean.get(name, 0.0) > most * (1 + 1e-9)
             if is_over:
                 return (
@@ -61,7 +61,7 @@ class CallGate:
     counter: BuilderCounter
     services: tuple[str, ...] = ()
     limits: ServiceLimits | None = None
-    """Of the services; `None` if there are none."""
+    """Limits of the services; `None` without services."""
     budgets: Sequence[Budget] = ()
     _in_flight: dict[int, Permit | None] = field(default_factory=dict, init=False)
     _not_begun: dict[int, Permit] = field(default_factory=dict, init=False)
@@ -102,13 +102,13 @@ class CallGate:
         return self._ask_again
 
     def begin(self, number: int, permit: Permit | None) -> None:
-        """Note that a call has been handed over to a worker."""
+        """Record that a call was given to a worker."""
         self._in_flight[number] = permit
         if permit is not None:
             self._not_begun[number] = permit
 
     def end(self, number: int, used: Mapping[str, float], seconds: float) -> None:
-        """Settle a call that has ended or was given up, with its duration."""
+        """Settle an ended or abandoned call, given its duration."""
         permit = self._not_begun.get(number)
         is_late = permit is not None and clock.monotonic() - seconds - permit.taken_at > _LATE_SECONDS
         if permit is not None and self.limits is not None and is_late:
@@ -117,7 +117,7 @@ class CallGate:
         self._settle(number, used)
 
     def withdraw(self, number: int) -> None:
-        """Settle a call that has never begun."""
+        """Settle a call that never began."""
         self._settle(number, {CALLS: 0.0})
 
     def cancel(self, permit: Permit | None) -> None:
@@ -126,17 +126,17 @@ class CallGate:
             self.limits.settle(permit, {CALLS: 0.0})
 
     def hold_back(self, seconds: float) -> None:
-        """Let no process call the services for `seconds`, because one of them asked for it."""
+        """Block calls to the services in all processes for `seconds`, at a service's request."""
         if self.limits is not None:
             self.limits.hold_back(self.services, seconds)
 
     def look(self, begun: Mapping[int, float]) -> None:
-        """Let calls that were handed over and have not begun count from now on, and write pending changes.
+        """Postpone calls that have not begun, and flush pending changes.
 
         Parameters
         ----------
         begun
-            The calls that run.
+            Start times of the running calls.
         """
         if self.limits is None:
             return
@@ -160,7 +160,7 @@ class CallGate:
             self._settle(number, {})
         self.counter.waiting = ""
         if self.limits is not None:
-            # The slots become free at the latest when the attempt ends.
+            # On an error, the slots are released when the attempt ends.
             with suppress(OSError):
                 self.limits.flush()
 

@@ -1,4 +1,4 @@
-"""Calls in flight: started by an executor, and not yet handled by the owner."""
+"""Calls in flight, from their start until the owner handles them."""
 
 from __future__ import annotations
 

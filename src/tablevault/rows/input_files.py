@@ -1,4 +1,4 @@
-"""Files that arguments name, on their way to workers on other machines."""
+"""Transfer of files named in arguments to workers on other machines."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from tablevault.rows.worker_texts import WITHOUT_TEXTS, mapped_texts, mark_of_fi
 from tablevault.storage import files
 
 _MOST_KEPT = 32
-"""Files whose contents stay in the object store for the next calls."""
+"""Maximum number of files kept in the object store for later calls."""
 
 
 class InputFiles:
-    """The files that arguments of calls name, with their contents as far as calls need them.
+    """Files named in call arguments, loaded when a call needs them.
 
     Parameters
     ----------
     root
-        Only files below it are sent: those of the vault.
+        Folder of the vault; only files below it are sent.
     put
-        Puts bytes into Ray's object store, and returns the reference to them.
+        Puts bytes into Ray's object store and returns their reference.
     """
 
     def __init__(self, root: Path, put: Callable[[bytes], Any]) -> None:
@@ -34,11 +34,11 @@ class InputFiles:
         self._paths: dict[int, list[str]] = {}
         """The files of each call."""
         self.started = -1
-        """The last call that was started: those after it may be on their way."""
+        """Number of the last started call; later ones may be about to start."""
         self._kept: OrderedDict[str, InputFile] = OrderedDict()
 
     def marked(self, number: int, arguments: Mapping[str, object]) -> Mapping[str, object]:
-        """Return the arguments of a call with marks in place of paths, and keep the paths."""
+        """Replace the paths in a call's arguments by marks, and record the paths."""
         if not self.may_name_files(arguments.values()):
             return arguments
         paths: dict[str, int] = {}
@@ -54,7 +54,7 @@ class InputFiles:
         return found
 
     def may_name_files(self, values: Iterable[object]) -> bool:
-        """Return whether any of these values is or contains a text that may name a file to be sent."""
+        """Return whether any value may contain the path of a file to send."""
         for value in values:
             kind = type(value)
             if kind not in WITHOUT_TEXTS and (kind is not str or value.startswith(self._root)):  # type: ignore[attr-defined]
@@ -62,7 +62,7 @@ class InputFiles:
         return False
 
     def of_calls(self, numbers: Iterable[int]) -> Iterator[tuple[str, InputFile]]:
-        """Yield the files of calls, each with the key that its mark has."""
+        """Yield the files of calls, each with the key in its mark."""
         for number in numbers if self._paths else ():
             for place, path in enumerate(self._paths.get(number, ())):
                 yield f"{number}.{place}", self._sent(path)

@@ -1,4 +1,4 @@
-"""The journal of jobs: which rows are in which, durable from before a job is submitted until its rows are there."""
+"""Durable journal of the rows in each job, from before its submission until its rows arrive."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ from tablevault.values.processes import JobRecord
 
 
 class JobJournal:
-    """Records the jobs of one builder, for the thread that computes.
+    """Records the jobs of one builder, for the compute thread.
 
     Parameters
     ----------
     builder
-        Its name.
+        Name of the builder.
     code
-        The version of the builder and its code, under which new jobs are made.
+        Version of the builder and its code, recorded with new jobs.
     checkpoints
-        The builder must have been begun in them before a job is recorded.
+        Must have begun the builder before a job is recorded.
     saved
         The jobs of earlier attempts, by their tokens.
     """
 
     def __init__(self, builder: str, code: str, checkpoints: CheckpointStore, saved: Mapping[str, JobRecord]) -> None:
         self.next_look: float | None = None
-        """When a job is looked at next, on the monotonic clock."""
+        """Time of the next poll, on the monotonic clock."""
         self._builder = builder
         self._code = code
         self._checkpoints = checkpoints
         self._records = dict(saved)
         self._expected = 0
         self._tokens: dict[int, str] = {}
-        """Tokens of the jobs that this attempt looks after, by the numbers of their calls."""
+        """Tokens of the jobs tracked by this attempt, by call number."""
         self._uncertain = {token for token, record in saved.items() if record.job_id is None and not record.is_over}
         self._looked_at: dict[str, float] = {}
-        """When jobs were last looked at in this attempt, on the monotonic clock, by their tokens."""
+        """Times of the last polls in this attempt, on the monotonic clock, by token."""
 
     @property
     def open(self) -> list[JobRecord]:
-        """The jobs of which something is still expected, in the order in which they were made."""
+        """The unfinished jobs, in order of creation."""
         return open_jobs(self._records)
 
     def expect(self, count: int) -> None:
-        """Note how many jobs are going to be made."""
+        """Set the number of jobs still to be created."""
         self._expected = len(self._records) + count
 
     def assign(self, number: int, positions: Sequence[int]) -> None:
-        """Find or make the job for the rows of a call, durably."""
+        """Find or create the job for the rows of a call, durably."""
         rows = list(positions)
         known = next((record for record in self.open if record.positions == rows), None)
         if known is None:
             mine = set(rows)
             for record in self.open:
                 if not mine.isdisjoint(record.positions):
-                    # Its rows are handed out anew, in other groups.
+                    # Its rows are regrouped into other jobs.
                     self._put(_over(record))
             known = JobRecord(str(uuid.uuid4()), rows, self._code, clock.time())
             self._put(known)
@@ -71,55 +71,56 @@ class JobJournal:
         return self._records[self._tokens[number]]
 
     def is_uncertain(self, number: int) -> bool:
-        """Return whether it is not known if the job was submitted."""
+        """Return whether it is unknown if the job was submitted."""
         return self._tokens[number] in self._uncertain
 
     def begin(self, number: int) -> None:
-        """Note that the job is about to be submitted; from now on it may be there."""
+        """Mark the job as about to be submitted; from now on it may exist."""
         self._uncertain.add(self._tokens[number])
 
     def refused(self, number: int) -> None:
-        """Note that the provider has not accepted the job."""
+        """Mark the job as rejected by the provider."""
         self._uncertain.discard(self._tokens[number])
 
     def submitted(self, number: int, job_id: str) -> None:
-        """Record the provider's name for a job, durably."""
+        """Record the provider's id of a job, durably."""
         record = self.of(number)
         self._put(msgspec.structs.replace(record, job_id=job_id))
         self._uncertain.discard(record.token)
         self._checkpoints.flush()
 
     def finish(self, number: int) -> None:
-        """Record that nothing more is expected of a job; durable together with its rows."""
+        """Mark a job as finished; becomes durable together with its rows."""
         self._put(_over(self.of(number)))
 
     def is_out(self, number: int) -> bool:
-        """Return whether a job is at the provider, or may be."""
+        """Return whether a job is, or may be, at the provider."""
         return self.of(number).job_id is not None or self.is_uncertain(number)
 
     def look(self, number: int) -> None:
-        """Note that a job was looked at, and is not done."""
+        """Record that a job was polled and is not done."""
         self._looked_at[self._tokens[number]] = clock.monotonic()
 
     def is_settled(self, number: int) -> bool:
-        """Return whether there is nothing to do for a job in this attempt but to wait.
+        """Return whether this attempt only has to wait for a job.
 
-        It was submitted in this attempt, or looked at.
+        It was submitted or polled in this attempt.
         """
         token = self._tokens[number]
         return self._records[token].job_id is not None and token in self._looked_at
 
     def is_late(self, number: int, deadline: float) -> bool:
-        """Return whether a job was not done at a moment of the monotonic clock.
+        """Return whether a job missed a deadline on the monotonic clock.
 
-        One that was submitted may be done since the last look: its rows are paid for, and are taken first.
+        A submitted job may be done since the last poll; its rows are paid for, so it is late only if polled after the
+        deadline.
         """
         token = self._tokens[number]
         return self._records[token].job_id is None or self._looked_at.get(token, deadline - 1.0) >= deadline
 
     @property
     def text(self) -> str:
-        """What there is to wait for."""
+        """Status text on the unfinished jobs."""
         over = sum(record.is_over for record in self._records.values())
         total = max(self._expected, len(self._records))
         verb = "is" if over == 1 else "are"
@@ -135,7 +136,7 @@ class JobJournal:
 
 
 def open_jobs(records: Mapping[str, JobRecord]) -> list[JobRecord]:
-    """Return the jobs of which something is still expected."""
+    """Return the unfinished jobs."""
     return [record for record in records.values() if not record.is_over]
 
 

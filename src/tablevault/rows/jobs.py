@@ -1,7 +1,7 @@
-"""Runs rows as jobs of a provider: handed over in groups, and looked for until they are computed.
+"""Runs groups of rows as jobs of a provider, polled until they are done.
 
-Everything that a job goes through is decided here, in the thread that computes; only requests are made in another one.
-A job is recorded before it is submitted, and its name at once after: no kill loses one that is paid for.
+The compute thread makes all decisions; a second thread only makes requests. A job is recorded before it is submitted,
+and its id immediately afterwards, so that a kill never loses a job that is paid for.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tablevault.system.warnings import warn
 from tablevault.values.processes import JobRecord
 
 CANCEL_PATIENCE = 5.0
-"""Seconds that a provider has to take the cancellation of a job."""
+"""Seconds to wait for a provider to accept a cancellation."""
 
 
 class Step(StrEnum):
-    """A request about a job: the name of the method that makes it."""
+    """A request about a job, named after its method."""
 
     SUBMIT = "submit"
     FIND = "find"
@@ -38,10 +38,10 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class JobPolicies:
-    """How jobs are run."""
+    """Policies for running jobs."""
 
     text: str
-    """The class, as messages name it."""
+    """Name of the class in messages."""
     policies: Policies
     stop_on: ErrorRules
     retry_on: ErrorRules
@@ -50,36 +50,36 @@ class JobPolicies:
     can_cancel: bool
     """Whether the class has a method that cancels a job."""
     are_left: bool
-    """Whether jobs go on at the provider when a run ends early, for a later attempt; else they are waited for."""
+    """Whether jobs are left at the provider for a later attempt when a run ends early; else the run waits for them."""
     check: Callable[[object, int], object]
     """Raises if a result does not have the given number of rows."""
 
 
 @dataclass(slots=True)
 class _Job:
-    """A job that is being looked after."""
+    """A tracked job."""
 
     number: int
     arguments: Mapping[str, object]
-    """Of `submit`."""
+    """Arguments of `submit`."""
     step: Step
-    """The next request, or the one that is being made."""
+    """The next request, or the one in flight."""
     began: float | None = None
-    """When it was submitted, on the monotonic clock."""
+    """Submission time, on the monotonic clock."""
     not_before: float = 0.0
-    """When the next request is made, on the monotonic clock."""
+    """Earliest time of the next request, on the monotonic clock."""
     request: int | None = None
-    """The request that is being made."""
+    """Number of the request in flight."""
     failures: int = 0
-    """Requests that have failed one after the other."""
+    """Number of consecutive failed requests."""
     error: BaseException | None = None
-    """The error of a submission whose job is looked for."""
+    """The submission error, while the job is searched for."""
     reports: dict[int, Mapping[str, float]] = field(default_factory=dict)
-    """The amounts that its requests have reported."""
+    """Usage reported by its requests, by request number."""
 
     @property
     def usage(self) -> dict[str, float]:
-        """The sums of the amounts that its requests have reported."""
+        """Total usage reported by its requests."""
         total: Counter[str] = Counter()
         for report in self.reports.values():
             total.update(report)
@@ -87,18 +87,18 @@ class _Job:
 
 
 class JobExecutor:
-    """Hands rows to a provider as jobs, and looks for their results.
+    """Submits rows to a provider as jobs, and polls for their results.
 
     Parameters
     ----------
     workers
-        Jobs that may be out.
+        Maximum number of jobs at the provider.
     open_function
-        Returns the object of the class; called once, in the thread that makes requests.
+        Returns the object of the class; called once, in the request thread.
     journal
-        Records the jobs; has assigned one to each call that is started.
+        Records the jobs; must have assigned one to each started call.
     policies
-        How jobs are run.
+        Policies for running jobs.
     """
 
     def __init__(
@@ -116,20 +116,20 @@ class JobExecutor:
         self._request = 0
         self._jobs: dict[int, _Job] = {}
         self._cancelled: deque[str] = deque()
-        """Jobs that are to be cancelled."""
+        """Ids of jobs to cancel."""
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the jobs were submitted that are out."""
+        """Submission times of the jobs at the provider."""
         return {number: job.began for number, job in self._jobs.items() if job.began is not None}
 
     @property
     def waiting(self) -> str:
-        """The jobs that are waited for."""
+        """Status text on the unfinished jobs."""
         return self._journal.text
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Take a job on: submit it, or look for one that an earlier attempt has left."""
+        """Submit a job, or resume one left by an earlier attempt."""
         record = self._journal.of(number)
         job = _Job(number, arguments, Step.SUBMIT)
         if record.job_id is not None:
@@ -142,12 +142,12 @@ class JobExecutor:
         self._make_requests()
 
     def start_together(self, group: CallGroup) -> None:
-        """Take jobs on, one after the other."""
+        """Start jobs, one after the other."""
         for number, arguments in zip(group.numbers, group.arguments(), strict=True):
             self.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
-        """Make the requests that are due, and return when a job has ended, at the latest after `seconds`."""
+        """Make due requests; return when a job has ended, at the latest after `seconds`."""
         self._make_requests()
         if not self.ended:
             due = [job.not_before for job in self._jobs.values() if job.request is None]
@@ -159,7 +159,7 @@ class JobExecutor:
         self._make_requests()
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back jobs that were not submitted, and leave the others to a later attempt, if there can be one."""
+        """Withdraw unsubmitted jobs, and leave others to a later attempt if possible; return their numbers."""
         left = {
             number
             for number, job in self._jobs.items()
@@ -170,7 +170,7 @@ class JobExecutor:
         return frozenset(left)
 
     def knows(self, number: int) -> bool:
-        """Return whether the job is looked after, or has ended and was not taken over."""
+        """Return whether the job is tracked, or has ended and is still in `ended`."""
         return number in self._jobs or any(item.number == number for item in self.ended)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -179,7 +179,7 @@ class JobExecutor:
         return {} if job is None else job.usage
 
     def abandon(self, number: int) -> int:
-        """Give a job up that takes too long, and let the provider cancel it."""
+        """Give up a job that takes too long, and ask the provider to cancel it."""
         job = self._jobs.pop(number, None)
         if job is None:
             return 0
@@ -194,7 +194,7 @@ class JobExecutor:
         return running
 
     def close(self) -> None:
-        """Let jobs be cancelled that were given up, and end the thread that makes requests."""
+        """Cancel abandoned jobs, and end the request thread."""
         deadline = clock.monotonic() + CANCEL_PATIENCE
         while (self._cancelled or not self._requests_are_idle) and clock.monotonic() < deadline:
             self._make_requests()
@@ -209,7 +209,7 @@ class JobExecutor:
         return not self._requests.knows(self._request)
 
     def _make_requests(self) -> None:
-        """Make the next request that is due, if none is being made."""
+        """Make the next due request, unless one is in flight."""
         if not self._requests_are_idle:
             return
         if self._cancelled:
@@ -244,7 +244,7 @@ class JobExecutor:
 
     def _take_answers(self) -> None:
         while self._requests.ended:
-            # Removed last: an interrupt in between must not lose the name of a job.
+            # Removed last, since an interrupt in between must not lose the id of a job.
             answer = self._requests.ended[0]
             job = next((job for job in self._jobs.values() if job.request == answer.number), None)
             if job is not None:
@@ -252,7 +252,7 @@ class JobExecutor:
             self._requests.ended.popleft()
 
     def _take(self, job: _Job, answer: Ended) -> None:
-        """Let a job take its next step."""
+        """Apply an answer to its job."""
         job.reports[answer.number] = answer.usage or {}
         if answer.error is not None:
             self._take_error(job, answer.error)
@@ -270,7 +270,7 @@ class JobExecutor:
                 self._take_rows(job, value)
         elif type(value) is str and value:
             self._journal.submitted(job.number, value)
-            # A new job need not be looked at before its time.
+            # A new job is first polled after the poll interval.
             self._journal.look(job.number)
             is_new = job.step is Step.SUBMIT or job.error is not None
             job.step, job.failures, job.error = Step.POLL, 0, None
@@ -288,15 +288,15 @@ class JobExecutor:
     def _take_rows(self, job: _Job, value: object) -> None:
         try:
             self._how.check(value, len(self._journal.of(job.number).positions))
-        except Exception as error:  # noqa: BLE001 - whatever a foreign container does
-            # The job is done and paid for: a mended poll() can read it again.
+        except Exception as error:  # noqa: BLE001 - a foreign container may raise anything
+            # The job is done and paid for; a fixed poll() can read it again.
             raised = ValueError(f"poll() of {self._how.text}: {message_of(error)}")
             self._end(job, error=FunctionError(raised))
         else:
             self._end(job, value)
 
     def _take_error(self, job: _Job, error: BaseException) -> None:
-        """Make a request again, look for the job of a submission that failed, or end the job with the error."""
+        """Retry a request, search for the job after a failed submission, or end the job with the error."""
         if type(error) is FunctionError:
             self._end(job, error=error)
             return
@@ -324,7 +324,7 @@ class JobExecutor:
             self._end_submission(job, error)
 
     def _end_submission(self, job: _Job, error: BaseException) -> None:
-        """End a job that was not submitted: a network that is down is no error of its rows."""
+        """End an unsubmitted job; a network failure does not count as an error of its rows."""
         self._end(job, error=FunctionError(error) if is_transient(error) else error)
 
     def _end(self, job: _Job, value: object = None, error: BaseException | None = None) -> None:
@@ -334,13 +334,13 @@ class JobExecutor:
 
 
 class _OpenedJobs:
-    """The object of a class, as the thread that makes requests calls it."""
+    """Adapter that calls the object's methods in the request thread."""
 
     def __init__(self, opened: OpenedFunction) -> None:
         self._opened = opened
 
     def call(self, step: Step, subject: str, arguments: Mapping[str, object]) -> object:
-        """Make a request: about a job, by its token or its id."""
+        """Make a request about a job, given by its token or id."""
         method: Callable[..., object] = getattr(self._opened.call, step)
         return method(subject, **arguments)
 
@@ -350,23 +350,23 @@ class _OpenedJobs:
 
 
 def cancel_jobs(function: Function, open_function: OpenFunction, jobs: Sequence[JobRecord]) -> dict[str, str]:
-    """Let a provider cancel jobs; return those that may still be charged, each with the reason.
+    """Cancel jobs at a provider; return those that may still be charged, with the reasons.
 
     Parameters
     ----------
     function
         The class.
     open_function
-        Returns its object.
+        Instantiates it.
     jobs
-        The jobs that are out, or may be.
+        The jobs that are, or may be, at the provider.
     """
     left: dict[str, str] = {}
     requests = ThreadExecutor(1, lambda: _OpenedJobs(open_function()))
     numbers = iter(range(2 * len(jobs)))
 
     def ask(step: Step, subject: str) -> object:
-        """Make a request, for a bounded time."""
+        """Make a request with a timeout."""
         number, deadline = next(numbers), clock.monotonic() + CANCEL_PATIENCE
         requests.start(number, {"step": step, "subject": subject, "arguments": {}})
         while not requests.ended:
@@ -396,7 +396,7 @@ def cancel_jobs(function: Function, open_function: OpenFunction, jobs: Sequence[
                     left[name] = "its class has no method cancel(job)"
                     continue
                 ask(Step.CANCEL, job_id)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the process is ended
+            except Exception as error:  # noqa: BLE001 - the process ends in any case
                 original = error.original if isinstance(error, FunctionError) else error
                 left[name] = f"{class_name_of(original)}: {message_of(original)}"
     finally:
@@ -405,7 +405,7 @@ def cancel_jobs(function: Function, open_function: OpenFunction, jobs: Sequence[
 
 
 def _was_not_accepted(error: BaseException) -> bool:
-    """Return whether a provider's answer says that there is no job."""
+    """Return whether an error proves that the provider did not accept the job."""
     status = status_of(error)
-    # The request may have been heard before it timed out, and a conflict may be with itself.
+    # A request that timed out may have arrived, and a conflict may be with the job itself.
     return status is not None and 400 <= status < 500 and status not in (408, 409)

@@ -1,4 +1,4 @@
-"""Running the function of a builder on a Ray cluster: its policies and its code, as the executor needs them."""
+"""Setup of a Ray executor from a builder's policies and code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tablevault.rows.ray_worker import NAME
 from tablevault.rows.worker_texts import ARTIFACT_FOLDER
 
 Learn = Callable[[Iterable[tuple[str, str]]], None]
-"""Takes values that must not be told, each with its mark."""
+"""Registers secret values, each with its mark."""
 
 
 def open_on_ray(
@@ -29,20 +29,20 @@ def open_on_ray(
     artifacts: InstanceArtifacts,
     one_by_one: bool = False,
 ) -> RayExecutor:
-    """Return an executor that runs the calls of a builder on the owner's cluster, which is connected to now.
+    """Connect to the owner's cluster, and return an executor of a builder's calls.
 
     Parameters
     ----------
     function, policies, open_function
         Of the builder.
     owner
-        Says which cluster.
+        Has the options of the cluster.
     learn
-        Takes the values of environment variables that workers have.
+        Registers the values of environment variables of workers.
     artifacts
         The files of the instance.
     one_by_one
-        Whether each call is submitted by itself.
+        Whether each call is submitted separately.
     """
     spec, options = function.spec, owner.ray
     for name, value in (spec.setup_arguments or {}).items():
@@ -86,7 +86,7 @@ def _most_workers(cluster: RayCluster, policies: Policies, spec: BuilderSpec) ->
 
 
 def _variables(spec: BuilderSpec) -> tuple[str, ...]:
-    """Return the environment variables that the arguments of a builder name."""
+    """Return the environment variables named in a builder's arguments."""
     given = (*spec.arguments.values(), *(spec.setup_arguments or {}).values())
     return tuple(dict.fromkeys(name for value in given for name in environment_variables(value)))
 

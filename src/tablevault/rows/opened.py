@@ -1,4 +1,4 @@
-"""Functions as one worker calls them, and how a worker process opens one from a snapshot of the code."""
+"""Functions opened for one worker, also from a snapshot of the code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tablevault.system.warnings import warn
 
 @dataclass(frozen=True)
 class PlainFunction:
-    """A function, called as it is."""
+    """A plain function, which needs no setup."""
 
     call: Callable[..., object]
 
@@ -37,31 +37,31 @@ class OpenedObject:
         close = getattr(self.call, "close", None)
         try:
             return close() if callable(close) else None
-        except Exception as error:  # noqa: BLE001 - the rows are computed, whatever it raises
+        except Exception as error:  # noqa: BLE001 - the rows are already computed
             warn(f"close() of {type(self.call).__name__} raised {type(error).__name__}: {message_of(error)}")
             return None
 
 
 @dataclass(frozen=True)
 class SnapshotFunction:
-    """Opens a builder's function in another interpreter: plain data that can be sent there."""
+    """Picklable opener of a builder's function in another interpreter."""
 
     module: str
     name: str
     snapshot: SnapshotPlace | SnapshotTexts | None
     """The snapshot of the vault's code; `None` for a built-in function."""
     setup_arguments: Mapping[str, object]
-    """Arguments of the constructor, where the name is that of a class."""
+    """Constructor arguments, if the name is that of a class."""
     text: str
-    """The function, as messages name it."""
+    """Name of the function in messages."""
 
     def __call__(self) -> OpenedFunction:
-        """Load the module, and instantiate a class.
+        """Load the function, and instantiate it if it is a class.
 
         Raises
         ------
         FunctionError
-            For an exception of the module's own top level, or of the constructor.
+            For an exception raised at the module's top level or by the constructor.
         """
         try:
             function = self._load()
@@ -71,7 +71,7 @@ class SnapshotFunction:
         return open_function(function, self.setup_arguments, self.text)
 
     def filled(self, texts: WorkerTexts) -> SnapshotFunction:
-        """Return the same with the arguments of the constructor as the worker knows them."""
+        """Return a copy whose constructor arguments are resolved on the worker."""
         return replace(self, setup_arguments=texts.filled(dict(self.setup_arguments)))
 
     def _load(self) -> Function:
@@ -82,26 +82,26 @@ class SnapshotFunction:
 
 @dataclass(frozen=True)
 class SnapshotPlace:
-    """Where a snapshot of the code is, and the name that its modules have in the interpreter that runs the builder."""
+    """Location of a code snapshot, and the package name of its modules."""
 
     folder: Path
     shown_as: Path
     package: str
 
     def open(self) -> CodeSnapshot:
-        """Open the snapshot here, with the same names of modules: exceptions and results are found by them."""
+        """Open the snapshot under the same module names, which exceptions and results refer to."""
         return CodeSnapshot(self.folder, self.shown_as, LocalCode.read(self.folder / FOLDER), self.package)
 
     @property
     def texts(self) -> SnapshotTexts:
-        """The code itself, for a machine that cannot see the folder."""
+        """The source texts, for a machine without access to the folder."""
         local = LocalCode.read(self.folder / FOLDER)
         return SnapshotTexts(self.folder, self.shown_as, self.package, read_sources(self.folder), local)
 
 
 @dataclass(frozen=True)
 class SnapshotTexts:
-    """A snapshot of the code with the code itself, on a machine that may not see its folder."""
+    """A code snapshot with its source texts, for a machine without access to its folder."""
 
     folder: Path
     shown_as: Path
@@ -111,7 +111,7 @@ class SnapshotTexts:
     local: LocalCode
 
     def open(self) -> CodeSnapshot:
-        """Open the snapshot here, with the same names of modules and files."""
+        """Open the snapshot under the same module and file names."""
         files = {
             name: ModuleFile(self.folder / f"{name}.py", self.shown_as / f"{name}.py", text)
             for name, text in self.modules.items()
@@ -120,7 +120,7 @@ class SnapshotTexts:
 
 
 def open_function(function: Function, setup_arguments: Mapping[str, object], text: str) -> OpenedFunction:
-    """Return a function as one worker calls it: a class is instantiated, anything else is called as it is.
+    """Open a function for one worker, instantiating it if it is a class.
 
     Raises
     ------

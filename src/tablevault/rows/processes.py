@@ -1,7 +1,7 @@
-"""Runs calls in worker processes: interpreters that are started, never forked, and that die with their owner.
+"""Runs calls in worker processes, which are spawned, never forked, and exit with their owner.
 
-A thread of the owner's interpreter starts the workers and speaks with them, so that an interrupt loses no message. Each
-worker notes in shared memory which call it runs: when it dies, exactly that call is known to have killed it.
+A thread of the owner's interpreter starts the workers and exchanges messages with them, so that an interrupt loses
+none. Each worker records its running call in shared memory, which identifies the call that killed a worker.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from tablevault.storage.files import anonymous_file
 from tablevault.system import clock
 
 _MOST_AHEAD = 2_000
-"""Calls that a worker is given ahead."""
+"""Maximum number of calls queued on a worker."""
 _MOST_BYTES_AHEAD = 16 * 1024 * 1024
-"""Bytes of arguments that a worker is given ahead."""
+"""Maximum size in bytes of the arguments queued on a worker."""
 _LONG_SECONDS = 0.1
-"""Seconds after which calls that wait behind another one are given to a worker that is free."""
+"""Seconds after which calls queued behind a long one are moved to a free worker."""
 _LOOK_SECONDS = 0.1
-"""Seconds between two looks whether workers are alive, besides the end of their connections."""
+"""Seconds between liveness checks of workers, in addition to noticing closed connections."""
 _CLOSE_SECONDS = 5.0
 """Seconds that idle workers have to close their functions."""
 _RECEIVED = 1 << 20
@@ -50,11 +50,11 @@ class ProcessExecutor:
     Parameters
     ----------
     processes
-        Worker processes at most; each is started when there is a call for it.
+        Maximum number of worker processes; each is started on demand.
     open_function
         Returns the function; is pickled, and called once in each worker before its first call.
     locks
-        Descriptors that each worker holds, too, for as long as it lives.
+        File descriptors of locks, which each worker inherits and holds until it exits.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class ProcessExecutor:
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight: more than there are processes, while calls are short."""
+        """Maximum number of calls in flight; exceeds the number of processes while calls are short."""
         return self._crew.capacity
 
     @property
@@ -82,16 +82,16 @@ class ProcessExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """When the calls began that run now, as far as they have, on the monotonic clock."""
+        """Start times of the running calls, on the monotonic clock."""
         marks = [worker.mark() for worker in self._crew.workers.copy()]
         return {number: began for number, began in marks if number != NO_CALL}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Put a call where the next free worker takes it; arguments that cannot be pickled are its error."""
+        """Queue a call for the next free worker; arguments that cannot be pickled are its error."""
         self._crew.calls.start(number, arguments)
 
     def start_together(self, group: CallGroup) -> None:
-        """Put calls where free workers take them."""
+        """Queue calls for free workers."""
         self._crew.calls.start_together(group)
 
     def wait(self, seconds: float) -> None:
@@ -100,11 +100,11 @@ class ProcessExecutor:
         self._crew.calls.wait(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back calls that no worker was given; return their numbers."""
+        """Take back calls not yet given to a worker; return their numbers."""
         return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:
-        """Return whether the call has not ended, or has ended and was not taken over."""
+        """Return whether the call is in flight, or has ended and is still in `ended`."""
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -112,30 +112,30 @@ class ProcessExecutor:
         return {}
 
     def abandon(self, number: int) -> int:
-        """Kill the worker of a call that takes too long; return 0."""
+        """Kill the worker of a call that has timed out; return 0."""
         self._crew.calls.abandoned.add(number)
         self._crew.wake()
         return 0
 
     def close(self) -> None:
-        """Kill workers with a call, and let idle ones close their functions and end."""
+        """Kill busy workers, and let idle ones close their functions and exit."""
         self._dismiss()
         self._crew.thread.join()
 
 
 class _Worker:
-    """A worker process, as its owner knows it."""
+    """The owner's view of a worker process."""
 
     def __init__(self, opening: bytes, locks: tuple[int, ...]) -> None:
         self.outstanding: dict[int, int] = {}
-        """Calls that it was given and that have not ended, in their order, with the bytes of their arguments."""
+        """Calls in flight on the worker, in order, with the sizes of their arguments in bytes."""
         self.is_ready = False
         self.is_fresh = True
-        """Whether it was given no call yet."""
+        """Whether it has not been given a call yet."""
         self.is_alone = False
-        """Whether it was given a call that killed a worker, and must not be given others meanwhile."""
+        """Whether it runs a call that killed a worker before, and must not be given others meanwhile."""
         self.is_giving_back = False
-        """Whether it was asked for the calls that it has not begun."""
+        """Whether it was asked to give back the calls that it has not begun."""
         self._incoming = bytearray()
         self._outgoing = bytearray()
         self.connection, theirs = socket.socketpair()
@@ -155,7 +155,7 @@ class _Worker:
         self._put(opening)
 
     def mark(self) -> tuple[int, float]:
-        """Return the call that runs, and when it began."""
+        """Return the running call and its start time."""
         while True:
             number, began = MARK.unpack_from(self._memory)
             if MARK.unpack_from(self._memory) == (number, began):
@@ -163,7 +163,7 @@ class _Worker:
 
     @property
     def is_idle(self) -> bool:
-        """Whether it could run a call, and has none."""
+        """Whether it is ready and has no call."""
         return self.is_ready and not self.outstanding
 
     def give(self, taken: TakenCalls) -> None:
@@ -173,7 +173,7 @@ class _Worker:
         self._put(pickle.dumps(taken.calls, PROTOCOL))
 
     def ask_back(self) -> None:
-        """Ask for the calls that wait behind a long one."""
+        """Ask for the calls queued behind a long one."""
         running, began = self.mark()
         is_long = running in self.outstanding and clock.monotonic() - began > _LONG_SECONDS
         if is_long and len(self.outstanding) > 1 and not self.is_giving_back:
@@ -181,18 +181,18 @@ class _Worker:
             self._put(pickle.dumps(GIVE_BACK, PROTOCOL))
 
     def end(self) -> None:
-        """Let the worker close its function and end, after the calls that it was given."""
+        """Let the worker finish its calls, close its function, and exit."""
         self._put(pickle.dumps(None, PROTOCOL))
 
     def flush(self) -> None:
-        """Send as much as the connection takes now."""
+        """Send as much as the connection accepts now."""
         with contextlib.suppress(BlockingIOError, ConnectionError, BrokenPipeError):
             while self._outgoing:
                 del self._outgoing[: self.connection.send(self._outgoing)]
 
     @property
     def events(self) -> int:
-        """Events of the connection that matter."""
+        """Selector events to wait for on the connection."""
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if self._outgoing else 0)
 
     def receive(self) -> tuple[list[Any], bool]:
@@ -209,7 +209,7 @@ class _Worker:
         return list(self._messages()), is_open
 
     def kill(self) -> int:
-        """End the process if it is alive; return its status."""
+        """Kill the process if it is alive; return its exit status."""
         self.process.kill()
         status = self.process.wait()
         self.connection.close()
@@ -234,7 +234,7 @@ class _Worker:
 class _Crew:
     """The workers, and the thread that serves them.
 
-    It does not refer to the executor, so that an executor that is dropped ends them.
+    It does not refer to the executor, so that dropping the executor ends them.
     """
 
     def __init__(self, processes: int, opening: bytes, locks: tuple[int, ...]) -> None:
@@ -255,7 +255,7 @@ class _Crew:
         self.thread.start()
 
     def wake(self) -> None:
-        """Let the thread look for calls to be given out."""
+        """Wake the thread to hand out calls."""
         with contextlib.suppress(BlockingIOError, OSError):
             self._wake.send(b"\0")
 
@@ -267,14 +267,14 @@ class _Crew:
     # --- in the thread --------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
-        # Workers inherit that: a signal must not end them before they can take it.
+        # Workers inherit the mask, so that a signal cannot end them before they can handle it.
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         try:
             while not self._is_over:
                 self._give_out()
                 self._listen(_LOOK_SECONDS)
                 self._kill_abandoned()
-        except BaseException as error:  # noqa: BLE001 - an error of the system's: the owner raises it
+        except BaseException as error:  # noqa: BLE001 - a system error, which the owner raises
             self.calls.broken = FunctionError(error)
             while not self._is_over:
                 self.calls.fail(list(self.calls.arguments))
@@ -283,7 +283,7 @@ class _Crew:
             self._end()
 
     def _listen(self, seconds: float) -> None:
-        """Handle messages and deaths of workers; return after the first, at the latest after `seconds`."""
+        """Handle messages and exits of workers; wait at most `seconds` for the first."""
         for worker in self.workers:
             if self._selector.get_key(worker.connection).events != worker.events:
                 self._selector.modify(worker.connection, worker.events, worker)
@@ -330,7 +330,7 @@ class _Crew:
         self.capacity = self._processes * ahead
 
     def _give_out(self) -> None:
-        """Give calls to workers that are free, and start workers for those that are left."""
+        """Give calls to free workers, and start workers for the remaining calls."""
         calls = self.calls
         if calls.broken is not None:
             calls.fail_waiting()
@@ -366,16 +366,16 @@ class _Crew:
         self._selector.register(worker.connection, worker.events, worker)
 
     def _remove(self, worker: _Worker) -> int:
-        """Forget a worker and end it; return its status."""
+        """Remove a worker and kill it; return its exit status."""
         self.workers.remove(worker)
         self._selector.unregister(worker.connection)
         return worker.kill()
 
     def _bury(self, worker: _Worker) -> None:
-        """Settle what becomes of the calls of a worker that has died."""
+        """Requeue the calls of a dead worker, and suspect the one that it was running."""
         running, _ = worker.mark()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # Its connection ends a little before the process does, whose status would not be known.
+            # The connection closes shortly before the process exits, and its exit status is needed.
             worker.process.wait(1.0)
         fate = _fate(self._remove(worker))
         self.calls.give_back([number for number in worker.outstanding if number != running])
@@ -388,7 +388,7 @@ class _Crew:
         self.calls.news.set()
 
     def _kill_abandoned(self) -> None:
-        """Kill workers that run a call that was given up; others of their calls run elsewhere."""
+        """Kill workers that run an abandoned call; their other calls are requeued."""
         abandoned = self.calls.abandoned
         for worker in self.workers.copy() if abandoned else ():
             running, _ = worker.mark()
@@ -399,7 +399,7 @@ class _Crew:
                     self._hear(worker, has_died=True)
 
     def _end(self) -> None:
-        """End all workers: idle ones close their functions first."""
+        """End all workers; idle ones close their functions first."""
         idle = [worker for worker in self.workers if worker.is_idle]
         for worker in self.workers:
             if worker in idle:

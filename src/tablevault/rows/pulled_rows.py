@@ -33,7 +33,7 @@ class PulledRows(NamedTuple):
     no_iterator: str = ""
     """The class of the function's result, if it is not iterable."""
     is_lost: bool = False
-    """Whether this worker has not begun the generator, because the one that had is gone."""
+    """Whether this worker has not begun the generator, since the worker that did is lost."""
 
     @property
     def values(self) -> list[object]:
@@ -53,12 +53,12 @@ class GeneratorOpener:
         return replace(self, opener=self.opener.filled(texts))
 
     def __call__(self) -> OpenedGenerator:
-        """Load the module, and instantiate a class; raises `FunctionError` as `SnapshotFunction` does."""
+        """Open the function; raises `FunctionError` like `SnapshotFunction`."""
         return OpenedGenerator(self.opener())
 
 
 class OpenedGenerator:
-    """A generator in one worker: the first call begins it, and each call returns the next rows.
+    """A generator in a worker; the first call begins it, and each call returns the next rows.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class OpenedGenerator:
                 return PulledRows(rows, is_lost=True)
             until, size = monotonic() + _SECONDS, 0
             for value in self._iterator:
-                # At once, since a generator may yield the same object again.
+                # Packed at once, since a generator may yield the same object again.
                 kind, content = (RAISED, value) if isinstance(value, BaseException) else packed_result(value)
                 rows.append((kind, described(content) if isinstance(content, BaseException) else content))
                 size += len(content) if isinstance(content, str | bytes) else 0
@@ -104,7 +104,7 @@ class OpenedGenerator:
 
 
 class RemoteRows(Iterator[object]):
-    """The rows of a remote generator, as its owner takes them.
+    """Iterator over the rows of a remote generator.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class RemoteRows(Iterator[object]):
     close
         Ends the worker.
     text
-        The function, as messages name it.
+        Name of the function in messages.
     """
 
     def __init__(

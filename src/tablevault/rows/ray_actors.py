@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster, as their owner knows them, and what Ray says of those that are gone."""
+"""The owner's view of workers on a Ray cluster, and the causes of lost ones."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from tablevault.rows.worker_core import Answer
 
 @dataclass
 class SubmittedTask:
-    """Calls that a worker was given and has not answered."""
+    """Unanswered calls of a worker."""
 
     calls: list[int]
     size: int
     """Bytes of their arguments."""
     began: float
-    """When it began, if it has; on the monotonic clock."""
+    """Start time if it has begun, on the monotonic clock."""
 
 
 @dataclass
 class Transfer:
-    """The files of a call that has ended, on their way."""
+    """Files of an ended call, in transfer."""
 
     answer: Answer
     files: ReceivedFiles
@@ -32,29 +32,29 @@ class Transfer:
 
 @dataclass(eq=False)
 class RayActor:
-    """A worker, as its owner knows it."""
+    """The owner's view of a worker."""
 
     handle: Any
     places: int
-    """Tasks that it runs at once."""
+    """Number of concurrent tasks."""
     created: float
     is_placed: bool = False
     is_ready: bool = False
     is_alone: bool = False
-    """Whether it was given a suspected call, and must not be given others meanwhile."""
+    """Whether it runs a suspected call, and must not be given others meanwhile."""
     is_leaving: bool = False
-    """Whether it closes its function, to be let go."""
+    """Whether it is closing its function before its release."""
     tasks: dict[int, SubmittedTask] = field(default_factory=dict)
-    """Those that it was given, in their order."""
+    """Submitted tasks by number, in order."""
     transfers: dict[int, Transfer] = field(default_factory=dict)
-    """By the numbers of their calls."""
+    """Transfers by call number."""
     idle_since: float = 0.0
     is_asked: bool = False
-    """Whether it was asked for the calls that it has not begun."""
+    """Whether it was asked to give back the calls that it has not begun."""
 
     @property
     def may_be_given(self) -> bool:
-        """Whether it could run further calls."""
+        """Whether it can accept further calls."""
         return self.is_ready and not self.is_alone and not self.is_leaving
 
     @property
@@ -64,17 +64,17 @@ class RayActor:
 
     @property
     def unanswered(self) -> list[int]:
-        """The calls that it was given and has not answered, or whose files have not arrived."""
+        """The calls without an answer, or whose files have not arrived."""
         return [*self.transfers, *(number for task in self.tasks.values() for number in task.calls)]
 
     @property
     def is_idle(self) -> bool:
-        """Whether it could run calls, and has none."""
+        """Whether it can accept calls and has none."""
         return self.may_be_given and not self.tasks and not self.transfers
 
 
 def is_innocent(error: BaseException) -> bool:
-    """Return whether no call can be the reason why a worker is gone: its machine is, or a message was lost."""
+    """Return whether a worker was lost for a reason other than a call, such as a lost machine or message."""
     if getattr(error, "preempted", False):
         return True
     text = str(error)
@@ -88,12 +88,12 @@ def is_innocent(error: BaseException) -> bool:
 
 
 def owner_is_lost(error: BaseException) -> bool:
-    """Return whether the cluster takes this interpreter for dead: its part of the cluster is gone."""
+    """Return whether the cluster considers this interpreter dead, since its part of the cluster is gone."""
     return "its owner has died" in str(error)
 
 
 def fate_of(error: BaseException) -> str:
-    """Return how a worker ended, as far as Ray knows."""
+    """Return the cause of a worker's death, as reported by Ray."""
     lines = str(error).splitlines()
     place = next((line.partition(":")[2].strip() for line in lines if line.strip().startswith("ip:")), "")
     reason = lines[-1].partition(" Some common causes")[0] if lines else type(error).__name__

@@ -1,6 +1,6 @@
-"""The connection of this interpreter to a Ray cluster: there is one at a time, which all vaults share.
+"""The interpreter's single connection to a Ray cluster, shared by all vaults.
 
-A cluster that was started here is shut down with the last vault that uses it. Ray is imported when it is needed.
+A cluster started here is shut down with the last vault that uses it. Ray is imported on demand.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from tablevault.system.extras import imported
 from tablevault.values.clusters import RayOptions
 
 ROWS_PER_ASYNC_WORKER = 16
-"""Rows at once in a worker that runs an async function."""
+"""Default number of concurrent rows in a worker that runs an async function."""
 _ENOUGH_SECONDS = 2.0
 """Seconds in which a live cluster accepts a connection."""
 
 _lock = threading.RLock()
 _users: set[int] = set()
-"""The options of vaults that use the cluster which was started here."""
+"""Ids of the options of vaults that use the cluster started here."""
 
 
 @dataclass(frozen=True)
 class RayCluster:
-    """A cluster that this interpreter is connected to."""
+    """The cluster that this interpreter is connected to."""
 
     ray: Any
-    """Ray's module."""
+    """The module `ray`."""
     address: str
-    """Of its head."""
+    """Address of its head."""
 
     @property
     def is_connected(self) -> bool:
@@ -50,13 +50,13 @@ class RayCluster:
         return _accepts(self.address)
 
     def disconnect(self) -> None:
-        """End the connection to a cluster that is gone, else Ray would end this interpreter after a minute."""
+        """Disconnect from a lost cluster; otherwise Ray would exit this interpreter after a minute."""
         with _lock, _signals_kept():
             if self.is_connected:
                 self.ray.shutdown()
 
     def workers(self, policies: Policies) -> int:
-        """Return how many workers a builder may have."""
+        """Return the maximum number of workers of a builder."""
         if policies.max_workers is not None:
             return policies.max_workers
         total = self.ray.cluster_resources()
@@ -64,18 +64,18 @@ class RayCluster:
         return max(1, policies.min_workers, int(min(total.get(name, 0) // amount for name, amount in needed.items())))
 
     def places(self, policies: Policies, is_async: bool) -> int:
-        """Return how many rows of a builder may be computed at once."""
+        """Return the maximum number of concurrent rows of a builder."""
         places = self.workers(policies) * rows_per_worker(policies, is_async)
         return places if policies.max_concurrency is None else min(places, policies.max_concurrency)
 
 
 def rows_per_worker(policies: Policies, is_async: bool) -> int:
-    """Return how many rows of a builder one worker computes at once."""
+    """Return the number of concurrent rows of a builder in one worker."""
     return policies.rows_per_worker or (ROWS_PER_ASYNC_WORKER if is_async else 1)
 
 
 def connect(options: RayOptions) -> RayCluster:
-    """Return the cluster of a vault; this interpreter is connected to it, and starts it if there is no address.
+    """Connect to the cluster of a vault, or start one if it has no address.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _start(ray: Any, address: str) -> None:
             f"RAY_ADDRESS is {address!r}, which is for Ray Client; run this on a machine of the cluster"
         )
     if ":" in address and not _accepts(address):
-        # Ray itself would try for a minute, and then end this interpreter.
+        # Ray itself would retry for a minute and then exit this interpreter.
         raise ConnectionError(f"'executor: ray' found no Ray cluster at {address!r}: nothing answers there")
     own = {} if address else {"include_dashboard": False}
     try:
@@ -119,7 +119,7 @@ def _start(ray: Any, address: str) -> None:
 
 
 def _check_same(ray: Any, address: str) -> None:
-    """Raise `TVArgumentError` if an address is not that of the cluster that this interpreter is connected to."""
+    """Raise `TVArgumentError` if an address differs from that of the connected cluster."""
     if _is_client(ray):
         raise TVArgumentError(
             "this interpreter is connected to Ray through Ray Client; run it on a machine of the cluster, with "
@@ -154,7 +154,7 @@ def _is_client(ray: Any) -> bool:
 
 
 def _resolved(address: str) -> tuple[str, str]:
-    """Return host and port of an address; names of this machine are all the same."""
+    """Return the host and port of an address, with one name for this machine."""
     host, _, port = address.rpartition(":")
     try:
         found = socket.gethostbyname(host.strip("[]"))
@@ -165,7 +165,7 @@ def _resolved(address: str) -> tuple[str, str]:
 
 
 def _is_own(host: str) -> bool:
-    """Return whether a host is this machine: only its own addresses can be bound."""
+    """Return whether a host is this machine, which can only bind its own addresses."""
     with socket.socket() as probe:
         try:
             probe.bind((host, 0))
@@ -175,7 +175,7 @@ def _is_own(host: str) -> bool:
 
 
 def _release(ray: Any, user: int, process: int) -> None:
-    """Shut the cluster down that was started here, once no vault uses it any more."""
+    """Shut down the cluster started here once no vault uses it."""
     if os.getpid() != process:
         return
     with _lock:
@@ -188,7 +188,7 @@ def _release(ray: Any, user: int, process: int) -> None:
 
 @contextmanager
 def _signals_kept() -> Iterator[None]:
-    """Restore the handlers of SIGINT and SIGTERM afterwards: Ray replaces them."""
+    """Restore the handlers of SIGINT and SIGTERM afterwards, since Ray replaces them."""
     numbers = (signal.SIGINT, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -56,7 +56,7 @@ _MOST_BYTES = 4 * 1024 * 1024
 _TASKS_PER_PLACE = 2
 """Tasks submitted for each place of a worker, so that no place waits for the network."""
 _LOOK_SECONDS = 0.1
-"""Seconds between two checks of everything that is not reported."""
+"""Seconds between checks of state that is not reported."""
 _GROWING_SECONDS = 1.0
 """Seconds after which the number of workers may double again."""
 _IDLE_SECONDS = 10.0
@@ -112,7 +112,7 @@ class RayJob:
     missing_text: str = f"the environment variable {NAME} is not set on the worker"
     """The message if one of them is not set."""
     on_variables: Callable[[Mapping[str, str]], None] = lambda _: None
-    """Takes their values, which must not be shown."""
+    """Registers their values, which are secret."""
 
 
 class RayExecutor:
@@ -148,7 +148,7 @@ class RayExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """Start times of the running calls on the monotonic clock, as far as the owner knows them."""
+        """Start times of the running calls on the monotonic clock, as known to the owner."""
         return self._crew.begun()
 
     @property
@@ -186,7 +186,7 @@ class RayExecutor:
             warn(self._crew.warnings.popleft())
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Take back calls that no worker was given; return their numbers.
+        """Take back calls not yet given to a worker; return their numbers.
 
         Until another call is started, calls that workers return unrun are dropped.
         """
@@ -208,7 +208,7 @@ class RayExecutor:
         return 0
 
     def close(self) -> None:
-        """Kill busy workers, and let idle ones close their functions and end."""
+        """Kill busy workers, and let idle ones close their functions and exit."""
         self._dismiss()
         self._crew.thread.join()
 
@@ -260,7 +260,7 @@ class _Crew:
         begun = {}
         for actor in self._actors.copy():
             for task in actor.running if actor.is_ready else ():
-                # The thread replaces the list, and never changes it.
+                # The thread replaces the list but never mutates it.
                 for number in task.calls[:1]:
                     begun[number] = task.began
         return begun

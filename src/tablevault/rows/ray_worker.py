@@ -1,6 +1,6 @@
-"""A worker on a Ray cluster: an actor that runs calls for its owner, and ends itself when the owner falls silent.
+"""A Ray actor that runs calls for its owner and exits when the owner's heartbeat stops.
 
-It imports Ray only to read files that are sent with calls. All of its answers are plain data, since Ray would change
+It imports Ray only to read files that are sent with calls. All of its answers are plain data, since Ray alters
 exceptions in transit.
 """
 
@@ -52,19 +52,19 @@ _TICK = 1.0
 
 
 class Greeting(NamedTuple):
-    """The greeting that a worker gets before its first call; built-in types only, so that any version can read it."""
+    """A worker's greeting before its first call, of built-in types that any version can read."""
 
     versions: dict[str, str]
     opening: bytes
     """Opens the function."""
     digits: str
-    """Of marks in arguments."""
+    """Digits of the marks in arguments."""
     variables: list[str]
-    """Environment variables that arguments name."""
+    """Environment variables named in arguments."""
     missing_text: str
     """The message if one of them is not set, with `NAME` in place of its name."""
     silence: float
-    """Seconds without a sign of the owner after which the worker ends itself."""
+    """Seconds without a heartbeat of the owner after which the worker exits."""
     makes_files: bool
     """Whether calls get a folder for their files."""
     has_files: bool
@@ -72,7 +72,7 @@ class Greeting(NamedTuple):
 
 
 class SentTask(NamedTuple):
-    """Calls to be run one after the other."""
+    """Calls to run one after the other."""
 
     number: int
     calls: list[SentCall]
@@ -107,7 +107,7 @@ class _RunningTask:
 
     number: int
     calls: deque[ReceivedCall]
-    """Those that have not begun; two threads take from them."""
+    """Calls that have not begun; two threads take from them."""
     ends_at_failure: bool
     found: TaskAnswer = field(default_factory=lambda: TaskAnswer([], [], {}, {}))
 
@@ -152,11 +152,11 @@ class _RayWorker:
     # --- while calls run ------------------------------------------------------------------------------------------
 
     def ping(self) -> None:
-        """Take a sign of life from the owner."""
+        """Accept a heartbeat from the owner."""
         self._silent = 0.0
 
     def hand_over(self, tasks: Sequence[int]) -> dict[int, tuple[list[Answer], list[int] | None]]:
-        """Return the answers so far of long tasks, and the calls that have not begun.
+        """Return the answers so far of long tasks, and their calls that have not begun.
 
         These calls will not run here. `None` stands for all calls of a task that has not begun. The answer to the
         task repeats everything.
@@ -182,8 +182,8 @@ class _RayWorker:
     def _watch(self) -> None:
         """End this process when the owner has been silent for too long.
 
-        Only ticks count, not the time in between: a process that was suspended, or whose function held the interpreter
-        lock, first receives the signs of life that arrived meanwhile.
+        Only ticks count, not the time in between, so that a process that was suspended, or whose function held the
+        interpreter lock, first receives the heartbeats that arrived meanwhile.
         """
         while self._silent < self._silence:
             self._sleep(_TICK)
@@ -222,7 +222,7 @@ class _RayWorker:
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _call(self, number: int, files: Mapping[str, Sequence[Any]]) -> Callable[..., Any]:
-        """Return the function for one call, bound to the texts that only this worker knows."""
+        """Return the function for one call, which fills in texts known only to this worker."""
         assert self._opened is not None  # the owner sends calls once the function is open
         call, texts = self._opened.call, self._texts
         if texts is None:
@@ -239,7 +239,7 @@ class _RayWorker:
         return filled_call
 
     def _begin(self, content: bytes) -> _RunningTask:
-        """Return a task that begins now; empty if its calls run elsewhere."""
+        """Begin a task; it is empty if its calls run elsewhere."""
         sent = SentTask(*pickle.loads(content))
         task = _RunningTask(sent.number, deque(received_calls(sent.calls)), sent.ends_at_failure)
         self._tasks[sent.number] = task
@@ -283,7 +283,7 @@ class _RayWorker:
 
 
 class RayWorker(_RayWorker):
-    """Runs calls of plain functions: one task at a time in each of its threads."""
+    """Runs calls of plain functions, one task at a time in each thread."""
 
     def hello(self, greeting: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
         """Open the function."""
@@ -320,7 +320,7 @@ class AsyncRayWorker(_RayWorker):
         self._cancelled: set[int] = set()
 
     async def hello(self, greeting: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
-        """Open the function, on the loop that calls run on."""
+        """Open the function on the event loop of the calls."""
         return self._open(greeting, environment)
 
     async def run(self, content: bytes, files: Mapping[str, Sequence[Any]]) -> tuple[Any, ...]:
@@ -351,7 +351,7 @@ class AsyncRayWorker(_RayWorker):
         return self._end(task)
 
     async def cancel(self, number: int) -> None:
-        """Cancel a call that takes too long."""
+        """Cancel a call that has timed out."""
         running = self._running.get(number)
         if running is None:
             self._cancelled.add(number)
@@ -368,7 +368,7 @@ class AsyncRayWorker(_RayWorker):
 
 
 def _variables(greeting: Greeting) -> dict[str, str]:
-    """Return the environment variables that arguments name; raises `FunctionError` if one is not set here."""
+    """Return the environment variables named in arguments; raises `FunctionError` if one is not set."""
     for name in greeting.variables:
         if name not in os.environ:
             raise FunctionError(LookupError(greeting.missing_text.replace(NAME, name)))

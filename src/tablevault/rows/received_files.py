@@ -1,4 +1,4 @@
-"""Files that workers on other machines have made, on their way into the folder of the instance."""
+"""Transfer of files from workers on other machines into the instance's folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIECE_BYTES = 4 * 1024 * 1024
 
 
 class ReceivedFiles:
-    """The files of one call, written piece by piece; they appear under their names once all of them are whole.
+    """The files of one call, written in pieces and renamed once all are complete.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class ReceivedFiles:
     Raises
     ------
     ValueError
-        If a name cannot be that of a file in the folder.
+        If a name is invalid for a file in the folder.
     """
 
     def __init__(self, folder: Path, sent: Sequence[SentFile]) -> None:
@@ -45,7 +45,7 @@ class ReceivedFiles:
 
     @property
     def next_piece(self) -> tuple[str, int] | None:
-        """Name and offset of the piece to be read next; `None` if all are there."""
+        """Name and offset of the next piece to read; `None` if all have been read."""
         while self._at < len(self._sent):
             file = self._sent[self._at]
             if self._offset < file.size:
@@ -68,7 +68,7 @@ class ReceivedFiles:
         self._offset += len(piece)
 
     def settle(self) -> None:
-        """Let the files appear under their names."""
+        """Rename the files to their final names."""
         for file, part in zip(self._sent, self._parts, strict=True):
             target = self._folder / file.name
             files.make_folder(target.parent)
@@ -89,7 +89,7 @@ class ReceivedFiles:
         return self._file
 
     def _end_file(self) -> None:
-        """Close the file that is whole now; raises `OSError` if its content is not that of the worker's file."""
+        """Close a complete file; raises `OSError` if its content differs from the worker's file."""
         sent = self._sent[self._at]
         self._open().close()
         if self._digest.hexdigest() != sent.sha256:

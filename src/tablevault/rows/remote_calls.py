@@ -1,6 +1,6 @@
-"""Calls of an executor with remote workers, on the owner's side: waiting, suspected, ended.
+"""The owner's bookkeeping of calls in remote workers.
 
-Two threads share them: the owner, which starts calls and takes their outcomes, and one that serves the workers.
+Two threads share it: the owner, which starts calls and takes their outcomes, and one that serves the workers.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tablevault.rows.wakeup import Wakeup
 from tablevault.rows.worker_core import PLAIN, PLAIN_TYPES, PROTOCOL, Answer, SentCall, ended_call
 
 _MOST_DEATHS = 3
-"""Deaths in a row, during setup or between calls, that end the run."""
+"""Number of consecutive worker deaths, during setup or between calls, that ends the run."""
 
 
 def packed_opening(open_function: OpenFunction, workers: str) -> bytes:
-    """Return the pickled callable by which workers open the function.
+    """Pickle the callable with which workers open the function.
 
     Parameters
     ----------
@@ -101,20 +101,20 @@ class RemoteCalls:
     forgets_returned: bool = False
     """Whether returned and suspected calls are dropped, because the owner is finishing."""
     broken: BaseException | None = None
-    """The error because of which no worker can run a call any more."""
+    """The error that prevents workers from running further calls."""
     _suspected: set[int] = field(default_factory=set)
     """Calls that may have killed a worker, until they end."""
     _deaths_opening: int = 0
-    """Deaths in a row of workers that had not opened the function."""
+    """Consecutive deaths of workers that had not opened the function."""
     _deaths_idle: int = 0
-    """Deaths in a row of workers that ran no call."""
+    """Consecutive deaths of idle workers."""
 
     # --- the owner ------------------------------------------------------------------------------------------------
 
     def start(self, number: int, arguments: Mapping[str, object]) -> bool:
         """Queue a call for the next free worker; arguments that cannot be pickled are its error.
 
-        Return whether it waits now.
+        Return whether it was queued.
         """
         try:
             content = pickle.dumps(arguments, PROTOCOL)
@@ -142,7 +142,7 @@ class RemoteCalls:
             self.news.wait(seconds)
 
     def take_back(self) -> frozenset[int]:
-        """Take back the calls that were not sent to a worker; return their numbers."""
+        """Take back the calls not yet sent to a worker; return their numbers."""
         taken = frozenset([*_emptied(self.waiting), *_emptied(self.suspects)])
         for number in taken:
             self.arguments.pop(number, None)
@@ -198,7 +198,7 @@ class RemoteCalls:
         return number in self._suspected
 
     def opened(self) -> None:
-        """Note that a worker has opened the function."""
+        """Record that a worker has opened the function."""
         self._deaths_opening = 0
 
     def answer(self, answers: Sequence[Answer]) -> None:
@@ -223,7 +223,7 @@ class RemoteCalls:
         self.news.set()
 
     def give_back(self, numbers: Sequence[int]) -> None:
-        """Queue calls that a worker has not begun again, ahead of the others."""
+        """Requeue calls that a worker has not begun, ahead of the others."""
         if self.forgets_returned:
             self._forget(numbers)
             return
@@ -231,7 +231,7 @@ class RemoteCalls:
             (self.suspects if number in self._suspected else self.waiting).appendleft(number)
 
     def suspect(self, numbers: Sequence[int], fate: str, was_alone: bool = True) -> None:
-        """Note that calls may have killed a worker; a single call that is suspected already ends with an error.
+        """Suspect calls of having killed a worker; one that is already suspected ends with an error.
 
         Parameters
         ----------
@@ -260,12 +260,12 @@ class RemoteCalls:
         self.news.set()
 
     def died_opening(self, fate: str) -> None:
-        """Count the death of a worker that had not opened the function; too many in a row end the run."""
+        """Count the death of a worker during setup; too many in a row end the run."""
         self._deaths_opening += 1
         self._break_after(self._deaths_opening, f"while they opened the function; the last one {fate}")
 
     def died_idle(self, fate: str) -> None:
-        """Count the death of a worker that ran no call; too many in a row end the run."""
+        """Count the death of an idle worker; too many in a row end the run."""
         self._deaths_idle += 1
         self._break_after(self._deaths_idle, f"between two calls; the last one {fate}")
 
@@ -274,16 +274,16 @@ class RemoteCalls:
             self.break_off(FunctionError(ChildProcessError(f"{deaths} {self.workers} in a row died {when}")))
 
     def break_off(self, error: BaseException) -> None:
-        """End every call that was not sent to a worker with an error; the first error counts."""
+        """End all calls not sent to a worker with an error; the first error wins."""
         self.broken = self.broken or error
         self.fail_waiting()
 
     def fail_waiting(self) -> None:
-        """End the calls that cannot run any more."""
+        """End the queued calls, which can no longer run."""
         self.fail([*_emptied(self.suspects), *_emptied(self.waiting)])
 
     def fail(self, numbers: Sequence[int]) -> None:
-        """End calls with the error because of which they cannot run."""
+        """End calls with the error that prevents them from running."""
         for number in numbers:
             if self.arguments.pop(number, None) is not None:
                 self.ended.append(Ended(number, None, self.broken, 0.0))

@@ -1,4 +1,4 @@
-"""Results of functions: split into cells, checked against the declared types, with located errors."""
+"""Conversion of function results into cells of the declared types, with located errors."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from tablevault.storage.plain import NOT_THE_VALUES, array_items, is_missing, re
 from tablevault.storage.vectors import ArrayChecker, natural_array
 
 NameArtifact = Callable[[object], str]
-"""Returns the name of the file that a cell names; raises `ValueError` if it does not name one."""
+"""Returns the file name held by a cell; raises `ValueError` if it is invalid."""
 
 _MOST_LISTED = 20
 _ROW_WISE = "A function that is called once per row, and returns a cell, needs 'return_type: row-wise'."
 
 
 class RowReader:
-    """Splits the result of a function for each row into cells.
+    """Splits a function's result for a row into cells.
 
     It raises a plain `TypeError` or `ValueError` that names builder, column and row, so that the run pauses and can
     resume once the function is fixed.
@@ -54,7 +54,7 @@ class RowReader:
     spec
         The builder.
     artifact_name
-        Returns the name of the file that a cell names.
+        Returns the file name held by a cell.
     kept
         The existing cells of each column, which new cells must be compatible with.
     """
@@ -76,18 +76,18 @@ class RowReader:
     def unchanged(self) -> frozenset[type]:
         """The types whose values are cells without conversion, by `unchanged_kinds`, and need no check.
 
-        The set may grow with each row. It is empty for builders of several columns, whose results have to be split.
+        The set may grow with each row. It is empty for builders of several columns, whose results must be split.
         """
         mixture = self._mixtures[0]
         return self._unchanged if mixture is None or not self._unchanged else mixture.unchanged
 
     def read_together(self, value: object) -> Sequence[object] | None:
-        """Return the cells of the only column from an array that a batch function returned; `None` to read each row."""
+        """Convert a batch function's array into cells of a single column; `None` to read each row."""
         check = self._checkers[0]
         return check.rows(value) if len(self._checkers) == 1 and isinstance(check, ArrayChecker) else None
 
     def read(self, value: object, row: int) -> tuple[object, ...]:
-        """Return the cells from the result of a function for the row at a position."""
+        """Return the cells of a function's result for the row at a position."""
         if len(self._checkers) == 1:
             if type(value) is tuple and len(value) == 1:
                 value = value[0]
@@ -115,21 +115,21 @@ class RowReader:
 
 
 class ForEachReader:
-    """Splits the rows that a function returned for an input row into cells.
+    """Splits a function's rows for an input row into cells.
 
     Parameters
     ----------
     spec, artifact_name
         As for `RowReader`.
     kept
-        The nested cells of each column that are there already.
+        The existing nested cells of each column.
     """
 
     unchanged: frozenset[type] = frozenset()
     """Empty: no result is a cell without conversion."""
 
     def read_together(self, value: object) -> None:
-        """Return `None`: each row is read separately."""
+        """Return `None`, since each row is read separately."""
 
     def __init__(self, spec: BuilderSpec, artifact_name: NameArtifact, kept: Sequence[Sequence[object]] = ()) -> None:
         self._spec = spec
@@ -137,7 +137,7 @@ class ForEachReader:
         self._reader = RowReader(spec, artifact_name, flat)
 
     def read(self, value: object, row: int) -> tuple[object, ...]:
-        """Return a list of cells for each column, from the result of a function for the input row at a position."""
+        """Return one list of cells per column, from a function's result for an input row."""
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray | pd.Series):
             raise TypeError(
                 f"Builder '{self._spec.name}', input row {row}: {self._spec.python_function}() must return a list of "
@@ -154,7 +154,7 @@ class ForEachReader:
 def _with_hint_of_whole_columns(
     error: TypeError | ValueError, spec: BuilderSpec, value: object
 ) -> TypeError | ValueError:
-    """Return an error that also names the argument that is a whole column, if a row-wise function returned a frame."""
+    """Add a hint on a whole-column argument if a row-wise function returned a frame."""
     if not spec.runs_by_row or not issubclass(type(value), pd.DataFrame | pd.Series):
         return error
     for name, argument in spec.arguments.items():
@@ -233,7 +233,7 @@ def _cells_by_name(value: Any, names: list[object], spec: BuilderSpec) -> list[o
 
 
 def _field_names(value: object) -> list[str] | None:
-    """Return the names of the items of a sequence that has them: a named tuple, or a NumPy record."""
+    """Return the field names of a named tuple or NumPy record."""
     if isinstance(value, np.void):
         return None if value.dtype.names is None else list(value.dtype.names)
     fields = getattr(value, "_fields", None) if isinstance(value, tuple) else None
@@ -258,7 +258,7 @@ def normal_values(spec: BuilderSpec, column: str, values: Sequence[object]) -> S
     """Return checked cells as they would be read back if the column were complete now."""
     try:
         built, column_type = build_column(values, spec.dtypes.get(column))
-    except CellError:  # Some cells will be refused when the column is complete.
+    except CellError:  # Some cells will be rejected when the column is complete.
         return values
     return normal_cells(values, built, column_type)
 
@@ -295,9 +295,9 @@ def read_frame_result(
         A frame of pandas, polars, pyarrow or Arrow's PyCapsule interface; a series, array or list for one column; a
         list of tuples or mappings, one per row, for several.
     row_count
-        How many rows it has to have; `None` for an IndexBuilder.
+        Required number of rows; `None` for an IndexBuilder.
     artifact_name
-        Returns the name of the file that a cell names.
+        Returns the file name held by a cell.
     """
     try:
         frame = _as_frame(spec, value, row_count)
@@ -312,7 +312,7 @@ def read_frame_result(
 
 
 def _natural_vectors(frame: object) -> dict[str, ColumnType]:
-    """Return the types of columns whose cells are arrays that become vectors, as for row-wise results."""
+    """Return the vector types of array columns, as for row-wise results."""
     found: dict[str, ColumnType] = {}
     if isinstance(frame, pd.DataFrame):
         for place, name in enumerate(frame.columns):
@@ -327,7 +327,7 @@ def _natural_vectors(frame: object) -> dict[str, ColumnType]:
 
 
 def _with_checked_artifacts(spec: BuilderSpec, data: FrameData, artifact_name: NameArtifact) -> FrameData:
-    """Return a frame with the names of artifacts in normal form."""
+    """Return a frame with normalized names of artifacts."""
     table = data.table
     for place, (name, column_type) in enumerate(data.types.items()):
         if column_type.kind is Kind.ARTIFACT:
@@ -368,7 +368,7 @@ def _as_frame(spec: BuilderSpec, value: object, row_count: int | None) -> object
 
 
 def _frame_of_rows(spec: BuilderSpec, rows: Sequence[object]) -> pd.DataFrame:
-    """Return a frame of rows, each a tuple with one item per column, or a mapping with the columns as its keys."""
+    """Build a frame from rows that are tuples or mappings of its columns."""
     columns = list(spec.changed_columns)
     cells: list[Sequence[object]] = []
     for number, row in enumerate(rows):

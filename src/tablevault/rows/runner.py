@@ -1,4 +1,4 @@
-"""Running rows: calls of a function for each missing row, under the policies of its builder."""
+"""Runs a builder's function for each missing row, under the builder's policies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LONGEST_WAIT = 0.1
 _FEWEST_TOGETHER = 4
 """Number of calls from which preparing their arguments together is faster."""
 _MOST_TOGETHER = 256
-"""Calls that are prepared together, between two looks at those that have ended."""
+"""Maximum number of calls prepared together, between two checks for ended ones."""
 
 
 class RowRunner:
@@ -49,19 +49,19 @@ class RowRunner:
     Parameters
     ----------
     table
-        Holds the existing rows, and takes the computed ones.
+        Holds the existing rows, and receives the computed ones.
     call
         The arguments of the function.
     plan
-        The function, and how it is run.
+        The function with its execution options.
     owner
-        May be asked to stop; takes secrets, which must not be quoted.
+        Polled for stop requests; registers secrets, which must not be quoted.
     reader
-        Splits results that stand for several rows; `None` for one row per result.
+        Splits results of several rows; `None` for one row per result.
     gate
-        Lets calls begin; `None` if no service and no budget limits them.
+        Admits calls; `None` if neither services nor budgets limit them.
     jobs
-        Records the jobs that rows are handed out as; `None` where functions compute them.
+        Records the rows' jobs; `None` if the function computes them itself.
     """
 
     def __init__(
@@ -99,13 +99,13 @@ class RowRunner:
             and not call.differs_by_call
             and not table.artifact_columns
         )
-        """Whether all there is to do for a call is to keep the result of its row, so that many are handled together."""
+        """Whether calls only need their results kept, so that many can be handled together."""
         self._in_flight = CallsInFlight()
         self._noted = -1
-        """The call whose usage was added last."""
+        """Number of the call whose usage was added last."""
 
     def run(self) -> None:
-        """Compute all missing rows: those that were never tried first, then those that failed before.
+        """Compute all missing rows, untried ones before those that failed earlier.
 
         Under `pause` and `revert` the first error ends the run: rows in flight are finished and kept, no new ones
         start, and the error is raised. Under `collect` it is recorded, and an exceeded limit ends the run.
@@ -113,9 +113,9 @@ class RowRunner:
         Raises
         ------
         FunctionError
-            For an exception of the function, or of its arguments.
+            For an exception of the function or its arguments.
         TypeError, ValueError
-            For a result that is not a row, located.
+            If a result is not a valid row; names its location.
         """
         missing = self._table.missing()
         if not missing:
@@ -138,7 +138,7 @@ class RowRunner:
     # --- one after the other --------------------------------------------------------------------------------------
 
     def _run_inline(self, missing: Sequence[int]) -> Sequence[int]:
-        """Call the function for one row after the other, in this thread; return rows that the schedule is to run."""
+        """Call the function row by row in this thread; return rows left to the schedule."""
         try:
             self._call_each(missing)
         except TableReferenceError:
@@ -176,7 +176,7 @@ class RowRunner:
                     return
 
     def _run_due(self) -> None:
-        """Repeat the calls whose wait is over, in this thread."""
+        """Retry the calls whose wait is over, in this thread."""
         executor = self._executor()
         while self._errors.failure is None and not self._owner.stop_requested:
             now = clock.monotonic()
@@ -198,7 +198,7 @@ class RowRunner:
     # --- side by side ---------------------------------------------------------------------------------------------
 
     def _run_scheduled(self, missing: Sequence[int]) -> None:
-        """Run calls through an executor, as the schedule lets them start."""
+        """Run calls through an executor, in the order of the schedule."""
         self._call.make_ready()
         executor = self._executor()
         try:
@@ -217,7 +217,7 @@ class RowRunner:
                     self._gate.close()
 
     def _take_up_jobs(self, executor: RowExecutor, jobs: JobJournal, missing: Sequence[int]) -> Sequence[int]:
-        """Continue the jobs of earlier attempts; return the missing rows that are not in any."""
+        """Resume the jobs of earlier attempts; return the missing rows outside of them."""
         rest = set(missing)
         for record in jobs.open:
             if not rest.isdisjoint(record.positions):
@@ -228,7 +228,7 @@ class RowRunner:
         return new
 
     def _is_pending(self, executor: RowExecutor, jobs: JobJournal, now: float) -> bool:
-        """Return whether all possible jobs are submitted, and the only thing left is to wait for them."""
+        """Return whether all possible jobs are submitted and only waiting is left."""
         if not self._in_flight or executor.ended or not all(map(jobs.is_settled, self._in_flight)):
             return False
         is_full = len(self._in_flight) >= executor.workers or (self._gate is not None and self._gate.opens_at > now)
@@ -266,7 +266,7 @@ class RowRunner:
         return True
 
     def _tell_waiting(self, executor: RowExecutor, now: float) -> None:
-        """Show in progress why rows on other machines wait."""
+        """Report in progress why rows on other machines wait."""
         if self._gate is not None and self._gate.opens_at > now:
             return
         if self._jobs is not None:
@@ -284,7 +284,7 @@ class RowRunner:
 
     def _start_admitted(self, executor: RowExecutor, gate: CallGate, now: float) -> None:
         """Start the calls that services and budgets allow now."""
-        # No call is handed over before a worker is free: it would count before it begins.
+        # No call is submitted before a worker is free, since it would count before it begins.
         most = min(executor.workers, self._plan.concurrency)
         while self._errors.failure is None and len(self._in_flight) < most and not executor.ended:
             if not self._schedule.is_ready(now) or gate.opens_at > now:
@@ -311,14 +311,14 @@ class RowRunner:
         return max(0.0, min([_LONGEST_WAIT, *(time - now for time in until)]))
 
     def _deadlines(self, executor: RowExecutor) -> dict[int, float]:
-        """Return the deadline of the running calls, on the monotonic clock."""
+        """Return the deadlines of the running calls, on the monotonic clock."""
         timeout = self._plan.policies.timeout
         if timeout is None:
             return {}
         return {number: began + timeout for number, began in executor.begun.items() if number in self._in_flight}
 
     def _start_first(self, executor: RowExecutor, positions: Sequence[int]) -> None:
-        """Start the first call for each of some rows, with arguments that are prepared together."""
+        """Start the first calls of rows, with arguments prepared together."""
         while positions:
             try:
                 with ArgumentErrors(self._table.spec, positions[0]):
@@ -336,7 +336,7 @@ class RowRunner:
             positions = positions[len(calls.positions) :]
 
     def _fail_arguments(self, task: Task, error: TableReferenceError) -> None:
-        """Fail a call whose arguments cannot be made: an error of its row, not of the vault."""
+        """Fail a call on an error in its arguments, as an error of its row, not of the vault."""
         self._errors.fail(task._replace(attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
 
     def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
@@ -394,9 +394,9 @@ class RowRunner:
                 ended.popleft()
 
     def _results(self, ended: deque[Ended]) -> Sequence[tuple[Ended, int, bytes]]:
-        """Return the first calls that have ended, as long as all there is to do is to keep their results.
+        """Return the first ended calls that only need their results kept.
 
-        Each comes with its row and the fingerprint.
+        Each comes with its row and fingerprint.
         """
         filled, found = self._table.filled, []
         # Copied in one step: other threads append meanwhile.
@@ -419,14 +419,14 @@ class RowRunner:
     def _collected(
         self, positions: Sequence[int], fingerprints: Fingerprints, results: Sequence[object], are_read: bool = False
     ) -> Iterator[tuple[int, RowError]]:
-        """Keep results in groups; yield the place of each that is refused, with its error.
+        """Keep results in groups; yield the index and error of each rejected one.
 
         Parameters
         ----------
         positions, fingerprints
-            Of the rows.
+            Positions and fingerprints of the rows.
         results
-            One per row.
+            One result per row.
         are_read
             Whether they come from `read_together` of the collector.
         """
@@ -466,7 +466,7 @@ class RowRunner:
         self._in_flight.remove((ended.number,))
 
     def _note_usage(self, number: int, call: Call, seconds: float, amounts: Mapping[str, float]) -> None:
-        """Add the usage of a call that has ended, if calls are counted or it has reported anything."""
+        """Add the usage of an ended call, if calls are counted or it reported any."""
         if number == self._noted:
             # An interrupt came before the call was removed.
             return
@@ -481,7 +481,7 @@ class RowRunner:
         self._table.usage.end(positions, seconds, amounts)
 
     def _take_row(self, task: Task, value: object, fingerprint: bytes, place: int = 0) -> None:
-        """Keep the result of one row, unless it is refused."""
+        """Keep the result of one row, unless it is rejected."""
         position, spec = task.positions[place], self._table.spec
         if self._table.filled[position]:
             return
@@ -569,7 +569,7 @@ class RowRunner:
                 self._errors.end(task, RowError(error))
 
     def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
-        """Fail the rows of a job that has timed out individually, since smaller jobs would not be faster."""
+        """Fail the rows of a timed-out job individually, since smaller jobs would not be faster."""
         self._errors.begin_job()
         for position in task.positions:
             if not self._table.filled[position]:
@@ -599,14 +599,14 @@ class RowRunner:
             patient = patient and not self._owner.stop_requested
 
     def _take_back(self, executor: RowExecutor) -> None:
-        """Take back calls that no worker has begun, and jobs that are left to a later attempt."""
+        """Take back calls that have not begun, and jobs left to a later attempt."""
         reported = {number: executor.reported(number) for number in self._in_flight} if self._jobs is not None else {}
         executor.cancel_waiting()
         for number in self._in_flight:
             call = self._in_flight.get(number)
             if call is None or executor.knows(number):
                 continue
-            # It was taken back, or interrupted before it was handed over.
+            # It was taken back, or interrupted before it was submitted.
             self._in_flight.remove((number,))
             if self._jobs is not None and self._jobs.is_out(number):
                 self._note_usage(number, call, 0.0, reported[number])
@@ -626,7 +626,7 @@ def _as_given(cell: object, column_type: ColumnType | None) -> object:
 
 
 def _after_call(task: Task, seconds: float) -> Task:
-    """Return a task with one more call, and its duration, counted; the try began when its first call did."""
+    """Count a call and its duration in a task; the try began with its first call."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
     # Faster than `replace`, which would double the cost of a row.
     return Task(

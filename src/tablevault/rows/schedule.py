@@ -1,4 +1,4 @@
-"""Scheduling of calls, and decisions on errors: retries, limits, and the end of a run."""
+"""Scheduling of calls, and decisions on retries, limits and the end of a run."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ FEWEST_FOR_SHARE = 20
 
 
 class Task(NamedTuple):
-    """A call to be made: plain data, and one per row, so that it has to be made fast."""
+    """A call to make; a plain tuple, since creation per row must be fast."""
 
     positions: Sequence[int]
     attempt: int = 1
-    """Number of the call in the try of its rows."""
+    """Number of the call within the current try of its rows."""
     retries: int = 0
     """Retries used so far; throttled calls use none."""
     first_call: float | None = None
@@ -42,7 +42,7 @@ class Schedule:
     Parameters
     ----------
     size
-        Rows of one call.
+        Rows per call.
     """
 
     def __init__(self, size: int = 1) -> None:
@@ -50,17 +50,17 @@ class Schedule:
         self._new: Sequence[int] = ()
         """Rows that were never tried."""
         self._taken = 0
-        """How many of them were taken."""
+        """Number of new rows taken so far."""
         self._waiting: list[tuple[float, int, Task]] = []
         self._numbers = count()
 
     def add(self, positions: Sequence[int]) -> None:
-        """Add rows that were never tried, in the order in which they are tried."""
+        """Add rows that were never tried, in the order of execution."""
         rest = self._new[self._taken :]
         self._new, self._taken = [*rest, *positions] if rest else positions, 0
 
     def take(self, now: float) -> Task | None:
-        """Return the next task that may start now; `None` if there is none."""
+        """Return the next task that may start now, if any."""
         if self._is_due(now):
             task = heapq.heappop(self._waiting)[2]
             return self._joined(task, now) if task.joins else task
@@ -68,12 +68,12 @@ class Schedule:
         return Task(positions) if positions else None
 
     def take_new(self, most: int, now: float) -> Sequence[int]:
-        """Return rows that were never tried and may start now; none while a retry is due, which comes first.
+        """Return untried rows that may start now, unless a retry is due, which comes first.
 
         Parameters
         ----------
         most
-            How many rows may start; at most these are taken.
+            Maximum number of rows.
         now
             The monotonic clock.
         """
@@ -88,7 +88,7 @@ class Schedule:
         return bool(self._waiting) and self._waiting[0][0] <= now
 
     def _joined(self, task: Task, now: float) -> Task:
-        """Return a task, extended by the rows of those that it may be combined with."""
+        """Extend a task by the rows of those that it may be combined with."""
         positions = list(task.positions)
         while self._is_due(now) and len(positions) < self._size:
             other = self._waiting[0][2]
@@ -108,7 +108,7 @@ class Schedule:
 
     @property
     def next_time(self) -> float | None:
-        """When the next waiting task may start; `None` if none waits."""
+        """Earliest start of the next waiting task; `None` if none waits."""
         return self._waiting[0][0] if self._waiting else None
 
     @property
@@ -126,7 +126,7 @@ class Verdict(Enum):
     """The kinds of decision on the error of a call."""
 
     RETRY = "retry"
-    """The call is repeated."""
+    """The call is retried."""
     SPLIT = "split"
     """The rows of a batch are retried in halves, to find the failing ones."""
     COLLECT = "collect"
@@ -143,22 +143,22 @@ class Decision:
     not_before: float = 0.0
     """Earliest time of the next call, on the monotonic clock."""
     task: Task | None = None
-    """The call to repeat."""
+    """The call to retry."""
 
     def repeats_call(self, failed: Task, error: RowError) -> bool:
-        """Return whether the next call for the rows keeps the id: the outcome is unknown, or the call was throttled.
+        """Return whether the next call keeps the id, after an unknown outcome or throttling.
 
         Parameters
         ----------
         failed, error
-            The call, and its error.
+            The call and its error.
         """
         return error.has_died or (self.task is not None and self.task.retries == failed.retries)
 
 
 @dataclass
 class FailurePolicy:
-    """Decides on errors by the policies of a builder, and counts them."""
+    """Applies a builder's policies to errors, and counts them."""
 
     policies: Policies
     stop_on: ErrorRules
@@ -167,7 +167,7 @@ class FailurePolicy:
     counter: BuilderCounter = field(default_factory=lambda: BuilderCounter(0))
     """Counts the rows of this builder with a result or an error, in all attempts of this process."""
     process_id: str = ""
-    """The process, as notes on errors name it."""
+    """Id of the process in notes on errors."""
     failed_before: Collection[int] = ()
     """Rows that failed in an earlier attempt. They are tried last, in order, so that a repeated failure does not
     indicate an outage: they do not count as consecutive failures."""
@@ -177,7 +177,7 @@ class FailurePolicy:
     """The last failed row of this attempt."""
 
     def succeed(self, rows: int) -> str | None:
-        """Count rows with a result; return a note if a limit is exceeded nevertheless.
+        """Count rows with a result; return a note if a failure limit is exceeded.
 
         Earlier failures may exceed the share once it is checked for the first time.
         """
@@ -217,7 +217,7 @@ class FailurePolicy:
 
     def _retry(self, task: Task, error: RowError, text: str, now: float) -> Decision | None:
         retry = self.policies.retry
-        # A worker has died in two calls for these rows already.
+        # `has_died`: two calls for these rows have already killed their workers.
         if not retry.max_retries or error.has_died or not self.retry_on.match(error):
             return None
         throttled = _is_throttled(error)
@@ -288,8 +288,8 @@ def _is_throttled(error: RowError) -> bool:
 
 
 def backoff(wait: float, max_wait: float, attempt: int) -> float:
-    """Return the seconds to wait after a call: doubled for each attempt, bounded, with a random factor in [½, 1]."""
-    # An exponent that large is beyond any bound, and would overflow.
+    """Return the seconds of exponential back-off, bounded, with a random factor in [½, 1]."""
+    # Larger exponents exceed any bound and would overflow.
     doubled = wait * 2.0 ** min(attempt - 1, 64)
     return min(max_wait, doubled) * random.uniform(0.5, 1.0)
 
