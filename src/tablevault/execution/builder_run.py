@@ -1,4 +1,4 @@
-"""One builder in one attempt: its state, and the steps that all return types share."""
+"""The state of one builder in one attempt, and steps shared by all return types."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class BuilderRun:
     builder: PreparedBuilder
     counter: BuilderCounter
     saved: BuilderState | None = field(repr=False)
-    """The finished rows of earlier attempts of the process."""
+    """Finished rows of the process's earlier attempts."""
 
     @classmethod
     def start(cls, execution: Execution, builder: PreparedBuilder) -> BuilderRun:
-        """Begin to count the rows of a builder, and load the finished rows of earlier attempts."""
+        """Start counting a builder's rows, and load the finished rows of earlier attempts."""
         spec = builder.spec
         counter = execution.progress.start(spec.name, len(spec.changed_columns))
         return cls(execution, builder, counter, execution.checkpoints.load(spec.name))
@@ -60,30 +60,30 @@ class BuilderRun:
 
     @property
     def reused_version(self) -> str:
-        """Version under which cells are reused: for a finished builder, the one that finished it.
+        """Code version for reusing cells; for a finished builder, the one that finished it.
 
-        It must not run again, and the code may have been edited since.
+        A finished builder must not run again, even if the code has been edited since.
         """
         finished = self.saved.finished_code if self.saved is not None and self.saved.done else None
         return finished or self.builder.version
 
     def setup_arguments(self) -> dict[str, object]:
-        """Return the arguments of the constructor, where the builder names a class."""
+        """Return the constructor arguments, if the builder names a class."""
         with ArgumentErrors(self.spec):
             return FunctionCall.of_setup(self.spec, self.execution.views({}))
 
     def begin(self) -> None:
-        """Record that rows of this builder follow."""
+        """Record in the checkpoints that rows of this builder follow."""
         is_nested = self.spec.for_each is not None
         self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version, is_nested)
 
     def usage_log(self) -> UsageLog:
-        """Return the usage of a builder that is called once; must be called only once."""
+        """Return the usage log of a function called once per builder; must be called only once."""
         saved = self.saved.usage if self.saved is not None else None
         return UsageLog(self.spec.name, self.counter, self.execution.checkpoints, saved)
 
     def gate(self) -> CallGate | None:
-        """Return the gate that calls pass; `None` if no service and no budget limits them."""
+        """Return the gate that admits calls; `None` if neither services nor budgets limit them."""
         policies, counter, open_limits = self.spec.policies, self.counter, self.execution.limits
         budgets = list(self.execution.budgets)
         if policies.budget is not None:
@@ -94,7 +94,7 @@ class BuilderRun:
         return CallGate(counter, policies.services, limits, budgets)
 
     def job_journal(self) -> JobJournal | None:
-        """Return the record of the jobs that rows are handed out as; `None` where functions compute them."""
+        """Return the journal of the rows' jobs; `None` if the function computes rows itself."""
         if not self.spec.policies.runs_jobs:
             return None
         saved = self.saved.jobs if self.saved is not None else {}
@@ -107,7 +107,7 @@ class BuilderRun:
         return RowTable(self.spec, self.builder.version, self.counter, self.frame.artifacts, self.execution.checkpoints)
 
     def restored_table(self) -> RowTable:
-        """Return a table with the rows that earlier attempts finished."""
+        """Return a table with the finished rows of earlier attempts."""
         table = self.empty_table()
         if self.saved is not None:
             table.restore(self.saved)
@@ -119,7 +119,7 @@ class BuilderRun:
         Raises
         ------
         ValueError
-            If cells do not fit into one column; their rows are computed again by a resumed process.
+            If cells do not fit into one column; a resumed process recomputes their rows.
         """
         self.counter.total = total
         try:
@@ -138,9 +138,9 @@ class BuilderRun:
             self.keep_old_rows()
 
     def put_columns(self, table: RowTable, over: bool = True) -> None:
-        """Put columns as they are into the frame, with nulls in missing rows.
+        """Put the current columns into the frame, with nulls in missing rows.
 
-        Columns that are there already are replaced only if `over`.
+        Existing columns are replaced only if `over`.
         """
         for name, cells in zip(self.spec.changed_columns, table.columns, strict=True):
             if not over and name in self.frame.columns:
@@ -153,12 +153,12 @@ class BuilderRun:
                 }
 
     def _misfits(self, table: RowTable) -> list[int]:
-        """Return the rows with a cell that does not fit into one column with those before it."""
+        """Return the rows with a cell that does not fit into its column with earlier cells."""
         named = zip(self.spec.changed_columns, table.columns, strict=True)
         return sorted({position for name, cells in named for position in misfits(self.spec, name, cells)})
 
     def record_artifacts(self) -> None:
-        """Take over the records of the files that computed rows named."""
+        """Add the records of the files named by computed rows."""
         if any(names_artifacts(self.spec.dtypes.get(name)) for name in self.spec.changed_columns):
             self.execution.checkpoints.flush()
             state = self.execution.checkpoints.load(self.spec.name)
@@ -201,7 +201,7 @@ class BuilderRun:
                 )
 
     def keep_old_rows(self) -> None:
-        """Append the rows of the origin that the new run did not produce, if the builder keeps old rows."""
+        """Append the origin's rows missing from the new run, if the builder keeps old rows."""
         execution, spec, frame = self.execution, self.spec, self.frame
         if not (spec.keep_old and execution.origins):
             return
@@ -233,7 +233,7 @@ class BuilderRun:
     # --- outcomes -------------------------------------------------------------------------------------------------
 
     def add_row_outcome(self, table: RowTable, whole: bytes | None = None) -> None:
-        """Record for each row which version of the code computed it."""
+        """Record the code version that computed each row."""
         self.add_outcome(
             tuple(table.versions), table.fingerprints, table.codes, whole, table.failures, table.usage.rows
         )
@@ -241,14 +241,14 @@ class BuilderRun:
     def add_input_outcome(
         self, table: RowTable, fingerprints: Fingerprints, codes: array[int], counts: Sequence[int]
     ) -> None:
-        """Record for each row, and for each input row, which version of the code computed it.
+        """Record the code version that computed each row and input row.
 
         Parameters
         ----------
         table
             The input rows.
         fingerprints, codes
-            Of each row of the instance.
+            Fingerprint and index of the code version of each row of the instance.
         counts
             The number of rows made from each input row.
         """

@@ -1,4 +1,4 @@
-"""The state that the builders of one execution share."""
+"""Shared state of the builders of one execution."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tablevault.values.progress import ExecutionProgress
 
 @dataclass
 class Execution:
-    """The state that the builders of one execution share."""
+    """Shared state of the builders of one execution."""
 
     frame: DraftFrame
     inputs: FrameSource
@@ -44,24 +44,24 @@ class Execution:
     input_keys_of: Callable[[PinnedKey], tuple[str, ...]] = lambda _: ()
     """Returns the primary key of a pinned instance."""
     limits: Callable[[], ServiceLimits] | None = None
-    """Returns the limits of services; `None` where no function is called."""
+    """Returns the limits of services; `None` if no functions are called."""
     budgets: tuple[Budget, ...] = ()
     """Budgets of the process and its ancestors."""
     index_origin: MaterializedOrigin | None = None
     """The origin that `self` means for a row-wise IndexBuilder."""
     outcomes: list[BuilderOutcome] = field(default_factory=list)
     matches: tuple[Sequence[int | None], ...] = ()
-    """For each origin: the position in it of each row of the instance."""
+    """For each origin, the position of each row of the instance in it."""
     _checked: Sequence[Column] = ()
-    """The columns of the primary key that were checked last; columns never change."""
+    """The primary key's columns at the last check; columns are immutable."""
 
     def views(self, unfinished: Mapping[str, Sequence[object]], other: MaterializedOrigin | None = None) -> Views:
-        """Return the current data in the views of functions and fingerprints.
+        """Return the views of the current data for functions and fingerprints.
 
         Parameters
         ----------
         unfinished
-            Columns of the running builder that it reads itself, as far as they are filled.
+            The filled part of the running builder's columns that it reads itself.
         other
             The origin that `self` means, if it is not the instance being built.
         """
@@ -87,7 +87,7 @@ class Execution:
         return {outcome.builder.spec.name: list(outcome.failures.values()) for outcome in self.outcomes}
 
     def input_key_columns(self, spec: BuilderSpec) -> dict[str, Sequence[object]]:
-        """Return the columns of the primary key of the table for whose rows a builder is called; empty without one."""
+        """Return the primary key columns of a builder's `for_each` table; empty without a key."""
         each = spec.for_each
         if each is None:
             return {}
@@ -110,7 +110,7 @@ class Execution:
             self._checked = columns
 
     def match_origins(self) -> None:
-        """Match the rows with those of each origin: by the primary key, or by position if there is none."""
+        """Match the rows with those of each origin, by primary key or else by position."""
         self.matches = tuple(self._match(origin) for origin in self.origins)
 
     def _match(self, origin: Origin) -> Sequence[int | None]:
@@ -122,7 +122,7 @@ class Execution:
             return [None] * count
         new = row_keys([self.frame.columns[name].values for name in self.primary_key])
         if new[: len(old)] == old:
-            # Keys are unique, so none of those that follow is among the old ones.
+            # Keys are unique, so the following ones are all new.
             return [*range(len(old)), *repeat(None, count - len(old))]
         places = {key: place for place, key in enumerate(old)}
         return [places.get(key) for key in new]

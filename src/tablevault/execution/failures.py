@@ -1,4 +1,4 @@
-"""Failed and skipped rows of an instance: the file that keeps them, and the rows that have to be skipped."""
+"""Failed and skipped rows of an instance, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def write_failures(path: Path, rows: Iterable[FailedRow]) -> None:
 
 
 def read_failures(path: Path) -> list[FailedRow]:
-    """Read the file of `write_failures`; nothing if it does not exist.
+    """Read the file of `write_failures`; a missing file is empty.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def read_failures(path: Path) -> list[FailedRow]:
 
 
 def _row(cells: Mapping[str, Any]) -> FailedRow:
-    """Return the row that has these cells, by the names of `COLUMNS`."""
+    """Build a row from its cells, keyed by the names in `COLUMNS`."""
     if (
         cells["kind"] not in _KINDS
         or cells["index"] < 0
@@ -146,7 +146,7 @@ _cause_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(tuple[str, str]).decode
 
 
 def skip_rows(run: BuilderRun, table: RowTable) -> None:
-    """Skip missing rows whose function would read a cell of their own row that failed or was skipped."""
+    """Skip missing rows whose function would read a failed or skipped cell of the same row."""
     failed = run.frame.failures
     columns = [name for name in run.spec.own_row_columns if name in failed]
     if not columns or run.spec.policies.failed_inputs == "pass":
@@ -158,7 +158,7 @@ def skip_rows(run: BuilderRun, table: RowTable) -> None:
 
 
 def passed_rows(run: BuilderRun) -> frozenset[int]:
-    """Return the rows that are computed although a cell of their own row failed: they are never reused."""
+    """Return the rows computed despite a failed cell in the same row, which are never reused."""
     if run.spec.policies.failed_inputs != "pass":
         return frozenset()
     failed = run.frame.failures
@@ -166,7 +166,7 @@ def passed_rows(run: BuilderRun) -> frozenset[int]:
 
 
 def failure_summary(failures: Mapping[str, Sequence[RowFailure]]) -> str | None:
-    """Return how many rows failed and were skipped, by builder; `None` if none did.
+    """Summarize the failed and skipped rows by builder; `None` without any.
 
     Parameters
     ----------

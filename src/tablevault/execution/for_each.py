@@ -1,7 +1,7 @@
-"""IndexBuilders that are called for each row of another table: one input row becomes any number of rows.
+"""IndexBuilders called for each row of another table, producing any number of rows.
 
-Reuse, errors, retries and checkpoints work per input row. The rows of one input row stand together, in
-the order of the input rows.
+Reuse, errors, retries and checkpoints work per input row. The rows of one input row are adjacent, in the order of the
+input rows.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from tablevault.rows.table import RowTable, consecutive
 from tablevault.storage.fingerprints import Fingerprints
 
 Adopted = dict[int, list[tuple[str, int, AdoptedArtifact]]]
-"""Files of reused cells: input row -> column, place among its rows, file."""
+"""Files of reused cells: input row -> column, index among its rows, file."""
 
 
 def run_for_each(run: BuilderRun, plan: Callable[[BuilderRun], CallPlan]) -> None:
-    """Reuse the rows of unchanged input rows, call the function for the others, and put the columns into the frame."""
+    """Reuse the rows of unchanged input rows, and compute the others into the frame."""
     fill_input_rows(run, plan, partial(reuse_input_rows, run))
 
 
@@ -43,14 +43,14 @@ def fill_input_rows(
     Parameters
     ----------
     run, plan
-        The builder, and how its function is run.
+        The builder, and the plan of its calls.
     take
-        Takes over the rows of an origin, and returns the files that they name.
+        Reuses the rows of an origin, and returns the files named by them.
     """
     table, call = _table(run, input_frame(run)), _call(run)
     adopted = take(table, call)
     if run.is_done and table.missing():
-        # Files that its cells named, or that its origin had, are gone.
+        # Files named by its cells, or files of its origin, are missing.
         run.begin()
     if table.missing():
         reader = ForEachReader(run.spec, table.artifacts.name_of, table.columns)
@@ -74,16 +74,16 @@ def restore_for_each(run: BuilderRun, reusing: bool) -> bool:
 
 
 def decide_input_rows(run: BuilderRun) -> RowTable:
-    """Return the input rows without calling the function; those that can be reused are filled."""
+    """Return the input rows without calling the function; reusable ones are filled."""
     table = _table(run, input_frame(run))
     reuse_input_rows(run, table, _call(run))
     return table
 
 
 def input_frame(run: BuilderRun) -> Frame:
-    """Return the frame of the pinned instance whose rows the function is called for."""
+    """Return the frame of the pinned instance that supplies the input rows."""
     address = run.spec.for_each
-    assert address is not None  # the caller has looked
+    assert address is not None  # checked by the caller
     return run.execution.inputs.frame(address.table, address.instance)
 
 
@@ -103,7 +103,7 @@ def _call(run: BuilderRun) -> FunctionCall:
 
 
 def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Adopted:
-    """Take over the rows of input rows with equal arguments and equal code; return the files that they name."""
+    """Reuse the rows of input rows with equal arguments and code; return the files named by them."""
     adopted: Adopted = {}
     if not run.execution.reuses_cells:
         return adopted
@@ -137,9 +137,9 @@ def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Ad
 def take_input_row(
     table: RowTable, position: int, found: InputRows, place: int, origin: Origin, adopted: Adopted
 ) -> bool:
-    """Reuse the rows of an input row, and add the files that they name.
+    """Reuse the rows of an input row, and add the files named by them.
 
-    Returns `False` if a file is gone or its name is taken.
+    Returns `False` if a file is missing or its name is taken.
     """
     cells = found.cells(place)
     files = _files(table, cells, origin.adopted)
@@ -155,7 +155,7 @@ def take_input_row(
 def _files(
     table: RowTable, cells: NestedCells, adopt: Callable[[str], AdoptedArtifact | None]
 ) -> list[tuple[str, int, AdoptedArtifact]] | None:
-    """Return the files that cells name; `None` if one is gone or its name is taken."""
+    """Return the files named by cells; `None` if one is missing or its name is taken."""
     found = []
     for number in table.artifact_columns:
         for place, cell in enumerate(cells[number]):
@@ -182,7 +182,7 @@ def _flat(cells: Sequence[object]) -> list[object]:
 
 
 def _put(run: BuilderRun, table: RowTable, adopted: Adopted) -> None:
-    """Put the rows into the frame, with what provenance keeps of their input rows."""
+    """Put the rows into the frame, and record the provenance of their input rows."""
     counts = _counts(table)
     starts = [0, *accumulate(counts)]
     files: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in run.spec.changed_columns}
@@ -202,14 +202,14 @@ def _put(run: BuilderRun, table: RowTable, adopted: Adopted) -> None:
 
 
 def _misfits(run: BuilderRun, table: RowTable) -> set[int]:
-    """Return the input rows with a cell that does not fit into one column with those before it."""
+    """Return the input rows with a cell that does not fit into its column with earlier cells."""
     owners = [position for position, count in enumerate(_counts(table)) for _ in range(count)]
     named = zip(run.spec.changed_columns, table.columns, strict=True)
     return {owners[row] for name, cells in named for row in misfits(run.spec, name, _flat(cells))}
 
 
 def _check_fit(run: BuilderRun, table: RowTable) -> None:
-    """Raise the located error of cells that do not fit into one column; their input rows are computed again."""
+    """Raise a located error for cells that do not fit into one column; their input rows are recomputed."""
     refused = _misfits(run, table)
     if refused:
         table.forget(refused)

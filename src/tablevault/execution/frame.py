@@ -1,4 +1,4 @@
-"""The frame under construction: its complete columns, in memory."""
+"""The complete columns of the frame under construction, in memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class BuiltColumn:
     column: Column
     type: ColumnType
     cells: Sequence[object] | None = None
-    """The plain values that it was built from, if they are at hand."""
+    """The plain values that it was built from, if available."""
 
     @cached_property
     def values(self) -> Sequence[object]:
-        """The cells as plain Python values, exactly as a later run reads them from the file."""
+        """The cells as plain Python values, identical to those read back from the file."""
         cells, self.cells = self.cells, None
         return plain_values(self.column, self.type) if cells is None else normal_cells(cells, self.column, self.type)
 
@@ -41,7 +41,7 @@ class BuiltColumn:
 
 @dataclass
 class DraftFrame:
-    """The columns that are complete so far, in the frame's order, and the artifacts that they name."""
+    """The columns completed so far, in the frame's order, and their artifacts."""
 
     artifacts: InstanceArtifacts
     row_count: int = 0
@@ -66,7 +66,7 @@ class DraftFrame:
         name, column, column_type
             The column.
         cells
-            The plain values that it was built from, if they are at hand.
+            The plain values that it was built from, if available.
         adopted
             The files of reused cells, by position.
         """
@@ -86,7 +86,7 @@ class DraftFrame:
         cells
             Names in the artifact folder.
         adopted
-            The files that are still in the folder of an origin, by position.
+            Files still in the folder of an origin, by position.
         """
         return [
             None
@@ -96,18 +96,18 @@ class DraftFrame:
         ]
 
     def as_paths(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
-        """Return the frame as functions see it, artifacts as full paths.
+        """Return the frame as functions see it, with artifacts as full paths.
 
         Parameters
         ----------
         unfinished
-            Columns of the builder that is running, as far as they are filled.
+            The filled part of the running builder's columns.
         """
         values = {name: self._paths(name, built) for name, built in self.columns.items()}
         return MemoryFrame({**values, **unfinished}, self._types())
 
     def as_contents(self, unfinished: Mapping[str, Sequence[object]]) -> Frame:
-        """Return the frame as fingerprints count it, artifacts as hashes of their content."""
+        """Return the frame as fingerprints see it, with artifacts as hashes of their contents."""
         artifacts = [name for name, built in self.columns.items() if built.holds_artifacts and name not in unfinished]
         contents = {name: self._contents_of(self.adopted[name].values()) for name in artifacts}
         return ContentFrame(self.as_paths(unfinished), contents)
@@ -118,15 +118,15 @@ class DraftFrame:
         return any(built.holds_artifacts for built in self.columns.values())
 
     def artifact_names(self) -> dict[str, tuple[str, int]]:
-        """Return every file that a cell names, with the (last) column and row that do."""
+        """Return every file named by a cell, with the last column and row to name it."""
         return {file: (name, row) for file, name, row in self._artifact_cells()}
 
     def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
-        """Return every file that a computed cell names, with the (last) column and row that do."""
+        """Return every file named by a computed cell, with the last column and row to name it."""
         return {file: (name, row) for file, name, row in self._artifact_cells() if row not in self.adopted[name]}
 
     def _artifact_cells(self) -> Iterator[tuple[str, str, int]]:
-        """Yield every file that a cell names, with the cell's column and row."""
+        """Yield every file named by a cell, with the cell's column and row."""
         for name, built in self.columns.items():
             if built.holds_artifacts:
                 yield from ((str(cell), name, row) for row, cell in enumerate(built.values) if cell is not None)
@@ -140,7 +140,7 @@ class DraftFrame:
         return self.full_paths(built.values, self.adopted[name])
 
     def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
-        """Return the digest for a path: the recorded hash of the file, else the hash of its current content."""
+        """Return a function that maps a path to the recorded hash of the file, or else to its current hash."""
         known = {str(self.artifacts.folder / name): record.sha256 for name, record in self.artifacts.computed.items()}
         known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
 

@@ -1,4 +1,4 @@
-"""Generators: functions that yield the rows in order, and may continue after the rows that are there."""
+"""Generator functions, which yield rows in order and may continue after existing rows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tablevault.rows.usage import Metered
 
 
 def run_generator(run: BuilderRun) -> None:
-    """Take over finished rows, or reuse the columns of an origin, and let the generator yield the others."""
+    """Restore finished rows or reuse an origin's columns, and pull the other rows from the generator."""
     table = run.restored_table()
     table.keep_failures()
     total = None if run.spec.is_index else run.frame.row_count
@@ -51,7 +51,7 @@ def run_generator(run: BuilderRun) -> None:
         else nullcontext(call_function(run, call, ended, table.usage))
     )
     try:
-        # Its body runs while its rows are taken.
+        # The generator's body runs while its rows are pulled.
         with source as values, Metered(SingleMeter(table.usage)):
             Yields(run, table, call.fingerprint, first, total).append(values, filled - first)
     except Exception:
@@ -61,7 +61,7 @@ def run_generator(run: BuilderRun) -> None:
 
 
 def restore_generator(run: BuilderRun, reusing: bool) -> bool:
-    """Put reusable columns, or the finished rows, into the frame; see `running.restore_builders`."""
+    """Put reusable columns or finished rows into the frame; see `running.restore_builders`."""
     if reusing and run.saved is None and decide_generator(run):
         return True
     run.put_rows_so_far(run.rows_so_far())
@@ -69,13 +69,13 @@ def restore_generator(run: BuilderRun, reusing: bool) -> bool:
 
 
 def decide_generator(run: BuilderRun) -> bool:
-    """Reuse the columns of an origin without calling the function; return whether that was possible."""
+    """Reuse an origin's columns without calling the function; return whether that was possible."""
     own = _own_rows(run, run.empty_table(), run.frame.row_count) if _continues(run) else {}
     return reuse_whole(run, SingleCall.prepare(run, own).fingerprint)
 
 
 def shown_origin(run: BuilderRun) -> Origin | None:
-    """Return the origin whose rows the generator sees first, to append to them; `None` if there is none."""
+    """Return the origin whose rows the generator appends to, if any."""
     spec, origins = run.spec, run.execution.origins if run.execution.reuses_cells else ()
     if not (spec.is_index and spec.keep_old and spec.reads.reads_whole_self and origins):
         return None
@@ -86,18 +86,18 @@ def shown_origin(run: BuilderRun) -> Origin | None:
 
 
 class Yields:
-    """Adds the rows that a generator yields to a table.
+    """Adds the rows of a generator to a table.
 
     Parameters
     ----------
     run, table
         The builder, and its rows so far.
     fingerprint
-        Of the arguments.
+        Fingerprint of the arguments.
     first
-        Position of the first row that the generator yields.
+        Position of the generator's first row.
     total
-        Number of rows that there must be in the end; `None` if the generator decides.
+        Required number of rows; `None` if the generator decides.
     """
 
     def __init__(self, run: BuilderRun, table: RowTable, fingerprint: bytes, first: int, total: int | None) -> None:
@@ -120,14 +120,14 @@ class Yields:
         )
 
     def append(self, values: object, repeated: int) -> None:
-        """Append the rows that the function yields.
+        """Append the rows yielded by the function.
 
         Parameters
         ----------
         values
             The result of the function.
         repeated
-            Number of rows that exist already: the generator repeats them, and they are compared and dropped.
+            Number of existing rows, which the generator repeats; they are compared and dropped.
         """
         iterator = self._iterator(values)
         for position in range(self._first, self._first + repeated):
@@ -161,7 +161,7 @@ class Yields:
         yielded = failure.result if failure.is_invalid and isinstance(failure.result, Exception) else None
         if yielded is not None:
             failure = RowError(yielded)
-        # A raised exception ends the generator: no row could follow.
+        # A raised exception ends the generator, so no row can follow.
         is_of_row = failure.is_invalid or yielded is not None
         task = Task((failed,))
         if not (self._collects and is_of_row) or self._policy.decide(task, failure, "", 0.0).verdict is Verdict.RAISE:
@@ -178,7 +178,7 @@ class Yields:
         raise self._function_error(failure.error, position) from failure.error
 
     def _repeat(self, iterator: Iterator[object], position: int) -> bool:
-        """Let the generator repeat a row that may exist; return whether it yielded one."""
+        """Pull a row that may already exist; return whether the generator yielded one."""
         try:
             value = next(iterator)
         except StopIteration:
@@ -257,13 +257,13 @@ def _finish(run: BuilderRun, table: RowTable, total: int, fingerprint: bytes) ->
 
 
 def _continues(run: BuilderRun) -> bool:
-    """Return whether the generator reads its own rows, and so continues after them."""
+    """Return whether the generator reads its own rows and thus continues after them."""
     reads = run.spec.reads
     return reads.reads_whole_self or bool(set(reads.own_columns) & set(run.spec.changed_columns))
 
 
 def _own_rows(run: BuilderRun, table: RowTable, total: int | None) -> dict[str, list[object]]:
-    """Return the generator's own columns as it sees them, as far as they are filled."""
+    """Return the filled part of the generator's own columns as it sees them."""
     shown = {}
     for name, kept in zip(run.spec.changed_columns, table.columns, strict=True):
         cells = normal_values(run.spec, name, kept)
@@ -278,7 +278,7 @@ def _own_rows(run: BuilderRun, table: RowTable, total: int | None) -> dict[str, 
 
 
 def _show_old_rows(run: BuilderRun, table: RowTable) -> int:
-    """Begin with the rows of the origin if the generator appends to them; return their number."""
+    """Start with the rows of the origin if the generator appends to them; return their number."""
     origin = shown_origin(run)
     rows = origin.rows(run.spec.changed_columns, is_index=True) if origin is not None else None
     if origin is None or rows is None:

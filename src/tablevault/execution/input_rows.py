@@ -1,4 +1,4 @@
-"""Input rows: the rows of another table for which an IndexBuilder was called, and their results."""
+"""Input rows of IndexBuilders called for each row of another table, and their results."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _INTEGER = type_of_arrow(pa.int64())
 _KEY = "key:"
 
 NestedCells = tuple[list[object], ...]
-"""The cells of the rows of one input row: a list per column."""
+"""The cells made from one input row, as one list per column."""
 
 
 @dataclass(frozen=True)
@@ -31,16 +31,16 @@ class InputRows:
     """The input rows of an origin, and the rows made from each of them."""
 
     keys: Sequence[object] | None
-    """Hashable key of each input row; `None` if they are known by their fingerprints only."""
+    """Hashable key of each input row; `None` if only fingerprints are known."""
     fingerprints: Sequence[bytes | None]
     versions: Sequence[str]
-    """Version of builder and code that computed the rows of each."""
+    """Version of builder and code that computed the rows of each input row."""
     cells: Callable[[int], NestedCells]
     """Returns the rows of the input row at a position."""
 
     @classmethod
     def of_state(cls, state: BuilderState) -> InputRows:
-        """Return the finished input rows of an execution that is not complete."""
+        """Return the finished input rows of an incomplete execution."""
         versions = [state.code_versions[code] for code in state.codes]
 
         def cells(place: int) -> NestedCells:
@@ -64,11 +64,11 @@ def write_input_rows(
     path
         The file.
     keys
-        The columns of the input table's primary key; none without one.
+        The columns of the input table's primary key; empty without one.
     fingerprints, codes
-        Of each input row; a code is the place of a version.
+        Fingerprint and version index of each input row.
     counts
-        The number of rows made from each.
+        The number of rows made from each input row.
     """
     columns = {f"{_KEY}{place}": build_column(cells, None) for place, cells in enumerate(keys)}
     columns["fingerprint"] = (fingerprints.column(), _BYTES)
@@ -78,18 +78,18 @@ def write_input_rows(
 
 
 def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> RowFingerprints:
-    """Return for each row of an instance the fingerprint and version of the input row that it was made from.
+    """Return the fingerprint and version of each row's input row.
 
-    Rows that were kept of an origin, which stand at the end, have none.
+    They are null for rows kept from an origin, which come last.
 
     Parameters
     ----------
     path
         The file of `write_input_rows`.
     versions
-        The versions of builder and code, to which the file refers by their places.
+        The versions of builder and code, to which the file refers by index.
     row_count
-        How many rows the instance has.
+        Number of rows of the instance.
 
     Raises
     ------
@@ -127,9 +127,9 @@ def read_input_rows(path: Path, versions: Sequence[str], columns: Sequence[Seque
     path
         The file.
     versions
-        The versions of builder and code, to which the file refers by their places.
+        The versions of builder and code, to which the file refers by index.
     columns
-        The columns of the builder, with all rows.
+        The builder's columns, with all rows.
 
     Raises
     ------

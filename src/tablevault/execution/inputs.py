@@ -1,4 +1,4 @@
-"""The frames that references read: pinned instances of other tables, and the frame under construction."""
+"""Frames read by references, which are pinned instances and the frame under construction."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ ARTIFACT_COLUMN = artifact_type().name
 
 @dataclass(frozen=True)
 class PinnedKey:
-    """The text by which a builder names another instance."""
+    """A builder's reference to another instance."""
 
     table: str
     """Folded name of the table."""
     instance: str | None
-    """Instance id, version or `@tag` as written; `None` for the newest of any version."""
+    """Instance id, version or `@tag` as written; `None` for the newest instance of any version."""
 
 
 class PinnedFrames:
-    """Finds the frames that an execution pinned when it started; nothing else can be read.
+    """Finds the frames pinned at the start of an execution; nothing else can be read.
 
     Parameters
     ----------
     frames
-        How each pinned frame is opened, when it is first needed.
+        Opens each pinned frame on first use.
     """
 
     def __init__(self, frames: Mapping[PinnedKey, Callable[[], Frame]]) -> None:
@@ -81,9 +81,9 @@ class WithSelf:
     Parameters
     ----------
     inputs
-        Finds other tables.
+        Finds the frames of other tables.
     own
-        Returns the frame of the instance being built, as far as it is built by then.
+        Returns the current frame of the instance being built.
     """
 
     def __init__(self, inputs: FrameSource, own: Callable[[], Frame]) -> None:
@@ -91,7 +91,7 @@ class WithSelf:
         self._own = own
 
     def frame(self, table: str, instance: str | None) -> Frame:
-        """Return the frame that `table(instance)` names."""
+        """Return the frame of `table(instance)`."""
         if table != SELF:
             return self._inputs.frame(table, instance)
         if instance is not None:
@@ -100,14 +100,14 @@ class WithSelf:
 
 
 class ContentFrame:
-    """A frame as fingerprints see it: artifact paths are replaced by the contents of the files.
+    """A frame as fingerprints see it, with file contents in place of artifact paths.
 
     Parameters
     ----------
     frame
-        The frame with its artifact columns as they are stored.
+        The frame with its stored artifact columns.
     contents
-        Hash of each artifact, by its stored path, for each artifact column.
+        Returns the hash of an artifact by its stored path, for each artifact column.
     """
 
     def __init__(self, frame: Frame, contents: Mapping[str, Callable[[object], object]]) -> None:
@@ -144,7 +144,7 @@ class ContentFrame:
         return len(self._frame)
 
     def values(self, column: str) -> Sequence[object]:
-        """Return a column, with contents in the place of artifact paths."""
+        """Return a column, with contents in place of artifact paths."""
         if column not in self._contents:
             return self._frame.values(column)
         if column not in self._values:
@@ -157,7 +157,7 @@ class ContentFrame:
         return self._frame.arrow_type(column)
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
-        """Return the named columns at the given positions, with contents in the place of artifact paths."""
+        """Return the named columns at the given positions, with contents in place of artifact paths."""
         import pandas as pd
 
         frame = self._frame.data_frame(columns, positions)
@@ -177,7 +177,7 @@ def pin_inputs(
     lock: Callable[[TableRecord, InstanceRecord], None],
     foreseen: Container[PinnedKey] = (),
 ) -> tuple[PinnedInput, ...]:
-    """Resolve every table that builders read to a materialized instance.
+    """Resolve every table read by builders to a materialized instance.
 
     Parameters
     ----------
@@ -186,9 +186,9 @@ def pin_inputs(
     documents
         The builder files.
     lock
-        Asks for a shared lock on an instance.
+        Requests a shared lock on an instance.
     foreseen
-        Inputs to leave out, which have no instance yet or will get another one.
+        Inputs to skip, which have no instance yet or will get another one.
 
     Raises
     ------
@@ -235,7 +235,7 @@ class PinnedInputs:
     pins
         The pinned instances.
     foreseen
-        Columns of inputs that will have another instance by the time they are read: no frame of theirs is opened.
+        Columns of inputs that will have another instance when they are read; their frames are not opened.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class PinnedInputs:
         return any(column.type_name == ARTIFACT_COLUMN for item in self._instances.values() for column in item.columns)
 
     def facts(self) -> dict[PinnedKey, InputFacts]:
-        """Return the facts about each input that provenance keeps."""
+        """Return the facts about each input for provenance."""
         found = {}
         for key, instance in self._instances.items():
             table = self._lookup.contents.table_by_id(instance.table_id)
@@ -280,7 +280,7 @@ class PinnedInputs:
         return [column.name for column in self._instances[key].columns]
 
     def lost_artifacts(self, key: PinnedKey) -> list[str]:
-        """Return the artifact columns of a pinned instance whose files were replaced by a newer instance's."""
+        """Return a pinned instance's artifact columns whose files were replaced by a newer instance."""
         if key in self._foreseen:
             return []
         instance = self._instances[key]
@@ -308,7 +308,7 @@ class PinnedInputs:
 
 
 def origin_facts(lookup: Lookup, row_id: int | None) -> InputFacts | None:
-    """Return the facts about an origin that provenance keeps."""
+    """Return the facts about an origin for provenance."""
     instance = lookup.contents.instance_by_row(row_id) if row_id is not None else None
     table = lookup.contents.table_by_id(instance.table_id) if instance is not None else None
     if instance is None or table is None:

@@ -1,4 +1,4 @@
-"""Origins: instances, and executions that were reverted, whose cells may be reused."""
+"""Origins of reused cells, which are instances and reverted executions."""
 
 from __future__ import annotations
 
@@ -34,36 +34,36 @@ class ReusableRows:
     """One sequence per column of the builder."""
     fingerprints: Sequence[bytes | None]
     versions: Sequence[str]
-    """Which version of the builder computed each row."""
+    """Version of the builder that computed each row."""
     whole: bytes | None
-    """Fingerprint of a builder that is decided as a whole."""
+    """Fingerprint of a builder that is reused as a whole."""
 
 
 class Origin(Protocol):
-    """An instance whose cells may be reused."""
+    """An instance or reverted execution whose cells may be reused."""
 
     is_committed: ClassVar[bool]
-    """Whether it is an instance; it is an execution that was reverted otherwise."""
+    """Whether it is a committed instance rather than a reverted execution."""
 
     @property
     def row_count(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
         ...
 
     def keys(self, primary_key: Sequence[str]) -> list[object] | None:
-        """Return the key of each row; `None` if these columns are not all there."""
+        """Return the key of each row; `None` if any of the columns is missing."""
         ...
 
     def column(self, name: str) -> Sequence[object] | None:
-        """Return a column of the finished frame, whichever builder made it; `None` if there is none of this name."""
+        """Return a column of the finished frame, whichever builder made it; `None` if it does not exist."""
         ...
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return the rows that a builder of these columns computed; `None` if there was none."""
+        """Return the rows computed by a builder of these columns; `None` without one."""
         ...
 
     def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
-        """Return the input rows of the IndexBuilder of these columns; `None` if it was not called for any."""
+        """Return the input rows of the IndexBuilder of these columns; `None` without any."""
         ...
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
@@ -71,14 +71,14 @@ class Origin(Protocol):
         ...
 
     def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
-        """Return the recorded facts about the builder of these columns; `None` if there are none.
+        """Return the recorded facts about the builder of these columns, if any.
 
-        Where an IndexBuilder made the same columns that another builder overwrote, `is_index` tells which is meant.
+        If another builder overwrote the same columns of an IndexBuilder, `is_index` selects one of the two.
         """
         ...
 
     def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return which rows of the builder of these columns `failed` or were `skipped`, as far as that is recorded."""
+        """Return the rows recorded as `failed` or `skipped` for the builder of these columns."""
         ...
 
 
@@ -88,15 +88,15 @@ class MaterializedOrigin:
     Parameters
     ----------
     frame_path
-        Its frame.
+        File of its frame.
     fingerprint_path
-        Its fingerprints; missing for one that was written from outside.
+        File of its fingerprints; missing for a directly written instance.
     error_path
-        Its failed rows; missing where none failed.
+        File of its failed rows; missing without any.
     artifact_folder
-        Its artifacts.
+        Folder of its artifacts.
     provenance
-        Its builders.
+        Provenance with its builders.
     artifacts
         The records of its artifacts, by name.
     """
@@ -121,20 +121,20 @@ class MaterializedOrigin:
         self._artifacts = artifacts
 
     def mean_usage(self) -> dict[str, dict[str, float]]:
-        """Return the mean use of each row that calls were made for, by builder and amount."""
+        """Return the mean usage per called row, by builder and amount."""
         return mean_usage(read_usage(self._frame_path.with_name(USAGE)))
 
     @property
     def row_count(self) -> int:
-        """How many rows it has."""
+        """Number of rows."""
         return len(self._frame)
 
     def as_paths(self) -> Frame:
-        """Return its frame as functions see it, artifacts as full paths."""
+        """Return its frame as functions see it, with artifacts as full paths."""
         return StoredFrame(self._frame_path, self._artifact_folder)
 
     def as_contents(self) -> Frame:
-        """Return its frame as fingerprints count it, artifacts as hashes of their content."""
+        """Return its frame as fingerprints see it, with artifacts as hashes of their contents."""
         return ContentFrame.of_stored(self._frame_path, self._artifacts)
 
     def column(self, name: str) -> Sequence[object] | None:
@@ -142,7 +142,7 @@ class MaterializedOrigin:
         return self._frame.values(name) if name in self._frame.column_names else None
 
     def stored(self, columns: Sequence[str]) -> FrameData:
-        """Return columns of its frame as they are stored."""
+        """Return columns of its frame in stored form."""
         return self._frame.stored(columns)
 
     def has_column(self, name: str, column: Column, column_type: ColumnType) -> bool:
@@ -162,14 +162,14 @@ class MaterializedOrigin:
         return row_keys([self._frame.values(column) for column in primary_key])
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return the rows that a builder of these columns computed."""
+        """Return the rows computed by a builder of these columns."""
         facts = self.facts(spec_columns, is_index)
         if facts is None or facts.is_index != is_index or self._is_overwritten(facts):
             return None
         return self.recorded_rows(facts)
 
     def recorded_rows(self, facts: BuilderFacts) -> ReusableRows:
-        """Return the rows of a builder as the frame has them, even where another builder overwrote them."""
+        """Return a builder's rows from the frame, even if another builder overwrote them."""
         stored = self._fingerprints.get(facts.name)
         if stored is None:
             stored = ([None] * self.row_count, [0] * self.row_count)
@@ -190,37 +190,37 @@ class MaterializedOrigin:
         return read_input_rows(self._frame_path.with_name(INPUT_ROWS), facts.versions, columns)
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
-        """Return the artifact file of this name, if it is still there."""
+        """Return the artifact file of this name, if it still exists."""
         return _adopted(self._artifact_folder, self._artifacts.get(name))
 
     def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
-        """Return the recorded facts about the builder of these columns, if possible of this kind."""
+        """Return the recorded facts about the builder of these columns, preferably of this kind."""
         found = [facts for facts in self._provenance.builders if facts.columns == columns]
         return next((facts for facts in found if facts.is_index == is_index), found[0] if found else None)
 
     def inputs_of(self, facts: BuilderFacts) -> list[str]:
-        """Return the ids of the instances that a builder read, in the order in which they were made."""
+        """Return the ids of the instances read by a builder, in order of creation."""
         numbers = {number for number, _ in facts.inputs}
         read = (item for item in self._provenance.inputs if item.row_id in numbers)
         return [item.instance_id for item in sorted(read, key=lambda item: item.row_id)]
 
     @property
     def index_facts(self) -> BuilderFacts | None:
-        """The recorded facts about its IndexBuilder; `None` if there are none."""
+        """The recorded facts about its IndexBuilder, if any."""
         return next((facts for facts in self._provenance.builders if facts.is_index), None)
 
     def facts_of_column(self, name: str) -> BuilderFacts | None:
-        """Return the recorded facts about the last builder of a column; `None` if there are none."""
+        """Return the recorded facts about the last builder of a column, if any."""
         return next((facts for facts in reversed(self._provenance.builders) if name in facts.columns), None)
 
     def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return which rows of the builder of these columns `failed` or were `skipped`."""
+        """Return the rows that `failed` or were `skipped` for the builder of these columns."""
         facts = self.facts(columns, is_index)
         return self._failures.get(facts.name, {}) if facts is not None else {}
 
     @cached_property
     def _failures(self) -> dict[str, dict[int, str]]:
-        """Which rows failed or were skipped, by builder."""
+        """Failed and skipped rows, by builder."""
         found: dict[str, dict[int, str]] = {}
         if self._error_path.is_file():
             data = read_frame(self._error_path)
@@ -243,14 +243,14 @@ class MaterializedOrigin:
 
 
 class PartialOrigin:
-    """The rows that an execution computed before it was reverted.
+    """The rows computed by an execution before it was reverted.
 
     Parameters
     ----------
     checkpoint_folder
-        Its checkpoints.
+        Folder of its checkpoints.
     artifact_folder
-        Its artifacts.
+        Folder of its artifacts.
     """
 
     is_committed: ClassVar[bool] = False
@@ -268,7 +268,7 @@ class PartialOrigin:
 
     @property
     def row_count(self) -> int:
-        """How many rows its IndexBuilder had produced."""
+        """Number of rows produced by its IndexBuilder."""
         return self._row_count
 
     def column(self, name: str) -> Sequence[object] | None:
@@ -284,7 +284,7 @@ class PartialOrigin:
         return row_keys([rows.values[self._index.index(column)] for column in primary_key])
 
     def rows(self, spec_columns: tuple[str, ...], is_index: bool) -> ReusableRows | None:
-        """Return the rows that a builder of these columns computed."""
+        """Return the rows computed by a builder of these columns."""
         return self._loaded.get(spec_columns) if (spec_columns == self._index) == is_index else None
 
     def input_rows(self, spec_columns: tuple[str, ...]) -> InputRows | None:
@@ -292,15 +292,15 @@ class PartialOrigin:
         return self._input_rows if spec_columns == self._index else None
 
     def adopted(self, name: str) -> AdoptedArtifact | None:
-        """Return the artifact file of this name, if it was recorded and is still there."""
+        """Return the artifact file of this name, if it was recorded and still exists."""
         return _adopted(self._artifact_folder, self._records.get(name))
 
     def facts(self, columns: tuple[str, ...], is_index: bool) -> BuilderFacts | None:
-        """Return `None`: a reverted execution has no provenance."""
+        """Return `None`, since a reverted execution has no provenance."""
         return None
 
     def failures(self, columns: tuple[str, ...], is_index: bool) -> Mapping[int, str]:
-        """Return nothing: a reverted execution does not distinguish failed from skipped rows."""
+        """Return an empty mapping, since failed and skipped rows are not distinguished."""
         return {}
 
     def _load(self, builder: str, is_index: bool) -> None:
@@ -323,7 +323,7 @@ class PartialOrigin:
 
 
 def _adopted(folder: Path, record: ArtifactRecord | None) -> AdoptedArtifact | None:
-    """Return a file of an origin, unless it is gone or its size has changed."""
+    """Return a file of an origin, unless it is missing or its size has changed."""
     if record is None:
         return None
     try:
@@ -341,7 +341,7 @@ def _whole_rows(path: Path, fingerprint: bytes, version: str) -> ReusableRows:
 
 
 def _flat_rows(state: BuilderState) -> ReusableRows:
-    """Return the rows made from input rows; they are reused by input row only."""
+    """Return the rows made from input rows, which are reused by input row only."""
     values = tuple([cell for cells in column if isinstance(cells, list) for cell in cells] for column in state.values)
     count = len(values[0]) if values else 0
     return ReusableRows(values, [None] * count, [""] * count, None)

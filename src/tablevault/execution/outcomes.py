@@ -1,4 +1,4 @@
-"""Prepared builders, their outcomes, and the facts about them that provenance keeps."""
+"""Prepared builders, their outcomes, and their facts for provenance."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PreparedBuilder:
     function: BuilderFunction | None
     """`None` while it cannot be called."""
     version: str
-    """Digest of everything that decides about reuse, except the values of arguments."""
+    """Digest of everything that affects reuse, except the values of arguments."""
     code_parts: Mapping[str, str]
     packages: Mapping[str, str]
     """Versions of the installed packages that its code imports."""
@@ -49,12 +49,12 @@ class PreparedBuilder:
 
 @dataclass(frozen=True)
 class InputOutcome:
-    """The input rows of a builder that is called for the rows of another table."""
+    """The input rows of a builder called for each row of another table."""
 
     table: RowTable
     """The input rows, with their nested cells."""
     counts: Sequence[int]
-    """The number of rows made from each."""
+    """The number of rows made from each input row."""
     keys: Mapping[str, Sequence[object]]
     """Columns of the input table's primary key; empty without one."""
 
@@ -68,28 +68,28 @@ class BuilderOutcome:
     computed: int
     reused: int
     fingerprints: Fingerprints | None = None
-    """Of each row, for row-wise functions."""
+    """Fingerprint of each row, for row-wise functions."""
     codes: array[int] | None = None
     """Index into `versions`, for each row."""
     whole: bytes | None = None
-    """Fingerprint of a function that is called once."""
+    """Fingerprint of a function called once per builder."""
     failures: Mapping[int, RowFailure] = field(default_factory=dict)
-    """Failed and skipped rows, by position; of input rows where there are any."""
+    """Failed and skipped rows by position, or by input row if there are any."""
     usage: Mapping[int, Usage] = field(default_factory=dict)
-    """Usage of the calls by position, or by input row where there are any."""
+    """Usage of the calls by position, or by input row if there are any."""
     inputs: InputOutcome | None = None
     reused_partial: int = 0
     """Rows reused from a reverted execution."""
 
     def facts(self, inputs: Mapping[PinnedKey, InputFacts], policies: PoliciesByAttempt) -> BuilderFacts:
-        """Return the facts that provenance keeps.
+        """Return the facts for provenance.
 
         Parameters
         ----------
         inputs
-            The instances that the execution read.
+            The instances read by the execution.
         policies
-            The policies of attempts that are not those of the builder's file; empty if all attempts had these.
+            Policies by attempt where they differ from the builder's file; empty if they never did.
         """
         spec = self.builder.spec
         reads = spec.reads
@@ -118,7 +118,7 @@ class BuilderOutcome:
         )
 
     def _policies(self, policies: PoliciesByAttempt) -> Iterator[PolicyFacts]:
-        """Yield the policies of the first attempt, and of each that had others than the one before."""
+        """Yield the policies of the first attempt, and of each attempt that changed them."""
         spec, last = self.builder.spec, None
         function = self.builder.function
         usual = "async" if function is not None and function.is_async else "threads"

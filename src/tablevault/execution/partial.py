@@ -17,7 +17,7 @@ from tablevault.storage.frames import read_frame
 
 
 def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
-    """Return the dtypes that builder files declare; unreadable files are ignored."""
+    """Return the dtypes declared in builder files; unreadable files are ignored."""
     types = {}
     for path in builder_files:
         try:
@@ -31,14 +31,14 @@ def declared_types(builder_files: Iterable[Path]) -> dict[str, ColumnType]:
 
 
 def read_partial(checkpoints: Path, artifacts: Path, types: Mapping[str, ColumnType]) -> DraftFrame:
-    """Return the columns that the checkpoints in a folder hold, with nulls in the cells never computed.
+    """Return the columns in a folder of checkpoints, with nulls in missing cells.
 
     Parameters
     ----------
     checkpoints
         The folder of the checkpoints; a running process may be appending to them.
     artifacts
-        Where the files that cells name are.
+        The folder of the files named by cells.
     types
         The declared types of columns.
     """

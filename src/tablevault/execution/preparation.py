@@ -1,4 +1,4 @@
-"""Preparing an execution: its builders read, checked against inputs and code, and put in order."""
+"""Preparation of an execution by reading, checking and ordering its builders."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocume
     Parameters
     ----------
     builder_files
-        The files, by the names of their builders.
+        The files by builder name.
 
     Raises
     ------
@@ -55,10 +55,10 @@ def read_documents(builder_files: Mapping[str, Path]) -> dict[str, BuilderDocume
 
 @dataclass(frozen=True)
 class Prepared:
-    """The builders of one instance, checked, with the inputs and the code that they use."""
+    """The checked builders of one instance, with their inputs and code."""
 
     specs: tuple[BuilderSpec, ...]
-    """In the order in which they run; the IndexBuilder first."""
+    """In execution order, with the IndexBuilder first."""
     inputs: PinnedInputs
     sources: Sources
 
@@ -66,16 +66,16 @@ class Prepared:
     def check(
         cls, table_name: str, documents: Mapping[str, BuilderDocument], inputs: PinnedInputs, sources: Sources
     ) -> Prepared:
-        """Check everything about builders that can be known before a function runs.
+        """Check builders as far as possible before a function runs.
 
         Parameters
         ----------
         table_name
-            The table whose instance is built.
+            The table of the instance to build.
         documents
             Its builder files.
         inputs
-            The instances that they read.
+            The instances read by them.
         sources
             The code modules.
 
@@ -84,7 +84,7 @@ class Prepared:
         TVBuilderError, TableReferenceError
             Naming file, line, field and remedy.
         TVArtifactError
-            If artifacts that a builder reads are gone.
+            If artifacts read by a builder no longer exist.
         """
         evaluator = Evaluator(inputs.paths)
 
@@ -102,12 +102,12 @@ class Prepared:
         return cls(tuple(ordered), inputs, sources)
 
     def with_policies(self, overrides: Overrides | None) -> Prepared:
-        """Return the builders with the policies of a call.
+        """Return the builders with the policies passed to a call.
 
         Raises
         ------
         TVArgumentError
-            If a builder does not exist, or a field is wrong or has no meaning for its builder.
+            If a builder does not exist, or a field is invalid or not applicable to its builder.
         """
         if not overrides:
             return self
@@ -119,7 +119,7 @@ class Prepared:
         return replace(self, specs=tuple(specs))
 
     def check_services(self, lookup: Lookup) -> None:
-        """Raise `TVBuilderError` if a builder names a service that the vault does not have."""
+        """Raise `TVBuilderError` if a builder names a service unknown to the vault."""
         named = [(spec, name) for spec in self.specs for name in spec.policies.services]
         known = lookup.contents.services() if named else {}
         for spec, name in named:
@@ -128,7 +128,7 @@ class Prepared:
                 raise spec.error(("service",), f"there is no service '{name}'{nearest_or(name, known, advice)}.")
 
     def check_waiting(self, user_given: bool) -> None:
-        """Raise `TVBuilderError` if a builder may pause a process that has no id of the user's."""
+        """Raise `TVBuilderError` if a builder may pause a process without a user-given id."""
         for spec in self.specs:
             if not user_given and spec.policies.runs_jobs and not spec.policies.wait:
                 raise spec.error(
@@ -152,11 +152,11 @@ class Prepared:
         return any(kind.kind is Kind.ARTIFACT for spec in self.specs for kind in spec.dtypes.values())
 
     def environment_variables(self) -> dict[str, str]:
-        """Return the environment variables in arguments that are read here, each with the first place that names it."""
+        """Return the environment variables of arguments read here, each with its first location."""
         places: dict[str, str] = {}
         for spec in self.specs:
             if spec.policies.runs_on_ray:
-                # They are read on its workers.
+                # These variables are read on its workers.
                 continue
             for field, given in (("arguments", spec.arguments), ("setup_arguments", spec.setup_arguments or {})):
                 for argument, value in given.items():
@@ -170,7 +170,7 @@ class Prepared:
         Raises
         ------
         TableReferenceError
-            If a literal cannot be in any cell of its column.
+            If a literal is invalid for the type of its column.
         """
         evaluator = Evaluator(self.inputs.paths)
         for spec in self.specs:
@@ -186,7 +186,7 @@ class Prepared:
 
     @cached_property
     def builders(self) -> tuple[PreparedBuilder, ...]:
-        """The builders with the versions of their code; their functions cannot be called yet."""
+        """The builders with the versions of their code; functions are not loaded yet."""
         return tuple(self._unloaded(spec) for spec in self.specs)
 
     def load(self, builder: PreparedBuilder, code: CodeSnapshot) -> PreparedBuilder:
@@ -195,7 +195,7 @@ class Prepared:
         Raises
         ------
         FunctionError
-            For an exception that its module raises while it is imported.
+            For an exception raised while its module is imported.
         """
         spec = builder.spec
         try:
@@ -258,7 +258,7 @@ def _check_input_artifacts(spec: BuilderSpec, inputs: PinnedInputs) -> None:
 
 
 def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
-    """Refuse a builder that overwrites the key by which old rows are distinguished from new ones."""
+    """Reject a builder that overwrites the key that distinguishes old rows from new ones."""
     index, *others = ordered
     for spec in others if index.keep_old else ():
         overwritten = sorted(set(spec.changed_columns) & set(index.primary_key))
@@ -271,7 +271,7 @@ def _check_kept_keys(ordered: Sequence[BuilderSpec]) -> None:
 
 
 def _check_collected_keys(ordered: Sequence[BuilderSpec]) -> None:
-    """Refuse a builder whose failed rows would have no primary key."""
+    """Reject a builder whose failed rows would lack a primary key."""
     index, *others = ordered
     for spec in others:
         if spec.policies.collects and set(spec.changed_columns) & set(index.primary_key):

@@ -1,4 +1,4 @@
-"""Primary keys: never null, and different for every row."""
+"""Validation of primary keys, which must be unique and not null."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def check_keys(
     Parameters
     ----------
     names, columns
-        The columns of the primary key; it may have none.
+        The columns of the primary key; may be empty.
     values
-        Returns the same as plain values, which take longer to compare.
+        Returns the columns as plain values, which are slower to compare.
     """
     for name, (_, column_type) in zip(names, columns, strict=True):
         if holds_arrays(column_type):
@@ -54,7 +54,7 @@ def _are_distinct(columns: Sequence[KeyColumn]) -> bool:
 
 
 def _ascends(column: Column) -> bool:
-    """Return whether whole numbers grow from row to row, as most keys of this kind do."""
+    """Return whether integers strictly increase, as most integer keys do."""
     if not pa.types.is_integer(column.type):
         return False
     values = column.to_numpy()
@@ -62,7 +62,7 @@ def _ascends(column: Column) -> bool:
 
 
 def _compares_as_python_does(kind: ColumnType) -> bool:
-    """Return whether values that differ in Arrow differ in Python; 0.0 and -0.0, or two texts of one JSON, do not."""
+    """Return whether values that differ in Arrow also differ in Python, unlike 0.0 and -0.0, or equal JSON in two texts."""
     types, arrow = pa.types, kind.arrow
     simple = types.is_integer(arrow) or types.is_string(arrow) or types.is_date(arrow) or types.is_boolean(arrow)
     return kind.kind is not Kind.JSON and bool(simple)
@@ -99,5 +99,5 @@ def _hashable_column(values: Sequence[object]) -> Sequence[object]:
 
 def _hashable(value: object) -> object:
     if isinstance(value, bool):
-        return bool, value  # Python takes it for 1 or 0.
+        return bool, value  # Python considers it equal to 1 or 0.
     return canonical(value) if isinstance(value, list | dict) else value

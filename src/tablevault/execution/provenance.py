@@ -1,4 +1,4 @@
-"""Provenance of an instance: facts about its builders, and a fingerprint for every row."""
+"""Provenance of an instance, with facts about its builders and row fingerprints."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ _BYTES = type_of_arrow(pa.binary())
 _INTEGER = type_of_arrow(pa.int64())
 _TEXT = type_of_arrow(pa.string())
 _UNKNOWN = -1
-"""Number of an instance that is not in the catalog."""
+"""Number of an instance missing from the catalog."""
 
 
 @dataclass(frozen=True)
 class InputFacts:
-    """One instance that was read."""
+    """An instance used as an input."""
 
     table: str
     """Its table's name at that time."""
     instance_id: str
     row_id: int
-    """Its number in the catalog, which stays when the table is renamed."""
+    """Its number in the catalog, unaffected by renaming the table."""
 
 
 @dataclass(frozen=True)
 class PolicyFacts:
-    """Policies of a builder from one attempt on, up to the next such record."""
+    """Policies of a builder from one attempt until the next record."""
 
     attempt: int
     executor: str
@@ -66,9 +66,9 @@ class BuilderFacts:
     arguments: dict[str, Any]
     """As written in the builder, without untracked ones."""
     own_columns: tuple[str, ...]
-    """Columns of the same instance that it read; `*` where any may have been."""
+    """Columns of the same instance that it read; `*` for potentially all."""
     inputs: tuple[tuple[int, str], ...]
-    """Catalog numbers of the instances that it read, each with a column or `*`."""
+    """Catalog numbers of its input instances, each with a column or `*`."""
     versions: tuple[str, ...]
     """Versions of builder and code under which rows were computed."""
     code_parts: dict[str, str]
@@ -76,27 +76,27 @@ class BuilderFacts:
     computed: int
     reused: int
     packages: dict[str, str] = field(default_factory=dict)
-    """Versions of the installed packages that its code imports; they do not count for reuse."""
+    """Versions of the installed packages that its code imports; they do not affect reuse."""
     whole_fingerprint: str | None = None
-    """Of a function that is called once, in hexadecimal."""
+    """Hexadecimal fingerprint of a function called once per builder."""
     failed: int = 0
-    """Rows that failed."""
+    """Number of failed rows."""
     skipped: int = 0
-    """Rows that were not tried, because a cell that they read failed."""
+    """Number of rows skipped because a cell that they read had failed."""
     usage: dict[str, float] = field(default_factory=dict)
-    """Calls, where they were counted, and the amounts that they reported, in the process that made the instance."""
+    """Counted calls and reported amounts in the process that made the instance."""
     policies: tuple[PolicyFacts, ...] = ()
-    """Policies in force, by attempts of the process that made the instance; empty in records of earlier versions."""
+    """Policies in force, by attempt of the process that made the instance; empty in records of earlier versions."""
 
     @property
     def whole(self) -> bytes | None:
-        """Fingerprint of a function that is called once."""
+        """Fingerprint of a function called once per builder."""
         return None if self.whole_fingerprint is None else bytes.fromhex(self.whole_fingerprint)
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where an instance comes from."""
+    """The provenance of an instance."""
 
     process_id: str
     operation: str
@@ -107,7 +107,7 @@ class Provenance:
     inputs: tuple[InputFacts, ...] = ()
     origin: InputFacts | None = None
     dependencies: tuple[InputFacts, ...] = field(default=())
-    """The inputs that the caller of `write_instance` declared."""
+    """Inputs declared by the caller of `write_instance`."""
 
 
 def write_provenance(path: Path, provenance: Provenance) -> None:
@@ -128,14 +128,14 @@ def read_provenance(path: Path) -> Provenance:
 
 
 def in_catalog(provenance: Provenance, contents: Contents) -> Provenance:
-    """Return provenance with the numbers that instances have in this catalog.
+    """Return provenance with the instance numbers of this catalog.
 
-    They differ in an imported instance, whose files are those of another vault.
+    They differ for an imported instance, whose files come from another vault.
 
     Parameters
     ----------
     provenance
-        As it was written.
+        The provenance as recorded in the file.
     contents
         The catalog.
     """
@@ -174,17 +174,17 @@ def in_catalog(provenance: Provenance, contents: Contents) -> Provenance:
 
 
 def write_fingerprints(path: Path, rows: Mapping[str, tuple[Fingerprints, array[int]]]) -> None:
-    """Write the fingerprints of row-wise builders: name -> (fingerprint, index of the version) of each row."""
+    """Write the row fingerprints and version indices of row-wise builders, by name."""
     columns: dict[str, tuple[Column, ColumnType]] = {}
     for name, (fingerprints, codes) in rows.items():
         columns[f"{name}:fingerprint"] = (fingerprints.column(), _BYTES)
         columns[f"{name}:version"] = (pa.array(np.frombuffer(codes, dtype=np.int64)), _INTEGER)
-    # Digests do not get smaller.
+    # Digests are incompressible.
     write_frame(path, frame_of_columns(columns), plain=[f"{name}:fingerprint" for name in rows])
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[int]]]:
-    """Read the file of `write_fingerprints`; nothing if it does not exist."""
+    """Read the file of `write_fingerprints`; a missing file is empty."""
     if not path.is_file():
         return {}
     data = _checked_fingerprints(path, read_frame(path))
@@ -194,7 +194,7 @@ def read_fingerprints(path: Path) -> dict[str, tuple[list[bytes | None], list[in
 
 
 def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:
-    """Return fingerprints that have the form that `write_fingerprints` writes; raises `TVFileError` otherwise."""
+    """Check the format of `write_fingerprints`; raises `TVFileError` if it is damaged."""
     kinds = {"fingerprint": _BYTES.arrow, "version": _INTEGER.arrow}
     for name, kind in data.types.items():
         builder, _, what = name.rpartition(":")
@@ -206,7 +206,7 @@ def _checked_fingerprints(path: Path, data: FrameData) -> FrameData:
 
 
 def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> RowFingerprints | None:
-    """Read the fingerprints of one builder; `None` if nothing was recorded row by row for it.
+    """Read the fingerprints of one builder; `None` without a record per row.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> Row
     builder
         The builder.
     versions
-        Its versions, to which the file refers by their places.
+        Its versions, to which the file refers by index.
 
     Raises
     ------
@@ -236,9 +236,9 @@ def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> Row
 
 
 def read_row_versions(path: Path, builder: str, versions: tuple[str, ...]) -> list[int | None] | None:
-    """Return for each row the index of the version that computed it; `None` for rows that were never computed.
+    """Return the index of the version that computed each row; `None` for rows never computed.
 
-    `None` altogether if nothing was recorded row by row for this builder; parameters as for `read_row_records`.
+    Returns `None` without a record per row. Parameters as for `read_row_records`.
     """
     records = read_row_records(path, builder, versions)
     if records is None:
@@ -259,9 +259,9 @@ def write_artifact_records(path: Path, records: Sequence[ArtifactRecord]) -> Non
 
 
 def read_artifact_records(path: Path) -> dict[str, ArtifactRecord]:
-    """Read the file of `write_artifact_records`, by path; nothing if it does not exist.
+    """Read the file of `write_artifact_records`, by path; a missing file is empty.
 
-    Raises `TVFileError` if it is of another kind, or names files outside the folder of the artifacts.
+    Raises `TVFileError` if it is of another kind, or names files outside the artifact folder.
     """
     if not path.is_file():
         return {}

@@ -1,4 +1,4 @@
-"""Reasons why cells have to be computed: differences between a builder and that of the origin."""
+"""Reasons why cells must be computed, from a comparison with the origin."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ _NEVER = "never computed"
 _FAILED = "failed"
 _SKIPPED = "skipped"
 OTHER_CHANGE = "the builder or its code changed"
-"""Fallback if the exact reason is not known."""
+"""Fallback if the exact reason is unknown."""
 
 
 class Reasons:
-    """Finds the reasons why cells have to be computed: the differences from the origin.
+    """Finds the reasons why cells must be computed, as differences from the origin.
 
     Parameters
     ----------
     lookup
         Finds instances.
     execution
-        Has the origins, and the positions of the rows in them.
+        Provides the origins, and the positions of the rows in them.
     origin
-        The committed instance among the origins; `None` if there is none.
+        The committed instance among the origins, if any.
     inputs
-        The instances that the builders read.
+        The instances read by the builders.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Reasons:
         self._inputs = inputs
 
     def of_spec(self, builder: PreparedBuilder) -> tuple[str, ...]:
-        """Return the reasons known before the rows are: changes of builder, code, arguments and inputs."""
+        """Return the changes of builder, code, arguments and inputs, known before the rows."""
         execution = self._execution
         if not execution.reuses_cells:
             return ("force_execute=True reuses nothing",)
@@ -80,9 +80,9 @@ class Reasons:
         )
 
     def has_equal_arguments(self, builder: PreparedBuilder) -> bool:
-        """Return whether a builder certainly gets the inputs of the origin's: the same texts and instances.
+        """Return whether a builder certainly has the same argument texts and inputs as the origin's.
 
-        If it would not, the values may still be equal.
+        Otherwise the values may still be equal.
         """
         facts, reads = self._facts(builder.spec), builder.spec.reads
         if facts is None or reads.own_columns or reads.reads_whole_self:
@@ -93,7 +93,7 @@ class Reasons:
         return is_certain and not any(changes_of_arguments(facts, _planned_facts(builder, facts)))
 
     def of_rows(self, run: BuilderRun, decision: RowDecision) -> tuple[str, ...]:
-        """Return why missing rows have to be computed."""
+        """Return why missing rows must be computed."""
         builder, total = run.builder, len(decision.table)
         rows = [row for row in decision.table.missing() if row not in decision.undecided]
         if not rows and not decision.undecided:
@@ -106,7 +106,7 @@ class Reasons:
         return (*static, *of_origin, *others, *new)
 
     def of_whole(self, run: BuilderRun) -> tuple[str, ...]:
-        """Return why a builder whose function is called once has to run."""
+        """Return why a builder whose function is called once must run."""
         known = (*self.of_spec(run.builder), *self.of_new_rows())
         if known:
             return known
@@ -114,7 +114,7 @@ class Reasons:
         return ("values of arguments changed" if same_rows else "the rows or their order differ from the origin's",)
 
     def of_new_rows(self) -> tuple[str, ...]:
-        """Return a text on the number of rows that no origin has; empty if there are none."""
+        """Return a text on the number of rows missing from all origins; empty if zero."""
         execution = self._execution
         places = [matches for _, matches in execution.reusable]
         if not places:
@@ -122,7 +122,7 @@ class Reasons:
         return self._described_new(sum(1 for row in zip(*places, strict=True) if all(place is None for place in row)))
 
     def of_failures(self, spec: BuilderSpec) -> tuple[str, ...]:
-        """Return how many rows of the origins failed or were skipped, before the new rows are known."""
+        """Return the numbers of failed and skipped rows of the origins, before the new rows are known."""
         kinds = Counter(
             kind
             for origin in self._execution.origins
@@ -131,7 +131,7 @@ class Reasons:
         return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
 
     def of_lost_rows(self, builder: PreparedBuilder) -> tuple[str, ...]:
-        """Return which rows of the origins are not taken over, whatever the new rows are."""
+        """Return the rows of the origins that cannot be reused, whatever the new rows are."""
         spec, found = builder.spec, []
         for origin in self._execution.origins:
             rows = origin.rows(spec.changed_columns, is_index=False)
@@ -165,7 +165,7 @@ class Reasons:
         rows: Iterable[int],
         origins: Iterable[tuple[Origin, Sequence[int | None]]],
     ) -> Counter[str]:
-        """Return for how many rows each cause holds."""
+        """Count the rows by cause."""
         spec = builder.spec
         origins = list(origins)
         found = [(origin.rows(spec.changed_columns, spec.is_index), matches) for origin, matches in origins]

@@ -172,7 +172,7 @@ class _RayWorker:
         return found
 
     def read_file(self, call: int, name: str, offset: int, size: int) -> bytes:
-        """Return a piece of a file that a call has made."""
+        """Return a piece of a file created by a call."""
         return self._files.read(call, name, offset, size)
 
     def drop_files(self, call: int) -> None:

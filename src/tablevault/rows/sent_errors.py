@@ -1,4 +1,4 @@
-"""Exceptions on their way from a worker process to its owner: with traceback, notes, and causes."""
+"""Transfer of exceptions from worker processes, with tracebacks, notes and causes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from tablevault.notes import (
 )
 
 _MOST_CHAINED = 20
-"""Causes and contexts that are sent along."""
+"""Maximum number of causes and contexts sent along."""
 _MOST_FRAMES = 200
-"""Frames that are sent along, the innermost ones."""
+"""Maximum number of frames sent along, innermost ones first."""
 _PROTOCOL = 5
 
 
@@ -36,7 +36,7 @@ class SentFrame(NamedTuple):
 
 
 class SentError(NamedTuple):
-    """An exception as plain data; it is made of built-in types only, so that it can always be sent."""
+    """An exception as plain data of built-in types, which can always be sent."""
 
     pickled: bytes | None
     """The exception itself; `None` if it cannot be pickled and read again."""
@@ -48,21 +48,21 @@ class SentError(NamedTuple):
     traceback: str
     """As Python prints it; empty if the exception itself is sent."""
     facts: dict[str, object]
-    """Attributes by which policies know an exception that cannot be sent itself."""
+    """Attributes by which policies recognize an exception that cannot be sent itself."""
     follows: str
-    """How the exception came from the next one of the chain: `__cause__`, `__context__`, or empty."""
+    """Its link to the next exception of the chain: `__cause__`, `__context__`, or empty."""
     hides_context: bool
 
 
 def send_error(error: BaseException, begin: TracebackType | None) -> bytes:
-    """Return an exception, with those that it came from, as bytes.
+    """Serialize an exception with its causes and contexts.
 
     Parameters
     ----------
     error
         The exception.
     begin
-        Where its traceback is to begin.
+        First entry of its traceback.
     """
     chain: list[SentError] = []
     seen: set[int] = set()
@@ -75,12 +75,12 @@ def send_error(error: BaseException, begin: TracebackType | None) -> bytes:
         frames = begin if current is error else frames_of(current)
         chain.append(_sent(current, frames, follows if before is not None else "", origin["__suppress_context__"]))
         current = before
-    # As plain tuples: the type of a named tuple would be looked up for each of them.
+    # As plain tuples, since unpickling looks up the type of each named tuple.
     return pickle.dumps([tuple(item) for item in chain], _PROTOCOL)
 
 
 def receive_error(content: bytes) -> BaseException:
-    """Return the exception that `send_error` sent: itself, or else a `RuntimeError` that describes it."""
+    """Return the exception sent by `send_error`, or a `RuntimeError` that describes it."""
     chain = [SentError(*item) for item in pickle.loads(content)]
     errors = [_received(item) for item in chain]
     for item, (error, before) in zip(chain, pairwise(errors), strict=False):
@@ -108,9 +108,9 @@ def _sent(error: BaseException, frames: TracebackType | None, follows: str, hide
 def _pickled(error: BaseException) -> bytes | None:
     try:
         content = pickle.dumps(error, _PROTOCOL)
-        # Many exceptions can be pickled, but not be made anew from their arguments.
+        # Many exceptions can be pickled but not be recreated from their arguments.
         return content if type(pickle.loads(content)) is type(error) else None
-    except BaseException:  # noqa: BLE001 - whatever the class does
+    except BaseException:  # noqa: BLE001 - a foreign class may raise anything
         return None
 
 
@@ -146,7 +146,7 @@ def _received(item: SentError) -> BaseException:
 def _unpickled(content: bytes) -> BaseException | None:
     try:
         error = pickle.loads(content)
-    except BaseException:  # noqa: BLE001 - its class is not found here, or does anything
+    except BaseException:  # noqa: BLE001 - its class may be missing here, or raise anything
         return None
     return error if isinstance(error, BaseException) else None
 
@@ -161,7 +161,7 @@ def _frames(traceback: TracebackType | None) -> list[SentFrame]:
 
 
 def _traceback(frames: list[SentFrame]) -> TracebackType | None:
-    """Return a traceback that shows these frames; each stands for the function that ran in the worker."""
+    """Return a traceback with stand-ins for the frames of the worker."""
     made = None
     for frame in reversed(frames):
         code = _RAISING.replace(co_filename=frame.file, co_name=frame.function, co_firstlineno=frame.line)
@@ -171,7 +171,7 @@ def _traceback(frames: list[SentFrame]) -> TracebackType | None:
         except ZeroDivisionError as error:
             raised = error.__traceback__
         if raised is not None and raised.tb_next is not None:
-            # Without an instruction no part of the line is marked.
+            # Without an instruction, Python marks no part of the line.
             made = TracebackType(made, raised.tb_next.tb_frame, -1, frame.line)
     return made
 
@@ -179,7 +179,7 @@ def _traceback(frames: list[SentFrame]) -> TracebackType | None:
 def _or_empty(make: Callable[[], str]) -> str:
     try:
         return make()
-    except BaseException:  # noqa: BLE001 - whatever a foreign class does
+    except BaseException:  # noqa: BLE001 - a foreign class may raise anything
         return ""
 
 

@@ -1,4 +1,4 @@
-"""Functions that are called once per builder, under its policies."""
+"""Functions called once per builder, under its policies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tablevault.values.processes import WHOLE_BUILDER
 _LONGEST_WAIT = 0.1
 """Seconds between two checks for a stop request."""
 _STOP_PATIENCE = 5.0
-"""Seconds that a call in another thread has to finish after a stop request."""
+"""Seconds for a call in another thread to finish after a stop request."""
 
 _WHOLE = (WHOLE_BUILDER,)
 _ONLY_CALL = 1
@@ -39,16 +39,16 @@ Arguments = Callable[[CallFacts], dict[str, object]]
 
 
 class SinglePassage:
-    """Takes the calls of one function through its gate, and counts their usage.
+    """Passes the calls of one function through its gate, and counts their usage.
 
     Parameters
     ----------
     gate
-        Lets calls begin; `None` if no service and no budget limits them.
+        Admits calls; `None` if neither services nor budgets limit them.
     usage
-        Adds up their usage.
+        Accumulates their usage.
     owner
-        May be asked to stop.
+        Polled for stop requests.
     """
 
     def __init__(self, gate: CallGate | None, usage: UsageLog, owner: Interruptible) -> None:
@@ -80,7 +80,7 @@ class SinglePassage:
         self._usage.begin(_WHOLE)
 
     def leave(self, ended: Ended) -> None:
-        """Add the usage of a call, if calls are counted or it has reported anything."""
+        """Add the usage of a call, if calls are counted or it reported any."""
         amounts = ended.usage or {}
         if self._gate is not None:
             self._gate.end(ended.number, amounts, ended.seconds)
@@ -92,31 +92,31 @@ class SinglePassage:
         self._usage.end(_WHOLE, ended.seconds, amounts)
 
     def hold_back(self, seconds: float | None) -> None:
-        """Let no process call the services for `seconds`; no-op for `None`."""
+        """Block calls to the services in all processes for `seconds`; no-op for `None`."""
         if self._gate is not None and seconds is not None:
             self._gate.hold_back(seconds)
             self._gate.look({})
 
     def close(self) -> None:
-        """Settle a call that an error has interrupted."""
+        """Settle a call interrupted by an error."""
         if self._gate is not None:
             self._gate.close()
 
 
 class SingleMeter:
-    """Takes the amounts that a generator reports while its rows are read.
+    """Records the usage that a generator reports while its rows are read.
 
     Parameters
     ----------
     usage
-        Adds the amounts up.
+        Accumulates the amounts.
     """
 
     def __init__(self, usage: UsageLog) -> None:
         self._usage = usage
 
     def add(self, amounts: dict[str, float]) -> None:
-        """Add amounts to those of the builder."""
+        """Add amounts to the usage of the builder."""
         if WHOLE_BUILDER not in self._usage.rows:
             self._usage.begin(_WHOLE)
         self._usage.end(_WHOLE, None, amounts)
@@ -132,24 +132,24 @@ def call_once(
     count_failed: Callable[[], None],
     passage: SinglePassage,
 ) -> object:
-    """Call a function until it returns or its retries are used up.
+    """Call a function until it returns or its retries are exhausted.
 
     Parameters
     ----------
     function, policies
-        The function of the builder, and how it is run.
+        The function of the builder, and its policies.
     open_function
         Returns the function for a worker.
     arguments
         Returns the arguments of each call.
     owner
-        May be asked to stop.
+        Polled for stop requests.
     artifacts
-        Takes the intervals of failed calls, which may have left files.
+        Records the intervals of failed calls, which may have left files.
     count_failed
-        Called for each call that ended without a result, unless it is repeated under the same id.
+        Called for each call that ended without a result, unless it is retried under the same id.
     passage
-        Lets the calls begin, and adds up their usage.
+        Admits the calls, and accumulates their usage.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def pull_rows(
     artifacts: InstanceArtifacts,
     passage: SinglePassage,
 ) -> RemoteRows:
-    """Return the rows of a generator in a worker on a Ray cluster.
+    """Return an iterator over the rows of a generator in a Ray worker.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def pull_rows(
     open_function
         Returns the function for the worker.
     arguments
-        Of the generator.
+        Arguments of the generator.
     """
     executor = _executor(function, policies, GeneratorOpener(open_function), owner, artifacts)
 

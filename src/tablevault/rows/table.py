@@ -21,9 +21,9 @@ from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
 _IS_MISSING = bytes([1]) + bytes(255)
-"""Translates marks of rows: 1 for those without cells."""
+"""Translation table of row marks; maps rows without cells to 1."""
 FAILED = 2
-"""Marks a row in `RowTable.filled` that has no cells and is not computed in this attempt."""
+"""Mark in `RowTable.filled` of a row without cells that is not computed in this attempt."""
 
 
 class RowTable:
@@ -34,11 +34,11 @@ class RowTable:
     spec
         The builder.
     version
-        Version of the builder and its code, under which rows are computed.
+        Version of the builder and its code for computed rows.
     counter
         Counts the rows.
     artifacts
-        The files that cells name.
+        The files named by cells.
     checkpoints
         Makes computed rows durable.
     """
@@ -65,11 +65,11 @@ class RowTable:
         self.adopted: dict[str, dict[int, AdoptedArtifact]] = {name: {} for name in spec.changed_columns}
         """Files of reused cells: column -> position -> file."""
         self.is_incomplete = False
-        """Whether finished rows of an earlier attempt have to be computed again."""
+        """Whether finished rows of an earlier attempt must be recomputed."""
         self.failures: dict[int, RowFailure] = {}
         """Failures and skips by position; rows that failed in earlier attempts are retried."""
         self.calls: dict[int, int] = {}
-        """Calls of this process that have ended without a result, by position, where calls have ids."""
+        """Number of this process's calls without a result, by position, if calls have ids."""
         self.usage = UsageLog(spec.name, counter, checkpoints)
         """Usage of the calls for the rows."""
         self._failed_before: set[int] = set()
@@ -77,7 +77,7 @@ class RowTable:
         self.artifact_columns: tuple[int, ...] = tuple(
             place for place, name in enumerate(spec.changed_columns) if names_artifacts(spec.dtypes.get(name))
         )
-        """Indices of the columns whose cells name files."""
+        """Indices of the artifact columns."""
         self.array_columns = tuple(
             (place, reused_array(known))
             for place, name in enumerate(spec.changed_columns)
@@ -115,19 +115,19 @@ class RowTable:
         return [*never_tried, *(position for position in missing if position in self.failures)]
 
     def marks(self, positions: Sequence[int]) -> bytes:
-        """Return the marks of some rows: 0 for each without cells."""
+        """Return the marks of rows; 0 for those without cells."""
         if isinstance(positions, range) and positions.step == 1:
             return bytes(self.filled[positions.start : positions.stop])
         return bytes([self.filled[position] for position in positions])
 
     def failed(self) -> Iterator[int]:
-        """Yield the positions of the rows that failed, in this attempt or an earlier one."""
+        """Yield the positions of the rows that failed in this or an earlier attempt."""
         return (position for position, failure in self.failures.items() if failure.kind == "failed")
 
     # --- earlier attempts -----------------------------------------------------------------------------------------
 
     def restore(self, state: BuilderState) -> None:
-        """Take over the rows that earlier attempts finished, except those whose files have changed since."""
+        """Restore the finished rows of earlier attempts, except those with changed files."""
         stale = {position for position, records in state.artifacts.items() if not self.artifacts.are_intact(records)}
         self.resize(max(state.positions, default=-1) + 1)
         known = [self._code_of(version) for version in state.code_versions]
@@ -157,13 +157,13 @@ class RowTable:
             self.artifacts.remove(state.artifacts[position])
 
     def keep_failures(self) -> None:
-        """Keep the failures of earlier attempts, where rows cannot be retried one by one."""
+        """Keep the failures of earlier attempts, if rows cannot be retried individually."""
         for position in self.failures:
             self.resize(max(len(self.filled), position + 1))
             self.filled[position] = FAILED
 
     def forget(self, positions: Collection[int]) -> None:
-        """Clear rows, so that they are computed again."""
+        """Clear rows, so that they are recomputed."""
         if positions:
             self.is_incomplete = True
             self.checkpoints.begin(self._name, self.spec.changed_columns, self.version, self.is_nested)
@@ -201,7 +201,7 @@ class RowTable:
         self.counter.computed += 1
 
     def _files(self, cells: Sequence[object]) -> tuple[str, ...]:
-        """Return the names of the files that cells name."""
+        """Return the file names held by cells."""
         named = [cells[place] for place in self.artifact_columns]
         if self.is_nested:
             named = [cell for nested in named if isinstance(nested, list) for cell in nested]
@@ -219,7 +219,7 @@ class RowTable:
         self.codes.frombytes(bytes((len(self.filled) - len(self.codes)) * self.codes.itemsize))
 
     def _put(self, positions: Sequence[int], columns: Sequence[Sequence[object]], fingerprints: Fingerprints) -> None:
-        """Put cells and fingerprints in their rows, and mark these as filled."""
+        """Store cells and fingerprints of rows, and mark the rows as filled."""
         for start, rows in _stretches(positions):
             here, stop = slice(rows.start, rows.stop), start + len(rows)
             for column, cells in zip(self.columns, columns, strict=False):
@@ -235,16 +235,16 @@ class RowTable:
         version: str,
         adopted: Mapping[str, AdoptedArtifact],
     ) -> None:
-        """Add a row that is reused from an origin.
+        """Add a row reused from an origin.
 
         Parameters
         ----------
         position
-            Its position here.
+            Its position in this table.
         cells, fingerprint, version
-            As the origin has them.
+            Values of the origin.
         adopted
-            The files that its cells name, by column.
+            The files named by its cells, by column.
         """
         for column, cell in zip(self.columns, cells, strict=True):
             column[position] = cell
@@ -264,12 +264,12 @@ class RowTable:
         fingerprints: Sequence[bytes | None],
         versions: Sequence[str],
     ) -> None:
-        """Add rows without files that are reused from an origin.
+        """Add rows without files, reused from an origin.
 
         Parameters
         ----------
         positions
-            Their positions here.
+            Their positions in this table.
         columns, fingerprints, versions
             Values of the origin, one for each of these positions.
         """
@@ -282,12 +282,12 @@ class RowTable:
 
     @contextmanager
     def computed_under(self, version: str, positions: Collection[int]) -> Iterator[None]:
-        """Attribute the rows that are kept inside the block to a version of the code.
+        """Attribute the rows kept inside the block to a version of the code.
 
         Parameters
         ----------
         version
-            The version; most often that of the table.
+            The version; usually that of the table.
         positions
             The rows that may be kept.
         """
@@ -341,7 +341,7 @@ class RowTable:
 
 
 def _stretches(positions: Sequence[int]) -> Iterator[tuple[int, range]]:
-    """Yield the consecutive positions among some, each with its index among them."""
+    """Yield runs of consecutive positions, each with the index of its start."""
     if isinstance(positions, range):
         yield 0, positions
         return

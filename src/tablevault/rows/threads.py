@@ -34,11 +34,11 @@ class InlineExecutor:
 
     @property
     def begun(self) -> Mapping[int, float]:
-        """Empty: every call that was started has ended."""
+        """Empty, since every started call has ended."""
         return {}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Run a call to its end."""
+        """Run a call to completion."""
         began, meter = clock.monotonic(), CallMeter()
         value: object = None
         failure: BaseException | None = None
@@ -59,24 +59,24 @@ class InlineExecutor:
             self.start(number, arguments)
 
     def wait(self, seconds: float) -> None:
-        """Sleep unless a call has ended: none is in flight."""
+        """Sleep unless a call has ended, since none is in flight."""
         if not self.ended:
             clock.sleep(seconds)
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Return an empty set: every call that was started has ended."""
+        """Return an empty set, since every started call has ended."""
         return frozenset()
 
     def knows(self, number: int) -> bool:
-        """Return whether the call has ended and was not taken over."""
+        """Return whether the call has ended and is still in `ended`."""
         return _has_ended(self.ended, number)
 
     def reported(self, number: int) -> Mapping[str, float]:
-        """Return nothing: no call is in flight."""
+        """Return an empty mapping, since no call is in flight."""
         return {}
 
     def abandon(self, number: int) -> int:
-        """Return 0: no call is in flight."""
+        """Return 0, since no call is in flight."""
         return 0
 
     def close(self) -> None:
@@ -85,14 +85,14 @@ class InlineExecutor:
 
 
 class ThreadExecutor:
-    """Runs calls in daemon threads, so that a function that never returns does not keep the interpreter alive.
+    """Runs calls in daemon threads, which do not keep the interpreter alive.
 
-    Each call runs in a copy of the context (`contextvars`) in which the executor was made.
+    Each call runs in a copy of the context (`contextvars`) in which the executor was created.
 
     Parameters
     ----------
     threads
-        Calls that may run at a time.
+        Maximum number of concurrent calls.
     open_function
         Returns the function; called once per thread, before its first call.
     """
@@ -107,7 +107,7 @@ class ThreadExecutor:
 
     @property
     def workers(self) -> int:
-        """Calls that may be in flight: more than there are threads, while calls are short."""
+        """Maximum number of calls in flight; exceeds the number of threads while calls are short."""
         return self._threads + self._crew.measure.calls_ahead(self._threads)
 
     @property
@@ -121,17 +121,17 @@ class ThreadExecutor:
         return {number: began for number, (began, _) in self._crew.running.copy().items()}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Put a call where the next free thread takes it."""
+        """Queue a call for the next free thread."""
         self._crew.waiting[number] = arguments
         self._order((number,))
 
     def start_together(self, group: CallGroup) -> None:
-        """Put calls where free threads take them."""
+        """Queue calls for free threads."""
         self._crew.waiting.update(zip(group.numbers, group.arguments(), strict=True))
         self._order(group.numbers)
 
     def _order(self, numbers: Iterable[int]) -> None:
-        """Let threads begin calls that wait."""
+        """Start missing threads and queue waiting calls."""
         crew = self._crew
         while len(crew.threads) < min(self._threads, len(crew.waiting) + len(crew.running)):
             crew.grow()
@@ -156,7 +156,7 @@ class ThreadExecutor:
     def knows(self, number: int) -> bool:
         """Return whether the call is waiting, running, or has ended and is still in `ended`."""
         crew = self._crew
-        # In the order in which a call passes through them, so that none is missed in transition.
+        # Checked in the order of a call's life cycle, so that none is missed in transition.
         return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -165,7 +165,7 @@ class ThreadExecutor:
         return {} if meter is None else meter.amounts.copy()
 
     def abandon(self, number: int) -> int:
-        """Replace the thread of a call that takes too long; its result is dropped."""
+        """Replace the thread of a call that has timed out, and drop its result."""
         crew = self._crew
         if crew.waiting.pop(number, None) is None:
             crew.abandoned.add(number)
@@ -183,7 +183,7 @@ class ThreadExecutor:
 
 
 class _Crew:
-    """The state that the threads share. It does not refer to the executor, so that dropping the executor ends them."""
+    """The shared state of the threads. It does not refer to the executor, so that dropping the executor ends them."""
 
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
@@ -191,14 +191,14 @@ class _Crew:
         self.running: dict[int, tuple[float, threading.Thread]] = {}
         """Start times of the running calls, and their threads."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
-        """Numbers of calls to begin; `None` ends one thread, which leaves it to the next one."""
+        """Numbers of calls to begin; `None` ends one thread, which passes it on to the next one."""
         self.held: deque[int] = deque()
         """Numbers of calls that must not begin, because another one has failed."""
         self.ended: deque[Ended] = deque()
         self.news = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
-        """Calls that have failed and that the owner has not handled; until then no other call begins."""
+        """Failed calls that the owner has not handled; until it does, no other call begins."""
         self.measure = CallMeasure()
         self.abandoned: set[int] = set()
         self.meters: dict[int, CallMeter] = {}
@@ -213,17 +213,17 @@ class _Crew:
         """Add a thread."""
         thread = threading.Thread(target=self._work, name=f"tablevault-row-{self._names}", daemon=True)
         self._names += 1
-        # Listed before it starts: an interrupt must not leave a thread that nothing ends.
+        # Listed before it starts, so that an interrupt cannot leak a thread.
         self.threads.append(thread)
         thread.start()
 
     def dismiss(self) -> None:
-        """Let every thread end when its call is done."""
+        """End every thread once its call is done."""
         self.orders.put(None)
 
     def release(self) -> None:
         """Let held calls begin once the owner has handled all that have failed."""
-        with contextlib.suppress(IndexError):  # Another thread takes some, too.
+        with contextlib.suppress(IndexError):  # Another thread may take some as well.
             while self.held and not self.failed:
                 self.orders.put(self.held.popleft())
 

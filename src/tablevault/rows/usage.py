@@ -1,4 +1,4 @@
-"""Usage of calls: the amounts that a running function reports, such as tokens or cost."""
+"""Usage reported by running functions, such as tokens or cost."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tablevault.values.services import RESERVED_AMOUNTS
 
 
 class Meter(Protocol):
-    """Takes the amounts that a call reports."""
+    """Receiver of the amounts that a call reports."""
 
     def add(self, amounts: dict[str, float]) -> None:
-        """Add amounts to those of the call that runs."""
+        """Add amounts to the usage of the running call."""
         ...
 
 
@@ -25,12 +25,12 @@ class CallMeter:
         self.amounts: dict[str, float] = {}
 
     def add(self, amounts: dict[str, float]) -> None:
-        """Add amounts to those of the call."""
+        """Add amounts to the usage of the call."""
         for name, value in amounts.items():
             self.amounts[name] = self.amounts.get(name, 0) + value
 
     def take(self) -> dict[str, float]:
-        """Return the sums, and begin those of the next call."""
+        """Return the sums, and reset them for the next call."""
         taken, self.amounts = self.amounts, {}
         return taken
 
@@ -61,14 +61,14 @@ def report_usage(**amounts: float) -> None:
 
 
 class Metered:
-    """Lets a meter take the amounts that are reported inside the block.
+    """Directs the amounts reported inside the block to a meter.
 
-    Not a generator: those set a traceback on the errors that pass through them, which some classes refuse.
+    Not a generator-based context manager, which sets a traceback on passing errors; some classes reject that.
 
     Parameters
     ----------
     meter
-        Takes the amounts.
+        Receives the amounts.
     """
 
     def __init__(self, meter: Meter) -> None:
@@ -82,7 +82,7 @@ class Metered:
 
 
 def meter_context(meter: Meter) -> None:
-    """Let a meter take everything that is reported in this context from now on."""
+    """Direct the amounts reported in this context from now on to a meter."""
     _running.set(meter)
 
 

@@ -1,4 +1,4 @@
-"""What calls of one builder have used: by row, and in sum."""
+"""Usage of a builder's calls, per row and in total."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from tablevault.values.services import CALLS
 
 
 class UsageLog:
-    """Adds up the usage of one builder in one process, durably with the next flush of the checkpoints.
+    """Accumulates a builder's usage in one process; durable with the next checkpoint flush.
 
     Parameters
     ----------
     builder
-        Its name.
+        Name of the builder.
     counter
-        Takes the sums.
+        Receives the sums.
     checkpoints
-        The builder must have been begun in them before anything is added.
+        Must have begun the builder before anything is added.
     saved
-        What earlier attempts have used.
+        Usage of earlier attempts.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class UsageLog:
         saved: Mapping[int, Usage] | None = None,
     ) -> None:
         self.rows: dict[int, Usage] = {}
-        """By position; of all attempts together."""
+        """Usage of all attempts by position."""
         self._builder = builder
         self._counter = counter
         self._checkpoints = checkpoints
         self.restore(saved or {})
 
     def restore(self, saved: Mapping[int, Usage]) -> None:
-        """Take over what earlier attempts have used."""
+        """Restore the usage of earlier attempts."""
         self.rows.update(saved)
         for usage in saved.values():
             self._counter.usage.update({CALLS: usage.calls, **usage.amounts})
         if saved:
-            # A call for a batch was divided among its rows.
+            # Undoes the division of batch calls among their rows.
             self._counter.usage[CALLS] = round(self._counter.usage[CALLS])
 
     def has_calls(self, position: int) -> bool:
@@ -58,7 +58,7 @@ class UsageLog:
         self._count(positions, 1)
 
     def withdraw(self, positions: Sequence[int]) -> None:
-        """Take back a call that was about to begin, and never has."""
+        """Uncount a call that never began."""
         self._count(positions, -1)
 
     def _count(self, positions: Sequence[int], step: int) -> None:
@@ -69,7 +69,7 @@ class UsageLog:
         self._counter.usage[CALLS] += step
 
     def end(self, positions: Sequence[int], seconds: float | None, amounts: Mapping[str, float]) -> None:
-        """Add the time that a call has taken, and the amounts that it reported, in equal shares for each row."""
+        """Add the duration and reported amounts of a call, in equal shares per row."""
         count = len(positions)
         for position in positions:
             before = self.rows.get(position, Usage())

@@ -7,7 +7,7 @@ from queue import Empty, SimpleQueue
 
 
 class Wakeup:
-    """Lets one thread wait until another has something for it.
+    """Wakes a waiting thread from another one.
 
     Of the standard library's queues, only `SimpleQueue` stays usable after an interrupt at any point.
     """
@@ -16,8 +16,8 @@ class Wakeup:
         self._pending: SimpleQueue[None] = SimpleQueue()
 
     def set(self) -> None:
-        """Let the current `wait`, or the next one, return."""
-        # One is enough, however many calls have ended: the owner looks at all of them.
+        """Make the current or next `wait` return."""
+        # One entry is enough, since the owner handles all ended calls.
         if self._pending.empty():
             self._pending.put(None)
 

@@ -1,7 +1,7 @@
-"""A worker process: an interpreter that runs calls for its owner, and dies with it.
+"""A worker process, which runs calls for its owner and exits with it.
 
-Started by `processes.ProcessExecutor` as `python -m tablevault.rows.worker`; not a public command. It knows nothing of
-vaults: the owner sends it a callable that opens the function, then calls.
+Started by `processes.ProcessExecutor` as `python -m tablevault.rows.worker`; not a public command. It is independent of
+vaults; the owner sends it a callable that opens the function, then calls.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Worker:
     Parameters
     ----------
     connection
-        Leads to the owner.
+        Socket to the owner.
     mark
-        Memory that is shared with the owner.
+        Memory shared with the owner.
     """
 
     def __init__(self, connection: socket.socket, mark: mmap.mmap) -> None:
@@ -60,7 +60,7 @@ class Worker:
         self._calls: deque[ReceivedCall] = deque()
         """Calls that have not begun."""
         self._orders: SimpleQueue[bool] = SimpleQueue()
-        """True when calls have arrived, false when there will be no more."""
+        """True when calls have arrived, false after the last ones."""
         self._answers: deque[Answer] = deque()
         self._meter = CallMeter()
         self._sending = threading.Lock()
@@ -70,7 +70,7 @@ class Worker:
         self._core = CallCore("worker process")
 
     def run(self) -> int:
-        """Open the function, and run calls until the owner has no more; return the status to exit with."""
+        """Open the function, and run calls until the owner has no more; return the exit status."""
         try:
             opened = pickle.loads(self._receive())()
         except BaseException as error:  # noqa: BLE001 - the owner raises it
@@ -87,7 +87,7 @@ class Worker:
         return 0
 
     def _run_calls(self, call: Callable[..., object]) -> None:
-        """Run calls one after the other. The overhead in this loop matters where calls are short."""
+        """Run calls one after the other. The overhead of this loop matters for short calls."""
         calls, answers, run_call, monotonic = self._calls, self._answers, self._core.run, self._monotonic
         meter = self._meter
         now = monotonic()
@@ -101,7 +101,7 @@ class Worker:
             ended = monotonic()
             usage = meter.take() if meter.amounts else None
             if isinstance(content, BaseException):
-                # Describing it may take longer than the call did.
+                # Serializing it may take longer than the call did.
                 answers.append((number, ended - now, kind, described(content), usage))
                 ended = monotonic()
             else:
@@ -124,7 +124,7 @@ class Worker:
                 self._write((ANSWERS, answers))
 
     def _listen(self) -> None:
-        """Receive calls while others run, and send answers that a long call delays."""
+        """Receive calls while others run, and send answers delayed by a long call."""
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         while True:
@@ -162,7 +162,7 @@ class Worker:
             except ConnectionError:
                 count = 0
             if not count:
-                # The owner is gone, and its worker must not outlive it.
+                # The owner is gone, and the worker must not outlive it.
                 os._exit(1)
             done += count
         return content
@@ -189,8 +189,8 @@ def main(arguments: list[str]) -> int:
     Parameters
     ----------
     arguments
-        Number of the owner's process; descriptors of the connection, of the shared memory, and of the owner's locks,
-        which are held here as well.
+        The owner's process id; descriptors of the connection, of the shared memory, and of the owner's locks, which
+        this process holds as well.
     """
     owner, connection, memory, *locks = map(int, arguments)
     _die_with(owner)
@@ -218,7 +218,7 @@ def _ignore_interrupts() -> None:
     """Leave Ctrl-C and SIGTERM to the owner, which lets rows in flight finish; child programs still get them."""
 
     def ignore(number: int, frame: object) -> None:
-        """Do nothing. A handler rather than SIG_IGN, which child programs would inherit."""
+        """Do nothing; unlike SIG_IGN, a handler is not inherited by child programs."""
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, ignore)
@@ -227,7 +227,7 @@ def _ignore_interrupts() -> None:
 
 
 def _forget(descriptors: tuple[int, ...]) -> None:
-    """Close the owner's locks in a child that a function forks, so that it does not show its owner as alive."""
+    """Close the owner's locks in a forked child, which must not make the owner appear alive."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -1,7 +1,7 @@
-"""The core of remote workers: calls a function, and serializes the outcome for the owner.
+"""The core of remote workers, which calls a function and serializes the outcome.
 
-It knows nothing of vaults or of the transport: the socket of a worker process, or the arguments and results of a method
-of a Ray actor. Any exception of a call is the outcome of that call, never an error of the worker.
+It is independent of vaults and of the transport, which is the socket of a worker process, or the arguments and results
+of a Ray actor's method. Any exception of a call is the outcome of that call, never an error of the worker.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Answer = tuple[int, float, int, Any, dict[str, float] | None]
 
 
 def received_calls(sent: Iterable[SentCall]) -> Iterator[ReceivedCall]:
-    """Yield the calls that a worker was sent, one by one."""
+    """Yield the calls sent to a worker, one by one."""
     for calls in sent:
         if isinstance(calls, CallGroup):
             yield from zip(calls.numbers, calls.arguments(), strict=True)
@@ -71,7 +71,7 @@ class CallCore:
     async def run_async(
         self, call: Callable[..., Awaitable[object]], arguments: bytes | dict[str, object]
     ) -> tuple[int, object]:
-        """Do the same for a call of an async function."""
+        """Run a call of an async function like `run`."""
         failure: BaseException | None = None
         value: object = None
         try:
@@ -90,14 +90,14 @@ class CallCore:
         return RAISED, error
 
     def _end(self, value: object, failure: BaseException | None) -> tuple[int, object]:
-        """Return the outcome of a call that has returned or raised."""
+        """Return the outcome of an ended call."""
         if os.getpid() != self._process:
             end_child(failure)
         return (RAISED, failure) if failure is not None else packed_result(value)
 
 
 def packed_result(value: object) -> tuple[int, object]:
-    """Return the outcome of a call that has returned: its kind, and the serialized value or the reason for failure."""
+    """Return the kind of outcome of a returned value, with the serialized value or the error."""
     if type(value) in PLAIN_TYPES:
         return PLAIN, value
     try:

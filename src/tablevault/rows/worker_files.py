@@ -1,4 +1,4 @@
-"""Files of calls that run on other machines: those that come with a call, and those that it makes."""
+"""Input and output files of calls on other machines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _INPUTS, _CALLS = "inputs", "calls"
 
 
 class SentFile(NamedTuple):
-    """A file that a call has made and its result names."""
+    """A file created by a call and named in its result."""
 
     name: str
     size: int
@@ -22,7 +22,7 @@ class SentFile(NamedTuple):
 
 
 class InputFile(NamedTuple):
-    """A file that is sent with a call."""
+    """A file sent with a call."""
 
     name: str
     sha256: str
@@ -31,14 +31,14 @@ class InputFile(NamedTuple):
 
 
 class WorkerFiles:
-    """The files of one worker, in a folder of its own, which is made when the first of them comes."""
+    """The files of one worker, in its own folder, which is created on demand."""
 
     def __init__(self) -> None:
         self._root: Path | None = None
         self._sent: dict[int, list[SentFile]] = {}
 
     def make(self, call: int, keeps: bool = False) -> Path:
-        """Return a folder for the files of a call, a new one unless it keeps those of the calls before."""
+        """Create the folder for the files of a call; `keeps` retains those of earlier calls."""
         folder = self._folder(_CALLS) / str(call)
         if not keeps:
             files.remove_tree(folder)
@@ -58,23 +58,23 @@ class WorkerFiles:
         return sent, sorted(there.difference(named))
 
     def read(self, call: int, name: str, offset: int, size: int) -> bytes:
-        """Return a piece of a file that a call has made."""
+        """Return a piece of a file created by a call."""
         with (self._folder(_CALLS) / str(call) / name).open("rb") as file:
             file.seek(offset)
             return file.read(size)
 
     def remove_sent(self, call: int) -> None:
-        """Remove the files that the last result of a call has named."""
+        """Remove the files named in the last result of a call."""
         for file in self._sent.pop(call, ()):
             files.remove_tree(self._folder(_CALLS) / str(call) / file.name)
 
     def remove(self, call: int) -> None:
-        """Remove the files that a call has made."""
+        """Remove the files created by a call."""
         self._sent.pop(call, None)
         files.remove_tree(self._folder(_CALLS) / str(call))
 
     def fetched(self, file: InputFile) -> str:
-        """Return where a file is here that was sent with a call."""
+        """Return the local path of a file sent with a call, fetching it if necessary."""
         import ray
 
         folder = self._folder(_INPUTS) / file.sha256
@@ -103,7 +103,7 @@ class WorkerFiles:
 
 
 def _names(value: object) -> Iterator[str]:
-    """Yield the texts in a result that may be names of files."""
+    """Yield the texts in a result that may be file names."""
     if isinstance(value, str | os.PathLike):
         try:
             yield normalise_name(value)

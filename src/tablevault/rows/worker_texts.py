@@ -1,7 +1,7 @@
-"""Texts in arguments that only the worker of a call knows: its environment, and the folder for its files.
+"""Placeholders for argument texts known only to the worker of a call.
 
-The owner puts a mark in their place, which the worker replaces. Marks begin with digits that no cell can know, so that
-a text which is read from a table is never taken for one.
+These are its environment and the folder for its files. The owner inserts marks, which the worker replaces. Marks begin
+with random digits, so that a text read from a table is never mistaken for one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import NoneType
 from typing import Any
 
 _DIGITS = secrets.token_hex(16)
-"""Of this interpreter."""
+"""Digits in the marks of this interpreter."""
 
 ARTIFACT_FOLDER = "ARTIFACT_FOLDER"
 _VARIABLE = "ENV:"
@@ -22,29 +22,29 @@ _FILE = "FILE:"
 
 
 def mark_of(name: str) -> str:
-    """Return the mark of a placeholder, whose name stands between tildes in a builder's file."""
+    """Return the mark of a placeholder, which builder files write between tildes."""
     return f"\0{_DIGITS}:{name}\0"
 
 
 def mark_of_file(key: str) -> str:
-    """Return the mark of a file that is sent with a call."""
+    """Return the mark of a file sent with a call."""
     return mark_of(f"{_FILE}{key}")
 
 
 def digits() -> str:
-    """Return the digits by which a worker knows the marks of this interpreter."""
+    """Return the digits by which a worker recognizes this interpreter's marks."""
     return _DIGITS
 
 
 class WorkerTexts:
-    """Replaces marks by the texts that they stand for.
+    """Replaces marks by their texts.
 
     Parameters
     ----------
     digits
-        Those of the owner's marks.
+        Digits of the owner's marks.
     variables
-        The environment variables that may be named.
+        Values of the environment variables that arguments may use.
     """
 
     def __init__(self, digits: str, variables: Mapping[str, str]) -> None:
@@ -57,11 +57,11 @@ class WorkerTexts:
         Parameters
         ----------
         value
-            Any value; those that hold no mark are returned as they are.
+            Any value; returned unchanged if it contains no mark.
         folder
             The folder for the files of the call.
         files
-            Returns where a file is that was sent with the call.
+            Returns the local path of a file sent with the call.
         """
 
         def text_of(match: re.Match[str]) -> str:
@@ -76,7 +76,7 @@ class WorkerTexts:
 
 
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a value with every text in it changed: in lists, tuples, mappings, series and frames, too."""
+    """Apply a function to every text in a value, including lists, tuples, mappings, series and frames."""
     kind = type(value)
     if kind in WITHOUT_TEXTS:
         return value
@@ -92,7 +92,7 @@ def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _mapped_frame(value: Any, change: Callable[[str], str]) -> Any:
-    """Return a series or frame of pandas with its texts changed; those without texts are returned as they are."""
+    """Apply a function to the texts in a pandas series or frame; returned unchanged if nothing changes."""
     if hasattr(value, "columns"):
         columns = {name: _mapped_frame(value[name], change) for name in value.columns}
         return value.assign(**{str(name): column for name, column in columns.items() if column is not value[name]})
