@@ -202,8 +202,8 @@ class Reasons:
         return reasons or [OTHER_CHANGE]
 
     def _changes_of_inputs(self, spec: BuilderSpec, facts: BuilderFacts) -> Iterator[str]:
-        """Yield which other instances the builder would read than it did."""
-        # By their ids: in an imported instance, numbers are those of another catalog.
+        """Yield the changes of the instances that the builder reads."""
+        # Compared by id, since the numbers in an imported instance are those of another catalog.
         contents, before = self._lookup.contents, self._read_before(facts)
         tables = spec.reads.tables
         for now in dict.fromkeys(self._inputs[PinnedKey(fold(read.table), read.instance)] for read in tables):
@@ -216,7 +216,7 @@ class Reasons:
             yield f"input `{now.table}` is instance {now.instance_id}{was}"
 
     def _read_before(self, facts: BuilderFacts) -> list[str]:
-        """Return the ids of the instances that a builder of the origin read."""
+        """Return the ids of the instances read by a builder of the origin."""
         (*_, origin) = self._execution.origins
         return origin.inputs_of(facts) if isinstance(origin, MaterializedOrigin) else []
 
@@ -234,14 +234,14 @@ def changes_of_function(before: BuilderFacts, now: BuilderFacts) -> Iterator[str
 
 
 def changes_of_types(before: Mapping[str, str], now: Mapping[str, str]) -> Iterator[str]:
-    """Yield which columns have other dtypes; before and now, by column."""
+    """Yield the changes of dtypes, given by column."""
     for column, name in now.items():
         if before.get(column, name) != name:
             yield f"dtype of `{column}` changed from {before[column]} to {name}"
 
 
 def changes_of_packages(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
-    """Yield which installed packages have other versions than they had; they do not count."""
+    """Yield the changes of package versions, which do not affect reuse."""
     for name, version in now.packages.items():
         was = before.packages.get(name, version)
         if was != version:
@@ -249,8 +249,8 @@ def changes_of_packages(before: BuilderFacts, now: BuilderFacts) -> Iterator[str
 
 
 def changes_of_arguments(before: BuilderFacts, now: BuilderFacts) -> Iterator[str]:
-    """Yield which arguments are written differently."""
-    # By their recorded forms, in which true is not 1, and NaN equals itself.
+    """Yield the changes of arguments as written."""
+    # Compared in recorded form, in which true differs from 1, and NaN equals itself.
     written, rewritten = json_form(before.arguments), json_form(now.arguments)
     for name in dict.fromkeys([*written, *rewritten]):
         if name not in rewritten:
@@ -262,7 +262,7 @@ def changes_of_arguments(before: BuilderFacts, now: BuilderFacts) -> Iterator[st
 
 
 def _planned_facts(builder: PreparedBuilder, before: BuilderFacts) -> BuilderFacts:
-    """Return the facts that would be recorded about a builder, as far as reasons speak of them."""
+    """Return the facts to be recorded about a builder, limited to those that reasons use."""
     spec = builder.spec
     return replace(
         before,

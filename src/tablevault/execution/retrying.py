@@ -1,7 +1,7 @@
-"""Another run of the failed, skipped and missing rows of a committed instance.
+"""Retry of the failed, skipped and missing rows of a committed instance.
 
 All other cells are reused by position, without comparing code. In later builders, only rows whose arguments changed
-as a result are computed again.
+as a result are recomputed.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _RUN_WHOLE: Mapping[str, _ComputedWhole] = {"dataframe": run_dataframe, "generat
 
 @dataclass
 class Retry:
-    """The instance that is completed, and the cells that have changed so far."""
+    """The instance to complete, and the cells changed so far."""
 
     execution: Execution
     origin: MaterializedOrigin
     failures: Mapping[str, Mapping[int, RowFailure]]
     """Failed and skipped rows of the instance, by builder and position."""
     is_complete: bool
-    """Whether every builder of the instance ran to its end."""
+    """Whether every builder of the instance ran to completion."""
     places: Sequence[int | None] = ()
-    """For each row, its position in the instance."""
+    """The position of each row in the instance."""
     changed: dict[str, set[int]] = field(default_factory=dict)
-    """Positions of the cells that are not those of the instance, by column."""
+    """Positions of the cells that differ from the instance, by column."""
 
     def run(self, builders: Sequence[PreparedBuilder]) -> None:
-        """Run the builders in their order, each only for the necessary rows."""
+        """Run the builders in order, each only for the necessary rows."""
         for builder in builders:
             self.execution.owner.raise_if_stopped()
             run = BuilderRun.start(self.execution, builder)
@@ -157,7 +157,7 @@ class Retry:
         return taken | take_equal_rows(table, call, unsure, self.origin, rows, self.execution.checkpoints)
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
-        """Return the rows of the instance that were computed although a cell of their own row had failed."""
+        """Return the rows of the instance computed despite a failed cell in the same row."""
         found: set[int] = set()
         for name in spec.own_row_columns:
             facts = self.origin.facts_of_column(name)
@@ -219,7 +219,7 @@ class Retry:
         return SingleCall.prepare(run, {}).fingerprint == facts.whole
 
     def _keep_finished(self, run: BuilderRun, rows: ReusableRows, finished: set[int]) -> set[int]:
-        """Put the finished rows of the instance back in the place of new ones; return their positions."""
+        """Replace new rows by the instance's finished ones; return their positions."""
         table = run.empty_table()
         if table.artifact_columns or not finished:
             # The files of both would have the same names.
@@ -245,7 +245,7 @@ class Retry:
     # --- reused cells ---------------------------------------------------------------------------------------------
 
     def _take_all(self, run: BuilderRun, facts: BuilderFacts) -> None:
-        """Reuse all rows of a builder, with the versions under which they were computed."""
+        """Reuse all rows of a builder, with their original code versions."""
         rows = self.origin.recorded_rows(facts)
         run.builder = replace(
             run.builder, version=facts.versions[0], code_parts=facts.code_parts, packages=facts.packages
@@ -265,7 +265,7 @@ class Retry:
             run.add_outcome(facts.versions, whole=facts.whole)
 
     def _check_inputs_are_there(self, spec: BuilderSpec) -> None:
-        """Raise `TVTableError` if a builder reads a column of the IndexBuilder that it has overwritten itself."""
+        """Raise `TVTableError` if a builder reads an IndexBuilder's column that it has overwritten."""
         producer = self.origin.index_facts
         overwritten = set(producer.columns if producer is not None else ()) & set(spec.changed_columns)
         if overwritten and (spec.reads.reads_whole_self or overwritten & set(spec.reads.own_columns)):

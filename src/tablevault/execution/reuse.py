@@ -1,4 +1,4 @@
-"""Reuse of cells: rows, or whole columns, that an origin computed from equal arguments with equal code."""
+"""Reuse of rows or whole columns computed from equal arguments with equal code."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ Value = TypeVar("Value")
 
 
 class Counterparts(NamedTuple):
-    """Rows, and the rows of an origin from which they may be reused: as many."""
+    """Rows, paired with the rows of an origin from which they may be reused."""
 
     here: Sequence[int]
     there: Sequence[int]
 
     @classmethod
     def of(cls, pairs: Iterable[tuple[int, int]]) -> Self:
-        """Return pairs of a row here and its counterpart there."""
+        """Return the counterparts of pairs of rows, here and there."""
         both = list(pairs)
         return cls(consecutive([here for here, _ in both]), consecutive([there for _, there in both]))
 
     def part(self, start: int, stop: int) -> Self:
-        """Return a range of them."""
+        """Return a slice of the pairs."""
         return type(self)(self.here[start:stop], self.there[start:stop])
 
 
 def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
-    """Return the origins that rows may be reused from, each with the positions of this instance's rows in it.
+    """Return the origins for row reuse, each with the positions of this instance's rows in it.
 
-    An IndexBuilder has the positions of its origin.
+    For an IndexBuilder, rows have the same positions as in the origin.
     """
     execution = run.execution
     if not run.spec.is_index:
@@ -48,7 +48,7 @@ def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Seque
 
 
 def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, ReusableRows, Counterparts]]:
-    """Yield the origins with rows of the same builder and code, each with the missing rows that it has computed."""
+    """Yield the origins with rows of the same builder and code, and their rows that are missing here."""
     version = run.reused_version
     for origin, matches in matched_origins(run, len(table)):
         rows = origin.rows(run.spec.changed_columns, run.spec.is_index)
@@ -70,7 +70,7 @@ def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, R
 def reuse_rows(
     run: BuilderRun, table: RowTable, call: FunctionCall, unknown: frozenset[int] = frozenset()
 ) -> frozenset[int]:
-    """Fill the missing rows whose counterpart in an origin was computed from equal arguments.
+    """Fill missing rows from counterparts in origins with equal arguments.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def reuse_rows(
     Returns
     -------
     frozenset[int]
-        Of the unknown rows, those that an origin may have computed from equal arguments.
+        The unknown rows that an origin may have computed from equal arguments.
     """
     undecided: set[int] = set()
     checkpoints = run.execution.checkpoints
@@ -102,7 +102,7 @@ def take_equal_rows(
     rows: ReusableRows,
     checkpoints: CheckpointStore,
 ) -> set[int]:
-    """Reuse the rows that were computed from equal arguments; return the positions of those that could be reused."""
+    """Reuse the rows computed from equal arguments; return the positions of the reused ones."""
     taken: set[int] = set()
     done = 0
     for counted in prepared(table, call.counts, pairs.here, lambda: checkpoints.batch_rows):
@@ -113,7 +113,7 @@ def take_equal_rows(
 
 
 def _equal_rows(counted: RowFingerprints, pairs: Counterparts, rows: ReusableRows) -> Counterparts:
-    """Return the rows that were computed from equal arguments."""
+    """Return the rows computed from equal arguments."""
     expected = _gathered(rows.fingerprints, pairs.there)
     if all(expected) and counted.fingerprints.content == b"".join(expected):  # type: ignore[arg-type]
         return pairs
@@ -122,7 +122,7 @@ def _equal_rows(counted: RowFingerprints, pairs: Counterparts, rows: ReusableRow
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
-    """Yield the origins with the same rows, in which the same builder and code made the columns."""
+    """Yield the origins with the same rows, whose columns were made by the same builder and code."""
     if run.spec.is_index:
         return
     count = run.frame.row_count
@@ -134,7 +134,7 @@ def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
 
 
 def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
-    """Reuse all columns of a builder from an origin that made them from equal arguments, if there is one."""
+    """Reuse all columns of a builder from an origin with equal arguments; return whether one exists."""
     count = run.frame.row_count
     for origin, rows in whole_candidates(run):
         if rows.whole != fingerprint:
@@ -151,7 +151,7 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
 
 
 def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
-    """Fill the first rows of a table from the same positions of an origin; return how many could be filled."""
+    """Fill the first rows of a table from the same positions of an origin; return the number filled."""
     columns = _fitting_cells(table, rows, range(count))
     if columns is not None:
         table.reuse_many(range(count), columns, rows.fingerprints[:count], [version] * count)
@@ -164,10 +164,9 @@ def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, versio
 
 
 def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: ReusableRows) -> set[int]:
-    """Reuse rows of an origin; return the positions of those that could be reused.
+    """Reuse rows of an origin; return the positions of the reused ones.
 
-    Rows that name files are checked one by one, as are all rows if a list or vector does not fit the dtype declared
-    now.
+    Rows that name files are checked one by one, as are all rows if a list or vector does not fit the current dtype.
     """
     here, there = pairs
     columns = _fitting_cells(table, rows, there)
@@ -181,7 +180,7 @@ def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: Reusab
 
 
 def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) -> list[Sequence[object]] | None:
-    """Return the cells of rows of an origin by column; `None` if they have to be looked at row by row."""
+    """Return the cells of an origin's rows by column; `None` if they must be checked row by row."""
     if table.artifact_columns:
         return None
     columns = [_gathered(column, there) for column in rows.values]
@@ -203,8 +202,8 @@ def _gathered(values: Sequence[Value], there: Sequence[int]) -> Sequence[Value]:
 def take_row(table: RowTable, position: int, origin: Origin, rows: ReusableRows, place: int, version: str) -> bool:
     """Reuse a row of an origin.
 
-    Return `False` if a file that it names is gone or its name is taken, or if a list or vector does not fit the dtype
-    that is declared now.
+    Return `False` if a file named by it is missing or its name is taken, or if a list or vector does not fit the
+    current dtype.
     """
     cells = [column[place] for column in rows.values]
     try:

@@ -1,4 +1,4 @@
-"""Row-wise builders: each row is reused or computed separately."""
+"""Row-wise builders, whose rows are reused or computed separately."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tablevault.rows.table import RowTable
 
 @dataclass(frozen=True)
 class RowDecision:
-    """The rows of a row-wise builder that have to be computed."""
+    """The rows of a row-wise builder that must be computed."""
 
     table: RowTable
-    """Its rows; those that can be reused are filled."""
+    """Its rows; reusable ones are filled."""
     undecided: frozenset[int]
-    """Rows that may be reused, but whose arguments are not known yet."""
+    """Possibly reusable rows whose arguments are still unknown."""
 
 
 def run_row_wise(run: BuilderRun) -> None:
@@ -35,7 +35,7 @@ def run_row_wise(run: BuilderRun) -> None:
 def compute_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> None:
     """Compute the missing rows, and put the columns into the frame."""
     if run.is_done and table.missing():
-        # Files that its cells named, or that its origin had, are gone.
+        # Files named by its cells, or files of its origin, are missing.
         run.begin()
     if table.missing():
         owner = run.execution.owner
@@ -83,7 +83,7 @@ def decide_rows(run: BuilderRun, unknown: frozenset[int] = frozenset()) -> RowDe
 
 
 def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
-    """Decide about rows while the arguments of none of them can be evaluated."""
+    """Decide about rows before any of their arguments can be evaluated."""
     table = restored_rows(run)
     return RowDecision(
         table, frozenset(position for _, _, pairs in row_candidates(run, table) for position in pairs.here)
@@ -91,7 +91,7 @@ def decide_rows_without_arguments(run: BuilderRun) -> RowDecision:
 
 
 def restored_rows(run: BuilderRun) -> RowTable:
-    """Return the rows; those that earlier attempts computed are filled."""
+    """Return the rows; those computed by earlier attempts are filled."""
     origin = _row_origin(run)
     table = run.restored_table()
     table.resize(origin.row_count if origin is not None else run.frame.row_count)
@@ -100,11 +100,11 @@ def restored_rows(run: BuilderRun) -> RowTable:
 
 
 def function_call(run: BuilderRun) -> FunctionCall:
-    """Return the function's arguments, compiled."""
+    """Return the compiled arguments of the function."""
     with ArgumentErrors(run.spec):
         return FunctionCall(run.spec, run.execution.views({}, _row_origin(run)))
 
 
 def _row_origin(run: BuilderRun) -> MaterializedOrigin | None:
-    """Return the origin whose rows an IndexBuilder is called for; `None` for the rows of the instance."""
+    """Return the origin that supplies the rows of an IndexBuilder; `None` for a ColumnBuilder."""
     return run.execution.index_origin if run.spec.is_index else None

@@ -1,4 +1,4 @@
-"""Running the builders of an execution in their order, by their return types."""
+"""Runs the builders of an execution in order, by return type."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RESTORE: Mapping[ReturnType, Callable[[BuilderRun, bool], bool]] = {
 
 
 def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Run an IndexBuilder and then ColumnBuilders in their order, and put their columns into the frame."""
+    """Run the IndexBuilder, then the ColumnBuilders in order, and put their columns into the frame."""
     for builder in builders:
         execution.owner.raise_if_stopped()
         run_builder(execution, builder)
@@ -37,7 +37,7 @@ def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> N
 
 
 def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
-    """Run one builder, after those that it depends on."""
+    """Run one builder; its dependencies must have run."""
     run = BuilderRun.start(execution, builder)
     run.check_old_rows()
     if not run.is_done:
@@ -53,9 +53,9 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
 
 
 def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Put the computed and the reusable cells of an unfinished execution into the frame, nulls elsewhere.
+    """Put the computed and reusable cells of an unfinished execution into the frame, with nulls elsewhere.
 
-    No function is called. Cells are reused for the builders that the execution had reached.
+    No function is called. Cells are reused only for builders reached by the execution.
     """
     complete = True
     for builder in builders:
@@ -67,5 +67,5 @@ def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) 
 
 
 def decide_whole(run: BuilderRun) -> bool:
-    """Reuse the columns of a builder that is called once, without calling it; return whether that was possible."""
+    """Reuse the columns of a function called once per builder, without calling it; return whether that was possible."""
     return decide_generator(run) if run.spec.return_type == "generator" else decide_dataframe(run)

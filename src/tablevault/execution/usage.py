@@ -1,4 +1,4 @@
-"""The usage of the calls that made an instance, in its file `usage.parquet`."""
+"""The usage of an instance's calls, in its file `usage.parquet`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class RowUsage:
 
     builder: str
     index: int
-    """Position of the row; `WHOLE_BUILDER` for a function that is called once."""
+    """Position of the row; `WHOLE_BUILDER` for a function called once per builder."""
     usage: Usage
 
 
@@ -50,7 +50,7 @@ def write_usage(path: Path, rows: Iterable[RowUsage]) -> None:
 
 
 def read_usage(path: Path) -> list[RowUsage]:
-    """Read the file of `write_usage`; nothing if it does not exist.
+    """Read the file of `write_usage`; a missing file is empty.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def read_usage(path: Path) -> list[RowUsage]:
 
 
 def mean_usage(rows: Iterable[RowUsage]) -> dict[str, dict[str, float]]:
-    """Return the mean use of each row that calls were made for, by builder and amount."""
+    """Return the mean usage per called row, by builder and amount."""
     sums: dict[str, dict[str, float]] = {}
     counts: dict[str, int] = {}
     for row in rows:

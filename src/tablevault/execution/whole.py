@@ -1,4 +1,4 @@
-"""Builders whose function is called once: all cells of a ColumnBuilder are reused, or none."""
+"""Builders whose function is called once; ColumnBuilders reuse all cells or none."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from tablevault.storage.frames import FrameData, read_frame
 
 @dataclass(frozen=True)
 class SingleCall:
-    """The one call of a function."""
+    """The single call of a function."""
 
     spec: BuilderSpec
     function: FunctionCall
     counted: Mapping[str, object]
     fingerprint: bytes
     unfinished: Mapping[str, list[object]]
-    """Columns of its own that the function sees, as far as they are filled."""
+    """The filled part of its own columns that the function sees."""
 
     @classmethod
     def prepare(cls, run: BuilderRun, unfinished: Mapping[str, list[object]]) -> SingleCall:
-        """Evaluate the arguments that count for reuse.
+        """Evaluate the arguments that affect reuse.
 
         Parameters
         ----------
         run
             The builder.
         unfinished
-            Columns of its own that the function sees, as far as they are filled.
+            The filled part of its own columns that the function sees.
         """
         with ArgumentErrors(run.spec):
             call = FunctionCall(run.spec, run.execution.views(unfinished))
@@ -48,13 +48,13 @@ class SingleCall:
             return cls(run.spec, call, counted, call.fingerprint(None, counted), unfinished)
 
     def arguments(self, facts: CallFacts) -> dict[str, object]:
-        """Evaluate the remaining arguments, and return all of them."""
+        """Evaluate the remaining arguments, and return all arguments."""
         with ArgumentErrors(self.spec):
             return self.function.completed(None, self.counted, facts)
 
 
 class EndedCalls:
-    """Counts the calls of a function in this process that have ended without a result.
+    """Counts a function's calls without a result in this process.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class EndedCalls:
     """
 
     _PLACE = 0
-    """Where checkpoints, which count by row, keep the number."""
+    """Row position of the number in checkpoints, which count by row."""
 
     def __init__(self, run: BuilderRun) -> None:
         self._checkpoints = run.execution.checkpoints
@@ -71,7 +71,7 @@ class EndedCalls:
         self.number = run.saved.calls.get(self._PLACE, 0) if run.saved is not None else 0
 
     def count(self) -> None:
-        """Count one more, durably with the next flush."""
+        """Count one more call; durable with the next flush."""
         self.number += 1
         self._checkpoints.count_calls(self._builder, self._PLACE, self.number)
 
@@ -82,7 +82,7 @@ class EndedCalls:
 
 
 def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> object:
-    """Call the function, with retries by its policies; its exception becomes a `FunctionError`."""
+    """Call the function, with retries by its policies; raises its exception as a `FunctionError`."""
     function, owner = run.builder.loaded, run.execution.owner
     arguments = _arguments(run, call, ended)
     opener = function.opener(run.setup_arguments)
@@ -91,7 +91,7 @@ def call_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: U
 
 
 def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: UsageLog) -> RemoteRows:
-    """Return the rows of a generator in a remote worker."""
+    """Return an iterator over the rows of a generator in a remote worker."""
     function, owner = run.builder.loaded, run.execution.owner
     arguments = _arguments(run, call, ended)(CallFacts())
     opener = function.worker_opener(run.setup_arguments)
@@ -100,11 +100,11 @@ def pull_function(run: BuilderRun, call: SingleCall, ended: EndedCalls, usage: U
 
 
 def _arguments(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> Arguments:
-    """Return a callable that makes the arguments of each call."""
+    """Return a callable that evaluates the arguments of each call."""
     owner = run.execution.owner
 
     def arguments(facts: CallFacts) -> dict[str, object]:
-        # Each call gets its own arguments, since the previous one may have changed them.
+        # Each call gets its own arguments, since the previous one may have mutated them.
         fresh = call if facts.attempt == 1 else SingleCall.prepare(run, call.unfinished)
         given = fresh.arguments(ended.facts(facts, fresh, run.builder.version))
         owner.secrets.add(written_secrets(run.spec))
@@ -115,7 +115,7 @@ def _arguments(run: BuilderRun, call: SingleCall, ended: EndedCalls) -> Argument
 
 
 def run_dataframe(run: BuilderRun) -> None:
-    """Take the saved frame, reuse the columns of an origin, or call the function."""
+    """Load the saved frame, reuse the columns of an origin, or call the function."""
     saved, usage = _intact_frame(run), run.usage_log()
     if saved is not None:
         _put_saved(run, saved)
@@ -127,7 +127,7 @@ def run_dataframe(run: BuilderRun) -> None:
 
 
 def restore_dataframe(run: BuilderRun, reusing: bool) -> bool:
-    """Put the saved frame, or reusable columns, into the frame; see `running.restore_builders`."""
+    """Put the saved frame or reusable columns into the frame; see `running.restore_builders`."""
     saved = run.saved.frame if run.saved is not None else None
     if saved is not None:
         _put_saved(run, saved)
@@ -139,7 +139,7 @@ def restore_dataframe(run: BuilderRun, reusing: bool) -> bool:
 
 
 def decide_dataframe(run: BuilderRun) -> bool:
-    """Reuse the columns of an origin without calling the function; return whether that was possible."""
+    """Reuse an origin's columns without calling the function; return whether that was possible."""
     return reuse_whole(run, SingleCall.prepare(run, {}).fingerprint)
 
 
@@ -169,7 +169,7 @@ def _compute_frame(run: BuilderRun, call: SingleCall, usage: UsageLog) -> FrameD
 
 
 def _intact_frame(run: BuilderRun) -> SavedFrame | None:
-    """Return the frame that an earlier attempt saved, unless its files have changed since."""
+    """Return the frame saved by an earlier attempt, unless its files have changed since."""
     saved = run.saved.frame if run.saved is not None and run.saved.done else None
     return saved if saved is not None and run.frame.artifacts.are_intact(saved.artifacts) else None
 

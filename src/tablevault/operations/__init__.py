@@ -1,7 +1,7 @@
-"""Operations: one class per kind of write.
+"""Operations, with one class per kind of write.
 
 They are imported when a vault is opened, so that no import is interrupted in the middle of a call. The command line
-imports the one that it needs: most commands need none.
+imports only the operation that it needs; most commands need none.
 """
 
 from __future__ import annotations

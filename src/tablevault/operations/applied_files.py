@@ -1,4 +1,4 @@
-"""The files that a source defines, compared with those that a vault has."""
+"""Comparison of the files defined by a source with those of a vault."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from tablevault.values.contents import InstanceRecord, TableRecord
 from tablevault.values.processes import Status
 
 Split = Callable[[str], tuple[str, Stamp | None]]
-"""Returns the content of a file without its comment, and the comment."""
+"""Splits a file into its content and the comment of `apply`."""
 
 _LOOK_FURTHER = 8
-"""How many times as many of the newest processes are searched next for the source of a module."""
+"""Growth factor of the number of processes searched for the source of a module."""
 
 
 class FileState(StrEnum):
-    """How a file of the vault relates to a definition."""
+    """State of a vault's file relative to its definition."""
 
     NEW = "new"
     SAME = "same"
@@ -50,12 +50,12 @@ class FileState(StrEnum):
 
 @dataclass(frozen=True)
 class AppliedFile:
-    """A file that a source defines."""
+    """A file defined by a source."""
 
     name: str
-    """Of the module or builder."""
+    """Name of the module or builder."""
     path: str
-    """From the vault's folder on."""
+    """Path relative to the vault's folder."""
     state: FileState
     is_defined: bool = True
     """Whether the source still defines it."""
@@ -70,7 +70,7 @@ class AppliedFile:
 
 @dataclass(frozen=True)
 class AppliedBuilders:
-    """The builders of one table, compared."""
+    """The compared builders of one table."""
 
     texts: TableTexts
     version: VersionInstances
@@ -78,13 +78,13 @@ class AppliedBuilders:
 
     @property
     def differs(self) -> bool:
-        """Whether any file of the temporary instance is written or goes."""
+        """Whether any file of the temporary instance is written or removed."""
         return any(file.state is not FileState.SAME for file in self.files)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Everything that a source defines, compared with the vault."""
+    """All definitions of a source, compared with the vault."""
 
     modules: tuple[AppliedFile, ...]
     tables: tuple[AppliedBuilders, ...]
@@ -103,14 +103,14 @@ class Comparison:
         return has_new_table or any(file.state is not FileState.SAME for file in self.files)
 
     def summary(self, changed_functions: Mapping[str, Sequence[str]], services: Sequence[str] = ()) -> str:
-        """Return in a line what applying the source changes.
+        """Summarize the changes of applying the source in one line.
 
         Parameters
         ----------
         changed_functions
-            For each changed module the functions that have changed in it.
+            The changed functions of each changed module.
         services
-            The services that are set.
+            The services to set.
         """
         parts = [f"new service {name}" for name in services]
         for file in self.modules:
@@ -146,7 +146,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class VersionInstances:
-    """A table, and the instances that builders of a version are compared with and copied from."""
+    """A table, and the instances whose builders are compared and copied."""
 
     table: TableRecord | None
     version: str
@@ -173,16 +173,16 @@ class VersionInstances:
 
     @property
     def is_there(self) -> bool:
-        """Whether there is an instance of the version."""
+        """Whether an instance of the version exists."""
         return self.temporary is not None or self.newest is not None
 
     @property
     def origin(self) -> InstanceRecord | None:
-        """The instance that a new temporary one is copied from."""
+        """The instance to copy for a new temporary one."""
         return self.newest_of_any if self.temporary is None else None
 
     def builders(self, lookup: Lookup) -> dict[str, str]:
-        """Return the builder files that the temporary instance has or would be copied with, by name."""
+        """Return the builder files of the temporary instance, or those it would be copied with, by name."""
         basis = self.temporary or self.newest_of_any
         if self.table is None or basis is None:
             return {}
@@ -200,7 +200,7 @@ class VaultTables:
     lookup
         Reads the vault.
     version
-        The version that the source is read for.
+        The version of the source's tables.
     """
 
     def __init__(self, lookup: Lookup, version: str) -> None:
@@ -208,7 +208,7 @@ class VaultTables:
         self._version = version
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Read everything inside the block in one snapshot of the catalog."""
+        """Use one snapshot of the catalog inside the block."""
         return self._lookup.context.catalog.snapshot()
 
     def modules(self) -> Mapping[str, ModuleFile]:
@@ -220,11 +220,11 @@ class VaultTables:
         }
 
     def builders(self, table_name: str) -> Mapping[str, str]:
-        """Return the builder files that the version has or is copied from, by name."""
+        """Return the builder files of the version, or those it is copied from, by name."""
         return VersionInstances.find(self._lookup, table_name, self._version).builders(self._lookup)
 
     def instance(self, table_name: str, instance: str | None) -> KnownColumns:
-        """Return the columns of a table's newest instance, or of that of a version, an id or a tag."""
+        """Return the columns of a table's newest instance, or of the one with a version, id or tag."""
         contents = self._lookup.contents
         table = contents.table(table_name)
         if table is None:
@@ -254,7 +254,7 @@ def compare(lookup: Lookup, texts: SourceTexts, version: str, overwrite: bool) -
     version
         The version of its tables.
     overwrite
-        Whether files that were edited since are replaced.
+        Whether to replace files edited since.
 
     Raises
     ------
@@ -284,7 +284,7 @@ def _check_sources(lookup: Lookup, modules: Iterable[ModuleText], existing: Mapp
     paths = _applied_from(lookup, {module.name for module in applied})
     for module in applied:
         path = paths.get(module.name, module.path)
-        # A file that has moved is still the same: nothing is left in its former place.
+        # If its former path no longer exists, the file has only been moved.
         is_there = not Path(path).is_absolute() or Path(path).exists()
         if path != module.path and is_there:
             raise TVArgumentError(
@@ -294,7 +294,7 @@ def _check_sources(lookup: Lookup, modules: Iterable[ModuleText], existing: Mapp
 
 
 def _applied_from(lookup: Lookup, module_names: Set[str]) -> dict[str, str]:
-    """Return the path of the file that each module was applied from last, as far as processes tell."""
+    """Return the path that each module was last applied from, if recorded by a process."""
     filters = {"operation": "apply", "status": Status.SUCCEEDED.value}
     found: dict[str, str] = {}
     limit, seen = 1, 0
@@ -364,7 +364,7 @@ def _compared(
 
 
 def _builders_folder(lookup: Lookup, version: VersionInstances, table_name: str) -> str:
-    """Return the path of the folder of builder files, also of a temporary instance that is not there yet."""
+    """Return the path of the folder of builder files, even if the temporary instance does not exist yet."""
     if version.table is None:
         return f"{table_name}/{version.instance_id}/{BUILDERS}"
     if version.temporary is None:

@@ -1,4 +1,4 @@
-"""Applying a source: its builders, code modules and tables become those of the vault, all or none."""
+"""Atomic application of a source's builders, code modules and tables to the vault."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ from tablevault.values.processes import Creation
 
 @dataclass(frozen=True)
 class Apply(Operation[AppliedPlan | UnchangedPlan]):
-    """Writes the builders and code modules that a source defines, and makes its tables."""
+    """Writes the builders and code modules of a source, and creates its tables."""
 
     name: ClassVar[str] = "apply"
 
     source: str
     """Absolute path of the file or folder."""
     definitions: Any = field(metadata=LONG)
-    """The texts that the source became when it was read, as plain data."""
+    """The texts read from the source, as plain data."""
     version: str = names.DEFAULT_VERSION
     overwrite: bool = False
 
@@ -56,7 +56,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         return cls(source.place, msgspec.to_builtins(texts), version, overwrite)
 
     def preview(self, lookup: Lookup) -> ApplyPlan:
-        """Return the changes that the operation would make."""
+        """Return the operation's changes without making them."""
         comparison = self.compared(lookup)
         return ApplyPlan(
             files=tuple(FilePlan(file.path, file.state.value, file.diff) for file in comparison.files),
@@ -87,7 +87,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         )
 
     def work(self, plan: AppliedPlan | UnchangedPlan, session: Session) -> Changes:
-        """Stage the files, and make the folders of new tables and temporary instances."""
+        """Stage the files, and create the folders of new tables and temporary instances."""
         warnings = self._warnings(session.lookup)
         if isinstance(plan, UnchangedPlan):
             return Changes(warnings=warnings)
@@ -114,7 +114,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
     # --- services -------------------------------------------------------------------------------------------------
 
     def new_services(self, lookup: Lookup) -> tuple[str, ...]:
-        """Return the services of the source that the vault lacks."""
+        """Return the services of the source that are missing from the vault."""
         return tuple(name for name, state in self._states_of_services(lookup).items() if state == "new")
 
     def _states_of_services(self, lookup: Lookup) -> dict[str, str]:
@@ -140,7 +140,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         return compare(lookup, self._texts, self._version, self.overwrite)
 
     def _lock(self, draft: Draft, comparison: Comparison) -> None:
-        """Ask for the locks on all that changes, or would if it had not been edited."""
+        """Request the locks on everything that changes, or would change without the edits."""
         if any(file.state is not FileState.SAME for file in comparison.modules):
             draft.lock_exclusive(lock_on_code())
         for item in comparison.tables:
@@ -163,7 +163,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
         return names.check_version(self.version)
 
     def _new_folders(self, table: AppliedTable, texts: TableTexts, session: Session) -> Iterator[Change]:
-        """Make the folders of a table and a temporary instance that appear; yield both changes."""
+        """Create the folders of a new table and temporary instance; yield both changes."""
         if table.table_id is None:
             new = NewTable(
                 table.name,
@@ -173,7 +173,7 @@ class Apply(Operation[AppliedPlan | UnchangedPlan]):
                 texts.description,
             )
             folder = session.lookup.layout.table(table.table_folder)
-            files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
+            files.remove_tree(folder)  # A killed attempt may have left a partial file in it.
             make_table_folder(folder, new)
             yield new
         if table.creates_instance:
@@ -234,7 +234,7 @@ def _planned(draft: Draft, item: AppliedBuilders) -> AppliedTable:
 
 
 def _put_builders(table: AppliedTable, texts: TableTexts, session: Session) -> Iterator[Tidying]:
-    """Stage the builder files of a temporary instance that is there; yield the steps that change them."""
+    """Stage the builder files of an existing temporary instance; yield the steps that change them."""
     if not table.instance_folder:
         return
     layout = session.lookup.layout

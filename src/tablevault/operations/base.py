@@ -1,4 +1,4 @@
-"""The base of all operations: frozen values with arguments, which plan and work but cannot commit."""
+"""The base class of operations, which plan and work but cannot commit."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tablevault.values.contents import JsonObject, TableRecord
 from tablevault.values.processes import Creation, Plan
 
 PAYLOAD = {"payload": True}
-"""Metadata of an argument that is staged; only the digest of its content is recorded."""
+"""Metadata of a staged argument; only a digest of its content is recorded."""
 LONG = {"long": True}
-"""Metadata of an argument that is recorded as it is, and too long to be repeated where a call is shown."""
+"""Metadata of an argument that is recorded in full, but too long to show."""
 
 REPLACEABLE = {"replaceable": True}
-"""Metadata of an argument that a later call of the same process may give another value."""
+"""Metadata of an argument that a later call of the same process may change."""
 
 PlanType = TypeVar("PlanType", bound=Plan)
 
@@ -59,7 +59,7 @@ _operations: dict[str, type[Operation[Any]]] = {}
 
 
 def operation_named(name: str) -> type[Operation[Any]]:
-    """Return the class of the operation that the catalog calls `name`."""
+    """Return the class of an operation by its name in the catalog."""
     if name not in _operations:
         if name not in _DEFINED_IN:
             raise TVImplementationError(f"The catalog names an operation '{name}' that this version does not know.")
@@ -73,7 +73,7 @@ def operation_names() -> list[str]:
 
 
 def long_arguments(name: str) -> frozenset[str]:
-    """Return the arguments of an operation that are too long to be shown; none of one that is not known any more."""
+    """Return the arguments of an operation that are too long to show; empty for an unknown operation."""
     return operation_named(name).long_arguments() if name in operation_names() else frozenset()
 
 
@@ -81,8 +81,8 @@ def long_arguments(name: str) -> frozenset[str]:
 class Operation(ABC, Generic[PlanType]):
     """One kind of write, with the arguments of one call.
 
-    Subclasses are stateless beyond their arguments: everything that the work needs is in the plan, so that a process
-    can be taken up again from the catalog alone.
+    Subclasses are stateless beyond their arguments. The plan contains everything that the work needs, so that a
+    process can be resumed from the catalog alone.
     """
 
     name: ClassVar[str]
@@ -90,7 +90,7 @@ class Operation(ABC, Generic[PlanType]):
     has_partial_result: ClassVar[bool] = False
     """Whether its unfinished work can be materialized."""
     waits: ClassVar[bool] = True
-    """Whether it waits for a process that holds its locks; an operation that does not is planned again without them."""
+    """Whether it waits for a process that holds its locks; if not, it is planned again without them."""
     runs_children: ClassVar[bool] = False
     """Whether its work is done by its children, which persist when it is reverted and are stopped with it."""
 
@@ -101,19 +101,19 @@ class Operation(ABC, Generic[PlanType]):
 
     @abstractmethod
     def plan(self, draft: Draft) -> PlanType:
-        """Validate every argument and return the plan; reads only.
+        """Validate every argument and return the plan; read-only.
 
-        Locks are asked for (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of the locked objects is
-        checked, so that a conflict is reported as one.
+        Locks are requested (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of the locked objects is
+        checked, so that a conflict is reported as such.
         """
 
     def pin(self, plan: PlanType, session: Session) -> None:
-        """Stage durably all inputs that must not change between the call and the work. Part of `prepare`."""
+        """Durably stage all inputs that must not change between the call and the work. Part of `prepare`."""
         return
 
     @abstractmethod
     def work(self, plan: PlanType, session: Session) -> Changes:
-        """Compute, in invisible places only, and return the visible changes. May run again after a pause."""
+        """Compute in invisible places only, and return the visible changes. May run again after a pause."""
 
     def abandon(self, plan: PlanType, session: Session) -> tuple[Tidying, ...]:
         """Return the steps that undo a process that did not succeed."""
@@ -121,11 +121,11 @@ class Operation(ABC, Generic[PlanType]):
         return (*created, *session.clean_workspace())
 
     def materialize_partial(self, plan: PlanType, session: Session) -> Changes:
-        """Return the changes that materialize unfinished work."""
+        """Return the changes that materialize partial work."""
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
     def cancel_jobs(self, plan: PlanType, session: Session) -> Mapping[str, str]:
-        """Let providers cancel the jobs of a process that is about to end without a result.
+        """Cancel the providers' jobs of a process that is about to end without a result.
 
         Return the jobs that may still be charged, each with the reason.
         """
@@ -139,7 +139,7 @@ class Operation(ABC, Generic[PlanType]):
     # --- arguments as plain data ----------------------------------------------------------------------------------
 
     def record(self, digest_payload: bool = True) -> JsonObject:
-        """Return the arguments as they are recorded in the catalog."""
+        """Return the arguments in the form recorded in the catalog."""
         recorded: JsonObject = {}
         for argument in fields(self):
             value = getattr(self, argument.name)
@@ -150,7 +150,7 @@ class Operation(ABC, Generic[PlanType]):
         return plain
 
     def summary(self) -> JsonObject:
-        """Return the arguments without those that are too long to be shown."""
+        """Return the arguments without those too long to show."""
         long = self.long_arguments()
         return {name: value for name, value in self.record(digest_payload=False).items() if name not in long}
 
@@ -162,8 +162,8 @@ class Operation(ABC, Generic[PlanType]):
 
     @classmethod
     def restore(cls, recorded: Mapping[str, Any]) -> Self:
-        """Return the operation that was recorded, without its payload."""
-        # An argument that is newer than the record has its default.
+        """Return the recorded operation, without its payload."""
+        # An argument newer than the record has its default.
         kept = {item.name: recorded[item.name] for item in fields(cls) if item.name in recorded}
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
@@ -211,12 +211,12 @@ class Operation(ABC, Generic[PlanType]):
 
     @classmethod
     def long_arguments(cls) -> frozenset[str]:
-        """Return the arguments that are too long to be repeated where a call is shown."""
+        """Return the arguments that are too long to show."""
         return frozenset(item.name for item in fields(cls) if _is_payload(item) or item.metadata.get("long"))
 
     @classmethod
     def payload_arguments(cls) -> tuple[str, ...]:
-        """Return the arguments that are recorded by a digest of their content only."""
+        """Return the arguments recorded only by a digest of their content."""
         return tuple(item.name for item in fields(cls) if _is_payload(item))
 
     @classmethod
@@ -225,40 +225,40 @@ class Operation(ABC, Generic[PlanType]):
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
     def is_resumable(self, plan: PlanType, session: Session) -> bool:
-        """Return whether a process has the payload of its first call, staged whole or given again."""
+        """Return whether a process has the payload of its first call, completely staged or given again."""
         return True
 
     def digest(self, value: Any) -> JsonObject:
-        """Return the digest that is recorded in place of a payload."""
+        """Return the digest recorded in place of a payload."""
         raise TVImplementationError(f"A call of {self.name} has no payload.")
 
 
 def remove(path: str) -> Tidying:
-    """Return the step that removes a file or folder of the vault."""
+    """Return the step that removes a file or folder in the vault."""
     return Tidying(TidyingAction.REMOVE, path)
 
 
 def remove_created(lookup: Lookup, creation: Creation) -> Iterator[Tidying]:
-    """Yield the steps that remove the folder of a table or instance that does not become visible."""
+    """Yield the steps that remove the folder of a table or instance that never became visible."""
     yield remove(creation.location)
     if creation.instance_id:
         yield from remove_set_aside(lookup, InstanceFolder(lookup.layout.absolute(creation.location)))
 
 
 def remove_set_aside(lookup: Lookup, folder: InstanceFolder) -> Iterator[Tidying]:
-    """Yield the steps that remove the folders of earlier attempts of other users; only the owner's user succeeds."""
+    """Yield the steps that remove folders of other users' earlier attempts; only their owner can."""
     for earlier in folder.set_aside():
         yield remove(lookup.layout.relative(earlier.root))
 
 
 def put_file(session: Session, staged: str, target: str) -> Tidying:
-    """Return the step that puts a staged file in its place."""
+    """Return the step that moves a staged file to its destination."""
     source = session.lookup.layout.relative(session.workspace.staged / staged)
     return Tidying(TidyingAction.PUT_FILE, source, target)
 
 
 def instance_folder(lookup: Lookup, table: TableRecord, folder: str) -> InstanceFolder:
-    """Return the folder of an instance that the catalog does not list yet."""
+    """Return the folder of an instance not yet in the catalog."""
     return InstanceFolder(lookup.table_folder(table) / folder)
 
 

@@ -1,4 +1,4 @@
-"""Building instances: steps shared by operations whose builders make the frame."""
+"""Steps shared by operations that build instances."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ from tablevault.values.plans import BuildPlan
 from tablevault.values.progress import ExecutionProgress
 
 _FEWEST_ROWS_FOR_A_THREAD = 10_000
-"""Starting a thread takes longer than writing the fingerprints of fewer rows."""
+"""Minimum number of rows for which a thread pays off when fingerprints are written."""
 _POLICIES = "policies-"
 """Prefix of the staged texts that record the policies of attempts."""
 
@@ -68,21 +68,21 @@ class Workplace:
 
     checkpoints: CheckpointStore
     artifacts: InstanceArtifacts
-    """The files that functions make."""
+    """The files created by functions."""
     progress: ExecutionProgress
     owner: Interruptible
     process_id: str
     process_key: str
-    """Names the process among those of all vaults, also if its id is used again."""
+    """Identifies the process across all vaults, even if its id is reused."""
     limits: Callable[[], ServiceLimits] | None = None
-    """Returns the limits of services; `None` where no function is called."""
+    """Returns the limits of services; `None` if no functions are called."""
     budgets: tuple[Budget, ...] = ()
     """Budgets of the process and its ancestors."""
 
 
 @dataclass(frozen=True)
 class Sealed:
-    """A new instance that is complete on disk, and not visible yet."""
+    """A new instance that is complete on disk but not visible yet."""
 
     columns: tuple[ColumnRecord, ...]
     row_count: int
@@ -90,10 +90,10 @@ class Sealed:
     """SHA-256 of the file that lists all others."""
     reads: tuple[Read, ...]
     failed: int
-    """Failed rows, summed over builders."""
+    """Number of failed rows, summed over builders."""
     skipped: int
     replaces_artifacts: bool
-    """Whether it is to hold the table's one set of artifacts."""
+    """Whether it replaces the table's single set of artifacts."""
     tidying: tuple[Tidying, ...]
     warnings: tuple[str, ...]
 
@@ -109,7 +109,7 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     session
         The process.
     builder_files
-        The files, by the names that their builders have in the snapshot.
+        The files by their builders' names in the snapshot.
     """
     builders = session.workspace.builders
     # An earlier attempt may have been interrupted here.
@@ -118,33 +118,33 @@ def pin_builders(session: Session, builder_files: Mapping[str, Path]) -> None:
     builders.mkdir()
     for name, path in builder_files.items():
         files.copy_unsynced(path, builders / f"{name}{BUILDER_SUFFIX}")
-    # The snapshot of the code comes last, so that its existence implies that of the builders.
+    # The code is copied last, so that its snapshot implies that of the builders.
     files.fsync_tree(builders)
     snapshot_code(session, 1)
 
 
 def is_pinned(session: Session) -> bool:
-    """Return whether an earlier attempt has taken the snapshots of builders and code."""
+    """Return whether an earlier attempt took the snapshots of builders and code."""
     return session.workspace.code(1).is_dir()
 
 
 def archived_builders(
     lookup: Lookup, table: TableRecord, instance: InstanceRecord, provenance: Provenance
 ) -> dict[str, Path]:
-    """Return the archived builder files; the IndexBuilder has the name that the table asks for now."""
+    """Return the archived builder files; the IndexBuilder is named after the table's current name."""
     found = lookup.builder_files(table, instance)
     index = next((facts.name for facts in provenance.builders if facts.is_index), "")
     return {index_builder_name(table.name) if name == index else name: path for name, path in found.items()}
 
 
 def newest_code(session: Session) -> Path:
-    """Return the snapshot of the code that the last attempt ran."""
+    """Return the code snapshot of the last attempt."""
     codes = session.lookup.workspace_of(session.serial).codes
     return max(codes.iterdir(), key=lambda path: int(path.name))
 
 
 def with_policies(session: Session, prepared: Prepared, overrides: Overrides | None) -> Prepared:
-    """Return builders with the policies of this attempt, which are noted where an attempt has others than the files."""
+    """Return builders with this attempt's policies, recording those that differ from the files."""
     changed = prepared.with_policies(overrides)
     if overrides or session.attempt > 1:
         if not session.is_staged(f"{_POLICIES}1"):
@@ -160,7 +160,7 @@ def _note_policies(session: Session, attempt: int, prepared: Prepared) -> None:
 
 
 def _noted_policies(session: Session) -> PoliciesByAttempt:
-    """Return the policies of attempts; none if all have had those of the files."""
+    """Return the policies by attempt; empty if all attempts used those of the files."""
     attempts = range(1, session.attempt + 1)
     noted = (attempt for attempt in attempts if session.is_staged(f"{_POLICIES}{attempt}"))
     return {attempt: json.loads(session.staged_text(f"{_POLICIES}{attempt}")) for attempt in noted}
@@ -174,13 +174,13 @@ def prepared_builders(plan: BuildPlan, session: Session, snapshot: Path) -> Prep
 
 
 def pinned_builders(session: Session) -> dict[str, Path]:
-    """Return the files of the snapshot of the builders, by the names of their builders."""
+    """Return the builder files of the snapshot, by builder name."""
     folder = session.lookup.workspace_of(session.serial).builders
     return {path.stem: path for path in sorted(folder.glob(f"*{BUILDER_SUFFIX}"))}
 
 
 def snapshot_code(session: Session, attempt: int) -> None:
-    """Copy the modules as they are now; the folder exists only once it is complete."""
+    """Copy the current modules; the folder exists only once it is complete."""
     folder, unfinished = session.workspace.code(attempt), session.workspace.unfinished_code
     files.remove_tree(folder)
 
@@ -195,13 +195,13 @@ def snapshot_code(session: Session, attempt: int) -> None:
     find_local_code(read_sources(unfinished)).write(unfinished / FOLDER)
     files.fsync_tree(unfinished)
     folder.parent.mkdir(exist_ok=True)
-    # The entries of all folders that were made here, at once.
+    # Syncs the entries of all folders created here at once.
     files.fsync_folder(session.workspace.root)
     files.replace(unfinished, folder)
 
 
 def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
-    """Open a committed instance whose cells are reused."""
+    """Open a committed instance for reusing its cells."""
     instance = lookup.instance_by_row(row_id)
     folder = lookup.folder_of(instance)
     try:
@@ -224,7 +224,7 @@ def open_origin(lookup: Lookup, row_id: int) -> MaterializedOrigin:
 
 
 def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> InstanceFolder:
-    """Return the folder of the new instance, fit to be filled."""
+    """Return the folder of the new instance, ready to be filled."""
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     reopen(folder, kept=folder.artifacts)
     files.make_folder(folder.artifacts)
@@ -232,7 +232,7 @@ def open_folder(plan: BuildPlan, session: Session, table: TableRecord) -> Instan
 
 
 def open_workplace(folder: InstanceFolder, session: Session) -> Workplace:
-    """Open the checkpoints of the process, for an execution that fills a folder."""
+    """Open the process's checkpoints for an execution that fills a folder."""
     artifacts = InstanceArtifacts(folder.artifacts)
     checkpoints = session.open_checkpoints(artifacts.commits)
     key = f"{session.lookup.context.vault_id}/{session.serial}"
@@ -287,24 +287,24 @@ def seal_execution(
     artifacts: Sequence[ArtifactRecord],
     success: bool,
 ) -> Sealed:
-    """Fill the folder of the new instance durably.
+    """Durably fill the folder of the new instance.
 
     Parameters
     ----------
     plan, session
         The process.
     execution
-        Its builders have run.
+        The execution; its builders have run.
     inputs
-        The instances that they read.
+        The instances read by the builders.
     table
         The table of the instance.
     operation
         The operation that made the instance, for provenance.
     artifacts
-        The files that its cells name, which `settle_artifacts` has checked.
+        The files named by its cells, as checked by `settle_artifacts`.
     success
-        Whether every builder ran to its end.
+        Whether every builder ran to completion.
     """
     folder = instance_folder(session.lookup, table, plan.new_instance_id)
     data = execution.frame.data()
@@ -356,7 +356,7 @@ def seal_execution(
 def failure_warnings(
     table: TableRecord, instance_id: str, failures: Mapping[str, Sequence[RowFailure]]
 ) -> tuple[str, ...]:
-    """Return the warning about the failed rows of an instance, by builder, with the calls that list and retry them."""
+    """Return a warning on an instance's failed rows by builder, with the calls to list and retry them."""
     summary = failure_summary(failures)
     version = instance_id.rsplit("_", 2)[0]
     named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
@@ -396,7 +396,7 @@ def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcom
 
 
 def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
-    """Keep the builders, the code of the last attempt, and beside it that of earlier ones where it was different."""
+    """Archive the builders, the code of the last attempt, and that of earlier attempts if different."""
     folder.builders.mkdir()
     for path in sorted(workspace.builders.iterdir()):
         files.copy_unsynced(path, folder.builders / path.name)

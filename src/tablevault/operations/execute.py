@@ -1,4 +1,4 @@
-"""Executing an instance: its builders run, and it becomes a materialized one."""
+"""Execution of an instance's builders, which materializes it."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class ExecuteInstance(Operation[ExecutePlan]):
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
-        """The most that the calls of functions may use in this process, by amount."""
+        """Maximum usage of function calls in this process, by amount."""
         return self.budget
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> ExecutePlan:
-        """Check the builders, pin the inputs, and choose the folder of the new instance."""
+        """Check the builders, pin the inputs, and choose the new instance's folder."""
         check_budget(self.budget)
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
@@ -149,14 +149,14 @@ class ExecuteInstance(Operation[ExecutePlan]):
             pin_builders(session, _builder_files(plan, session.lookup))
 
     def _pin_unless_done(self, plan: ExecutePlan, session: Session) -> None:
-        """Take the snapshots if an earlier attempt was interrupted before they were complete."""
+        """Take the snapshots unless an earlier attempt completed them."""
         if not is_pinned(session):
             self.pin(plan, session)
 
     # --- work -----------------------------------------------------------------------------------------------------
 
     def work(self, plan: ExecutePlan, session: Session) -> Changes:
-        """Run the builders, from the checkpoints on, and fill the folder of the new instance."""
+        """Run the builders from the checkpoints on, and fill the new instance's folder."""
         self._pin_unless_done(plan, session)
         snapshot = session.workspace.code(self._code_attempt(plan, session))
         prepared = with_policies(session, prepared_builders(plan, session, snapshot), self.policies)
@@ -205,7 +205,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return Changes((change,), (*sealed.tidying, *_drop_temporary(plan, session)), warnings=sealed.warnings)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
-        """Return the attempt whose code runs: the first, or after a pause this one, with the current modules."""
+        """Return the attempt whose code runs, which is the first, or this one after a pause, with the current modules."""
         if not session.resumed:
             return 1
         edited = edited_builders(plan, session)
@@ -236,7 +236,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
     # --- ends other than success ----------------------------------------------------------------------------------
 
     def cancel_jobs(self, plan: ExecutePlan, session: Session) -> Mapping[str, str]:
-        """Let providers cancel the jobs that are out."""
+        """Cancel the jobs at providers."""
         return cancel_open_jobs(plan, session, self.policies)
 
     def abandon(self, plan: ExecutePlan, session: Session) -> tuple[Tidying, ...]:
@@ -249,7 +249,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
             computed = layout.relative(workspace.partial)
             folder = InstanceFolder(layout.absolute(created))
             steps = [
-                # The newest one, which includes the files of the earlier ones.
+                # The newest folder includes the files of earlier ones.
                 *(
                     Tidying(TidyingAction.MOVE_FOLDER, layout.relative(place.artifacts), f"{computed}/artifacts")
                     for place in (folder, *folder.set_aside())
@@ -259,7 +259,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return (*steps, *remove_created(session.lookup, plan.creates[0]), *session.clean_workspace())
 
     def materialize_partial(self, plan: ExecutePlan, session: Session) -> Changes:
-        """Return the changes that make an unfinished execution an instance, with nulls in cells never computed."""
+        """Return the changes that materialize an unfinished execution, with nulls in missing cells."""
         self._pin_unless_done(plan, session)
         prepared = prepared_builders(plan, session, newest_code(session))
         table = session.lookup.table_by_id(plan.table_id)
@@ -285,7 +285,7 @@ def _unchanged(
 
 
 def _builder_files(plan: ExecutePlan, lookup: Lookup) -> dict[str, Path]:
-    """Return the builder files of the temporary instance, which the process holds: name -> file."""
+    """Return the builder files, by name, of the temporary instance locked by the process."""
     folder = InstanceFolder(lookup.layout.absolute(plan.temporary_folder)).builders
     return lookup.current_files(folder, BUILDER_SUFFIX)
 
@@ -304,7 +304,7 @@ def edited_builders(plan: ExecutePlan, session: Session) -> list[str]:
 
 
 def check_rows_are_known(builders: Prepared, origin: int | None) -> None:
-    """Raise `TVBuilderError` if the IndexBuilder is to be called for the rows of an origin that there is not."""
+    """Raise `TVBuilderError` if the IndexBuilder needs the rows of a missing origin."""
     index = builders.index
     if origin is None and index.runs_by_row and index.for_each is None:
         raise index.error(
@@ -325,7 +325,7 @@ def open_execution(
     committed: MaterializedOrigin | None,
     reuses_cells: bool = True,
 ) -> Execution:
-    """Return the shared state of builders that make a new instance.
+    """Return the shared state of the builders of a new instance.
 
     Parameters
     ----------
@@ -334,9 +334,9 @@ def open_execution(
     place
         The destination of their results.
     origins
-        The instances whose cells may be reused, the preferred one first.
+        The origins whose cells may be reused, in order of preference.
     committed
-        The instance among the origins; `None` if there is none.
+        The committed instance among the origins, if any.
     reuses_cells
         Whether cells may be reused; `keep_old` keeps rows in any case.
     """
@@ -368,14 +368,14 @@ def _partial_folder(plan: ExecutePlan, lookup: Lookup) -> Path:
 
 
 def _partial_origins(folder: Path) -> Iterator[PartialOrigin]:
-    """Yield the computed rows of executions that were reverted, the newest first."""
+    """Yield the computed rows of reverted executions, newest first."""
     while (folder / CHECKPOINTS).is_dir():
         yield PartialOrigin(folder / CHECKPOINTS, folder / ARTIFACTS)
         folder = folder / EARLIER
 
 
 def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
-    """Link the rows that this run may reuse into its own, so that a second failure does not lose them."""
+    """Link reusable rows into the workspace, so that a second failure does not lose them."""
     if folder.is_dir() and not workspace.earlier.is_dir():
         files.remove_tree(workspace.linking)
         files.make_folder(workspace.root)

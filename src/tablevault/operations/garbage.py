@@ -1,4 +1,4 @@
-"""Removing the instances and files of a plan, except those that must not be removed."""
+"""Removal of the instances and files in a plan, except protected ones."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ _HELD = "a process holds it"
 
 @dataclass(frozen=True)
 class Gc(Operation[RemovalPlan]):
-    """Removes instances and other files, except those that are held or needed by now."""
+    """Removes instances and other files, except those now locked or needed."""
 
     name: ClassVar[str] = "gc"
     waits: ClassVar[bool] = False
 
     instances: Any = field(metadata=LONG)
-    """Row ids."""
+    """Row ids of the instances."""
     paths: Any = field(metadata=LONG)
-    """Leftovers and worker logs, from the vault's folder on."""
+    """Leftovers and worker logs, as paths relative to the vault's folder."""
     policy: str
     """The rules of the plan, as text."""
     keep_inputs: bool
     vault_id: str
-    """Of the vault that the plan was made for."""
+    """Id of the vault for which the plan was made."""
     logs_before: str = ""
-    """Worker logs of processes that ended before this moment are removed; empty for none."""
+    """Time before which a process must have ended for its worker log to be removed; empty for none."""
 
     def plan(self, draft: Draft) -> RemovalPlan:
-        """Leave out instances that are gone, held or needed by now."""
+        """Skip instances that are now gone, locked or needed."""
         lookup = draft.lookup
         if self.vault_id != lookup.context.vault_id:
             raise TVArgumentError("The plan was made for another vault; plan_gc of this vault makes one for it.")
@@ -66,7 +66,7 @@ class Gc(Operation[RemovalPlan]):
             {row_id: _locks_on(tables[item.table_id], item, row_id in shown) for row_id, item in wanted.items()}
         )
         needed = Protection.find(lookup, records, set(wanted) - held, self.keep_inputs)
-        # If the newest instance is about to be removed, the one before it becomes the newest.
+        # If another process removes the newest instance, the previous one becomes the newest.
         guards = {row_id: records[row_id] for row_id in needed.guards}
         going = others.holding({row_id: (_shared(tables[item.table_id], item),) for row_id, item in guards.items()})
         unguarded = {(guards[row_id].table_id, guards[row_id].version) for row_id in going}
@@ -103,7 +103,7 @@ class Gc(Operation[RemovalPlan]):
         return Changes(tuple(DeletedInstance(item.row_id) for item in plan.instances), tuple(steps))
 
     def _removable_paths(self, lookup: Lookup) -> set[str]:
-        """Return the leftovers and worker logs that may be removed now."""
+        """Return the leftovers and worker logs that can be removed now."""
         if not self.paths:
             return set()
         found = {lookup.layout.relative(path) for path in Leftovers(lookup.context).removable()}
@@ -118,14 +118,14 @@ def _shared(table: TableRecord, instance: InstanceRecord) -> Lock:
 
 
 def _locks_on(table: TableRecord, instance: InstanceRecord, is_shown: bool) -> tuple[Lock, ...]:
-    """Return the locks that removing an instance takes."""
+    """Return the locks needed to remove an instance."""
     key = names.fold(table.name)
     own = Lock(lock_on_instance(key, instance.instance_id), exclusive=True)
     return (own, Lock(lock_on_artifacts(key), exclusive=True)) if is_shown else (own,)
 
 
 def _is_shown(lookup: Lookup, table: TableRecord, instance: InstanceRecord) -> bool:
-    """Return whether the table's link leads to the artifacts of this instance."""
+    """Return whether the table's link points to this instance's artifacts."""
     link = lookup.table_folder(table) / ARTIFACTS
     return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
 
@@ -156,7 +156,7 @@ class _OtherProcesses:
         self._own = own.serial if own is not None and not own.finished else None
 
     def holding(self, wanted: Mapping[int, tuple[Lock, ...]]) -> set[int]:
-        """Return the keys of the locks that conflict with those of others; halves the list until it finds them."""
+        """Return the keys of locks that conflict with other processes, found by bisection."""
         if not wanted or not self._holders([lock for locks in wanted.values() for lock in locks]):
             return set()
         if len(wanted) == 1:
@@ -175,9 +175,9 @@ class Protection:
     """The instances among those to remove that must stay."""
 
     reasons: Mapping[int, tuple[str, ...]]
-    """By row id."""
+    """Reasons to stay, by row id."""
     guards: tuple[int, ...]
-    """Row ids of the instances that stay because they are the newest of their version, in the same groups."""
+    """Row ids of the newest instances of each affected table and version, which stay."""
 
     @classmethod
     def find(
@@ -197,11 +197,11 @@ class Protection:
         records
             All its instances by row id, as `all_instances` returns them.
         removed
-            Row ids of the instances that are to be removed.
+            Row ids of the instances to remove.
         keep_inputs
-            Whether inputs of instances that stay have to stay.
+            Whether inputs of remaining instances must stay.
         others
-            Row ids of instances that stay anyway, whose reasons are found, too.
+            Row ids of other remaining instances whose reasons are wanted as well.
         """
         contents = lookup.contents
         tables = {table.table_id: table.name for table in contents.tables()}
@@ -240,7 +240,7 @@ def all_instances(lookup: Lookup) -> dict[int, InstanceRecord]:
 
 
 def _newest(instances: Iterable[InstanceRecord]) -> Iterator[tuple[InstanceRecord, str]]:
-    """Yield the newest active, and the newest active successful instance of each table and version."""
+    """Yield the newest active and newest active successful instance of each table and version."""
     active: dict[tuple[int, str], InstanceRecord] = {}
     successful: dict[tuple[int, str], InstanceRecord] = {}
     for item in instances:
@@ -254,14 +254,14 @@ def _newest(instances: Iterable[InstanceRecord]) -> Iterator[tuple[InstanceRecor
 
 
 def _inputs(stays: Iterable[int], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Return all instances that instances were computed from, directly or not, each with one that stays and needs it.
+    """Return all direct and indirect inputs of instances, each with an instance that needs it.
 
     Parameters
     ----------
     stays
-        Row ids of the instances that stay.
+        Row ids of the remaining instances.
     pairs
-        Row ids of an instance and of one that it was computed from; also of deleted ones.
+        Pairs of row ids of an instance and of one of its inputs, including deleted ones.
     """
     inputs: dict[int, list[int]] = {}
     for row_id, input_row_id in pairs:
@@ -278,7 +278,7 @@ def _inputs(stays: Iterable[int], pairs: Iterable[tuple[int, int]]) -> dict[int,
 
 
 def worker_logs(lookup: Lookup, before: datetime) -> Iterator[Path]:
-    """Yield the logs of background workers whose processes ended before a moment."""
+    """Yield the logs of background workers whose processes ended before a time."""
     folder = lookup.layout.worker_logs
     processes = lookup.context.catalog.processes
     for path in sorted(folder.glob("*.log")) if folder.is_dir() else []:

@@ -36,7 +36,7 @@ _BUILDERS = "builders.json"
 
 @dataclass(frozen=True)
 class CreateInstance(Operation[CreateInstancePlan]):
-    """Makes a temporary instance, empty or with the builders of an origin."""
+    """Creates a temporary instance, empty or with the builders of an origin."""
 
     name: ClassVar[str] = "create_instance"
 
@@ -84,7 +84,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
             session.stage_text(_BUILDERS, json.dumps(self._given_builders()))
 
     def work(self, plan: CreateInstancePlan, session: Session) -> Changes:
-        """Make the instance's folder with its builder files."""
+        """Create the instance's folder with its builder files."""
         given = self._pinned_builders(plan, session)
         table = session.lookup.contents.table_by_id(plan.table_id)
         assert table is not None
@@ -120,7 +120,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
     def _texts(
         self, lookup: Lookup, table: TableRecord, origin: InstanceRecord | None, given: dict[str, str | None]
     ) -> dict[str, str]:
-        """Return the builder files to write: those of the origin, and the given ones."""
+        """Return the builder files to write, from the origin and the call."""
         texts: dict[str, str] = {}
         if origin is not None:
             texts = builders_of(lookup, origin, table.name)
@@ -149,14 +149,14 @@ class CreateInstance(Operation[CreateInstancePlan]):
         return instance
 
     def record(self, digest_payload: bool = True) -> JsonObject:
-        """Return the arguments as they are recorded: builders under their checked names."""
+        """Return the arguments in recorded form, with builders under their checked names."""
         given: Any = None if self.builders is None else self._given_builders()
         if given and not any(given.values()):
             given = list(given)
         return super(CreateInstance, replace(self, builders=given)).record(digest_payload)
 
     def _given_builders(self) -> dict[str, str | None]:
-        """Return the builders of the call: name -> text, `None` for a template."""
+        """Return the texts of the call's builders by name; `None` for a template."""
         given = {} if self.builders is None else self.builders
         if not isinstance(given, Mapping | list | tuple):
             raise TVArgumentError("builders is a list of names, or a dict of name -> YAML text.")
@@ -170,7 +170,7 @@ class CreateInstance(Operation[CreateInstancePlan]):
 
 @dataclass(frozen=True)
 class DeleteInstance(Operation[DeleteInstancePlan]):
-    """Removes an instance: its frame and artifacts go, its metadata stays archived."""
+    """Removes an instance's frame and artifacts, and archives its metadata."""
 
     name: ClassVar[str] = "delete_instance"
 
@@ -209,7 +209,7 @@ class DeleteInstance(Operation[DeleteInstancePlan]):
         return Changes((DeletedInstance(plan.row_id),), tuple(steps))
 
     def _shown_artifacts(self, draft: Draft, table: TableRecord, instance: InstanceRecord) -> bool:
-        """Return whether the table's link leads to the artifacts of this instance."""
+        """Return whether the table's link points to this instance's artifacts."""
         link = draft.lookup.table_folder(table) / ARTIFACTS
         return link.is_symlink() and Path(link.readlink()).parts[:1] == (instance.folder,)
 
@@ -223,14 +223,14 @@ def _check_distinct(builder_names: Iterable[str]) -> None:
 
 
 def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], **facts: object) -> None:
-    """Make the folder of a temporary instance durable; leftovers of an earlier attempt are removed.
+    """Durably create the folder of a temporary instance, removing leftovers of an earlier attempt.
 
     Parameters
     ----------
     folder
         The folder.
     builders
-        Text of each builder file, by its name.
+        Text of each builder file, by name.
     facts
         The description.
     """
@@ -245,14 +245,14 @@ def make_temporary_folder(folder: InstanceFolder, builders: Mapping[str, str], *
 
 
 def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict[str, str]:
-    """Return the builders of an origin in the form for a copy."""
+    """Return the texts of an origin's builders for a copy."""
     table = lookup.contents.table_by_id(origin.table_id)
     assert table is not None
     return copied_texts(lookup.builder_files(table, origin), table_name)
 
 
 def copied_texts(builder_files: Mapping[str, Path], table_name: str) -> dict[str, str]:
-    """Return the texts of builder files, as a copy has them; its index builder gets the name of the new table's."""
+    """Return the texts of builder files for a copy, with the index builder renamed for the new table."""
     texts = {}
     for name, path in builder_files.items():
         text = files.read_text(path)
@@ -264,5 +264,5 @@ def _is_index_builder(text: str, name: str) -> bool:
     try:
         return read_document(text, f"{name}{BUILDER_SUFFIX}").fields.get("builder_type") == "IndexBuilder"
     except TVBuilderError:
-        # An origin that is itself temporary may hold unfinished files: they are copied as they are.
+        # A temporary origin may hold unfinished files, which are copied unchanged.
         return False

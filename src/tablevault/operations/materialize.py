@@ -1,4 +1,4 @@
-"""Materializing: the one way in which the folder of an instance is completed and sealed."""
+"""Completion and sealing of an instance's folder, shared by all operations."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from tablevault.values.changes import Tidying, TidyingAction
 from tablevault.values.contents import ArtifactRecord, ColumnRecord, TableRecord
 
 _MOST_SHOWN = 5
-"""Files that a warning names."""
+"""Maximum number of files named in a warning."""
 _MOST_LISTED = 1_000
-"""Files that an error names before it only counts them."""
+"""Maximum number of files named in an error; the rest are counted."""
 
 
 @dataclass(frozen=True)
@@ -48,18 +48,18 @@ def seal_instance(
     provenance: Provenance,
     facts: InstanceFacts,
 ) -> str:
-    """Complete the folder of an instance, and make it read-only and durable.
+    """Complete an instance's folder, and make it read-only and durable.
 
     Parameters
     ----------
     folder
-        Holds the frame, and everything that only this kind of instance has.
+        Contains the frame, and the files specific to this kind of instance.
     frame
-        The frame as it was written.
+        The record of the written frame.
     artifacts
         The records of the files in the artifact folder.
     provenance
-        How the instance was made.
+        Provenance of the instance.
     facts
         Its description.
 
@@ -86,14 +86,14 @@ def seal_instance(
 
 
 def new_instance_id(version: str) -> str:
-    """Return the id of an instance that is about to be materialized."""
+    """Return a new id for an instance about to be materialized."""
     return f"{version}_{int(time.time())}_{uuid.uuid4().hex}"
 
 
 def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
     """Make an instance's folder read-only and durable, with its entry in the table's folder.
 
-    Returns the SHA-256 of its manifest, which lists every file but the artifacts.
+    Returns the SHA-256 of its manifest, which lists every file except artifacts.
     """
     known = FileRecord(folder.frame.name, frame.size, frame.sha256)
     manifest = write_manifest(folder.manifest, folder.artifacts, {known.path: known})
@@ -104,22 +104,22 @@ def seal(folder: InstanceFolder, frame: FrameRecord) -> str:
 
 
 def column_records(data: FrameData) -> tuple[ColumnRecord, ...]:
-    """Return the columns of a frame as the catalog records them."""
+    """Return the catalog's records of a frame's columns."""
     return tuple(ColumnRecord(name, column_type.name) for name, column_type in data.types.items())
 
 
 def reopen(folder: InstanceFolder, kept: Path) -> None:
     """Prepare the partly filled folder of an interrupted attempt for the next one.
 
-    A folder that another user has sealed is set aside, because only its owner may empty it; the files to keep are
-    copied from it. Modes of files stay: a link shares them with a committed file, into which no function may write.
+    A folder sealed by another user is set aside, since only its owner can empty it, and the files to keep are copied
+    from it. File modes are left unchanged, since a link shares them with a committed file, which must stay read-only.
 
     Parameters
     ----------
     folder
-        The instance's folder; fine if it is missing.
+        The instance's folder; may be missing.
     kept
-        The file or folder in it that an earlier attempt finished; everything else is removed.
+        The file or folder in it to keep from an earlier attempt; everything else is removed.
     """
     if folder.root.is_dir():
         if _is_made_writable(folder.root):
@@ -134,7 +134,7 @@ def reopen(folder: InstanceFolder, kept: Path) -> None:
 
 
 def _is_made_writable(root: Path) -> bool:
-    """Make a folder and those in it writable; return whether this user may."""
+    """Make a folder and its subfolders writable; return whether this user can."""
     for path in (root, *root.rglob("*")):
         if path.is_dir() and not path.is_symlink():
             files.make_writable(path)
@@ -153,7 +153,7 @@ def _clear(root: Path, kept: Path) -> None:
 
 
 def _copy_kept(source: Path, kept: Path) -> None:
-    """Copy the finished files of an earlier attempt, whole or not at all."""
+    """Atomically copy the finished files of an earlier attempt."""
     copy = kept.with_name(f"{kept.name}{files.TEMPORARY_SUFFIX}")
     files.make_folder(kept.parent)
     for path in (source, *source.rglob("*")):
@@ -165,7 +165,7 @@ def _copy_kept(source: Path, kept: Path) -> None:
 
 
 def _is_made_again(path: Path) -> bool:
-    """Return whether a file is the remains of a write, or a link to the file of a reused cell."""
+    """Return whether a file is a partial write, or a link to a reused cell's file."""
     return path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1)
 
 
@@ -185,13 +185,13 @@ def settle_artifacts(frame: DraftFrame, strict: bool) -> list[ArtifactRecord]:
     frame
         The finished columns.
     strict
-        Whether a missing or unnamed file is an error; if not, unnamed files are dropped. Unnamed files that were
-        written during a call that failed, was repeated or timed out are dropped with a warning in any case.
+        Whether a missing or unnamed file is an error; if not, unnamed files are dropped. Unnamed files written during
+        a call that failed, was retried or timed out are dropped with a warning in either case.
 
     Raises
     ------
     TVArtifactError
-        Listing all violations.
+        If files and cells disagree; lists all violations.
     """
     folder = ArtifactFolder(frame.artifacts.folder)
     named = frame.artifact_names()
@@ -244,16 +244,16 @@ def _adopt(folder: ArtifactFolder, frame: DraftFrame) -> dict[str, ArtifactRecor
 def check_artifacts(
     missing: Sequence[str], unnamed: Sequence[str], named: Mapping[str, tuple[str, int]], wrong: Sequence[str] = ()
 ) -> None:
-    """Raise `TVArtifactError` if files and cells do not agree; it lists all that fail.
+    """Raise `TVArtifactError` if files and cells disagree; it lists all violations.
 
     Parameters
     ----------
     missing, unnamed
         Cells without a file, and files without a cell.
     named
-        For each name the column and row of its cell.
+        The column and row of the cell of each name.
     wrong
-        The message for cells that cannot be artifacts at all.
+        Messages about cells that are not valid artifacts.
     """
     problems = [*wrong]
     problems += [

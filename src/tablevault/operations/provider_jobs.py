@@ -19,18 +19,18 @@ from tablevault.values.plans import BuildPlan
 from tablevault.values.processes import JobRecord
 
 OpenJobs = Mapping[str, list[JobRecord]]
-"""The jobs of which something is still expected, by builder."""
+"""The unfinished jobs, by builder."""
 
 
 def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | None) -> dict[str, str]:
-    """Let providers cancel the jobs of a process that is about to end without a result.
+    """Cancel the providers' jobs of a process that is about to end without a result.
 
     Parameters
     ----------
     plan, session
         The process; its checkpoints are durable.
     policies
-        Those of the call.
+        Policies of the call.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Retrying the failed rows of a materialized instance: the result is a new instance of the same version."""
+"""Retry of an instance's failed rows, which makes a new instance of the same version."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from tablevault.values.services import check_budget
 
 @dataclass(frozen=True)
 class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
-    """Computes the failed, skipped and missing rows of a materialized instance, which becomes the origin."""
+    """Computes the failed, skipped and missing rows of a materialized instance, the origin of the new one."""
 
     name: ClassVar[str] = "retry_failed"
 
@@ -59,13 +59,13 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
 
     @property
     def budget_of_process(self) -> Mapping[str, float] | None:
-        """The most that the calls of functions may use in this process, by amount."""
+        """Maximum usage of function calls in this process, by amount."""
         return self.budget
 
     # --- prepare --------------------------------------------------------------------------------------------------
 
     def plan(self, draft: Draft) -> RetryPlan | UnchangedPlan:
-        """Check the builders of the instance with the current code, and that its inputs exist."""
+        """Check the instance's builders with the current code, and the existence of its inputs."""
         check_budget(self.budget)
         lookup = draft.lookup
         key = names.fold(str(self.table_name))
@@ -106,7 +106,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         )
 
     def _instance(self, draft: Draft, key: str) -> tuple[TableRecord, InstanceRecord]:
-        """Return the instance to complete: the named one, or the newest of a version."""
+        """Return the instance to complete, by id or as the newest of a version."""
         if self.instance_id:
             draft.lock_shared(lock_on_instance(key, self.instance_id))
             table = draft.lookup.table(self.table_name)
@@ -122,7 +122,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         return table, draft.lookup.newest(table, version)
 
     def pin(self, plan: RetryPlan | UnchangedPlan, session: Session) -> None:
-        """Snapshot the builders of the instance, and the code."""
+        """Snapshot the instance's builders and the code."""
         if isinstance(plan, RetryPlan) and not is_pinned(session):
             table, instance = _origin(session.lookup, plan)
             provenance = read_provenance(session.lookup.folder(table, instance).provenance)
@@ -131,7 +131,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
     # --- work -----------------------------------------------------------------------------------------------------
 
     def cancel_jobs(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Mapping[str, str]:
-        """Let providers cancel the jobs that are out."""
+        """Cancel the jobs at providers."""
         return {} if isinstance(plan, UnchangedPlan) else cancel_open_jobs(plan, session, self.policies)
 
     def work(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Changes:
@@ -215,7 +215,7 @@ def _pins(
     provenance: Provenance,
     documents: Mapping[str, BuilderDocument],
 ) -> tuple[PinnedInput, ...]:
-    """Return the instances that the builders read when they ran, and lock them."""
+    """Return and lock the instances originally read by the builders."""
     for facts in provenance.inputs:
         record = draft.lookup.contents.instance_by_row(facts.row_id)
         owner = draft.lookup.contents.table_by_id(record.table_id) if record is not None else None
@@ -236,7 +236,7 @@ def _pins(
 
 
 def _pinned(inputs: Sequence[InputFacts], table: str, wanted: str | None) -> int:
-    """Return which of the instances that were read a reference had named: by its id, its version, or as the newest."""
+    """Return the input instance that a reference named by id, by version, or as the newest."""
     of_table = [facts for facts in inputs if names.fold(facts.table) == table]
     named = [facts for facts in of_table if wanted in (None, facts.instance_id, facts.instance_id.partition("_")[0])]
     if not named:
@@ -245,7 +245,7 @@ def _pinned(inputs: Sequence[InputFacts], table: str, wanted: str | None) -> int
 
 
 def _check_artifacts(table: TableRecord, instance: InstanceRecord) -> None:
-    """Raise `TVArtifactError` if files that finished rows name are gone."""
+    """Raise `TVArtifactError` if files named by finished rows no longer exist."""
     has_files = any(column.type_name == ARTIFACT_COLUMN for column in instance.columns)
     if has_files and instance.artifact_state is ArtifactState.DROPPED:
         raise TVArtifactError(

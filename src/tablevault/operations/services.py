@@ -18,7 +18,7 @@ from tablevault.values.services import check_limits
 
 @dataclass(frozen=True)
 class SetService(Operation[ServicePlan]):
-    """Gives a service its limits, or removes it."""
+    """Sets the limits of a service, or removes it."""
 
     name: ClassVar[str] = "set_service"
 

@@ -1,4 +1,4 @@
-"""The two views that operations get: a draft while they plan, and a session while they work."""
+"""The views of operations, a draft while planning and a session while working."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 
 class Draft:
-    """Collects the locks that a plan needs.
+    """Collects the locks needed by a plan.
 
     Parameters
     ----------
     lookup
-        Reads the committed state that the plan is made from.
+        Reads the committed state for the plan.
     process_id
-        The id under which the process will run.
+        The id of the process to run.
     """
 
     def __init__(self, lookup: Lookup, process_id: str) -> None:
@@ -39,20 +39,20 @@ class Draft:
         self._wanted: dict[str, bool] = {}
 
     def lock_exclusive(self, resource: str) -> None:
-        """Ask for a part of the vault that is going to be changed."""
+        """Request an exclusive lock on a part of the vault to change."""
         self._wanted[resource] = True
 
     def lock_shared(self, resource: str) -> None:
-        """Ask for a part of the vault that is going to be read."""
+        """Request a shared lock on a part of the vault to read."""
         self._wanted.setdefault(resource, False)
 
     @property
     def locks(self) -> tuple[Lock, ...]:
-        """The locks asked for, in the order of their resources."""
+        """The requested locks, ordered by resource."""
         return tuple(Lock(resource, exclusive) for resource, exclusive in sorted(self._wanted.items()))
 
     def free_folder(self, parent: Path, wanted: str) -> str:
-        """Return a name for a new folder: the wanted one, unless a leftover to be tidied up has it."""
+        """Return a name for a new folder, with a suffix if a leftover has the wanted one."""
         name = wanted
         while (parent / name).exists() or (parent / name).is_symlink():
             name = f"{wanted}~{secrets.token_hex(4)}"
@@ -60,7 +60,7 @@ class Draft:
 
 
 class Leavable(Protocol):
-    """A process that is held by another one."""
+    """A process held by another one."""
 
     def leave(self) -> None:
         """Give up ownership."""
@@ -68,7 +68,7 @@ class Leavable(Protocol):
 
 
 class Session(Protocol):
-    """A process as its operation sees it: it reads, stages and computes, and cannot commit."""
+    """An operation's view of its process, which reads, stages and computes but cannot commit."""
 
     stop_requested: bool
     """Whether the work should end at its next row."""
@@ -80,12 +80,12 @@ class Session(Protocol):
 
     @property
     def process_id(self) -> str:
-        """The id that users know the process by."""
+        """The user-visible id of the process."""
         ...
 
     @property
     def user_given(self) -> bool:
-        """Whether the user chose the id: an error from outside pauses the process instead of reverting it."""
+        """Whether the user chose the id; if so, an external error pauses the process instead of reverting it."""
         ...
 
     @property
@@ -115,12 +115,12 @@ class Session(Protocol):
 
     @property
     def secrets(self) -> Secrets:
-        """Secrets, which must not be recorded; added when a function that was given them has failed."""
+        """Secrets, which must not be recorded; added when a function that received them has failed."""
         ...
 
     @property
     def lock_descriptors(self) -> Sequence[int]:
-        """Open files whose locks show this attempt as alive."""
+        """Descriptors of open files whose locks mark this attempt as alive."""
         ...
 
     @property
@@ -160,23 +160,23 @@ class Session(Protocol):
         ...
 
     def clean_workspace(self) -> tuple[Tidying, ...]:
-        """Return the steps that remove the workspace; none if there is no workspace."""
+        """Return the steps that remove the workspace; empty without a workspace."""
         ...
 
     def open_checkpoints(self, artifacts: ArtifactStore) -> CheckpointStore:
-        """Open the checkpoints of the process, which the engine closes however the attempt ends.
+        """Open the process's checkpoints, which the engine closes however the attempt ends.
 
         While they are open, their background thread polls for stop requests and publishes progress.
 
         Parameters
         ----------
         artifacts
-            Makes the files that rows name durable.
+            Makes the files named by rows durable.
         """
         ...
 
     def begin_functions(self) -> None:
-        """Note that user code runs from here on: a later error is one of the work, not of the call that resumed it."""
+        """Mark the start of user code; later errors belong to the work, not to the resuming call."""
         ...
 
     def raise_if_stopped(self) -> None:

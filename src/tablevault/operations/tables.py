@@ -31,7 +31,7 @@ from tablevault.values.processes import Creation
 
 @dataclass(frozen=True)
 class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
-    """Makes a table without instances."""
+    """Creates a table without instances."""
 
     name: ClassVar[str] = "create_table"
 
@@ -47,7 +47,7 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
         names.check_text("description", self.description)
         existing = draft.lookup.contents.table(self.table_name) if self.exist_ok else None
         if existing is not None:
-            # Nothing will be changed, so processes that use the table do not conflict.
+            # A no-op, so processes that use the table do not conflict.
             check_same_table(existing, self.table_name, self.allow_multiple_artifacts, self.has_side_effects)
             return UnchangedPlan(table_name=existing.name)
         draft.lock_exclusive(lock_on_table(names.fold(self.table_name)))
@@ -56,11 +56,11 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
         return CreateTablePlan(table_name=self.table_name, folder=folder, creates=(Creation(folder),))
 
     def work(self, plan: CreateTablePlan | UnchangedPlan, session: Session) -> Changes:
-        """Make the table's folder."""
+        """Create the table's folder."""
         if isinstance(plan, UnchangedPlan):
             return Changes()
         folder = session.lookup.layout.table(plan.folder)
-        files.remove_tree(folder)  # An attempt that was killed may have left half a file in it.
+        files.remove_tree(folder)  # A killed attempt may have left a partial file in it.
         new = NewTable(
             self.table_name,
             plan.folder,
@@ -74,7 +74,7 @@ class CreateTable(Operation[CreateTablePlan | UnchangedPlan]):
 
 @dataclass(frozen=True)
 class RenameTable(Operation[RenameTablePlan]):
-    """Gives a table another name; its instances stay what and where they are."""
+    """Renames a table; its instances are unaffected."""
 
     name: ClassVar[str] = "rename_table"
 
@@ -89,7 +89,7 @@ class RenameTable(Operation[RenameTablePlan]):
         table = draft.lookup.table(self.table_name)
         if names.fold(self.new_table_name) != names.fold(table.name) or self.new_table_name == table.name:
             check_name_is_free(draft.lookup, self.new_table_name)
-        # After an earlier renaming whose folder could not be moved it is not where the catalog wants it.
+        # If an earlier rename could not move the folder, it differs from the catalog's.
         current = draft.lookup.table_folder(table).name
         folder = self.new_table_name
         if folder != current:
@@ -103,7 +103,7 @@ class RenameTable(Operation[RenameTablePlan]):
         )
 
     def work(self, plan: RenameTablePlan, session: Session) -> Changes:
-        """Stage the description under the new name; the folder is moved after the decision."""
+        """Stage the description under the new name; the folder is moved after the commit."""
         table = session.lookup.contents.table_by_id(plan.table_id)
         assert table is not None
         files.make_folder(session.workspace.staged)
@@ -113,7 +113,7 @@ class RenameTable(Operation[RenameTablePlan]):
         )
         files.fsync_tree(session.workspace.staged)
         source, target = plan.source, plan.target
-        # The files first: if the folder cannot be moved, they are right where it is.
+        # Files come first, so that they are correct even if the folder cannot be moved.
         steps = [put_file(session, DESCRIPTION, f"{source}/{DESCRIPTION}")]
         steps.extend(
             Tidying(
@@ -130,7 +130,7 @@ class RenameTable(Operation[RenameTablePlan]):
 
 @dataclass(frozen=True)
 class DeleteTable(Operation[DeleteTablePlan]):
-    """Removes a table: frames and artifacts go, metadata stays archived."""
+    """Removes a table's frames and artifacts, and archives its metadata."""
 
     name: ClassVar[str] = "delete_table"
 
@@ -145,7 +145,7 @@ class DeleteTable(Operation[DeleteTablePlan]):
         return DeleteTablePlan(table_name=table.name, table_id=table.table_id, folder=folder)
 
     def work(self, plan: DeleteTablePlan, session: Session) -> Changes:
-        """Say which folder goes."""
+        """Return the steps that archive the folder."""
         folder = plan.folder
         archived = session.lookup.layout.relative(session.lookup.layout.archived(session.serial, plan.table_name))
         steps = (
@@ -157,7 +157,7 @@ class DeleteTable(Operation[DeleteTablePlan]):
 
 
 def make_table_folder(folder: Path, new: NewTable) -> None:
-    """Make the folder of a new table durable, with its description; existing files stay."""
+    """Create the folder of a new table durably, with its description; existing files stay."""
     folder.mkdir(exist_ok=True)
     write_description(InstanceFolder(folder), **describe_table(new.name, new.description, new))
     files.fsync_tree(folder)
@@ -165,7 +165,7 @@ def make_table_folder(folder: Path, new: NewTable) -> None:
 
 
 def check_name_is_free(lookup: Lookup, table_name: str) -> None:
-    """Raise `TVArgumentError` if a table has this name in any case of its letters."""
+    """Raise `TVArgumentError` if a table has this name, regardless of case."""
     existing = lookup.contents.table(table_name)
     if existing is not None:
         raise _taken(existing)
@@ -201,7 +201,7 @@ def describe_table(table_name: str, description: str, settings: NewTable | Table
 
 
 def _index_builders(draft: Draft, table: TableRecord) -> tuple[str, ...]:
-    """Return the folders of temporary instances whose index builder has to follow the table's name."""
+    """Return the folders of temporary instances whose index builder is renamed with the table."""
     temporary = draft.lookup.contents.instances(table.table_id, temporary=True)
     index = index_builder_name(table.name)
     return tuple(item.folder for item in temporary if draft.lookup.folder(table, item).builder(index).exists())

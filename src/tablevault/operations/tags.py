@@ -1,4 +1,4 @@
-"""Tagging instances, and deleting tags; both leave the instances as they are."""
+"""Creation and deletion of tags, which leave instances unchanged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tablevault.values.plans import CreateTagPlan, DeleteTagPlan, TaggedInstance
 
 @dataclass(frozen=True)
 class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
-    """Tags instances, at most one of each table."""
+    """Tags instances, at most one per table."""
 
     name: ClassVar[str] = "create_tag"
 
@@ -45,7 +45,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         return CreateTagPlan(table_name=table_name, instance_id=instance_id, instances=changed)
 
     def work(self, plan: CreateTagPlan | UnchangedPlan, session: Session) -> Changes:
-        """Say which instances are tagged."""
+        """Return the change that tags the instances."""
         if isinstance(plan, UnchangedPlan):
             return Changes(warnings=(f"Tag '{self.tag}' names these instances already; nothing was done.",))
         rows = tuple((item.table_id, item.row_id) for item in plan.instances)
@@ -62,7 +62,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         )
 
     def _chosen(self, draft: Draft) -> dict[int, NamedInstance]:
-        """Return the instances to be tagged, by the number of their table."""
+        """Return the instances to tag, by table id."""
         chosen: dict[int, NamedInstance] = {}
         for instance in self._newest(draft) if self.instances is None else self._named(draft):
             other = chosen.setdefault(instance.table_id, instance)
@@ -76,7 +76,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         return chosen
 
     def _newest(self, draft: Draft) -> list[NamedInstance]:
-        """Return the newest active successful instance of the version of each table that has one."""
+        """Return each table's newest active successful instance of the version, if any."""
         version = names.check_version(self.version)
         found = draft.lookup.contents.newest_successful(version)
         if not found:
@@ -89,7 +89,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
         return found
 
     def _named(self, draft: Draft) -> Iterator[NamedInstance]:
-        """Yield the instances that the call names."""
+        """Yield the instances named by the call."""
         for table_name, instance_id, version in _addressed(self.instances):
             key = names.fold(table_name)
             draft.lock_exclusive(lock_on_tag(key, names.fold(self.tag)))
@@ -107,7 +107,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
             yield NamedInstance.of(table, instance)
 
     def _tagged(self, instance: NamedInstance, earlier: NamedInstance | None) -> TaggedInstance:
-        """Return an instance with the one that the tag names so far; raise `TVArgumentError` if that may not be."""
+        """Return an instance with the tag's current target; raise `TVArgumentError` if the tag may not move."""
         if earlier is not None and earlier.row_id != instance.row_id and not self.move:
             raise TVArgumentError(
                 f"Tag '{self.tag}' of table '{instance.table_name}' names instance '{earlier.instance_id}', not "
@@ -126,7 +126,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
 
 @dataclass(frozen=True)
 class DeleteTag(Operation[DeleteTagPlan]):
-    """Deletes a tag of all tables, or of some."""
+    """Deletes a tag from all or some tables."""
 
     name: ClassVar[str] = "delete_tag"
 
@@ -145,7 +145,7 @@ class DeleteTag(Operation[DeleteTagPlan]):
             key = names.fold(name)
             draft.lock_exclusive(lock_on_tag(key, names.fold(self.tag)))
             if key not in tagged:
-                # Raises an error that says what is missing.
+                # Raises the error for the missing table or tag.
                 draft.lookup.instance(draft.lookup.table(name), names.with_mark(self.tag))
             tables[tagged[key].table_id] = tagged[key].table_name
         if not tables:
@@ -155,7 +155,7 @@ class DeleteTag(Operation[DeleteTagPlan]):
         )
 
     def work(self, plan: DeleteTagPlan, session: Session) -> Changes:
-        """Say which tags go."""
+        """Return the change that deletes the tags."""
         return Changes(
             (DeletedTag(self.tag, plan.table_ids),),
             frees_artifacts=session.lookup.contents.share_artifacts(plan.table_ids),
@@ -163,12 +163,12 @@ class DeleteTag(Operation[DeleteTagPlan]):
 
 
 def check_untagged(named: str, tags: Iterable[TagRecord]) -> None:
-    """Raise `TVArgumentError` if something that is about to be deleted has tags.
+    """Raise `TVArgumentError` if a table or instance to delete has tags.
 
     Parameters
     ----------
     named
-        The table or instance, as a sentence begins with it.
+        The table or instance, as the beginning of a sentence.
     tags
         Its tags.
     """
@@ -183,7 +183,7 @@ def check_untagged(named: str, tags: Iterable[TagRecord]) -> None:
 
 
 def _addressed(instances: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield the table, id and version of each instance that a call names, in any of the forms of a call."""
+    """Yield the table, id and version of each instance named in any form of the argument."""
     if isinstance(instances, Mapping):
         for table_name, instance_id in instances.items():
             yield table_name, instance_id, names.DEFAULT_VERSION
