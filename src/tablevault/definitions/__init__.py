@@ -1,1 +1,1 @@
-"""Definitions files: Python files that define tables and builders, read into plain texts. Nothing here writes."""
+"""Reading of definitions files, which define tables and builders in Python; writes nothing."""

@@ -1,4 +1,4 @@
-"""One builder of a definitions file: its name, its columns, its arguments, and the text of its builder file."""
+"""One builder of a definitions file, and the text of its builder file."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ _OF_INDEX = ("primary_key", "keep_old", "for_each")
 
 @dataclass(frozen=True)
 class TableOfRows:
-    """The table that an index takes its rows from, as far as its columns are known."""
+    """The table that supplies an index with rows, with its known columns."""
 
     address: str
-    """As a reference names it: `documents`, or `documents(v2)`."""
+    """Table as in a reference, `documents` or `documents(v2)`."""
     columns: tuple[str, ...]
     primary_key: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class DefinedBuilder:
-    """A builder as its decorator says, before its parameters are bound."""
+    """A builder as defined by its decorator, before its parameters are bound."""
 
     table: Table
     definition: Definition
@@ -57,7 +57,7 @@ class DefinedBuilder:
     namespace: Mapping[str, object]
     """The names of its module."""
     package: str
-    """The package that code modules are in while the source is read."""
+    """The package of code modules while the source is read."""
 
     @property
     def is_index(self) -> bool:
@@ -66,12 +66,12 @@ class DefinedBuilder:
 
     @property
     def function_name(self) -> str:
-        """The name of the decorated function or class; empty where there is none."""
+        """The name of the decorated function or class; empty without one."""
         return self.call.function.name if self.call.function is not None else ""
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        """The columns that it names, or its function's name; empty if it takes all columns of another table."""
+        """Its named columns, or its function's name; empty if it copies all columns of another table."""
         for column in self.definition.columns:
             if not isinstance(column, str):
                 kind = getattr(column, "__name__", type(column).__name__)
@@ -102,19 +102,19 @@ class DefinedBuilder:
 
     @property
     def primary_key(self) -> tuple[str, ...]:
-        """The primary key that its definition names."""
+        """The primary key in its definition."""
         key = self.definition.fields.get("primary_key") or ()
         return tuple(key) if isinstance(key, list | tuple) else ()
 
     @property
     def rows_table(self) -> ForEach | None:
-        """The table of `rows_of` or `for_each`; `None` if it has neither."""
+        """The table of `rows_of` or `for_each`, if any."""
         rows_of, for_each = self.definition.rows_of, self.definition.fields.get("for_each")
         given = for_each if rows_of is None else rows_of
         return self._document({"for_each": given.name if isinstance(given, Table) else given}).for_each
 
     def error(self, path: FieldPath, sentence: str) -> TVBuilderError:
-        """Return the error about one of its fields, or about the builder itself."""
+        """Return an error about one of its fields, or about the builder itself."""
         return self._document({}).error(path, sentence)
 
     # --- fields ---------------------------------------------------------------------------------------------------
@@ -125,23 +125,23 @@ class DefinedBuilder:
         Parameters
         ----------
         columns
-            The columns that its parameters can be bound to, by name.
+            Names of the columns to which parameters can be bound.
         rows
             The table of `for_each` or `rows_of`.
         modules
-            The text of the code modules.
+            The texts of the code modules.
 
         Raises
         ------
         TVBuilderError, TableReferenceError
-            If a field is wrong, or a parameter cannot be bound; names file, line and field.
+            If a field is invalid, or a parameter cannot be bound; names file, line and field.
         """
         fields = dict(self._plain_fields)
         given = fields.pop("arguments", {})
         if not isinstance(given, dict):
             raise self.error(("arguments",), "it must be a mapping of argument names to values.")
         if self.definition.rows_of is not None:
-            assert rows is not None  # the caller has looked the table up
+            assert rows is not None  # looked up by the caller
             fields |= self._taken_over(fields, rows)
             arguments = {"df": column_reference(fields["changed_columns"], rows.address), **given}
         else:
@@ -155,7 +155,7 @@ class DefinedBuilder:
         return text
 
     def written(self) -> str:
-        """Return its fields as the source has them, before they are bound to columns that the vault has, as JSON."""
+        """Return its fields as JSON, as in the source, before they are bound to the vault's columns."""
         fields = dict(self._plain_fields)
         if self.definition.rows_of is None:
             fields |= self._of_function(fields)
@@ -167,7 +167,7 @@ class DefinedBuilder:
 
     @cached_property
     def _plain_fields(self) -> Mapping[str, Any]:
-        """The fields that were given, as plain values."""
+        """The given fields, as plain values."""
         fields: dict[str, Any] = {}
         for name, value in self.definition.fields.items():
             if name in GIVEN_BY_DECORATOR:
@@ -223,7 +223,7 @@ class DefinedBuilder:
     def _bound(
         self, given: Mapping[str, object], return_type: str, columns: Collection[str], rows: TableOfRows | None
     ) -> dict[str, object]:
-        """Return the arguments: those that were given, and the parameters that have the name of a column."""
+        """Return the given arguments, and those bound to columns by parameter name."""
         by_row = return_type in RUN_BY_ROW
         table = "self" if rows is None else rows.address
         bound: dict[str, object] = {}
@@ -261,12 +261,12 @@ class DefinedBuilder:
 
     @property
     def _method(self) -> str:
-        """The method of a class that gets the arguments."""
+        """The method of a class that receives the arguments."""
         return "submit" if self.definition.fields.get("executor") == JOBS else "__call__"
 
     @cached_property
     def _called(self) -> Callable[..., object]:
-        """The function that is called for a row: of a class its method."""
+        """The function to call for a row, which is a method for a class."""
         function = self.namespace.get(self.function_name)
         if inspect.isclass(function):
             method = self._method
@@ -289,14 +289,14 @@ class DefinedBuilder:
         if inspect.isclass(self.namespace.get(self.function_name)):
             next(parameters, None)
             if self._method != "__call__":
-                # The token of the job.
+                # Skips the token of the job.
                 next(parameters, None)
         return parameters
 
     # --- checks ---------------------------------------------------------------------------------------------------
 
     def _check(self, document: BuilderDocument, modules: Mapping[str, str]) -> None:
-        """Check all that is known before the builder is executed."""
+        """Check the builder as far as possible before it is executed."""
         pending = (name for name, value in document.fields.items() if name not in ("arguments", "setup_arguments"))
         if any(find_references(document.fields[name]) for name in pending if name != "dependencies"):
             # References are resolved and checked when the builder is executed.
@@ -319,7 +319,7 @@ def _reference(cell: Cell, return_type: str) -> str:
 
 
 def _lines(call: BuilderCall) -> Iterator[tuple[FieldPath, int]]:
-    """Yield the fields of a decorator and the items in them, each with its line."""
+    """Yield the fields of a decorator and their items, each with its line."""
     yield (), call.line
     for position, node in enumerate(call.call.args):
         yield ("changed_columns", position), node.lineno

@@ -1,4 +1,4 @@
-"""Edits of a source between two calls: which of them a process that has begun can take up."""
+"""Edits of a source between two calls, and whether a running process can adopt them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DEFAULT_POLICIES: Mapping[str, object] = {
     "poll_seconds": 60,
     "wait": True,
 }
-"""Policies for fields that an edit has removed; the others cannot be switched off by a value."""
+"""Policy values that stand for removed fields; other policies cannot be switched off by a value."""
 _OF_COLLECTING = frozenset({"max_failures", "max_consecutive_failures"})
 
 Fields = Mapping[str, Any]
@@ -33,10 +33,10 @@ Fields = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Edits:
-    """The differences between the definitions that a process began with and those of now."""
+    """The differences between a process's initial and the current definitions."""
 
     refused: str | None
-    """The first edit that the process cannot take up, as the place of a sentence; `None` if there is none."""
+    """The first edit that the process cannot adopt, as part of a sentence; `None` without one."""
     policies: Mapping[str, Mapping[str, object]]
     """Changed policy fields, by `table.builder`."""
 
@@ -45,9 +45,9 @@ NO_EDITS = Edits(None, {})
 
 
 def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
-    """Compare the definitions that a process began with and those of now.
+    """Compare a process's initial definitions with the current ones.
 
-    Texts of modules may differ. So may policies of builders, which then hold for the rest of the process.
+    Texts of modules may differ, as may policies of builders, which then apply to the rest of the process.
     """
     policies: dict[str, Mapping[str, object]] = {}
     before, after = _by_name(began_with), _by_name(now)
@@ -73,12 +73,12 @@ def edits_between(began_with: SourceTexts, now: SourceTexts) -> Edits:
 
 
 def with_modules(began_with: SourceTexts, now: SourceTexts) -> SourceTexts:
-    """Return the definitions that a process began with, with the modules of now."""
+    """Return a process's initial definitions with the current modules."""
     return SourceTexts(files=now.files, modules=now.modules, tables=began_with.tables)
 
 
 def _edited_parameters(builder: BuilderText, began_with: SourceTexts, now: SourceTexts) -> str | None:
-    """Return which parameter of a builder's function is new, or not there any more."""
+    """Return the edit that added or removed a parameter of a builder's function."""
     fields = _fields(builder)
     module, function = fields.get("code_module"), fields.get("python_function")
     old, new = _parameters(began_with, module, function), _parameters(now, module, function)
@@ -92,7 +92,7 @@ def _edited_parameters(builder: BuilderText, began_with: SourceTexts, now: Sourc
 
 
 def _parameters(texts: SourceTexts, module: object, function: object) -> list[str] | None:
-    """Return the parameters of a function, or of calls of a class; `None` if it is not in a module of the source."""
+    """Return the parameters of a function or of `__call__`; `None` if it is not in a module of the source."""
     text = next((item.text for item in texts.modules if item.name == module), None)
     found: ast.stmt | None = None if text is None else _statements(text).get(str(function))
     if isinstance(found, ast.ClassDef):
@@ -104,7 +104,7 @@ def _parameters(texts: SourceTexts, module: object, function: object) -> list[st
 
 
 def changed_functions(before: str, after: str) -> list[str]:
-    """Return the functions and classes at the top level of a module that are new, or have other code."""
+    """Return the new or changed top-level functions and classes of a module."""
     old, new = _functions(before), _functions(after)
     return [name for name in new if new[name] != old.get(name)]
 
@@ -114,7 +114,7 @@ def _functions(module: str) -> dict[str, str]:
 
 
 def _statements(module: str) -> dict[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]:
-    """Return the functions and classes at the top level of a module; none of one that Python cannot read."""
+    """Return a module's top-level functions and classes; empty on a syntax error."""
     try:
         statements = ast.parse(module).body
     except (SyntaxError, ValueError):
@@ -142,9 +142,9 @@ def _edited_table(before: TableTexts, after: TableTexts) -> str | None:
 
 
 def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, object], str | None]:
-    """Return the changed policies, and the changes of other fields.
+    """Return the changed policies, and the first unsupported change, if any.
 
-    Other columns in the vault are no edit: a process goes on with those that it began with.
+    Changed columns in the vault do not count as an edit; a process continues with its initial ones.
     """
     both_written = before.written and after.written
     old, new = (_written(before), _written(after)) if both_written else (_fields(before), _fields(after))
@@ -165,7 +165,7 @@ def _edited_builder(before: BuilderText, after: BuilderText) -> tuple[dict[str, 
 
 
 def _default_policy(name: str, fields: Fields) -> object:
-    """Return the value that stands for a removed policy; `None` if there is none."""
+    """Return the value that stands for a removed policy, if any."""
     if name == "batch_size":
         return Policies(executor=fields.get("executor")).rows_of_call
     return _DEFAULT_POLICIES.get(name)

@@ -1,4 +1,4 @@
-"""A source as texts: its files are run once, isolated, and their definitions are bound to columns and functions."""
+"""Reading of a source by running its files once, isolated, and binding their definitions."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class KnownTables(Protocol):
     """The existing definitions of a vault, for one version of its tables."""
 
     def snapshot(self) -> AbstractContextManager[None]:
-        """Let all that is read inside the block see one state."""
+        """Use one snapshot of the catalog inside the block."""
         ...
 
     def modules(self) -> Mapping[str, ModuleFile]:
@@ -58,30 +58,30 @@ class KnownTables(Protocol):
         ...
 
     def builders(self, table_name: str) -> Mapping[str, str]:
-        """Return the builder files that the version has or is copied from, by name."""
+        """Return the builder files of the version, or those it is copied from, by name."""
         ...
 
     def instance(self, table_name: str, instance: str | None) -> KnownColumns:
-        """Return the columns of a table's newest instance, or of that of a version."""
+        """Return the columns of a table's newest instance, or of the newest of a version."""
         ...
 
 
 def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
-    """Return the texts that a source becomes.
+    """Read the texts of a source.
 
     Parameters
     ----------
     source
-        Its files. They are run once, with the other code modules of the vault.
+        Its files, which are run once, with the other code modules of the vault.
     known
         The vault.
 
     Raises
     ------
     TVBuilderError
-        If a definition is wrong, or stands where it may not; names file and line.
+        If a definition is invalid or misplaced; names file and line.
     BaseException
-        Any exception of the files.
+        For any exception of the files.
     """
     definitions = read_definitions(source.all_files)
     modules = known.modules()
@@ -97,7 +97,7 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
     local = find_local_code({name: file.read() for name, file in files.items()})
     with CodeSnapshot(Path(source.place), local=local, package=package, modules=files) as code:
         namespaces = {name: code.namespace(name) for name in source.files}
-        # A sibling is run only if a file of the source runs it: one whose tables are used has been.
+        # A sibling is run only if a file of the source imports it, as for siblings whose tables are used.
         used = _used_modules(definitions, source.files)
         namespaces |= {name: code.namespace(name) for name in used}
         builders = [
@@ -113,7 +113,7 @@ def read_source(source: SourceFiles, known: KnownTables) -> SourceTexts:
 
 
 def _used_modules(definitions: Mapping[str, FileDefinitions], names: Iterable[str]) -> set[str]:
-    """Return the modules whose tables files use, directly or not."""
+    """Return the modules whose tables are used by files, directly or indirectly."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -139,7 +139,7 @@ def _check_siblings(
 def _services(
     definitions: Mapping[str, FileDefinitions], namespaces: Mapping[str, Mapping[str, object]]
 ) -> tuple[ServiceLimits, ...]:
-    """Return the services that files define; one that is defined twice has the same limits."""
+    """Return the services defined in files; duplicates must have the same limits."""
     found: dict[str, ServiceLimits] = {}
     for module, namespace in namespaces.items():
         for name, node in definitions[module].services.items():
@@ -157,7 +157,7 @@ def _services(
 
 
 def _matched(file: FileDefinitions, namespace: Mapping[str, object]) -> Iterator[tuple[Table, Definition, BuilderCall]]:
-    """Yield the calls of a file with the definitions that they made."""
+    """Yield the calls in a file with the resulting definitions."""
     tables = {name: namespace.get(name) for name in (*file.tables.own, *file.tables.imported)}
     for name, value in namespace.items():
         if isinstance(value, Table) and value is not tables.get(name):
@@ -188,7 +188,7 @@ def _call_of(definition: Definition, calls: Sequence[BuilderCall]) -> BuilderCal
 
 @dataclass(frozen=True)
 class _KnownBuilder:
-    """A builder, as far as others read its columns."""
+    """The facts of a builder that binding needs."""
 
     name: str
     columns: tuple[str, ...]
@@ -202,7 +202,7 @@ class _Binder:
     Parameters
     ----------
     source, definitions, namespaces, builders
-        The source, and all that its files define.
+        The source, and the definitions in its files.
     known
         The vault.
     """
@@ -268,7 +268,7 @@ class _Binder:
     # --- tables ---------------------------------------------------------------------------------------------------
 
     def _named_tables(self) -> dict[str, Table]:
-        """Return the tables that files of the source define or import, by the key of their names."""
+        """Return the tables defined or imported by files of the source, by folded name."""
         found: dict[str, Table] = {}
         for module, file in self._definitions.items():
             for name, node in file.tables.own.items():
@@ -291,7 +291,7 @@ class _Binder:
         return self._by_table.get(fold(table_name), [])
 
     def _check_names(self) -> None:
-        """Refuse two builders of a table with one name, and two that produce the rows."""
+        """Reject duplicate builder names, and a second index, in a table."""
         first: dict[tuple[str, str], DefinedBuilder] = {}
         for item in self._builders:
             other = first.setdefault((fold(item.table.name), fold(item.name)), item)
@@ -307,7 +307,7 @@ class _Binder:
     # --- columns --------------------------------------------------------------------------------------------------
 
     def _existing_builders(self, table_name: str) -> dict[str, _KnownBuilder]:
-        """Return the builders that the version has besides those of the source."""
+        """Return the builders of the version other than those of the source."""
         key = fold(table_name)
         if key not in self._existing:
             own = {fold(item.name) for item in self._of_table(table_name)}
@@ -322,7 +322,7 @@ class _Binder:
         return self._existing[key]
 
     def _columns_for(self, builder: DefinedBuilder) -> frozenset[str]:
-        """Return the columns that a builder's parameters can be bound to."""
+        """Return the columns to which a builder's parameters can be bound."""
         definition = builder.definition
         if definition.rows_of is not None:
             return frozenset()
@@ -331,7 +331,7 @@ class _Binder:
             return frozenset(rows.columns if rows is not None else ())
         if builder.is_index and definition.fields.get("return_type") not in RUN_BY_ROW:
             return frozenset()
-        # The rows of an index that is row-wise are those of the origin, which has its columns, too.
+        # A row-wise index gets the rows of the origin, which includes its own columns.
         others = [item for item in self._of_table(builder.table.name) if item is not builder or builder.is_index]
         existing = self._existing_builders(builder.table.name).values()
         return frozenset(
@@ -342,14 +342,14 @@ class _Binder:
         )
 
     def _columns_of(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> tuple[str, ...]:
-        """Return the columns of a builder, also of one that takes all columns of another table."""
+        """Return the columns of a builder, even if it copies all columns of another table."""
         if builder.columns or builder.definition.rows_of is None or id(builder) in seen:
             return builder.columns
         rows = self._rows(builder, seen | {id(builder)})
         return rows.columns if rows is not None else ()
 
     def _key_of(self, builder: DefinedBuilder, seen: frozenset[int]) -> tuple[str, ...]:
-        """Return the primary key of an index, also of one that takes it over with another table's rows."""
+        """Return the primary key of an index, even if copied with another table's rows."""
         if builder.primary_key or builder.definition.rows_of is None or id(builder) in seen:
             return builder.primary_key
         rows = self._rows(builder, seen | {id(builder)})
@@ -357,7 +357,7 @@ class _Binder:
         return rows.primary_key if rows is not None and is_taken else ()
 
     def _rows(self, builder: DefinedBuilder, seen: frozenset[int] = frozenset()) -> TableOfRows | None:
-        """Return the table that an index takes its rows from."""
+        """Return the table that supplies an index with rows."""
         each = builder.rows_table
         if each is None:
             return None
@@ -371,7 +371,7 @@ class _Binder:
             ),
             *existing.values(),
         ]
-        # In an order that does not depend on the files that are applied together.
+        # The order must not depend on which files are applied together.
         builders.sort(key=lambda item: (not item.is_index, fold(item.name)))
         columns = tuple(dict.fromkeys(column for item in builders for column in item.columns))
         index = next((item for item in builders if item.is_index), None)
@@ -383,7 +383,7 @@ class _Binder:
 
 
 def _known_builder(name: str, text: str) -> _KnownBuilder | None:
-    """Return a builder that a version has; `None` if its file is wrong, or does not tell its columns."""
+    """Return an existing builder; `None` if its file is invalid or does not name its columns."""
     try:
         fields = read_document(text, f"{name}{BUILDER_SUFFIX}").fields
     except TableVaultError:

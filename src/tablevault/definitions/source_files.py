@@ -1,4 +1,4 @@
-"""The files of a source: a definitions file, or all `*.py` of a folder."""
+"""The files of a source, which is a definitions file or all `*.py` in a folder."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _UTF_8 = ("utf-8", "utf-8-sig")
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A Python file as it was read, once."""
+    """A Python file, read once."""
 
     path: Path
-    """Absolute; of a notebook's cell, only a name."""
+    """Absolute path; only a name for a notebook cell."""
     module: str
     """The name of its code module."""
     text: str
 
     @property
     def name(self) -> str:
-        """The file's name, as messages and comments show it."""
+        """The file's name in messages and comments."""
         return self.path.name
 
     @cached_property
@@ -48,28 +48,28 @@ class SourceFile:
             If Python cannot compile it.
         """
         with warnings.catch_warnings():
-            # They are shown when the module is run.
+            # These warnings are shown when the module is run.
             warnings.simplefilter("ignore", SyntaxWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             compile(self.text, str(self.path), "exec", dont_inherit=True)
             return ast.parse(self.text, str(self.path))
 
     def error(self, node: ast.AST | int, sentence: str) -> TVBuilderError:
-        """Return the error about a line."""
+        """Return an error about a line."""
         line = node if isinstance(node, int) else getattr(node, "lineno", 1)
         return TVBuilderError(f"{self.name}, line {line}: {sentence}")
 
 
 @dataclass(frozen=True)
 class SourceFiles:
-    """The files of a source, and the files beside it that they import."""
+    """The files of a source, and the sibling files that they import."""
 
     place: str
-    """The absolute path of the file or folder, with links resolved."""
+    """Absolute path of the file or folder, with links resolved."""
     files: Mapping[str, SourceFile]
-    """By the name of the module."""
+    """Files by module name."""
     siblings: Mapping[str, SourceFile]
-    """Files beside a single file that it imports, directly or not."""
+    """Files in the same folder that a single file imports, directly or indirectly."""
 
     @property
     def all_files(self) -> Mapping[str, SourceFile]:
@@ -83,7 +83,7 @@ def find_source(source: str) -> SourceFiles:
     Raises
     ------
     TVArgumentError
-        If there is no such file or folder, it holds no Python file, or two files would be one module.
+        If the file or folder does not exist, it contains no Python file, or two files map to one module.
     SyntaxError
         If Python cannot compile a file.
     """
@@ -104,14 +104,14 @@ def find_source(source: str) -> SourceFiles:
 
 
 def source_of_text(name: str, text: str) -> SourceFiles:
-    """Return the source that a text stands for: one file, which has no place and no siblings."""
+    """Return a source for a text, as a single file without a path or siblings."""
     file = SourceFile(Path(f"{check_module_name(name)}{MODULE_SUFFIX}"), check_module_name(name), text)
     _ = file.tree
     return SourceFiles(file.name, {file.module: file}, {})
 
 
 def module_name(path: Path) -> str:
-    """Return the name of the module that a file becomes; raise `TVArgumentError` if no module can have it."""
+    """Return the module name for a file; raise `TVArgumentError` if it is invalid."""
     name = _NOT_IN_A_NAME.sub("_", path.stem)
     try:
         return check_module_name(name)
@@ -140,7 +140,7 @@ def _by_module(paths: Iterable[Path]) -> dict[str, Path]:
 def _read(path: Path, module: str) -> SourceFile:
     # A link in a folder is read under its own name.
     data = files.read_bytes(path.resolve())
-    # Python's own error about an encoding that is unknown or wrong.
+    # Raises Python's own error for an unknown or invalid encoding.
     encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
     if encoding not in _UTF_8:
         raise TVBuilderError(
@@ -161,7 +161,7 @@ def _imported(own: SourceFile) -> dict[str, SourceFile]:
     found: dict[str, SourceFile] = {own.module: own}
     waiting = [own]
     while waiting:
-        # `from . import other` begins at the folder, whatever its name.
+        # `from . import other` is relative to the folder, whatever its name.
         for name in imported_names(waiting.pop().tree, "."):
             head = name.lstrip(".").partition(".")[0]
             path = own.path.with_name(f"{head}{MODULE_SUFFIX}")

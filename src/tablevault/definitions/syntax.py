@@ -1,4 +1,4 @@
-"""Where definitions stand in a file, found in its syntax tree; and the file's text without them."""
+"""Location of definitions in a file's syntax tree, and the file's text without them."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 @dataclass(frozen=True)
 class BuilderCall:
-    """A call of `index` or `column` where it may stand."""
+    """A valid call of `index` or `column`."""
 
     table: str
     """The name of the `Table` in the file."""
     call: ast.Call
     function: Function | None
-    """The decorated function or class; `None` for a statement of its own, as `rows_of` takes it."""
+    """The decorated function or class; `None` for a separate statement, as required by `rows_of`."""
 
     @property
     def line(self) -> int:
@@ -38,12 +38,12 @@ class BuilderCall:
 
 @dataclass(frozen=True)
 class DefinedTables:
-    """The names of a file that stand for tables, as its text says."""
+    """The names of tables in a file, from its text."""
 
     own: Mapping[str, ast.stmt]
-    """Names that a `Table` is assigned to."""
+    """Names assigned a `Table`."""
     imported: Mapping[str, tuple[str, str]]
-    """Names that are imported: the module, and the name there."""
+    """Imported names, with their module and name there."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class FileDefinitions:
     file: SourceFile
     tables: DefinedTables
     services: Mapping[str, ast.stmt]
-    """Names that a `Service` is assigned to."""
+    """Names assigned a `Service`."""
     calls: tuple[BuilderCall, ...]
-    """In the order of the text."""
+    """Calls in order of the text."""
     text: str
-    """The file's text; lines of definitions are empty in it, so that all others keep their numbers."""
+    """The file's text, with empty lines in place of definitions to keep line numbers."""
 
 
 def read_definitions(sources: Mapping[str, SourceFile]) -> dict[str, FileDefinitions]:
@@ -66,7 +66,7 @@ def read_definitions(sources: Mapping[str, SourceFile]) -> dict[str, FileDefinit
     Raises
     ------
     TVBuilderError
-        If a definition stands where it may not, or a `Table` is used elsewhere; names file and line.
+        If a definition is misplaced, or a `Table` is used elsewhere; names file and line.
     """
     names = {module: _Names(file) for module, file in sources.items()}
     tables = _all_tables(names)
@@ -77,7 +77,7 @@ def read_definitions(sources: Mapping[str, SourceFile]) -> dict[str, FileDefinit
 
 
 def _all_tables(names: Mapping[str, _Names]) -> dict[str, dict[str, tuple[str, str]]]:
-    """Return the tables that each file imports from others, also those that these import in turn."""
+    """Return the tables that each file imports from others, directly or indirectly."""
     found: dict[str, dict[str, tuple[str, str]]] = {module: {} for module in names}
     grows = True
     while grows:
@@ -94,7 +94,7 @@ def _all_tables(names: Mapping[str, _Names]) -> dict[str, dict[str, tuple[str, s
 
 
 class _Names:
-    """The top-level names of one file that have to do with definitions.
+    """The top-level names of one file that are relevant to definitions.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ class _Names:
     def __init__(self, file: SourceFile) -> None:
         self.file = file
         self.define: dict[str, str] = {}
-        """Names that are imported from `tablevault.define`, with their names there."""
+        """Names imported from `tablevault.define`, with their names there."""
         self.define_imports: dict[int, ast.stmt] = {}
         self.table_imports: dict[int, ast.ImportFrom] = {}
         """Statements that import a table of another file, by identity."""
@@ -119,7 +119,7 @@ class _Names:
             self._assign(node)
 
     def imports(self, names: Mapping[str, _Names]) -> Iterator[tuple[ast.ImportFrom, ast.alias, str]]:
-        """Yield the names that the top level imports from other files: statement, name, module."""
+        """Yield the statement, name and module of each top-level import from other files."""
         for node in self.file.tree.body:
             if (
                 isinstance(node, ast.ImportFrom)
@@ -170,7 +170,7 @@ class _Names:
 
 
 def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    """Return the one name that a statement assigns to, if it is one, and the value."""
+    """Return the name and value of an assignment; the name is `None` for several targets."""
     match node:
         case ast.Assign([ast.Name(name)], value):
             return name, value
@@ -189,7 +189,7 @@ class _FileReader:
     names
         The file's names.
     tables
-        Those that stand for tables.
+        The names of tables.
     """
 
     def __init__(self, names: _Names, tables: DefinedTables) -> None:
@@ -199,11 +199,11 @@ class _FileReader:
         self._known = {*tables.own, *tables.imported}
         self._calls: list[BuilderCall] = []
         self._blank: list[tuple[int, int]] = []
-        """First and last line of each stretch that is left empty."""
+        """First and last line of each block to blank."""
         self._kept: list[ast.stmt] = []
-        """The statements that remain, without decorators of tables."""
+        """The remaining statements, without decorators of tables."""
         self._statements = Counter(line for node in self._file.tree.body for line in _lines(node))
-        """How many statements of the top level each line has a part of."""
+        """Number of top-level statements on each line."""
 
     def read(self) -> FileDefinitions:
         """Return the file's definitions."""
@@ -245,14 +245,14 @@ class _FileReader:
         return False
 
     def _builder_call(self, node: ast.expr) -> ast.Call | None:
-        """Return a call of a table's method."""
+        """Return a node if it is a call of a table's method."""
         match node:
             case ast.Call(ast.Attribute(ast.Name(table), method)) if table in self._known and method in _METHODS:
                 return node
         return None
 
     def _without_decorators(self, node: ast.stmt) -> ast.stmt:
-        """Return a statement without the decorators of tables, which are noted."""
+        """Strip and record the decorators of tables."""
         if not isinstance(node, Function):
             return node
         kept: list[ast.expr] = []
@@ -283,12 +283,12 @@ class _FileReader:
                 )
 
     def _check_alone(self, node: ast.stmt) -> None:
-        """Refuse a definition that shares a line with another statement."""
+        """Reject a definition that shares a line with another statement."""
         if any(self._statements[line] > 1 for line in _lines(node)):
             raise self._file.error(node, "a definition shares no line with another statement; give it its own.")
 
     def _check_uses(self) -> None:
-        """Refuse names of definitions in all that remains."""
+        """Reject uses of definitions in the remaining statements."""
         watched = {*self._names.define, *self._known, *self._names.services}
         for node in self._kept:
             for name in sorted(watched & global_names([node])):
@@ -311,7 +311,7 @@ class _FileReader:
         )
 
     def _check_functions(self) -> None:
-        """Refuse a decorated function whose name is bound once more: then it could not be called by its name."""
+        """Reject a decorated function whose name is rebound, since it could not be called by name."""
         for call in self._calls:
             if call.function is None:
                 continue
@@ -325,14 +325,14 @@ class _FileReader:
                     )
 
     def _blanked(self) -> str:
-        """Return the text with empty lines in the place of definitions."""
+        """Return the text with empty lines in place of definitions."""
         lines = self._file.text.split("\n")
         for first, last in self._blank:
             lines[first - 1 : last] = [""] * (last - first + 1)
         text = "\n".join(lines).rstrip()
         text = f"{text}\n" if text else ""
         expected = ast.Module(self._kept, type_ignores=[])
-        # Whatever the text looks like: exactly the definitions are gone, and everything else is where it was.
+        # Ensures that exactly the definitions are gone and everything else is unmoved, however the text is laid out.
         if not _is_same(text, expected):
             first = self._blank[0][0] if self._blank else 1
             raise self._file.error(
@@ -356,14 +356,14 @@ def _table_of(call: ast.Call) -> str:
 
 
 def _lines(node: ast.stmt) -> range:
-    """Return the lines of a statement, decorators included."""
+    """Return the lines of a statement, including decorators."""
     decorators = node.decorator_list if isinstance(node, Function) else []
     first = min([node.lineno, *(decorator.lineno for decorator in decorators)])
     return range(first, (node.end_lineno or node.lineno) + 1)
 
 
 def _is_main_block(node: ast.stmt) -> bool:
-    """Return whether a statement is the block that runs only if the file is a script."""
+    """Return whether a statement is the block that runs only in a script."""
     match node:
         case ast.If(ast.Compare(left, [ast.Eq()], [right]), _, []):
             sides = {ast.unparse(left), ast.unparse(right)}
@@ -377,7 +377,7 @@ def _names(node: ast.AST, name: str) -> bool:
 
 
 def _bound(node: ast.stmt) -> set[str]:
-    """Return the names that a statement binds in the module."""
+    """Return the names bound by a statement in the module."""
     if isinstance(node, Function):
         return {node.name}
     bound: set[str] = set()

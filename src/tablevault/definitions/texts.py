@@ -1,4 +1,4 @@
-"""The texts that a source becomes, and the comment that says which file they come from."""
+"""The texts of a source, and the comment that names their origin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from tablevault.texts.plain import in_line
 
 _DIGITS = 32
-"""Of the digest, hexadecimal."""
+"""Number of hexadecimal digits of the digest."""
 _COMMENT = re.compile(rf"# from (.+), applied ([0-9a-f]{{{_DIGITS}}})")
 
 
@@ -22,9 +22,9 @@ class ModuleText(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Name of the definitions file."""
     path: str
-    """Absolute path of the definitions file; of a notebook's cell, only a name."""
+    """Absolute path of the definitions file; only a name for a notebook cell."""
     text: str
-    """Without the comment."""
+    """Text without the comment."""
 
 
 class BuilderText(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,10 +34,10 @@ class BuilderText(msgspec.Struct, frozen=True, kw_only=True):
     file: str
     """Name of the definitions file."""
     text: str
-    """Without the comment."""
+    """Text without the comment."""
     written: str = ""
-    """Its fields as the source has them, before they are bound to columns that the vault has, as JSON; empty in records
-    of earlier versions."""
+    """Its fields as JSON, as in the source, before they are bound to the vault's columns; empty in records of earlier
+    versions."""
 
 
 class TableTexts(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,30 +58,30 @@ class ServiceLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceTexts(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that a source defines."""
+    """All definitions of a source."""
 
     files: tuple[str, ...]
-    """Names of its files, as comments name them."""
+    """Names of its files, in the form of comments."""
     modules: tuple[ModuleText, ...]
     tables: tuple[TableTexts, ...]
     services: tuple[ServiceLimits, ...] = ()
 
     def is_same_source(self, other: SourceTexts) -> bool:
-        """Return whether both are of the same source, whatever the vault had when it was read."""
+        """Return whether both are of the same source, regardless of the vault's state."""
         return _unbound(self) == _unbound(other)
 
 
 class Stamp(NamedTuple):
-    """The comment of a file that was applied."""
+    """The comment of an applied file."""
 
     file: str
     """Name of the definitions file."""
     is_right: bool
-    """Whether its digest is that of the rest: then the file has not been edited since."""
+    """Whether its digest matches the content, so that the file is unedited."""
 
 
 def _unbound(texts: SourceTexts) -> SourceTexts:
-    """Return texts whose builders are only as the source has them."""
+    """Return texts with builders as in the source, not bound to the vault."""
     replace = msgspec.structs.replace
     tables = (
         replace(
@@ -94,31 +94,31 @@ def _unbound(texts: SourceTexts) -> SourceTexts:
 
 
 def stamped_builder(builder: BuilderText) -> str:
-    """Return a builder file with its comment, which is the first line."""
+    """Return a builder file with its comment as the first line."""
     return f"{_comment(builder.file, builder.text)}\n{builder.text}"
 
 
 def stamped_module(module: ModuleText) -> str:
-    """Return a module with its comment, which is the last line, so that all others keep their numbers."""
+    """Return a module with its comment as the last line, which keeps line numbers."""
     return f"{module.text}{_comment(module.file, module.text)}\n"
 
 
 def split_builder(text: str) -> tuple[str, Stamp | None]:
-    """Return a builder file without its comment, and the comment if it has one."""
+    """Split a builder file into its content and its comment, if any."""
     first, _, rest = text.partition("\n")
     stamp = _stamp(first, rest)
     return (text, None) if stamp is None else (rest, stamp)
 
 
 def split_module(text: str) -> tuple[str, Stamp | None]:
-    """Return a module without its comment, and the comment if it has one."""
+    """Split a module into its content and its comment, if any."""
     before, newline, last = text.removesuffix("\n").rpartition("\n")
     stamp = _stamp(last, rest := before + newline)
     return (text, None) if stamp is None else (rest, stamp)
 
 
 def comment_name(file: str) -> str:
-    """Return the name of a file as comments name it."""
+    """Return the name of a file in the form of comments."""
     return in_line(file)
 
 

@@ -1,4 +1,4 @@
-"""Python values of decorators as the plain values of builder files."""
+"""Conversion of decorators' values to plain values of builder files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _PLAIN = (str, bool, int, float, datetime.datetime, datetime.date, type(None))
 
 
 class UnwritableValueError(Exception):
-    """A value that no builder file can hold.
+    """A value that cannot be written to a builder file.
 
     Parameters
     ----------
     path
-        The field, and the keys and positions in it.
+        The field, and the keys and positions within it.
     sentence
         The problem and its remedy.
     """
@@ -34,14 +34,14 @@ class UnwritableValueError(Exception):
 
 @dataclass(frozen=True)
 class FieldValues:
-    """Turns the values of a builder's fields into plain ones."""
+    """Converts the values of a builder's fields to plain ones."""
 
     namespace: Mapping[str, object]
     """The names of the function's module."""
     package: str
-    """The package that code modules are in while a source is read."""
+    """The package of code modules while a source is read."""
     cell: Callable[[Cell], str]
-    """Returns the reference that `this.NAME` stands for."""
+    """Returns the reference for `this.NAME`."""
 
     def plain(self, field: str, value: object) -> object:
         """Return the plain value of a field.
@@ -49,7 +49,7 @@ class FieldValues:
         Raises
         ------
         UnwritableValueError
-            If the field cannot have such a value.
+            If the value is not valid for the field.
         """
         path: FieldPath = (field,)
         if field == "validate" and callable(value):
@@ -101,7 +101,7 @@ class FieldValues:
         return value.name if isinstance(value, Service) else self._value(path, value)
 
     def _errors(self, path: FieldPath, value: object) -> object:
-        """Return a list of errors with exception classes by their names."""
+        """Return a list of errors with exception classes by name."""
         if not isinstance(value, list | tuple):
             return self._value(path, value)
         return [
@@ -112,14 +112,14 @@ class FieldValues:
         ]
 
     def _class(self, path: FieldPath, entry: type[BaseException]) -> str:
-        """Return the name under which an exception class is found: among built-ins, in the module, or by import."""
+        """Return the name of an exception class among built-ins, in the module, or by import."""
         name, module = entry.__qualname__, entry.__module__
         if getattr(builtins, name, None) is entry:
             return name
         for known, value in self.namespace.items():
             if value is entry:
                 return known
-            # `import openai`, and then `openai.RateLimitError`.
+            # For `openai.RateLimitError` after `import openai`.
             if isinstance(value, ModuleType) and value.__name__ == module and getattr(value, name, None) is entry:
                 return f"{known}.{name}"
         if "<locals>" in name or module.startswith(f"{self.package}."):

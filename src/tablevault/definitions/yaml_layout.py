@@ -1,4 +1,4 @@
-"""Builder files as definitions write them: one field a line, always in the same order."""
+"""Layout of generated builder files, with one field per line in a fixed order."""
 
 from __future__ import annotations
 
@@ -51,15 +51,15 @@ _ORDER = (
 
 
 def ordered(fields: Mapping[str, object]) -> dict[str, object]:
-    """Return fields in the order of a builder file; fields that are new come last."""
+    """Return fields in the order of a builder file; unlisted fields come last."""
     known = {name: fields[name] for name in _ORDER if name in fields}
     return {**known, **{name: fields[name] for name in sorted(fields) if name not in known}}
 
 
 def builder_yaml(fields: Mapping[str, object]) -> str:
-    """Return a builder file with these fields, which are plain values.
+    """Return a builder file with these fields, given as plain values.
 
-    Lists and mappings stand in one line, unless there are others in them.
+    Lists and mappings take one line unless they are nested.
     """
     text: str = yaml.dump(
         ordered(fields),
@@ -73,7 +73,7 @@ def builder_yaml(fields: Mapping[str, object]) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes text in double quotes that cannot be plain or begins like a number, and repeats equal values."""
+    """Double-quotes text that cannot be plain or resembles a number, and writes no aliases."""
 
     def choose_scalar_style(self) -> Any:
         style = super().choose_scalar_style()

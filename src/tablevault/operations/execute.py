@@ -205,7 +205,7 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return Changes((change,), (*sealed.tidying, *_drop_temporary(plan, session)), warnings=sealed.warnings)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
-        """Return the attempt whose code runs, which is the first, or this one after a pause, with the current modules."""
+        """Return the attempt whose code runs: the first or, after a pause, this one with the current modules."""
         if not session.resumed:
             return 1
         edited = edited_builders(plan, session)

@@ -1,4 +1,4 @@
-"""Creating and deleting editable text files: builder files and code modules."""
+"""Creation and deletion of builder files and code modules."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from tablevault.values.plans import (
 
 @dataclass(frozen=True)
 class TextSource:
-    """The new content of text files: a given text, files to copy, or templates."""
+    """The source of new text files, which is a text, files to copy, or templates."""
 
     kind: str
-    """Noun for one of the files, for messages."""
+    """Noun for one file, in messages."""
     text: str | None
     copy_dir: str
     suffixes: tuple[str, ...]
-    """Endings of the files that are taken from `copy_dir`; the first one is written."""
+    """Suffixes of the files taken from `copy_dir`; files are written with the first one."""
     check_name: Callable[[str], str]
-    """Returns a valid name, and raises `TVArgumentError` for any other."""
+    """Returns a valid name; raises `TVArgumentError` for an invalid one."""
 
     def names(self, wanted: str, existing: Iterable[str]) -> list[str]:
-        """Return the names of the files to write; files that exist are not overwritten by templates.
+        """Return the names of the files to write; templates do not overwrite existing files.
 
         Raises
         ------
@@ -62,16 +62,16 @@ class TextSource:
         return [name for name in written if names.fold(name) not in known]
 
     def stage(self, session: Session, wanted: str, written: Sequence[str], template: Callable[[str], str]) -> None:
-        """Stage the new content durably in the folder of the process.
+        """Durably stage the new content in the process's folder.
 
         Parameters
         ----------
         session
             The process.
         wanted
-            Name of the file as the caller gave it.
+            Name of the file as given by the caller.
         written
-            The names that `names` returned.
+            The names returned by `names`.
         template
             Returns the text of a new file.
         """
@@ -100,7 +100,7 @@ class TextSource:
         return f"{name}{self.suffixes[0]}"
 
     def _copied(self, wanted: str) -> dict[str, Path]:
-        """Return the files to copy: name -> source."""
+        """Return the source files to copy, by name."""
         source = Path(self.copy_dir).expanduser()
         if source.is_file():
             return {self.check_name(wanted or source.stem): source}

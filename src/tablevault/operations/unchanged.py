@@ -1,4 +1,4 @@
-"""Executions that made nothing new: their result compared with the instance that they started from."""
+"""Detection of executions whose result equals their origin."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ from tablevault.values.plans import ExecutePlan
 def unchanged_origin(
     plan: ExecutePlan, session: Session, execution: Execution, artifacts: Sequence[ArtifactRecord]
 ) -> InstanceRecord | None:
-    """Return the instance that holds the result of an execution already; `None` if it is a new result.
+    """Return the existing instance with the result of an execution; `None` for a new result.
 
     Parameters
     ----------
     plan, session
         The process.
     execution
-        Its builders have run.
+        The execution; its builders have run.
     artifacts
-        The files that its cells name.
+        The files named by its cells.
     """
     origin = _newest_of_version(plan, session)
     committed = next((one for one in execution.origins if isinstance(one, MaterializedOrigin)), None)
     if origin is None or committed is None:
         return None
     index, *others = execution.outcomes
-    # An IndexBuilder that always runs is judged by its rows.
+    # An IndexBuilder that always runs is compared by its rows.
     decided = [index, *others] if index.builder.spec.runs_by_row else others
     taken_over = all(_is_taken_over(outcome, committed) for outcome in decided)
     if not (taken_over and _has_same_builders(plan, session, origin)):
@@ -50,7 +50,7 @@ def unchanged_origin(
 
 
 def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> tuple[ConfirmedInputs, ...]:
-    """Return the change that records the inputs against which an instance was found unchanged, if any is new.
+    """Return the change that records new inputs for which an instance was found unchanged, if any.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> t
     row_id
         The instance.
     inputs
-        Row ids of the instances that it was compared with.
+        Row ids of the inputs for which it was found unchanged.
     """
     if not inputs:
         return ()
@@ -69,7 +69,7 @@ def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> t
 
 
 def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | None:
-    """Return the origin, if it is the newest active instance of the table and version, and complete."""
+    """Return the origin if it is complete, and the newest active instance of its table and version."""
     contents = session.lookup.contents
     temporary = session.lookup.instance_by_row(plan.temporary)
     newest = contents.newest(plan.table_id, temporary.version)
@@ -77,7 +77,7 @@ def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | 
 
 
 def _is_taken_over(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
-    """Return whether every cell of a builder is the origin's, or failed there and failed again."""
+    """Return whether all cells of a builder are the origin's, or failed both times."""
     return not outcome.computed and not outcome.reused_partial and _failed_alike(outcome, origin)
 
 
@@ -88,13 +88,13 @@ def _failed_alike(outcome: BuilderOutcome, origin: MaterializedOrigin) -> bool:
 
 
 def _has_same_builders(plan: ExecutePlan, session: Session, origin: InstanceRecord) -> bool:
-    """Return whether the builder files say what those of the origin say; comments and layout do not count."""
+    """Return whether the builder files equal the origin's, ignoring comments and layout."""
     table = session.lookup.table_by_id(plan.table_id)
     provenance = read_provenance(session.lookup.folder(table, origin).provenance)
     try:
         archived = _fields(archived_builders(session.lookup, table, origin, provenance))
     except (TVBuilderError, TableReferenceError):
-        # An earlier version accepted files that this one does not.
+        # An earlier version accepted files that this one rejects.
         return False
     return archived == _fields(pinned_builders(session))
 
@@ -110,7 +110,7 @@ def _has_same_rows(
     origin: InstanceRecord,
     artifacts: Sequence[ArtifactRecord],
 ) -> bool:
-    """Return whether types, files and the IndexBuilder's cells are the origin's; all other cells are taken over."""
+    """Return whether types, files and the IndexBuilder's cells equal the origin's; all other cells are reused."""
     data, folder = execution.frame.data(), session.lookup.folder_of(origin)
     if len(data) != origin.row_count or column_records(data) != origin.columns:
         return False

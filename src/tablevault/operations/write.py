@@ -1,4 +1,4 @@
-"""Writing frames that callers give: into a temporary instance, or into a table in one step."""
+"""Writing of caller-supplied frames, into a temporary instance or directly into a table."""
 
 from __future__ import annotations
 
@@ -56,21 +56,21 @@ PlanType = TypeVar("PlanType", bound=Plan)
 
 @dataclass(frozen=True)
 class GivenFrame:
-    """A frame that the caller gave, with the dtypes of its columns."""
+    """A frame given by the caller, with the dtypes of its columns."""
 
     frame: Any
     dtypes: Any
 
     @cached_property
     def data(self) -> FrameData:
-        """The frame as it will be stored.
+        """The frame in the form to store.
 
         Raises `TVTableError` if it cannot be stored, `TVArgumentError` for wrong dtypes.
         """
         return _with_normal_names(table_from_frame(self.frame, self._declared_types()))
 
     def digest(self) -> JsonObject:
-        """Return the recorded form of the frame: a digest of its content, whatever the dtypes."""
+        """Return the recorded form of the frame, a digest of its content regardless of dtypes."""
         data = self.data if not self.dtypes else table_from_frame(self.frame, {})
         return {"rows": len(data), "columns": list(data.types), "xxh3": content_digest(data)}
 
@@ -100,7 +100,7 @@ class FrameOperation(Operation[PlanType]):
     @property
     @abstractmethod
     def _payload(self) -> Any:
-        """The frame of this call; `None` in a process that was taken up again."""
+        """The frame of this call; `None` in a resumed process."""
 
     @property
     @abstractmethod
@@ -123,14 +123,14 @@ class FrameOperation(Operation[PlanType]):
         return self._given.digest()
 
     def is_resumable(self, plan: PlanType, session: Session) -> bool:
-        """Return whether the frame is given again, or was staged completely."""
+        """Return whether the frame is given again or was completely staged."""
         if self._payload is not None:
             return True
         folder = self._folder(plan, session)
         return any(whole_frame(place.frame) is not None for place in (folder, *folder.set_aside()))
 
     def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
-        """Write the frame into its folder, unless an earlier attempt did; return its record and content."""
+        """Write the frame into its folder unless an earlier attempt did; return its record and content."""
         reopen(folder, kept=folder.frame)
         stored = whole_frame(folder.frame)
         if stored is None:
@@ -168,7 +168,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
     dtypes: Any = None
 
     def plan(self, draft: Draft) -> WriteInstancePlan:
-        """Check the frame and find where it goes."""
+        """Check the frame and choose its destination."""
         version = names.check_version(self.version)
         temporary_id = names.temporary_instance_id(version)
         key = names.fold(str(self.table_name))
@@ -199,7 +199,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         )
 
     def work(self, plan: WriteInstancePlan, session: Session) -> Changes:
-        """Write the frame and bring its artifacts in."""
+        """Write the frame and copy its artifacts."""
         return self._make_instance(plan, session, success=True)
 
     def _make_instance(self, plan: WriteInstancePlan, session: Session, success: bool) -> Changes:
@@ -227,7 +227,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
         return Changes((change,), tuple(steps))
 
     def materialize_partial(self, plan: WriteInstancePlan, session: Session) -> Changes:
-        """Return the changes that make a completely staged frame an instance, marked as not successful."""
+        """Return the changes that materialize a completely staged frame, marked as unsuccessful."""
         if not self.is_resumable(plan, session):
             raise TVProcessError(
                 f"The frame of process '{session.process_id}' was not staged completely, so there is nothing to "
@@ -281,7 +281,7 @@ class WriteInstance(FrameOperation[WriteInstancePlan]):
 
 @dataclass(frozen=True)
 class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
-    """Makes a frame the newest instance of a table, which appears with it if it is missing."""
+    """Writes a frame as a table's newest instance, creating the table if it is missing."""
 
     name: ClassVar[str] = "write"
 
@@ -295,7 +295,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
     skip_unchanged: bool = True
 
     def plan(self, draft: Draft) -> WritePlan | WriteTablePlan | UnchangedPlan:
-        """Check the frame, and find the table or where it will be."""
+        """Check the frame, and find the table or choose its folder."""
         version = names.check_version(self.version)
         names.check_text("description", self.description)
         table = draft.lookup.contents.table(str(self.table_name))
@@ -343,7 +343,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         )
 
     def work(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> Changes:
-        """Write the frame, with the folder of its table if that is new."""
+        """Write the frame, and create its table's folder if it is new."""
         if isinstance(plan, UnchangedPlan):
             return Changes()
         folder = self._folder(plan, session)
@@ -374,7 +374,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
         return Changes((change,), (*links, *remove_set_aside(session.lookup, folder)))
 
     def is_resumable(self, plan: WritePlan | WriteTablePlan | UnchangedPlan, session: Session) -> bool:
-        """Return whether the frame is given again, was staged completely, or is not needed."""
+        """Return whether the frame is given again, was completely staged, or is not needed."""
         return isinstance(plan, UnchangedPlan) or super().is_resumable(plan, session)
 
     @property
@@ -415,7 +415,7 @@ class Write(FrameOperation[WritePlan | WriteTablePlan | UnchangedPlan]):
             )
 
     def _equals(self, lookup: Lookup, table: TableRecord, newest: InstanceRecord, data: FrameData) -> bool:
-        """Return whether an instance has these rows, types and primary key already."""
+        """Return whether an instance already has these rows, types and primary key."""
         if newest.row_count != len(data) or newest.columns != column_records(data):
             return False
         folder = lookup.folder(table, newest)
@@ -433,7 +433,7 @@ def content_digest(data: FrameData) -> str:
 
 
 def find_dependencies(draft: Draft, given: object) -> tuple[Dependency, ...]:
-    """Return the instances that a frame was made from, and lock them as read."""
+    """Return the instances that a frame was made from, and lock them for reading."""
     pairs = given or ()
     if not isinstance(pairs, list | tuple) or not all(map(_is_pair, pairs)):
         raise TVArgumentError(f"dependencies is a list of (table_name, instance_id), not {given!r:.100}.")
@@ -449,17 +449,17 @@ def find_dependencies(draft: Draft, given: object) -> tuple[Dependency, ...]:
 
 
 def reads_of(dependencies: Sequence[Dependency]) -> tuple[Read, ...]:
-    """Return the dependencies of a frame as the catalog records them."""
+    """Return the catalog's records of a frame's dependencies."""
     return tuple(Read("*", "", item.row_id, "*") for item in dependencies)
 
 
 def artifact_columns(data: FrameData) -> list[str]:
-    """Return the names of the columns whose cells name files."""
+    """Return the names of the artifact columns."""
     return [name for name, column_type in data.types.items() if column_type.kind is Kind.ARTIFACT]
 
 
 def _primary_key(lookup: Lookup, table: TableRecord, temporary: InstanceRecord, data: FrameData) -> tuple[str, ...]:
-    """Return the primary key that the instance's index builder declares, if it has one."""
+    """Return the primary key declared by the instance's index builder, if any."""
     path = lookup.builder_files(table, temporary).get(index_builder_name(table.name))
     if path is None:
         return ()
@@ -477,7 +477,7 @@ def _is_pair(item: object) -> bool:
 
 
 def _with_normal_names(data: FrameData) -> FrameData:
-    """Return a frame in which each artifact goes by the one form of its name; what cannot be one is left as it is."""
+    """Return a frame with normalized artifact names; invalid ones are left unchanged."""
     table = data.table
     for column in artifact_columns(data):
         place = table.schema.get_field_index(column)
