@@ -170,7 +170,7 @@ class _Names:
 
 
 def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    """Return the name and value of an assignment; the name is `None` for several targets."""
+    """Return the name and value of an assignment; `None` for several targets or another statement."""
     match node:
         case ast.Assign([ast.Name(name)], value):
             return name, value
@@ -332,7 +332,7 @@ class _FileReader:
         text = "\n".join(lines).rstrip()
         text = f"{text}\n" if text else ""
         expected = ast.Module(self._kept, type_ignores=[])
-        # Ensures that exactly the definitions are gone and everything else is unmoved, however the text is laid out.
+        # Ensures that only the definitions are removed and all other nodes keep their positions, whatever the layout.
         if not _is_same(text, expected):
             first = self._blank[0][0] if self._blank else 1
             raise self._file.error(

@@ -1,1 +1,1 @@
-"""Running the builders of one instance: reuse, checkpoints, columns and provenance."""
+"""Execution of an instance's builders, with reuse, checkpoints and provenance."""

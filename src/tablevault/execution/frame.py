@@ -49,7 +49,7 @@ class DraftFrame:
     adopted: dict[str, dict[int, AdoptedArtifact]] = field(default_factory=dict)
     """Artifacts of reused cells: column -> position -> file."""
     failures: dict[str, Mapping[int, tuple[str, str]]] = field(default_factory=dict)
-    """Failed and skipped cells: column -> position -> builder and column where the failure began."""
+    """Failed and skipped cells: column -> position -> builder and column of the original failure."""
 
     def put(
         self,

@@ -104,7 +104,7 @@ class Operation(ABC, Generic[PlanType]):
         """Validate every argument and return the plan; read-only.
 
         Locks are requested (`draft.lock_exclusive`, `draft.lock_shared`) before the existence of the locked objects is
-        checked, so that a conflict is reported as such.
+        checked, so that conflicts take precedence over missing objects.
         """
 
     def pin(self, plan: PlanType, session: Session) -> None:

@@ -45,7 +45,7 @@ class Gc(Operation[RemovalPlan]):
     """Time before which a process must have ended for its worker log to be removed; empty for none."""
 
     def plan(self, draft: Draft) -> RemovalPlan:
-        """Skip instances that are now gone, locked or needed."""
+        """Skip instances that are now deleted, locked or needed."""
         lookup = draft.lookup
         if self.vault_id != lookup.context.vault_id:
             raise TVArgumentError("The plan was made for another vault; plan_gc of this vault makes one for it.")

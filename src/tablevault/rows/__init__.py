@@ -1,1 +1,1 @@
-"""Running rows: arguments, calls, results, and ways of running them."""
+"""Execution of rows, with their arguments, calls, results and executors."""

@@ -70,7 +70,7 @@ class ErrorHandler:
         self._owner.secrets.add(found)
 
     def expect_failures(self, rows: Iterable[int]) -> None:
-        """Register rows that failed in an earlier attempt, whose failures say nothing about other rows."""
+        """Register rows that failed in an earlier attempt, whose failures do not indicate an outage."""
         self._policy.failed_before = frozenset(rows)
 
     def begin_job(self) -> None:

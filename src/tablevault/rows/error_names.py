@@ -45,14 +45,14 @@ class TimedOut(TimeoutError):
 
 
 class InvalidResult(Exception):
-    """A result that is not a row, does not fit its column, or was refused by `validate`.
+    """A result that is not a row, does not fit its column, or was rejected by `validate`.
 
     Parameters
     ----------
     original
         The error that gives the reason.
     result
-        The refused result.
+        The rejected result.
     """
 
     def __init__(self, original: BaseException, result: object) -> None:
@@ -68,9 +68,9 @@ class RowError:
     error: BaseException
     """The exception, as it was raised."""
     is_invalid: bool = False
-    """Whether the call returned, and its result was refused."""
+    """Whether the call returned but its result was rejected."""
     result: object = None
-    """The refused result."""
+    """The rejected result."""
     has_died: bool = False
     """Whether two calls for the same rows each killed their worker process."""
     note: str | None = None
@@ -112,7 +112,7 @@ _WITHOUT_STATUS = frozenset(
     for kind in vars(builtins).values()
     if isinstance(kind, type) and issubclass(kind, Exception) and not hasattr(kind, "code")
 )
-"""Built-in exceptions without an attribute `code`: they have a status only if it was set on the object."""
+"""Built-in exceptions without an attribute `code`, which have a status only if set on the object."""
 
 
 def status_of(error: BaseException) -> int | None:

@@ -47,7 +47,7 @@ class RowFailure(msgspec.Struct, frozen=True, array_like=True):
     frames: tuple[FrameRecord, ...] = ()
     notes: tuple[str, ...] = ()
     result: str | None = None
-    """The refused result, as JSON."""
+    """The rejected result, as JSON."""
     calls: int = 0
     """Number of calls for the row in its last try."""
     seconds: float = 0.0

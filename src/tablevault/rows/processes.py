@@ -108,7 +108,7 @@ class ProcessExecutor:
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
-        """Return nothing: a worker reports with its answer."""
+        """Return an empty mapping, since a worker reports with its answer."""
         return {}
 
     def abandon(self, number: int) -> int:

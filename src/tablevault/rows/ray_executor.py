@@ -198,7 +198,7 @@ class RayExecutor:
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
-        """Return nothing: a worker reports with its answer."""
+        """Return an empty mapping, since a worker reports with its answer."""
         return {}
 
     def abandon(self, number: int) -> int:
@@ -245,7 +245,7 @@ class _Crew:
         self._is_warned = False
         self._is_over = threading.Event()
         self._is_lost = False
-        """Whether the cluster is gone."""
+        """Whether the cluster is lost."""
         self.thread = threading.Thread(target=self._serve, name="tablevault-ray", daemon=True)
         self.thread.start()
         threading.Thread(target=self._keep_alive, name="tablevault-ray-pings", daemon=True).start()
@@ -256,7 +256,7 @@ class _Crew:
         return self._job.places * self._depth * self._task_calls
 
     def begun(self) -> dict[int, float]:
-        """Return the start times of running calls: of each task, the first one without an answer."""
+        """Return the start times of running calls, taken as the first unanswered call of each task."""
         begun = {}
         for actor in self._actors.copy():
             for task in actor.running if actor.is_ready else ():
@@ -320,7 +320,7 @@ class _Crew:
         self._expect(actor, called, handle)
 
     def _expect(self, actor: RayActor, reference: Any, handle: Callable[[Any], None]) -> None:
-        """Let the thread handle a worker's answer; an error of Ray's means that the worker is lost."""
+        """Queue a worker's answer for the thread; an error from Ray means that the worker is lost."""
         reference.future().add_done_callback(
             lambda future: self._events.put(partial(self._hear, actor, future, handle))
         )
@@ -520,7 +520,7 @@ class _Crew:
             self._ray.kill(actor.handle)
 
     def _lose(self, actor: RayActor, error: BaseException) -> None:
-        """Handle the calls of a worker that is gone, or whose answer was lost."""
+        """Requeue or suspect the calls of a lost worker, or one whose answer was lost."""
         calls = actor.unanswered
         for transfer in actor.transfers.values():
             transfer.files.discard()

@@ -88,7 +88,7 @@ class RemoteCalls:
     workers: str
     """Its plural."""
     arguments: dict[int, bytes | _PlainGroup] = field(default_factory=dict)
-    """Arguments of calls that have not ended, by their numbers: pickled, or those of a group."""
+    """Arguments of calls in flight by number, pickled or as a group."""
     waiting: deque[int] = field(default_factory=deque)
     """Calls that have not been sent to a worker."""
     suspects: deque[int] = field(default_factory=deque)

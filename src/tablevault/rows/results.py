@@ -126,7 +126,7 @@ class ForEachReader:
     """
 
     unchanged: frozenset[type] = frozenset()
-    """Empty: no result is a cell without conversion."""
+    """Empty, since every result needs conversion."""
 
     def read_together(self, value: object) -> None:
         """Return `None`, since each row is read separately."""

@@ -297,7 +297,7 @@ class RowRunner:
             if isinstance(admitted, Refused):
                 break
             task = self._schedule.take(now)
-            assert task is not None  # one was ready, and this thread alone takes them
+            assert task is not None  # one was ready, and no other thread takes tasks
             self._start(executor, task, admitted)
         gate.look(executor.begun)
 
@@ -619,7 +619,7 @@ class RowRunner:
 
 
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
-    """Return a cell in the form for functions: a list for a column of lists, even if it is still an array."""
+    """Return a cell in the form for functions, converting arrays to lists in a column of lists."""
     if column_type is None or holds_arrays(column_type):
         return cell
     return without_arrays([cell])[0]
@@ -637,7 +637,7 @@ def _after_call(task: Task, seconds: float) -> Task:
 def _positional(function: Callable[..., object], names: Sequence[str]) -> tuple[tuple[int, ...], Callable[..., object]]:
     """Return the order in which to pass the named arguments, and the callable to pass them to.
 
-    Passing by position is cheaper than by name; it is done only where the meaning is the same.
+    Passing by position is cheaper than by name; it is used only if it is equivalent.
     """
     if isinstance(function, FunctionType):
         parameters = function.__code__.co_varnames[: function.__code__.co_argcount][: len(names)]

@@ -23,7 +23,7 @@ from tablevault.notes import (
 _MOST_CHAINED = 20
 """Maximum number of causes and contexts sent along."""
 _MOST_FRAMES = 200
-"""Maximum number of frames sent along, innermost ones first."""
+"""Maximum number of frames sent along; the innermost ones are kept."""
 _PROTOCOL = 5
 
 

@@ -21,7 +21,7 @@ from tablevault.storage.vectors import reused_array
 from tablevault.values.progress import BuilderCounter
 
 _IS_MISSING = bytes([1]) + bytes(255)
-"""Translation table of row marks; maps rows without cells to 1."""
+"""Translation table of row marks, which maps missing rows to 1 and others to 0."""
 FAILED = 2
 """Mark in `RowTable.filled` of a row without cells that is not computed in this attempt."""
 
@@ -115,7 +115,7 @@ class RowTable:
         return [*never_tried, *(position for position in missing if position in self.failures)]
 
     def marks(self, positions: Sequence[int]) -> bytes:
-        """Return the marks of rows; 0 for those without cells."""
+        """Return the marks of rows; 0 for missing ones."""
         if isinstance(positions, range) and positions.step == 1:
             return bytes(self.filled[positions.start : positions.stop])
         return bytes([self.filled[position] for position in positions])

@@ -27,7 +27,7 @@ from tablevault.rows.worker_core import PROTOCOL, Answer, CallCore, ReceivedCall
 READY, BROKEN, ANSWERS, GIVEN_BACK = "ready", "broken", "answers", "given back"
 """Kinds of messages to the owner: function opened or failed to open, calls ended or returned unrun."""
 GIVE_BACK = "give back"
-"""Asks a worker for the calls that it has not begun."""
+"""Message that asks a worker for the calls that it has not begun."""
 
 LENGTH = struct.Struct("=Q")
 """Header of each message, in both directions."""
