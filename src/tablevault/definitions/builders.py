@@ -155,7 +155,7 @@ class DefinedBuilder:
         return text
 
     def written(self) -> str:
-        """Return its fields as JSON, as in the source, before they are bound to the vault's columns."""
+        """Return its unbound fields as JSON, as in the source."""
         fields = dict(self._plain_fields)
         if self.definition.rows_of is None:
             fields |= self._of_function(fields)

@@ -92,7 +92,7 @@ def _edited_parameters(builder: BuilderText, began_with: SourceTexts, now: Sourc
 
 
 def _parameters(texts: SourceTexts, module: object, function: object) -> list[str] | None:
-    """Return the parameters of a function or of `__call__`; `None` if it is not in a module of the source."""
+    """Return a function's parameters; `None` if it is not in the source."""
     text = next((item.text for item in texts.modules if item.name == module), None)
     found: ast.stmt | None = None if text is None else _statements(text).get(str(function))
     if isinstance(found, ast.ClassDef):

@@ -383,7 +383,7 @@ class _Binder:
 
 
 def _known_builder(name: str, text: str) -> _KnownBuilder | None:
-    """Return an existing builder; `None` if its file is invalid or does not name its columns."""
+    """Return an existing builder; `None` if its columns cannot be read."""
     try:
         fields = read_document(text, f"{name}{BUILDER_SUFFIX}").fields
     except TableVaultError:

@@ -170,7 +170,7 @@ class _Names:
 
 
 def _assignment(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
-    """Return the name and value of an assignment; `None` for several targets or another statement."""
+    """Return the name and value of an assignment to a single name."""
     match node:
         case ast.Assign([ast.Name(name)], value):
             return name, value
@@ -311,7 +311,7 @@ class _FileReader:
         )
 
     def _check_functions(self) -> None:
-        """Reject a decorated function whose name is rebound, since it could not be called by name."""
+        """Reject decorated functions with a rebound name, which cannot be called."""
         for call in self._calls:
             if call.function is None:
                 continue

@@ -78,7 +78,7 @@ class BuilderRun:
         self.execution.checkpoints.begin(self.spec.name, self.spec.changed_columns, self.builder.version, is_nested)
 
     def usage_log(self) -> UsageLog:
-        """Return the usage log of a function called once per builder; must be called only once."""
+        """Return the usage log of a function called once; call this only once."""
         saved = self.saved.usage if self.saved is not None else None
         return UsageLog(self.spec.name, self.counter, self.execution.checkpoints, saved)
 
@@ -153,7 +153,7 @@ class BuilderRun:
                 }
 
     def _misfits(self, table: RowTable) -> list[int]:
-        """Return the rows with a cell that does not fit into its column with earlier cells."""
+        """Return the rows with a cell incompatible with earlier ones in its column."""
         named = zip(self.spec.changed_columns, table.columns, strict=True)
         return sorted({position for name, cells in named for position in misfits(self.spec, name, cells)})
 
@@ -189,7 +189,7 @@ class BuilderRun:
     # --- old rows -------------------------------------------------------------------------------------------------
 
     def check_old_rows(self) -> None:
-        """Raise `TVBuilderError` if kept rows of the origin could not be distinguished from new ones."""
+        """Raise `TVBuilderError` if kept rows are indistinguishable from new ones."""
         origin = self.execution.origins[-1] if self.execution.origins else None
         if self.spec.is_index and self.spec.keep_old and isinstance(origin, MaterializedOrigin):
             unknown = [name for name in self.spec.primary_key if origin.column(name) is None]
@@ -201,7 +201,7 @@ class BuilderRun:
                 )
 
     def keep_old_rows(self) -> None:
-        """Append the origin's rows missing from the new run, if the builder keeps old rows."""
+        """Append the origin's rows missing from the new run, if `keep_old`."""
         execution, spec, frame = self.execution, self.spec, self.frame
         if not (spec.keep_old and execution.origins):
             return

@@ -146,7 +146,7 @@ _cause_of = lru_cache(maxsize=1024)(msgspec.json.Decoder(tuple[str, str]).decode
 
 
 def skip_rows(run: BuilderRun, table: RowTable) -> None:
-    """Skip missing rows whose function would read a failed or skipped cell of the same row."""
+    """Skip missing rows that would read a failed or skipped cell."""
     failed = run.frame.failures
     columns = [name for name in run.spec.own_row_columns if name in failed]
     if not columns or run.spec.policies.failed_inputs == "pass":
@@ -158,7 +158,7 @@ def skip_rows(run: BuilderRun, table: RowTable) -> None:
 
 
 def passed_rows(run: BuilderRun) -> frozenset[int]:
-    """Return the rows computed despite a failed cell in the same row, which are never reused."""
+    """Return the rows computed despite a failed cell, which are never reused."""
     if run.spec.policies.failed_inputs != "pass":
         return frozenset()
     failed = run.frame.failures

@@ -103,7 +103,7 @@ def _call(run: BuilderRun) -> FunctionCall:
 
 
 def reuse_input_rows(run: BuilderRun, table: RowTable, call: FunctionCall) -> Adopted:
-    """Reuse the rows of input rows with equal arguments and code; return the files named by them."""
+    """Reuse the rows of unchanged input rows; return the files named by them."""
     adopted: Adopted = {}
     if not run.execution.reuses_cells:
         return adopted
@@ -155,7 +155,7 @@ def take_input_row(
 def _files(
     table: RowTable, cells: NestedCells, adopt: Callable[[str], AdoptedArtifact | None]
 ) -> list[tuple[str, int, AdoptedArtifact]] | None:
-    """Return the files named by cells; `None` if one is missing or its name is taken."""
+    """Return the files named by cells; `None` if one cannot be adopted."""
     found = []
     for number in table.artifact_columns:
         for place, cell in enumerate(cells[number]):
@@ -202,14 +202,14 @@ def _put(run: BuilderRun, table: RowTable, adopted: Adopted) -> None:
 
 
 def _misfits(run: BuilderRun, table: RowTable) -> set[int]:
-    """Return the input rows with a cell that does not fit into its column with earlier cells."""
+    """Return the input rows with a cell incompatible with earlier ones in its column."""
     owners = [position for position, count in enumerate(_counts(table)) for _ in range(count)]
     named = zip(run.spec.changed_columns, table.columns, strict=True)
     return {owners[row] for name, cells in named for row in misfits(run.spec, name, _flat(cells))}
 
 
 def _check_fit(run: BuilderRun, table: RowTable) -> None:
-    """Raise a located error for cells that do not fit into one column; their input rows are recomputed."""
+    """Raise a located error for incompatible cells, and clear their input rows."""
     refused = _misfits(run, table)
     if refused:
         table.forget(refused)

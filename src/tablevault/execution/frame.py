@@ -118,11 +118,11 @@ class DraftFrame:
         return any(built.holds_artifacts for built in self.columns.values())
 
     def artifact_names(self) -> dict[str, tuple[str, int]]:
-        """Return every file named by a cell, with the last column and row to name it."""
+        """Return every file named by a cell, with its last column and row."""
         return {file: (name, row) for file, name, row in self._artifact_cells()}
 
     def computed_artifact_names(self) -> dict[str, tuple[str, int]]:
-        """Return every file named by a computed cell, with the last column and row to name it."""
+        """Return every file named by a computed cell, with its last column and row."""
         return {file: (name, row) for file, name, row in self._artifact_cells() if row not in self.adopted[name]}
 
     def _artifact_cells(self) -> Iterator[tuple[str, str, int]]:
@@ -140,7 +140,7 @@ class DraftFrame:
         return self.full_paths(built.values, self.adopted[name])
 
     def _contents_of(self, adopted: Iterable[AdoptedArtifact]) -> Callable[[object], object]:
-        """Return a function that maps a path to the recorded hash of the file, or else to its current hash."""
+        """Return a function from paths to recorded hashes, or else current ones."""
         known = {str(self.artifacts.folder / name): record.sha256 for name, record in self.artifacts.computed.items()}
         known.update((str(file.folder / file.record.path), file.record.sha256) for file in adopted)
 

@@ -27,7 +27,7 @@ from tablevault.rows.usage import Metered
 
 
 def run_generator(run: BuilderRun) -> None:
-    """Restore finished rows or reuse an origin's columns, and pull the other rows from the generator."""
+    """Restore or reuse rows, and pull the others from the generator."""
     table = run.restored_table()
     table.keep_failures()
     total = None if run.spec.is_index else run.frame.row_count
@@ -278,7 +278,7 @@ def _own_rows(run: BuilderRun, table: RowTable, total: int | None) -> dict[str, 
 
 
 def _show_old_rows(run: BuilderRun, table: RowTable) -> int:
-    """Start with the rows of the origin if the generator appends to them; return their number."""
+    """Start with the origin's rows if the generator appends; return their number."""
     origin = shown_origin(run)
     rows = origin.rows(run.spec.changed_columns, is_index=True) if origin is not None else None
     if origin is None or rows is None:

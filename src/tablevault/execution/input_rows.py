@@ -111,7 +111,7 @@ def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> R
 
 
 def read_input_counts(path: Path) -> list[int]:
-    """Return the number of rows made from each input row; raises `TVFileError` if the file is damaged."""
+    """Return the number of rows per input row; raises `TVFileError` if damaged."""
     try:
         counts: list[int] = read_frame(path, ["rows"]).table.column(0).to_pylist()
     except KeyError as error:

@@ -157,7 +157,7 @@ class ContentFrame:
         return self._frame.arrow_type(column)
 
     def data_frame(self, columns: Sequence[str] | None, positions: Sequence[int] | None) -> pd.DataFrame:
-        """Return the named columns at the given positions, with contents in place of artifact paths."""
+        """Return columns at positions, with contents in place of artifact paths."""
         import pandas as pd
 
         frame = self._frame.data_frame(columns, positions)

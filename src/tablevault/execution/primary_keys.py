@@ -62,7 +62,10 @@ def _ascends(column: Column) -> bool:
 
 
 def _compares_as_python_does(kind: ColumnType) -> bool:
-    """Return whether values that differ in Arrow differ in Python, unlike 0.0 and -0.0, or two texts of one JSON."""
+    """Return whether values that differ in Arrow also differ in Python.
+
+    0.0 and -0.0, or two texts of one JSON, do not.
+    """
     types, arrow = pa.types, kind.arrow
     simple = types.is_integer(arrow) or types.is_string(arrow) or types.is_date(arrow) or types.is_boolean(arrow)
     return kind.kind is not Kind.JSON and bool(simple)

@@ -236,7 +236,7 @@ def read_row_records(path: Path, builder: str, versions: tuple[str, ...]) -> Row
 
 
 def read_row_versions(path: Path, builder: str, versions: tuple[str, ...]) -> list[int | None] | None:
-    """Return the index of the version that computed each row; `None` for rows never computed.
+    """Return the version index of each row; `None` for rows never computed.
 
     Returns `None` without a record per row. Parameters as for `read_row_records`.
     """

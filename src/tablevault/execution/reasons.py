@@ -80,7 +80,7 @@ class Reasons:
         )
 
     def has_equal_arguments(self, builder: PreparedBuilder) -> bool:
-        """Return whether a builder certainly has the same argument texts and inputs as the origin's.
+        """Return whether a builder certainly has the origin's argument texts and inputs.
 
         Otherwise the values may still be equal.
         """
@@ -114,7 +114,7 @@ class Reasons:
         return ("values of arguments changed" if same_rows else "the rows or their order differ from the origin's",)
 
     def of_new_rows(self) -> tuple[str, ...]:
-        """Return a text on the number of rows missing from all origins; empty if zero."""
+        """Return a text on the number of rows missing from all origins."""
         execution = self._execution
         places = [matches for _, matches in execution.reusable]
         if not places:
@@ -122,7 +122,7 @@ class Reasons:
         return self._described_new(sum(1 for row in zip(*places, strict=True) if all(place is None for place in row)))
 
     def of_failures(self, spec: BuilderSpec) -> tuple[str, ...]:
-        """Return the numbers of failed and skipped rows of the origins, before the new rows are known."""
+        """Return the origins' numbers of failed and skipped rows, before new rows are known."""
         kinds = Counter(
             kind
             for origin in self._execution.origins
@@ -131,7 +131,7 @@ class Reasons:
         return _failures_text(kinds[_FAILED], kinds[_SKIPPED])
 
     def of_lost_rows(self, builder: PreparedBuilder) -> tuple[str, ...]:
-        """Return the rows of the origins that cannot be reused, whatever the new rows are."""
+        """Return the origins' rows that cannot be reused, whatever the new rows."""
         spec, found = builder.spec, []
         for origin in self._execution.origins:
             rows = origin.rows(spec.changed_columns, is_index=False)
@@ -262,7 +262,7 @@ def changes_of_arguments(before: BuilderFacts, now: BuilderFacts) -> Iterator[st
 
 
 def _planned_facts(builder: PreparedBuilder, before: BuilderFacts) -> BuilderFacts:
-    """Return the facts to be recorded about a builder, limited to those that reasons use."""
+    """Return the facts to be recorded about a builder, as used in reasons."""
     spec = builder.spec
     return replace(
         before,

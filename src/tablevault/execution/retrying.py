@@ -157,7 +157,7 @@ class Retry:
         return taken | take_equal_rows(table, call, unsure, self.origin, rows, self.execution.checkpoints)
 
     def _passed(self, spec: BuilderSpec, rows: ReusableRows) -> set[int]:
-        """Return the rows of the instance computed despite a failed cell in the same row."""
+        """Return the instance's rows computed despite a failed cell."""
         found: set[int] = set()
         for name in spec.own_row_columns:
             facts = self.origin.facts_of_column(name)

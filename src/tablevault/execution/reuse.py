@@ -36,7 +36,7 @@ class Counterparts(NamedTuple):
 
 
 def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Sequence[int | None]]]:
-    """Return the origins for row reuse, each with the positions of this instance's rows in it.
+    """Return the origins for row reuse, with this instance's positions in them.
 
     For an IndexBuilder, rows have the same positions as in the origin.
     """
@@ -48,7 +48,7 @@ def matched_origins(run: BuilderRun, total: int) -> Iterable[tuple[Origin, Seque
 
 
 def row_candidates(run: BuilderRun, table: RowTable) -> Iterator[tuple[Origin, ReusableRows, Counterparts]]:
-    """Yield the origins with rows of the same builder and code, and their rows that are missing here."""
+    """Yield the origins of the same builder and code, with rows missing here."""
     version = run.reused_version
     for origin, matches in matched_origins(run, len(table)):
         rows = origin.rows(run.spec.changed_columns, run.spec.is_index)
@@ -122,7 +122,7 @@ def _equal_rows(counted: RowFingerprints, pairs: Counterparts, rows: ReusableRow
 
 
 def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
-    """Yield the origins with the same rows, whose columns were made by the same builder and code."""
+    """Yield the origins with the same rows, builder and code."""
     if run.spec.is_index:
         return
     count = run.frame.row_count
@@ -134,7 +134,7 @@ def whole_candidates(run: BuilderRun) -> Iterator[tuple[Origin, ReusableRows]]:
 
 
 def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
-    """Reuse all columns of a builder from an origin with equal arguments; return whether one exists."""
+    """Reuse all columns from an origin with equal arguments; return whether possible."""
     count = run.frame.row_count
     for origin, rows in whole_candidates(run):
         if rows.whole != fingerprint:
@@ -151,7 +151,7 @@ def reuse_whole(run: BuilderRun, fingerprint: bytes) -> bool:
 
 
 def reuse_first_rows(table: RowTable, origin: Origin, rows: ReusableRows, version: str, count: int) -> int:
-    """Fill the first rows of a table from the same positions of an origin; return the number filled."""
+    """Fill a table's first rows from an origin; return the number filled."""
     columns = _fitting_cells(table, rows, range(count))
     if columns is not None:
         table.reuse_many(range(count), columns, rows.fingerprints[:count], [version] * count)
@@ -180,7 +180,7 @@ def take_rows(table: RowTable, pairs: Counterparts, origin: Origin, rows: Reusab
 
 
 def _fitting_cells(table: RowTable, rows: ReusableRows, there: Sequence[int]) -> list[Sequence[object]] | None:
-    """Return the cells of an origin's rows by column; `None` if they must be checked row by row."""
+    """Return an origin's cells by column; `None` if rows need separate checks."""
     if table.artifact_columns:
         return None
     columns = [_gathered(column, there) for column in rows.values]

@@ -28,7 +28,7 @@ _RESTORE: Mapping[ReturnType, Callable[[BuilderRun, bool], bool]] = {
 
 
 def run_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Run the IndexBuilder, then the ColumnBuilders in order, and put their columns into the frame."""
+    """Run builders in order, the IndexBuilder first, and fill the frame."""
     for builder in builders:
         execution.owner.raise_if_stopped()
         run_builder(execution, builder)
@@ -53,9 +53,9 @@ def run_builder(execution: Execution, builder: PreparedBuilder) -> None:
 
 
 def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) -> None:
-    """Put the computed and reusable cells of an unfinished execution into the frame, with nulls elsewhere.
+    """Fill the frame with an unfinished execution's computed and reusable cells.
 
-    No function is called. Cells are reused only for builders reached by the execution.
+    Other cells are null, and no function is called. Cells are reused only for builders reached by the execution.
     """
     complete = True
     for builder in builders:
@@ -67,5 +67,5 @@ def restore_builders(execution: Execution, builders: Sequence[PreparedBuilder]) 
 
 
 def decide_whole(run: BuilderRun) -> bool:
-    """Reuse the columns of a function called once per builder, without calling it; return whether that was possible."""
+    """Reuse a builder's columns without calling its function; return whether possible."""
     return decide_generator(run) if run.spec.return_type == "generator" else decide_dataframe(run)

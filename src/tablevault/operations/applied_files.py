@@ -182,7 +182,7 @@ class VersionInstances:
         return self.newest_of_any if self.temporary is None else None
 
     def builders(self, lookup: Lookup) -> dict[str, str]:
-        """Return the builder files of the temporary instance, or those it would be copied with, by name."""
+        """Return the temporary instance's current or future builder files, by name."""
         basis = self.temporary or self.newest_of_any
         if self.table is None or basis is None:
             return {}
@@ -224,7 +224,10 @@ class VaultTables:
         return VersionInstances.find(self._lookup, table_name, self._version).builders(self._lookup)
 
     def instance(self, table_name: str, instance: str | None) -> KnownColumns:
-        """Return the columns of a table's newest instance, or of the one with a version, id or tag."""
+        """Return the columns of a table's newest instance, or of another one.
+
+        `instance` is a version, an id or a tag.
+        """
         contents = self._lookup.contents
         table = contents.table(table_name)
         if table is None:
@@ -364,7 +367,7 @@ def _compared(
 
 
 def _builders_folder(lookup: Lookup, version: VersionInstances, table_name: str) -> str:
-    """Return the path of the folder of builder files, even if the temporary instance does not exist yet."""
+    """Return the path of the builder folder, even of a future temporary instance."""
     if version.table is None:
         return f"{table_name}/{version.instance_id}/{BUILDERS}"
     if version.temporary is None:

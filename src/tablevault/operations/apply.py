@@ -234,7 +234,7 @@ def _planned(draft: Draft, item: AppliedBuilders) -> AppliedTable:
 
 
 def _put_builders(table: AppliedTable, texts: TableTexts, session: Session) -> Iterator[Tidying]:
-    """Stage the builder files of an existing temporary instance; yield the steps that change them."""
+    """Stage an existing temporary instance's builder files; yield the steps to change them."""
     if not table.instance_folder:
         return
     layout = session.lookup.layout

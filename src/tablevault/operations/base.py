@@ -73,7 +73,10 @@ def operation_names() -> list[str]:
 
 
 def long_arguments(name: str) -> frozenset[str]:
-    """Return the arguments of an operation that are too long to show; empty for an unknown operation."""
+    """Return an operation's arguments that are too long to show.
+
+    Empty for an unknown operation, e.g. of an earlier version.
+    """
     return operation_named(name).long_arguments() if name in operation_names() else frozenset()
 
 
@@ -125,7 +128,7 @@ class Operation(ABC, Generic[PlanType]):
         raise TVImplementationError(f"A call of {self.name} has nothing to materialize.")
 
     def cancel_jobs(self, plan: PlanType, session: Session) -> Mapping[str, str]:
-        """Cancel the providers' jobs of a process that is about to end without a result.
+        """Cancel the providers' jobs before the process ends without a result.
 
         Return the jobs that may still be charged, each with the reason.
         """
@@ -168,7 +171,7 @@ class Operation(ABC, Generic[PlanType]):
         return cls(**{**kept, **{item.name: None for item in fields(cls) if _is_payload(item)}})
 
     def continued_by(self, other: Operation[Any]) -> Self:
-        """Return this operation with the payload and the replaced arguments of a call that continues it."""
+        """Return this operation with the payload and replaced arguments of another call."""
         taken = [
             item.name
             for item in fields(self)
@@ -183,7 +186,10 @@ class Operation(ABC, Generic[PlanType]):
         return {name: mine[name] for name in names if mine[name] != recorded.get(name)}
 
     def first_difference(self, recorded: Mapping[str, Any]) -> str | None:
-        """Return the name of the first argument that differs from the recorded ones; defaults count as left out."""
+        """Return the first argument that differs from the recorded ones.
+
+        Arguments with default values are ignored.
+        """
         mine = self.record()
         for argument in fields(self):
             if self._is_left_out(argument) or _is_replaceable(argument):
@@ -193,12 +199,12 @@ class Operation(ABC, Generic[PlanType]):
         return None
 
     def refused_edit(self, recorded: Mapping[str, Any], is_over: bool) -> str | None:
-        """Return the reason why this call cannot continue a recorded one with equal arguments; `None` if it can.
+        """Return why this call cannot continue a recorded one; `None` if it can.
 
         Parameters
         ----------
         recorded
-            The arguments of the recorded call.
+            The arguments of the recorded call, which are equal.
         is_over
             Whether its process has succeeded, so that nothing is left to be continued.
         """
@@ -225,7 +231,7 @@ class Operation(ABC, Generic[PlanType]):
         return {item.name: _default(item) for item in fields(cls) if _default(item) is not MISSING}
 
     def is_resumable(self, plan: PlanType, session: Session) -> bool:
-        """Return whether a process has the payload of its first call, completely staged or given again."""
+        """Return whether the payload is completely staged or given again."""
         return True
 
     def digest(self, value: Any) -> JsonObject:
@@ -239,14 +245,14 @@ def remove(path: str) -> Tidying:
 
 
 def remove_created(lookup: Lookup, creation: Creation) -> Iterator[Tidying]:
-    """Yield the steps that remove the folder of a table or instance that never became visible."""
+    """Yield the steps that remove an invisible table or instance folder."""
     yield remove(creation.location)
     if creation.instance_id:
         yield from remove_set_aside(lookup, InstanceFolder(lookup.layout.absolute(creation.location)))
 
 
 def remove_set_aside(lookup: Lookup, folder: InstanceFolder) -> Iterator[Tidying]:
-    """Yield the steps that remove folders of other users' earlier attempts; only their owner can."""
+    """Yield the steps that remove other users' set-aside folders; only their owners succeed."""
     for earlier in folder.set_aside():
         yield remove(lookup.layout.relative(earlier.root))
 

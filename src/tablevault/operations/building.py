@@ -356,7 +356,7 @@ def seal_execution(
 def failure_warnings(
     table: TableRecord, instance_id: str, failures: Mapping[str, Sequence[RowFailure]]
 ) -> tuple[str, ...]:
-    """Return a warning on an instance's failed rows by builder, with the calls to list and retry them."""
+    """Return a warning on failed rows, with the calls to list and retry them."""
     summary = failure_summary(failures)
     version = instance_id.rsplit("_", 2)[0]
     named = f"'{table.name}'" if version == DEFAULT_VERSION else f"'{table.name}', version='{version}'"
@@ -396,7 +396,7 @@ def _write_fingerprints(folder: InstanceFolder, outcomes: Sequence[BuilderOutcom
 
 
 def _archive_texts(workspace: ProcessFolder, folder: InstanceFolder) -> None:
-    """Archive the builders, the code of the last attempt, and that of earlier attempts if different."""
+    """Archive the builders, the last attempt's code, and any different earlier code."""
     folder.builders.mkdir()
     for path in sorted(workspace.builders.iterdir()):
         files.copy_unsynced(path, folder.builders / path.name)

@@ -205,7 +205,10 @@ class ExecuteInstance(Operation[ExecutePlan]):
         return Changes((change,), (*sealed.tidying, *_drop_temporary(plan, session)), warnings=sealed.warnings)
 
     def _code_attempt(self, plan: ExecutePlan, session: Session) -> int:
-        """Return the attempt whose code runs: the first or, after a pause, this one with the current modules."""
+        """Return the attempt whose code runs.
+
+        It is the first or, after a pause, this one with the current modules.
+        """
         if not session.resumed:
             return 1
         edited = edited_builders(plan, session)
@@ -375,7 +378,7 @@ def _partial_origins(folder: Path) -> Iterator[PartialOrigin]:
 
 
 def _keep_earlier(folder: Path, workspace: ProcessFolder) -> None:
-    """Link reusable rows into the workspace, so that a second failure does not lose them."""
+    """Link reusable rows into the workspace, to survive a second failure."""
     if folder.is_dir() and not workspace.earlier.is_dir():
         files.remove_tree(workspace.linking)
         files.make_folder(workspace.root)

@@ -254,7 +254,7 @@ def _newest(instances: Iterable[InstanceRecord]) -> Iterator[tuple[InstanceRecor
 
 
 def _inputs(stays: Iterable[int], pairs: Iterable[tuple[int, int]]) -> dict[int, int]:
-    """Return all direct and indirect inputs of instances, each with an instance that needs it.
+    """Return all transitive inputs of instances, each with a dependent instance.
 
     Parameters
     ----------

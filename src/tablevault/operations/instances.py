@@ -252,7 +252,7 @@ def builders_of(lookup: Lookup, origin: InstanceRecord, table_name: str) -> dict
 
 
 def copied_texts(builder_files: Mapping[str, Path], table_name: str) -> dict[str, str]:
-    """Return the texts of builder files for a copy, with the index builder renamed for the new table."""
+    """Return builder texts for a copy, with the index builder renamed."""
     texts = {}
     for name, path in builder_files.items():
         text = files.read_text(path)

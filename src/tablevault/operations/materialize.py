@@ -165,7 +165,7 @@ def _copy_kept(source: Path, kept: Path) -> None:
 
 
 def _is_made_again(path: Path) -> bool:
-    """Return whether a file is a partial write, or a link to a reused cell's file."""
+    """Return whether a file is a partial write or a reused cell's link."""
     return path.name.endswith(files.TEMPORARY_SUFFIX) or (path.is_file() and path.stat().st_nlink > 1)
 
 

@@ -23,7 +23,7 @@ OpenJobs = Mapping[str, list[JobRecord]]
 
 
 def cancel_open_jobs(plan: BuildPlan, session: Session, policies: Overrides | None) -> dict[str, str]:
-    """Cancel the providers' jobs of a process that is about to end without a result.
+    """Cancel the providers' jobs before a process ends without a result.
 
     Parameters
     ----------

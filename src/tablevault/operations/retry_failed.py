@@ -47,7 +47,10 @@ from tablevault.values.services import check_budget
 
 @dataclass(frozen=True)
 class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
-    """Computes the failed, skipped and missing rows of a materialized instance, the origin of the new one."""
+    """Computes the failed, skipped and missing rows of a materialized instance.
+
+    That instance becomes the origin of the new one.
+    """
 
     name: ClassVar[str] = "retry_failed"
 
@@ -135,7 +138,7 @@ class RetryFailed(Operation[RetryPlan | UnchangedPlan]):
         return {} if isinstance(plan, UnchangedPlan) else cancel_open_jobs(plan, session, self.policies)
 
     def work(self, plan: RetryPlan | UnchangedPlan, session: Session) -> Changes:
-        """Compute the rows without a result, reuse all others, and fill the folder of the new instance."""
+        """Fill the new instance's folder, computing only rows without a result."""
         if isinstance(plan, UnchangedPlan):
             told = f"Instance '{plan.instance_id}' of table '{plan.table_name}' has no failed rows; nothing was done."
             return Changes(warnings=(told,))
@@ -236,7 +239,7 @@ def _pins(
 
 
 def _pinned(inputs: Sequence[InputFacts], table: str, wanted: str | None) -> int:
-    """Return the input instance that a reference named by id, by version, or as the newest."""
+    """Return the input instance named by a reference, from provenance."""
     of_table = [facts for facts in inputs if names.fold(facts.table) == table]
     named = [facts for facts in of_table if wanted in (None, facts.instance_id, facts.instance_id.partition("_")[0])]
     if not named:

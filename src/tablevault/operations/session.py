@@ -52,7 +52,7 @@ class Draft:
         return tuple(Lock(resource, exclusive) for resource, exclusive in sorted(self._wanted.items()))
 
     def free_folder(self, parent: Path, wanted: str) -> str:
-        """Return a name for a new folder, with a suffix if a leftover has the wanted one."""
+        """Return a free folder name, with a suffix if a leftover is in the way."""
         name = wanted
         while (parent / name).exists() or (parent / name).is_symlink():
             name = f"{wanted}~{secrets.token_hex(4)}"
@@ -176,7 +176,7 @@ class Session(Protocol):
         ...
 
     def begin_functions(self) -> None:
-        """Mark the start of user code; later errors belong to the work, not to the resuming call."""
+        """Mark the start of user code; later errors are not the resuming call's."""
         ...
 
     def raise_if_stopped(self) -> None:

@@ -107,7 +107,7 @@ class CreateTag(Operation[CreateTagPlan | UnchangedPlan]):
             yield NamedInstance.of(table, instance)
 
     def _tagged(self, instance: NamedInstance, earlier: NamedInstance | None) -> TaggedInstance:
-        """Return an instance with the tag's current target; raise `TVArgumentError` if the tag may not move."""
+        """Pair an instance with the tag's current target; raise `TVArgumentError` if it may not move."""
         if earlier is not None and earlier.row_id != instance.row_id and not self.move:
             raise TVArgumentError(
                 f"Tag '{self.tag}' of table '{instance.table_name}' names instance '{earlier.instance_id}', not "
@@ -183,7 +183,7 @@ def check_untagged(named: str, tags: Iterable[TagRecord]) -> None:
 
 
 def _addressed(instances: Any) -> Iterator[tuple[str, str, str]]:
-    """Yield the table, id and version of each instance named in any form of the argument."""
+    """Yield the table, id and version of each named instance."""
     if isinstance(instances, Mapping):
         for table_name, instance_id in instances.items():
             yield table_name, instance_id, names.DEFAULT_VERSION

@@ -50,7 +50,7 @@ def unchanged_origin(
 
 
 def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> tuple[ConfirmedInputs, ...]:
-    """Return the change that records new inputs for which an instance was found unchanged, if any.
+    """Return the change that records an unchanged instance's new inputs, if any.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def newly_confirmed(contents: Contents, row_id: int, inputs: Sequence[int]) -> t
 
 
 def _newest_of_version(plan: ExecutePlan, session: Session) -> InstanceRecord | None:
-    """Return the origin if it is complete, and the newest active instance of its table and version."""
+    """Return the origin if it is complete and the version's newest active instance."""
     contents = session.lookup.contents
     temporary = session.lookup.instance_by_row(plan.temporary)
     newest = contents.newest(plan.table_id, temporary.version)
@@ -110,7 +110,10 @@ def _has_same_rows(
     origin: InstanceRecord,
     artifacts: Sequence[ArtifactRecord],
 ) -> bool:
-    """Return whether types, files and the IndexBuilder's cells equal the origin's; all other cells are reused."""
+    """Return whether types, files and the IndexBuilder's cells equal the origin's.
+
+    All other cells are reused.
+    """
     data, folder = execution.frame.data(), session.lookup.folder_of(origin)
     if len(data) != origin.row_count or column_records(data) != origin.columns:
         return False

@@ -70,7 +70,7 @@ class GivenFrame:
         return _with_normal_names(table_from_frame(self.frame, self._declared_types()))
 
     def digest(self) -> JsonObject:
-        """Return the recorded form of the frame, a digest of its content regardless of dtypes."""
+        """Return a digest of the frame's content, regardless of dtypes."""
         data = self.data if not self.dtypes else table_from_frame(self.frame, {})
         return {"rows": len(data), "columns": list(data.types), "xxh3": content_digest(data)}
 
@@ -130,7 +130,7 @@ class FrameOperation(Operation[PlanType]):
         return any(whole_frame(place.frame) is not None for place in (folder, *folder.set_aside()))
 
     def _stage(self, folder: InstanceFolder) -> tuple[FrameRecord, FrameData]:
-        """Write the frame into its folder unless an earlier attempt did; return its record and content."""
+        """Write the frame unless an earlier attempt did; return its record and content."""
         reopen(folder, kept=folder.frame)
         stored = whole_frame(folder.frame)
         if stored is None:

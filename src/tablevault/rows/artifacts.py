@@ -16,7 +16,7 @@ from tablevault.system import clock
 from tablevault.values.contents import ArtifactRecord
 
 _CLOCK_STEP = 0.05
-"""Maximum difference in seconds between the clocks of a file system and of the interpreter."""
+"""Maximum clock difference in seconds between file system and interpreter."""
 _CLEANING_UP = 1.0
 """Seconds for which a cancelled call may still write files."""
 
@@ -40,7 +40,7 @@ class InstanceArtifacts:
     adopted: dict[str, ArtifactRecord] = field(default_factory=dict)
     """Files of reused cells."""
     refused: set[str] = field(default_factory=set)
-    """Names of files written in this attempt that differ from the same-named files of reused cells."""
+    """Names of files of this attempt that differ from those of reused cells."""
     left_on_workers: set[str] = field(default_factory=set)
     """Files of remote calls that no result named; they were not copied here."""
     doubtful: list[tuple[float, float]] = field(default_factory=list)
@@ -73,7 +73,7 @@ class InstanceArtifacts:
 
     @cached_property
     def commits(self) -> ArtifactCommits:
-        """Flushes files to disk; must be opened before the first file is written, to miss no error."""
+        """Flushes files to disk; opened before the first write, to miss no error."""
         return ArtifactCommits(self.folder)
 
     @cached_property
@@ -112,7 +112,7 @@ class InstanceArtifacts:
         self.adopted[file.record.path] = file.record
 
     def may_adopt(self, file: AdoptedArtifact) -> bool:
-        """Return whether no other cell names a file of the same name with different content."""
+        """Return whether no other cell names a different file of this name."""
         name = file.record.path
         others = (self.computed.get(name), self.adopted.get(name))
         return all(other is None or other.sha256 == file.record.sha256 for other in others)

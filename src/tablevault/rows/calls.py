@@ -374,7 +374,7 @@ class FunctionCall:
 
 
 def _row_values(item: Compiled, rows: Sequence[int]) -> object:
-    """Return one value per row, stacked for a column of arrays; the caller owns mutable values."""
+    """Return one value per row, stacked for arrays; the caller owns mutable values."""
     values = item.evaluate_rows(rows)
     if item.column_type is not None and values:
         arrays = batch_of_arrays(values, item.column_type())

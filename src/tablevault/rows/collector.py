@@ -63,7 +63,7 @@ class RowCollector:
         self.read = self._reader.read
         self.read_together = self._reader.read_together
         self.running: tuple[Sequence[int], Sequence[object]] = ((), ())
-        """The positions of the rows of the current batch, and the cells collected so far."""
+        """Positions of the current batch, and the cells collected so far."""
         self._learn()
 
     @property
@@ -72,7 +72,9 @@ class RowCollector:
         return 1 if self._table.artifact_columns else self._checkpoints.batch_rows
 
     def collect(self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]) -> int:
-        """Collect results until they end, a flush is due, or a stop is requested; return their number.
+        """Collect results until they end, a flush is due, or a stop is requested.
+
+        Returns their number.
 
         Parameters
         ----------
@@ -101,7 +103,10 @@ class RowCollector:
     def collect_until_error(
         self, positions: Sequence[int], fingerprints: Fingerprints | bytes, results: Iterator[object]
     ) -> tuple[int, RowError | None]:
-        """Collect like `collect`, but return the number of rows and the error of the next row, if any."""
+        """Collect like `collect`, but return the next row's error instead of raising it.
+
+        Returns the number of rows, and the error or `None`.
+        """
         table, failure = self._table, None
         batch = self._batch(positions, fingerprints)
         self.running = positions, batch.cells

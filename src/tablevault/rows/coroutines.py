@@ -106,7 +106,7 @@ class AsyncExecutor:
         return frozenset(number for number in list(waiting) if waiting.pop(number, None) is not None)
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is waiting, running, or has ended and is still in `ended`."""
+        """Return whether the call is in flight or still in `ended`."""
         loop = self._loop
         return (
             number in loop.waiting or number in loop.running or any(item.number == number for item in list(loop.ended))
@@ -122,26 +122,29 @@ class AsyncExecutor:
         return self._loop.abandon(number)
 
     def close(self) -> None:
-        """Cancel calls in flight, let them clean up for a second, and end the loop."""
+        """Cancel calls in flight, allow a second for cleanup, and end the loop."""
         self._end()
         self._loop.thread.join(_CANCEL_PATIENCE + _BLOCKED)
 
 
 class _Loop:
-    """The loop and its thread. It does not refer to the executor, so that dropping the executor ends it."""
+    """The loop and its thread.
+
+    It does not refer to the executor, so that dropping the executor ends it.
+    """
 
     def __init__(self, concurrency: int, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
         """Arguments of calls that the loop has not begun, by their numbers."""
         self.orders: deque[int] = deque()
-        """Numbers of the calls to begin, in this order; some may have been taken back."""
+        """Numbers of calls to begin, in order; some may have been taken back."""
         self.begun: dict[int, float] = {}
         """Start times of the running calls."""
         self.ended: deque[Ended] = deque()
         self.news = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
-        """Failed calls that the owner has not handled; until it does, no other call begins."""
+        """Failed calls not yet handled by the owner; until then, no other call begins."""
         self.measure = CallMeasure()
         self._concurrency = concurrency
         self._open = open_function
@@ -178,7 +181,7 @@ class _Loop:
             self._loop.call_soon_threadsafe(self._begin)
 
     def abandon(self, number: int) -> int:
-        """Cancel a call and drop its result; return the number of cancelled calls that still run."""
+        """Cancel a call and drop its result; return the number of stuck calls."""
         now = clock.monotonic()
         self._abandoned[number] = now
         with contextlib.suppress(RuntimeError):

@@ -70,7 +70,7 @@ class ErrorHandler:
         self._owner.secrets.add(found)
 
     def expect_failures(self, rows: Iterable[int]) -> None:
-        """Register rows that failed in an earlier attempt, whose failures do not indicate an outage."""
+        """Register rows that failed earlier, whose failures do not indicate an outage."""
         self._policy.failed_before = frozenset(rows)
 
     def begin_job(self) -> None:
@@ -153,7 +153,7 @@ class ErrorHandler:
         self._table.artifacts.doubt_call(seconds, was_cancelled=is_a(error.error, TimedOut))
 
     def end(self, task: Task, error: RowError, given: Sequence[int] | None = None) -> None:
-        """End the run with an error once the rows in flight are done; the first error wins."""
+        """End the run with an error after the rows in flight; the first error wins."""
         own_note = self.note(task.positions, given)
         note = own_note if error.note is None else error.note
         if not self._policy.policies.collects:
@@ -170,12 +170,12 @@ class ErrorHandler:
         self.failure.__cause__ = error.error
 
     def end_with(self, error: Exception) -> None:
-        """End the run with an error of the run itself, once the rows in flight are done."""
+        """End the run with an error of the run itself, after the rows in flight."""
         self.failure = FunctionError(error)
         self.failure.__cause__ = error
 
     def note(self, positions: Sequence[int], given: Sequence[int] | None = None) -> str:
-        """Return the note for an error of rows, after registering the secrets that it may quote."""
+        """Register the secrets that an error may quote, and return its note."""
         self._owner.secrets.add(self._secrets(positions if given is None else given))
         return f"raised by {self._table.spec.function_text} for {rows_text(positions)}"
 

@@ -300,7 +300,7 @@ def _item(mapping: object, key: str) -> object:
 
 
 def _header(headers: object, name: str) -> object:
-    """Return a header by case-insensitive name, even from a plain mapping, which some clients use."""
+    """Return a header by case-insensitive name; some clients use plain mappings."""
     if headers is None:
         return None
     get = _attribute(headers, "get")

@@ -117,7 +117,7 @@ def describe_failure(
 
 
 def skipped(code: str, cause: tuple[str, str]) -> RowFailure:
-    """Return the record of a row that was skipped because of a failure in another builder and column."""
+    """Return the record of a row skipped after a failure in another column."""
     return RowFailure(kind="skipped", code=code, cause=cause)
 
 
@@ -155,7 +155,7 @@ def _cut_bytes(text: str, most: int) -> str:
 
 @lru_cache(maxsize=1_000)
 def _frame_record(file: str, line: int, function: str) -> FrameRecord:
-    """Return the record of a frame; cached, since rows fail in the same few places."""
+    """Return the record of a frame; cached, since rows fail in few places."""
     return FrameRecord(storable(file), line, storable(without_namespaces(function)))
 
 

@@ -11,9 +11,9 @@ from tablevault.ports import CAME_BACK_IN_CHILD, FunctionError
 
 
 def end_child(error: BaseException | None) -> NoReturn:
-    """End a forked child that returned from the function; its parent may be waiting for it.
+    """End a forked child that returned from the function.
 
-    Threads do not survive a fork, so none could give it another row.
+    Its parent may be waiting for it. Threads do not survive a fork, so none could give it another row.
     """
     status = 1
     error = error.original if isinstance(error, FunctionError) else error

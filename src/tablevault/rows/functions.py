@@ -93,7 +93,7 @@ class BuilderFunction:
         return self.spec.policies.runs_on_ray
 
     def opener(self, setup_arguments: Callable[[], Mapping[str, object]]) -> OpenFunction:
-        """Return the opener for a worker; it instantiates a class and leaves a function unchanged.
+        """Return the opener for a worker, which instantiates a class.
 
         Parameters
         ----------
@@ -127,7 +127,7 @@ class BuilderFunction:
 
 
 def is_async(function: Function) -> bool:
-    """Return whether calls of a function, or of an object of a class, have to be awaited."""
+    """Return whether calls of a function or class instance must be awaited."""
     if inspect.isclass(function):
         calls = (vars(base).get("__call__") for base in function.__mro__)
         return inspect.iscoroutinefunction(next(filter(None, calls), None))
@@ -193,7 +193,7 @@ _REQUESTS = {"submit": "submit(token, …)", "poll": "poll(job)"}
 
 
 def _missing_request(kind: type) -> str | None:
-    """Return a method that `executor: jobs` requires and a class lacks; `None` if it has all."""
+    """Return a required method that a class lacks, if any."""
     return next((text for name, text in _REQUESTS.items() if not callable(getattr(kind, name, None))), None)
 
 
@@ -203,7 +203,7 @@ def _has_async_requests(function: Function) -> bool:
 
 
 def _bound_method(kind: type, name: str) -> Function:
-    """Return a stand-in for a method, without the parameters for its object and a job's token."""
+    """Return a stand-in for a method, without its `self` and job token."""
     function: Function = getattr(kind, name)
     given = 1 if name == "__call__" else 2
     parameters = list(inspect.signature(function).parameters.values())[given:]

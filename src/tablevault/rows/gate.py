@@ -69,7 +69,7 @@ class CallGate:
     """Time of the next request to the services, on the monotonic clock."""
 
     def admit(self) -> Permit | Refused | BudgetSpent | None:
-        """Return a permit for one more call, `None` if it needs none, or the reason why it cannot begin now.
+        """Return a permit for a call, `None` if unneeded, or the reason for refusal.
 
         Raises
         ------

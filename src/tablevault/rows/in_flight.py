@@ -35,7 +35,7 @@ class _Group(NamedTuple):
 
 
 class CallsInFlight:
-    """Calls by number. Calls started together share one entry, so that a row costs next to nothing."""
+    """Calls by number; calls started together share one entry, which keeps rows cheap."""
 
     def __init__(self) -> None:
         self._calls: dict[int, Call | _Group] = {}
@@ -75,7 +75,7 @@ class CallsInFlight:
             self._calls.pop(number, None)
 
     def rows(self, numbers: Iterable[int]) -> Iterator[tuple[int, bytes] | None]:
-        """Yield the first row of each call and its fingerprint, or `None` if the call is not in flight."""
+        """Yield the first row and fingerprint of each call, `None` if not in flight."""
         for number in numbers:
             found = self._calls.get(number)
             if isinstance(found, _Group):

@@ -1,4 +1,4 @@
-"""Durable journal of the rows in each job, from before its submission until its rows arrive."""
+"""Durable journal of the rows in jobs, from before submission to completion."""
 
 from __future__ import annotations
 

@@ -159,7 +159,10 @@ class JobExecutor:
         self._make_requests()
 
     def cancel_waiting(self) -> frozenset[int]:
-        """Withdraw unsubmitted jobs, and leave others to a later attempt if possible; return their numbers."""
+        """Withdraw unsubmitted jobs, and leave others to a later attempt.
+
+        Others stay if there can be no later attempt. Returns the numbers of the removed jobs.
+        """
         left = {
             number
             for number, job in self._jobs.items()
@@ -296,7 +299,7 @@ class JobExecutor:
             self._end(job, value)
 
     def _take_error(self, job: _Job, error: BaseException) -> None:
-        """Retry a request, search for the job after a failed submission, or end the job with the error."""
+        """Retry a request, search for a possibly submitted job, or end the job."""
         if type(error) is FunctionError:
             self._end(job, error=error)
             return
@@ -324,7 +327,7 @@ class JobExecutor:
             self._end_submission(job, error)
 
     def _end_submission(self, job: _Job, error: BaseException) -> None:
-        """End an unsubmitted job; a network failure does not count as an error of its rows."""
+        """End an unsubmitted job; a network failure is not its rows' error."""
         self._end(job, error=FunctionError(error) if is_transient(error) else error)
 
     def _end(self, job: _Job, value: object = None, error: BaseException | None = None) -> None:
@@ -350,7 +353,7 @@ class _OpenedJobs:
 
 
 def cancel_jobs(function: Function, open_function: OpenFunction, jobs: Sequence[JobRecord]) -> dict[str, str]:
-    """Cancel jobs at a provider; return those that may still be charged, with the reasons.
+    """Cancel jobs; return those that may still be charged, with reasons.
 
     Parameters
     ----------

@@ -101,7 +101,7 @@ class SnapshotPlace:
 
 @dataclass(frozen=True)
 class SnapshotTexts:
-    """A code snapshot with its source texts, for a machine without access to its folder."""
+    """A code snapshot with source texts, for a machine without its folder."""
 
     folder: Path
     shown_as: Path

@@ -72,7 +72,7 @@ class ProcessExecutor:
 
     @property
     def workers(self) -> int:
-        """Maximum number of calls in flight; exceeds the number of processes while calls are short."""
+        """Maximum number of calls in flight; exceeds the processes while calls are short."""
         return self._crew.capacity
 
     @property
@@ -87,7 +87,7 @@ class ProcessExecutor:
         return {number: began for number, began in marks if number != NO_CALL}
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Queue a call for the next free worker; arguments that cannot be pickled are its error."""
+        """Queue a call for a free worker; unpicklable arguments become its error."""
         self._crew.calls.start(number, arguments)
 
     def start_together(self, group: CallGroup) -> None:
@@ -104,7 +104,7 @@ class ProcessExecutor:
         return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is in flight, or has ended and is still in `ended`."""
+        """Return whether the call is in flight or still in `ended`."""
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -128,12 +128,12 @@ class _Worker:
 
     def __init__(self, opening: bytes, locks: tuple[int, ...]) -> None:
         self.outstanding: dict[int, int] = {}
-        """Calls in flight on the worker, in order, with the sizes of their arguments in bytes."""
+        """Its calls in flight, in order, with argument sizes in bytes."""
         self.is_ready = False
         self.is_fresh = True
         """Whether it has not been given a call yet."""
         self.is_alone = False
-        """Whether it runs a call that killed a worker before, and must not be given others meanwhile."""
+        """Whether it runs a suspected call, and must not be given others meanwhile."""
         self.is_giving_back = False
         """Whether it was asked to give back the calls that it has not begun."""
         self._incoming = bytearray()
@@ -372,7 +372,7 @@ class _Crew:
         return worker.kill()
 
     def _bury(self, worker: _Worker) -> None:
-        """Requeue the calls of a dead worker, and suspect the one that it was running."""
+        """Requeue the calls of a dead worker, and suspect the running one."""
         running, _ = worker.mark()
         with contextlib.suppress(subprocess.TimeoutExpired):
             # The connection closes shortly before the process exits, and its exit status is needed.

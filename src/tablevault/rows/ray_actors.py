@@ -74,7 +74,10 @@ class RayActor:
 
 
 def is_innocent(error: BaseException) -> bool:
-    """Return whether a worker was lost for a reason other than a call, such as a lost machine or message."""
+    """Return whether a worker was lost for a reason other than a call.
+
+    Examples are a lost machine or message.
+    """
     if getattr(error, "preempted", False):
         return True
     text = str(error)
@@ -88,7 +91,7 @@ def is_innocent(error: BaseException) -> bool:
 
 
 def owner_is_lost(error: BaseException) -> bool:
-    """Return whether the cluster considers this interpreter dead, since its part of the cluster is gone."""
+    """Return whether the cluster considers this interpreter's part of it dead."""
     return "its owner has died" in str(error)
 
 

@@ -157,7 +157,7 @@ class RayExecutor:
         return self._crew.waiting
 
     def start(self, number: int, arguments: Mapping[str, object]) -> None:
-        """Queue a call for the next free worker; arguments that cannot be pickled are its error."""
+        """Queue a call for a free worker; unpicklable arguments become its error."""
         crew = self._crew
         crew.calls.forgets_returned = False
         if crew.inputs is not None:
@@ -194,7 +194,7 @@ class RayExecutor:
         return self._crew.calls.take_back()
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is in flight, or has ended and is still in `ended`."""
+        """Return whether the call is in flight or still in `ended`."""
         return self._crew.calls.knows(number)
 
     def reported(self, number: int) -> Mapping[str, float]:
@@ -320,7 +320,7 @@ class _Crew:
         self._expect(actor, called, handle)
 
     def _expect(self, actor: RayActor, reference: Any, handle: Callable[[Any], None]) -> None:
-        """Queue a worker's answer for the thread; an error from Ray means that the worker is lost."""
+        """Queue a worker's answer for the thread; errors from Ray mean a lost worker."""
         reference.future().add_done_callback(
             lambda future: self._events.put(partial(self._hear, actor, future, handle))
         )
@@ -427,7 +427,7 @@ class _Crew:
         return min(self._job.max_workers, -(-self._job.places // self._job.rows_per_worker))
 
     def _shrink(self, now: float) -> None:
-        """Release workers that have been idle for a while, since they may keep a machine running."""
+        """Release idle workers after a while, since they may keep a machine running."""
         if self.calls.waiting or self.calls.suspects:
             return
         for actor in [actor for actor in self._actors if actor.is_idle]:
@@ -437,7 +437,7 @@ class _Crew:
                 self._expect(actor, actor.handle.finish.remote(), partial(self._finished, actor))
 
     def _take_back(self, now: float) -> None:
-        """Take back calls queued behind a long one, while other workers are idle or could be started."""
+        """Take back calls queued behind a long one if another worker could run them."""
         if self.calls.waiting or not (
             any(actor.is_idle for actor in self._actors) or len(self._actors) < self._most_workers
         ):
@@ -520,7 +520,7 @@ class _Crew:
             self._ray.kill(actor.handle)
 
     def _lose(self, actor: RayActor, error: BaseException) -> None:
-        """Requeue or suspect the calls of a lost worker, or one whose answer was lost."""
+        """Requeue or suspect the calls of a lost worker, or after a lost answer."""
         calls = actor.unanswered
         for transfer in actor.transfers.values():
             transfer.files.discard()
@@ -563,7 +563,7 @@ class _Crew:
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _give_out(self) -> None:
-        """Submit waiting calls to workers with room; suspected ones only when there are no others."""
+        """Submit waiting calls to workers with room, suspected ones last."""
         if self.calls.broken is not None:
             self.calls.fail_waiting()
             return
@@ -619,7 +619,7 @@ class _Crew:
     # --- files ----------------------------------------------------------------------------------------------------
 
     def _receive(self, actor: RayActor, answer: Answer, sent: list[SentFile]) -> None:
-        """Begin to copy the files that the result of a call names; the call ends when they have arrived."""
+        """Begin to copy the files named in a result; their arrival ends the call."""
         number = answer[0]
         try:
             files = ReceivedFiles(self._job.folder, sent)

@@ -1,4 +1,4 @@
-"""A Ray actor that runs calls for its owner and exits when the owner's heartbeat stops.
+"""A Ray actor that runs calls, and exits when its owner's heartbeat stops.
 
 It imports Ray only to read files that are sent with calls. All of its answers are plain data, since Ray alters
 exceptions in transit.
@@ -119,7 +119,7 @@ class _RunningTask:
             return None
 
     def hand_over(self) -> tuple[list[Answer], list[int] | None]:
-        """Return the answers so far, and the calls that have not begun and will not begin."""
+        """Return the answers so far, and the calls that will not begin."""
         with contextlib.suppress(IndexError):
             while True:
                 self.found.given_back.append(self.calls.popleft()[0])
@@ -156,7 +156,7 @@ class _RayWorker:
         self._silent = 0.0
 
     def hand_over(self, tasks: Sequence[int]) -> dict[int, tuple[list[Answer], list[int] | None]]:
-        """Return the answers so far of long tasks, and their calls that have not begun.
+        """Return the answers of long tasks so far, and their calls not begun.
 
         These calls will not run here. `None` stands for all calls of a task that has not begun. The answer to the
         task repeats everything.
@@ -176,7 +176,7 @@ class _RayWorker:
         return self._files.read(call, name, offset, size)
 
     def drop_files(self, call: int) -> None:
-        """Remove the files that the result of a call names, once the owner has copied them."""
+        """Remove the files named in a call's result, once copied by the owner."""
         self._files.remove_sent(call) if self._yields else self._files.remove(call)
 
     def _watch(self) -> None:
@@ -194,7 +194,7 @@ class _RayWorker:
     # --- setting up -----------------------------------------------------------------------------------------------
 
     def _open(self, content: bytes, environment: Mapping[str, str]) -> tuple[str, object]:
-        """Open the function; return the outcome, with the values of environment variables or the error."""
+        """Open the function; return the outcome with environment variables or the error."""
         import ray
 
         found, *rest = pickle.loads(content)
@@ -222,7 +222,7 @@ class _RayWorker:
     # --- calls ----------------------------------------------------------------------------------------------------
 
     def _call(self, number: int, files: Mapping[str, Sequence[Any]]) -> Callable[..., Any]:
-        """Return the function for one call, which fills in texts known only to this worker."""
+        """Return the function for one call, which fills in this worker's texts."""
         assert self._opened is not None  # the owner sends calls once the function is open
         call, texts = self._opened.call, self._texts
         if texts is None:
@@ -263,7 +263,7 @@ class _RayWorker:
         return number, seconds, kind, content, meter.amounts or None
 
     def _add_files(self, answer: Answer, found: TaskAnswer) -> None:
-        """Add the files of a call to the answer of its task; remove those of a failed call."""
+        """Add the files of a call to its task's answer, or remove them if it failed."""
         number, _, kind, content, _ = answer
         if not self._makes_files:
             return

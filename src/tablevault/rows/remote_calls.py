@@ -76,7 +76,7 @@ class TakenCalls(NamedTuple):
 
     calls: list[SentCall]
     sizes: dict[int, int]
-    """Bytes of the arguments of each call by number, in the order of the calls."""
+    """Argument size in bytes of each call, by number and in order."""
 
 
 @dataclass
@@ -112,7 +112,7 @@ class RemoteCalls:
     # --- the owner ------------------------------------------------------------------------------------------------
 
     def start(self, number: int, arguments: Mapping[str, object]) -> bool:
-        """Queue a call for the next free worker; arguments that cannot be pickled are its error.
+        """Queue a call for a free worker; unpicklable arguments become its error.
 
         Return whether it was queued.
         """
@@ -149,7 +149,7 @@ class RemoteCalls:
         return taken
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is in flight, or has ended and is still in `ended`."""
+        """Return whether the call is in flight or still in `ended`."""
         return number in self.arguments or any(item.number == number for item in list(self.ended))
 
     # --- the thread that serves the workers -----------------------------------------------------------------------
@@ -231,7 +231,7 @@ class RemoteCalls:
             (self.suspects if number in self._suspected else self.waiting).appendleft(number)
 
     def suspect(self, numbers: Sequence[int], fate: str, was_alone: bool = True) -> None:
-        """Suspect calls of having killed a worker; one that is already suspected ends with an error.
+        """Suspect calls of having killed a worker; a repeated suspect ends with an error.
 
         Parameters
         ----------
@@ -291,7 +291,7 @@ class RemoteCalls:
 
 
 def _emptied(numbers: deque[int]) -> list[int]:
-    """Remove and return the numbers one by one, since another thread may take some meanwhile."""
+    """Remove and return numbers one by one, since other threads may take some."""
     taken = []
     with contextlib.suppress(IndexError):
         while True:

@@ -82,7 +82,7 @@ class RowReader:
         return self._unchanged if mixture is None or not self._unchanged else mixture.unchanged
 
     def read_together(self, value: object) -> Sequence[object] | None:
-        """Convert a batch function's array into cells of a single column; `None` to read each row."""
+        """Convert a batch's array into cells of a single column, if possible."""
         check = self._checkers[0]
         return check.rows(value) if len(self._checkers) == 1 and isinstance(check, ArrayChecker) else None
 
@@ -137,7 +137,7 @@ class ForEachReader:
         self._reader = RowReader(spec, artifact_name, flat)
 
     def read(self, value: object, row: int) -> tuple[object, ...]:
-        """Return one list of cells per column, from a function's result for an input row."""
+        """Return one list of cells per column from an input row's result."""
         if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence | np.ndarray | pd.Series):
             raise TypeError(
                 f"Builder '{self._spec.name}', input row {row}: {self._spec.python_function}() must return a list of "
@@ -247,7 +247,10 @@ def located(error: TypeError | ValueError, spec: BuilderSpec, column: str, row: 
 
 
 def typed_column(spec: BuilderSpec, column: str, values: Sequence[object]) -> tuple[Column, ColumnType]:
-    """Return a column of checked cells in its declared or natural type; raises a located `ValueError`."""
+    """Build a column of checked cells in its declared or natural type.
+
+    Raises a located `ValueError`.
+    """
     try:
         return build_column(values, spec.dtypes.get(column))
     except CellError as error:

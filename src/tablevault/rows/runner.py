@@ -138,7 +138,7 @@ class RowRunner:
     # --- one after the other --------------------------------------------------------------------------------------
 
     def _run_inline(self, missing: Sequence[int]) -> Sequence[int]:
-        """Call the function row by row in this thread; return rows left to the schedule."""
+        """Call the function row by row; return rows left to the schedule."""
         try:
             self._call_each(missing)
         except TableReferenceError:
@@ -336,7 +336,7 @@ class RowRunner:
             positions = positions[len(calls.positions) :]
 
     def _fail_arguments(self, task: Task, error: TableReferenceError) -> None:
-        """Fail a call on an error in its arguments, as an error of its row, not of the vault."""
+        """Fail a call on an error in its arguments, as its row's error."""
         self._errors.fail(task._replace(attempt=task.attempt - 1), RowError(error, note=""), was_called=False)
 
     def _start(self, executor: RowExecutor, task: Task, permit: Permit | None = None, is_left: bool = False) -> None:
@@ -513,7 +513,7 @@ class RowRunner:
             jobs.finish(number)
 
     def _take_batch(self, task: Task, value: object, fingerprints: Fingerprints) -> None:
-        """Keep the results of a batch; an exception in place of a result is the row's error."""
+        """Keep the results of a batch; exceptions among them are their rows' errors."""
         try:
             results = rows_of_batch(value, len(task.positions), len(self._table.columns))
         except Exception as error:  # noqa: BLE001 - foreign containers may raise anything
@@ -569,7 +569,7 @@ class RowRunner:
                 self._errors.end(task, RowError(error))
 
     def _expire_job(self, jobs: JobJournal, number: int, task: Task, error: TimedOut) -> None:
-        """Fail the rows of a timed-out job individually, since smaller jobs would not be faster."""
+        """Fail a timed-out job's rows individually, since smaller jobs are not faster."""
         self._errors.begin_job()
         for position in task.positions:
             if not self._table.filled[position]:
@@ -619,14 +619,14 @@ class RowRunner:
 
 
 def _as_given(cell: object, column_type: ColumnType | None) -> object:
-    """Return a cell in the form for functions, converting arrays to lists in a column of lists."""
+    """Return a cell in the form for functions, converting arrays to lists."""
     if column_type is None or holds_arrays(column_type):
         return cell
     return without_arrays([cell])[0]
 
 
 def _after_call(task: Task, seconds: float) -> Task:
-    """Count a call and its duration in a task; the try began with its first call."""
+    """Return a task with a further call and its duration counted."""
     first_call = clock.monotonic() - seconds if task.first_call is None else task.first_call
     # Faster than `replace`, which would double the cost of a row.
     return Task(

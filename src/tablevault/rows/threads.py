@@ -107,7 +107,7 @@ class ThreadExecutor:
 
     @property
     def workers(self) -> int:
-        """Maximum number of calls in flight; exceeds the number of threads while calls are short."""
+        """Maximum number of calls in flight; exceeds the threads while calls are short."""
         return self._threads + self._crew.measure.calls_ahead(self._threads)
 
     @property
@@ -154,7 +154,7 @@ class ThreadExecutor:
         return frozenset(taken)
 
     def knows(self, number: int) -> bool:
-        """Return whether the call is waiting, running, or has ended and is still in `ended`."""
+        """Return whether the call is in flight or still in `ended`."""
         crew = self._crew
         # Checked in the order of a call's life cycle, so that none is missed in transition.
         return number in crew.waiting or number in crew.running or _has_ended(crew.ended, number)
@@ -183,7 +183,10 @@ class ThreadExecutor:
 
 
 class _Crew:
-    """The shared state of the threads. It does not refer to the executor, so that dropping the executor ends them."""
+    """The shared state of the threads.
+
+    It does not refer to the executor, so that dropping the executor ends them.
+    """
 
     def __init__(self, open_function: OpenFunction) -> None:
         self.waiting: dict[int, Mapping[str, object]] = {}
@@ -191,14 +194,14 @@ class _Crew:
         self.running: dict[int, tuple[float, threading.Thread]] = {}
         """Start times of the running calls, and their threads."""
         self.orders: SimpleQueue[int | None] = SimpleQueue()
-        """Numbers of calls to begin; `None` ends one thread, which passes it on to the next one."""
+        """Numbers of calls to begin; `None` ends a thread, which passes it on."""
         self.held: deque[int] = deque()
         """Numbers of calls that must not begin, because another one has failed."""
         self.ended: deque[Ended] = deque()
         self.news = Wakeup()
         """Wakes the owner when a call has ended."""
         self.failed: set[int] = set()
-        """Failed calls that the owner has not handled; until it does, no other call begins."""
+        """Failed calls not yet handled by the owner; until then, no other call begins."""
         self.measure = CallMeasure()
         self.abandoned: set[int] = set()
         self.meters: dict[int, CallMeter] = {}

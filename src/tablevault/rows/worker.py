@@ -70,7 +70,7 @@ class Worker:
         self._core = CallCore("worker process")
 
     def run(self) -> int:
-        """Open the function, and run calls until the owner has no more; return the exit status."""
+        """Open the function, run the owner's calls, and return the exit status."""
         try:
             opened = pickle.loads(self._receive())()
         except BaseException as error:  # noqa: BLE001 - the owner raises it
@@ -87,7 +87,7 @@ class Worker:
         return 0
 
     def _run_calls(self, call: Callable[..., object]) -> None:
-        """Run calls one after the other. The overhead of this loop matters for short calls."""
+        """Run calls one after the other, with little overhead for short ones."""
         calls, answers, run_call, monotonic = self._calls, self._answers, self._core.run, self._monotonic
         meter = self._meter
         now = monotonic()
@@ -215,7 +215,10 @@ def _die_with(owner: int) -> None:
 
 
 def _ignore_interrupts() -> None:
-    """Leave Ctrl-C and SIGTERM to the owner, which lets rows in flight finish; child programs still get them."""
+    """Leave SIGINT and SIGTERM to the owner, which finishes rows in flight.
+
+    Child programs still receive them.
+    """
 
     def ignore(number: int, frame: object) -> None:
         """Do nothing; unlike SIG_IGN, a handler is not inherited by child programs."""
@@ -227,7 +230,7 @@ def _ignore_interrupts() -> None:
 
 
 def _forget(descriptors: tuple[int, ...]) -> None:
-    """Close the owner's locks in a forked child, which must not make the owner appear alive."""
+    """Close the owner's locks in a forked child, lest the owner appear alive."""
     for descriptor in descriptors:
         with contextlib.suppress(OSError):
             os.close(descriptor)

@@ -55,7 +55,7 @@ class CallCore:
         self._process = os.getpid()
 
     def run(self, call: Callable[..., object], arguments: bytes | dict[str, object]) -> tuple[int, object]:
-        """Run a call; return its kind of outcome with the serialized value, or with an exception for `described`."""
+        """Run a call; return the kind of outcome with the serialized value or exception."""
         failure: BaseException | None = None
         value: object = None
         try:
@@ -97,7 +97,7 @@ class CallCore:
 
 
 def packed_result(value: object) -> tuple[int, object]:
-    """Return the kind of outcome of a returned value, with the serialized value or the error."""
+    """Serialize a returned value; return the kind of outcome and the content."""
     if type(value) in PLAIN_TYPES:
         return PLAIN, value
     try:

@@ -38,7 +38,7 @@ class WorkerFiles:
         self._sent: dict[int, list[SentFile]] = {}
 
     def make(self, call: int, keeps: bool = False) -> Path:
-        """Create the folder for the files of a call; `keeps` retains those of earlier calls."""
+        """Create the folder for a call's files; `keeps` retains existing ones."""
         folder = self._folder(_CALLS) / str(call)
         if not keeps:
             files.remove_tree(folder)
@@ -46,7 +46,7 @@ class WorkerFiles:
         return folder
 
     def found(self, call: int, value: object) -> tuple[list[SentFile], list[str]]:
-        """Return the files of a call that its result names, and the names of the others."""
+        """Return a call's files named in its result, and the other names."""
         folder = ArtifactFolder(self._folder(_CALLS) / str(call))
         there = folder.listing()
         named = sorted(there.intersection(_names(value)))
@@ -74,7 +74,7 @@ class WorkerFiles:
         files.remove_tree(self._folder(_CALLS) / str(call))
 
     def fetched(self, file: InputFile) -> str:
-        """Return the local path of a file sent with a call, fetching it if necessary."""
+        """Return the local path of an input file, fetching it if necessary."""
         import ray
 
         folder = self._folder(_INPUTS) / file.sha256

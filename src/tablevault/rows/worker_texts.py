@@ -76,7 +76,7 @@ class WorkerTexts:
 
 
 def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
-    """Apply a function to every text in a value, including lists, tuples, mappings, series and frames."""
+    """Apply a function to every text in a value, container, series or frame."""
     kind = type(value)
     if kind in WITHOUT_TEXTS:
         return value
@@ -92,7 +92,7 @@ def mapped_texts(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _mapped_frame(value: Any, change: Callable[[str], str]) -> Any:
-    """Apply a function to the texts in a pandas series or frame; returned unchanged if nothing changes."""
+    """Apply a function to a pandas object's texts; return it if nothing changes."""
     if hasattr(value, "columns"):
         columns = {name: _mapped_frame(value[name], change) for name in value.columns}
         return value.assign(**{str(name): column for name, column in columns.items() if column is not value[name]})
