@@ -1,4 +1,4 @@
-"""Edits of a source between two calls, and whether a running process can adopt them."""
+"""Edits of a source between two calls, and whether a started process can adopt them."""
 
 from __future__ import annotations
 

@@ -311,7 +311,7 @@ class _FileReader:
         )
 
     def _check_functions(self) -> None:
-        """Reject decorated functions with a rebound name, which cannot be called."""
+        """Reject decorated functions with a rebound name, which cannot be called by name."""
         for call in self._calls:
             if call.function is None:
                 continue

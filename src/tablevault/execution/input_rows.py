@@ -80,7 +80,7 @@ def write_input_rows(
 def read_row_records(path: Path, versions: tuple[str, ...], row_count: int) -> RowFingerprints:
     """Return the fingerprint and version of each row's input row.
 
-    They are null for rows kept from an origin, which come last.
+    Fingerprints are null for rows kept from an origin, which come last.
 
     Parameters
     ----------

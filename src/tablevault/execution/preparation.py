@@ -170,7 +170,7 @@ class Prepared:
         Raises
         ------
         TableReferenceError
-            If a literal is invalid for the type of its column.
+            If a literal cannot occur in its column.
         """
         evaluator = Evaluator(self.inputs.paths)
         for spec in self.specs:

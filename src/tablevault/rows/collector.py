@@ -19,7 +19,7 @@ from tablevault.storage.mixtures import EXACT_IN_FLOAT
 
 _SHORT_SECONDS = 0.005
 _LONG_SECONDS = 0.02
-"""Bounds of the duration of calls prepared together; slow rows are prepared one by one."""
+"""Target range for the duration of calls prepared together; slow rows are prepared alone."""
 
 _FIRST_ROWS = 16
 

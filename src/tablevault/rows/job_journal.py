@@ -71,7 +71,7 @@ class JobJournal:
         return self._records[self._tokens[number]]
 
     def is_uncertain(self, number: int) -> bool:
-        """Return whether it is unknown if the job was submitted."""
+        """Return whether the submission of a job is uncertain."""
         return self._tokens[number] in self._uncertain
 
     def begin(self, number: int) -> None:
